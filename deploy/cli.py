@@ -1,0 +1,74 @@
+"""The ``lookalike`` command: verbs loaded only when they are called, one place for exit codes.
+
+Exit codes: 0 good, 1 failed, 2 usage, 3 finished but some inputs failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from encoder.errors import LookalikeError, OptionError
+
+__all__ = ["VERBS", "group", "main"]
+
+VERBS: Final = {
+    "train": ("trainer.commands", "Train a model on LFW or a folder of images."),
+    "index": ("indexer.commands", "Put the pictures of folders into a collection."),
+    "search": ("searcher.commands", "Find the pictures most like a picture."),
+    "reconstruct": ("searcher.commands", "Draw pictures above what the model keeps of them."),
+    "generate": ("searcher.commands", "Draw pictures that never were."),
+    "collections": ("indexer.commands", "List, show or delete collections."),
+    "evaluate": ("searcher.commands", "Measure a model or a collection."),
+    "models": ("searcher.commands", "List the bundles at hand, with their figures."),
+    "demo": ("deploy.demo", "The whole tour on real data, with pictures."),
+}
+"""Verb to the module that holds it and its line in --help: so --help imports none of them."""
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a verb's module when the verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(VERBS[cmd_name][0])
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{VERBS[cmd_name][0]}.{cmd_name} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lookalike", message="%(package)s %(version)s")
+def group() -> None:
+    """Similar-image search that trains its own encoder.
+
+    Who looks like this? Index a folder of aligned pictures, then search it with one.
+    """
+
+
+def main() -> None:
+    """Run the command and exit. Errors of this library are one line on stderr, without traceback."""
+    try:
+        code = group.main(prog_name="lookalike", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("lookalike: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LookalikeError as error:
+        click.echo(f"lookalike: {error}", err=True)
+        sys.exit(2 if isinstance(error, OptionError) else 1)
+    sys.exit(code if isinstance(code, int) else 0)

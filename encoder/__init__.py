@@ -1,0 +1,1 @@
+"""The portable model: pixels, bundle, ONNX export and the onnxruntime model."""

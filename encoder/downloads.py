@@ -1,0 +1,279 @@
+"""Public files and archives, fetched into the user's cache.
+
+A file grows as `<name>.part` beside its final name, is checked by digest and only then renamed: what
+bears the final name is whole. A download that was cut off, even by a kill, goes on where it stopped.
+Archives are unpacked the same way, in a folder beside the final one that is renamed at the end.
+
+Environment:
+    LOOKALIKE_CACHE: the cache folder, instead of the platform's own (`platformdirs.user_cache_dir`).
+    LOOKALIKE_MIRRORS: base URLs, separated by commas or spaces. When set, only they are asked, and
+        each is given the file's name at its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from encoder.errors import DataError, OptionError
+
+__all__ = ["RemoteFile", "cache_folder", "fetch", "only_one", "unpack"]
+
+TIMEOUTS: Final = (10.0, 30.0)  # seconds: to connect, and between two pieces of the answer
+STALLS: Final = 3  # cut off this often in a row with nothing new: the mirror is given up
+PAUSE: Final = 1.0  # seconds before a mirror that cut us off is asked again
+PIECE: Final = 1 << 16  # bytes
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A public file: where it is and what it must be.
+
+    Args:
+        name: its file name here and on a mirror, without a folder.
+        urls: complete addresses, asked in this order.
+        sha256: the digest in hexadecimal; wins over `md5`.
+        md5: the digest in hexadecimal, for old archives that publish no better one.
+
+    Raises:
+        OptionError: there is no digest, or the name holds a folder.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str | None = None
+    md5: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sha256 is None and self.md5 is None:
+            raise OptionError(f"a remote file needs a digest, {self.name!r} has none; give sha256 or md5")
+        if Path(self.name).name != self.name:
+            raise OptionError(
+                f"a remote file's name must hold no folder, {self.name!r} does; give the last part"
+            )
+
+    @property
+    def digest(self) -> str:
+        """The digest that counts, in lower-case hexadecimal."""
+        return (self.sha256 or self.md5 or "").lower()
+
+    def digest_of(self, path: Path) -> str:
+        """The digest of the file at `path`, of the same kind, in lower-case hexadecimal."""
+        with path.open("rb") as source:
+            return hashlib.file_digest(source, hashlib.sha256 if self.sha256 else _md5).hexdigest()
+
+
+def cache_folder() -> Path:
+    """The folder for fetched files: `LOOKALIKE_CACHE`, else the platform's user cache; it may not exist."""
+    import platformdirs
+
+    return Path(os.environ.get("LOOKALIKE_CACHE") or platformdirs.user_cache_dir("lookalike")).expanduser()
+
+
+def fetch(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
+    """Bring `file` into `folder`, going on from an earlier attempt, and return its path.
+
+    A file already there with the right digest is left alone. Two processes must not fetch the same file
+    into the same folder at once: see `only_one`.
+
+    Args:
+        file: what to fetch.
+        folder: where to; made when missing.
+        progress: draw a bar on stderr, when that is a terminal.
+
+    Raises:
+        DataError: no mirror had the file as it must be (with the reason for each), or `folder` cannot be
+            written. What arrived stays in `<name>.part` for the next attempt.
+    """
+    path, part = folder / file.name, folder / f"{file.name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and file.digest_of(path) == file.digest:
+            return path
+        # A kill between the last byte and the rename leaves a .part that wants nothing more.
+        if not (part.is_file() and file.digest_of(part) == file.digest):
+            _ask_each(file, part, progress=progress)
+        part.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{folder} must be a folder that can be written, but: {error}; choose one in LOOKALIKE_CACHE"
+        ) from error
+    return path
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a tar archive (plain, gz, bz2 or xz) as the new folder `folder`, and return it.
+
+    A single folder that wraps the whole archive is taken off. Members that would leave the folder, and
+    devices, are refused (`tarfile.data_filter`, PEP 706). `folder` comes into being by one rename.
+
+    Raises:
+        DataError: `folder` is there already, or the archive is damaged, refused or cannot be written out.
+    """
+    if folder.exists():
+        raise DataError(f"{archive.name} must be unpacked to a new folder, {folder} exists; remove it")
+    staging = folder.with_name(f".{folder.name}.unpacking")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)  # what a kill left
+        staging.mkdir(parents=True)
+        with tarfile.open(archive) as tar:
+            tar.extractall(staging, filter="data")
+        inside = list(staging.iterdir())
+        wrapped = len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink()
+        (inside[0] if wrapped else staging).rename(folder)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{archive} must be a tar archive that unpacks to {folder.parent}, but: {error}; "
+            "remove the archive to fetch it again, or make room"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in `folder` (made when missing); the others wait.
+
+    Systems without `fcntl` (Windows) and file systems without locks go unguarded: the digest still
+    keeps a mixed-up file from being used.
+
+    Raises:
+        DataError: `folder` cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise DataError(
+            f"{folder} must be a folder that can be written, but: {error}; choose one in LOOKALIKE_CACHE"
+        ) from error
+    with handle:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+class _MirrorError(Exception):
+    """This mirror cannot give the file."""
+
+
+class _CutOffError(Exception):
+    """The answer stopped in the middle; what arrived is in the .part."""
+
+
+def _md5() -> hashlib._Hash:
+    # Against damage, not against forgers; without the flag it is missing on FIPS systems.
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _addresses(file: RemoteFile) -> tuple[str, ...]:
+    mirrors = re.split(r"[,\s]+", os.environ.get("LOOKALIKE_MIRRORS", ""))
+    return tuple(f"{base.rstrip('/')}/{file.name}" for base in mirrors if base) or file.urls
+
+
+def _ask_each(file: RemoteFile, part: Path, *, progress: bool) -> None:
+    reasons = []
+    for url in _addresses(file):
+        try:
+            _take_from(url, file, part, progress=progress)
+        except _MirrorError as error:
+            reasons.append(f"{url}: {error}")
+        else:
+            return
+    raise DataError(
+        f"{file.name} must come whole from one of its addresses, but {'; '.join(reasons) or 'it has none'}; "
+        f"put the file into {part.parent} by hand, or name other servers in LOOKALIKE_MIRRORS"
+    )
+
+
+def _take_from(url: str, file: RemoteFile, part: Path, *, progress: bool) -> None:
+    """Complete `part` from one mirror, patiently for as long as every attempt brings something new."""
+    inherited = part.is_file()
+    longest, stalls = _size(part), 0
+    while True:
+        try:
+            _append(url, part, progress=progress)
+        except _CutOffError as error:
+            grown = _size(part) > longest
+            longest, stalls = max(longest, _size(part)), 0 if grown else stalls + 1
+            if stalls == STALLS:
+                raise _MirrorError(f"cut off again and again ({error})") from error
+            time.sleep(PAUSE)
+            continue
+        digest = file.digest_of(part)
+        if digest == file.digest:
+            return
+        part.unlink()
+        if not inherited:
+            raise _MirrorError(f"sent a file with the digest {digest} instead of {file.digest}")
+        # The beginning came from an earlier run or another mirror and may be to blame.
+        inherited, longest, stalls = False, 0, 0
+
+
+def _append(url: str, part: Path, *, progress: bool) -> None:
+    """Ask once for what `part` lacks; a server that sends everything starts the file over."""
+    import requests
+    import urllib3.exceptions
+    from tqdm import tqdm
+
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
+            if answer.status_code == requests.codes.range_not_satisfiable and start:
+                return  # nothing lies beyond our part: its digest decides
+            start = _start_of(answer.status_code, answer.reason, answer.headers.get("Content-Range"), start)
+            length = answer.headers.get("Content-Length", "")
+            bar = tqdm(
+                desc=part.stem,
+                total=start + int(length) if length.isdecimal() else None,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                disable=None if progress else True,
+            )
+            # Raw, because servers that call a .tgz "gzip-encoded" would have it unpacked on the way.
+            pieces: Callable[..., Iterator[bytes]] = answer.raw.stream
+            with bar, part.open("ab" if start else "wb") as sink:
+                for piece in pieces(PIECE, decode_content=False):
+                    sink.write(piece)
+                    bar.update(len(piece))
+    except requests.RequestException as error:
+        raise _MirrorError(_root(error)) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise _CutOffError(_root(error)) from error
+
+
+def _start_of(status: int, reason: str | None, content_range: str | None, start: int) -> int:
+    """The offset in bytes at which the body of this answer belongs."""
+    if status == 200:
+        return 0
+    if status == 206 and start and (content_range or "").startswith(f"bytes {start}-"):
+        return start
+    raise _MirrorError(f"answered {status} {reason or ''}".rstrip())
+
+
+def _root(error: BaseException) -> str:
+    """The innermost cause on one line: the libraries between us and the socket wrap it thrice."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _size(path: Path) -> int:
+    """Bytes at `path`, 0 when there is no such file."""
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,185 @@
+"""A bundle running on onnxruntime: pixels to latents, embeddings and back. The only module that imports it.
+
+Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any, Final, Literal, Self, get_args
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from encoder.bundle import Bundle
+from encoder.errors import BundleCorruptError, GoldenMismatchError, OptionError, ProviderError
+
+__all__ = ["Model", "Provider"]
+
+Provider = Literal["auto", "cpu", "cuda"]
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+_BATCH: Final = 256
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_GOLDEN_TOLERANCE: Final = 2e-3
+"""Relative to the spread of the values: rounding across processors stays under a tenth of this."""
+_QUIET: Final = 3  # onnxruntime's ERROR level: what it would warn of on stderr is raised here instead
+
+
+class Model:
+    """A model that answers. Safe for several threads at once: onnxruntime sessions are.
+
+    Attributes:
+        bundle: What it was opened from.
+    """
+
+    def __init__(self, bundle: Bundle, *, provider: Provider = "auto", threads: int | None = None) -> None:
+        if provider not in get_args(Provider):
+            raise OptionError(f"a provider is auto, cpu or cuda; {provider!r} is not")
+        self.bundle = bundle
+        self._asked: Provider = provider
+        self._threads = threads
+
+    @classmethod
+    def open(
+        cls, where: str | os.PathLike[str], *, provider: Provider = "auto", threads: int | None = None
+    ) -> Self:
+        """Open a bundle's folder, or a shipped bundle by name.
+
+        Each graph is loaded on first use and checked then against the golden values.
+
+        Args:
+            where: Folder or shipped name.
+            provider: ``auto`` takes CUDA where onnxruntime has it, else the CPU; ``cuda`` is never
+                silently the CPU.
+            threads: Threads within one call; None lets onnxruntime choose.
+
+        Raises:
+            BundleError: the bundle cannot be used.
+            ProviderError: the provider is not to be had.
+        """
+        return cls(Bundle.open(where), provider=provider, threads=threads)
+
+    @property
+    def model_id(self) -> str:
+        """SHA-256 over all of the bundle, 64 hex digits."""
+        return self.bundle.model_id
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs, in onnxruntime's words."""
+        return str(self._encoder.get_providers()[0])
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """Return latents float32 (N, D) of uint8 (N, H, W, C), N >= 0.
+
+        Raises:
+            OptionError: another dtype or shape.
+        """
+        self._check_pixels(pixels)
+        return self._run(self._encoder, pixels, self.bundle.spec.latent)
+
+    def embed(self, pixels: Pixels) -> Floats:
+        """Return embeddings float32 (N, E) of unit length: what is stored and compared (cosine)."""
+        latents = self.encode(pixels)
+        if self.bundle.spec.mirror:
+            latents = (latents + self.encode(pixels[:, :, ::-1])) / 2
+        return self.bundle.affine(latents)
+
+    def decode(self, latents: Floats) -> Floats:
+        """Return images float32 (N, H, W, C) in [0, 1] of latents float32 (N, D).
+
+        Raises:
+            OptionError: another shape, or the model has no decoder.
+        """
+        spec = self.bundle.spec
+        if latents.ndim != 2 or latents.shape[1] != spec.latent:
+            raise OptionError(f"latents must have shape (N, {spec.latent}), these have {latents.shape}")
+        image = spec.image
+        return self._run(self._decoder, latents.astype(np.float32), image.size, image.size, image.channels)
+
+    def reconstruct(self, pixels: Pixels) -> Floats:
+        """Return what the model keeps of uint8 (N, H, W, C): float32 (N, H, W, C) in [0, 1]."""
+        return self.decode(self.encode(pixels))
+
+    def check(self) -> None:
+        """Load every graph and compare it with the golden values.
+
+        Raises:
+            GoldenMismatchError: this machine does not reproduce them.
+        """
+        for graph in self.bundle.graphs:
+            getattr(self, f"_{graph.removesuffix('.onnx')}")
+
+    @cached_property
+    def _encoder(self) -> ort.InferenceSession:
+        session, golden = self._session("encoder"), self.bundle.golden
+        latents = self._run(session, golden.pixels, self.bundle.spec.latent)
+        self._compare("encoder", latents, golden.latents)
+        return session
+
+    @cached_property
+    def _decoder(self) -> ort.InferenceSession:
+        session, golden = self._session("decoder"), self.bundle.golden
+        decoded = self._run(session, golden.latents, *golden.decoded.shape[1:])
+        self._compare("decoder", decoded, golden.decoded)
+        return session
+
+    def _session(self, graph: str) -> ort.InferenceSession:
+        data = self.bundle.graph(graph)
+        options = ort.SessionOptions()
+        options.log_severity_level = _QUIET
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        wanted = self._providers()
+        try:
+            session = ort.InferenceSession(data, options, providers=wanted)
+        except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
+            reason = " ".join(str(error).split())
+            raise BundleCorruptError(
+                f"bundle {self.bundle.folder} is damaged: onnxruntime cannot load {graph}.onnx ({reason})"
+            ) from error
+        if self._asked == "cuda" and session.get_providers()[0] != _CUDA:
+            raise ProviderError(
+                "provider cuda was asked for and could not start; check the driver or use cpu"
+            )
+        return session
+
+    def _providers(self) -> list[str]:
+        there = ort.get_available_providers()
+        if self._asked == "cuda" and _CUDA not in there:
+            raise ProviderError(
+                f"provider cuda was asked for, this onnxruntime has {', '.join(there)}; "
+                "install onnxruntime-gpu or use cpu"
+            )
+        return [_CUDA, _CPU] if self._asked != "cpu" and _CUDA in there else [_CPU]
+
+    def _run(self, session: ort.InferenceSession, rows: NDArray[Any], *shape: int) -> Floats:
+        """Run in batches of a size whose activations stay in cache; (N, ...) to (N, *shape)."""
+        (feed,) = session.get_inputs()
+        out = np.empty((len(rows), *shape), np.float32)
+        for start in range(0, len(rows), _BATCH):
+            batch = np.ascontiguousarray(rows[start : start + _BATCH])
+            (out[start : start + _BATCH],) = session.run(None, {feed.name: batch})
+        return out
+
+    def _check_pixels(self, pixels: Pixels) -> None:
+        image = self.bundle.spec.image
+        shape = (image.size, image.size, image.channels)
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            raise OptionError(
+                f"model {self.bundle.name} takes uint8 (N, {', '.join(map(str, shape))}), "
+                f"got {pixels.dtype} {pixels.shape}"
+            )
+
+    def _compare(self, graph: str, got: Floats, golden: Floats) -> None:
+        apart = float(np.abs(got - golden).max() / max(float(golden.std()), 1e-6))
+        if not apart <= _GOLDEN_TOLERANCE:
+            raise GoldenMismatchError(
+                f"bundle {self.bundle.folder} does not reproduce its golden values here: {graph} is "
+                f"{apart:.1e} of a deviation off (limit {_GOLDEN_TOLERANCE:.0e}); "
+                "fetch it again, or try provider cpu"
+            )

@@ -1,0 +1,1 @@
+"""Fills a vector store with the embeddings of image collections."""

@@ -1,0 +1,1 @@
+"""Answers: similar images, reconstructions, generated images."""

@@ -1,0 +1,1 @@
+"""Trains the autoencoders in PyTorch and writes them as bundles."""

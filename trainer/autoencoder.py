@@ -1,0 +1,177 @@
+"""Training the vanilla autoencoder from images to bundle: the steps in their order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from encoder.bundle import Bundle, check_target
+from encoder.errors import TrainingError
+from encoder.images import ImageSpec
+from encoder.sheets import save_picture
+from trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
+from trainer.networks import AE, AESpec
+from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
+from trainer.training import Device, Epoch, Run, TrainingSpec, pick_device, reconstruction_psnr
+
+__all__ = ["train_autoencoder"]
+
+_SHOWN: Final = 10
+
+
+def train_autoencoder(
+    dataset: Dataset,
+    out: Path,
+    *,
+    image: ImageSpec,
+    network: AESpec,
+    spec: TrainingSpec,
+    device: Device = "auto",
+    pictures: int = 0,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Bundle, Figures]:
+    """Train, keep the epoch that is best on the validation people, write the bundle.
+
+    Args:
+        dataset: What to learn from.
+        out: Folder of the bundle; ``out.run`` beside it holds checkpoints, log.csv and pictures.
+        image: How images become pixels.
+        network: The network's shape.
+        spec: How to train.
+        device: Where to train.
+        pictures: Every so many epochs a picture of held-out reconstructions; 0 for none.
+        resume: Go on with the run in ``out.run``; without one there, begin.
+        say: Takes a line for people.
+
+    Raises:
+        TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
+        OptionError: something that is no bundle stands at ``out``.
+        DataError: too few images.
+    """
+    where = pick_device(device)
+    check_target(out)
+    folder = out.with_name(f"{out.name}.run")
+    going_on = Run.unfinished(folder)
+    if going_on and not resume:
+        raise TrainingError(
+            f"a run was interrupted in {folder}; pass --resume to go on, or remove that folder to start again"
+        )
+    pixels = read_pixel_cache(dataset, image, progress=True)
+    for reason in pixels.failures.values():
+        say(f"left out: {reason}")
+    split = dataset.split(pixels.usable)
+    identity = _identity(dataset, pixels, split, image, network, spec)
+    say(
+        f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
+        f"{len(split.held_out)} held-out images, no person in two of these; training on {where.type}"
+    )
+    pca = pca_psnr(pixels.images, split, network.latent)
+    say(f"PCA with {network.latent} components: held-out PSNR {pca:.2f} dB")
+
+    torch.manual_seed(spec.seed)
+    start = AE(network) if going_on else _start(network, pixels, split, spec)
+    run = Run(folder, start, spec, device=where)
+    if going_on:
+        run.resume(identity)
+        say(f"resuming after epoch {run.done} of {spec.epochs}")
+    _fit(run, pixels.images, split, identity, pictures=pictures, say=say)
+    bundle, figures = bundle_of(
+        _autoencoder(run.take_best()),
+        out,
+        image=image,
+        images=pixels.images,
+        split=split,
+        training=identity,
+        pca=pca,
+    )
+    run.finish()
+    say(
+        f"held-out PSNR {figures.held_out_psnr:.2f} dB, PCA of equal size {figures.pca_psnr:.2f} dB; "
+        f"torch and ONNX differ by at most {max(figures.parity.values()):.0e}"
+    )
+    say(f"model {bundle.model_id[:12]} is in {out}")
+    return bundle, figures
+
+
+def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec) -> AE:
+    return AE.from_pca(network, mirrored_too(pixels.images, split.train), seed=spec.seed)
+
+
+def _identity(
+    dataset: Dataset, pixels: Pixels, split: Split, image: ImageSpec, network: AESpec, spec: TrainingSpec
+) -> dict[str, Any]:
+    """What a run is: to be the same on --resume, and recorded in the bundle."""
+    return {
+        "data": dataset.name,
+        "data_fingerprint": pixels.fingerprint,
+        "images": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "held_out": len(split.held_out),
+        },
+        "image": image.to_json(),
+        "network": network.to_json(),
+        "training": spec.to_json(),
+    }
+
+
+def _fit(
+    run: Run,
+    images: NDArray[np.uint8],
+    split: Split,
+    identity: dict[str, Any],
+    *,
+    pictures: int,
+    say: Callable[[str], None],
+) -> None:
+    shown = split.held_out[:: max(1, len(split.held_out) // _SHOWN)][:_SHOWN]
+
+    def measure(network: nn.Module) -> tuple[float, float]:
+        validation, held_out = (
+            reconstruction_psnr(network, images, indices, device=run.device)
+            for indices in (split.validation, split.held_out)
+        )
+        return validation, held_out
+
+    began = time.monotonic()
+    with _bar(run, len(split.train)) as on_step:
+        for epoch in run.fit(images, split.train, measure=measure, identity=identity, on_step=on_step):
+            say(_line(epoch, run.spec.epochs, time.monotonic() - began))
+            if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
+                picture = reconstruction_sheet(run.average.module, images, shown)
+                save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
+
+
+@contextmanager
+def _bar(run: Run, training_images: int) -> Iterator[Callable[[float], None]]:
+    steps = -(-training_images // run.spec.batch)
+    with tqdm(total=steps * run.spec.epochs, initial=run.step, unit="step", disable=None, leave=False) as bar:
+
+        def on_step(loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.5f}", refresh=False)
+            bar.update()
+
+        yield on_step
+
+
+def _line(epoch: Epoch, epochs: int, seconds: float) -> str:
+    return (
+        f"epoch {epoch.number}/{epochs}  loss {epoch.loss:.5f}  validation {epoch.validation:.2f} dB  "
+        f"held-out {epoch.held_out:.2f} dB  {seconds:.0f} s{'  best' if epoch.best else ''}"
+    )
+
+
+def _autoencoder(module: nn.Module) -> AE:
+    if not isinstance(module, AE):  # what AveragedModel wraps is typed as any module
+        raise TypeError(type(module).__name__)
+    return module

@@ -1,0 +1,41 @@
+"""The state of a run on disk: written whole or not at all, read back without executing anything."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from encoder.errors import TrainingError
+
+__all__ = ["load", "save"]
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, strings and containers of them; a kill leaves the old file or the new one."""
+    fresh = path.with_name(f"{path.name}.part")
+    with fresh.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what :func:`save` wrote, onto the CPU.
+
+    Raises:
+        TrainingError: the file is damaged or holds anything but plain values and tensors.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrainingError(
+            f"checkpoint {path} cannot be read ({reason}); remove its folder and train again"
+        ) from error
+    return state

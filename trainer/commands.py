@@ -1,0 +1,101 @@
+"""``lookalike train``: options in, one call, a few lines out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from trainer.training import Device
+
+__all__ = ["train"]
+
+
+@click.group(short_help="Train a model on LFW or a folder of images.")
+def train() -> None:
+    """Train a model on LFW or a folder of images and write it as a bundle. Needs the [train] extra."""
+
+
+@train.command(
+    epilog="Example: lookalike train ae --data lfw --out runs/faces --epochs 40",
+    short_help="The vanilla autoencoder.",
+)
+@click.option(
+    "--data", required=True, metavar="lfw|FOLDER", help="LFW, or a folder with one subfolder a person."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle.")
+@click.option("--size", default=45, show_default=True, help="Side of the input in pixels.")
+@click.option("--grey", is_flag=True, help="One channel instead of RGB.")
+@click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, a folder: full.")
+@click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
+@click.option(
+    "--hidden", default="512", show_default=True, help="Widths of the hidden layers: 512 or 1024,512."
+)
+@click.option("--epochs", default=40, show_default=True, help="Passes over the training images.")
+@click.option("--batch", default=512, show_default=True, help="Images in a step.")
+@click.option("--learning-rate", default=6e-4, show_default=True, help="At its peak.")
+@click.option(
+    "--denoise", "noise", default=0.0, metavar="SIGMA", help="Noise on the input, of 255; target clean."
+)
+@click.option("--device", default="auto", show_default=True, type=click.Choice(get_args(Device)))
+@click.option("--seed", default=0, show_default=True, help="Of everything random.")
+@click.option(
+    "--pictures", default=10, show_default=True, help="Reconstructions drawn every N epochs; 0: never."
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same options.")
+def ae(
+    data: str,
+    out: Path,
+    size: int,
+    grey: bool,
+    crop: str | None,
+    latent: int,
+    hidden: str,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    noise: float,
+    device: Device,
+    seed: int,
+    pictures: int,
+    resume: bool,
+) -> None:
+    """Train the vanilla autoencoder: Linear > BatchNorm1d > ReLU, mean squared error.
+
+    People stay on one side: figures are reported on people the network never saw. The run keeps its
+    checkpoints, log.csv and pictures in OUT.run.
+    """
+    from encoder.images import Crop, ImageSpec
+    from trainer.autoencoder import train_autoencoder
+    from trainer.datasets import open_dataset
+    from trainer.networks import AESpec
+    from trainer.training import TrainingSpec
+
+    dataset = open_dataset(data, progress=True)
+    image = ImageSpec(
+        size=size, channels=1 if grey else 3, crop=dataset.crop if crop is None else Crop.parse(crop)
+    )
+    network = AESpec(size=size, channels=image.channels, latent=latent, hidden=_widths(hidden))
+    spec = TrainingSpec(epochs=epochs, batch=batch, learning_rate=learning_rate, noise=noise / 255, seed=seed)
+    train_autoencoder(
+        dataset,
+        out,
+        image=image,
+        network=network,
+        spec=spec,
+        device=device,
+        pictures=pictures,
+        resume=resume,
+        say=lambda line: click.echo(line, err=True),
+    )
+    click.echo(str(out))
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"widths are whole numbers with commas between, {text!r} is not", param_hint="--hidden"
+        ) from None

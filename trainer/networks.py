@@ -1,0 +1,195 @@
+"""The networks, one page.
+
+Legend: N images, C channels, H = W = S pixels, P = C*S*S values of an image, D latent size, F features.
+Pixels are float32 in [0, 1]; latents have about unit variance.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+from typing import Any, Self, final
+
+import torch
+from torch import Tensor, nn
+
+from encoder.errors import OptionError
+
+__all__ = ["AE", "AESpec", "principal_axes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AESpec:
+    """Shape of the vanilla autoencoder.
+
+    Attributes:
+        size: S.
+        channels: C.
+        latent: D.
+        hidden: Features of the encoder's hidden layers; the decoder has them in reverse.
+    """
+
+    size: int
+    channels: int
+    latent: int = 128
+    hidden: tuple[int, ...] = (768,)
+
+    def __post_init__(self) -> None:
+        if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):
+            raise OptionError(
+                f"latent must be at least 1 and hidden one or more even numbers, "
+                f"got latent {self.latent} and hidden {self.hidden}"
+            )
+        if min(self.hidden) < 2 * self.latent:
+            raise OptionError(
+                f"every hidden layer needs twice the latent's size to start from PCA, got hidden "
+                f"{self.hidden} for latent {self.latent}; widen it or take a smaller latent"
+            )
+
+    @property
+    def values(self) -> int:
+        """P, the values of one image."""
+        return self.channels * self.size**2
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self) | {"hidden": list(self.hidden)}
+
+
+@final
+class AE(nn.Module):
+    """The vanilla autoencoder: Linear > BatchNorm1d > ReLU there and back, plain Linear at both ends.
+
+    The latent and the image have no activation: a ReLU there would throw half of the latent away.
+    """
+
+    def __init__(self, spec: AESpec) -> None:
+        super().__init__()
+        self.spec = spec
+        down = (spec.values, *spec.hidden)
+        up = (spec.latent, *reversed(spec.hidden))
+        self.encoder = nn.Sequential(nn.Flatten(), *_layers(down), nn.Linear(down[-1], spec.latent))
+        self.decoder = nn.Sequential(
+            *_layers(up),
+            nn.Linear(up[-1], spec.values),
+            nn.Unflatten(1, (spec.channels, spec.size, spec.size)),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, D) -> (N, C, H, W)."""
+        image: Tensor = self.decoder(self.encoder(images))
+        return image
+
+    @classmethod
+    def from_pca(cls, spec: AESpec, images: Tensor, *, seed: int = 0) -> Self:
+        """Return a network that does what PCA of its latent size does, ready to become better.
+
+        A linear map passes through ReLU in pairs, relu(x) - relu(-x) = x: each hidden layer carries the
+        first F/2 principal components and their negatives. BatchNorm starts neutral, scaled to the
+        statistics it finds. What the latent cannot carry starts at zero where it would be harmful.
+
+        Args:
+            spec: The network's shape.
+            images: float32 (N, C, H, W) in [0, 1] that the components are fitted to.
+            seed: Of the features that the linear start leaves free.
+        """
+        mean, axes, spread = principal_axes(images.flatten(1), max(spec.hidden) // 2, seed=seed)
+        network = cls(spec)
+        with torch.no_grad():
+            network._encoder_from(mean, axes, spread)
+            network._decoder_from(mean, axes, spread, torch.Generator().manual_seed(seed))
+            network._neutral_norms(images)
+        return network
+
+    def _encoder_from(self, mean: Tensor, axes: Tensor, spread: Tensor) -> None:
+        """Set Linear layers so that latent[i] = component[i] / spread[i]."""
+        linears = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
+        first, *middle, last = linears
+        half = first.out_features // 2
+        first.weight.copy_(torch.cat([axes[:half], -axes[:half]]))  # (F, P)
+        first.bias.copy_(-(first.weight @ mean))
+        for layer in middle:
+            _keep_pairs(layer)
+        _from_pairs(last, 1 / spread[: last.out_features])
+
+    def _decoder_from(self, mean: Tensor, axes: Tensor, spread: Tensor, source: torch.Generator) -> None:
+        """Set Linear layers so that image = mean + sum of latent[i] * spread[i] * axis[i]."""
+        linears = [layer for layer in self.decoder if isinstance(layer, nn.Linear)]
+        first, *middle, last = linears
+        latent = first.in_features
+        half = first.out_features // 2
+        rows = (
+            torch.randn(half, latent, generator=source) * latent**-0.5 * spread[:half, None]
+        )  # features still free: mixtures
+        rows[:latent] = torch.diag(spread[:latent])
+        first.weight.copy_(torch.cat([rows, -rows]))  # (F, D)
+        first.bias.zero_()
+        for layer in middle:
+            _keep_pairs(layer)
+        half = last.in_features // 2
+        last.weight.zero_()  # (P, F)
+        last.weight[:, :latent] = axes[:latent].T
+        last.weight[:, half : half + latent] = -axes[:latent].T
+        last.bias.copy_(mean)
+
+    def _neutral_norms(self, images: Tensor) -> None:
+        """Give each BatchNorm the statistics of what reaches it, and weights that undo them."""
+        features = images
+        for layer in itertools.chain(self.encoder, self.decoder):
+            if isinstance(layer, nn.BatchNorm1d) and layer.running_mean is not None:
+                assert layer.running_var is not None
+                variance, mean = torch.var_mean(features, dim=0, correction=0)
+                layer.running_mean.copy_(mean)
+                layer.running_var.copy_(variance)
+                layer.weight.copy_((variance + layer.eps).sqrt())
+                layer.bias.copy_(mean)
+            features = layer.eval()(features)
+            layer.train()
+
+
+def principal_axes(flat: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (P,), the first ``count`` principal axes (count, P) and their deviations (count,).
+
+    By randomised subspace iteration (Halko, Martinsson & Tropp, SIAM Review 53, 2011): P x P never stands
+    in memory. Where the data have fewer dimensions than ``count``, the rest are zero axes of deviation 1.
+
+    Args:
+        flat: float32 (N, P).
+        count: How many axes.
+        seed: Of the random start.
+    """
+    mean = flat.mean(0)
+    found = min(count, *flat.shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _, singular, right = torch.svd_lowrank(flat - mean, q=min(found + 64, *flat.shape), niter=4)
+    real = singular[:found] > singular[0] * 1e-5
+    axes, spread = torch.zeros(count, flat.shape[1]), torch.ones(count)
+    axes[:found] = torch.where(real[:, None], right.T[:found], 0)
+    spread[:found] = torch.where(real, singular[:found] / len(flat) ** 0.5, 1)
+    return mean, axes, spread
+
+
+def _layers(features: tuple[int, ...]) -> list[nn.Module]:
+    return [
+        layer
+        for i, o in itertools.pairwise(features)
+        for layer in (nn.Linear(i, o), nn.BatchNorm1d(o, momentum=0.01), nn.ReLU())
+    ]
+
+
+def _keep_pairs(layer: nn.Linear) -> None:
+    """Pass pairs (a, -a) after ReLU on as pairs, as many as the narrower side has."""
+    inputs, outputs = layer.in_features // 2, layer.out_features // 2
+    eye = torch.eye(outputs, inputs)
+    layer.weight.copy_(torch.cat([torch.cat([eye, -eye], 1), torch.cat([-eye, eye], 1)]))
+    layer.bias.zero_()
+
+
+def _from_pairs(layer: nn.Linear, scale: Tensor) -> None:
+    """Join pairs after ReLU: out[i] = scale[i] * (relu(a[i]) - relu(-a[i]))."""
+    outputs, half = layer.out_features, layer.in_features // 2
+    layer.weight.zero_()
+    layer.weight[:, :outputs] = torch.diag(scale)
+    layer.weight[:, half : half + outputs] = -torch.diag(scale)
+    layer.bias.zero_()

@@ -1,0 +1,158 @@
+"""From a trained network to a bundle with its figures, all of them measured on the graphs as stored.
+
+Legend: N images, S side, C channels, D latent size.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from importlib.metadata import version
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from encoder.export import OPSET, export_graphs, round_weights, save_bundle
+from encoder.images import ImageSpec, to_uint8
+from encoder.sheets import Tile, contact_sheet
+from trainer.datasets import Split
+from trainer.losses import psnr
+from trainer.networks import AE, principal_axes
+from trainer.training import reconstruction_psnr
+
+__all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet"]
+
+Images = NDArray[np.uint8]
+_ROWS: Final = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """What is reported of a face model, on the held-out people.
+
+    Attributes:
+        held_out_psnr: dB of the mean squared error, reconstructions of the stored model.
+        pca_psnr: dB, PCA of the same size fitted to the same training images and their mirror images.
+        parity: Largest difference between torch and onnxruntime, by graph.
+    """
+
+    held_out_psnr: float
+    pca_psnr: float
+    parity: Mapping[str, float]
+
+
+def pca_psnr(images: Images, split: Split, latent: int) -> float:
+    """Return the held-out PSNR in dB of PCA with ``latent`` components, output clipped to [0, 1]."""
+    mean, axes, _ = principal_axes(mirrored_too(images, split.train).flatten(1), latent)
+    total = 0.0
+    for rows in _pieces(split.held_out):
+        flat = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).flatten(1).float() / 255
+        back = (flat - mean) @ axes.T @ axes + mean
+        total += (back.clamp(0, 1) - flat).square().mean().item() * len(rows)
+    return psnr(total / len(split.held_out))
+
+
+def mirrored_too(images: Images, indices: NDArray[np.int64], *, most: int = 20_000) -> torch.Tensor:
+    """Return float32 (2N, C, S, S) in [0, 1]: images and mirror images, of at most ``most`` / 2 images."""
+    step = -(-len(indices) // (most // 2))
+    chosen = torch.from_numpy(images[indices[::step]]).permute(0, 3, 1, 2).float() / 255
+    return torch.cat([chosen, chosen.flip(3)])
+
+
+def bundle_of(
+    network: AE,
+    folder: Path,
+    *,
+    image: ImageSpec,
+    images: Images,
+    split: Split,
+    training: Mapping[str, Any],
+    pca: float,
+) -> tuple[Bundle, Figures]:
+    """Export, fit the map to embeddings on the training images, measure on the held-out ones, write.
+
+    Args:
+        network: Trained, on the CPU; its large weights are rounded to float16 here.
+        folder: Where the bundle goes.
+        image: How the images were made.
+        images: uint8 (N, S, S, C).
+        split: Who is on which side.
+        training: Configuration for the record.
+        pca: PSNR of PCA, from :func:`pca_psnr`.
+
+    Raises:
+        ExportError: ONNX and torch disagree; nothing is written.
+        OptionError: something that is no bundle stands at ``folder``.
+    """
+    round_weights(network)
+    network.eval()
+    latent = network.spec.latent
+    exported = export_graphs(
+        network.encoder, network.decoder, size=image.size, channels=image.channels, latent=latent
+    )
+    affine = AffineMap.whitening(LatentStatistics.of(_latents(network, images, split.train, mirror=True)))
+    figures = Figures(
+        held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=torch.device("cpu")),
+        pca_psnr=pca,
+        parity=exported.parity,
+    )
+    spec = BundleSpec(
+        kind="ae",
+        image=image,
+        latent=latent,
+        embedding=len(affine.matrix),
+        mirror=True,
+        opset=OPSET,
+        training={**training, **_versions()},
+        figures={
+            "held_out_psnr_db": round(figures.held_out_psnr, 2),
+            "pca_psnr_db": round(figures.pca_psnr, 2),
+            "held_out_images": len(split.held_out),
+            "training_images": len(split.train),
+            "parity": {name: float(f"{apart:.1e}") for name, apart in exported.parity.items()},
+        },
+    )
+    statistics = LatentStatistics.of(_latents(network, images, split.train))
+    return save_bundle(folder, exported, spec, statistics=statistics, affine=affine), figures
+
+
+def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np.int64]) -> Images:
+    """Draw originals above their reconstructions, uint8 (H, W, 3)."""
+    with torch.no_grad():
+        batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).float() / 255
+        device = next(network.parameters()).device
+        back = network.eval()(batch.to(device)).cpu().permute(0, 2, 3, 1).numpy()
+    rows = [[Tile(pixels=pixels) for pixels in row] for row in (images[indices], to_uint8(back))]
+    return contact_sheet(rows, row_labels=["original", "reconstruction"], side=96)
+
+
+@torch.no_grad()
+def _latents(
+    network: AE, images: Images, indices: NDArray[np.int64], *, mirror: bool = False
+) -> NDArray[np.float32]:
+    """Encode to float32 (N, D); with ``mirror``, the mean of the latents of image and mirror image."""
+    latents = []
+    for rows in _pieces(indices):
+        batch = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255
+        latent = network.encoder(batch)
+        latents.append((latent + network.encoder(batch.flip(3))) / 2 if mirror else latent)
+    stacked: NDArray[np.float32] = torch.cat(latents).numpy()
+    return stacked
+
+
+def _pieces(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return np.array_split(indices, -(-len(indices) // _ROWS))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnxruntime": version("onnxruntime"),
+    }
