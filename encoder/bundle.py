@@ -131,7 +131,8 @@ class AffineMap:
         """Map float32 (N, D) to float32 (N, E) of unit length; a latent at the offset stays zero."""
         mapped = (latents - self.offset) @ self.matrix.T
         length = np.linalg.norm(mapped, axis=1, keepdims=True)
-        return np.divide(mapped, length, out=np.zeros_like(mapped), where=length > 0)
+        unit: Floats = np.divide(mapped, length, out=np.zeros_like(mapped), where=length > 0)
+        return unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,12 @@ class Bundle:
     def name(self) -> str:
         """The folder's name: what people call the model."""
         return self.folder.name
+
+    @property
+    def address(self) -> str:
+        """What opens it again: the name of a shipped bundle, else the folder."""
+        shipped = shipped_bundles().get(self.name)
+        return self.name if shipped is not None and shipped.resolve() == self.folder else str(self.folder)
 
     def graph(self, name: str) -> bytes:
         """Return the ONNX bytes of ``encoder`` or ``decoder``.
@@ -289,7 +296,7 @@ def _locate(where: str | os.PathLike[str]) -> Path:
         return folder.resolve()
     shipped = shipped_bundles()
     if str(where) in shipped:
-        return shipped[str(where)]
+        return shipped[str(where)].resolve()
     names = ", ".join(shipped) or "none"
     if folder.is_dir():
         raise BundleNotFoundError(

@@ -143,6 +143,7 @@ def _to_onnx(module: nn.Module, example: Tensor, *, output: str) -> bytes:
                 (example,),
                 dynamo=True,
                 verbose=False,
+                optimize=False,
                 opset_version=OPSET,
                 input_names=["pixels" if output == "latent" else "latent"],
                 output_names=[output],

@@ -94,6 +94,10 @@ class Crop:
             return _comma(self.window)
         return "full" if self.fraction == 1.0 else f"centre:{_number(self.fraction)}"
 
+    def widened(self, factor: float) -> Crop:
+        """A centred square with more around it, at most the whole; a window as it is. For showing people."""
+        return self if self.window is not None else Crop(fraction=min(1.0, self.fraction * factor))
+
     def box(self, width: int, height: int) -> Box:
         """(left, top, right, bottom) in pixels, not rounded, of a picture shown as ``width`` x ``height``."""
         if self.window is not None:

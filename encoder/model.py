@@ -86,7 +86,7 @@ class Model:
         """Return embeddings float32 (N, E) of unit length: what is stored and compared (cosine)."""
         latents = self.encode(pixels)
         if self.bundle.spec.mirror:
-            latents = (latents + self.encode(pixels[:, :, ::-1])) / 2
+            latents = (latents + self.encode(pixels[:, :, ::-1])) * np.float32(0.5)
         return self.bundle.affine(latents)
 
     def decode(self, latents: Floats) -> Floats:

@@ -59,6 +59,7 @@ SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
 POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000
+MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has none
 STALE_SECONDS: Final = 3600  # a create takes under a second: an hour later its maker is gone
 
 
@@ -107,6 +108,10 @@ class EdgeStore:
         if _holds_spec(folder):
             raise CollectionExistsError(
                 f"collection {name!r} is in {self._root} already; choose another name or delete it first"
+            )
+        if not 1 <= spec.dimension <= MOST_DIMENSIONS:
+            raise StoreError(
+                f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
             )
         with _mapped(folder):
             self._root.mkdir(parents=True, exist_ok=True)
@@ -348,8 +353,9 @@ def _filter(where: Filter | None) -> qe.Filter | None:
         path, value = condition.path, condition.value
         match condition.op:
             case "=" | "!=" as op:
-                # Condition has refused floats here, and anything but numbers below.
-                test = qe.FieldCondition(path, match=qe.MatchValue(value))  # type: ignore[arg-type]  # see above
+                # Handed a Python bool, the binding matches the integer 0 or 1 instead; a numpy one it takes.
+                exact: Any = np.bool_(value) if isinstance(value, bool) else value
+                test = qe.FieldCondition(path, match=qe.MatchValue(exact))
                 (must if op == "=" else must_not).append(test)
             case "<":
                 must.append(qe.FieldCondition(path, range=qe.RangeFloat(lt=float(value))))

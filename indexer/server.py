@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -348,8 +349,8 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
         raise
     except UnexpectedResponse as error:
         raise _answered(error, address, name) from error
-    except ResponseHandlingException as error:
-        reason = _line(error.source)
+    except (ResponseHandlingException, JSONDecodeError) as error:
+        reason = _line(getattr(error, "source", error))
         raise StoreUnreachableError(
             f"no Qdrant server answers at {address} ({reason}); check the address and that it runs"
         ) from error

@@ -51,7 +51,7 @@ class CollectionSpec:
 
     Attributes:
         model_id: Digest of the one model whose embeddings it holds.
-        model_name: The name that model was opened by, for messages only.
+        model_name: Shipped name or folder that opens that model again.
         dimension: D, the length of every vector.
         crop: How its pictures were framed, as ``encoder.images.Crop`` writes it.
         metric: Always ``cosine``: embeddings have unit length.

@@ -8,11 +8,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from importlib.metadata import version
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -96,7 +96,10 @@ def bundle_of(
     exported = export_graphs(
         network.encoder, network.decoder, size=image.size, channels=image.channels, latent=latent
     )
-    affine = AffineMap.whitening(LatentStatistics.of(_latents(network, images, split.train, mirror=True)))
+    # The mirrored average of what only tells left from right is nearly nothing: whitening fitted to the
+    # averages would blow that up, so it is fitted to the latents themselves.
+    statistics = LatentStatistics.of(_latents(network, images, split.train))
+    affine = AffineMap.whitening(statistics)
     figures = Figures(
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=torch.device("cpu")),
         pca_psnr=pca,
@@ -118,7 +121,6 @@ def bundle_of(
             "parity": {name: float(f"{apart:.1e}") for name, apart in exported.parity.items()},
         },
     )
-    statistics = LatentStatistics.of(_latents(network, images, split.train))
     return save_bundle(folder, exported, spec, statistics=statistics, affine=affine), figures
 
 
@@ -133,16 +135,10 @@ def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np
 
 
 @torch.no_grad()
-def _latents(
-    network: AE, images: Images, indices: NDArray[np.int64], *, mirror: bool = False
-) -> NDArray[np.float32]:
-    """Encode to float32 (N, D); with ``mirror``, the mean of the latents of image and mirror image."""
-    latents = []
-    for rows in _pieces(indices):
-        batch = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255
-        latent = network.encoder(batch)
-        latents.append((latent + network.encoder(batch.flip(3))) / 2 if mirror else latent)
-    stacked: NDArray[np.float32] = torch.cat(latents).numpy()
+def _latents(network: AE, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Encode to float32 (N, D)."""
+    batches = (torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255 for rows in _pieces(indices))
+    stacked: NDArray[np.float32] = torch.cat([network.encoder(batch) for batch in batches]).numpy()
     return stacked
 
 

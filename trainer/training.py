@@ -110,7 +110,9 @@ class Run:
         self.device = device
         self.network = network.to(device)
         self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(spec.averaging), use_buffers=True
+            self.network,
+            multi_avg_fn=get_ema_multi_avg_fn(spec.averaging),  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            use_buffers=True,
         )
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
@@ -227,7 +229,7 @@ class Run:
                 "--resume"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimizer.step()
         self.average.update_parameters(self.network)
         self.step += 1

@@ -1,0 +1,129 @@
+"""Files to embeddings: read and decoded ahead on threads, in order, in bounded memory.
+
+Legend: n images in a batch, E embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import ImageError
+from encoder.images import DEFAULT_MAX_PIXELS, Crop, read_pixels, shown
+from encoder.model import Model
+
+__all__ = ["Embedded", "FileFacts", "embed_files"]
+
+Key = TypeVar("Key")
+_BATCH: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What was true of a file when its bytes were read: SHA-256 (hex), size in bytes, mtime in ns."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded(Generic[Key]):
+    """One batch, in the order of the input.
+
+    Attributes:
+        keys: n keys of the files that could be read.
+        facts: n facts.
+        embeddings: float32 (n, E), unit length.
+        failures: Key and one-line reason of each file that could not.
+    """
+
+    keys: list[Key]
+    facts: list[FileFacts]
+    embeddings: NDArray[np.float32]
+    failures: list[tuple[Key, str]]
+
+
+@dataclass(slots=True)
+class _Decoded(Generic[Key]):
+    keys: list[Key]
+    facts: list[FileFacts]
+    pixels: NDArray[np.uint8]
+    failures: list[tuple[Key, str]]
+
+
+def embed_files(
+    model: Model,
+    files: Iterable[tuple[Key, Path]],
+    *,
+    crop: Crop | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    threads: int | None = None,
+) -> Generator[Embedded[Key]]:
+    """Embed files in batches. Each file is read once: hashed and decoded from the same bytes.
+
+    A bad file costs only itself: it is named in ``failures`` of its batch.
+
+    Args:
+        model: What embeds.
+        files: Any key and the file it stands for; consumed a few batches ahead.
+        crop: How these pictures are framed; None: as the model was trained.
+        max_pixels: Larger pictures fail.
+        threads: That read and decode; None: one for each core.
+    """
+    image = model.bundle.spec.image
+
+    def decode(chunk: Sequence[tuple[Key, Path]]) -> _Decoded[Key]:
+        decoded: _Decoded[Key] = _Decoded([], [], np.empty((len(chunk), *image.shape), np.uint8), [])
+        for key, path in chunk:
+            try:
+                data, facts = _read(path)
+                pixels = read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(path))
+            except ImageError as error:
+                decoded.failures.append((key, str(error)))
+            except OSError as error:
+                decoded.failures.append((key, f"{shown(str(path))}: cannot be read ({error.strerror})"))
+            else:
+                decoded.pixels[len(decoded.keys)] = pixels
+                decoded.keys.append(key)
+                decoded.facts.append(facts)
+        return decoded
+
+    workers = threads or os.cpu_count() or 1
+    chunks = _chunks(files)
+    pending: deque[Future[_Decoded[Key]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for chunk in itertools.islice(chunks, workers + 1):
+            pending.append(pool.submit(decode, chunk))
+        while pending:
+            decoded = pending.popleft().result()
+            for chunk in itertools.islice(chunks, 1):
+                pending.append(pool.submit(decode, chunk))
+            embeddings = model.embed(decoded.pixels[: len(decoded.keys)])
+            yield Embedded(decoded.keys, decoded.facts, embeddings, decoded.failures)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _chunks(files: Iterable[tuple[Key, Path]]) -> Iterator[list[tuple[Key, Path]]]:
+    source = iter(files)
+    while chunk := list(itertools.islice(source, _BATCH)):
+        yield chunk
+
+
+def _read(path: Path) -> tuple[bytes, FileFacts]:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        data = file.read()
+    return data, FileFacts(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)

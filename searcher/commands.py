@@ -1,0 +1,237 @@
+"""``lookalike search``, ``reconstruct``, ``generate``, ``evaluate`` and ``models``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from indexer.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from encoder.model import Provider
+    from searcher.search import Answer
+
+__all__ = ["evaluate", "generate", "models", "reconstruct", "search"]
+
+_store = click.option(
+    "--store",
+    default=DEFAULT_STORE,
+    show_default=True,
+    envvar="LOOKALIKE_STORE",
+    metavar="FOLDER|URL",
+    help="Embedded store or Qdrant server (its key: QDRANT_API_KEY).",
+)
+_provider = click.option(
+    "--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
+)
+_model = click.option("--model", default="faces", show_default=True, help="Bundle folder or shipped model.")
+_crop = click.option(
+    "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed, if otherwise."
+)
+_images = click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path)
+)
+
+
+@click.command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")
+@_images
+@click.option("--collection", required=True, metavar="NAME")
+@_store
+@click.option("-k", "k", default=10, show_default=True, help="Most results for each query.")
+@click.option("--model", help="Bundle folder, if not where the collection remembers it.")
+@_crop
+@click.option("--exclude-self", is_flag=True, help="Leave out items that are the query's very file.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Draw queries and results: out.png.")
+@click.option("--json", "as_json", is_flag=True, help="A list on stdout, one object for each query.")
+@_provider
+@click.pass_context
+def search(
+    ctx: click.Context,
+    images: tuple[Path, ...],
+    collection: str,
+    store: str,
+    k: int,
+    model: str | None,
+    crop: str | None,
+    exclude_self: bool,
+    sheet: Path | None,
+    as_json: bool,
+    provider: Provider,
+) -> None:
+    """Find the pictures most like a picture. Likeness is no proof that two pictures show one person."""
+    from encoder.images import Crop
+    from indexer.store import open_store
+    from searcher.pictures import answers_sheet
+    from searcher.search import Searcher
+
+    framing = None if crop is None else Crop.parse(crop)
+    with open_store(store) as opened:
+        searcher = Searcher.open(opened, collection, model=model, provider=provider)
+        answers = list(searcher.similar(images, k=k, exclude_self=exclude_self, crop=framing))
+        good = [answer for answer in answers if answer.failure is None]
+        if sheet is not None and good:
+            from encoder.sheets import save_picture
+
+            save_picture(sheet, answers_sheet(searcher, good, crop=framing))
+    if as_json:
+        click.echo(json.dumps([answer.to_json() for answer in answers]))
+    else:
+        _print_table(good)
+    failed = [answer.failure for answer in answers if answer.failure is not None]
+    for failure in failed:
+        click.echo(f"failed: {failure}", err=True)
+    if sheet is not None and good:
+        click.echo(f"drawn: {sheet}", err=True)
+    ctx.exit(_code(len(failed), len(answers)))
+
+
+@click.command(epilog="Example: lookalike reconstruct me.jpg you.jpg --model faces --out sheet.png")
+@_images
+@_model
+@_crop
+@click.option("--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each.")
+@_provider
+@click.pass_context
+def reconstruct(
+    ctx: click.Context,
+    images: tuple[Path, ...],
+    model: str,
+    crop: str | None,
+    out: str,
+    provider: Provider,
+) -> None:
+    """Draw pictures above what the model keeps of them."""
+    from encoder.images import Crop
+    from encoder.model import Model
+    from searcher import generate as drawing
+    from searcher.pictures import free_names, reconstruction_sheet
+
+    opened = Model.open(model, provider=provider)
+    framing = None if crop is None else Crop.parse(crop)
+    files, pixels, failed = drawing.read_all(opened, images, crop=framing)
+    for failure in failed:
+        click.echo(f"failed: {failure}", err=True)
+    if files:
+        back = drawing.reconstruct(opened, pixels)
+        names = free_names(files)
+        _save(out, names, back, lambda: reconstruction_sheet(opened, pixels, back, names))
+    ctx.exit(_code(len(failed), len(images)))
+
+
+@click.command(epilog="Example: lookalike generate --model faces -n 25 --seed 1 --out faces.png")
+@_model
+@click.option("-n", "count", default=16, show_default=True, help="How many.")
+@click.option("--seed", default=0, show_default=True, help="The same seed draws the same pictures.")
+@click.option("--temperature", default=1.0, show_default=True, help="Under 1 tamer, over 1 wilder.")
+@click.option("--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each.")
+@_provider
+def generate(model: str, count: int, seed: int, temperature: float, out: str, provider: Provider) -> None:
+    """Draw pictures that never were, sampled from where the training pictures lie."""
+    from encoder.model import Model
+    from encoder.sheets import grid
+    from searcher.generate import sample
+
+    pictures = sample(Model.open(model, provider=provider), count, seed=seed, temperature=temperature)
+    names = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
+    _save(out, names, pictures, lambda: grid(list(pictures)))
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure a model or a collection."""
+
+
+@evaluate.command(epilog="Example: lookalike evaluate retrieval --collection faces")
+@click.option("--collection", required=True, metavar="NAME")
+@_store
+@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
+def retrieval(collection: str, store: str, as_json: bool) -> None:
+    """Who finds themselves? Every image of a person with two or more queries all the others.
+
+    Where the collection holds lfw, "held out" are the people the shipped models never saw: believe that row.
+    """
+    from contextlib import ExitStack
+
+    from tqdm import tqdm
+
+    from encoder.lfw import find_lfw
+    from indexer.store import open_store
+    from searcher.evaluate import retrieval as measure
+
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_store(store))
+        groups: list[tuple[str, frozenset[str] | None]] = [("everybody", None)]
+        if "lfw" in opened.describe(collection).roots:
+            groups.append(("held out", find_lfw(download=False).held_out_people()))
+        rows = []
+        for name, people in groups:
+            bar = stack.enter_context(tqdm(desc=name, unit="query", disable=None, leave=False))
+            found = measure(opened, collection, people=people, on_total=bar.reset, on_progress=bar.update)
+            rows.append({"people": name, **found.to_json()})
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    click.echo(f"{'people':<10} {'queries':>8} {'others':>8} {'Recall@1':>9} {'Recall@5':>9}")
+    for row in rows:
+        click.echo(
+            f"{row['people']:<10} {row['queries']:>8} {row['others']:>8} "
+            f"{row['recall_at_1']:>9.3f} {row['recall_at_5']:>9.3f}"
+        )
+
+
+@click.command(epilog="Example: lookalike models")
+@click.argument("where", nargs=-1, metavar="[BUNDLE]...")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
+def models(where: tuple[str, ...], as_json: bool) -> None:
+    """List the shipped bundles, or those given, with their figures."""
+    from encoder.bundle import Bundle, shipped_bundles
+
+    opened = [Bundle.open(name) for name in where or shipped_bundles()]
+    if as_json:
+        click.echo(json.dumps([{"name": b.name, "model_id": b.model_id, **b.spec.to_json()} for b in opened]))
+        return
+    for bundle in opened:
+        image = bundle.spec.image
+        click.echo(
+            f"{bundle.name}  {bundle.spec.kind}, {image.size}x{image.size}x{image.channels}, "
+            f"latent {bundle.spec.latent}, crop {image.crop}, id {bundle.model_id[:12]}"
+        )
+        for key, value in bundle.spec.figures.items():
+            click.echo(f"  {key:<18} {value}")
+
+
+def _print_table(answers: list[Answer]) -> None:
+    for answer in answers:
+        click.echo(f"{answer.query}  ({answer.took_ms:.1f} ms)")
+        width = max((len(result.person or "") for result in answer.results), default=0)
+        for result in answer.results:
+            click.echo(
+                f"{result.rank:>4}  {result.score:6.3f}  {(result.person or ''):<{width}}  {result.path}"
+            )
+
+
+def _save(
+    out: str, names: list[str], pictures: NDArray[np.uint8], sheet: Callable[[], NDArray[np.uint8]]
+) -> None:
+    from encoder.sheets import save_picture
+    from searcher.pictures import is_folder, save_each
+
+    if is_folder(out):
+        for path in save_each(Path(out), names, list(pictures)):
+            click.echo(str(path))
+    else:
+        save_picture(Path(out), sheet())
+        click.echo(out)
+
+
+def _code(failed: int, asked: int) -> int:
+    """0 good, 3 some failed, 1 all failed."""
+    return 0 if not failed else 1 if failed == asked else 3

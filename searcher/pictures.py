@@ -1,0 +1,94 @@
+"""Where pictures that answer go: one sheet in a file, or one PNG each in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import OptionError
+from encoder.images import Crop
+from encoder.model import Model
+from encoder.sheets import Tile, contact_sheet, save_picture
+from searcher.generate import psnr
+from searcher.search import Answer, Searcher
+
+__all__ = ["answers_sheet", "free_names", "is_folder", "reconstruction_sheet", "save_each"]
+
+Pixels = NDArray[np.uint8]
+_ACROSS = 10
+
+
+def is_folder(out: str) -> bool:
+    """Whether ``--out`` means a folder: it ends in a slash or is one."""
+    return out.endswith(("/", "\\")) or Path(out).is_dir()
+
+
+def save_each(folder: Path, names: Sequence[str], pictures: Sequence[Pixels]) -> list[Path]:
+    """Write one PNG each, ``name.png``, and return the paths.
+
+    Raises:
+        OptionError: the folder cannot be written to.
+    """
+    paths = [folder / f"{name}.png" for name in names]
+    for path, pixels in zip(paths, pictures, strict=True):
+        save_picture(path, pixels)
+    return paths
+
+
+def free_names(files: Sequence[Path]) -> list[str]:
+    """Return the files' stems, numbered where two are the same."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        name, number = file.stem, 2
+        while name in taken:
+            name, number = f"{file.stem}-{number}", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def answers_sheet(
+    searcher: Searcher, answers: Sequence[Answer], *, crop: Crop | None = None, side: int = 128
+) -> Pixels:
+    """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
+
+    Raises:
+        OptionError: there is no answer.
+    """
+    if not answers:
+        raise OptionError("a sheet needs at least one query that could be read, got none")
+    rows = []
+    for answer in answers:
+        query = Path(answer.query)
+        row = [
+            Tile(
+                pixels=searcher.query_picture(query, side=side, crop=crop),
+                caption=query.stem.replace("_", " "),
+                accent=True,
+            )
+        ]
+        row += [
+            Tile(
+                pixels=searcher.picture(result.payload, side=side),
+                caption=(result.person or Path(result.path).stem).replace("_", " "),
+                subcaption=f"{result.score:.3f}",
+            )
+            for result in answer.results
+        ]
+        rows.append(row)
+    return contact_sheet(rows, side=side)
+
+
+def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, names: Sequence[str]) -> Pixels:
+    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3)."""
+    rows: list[list[Tile]] = []
+    for start in range(0, len(originals), _ACROSS):
+        part = range(start, min(start + _ACROSS, len(originals)))
+        rows.append([Tile(pixels=originals[i], caption=names[i].replace("_", " ")) for i in part])
+        rows.append([Tile(pixels=back[i], caption=f"{psnr(originals[i], back[i]):.1f} dB") for i in part])
+    title = f"Originals above what {model.bundle.name} keeps of them: {model.bundle.spec.latent} numbers each"
+    return contact_sheet(rows, title=title, side=112)

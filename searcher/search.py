@@ -1,0 +1,215 @@
+"""Who looks like this? Query pictures in, ranked answers out.
+
+Legend: Q queries, k results, E embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import BundleError, ImageError, ModelMismatchError
+from encoder.images import Crop, ImageSpec, read_pixels, shown
+from encoder.model import Model, Provider
+from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
+
+__all__ = ["Answer", "Result", "Searcher"]
+
+_TOGETHER: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One picture that was found.
+
+    Attributes:
+        rank: From 1.
+        score: Cosine similarity in [-1, 1]; higher is more alike. It is no probability.
+        id: Of the item.
+        payload: All that is stored beside it: root, path, sha256, size, mtime_ns, person.
+    """
+
+    rank: int
+    score: float
+    id: str
+    payload: dict[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Relative to the item's root."""
+        return str(self.payload["path"])
+
+    @property
+    def person(self) -> str | None:
+        """Whose picture it is, where that is known."""
+        return self.payload.get("person")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: rank, score, path, person, payload."""
+        return {
+            "rank": self.rank,
+            "score": round(self.score, 6),
+            "path": self.path,
+            "person": self.person,
+            "payload": self.payload,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one query got.
+
+    Attributes:
+        query: The query's file, as it was given.
+        model_id: Of the model that compared.
+        took_ms: Reading, embedding and searching; of queries answered together, each one's share.
+        results: Best first; empty when the query failed.
+        failure: Why there is no answer, in one line; None when there is one.
+    """
+
+    query: str
+    model_id: str
+    took_ms: float
+    results: tuple[Result, ...]
+    failure: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: query, model_id, took_ms, results, and error when it failed."""
+        answer: dict[str, Any] = {
+            "query": self.query,
+            "model_id": self.model_id,
+            "took_ms": round(self.took_ms, 3),
+            "results": [result.to_json() for result in self.results],
+        }
+        return answer if self.failure is None else answer | {"error": self.failure}
+
+
+class Searcher:
+    """A collection and the model that made it, ready to answer."""
+
+    def __init__(self, store: VectorStore, collection: str, model: Model) -> None:
+        self.store = store
+        self.collection = collection
+        self.model = model
+        self.spec: CollectionSpec = store.describe(collection)
+        self.spec.check_model(collection, model_id=model.model_id, crop=self.spec.crop)
+
+    @classmethod
+    def open(
+        cls,
+        store: VectorStore,
+        collection: str,
+        *,
+        model: str | None = None,
+        provider: Provider = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Open a collection with the model it remembers, or with ``model``.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+            ModelMismatchError: the model at hand is not the one that made it.
+            BundleError: the model cannot be opened.
+        """
+        spec = store.describe(collection)
+        try:
+            opened = Model.open(model or spec.model_name, provider=provider, threads=threads)
+        except BundleError as error:
+            if model is not None:
+                raise
+            raise ModelMismatchError(
+                f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
+                f"which cannot be opened here ({error}); pass --model with the folder it is in"
+            ) from error
+        return cls(store, collection, opened)
+
+    def similar(
+        self,
+        queries: Sequence[Path],
+        *,
+        k: int = 10,
+        exclude_self: bool = False,
+        crop: Crop | None = None,
+    ) -> Iterator[Answer]:
+        """Yield an answer for each query picture, in order. One that cannot be read fails alone.
+
+        Args:
+            queries: Picture files.
+            k: Most results for each.
+            exclude_self: Leave out items with exactly the query's bytes.
+            crop: How the queries are framed; None: as the collection is.
+        """
+        framing = Crop.parse(self.spec.crop) if crop is None else crop
+        for start in range(0, len(queries), _TOGETHER):
+            yield from self._together(queries[start : start + _TOGETHER], k, exclude_self, framing)
+
+    def similar_to(
+        self, embeddings: NDArray[np.float32], *, k: int, where: Filter | None = None
+    ) -> list[tuple[Result, ...]]:
+        """Return results for embeddings float32 (Q, E) of this model."""
+        found = self.store.search(self.collection, embeddings, k=k, where=where)
+        return [_ranked(hits) for hits in found]
+
+    def picture(self, payload: dict[str, Any], *, side: int) -> NDArray[np.uint8] | None:
+        """Return a stored item's picture for people, uint8 (side, side, 3), or None when its file is gone.
+
+        Shown with a little more around it than the model sees.
+        """
+        root = self.spec.roots.get(payload["root"])
+        return None if root is None else self.query_picture(Path(root, payload["path"]), side=side)
+
+    def query_picture(self, file: Path, *, side: int, crop: Crop | None = None) -> NDArray[np.uint8] | None:
+        """Return the picture in a file as :meth:`picture` does."""
+        framing = (Crop.parse(self.spec.crop) if crop is None else crop).widened(1.5)
+        try:
+            return read_pixels(file.read_bytes(), ImageSpec(size=side, crop=framing), name=str(file))
+        except (ImageError, OSError, ValueError):  # ValueError: a null byte in the path
+            return None
+
+    def _together(self, queries: Sequence[Path], k: int, exclude_self: bool, crop: Crop) -> Iterator[Answer]:
+        began = time.perf_counter()
+        read = [self._read(query, crop) for query in queries]
+        good = [(pixels, digest) for pixels, digest, _ in read if pixels is not None]
+        found: Iterator[tuple[Result, ...]] = iter(())
+        if good:
+            embeddings = self.model.embed(np.stack([pixels for pixels, _ in good]))
+            found = iter(self._search(embeddings, [digest for _, digest in good], k, exclude_self))
+        answers = [next(found) if pixels is not None else () for pixels, _, _ in read]
+        took = (time.perf_counter() - began) * 1000 / len(queries)
+        for query, results, (_, _, failure) in zip(queries, answers, read, strict=True):
+            yield Answer(str(query), self.model.model_id, took, results, failure)
+
+    def _search(
+        self, embeddings: NDArray[np.float32], digests: Sequence[str], k: int, exclude_self: bool
+    ) -> list[tuple[Result, ...]]:
+        if not exclude_self:
+            return self.similar_to(embeddings, k=k)
+        others = (Filter((Condition("sha256", "!=", digest),)) for digest in digests)
+        each = (
+            self.similar_to(row[None], k=k, where=where)
+            for row, where in zip(embeddings, others, strict=True)
+        )
+        return list(itertools.chain.from_iterable(each))
+
+    def _read(self, query: Path, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
+        """Return pixels, SHA-256 and None, or None, nothing and the reason."""
+        try:
+            data = query.read_bytes()
+            pixels = read_pixels(data, self.model.bundle.spec.image, crop=crop, name=str(query))
+        except ImageError as error:
+            return None, "", str(error)
+        except OSError as error:
+            return None, "", f"{shown(str(query))}: cannot be read ({error.strerror})"
+        return pixels, hashlib.sha256(data).hexdigest(), None
+
+
+def _ranked(hits: Sequence[Hit]) -> tuple[Result, ...]:
+    return tuple(Result(rank, hit.score, hit.id, dict(hit.payload)) for rank, hit in enumerate(hits, start=1))
