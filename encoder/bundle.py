@@ -18,121 +18,34 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import BundleCorruptError, BundleNotFoundError, BundleTooNewError, OptionError
-from encoder.images import ImageSpec
+from encoder.affine import AffineMap, LatentStatistics
+from encoder.errors import BundleCorruptError, BundleError, BundleNotFoundError, OptionError
+from encoder.images import shown
+from encoder.manifest import FORMAT, KNOWN, BundleSpec, Manifest, one_line
+from encoder.replacing import replacing
 
-__all__ = ["FORMAT", "AffineMap", "Bundle", "BundleSpec", "Golden", "LatentStatistics", "shipped_bundles"]
+__all__ = [
+    "FORMAT",
+    "AffineMap",
+    "Bundle",
+    "BundleSpec",
+    "Golden",
+    "LatentStatistics",
+    "check_target",
+    "shipped_bundles",
+]
 
-FORMAT: Final = 1
-Kind = Literal["ae", "vae", "cvae", "cleaner"]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BundleSpec:
-    """What ``bundle.json`` says of a model, the digests excepted.
-
-    Attributes:
-        kind: Which of the autoencoders it is; the rooms after the encoder never ask.
-        image: How bytes become this model's pixels.
-        latent: D.
-        embedding: E, the length of the vectors that are compared.
-        mirror: Whether an embedding averages the latents of the image and of its mirror image.
-        opset: ONNX opset of the graphs.
-        classes: Names of the classes it can be asked for; empty when it has none.
-        metric: How embeddings are compared.
-        training: Configuration, data fingerprint, seed and versions that made it.
-        figures: What was measured on it, by name.
-    """
-
-    kind: Kind
-    image: ImageSpec
-    latent: int
-    embedding: int
-    mirror: bool
-    opset: int
-    classes: tuple[str, ...] = ()
-    metric: Literal["cosine"] = "cosine"
-    training: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values that :meth:`from_json` reads back equal."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"image": self.image.to_json(), "classes": list(self.classes)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            TypeError, ValueError, KeyError, OptionError: it is not that; the caller names the file.
-        """
-        if value["kind"] not in get_args(Kind):
-            raise ValueError(f"kind {value['kind']!r}")
-        known = {"image": ImageSpec.from_json(value["image"]), "classes": tuple(value["classes"])}
-        return cls(**{**value, **known})
-
-
-@dataclass(frozen=True, slots=True)
-class LatentStatistics:
-    """Mean float32 (D,) and covariance float32 (D, D) of the training latents, for sampling."""
-
-    mean: Floats
-    covariance: Floats
-
-    @classmethod
-    def of(cls, latents: Floats) -> Self:
-        """Measure float32 (N, D) latents, N > 1."""
-        covariance = np.cov(latents.astype(np.float64), rowvar=False).reshape(2 * (latents.shape[1],))
-        return cls(latents.mean(axis=0, dtype=np.float64).astype(np.float32), covariance.astype(np.float32))
-
-
-@dataclass(frozen=True, slots=True)
-class AffineMap:
-    """Latent to embedding: ``e = M (z - offset)`` scaled to unit length.
-
-    Attributes:
-        matrix: M, float32 (E, D).
-        offset: float32 (D,).
-    """
-
-    matrix: Floats
-    offset: Floats
-
-    @classmethod
-    def whitening(cls, statistics: LatentStatistics, *, keep: int | None = None) -> Self:
-        """Rotate to the principal axes, keep the first ``keep``, give each unit variance.
-
-        Axes whose variance is under a millionth of the largest carry rounding only and are dropped.
-        (PCA whitening; Kessy, Lewin & Strimmer, The American Statistician 72, 2018.)
-        """
-        variance, axes = np.linalg.eigh(statistics.covariance.astype(np.float64))
-        order = np.argsort(variance)[::-1][:keep]
-        order = order[variance[order] > 1e-6 * variance.max()]
-        matrix = (axes[:, order] / np.sqrt(variance[order])).T
-        return cls(np.ascontiguousarray(matrix, dtype=np.float32), statistics.mean)
-
-    def __call__(self, latents: Floats) -> Floats:
-        """Map float32 (N, D) to float32 (N, E) of unit length; a latent at the offset stays zero."""
-        mapped = (latents - self.offset) @ self.matrix.T
-        length = np.linalg.norm(mapped, axis=1, keepdims=True)
-        unit: Floats = np.divide(mapped, length, out=np.zeros_like(mapped), where=length > 0)
-        return unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +68,46 @@ class Bundle:
     """An opened bundle: everything but the running graphs."""
 
     folder: Path
-    model_id: str
-    spec: BundleSpec
+    manifest: Manifest
     statistics: LatentStatistics
     affine: AffineMap
     golden: Golden
-    graphs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit each other.
+
+        Raises:
+            OptionError: they do not.
+        """
+        latent, count, image = self.spec.latent, self.golden.pixels.shape[:1], self.spec.image.shape
+        for name, array, dtype, shape in (
+            ("mean", self.statistics.mean, np.float32, (latent,)),
+            ("covariance", self.statistics.covariance, np.float32, (latent, latent)),
+            ("matrix", self.affine.matrix, np.float32, (self.spec.embedding, latent)),
+            ("offset", self.affine.offset, np.float32, (latent,)),
+            ("golden pixels", self.golden.pixels, np.uint8, (*(count or (1,)), *image)),
+            ("golden latents", self.golden.latents, np.float32, (*count, latent)),
+            ("golden decoded", self.golden.decoded, np.float32, (*count, *image)),
+        ):
+            if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all() or not array.size:
+                raise OptionError(
+                    f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
+                )
+
+    @property
+    def model_id(self) -> str:
+        """SHA-256 over all of the bundle, 64 hex digits."""
+        return self.manifest.model_id
+
+    @property
+    def spec(self) -> BundleSpec:
+        """The description of the model."""
+        return self.manifest.spec
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The names of its ONNX files."""
+        return tuple(sorted(name for name in self.manifest.digests if name.endswith(".onnx")))
 
     @property
     def name(self) -> str:
@@ -178,10 +125,17 @@ class Bundle:
 
         Raises:
             OptionError: this model has no such graph.
+            BundleCorruptError: the file is no longer what it was when the bundle was opened.
         """
-        if f"{name}.onnx" not in self.graphs:
-            raise OptionError(f"model {self.name} has no {name}; it has {', '.join(self.graphs)}")
-        return (self.folder / f"{name}.onnx").read_bytes()
+        file = f"{name}.onnx"
+        if file not in self.graphs:
+            raise OptionError(f"model {self.name} has no {shown(name)}; it has {', '.join(self.graphs)}")
+        try:
+            return _intact(self.folder, file, self.manifest.digests[file])
+        except ValueError as error:
+            raise BundleCorruptError(
+                f"bundle {shown(str(self.folder))} has changed since it was opened: {error}; open it again"
+            ) from error
 
     @classmethod
     def open(cls, where: str | os.PathLike[str]) -> Self:
@@ -193,37 +147,23 @@ class Bundle:
             BundleCorruptError: a file is missing, changed or malformed.
         """
         folder = _locate(where)
-        text = _read(folder / "bundle.json")
         try:
-            content = json.loads(text)
-            version = content["format"]
-            if version > FORMAT:
-                raise BundleTooNewError(
-                    f"bundle {folder} has format {version}, this lookalike reads up to {FORMAT}; upgrade it"
-                )
-            digests = dict(content["files"])
-            spec = BundleSpec.from_json(content["model"])
-            intact = content.pop("model_id") == (model_id := _digest(content))
-        except (ValueError, KeyError, TypeError, AttributeError, OptionError) as error:
-            raise BundleCorruptError(_damaged(folder, f"bundle.json cannot be read ({error})")) from error
-        if not intact:
-            raise BundleCorruptError(_damaged(folder, "bundle.json does not match its model_id"))
-        for name, digest in digests.items():
-            if Path(name).name != name or hashlib.sha256(_read(folder / name)).hexdigest() != digest:
-                raise BundleCorruptError(_damaged(folder, f"{name} does not match its SHA-256"))
-        latents, golden = (_arrays(folder / name) for name in ("latents.npz", "golden.npz"))
-        try:
+            manifest = Manifest.read(_read(folder, "bundle.json"), folder=folder)
+            data = {name: _intact(folder, name, digest) for name, digest in manifest.digests.items()}
+            mean, covariance, matrix, offset = _arrays(
+                "latents.npz", data, "mean", "covariance", "matrix", "offset"
+            )
             return cls(
                 folder=folder,
-                model_id=model_id,
-                spec=spec,
-                statistics=LatentStatistics(latents["mean"], latents["covariance"]),
-                affine=AffineMap(latents["matrix"], latents["offset"]),
-                golden=Golden(golden["pixels"], golden["latents"], golden["decoded"]),
-                graphs=tuple(sorted(name for name in digests if name.endswith(".onnx"))),
+                manifest=manifest,
+                statistics=LatentStatistics(mean, covariance),
+                affine=AffineMap(matrix, offset),
+                golden=Golden(*_arrays("golden.npz", data, "pixels", "latents", "decoded")),
             )
-        except KeyError as error:
-            raise BundleCorruptError(_damaged(folder, f"array {error} is missing")) from error
+        except (ValueError, OptionError) as error:
+            raise BundleCorruptError(
+                f"bundle {shown(str(folder))} is damaged: {one_line(error)}; fetch or export it again"
+            ) from error
 
     @classmethod
     def save(
@@ -249,9 +189,10 @@ class Bundle:
             golden: Inputs and outputs.
 
         Raises:
-            OptionError: the folder holds something that is no bundle.
+            OptionError: the parts do not fit each other, or the folder holds something that is no bundle.
+            BundleError: the folder cannot be written.
         """
-        target = Path(folder).resolve()
+        target = _resolved(folder)
         check_target(target)
         contents = {f"{name}.onnx": data for name, data in graphs.items()}
         contents["latents.npz"] = _npz(
@@ -261,27 +202,41 @@ class Bundle:
             offset=affine.offset,
         )
         contents["golden.npz"] = _npz(pixels=golden.pixels, latents=golden.latents, decoded=golden.decoded)
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
-        body = {"format": FORMAT, "model": spec.to_json(), "files": digests}
-        body = json.loads(json.dumps(body))  # tuples become lists: the digest is over what a reader will see
-        text = json.dumps({"model_id": _digest(body), **body}, indent=2, ensure_ascii=False) + "\n"
-        contents["bundle.json"] = text.encode()
-        _replace_folder(target, contents)
-        return cls.open(target)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+        manifest, contents["bundle.json"] = Manifest.of(spec, digests)
+        cls(folder=target, manifest=manifest, statistics=statistics, affine=affine, golden=golden)  # checks
+        try:
+            with replacing(target) as fresh:
+                for name, data in contents.items():
+                    (fresh / name).write_bytes(data)
+                return replace(cls.open(fresh), folder=target)
+        except OSError as error:
+            raise BundleError(
+                f"bundle {shown(str(target))} cannot be written ({error.strerror}); "
+                "make room or name another folder"
+            ) from error
 
 
 def check_target(target: Path) -> None:
-    """Refuse to replace anything but a bundle.
+    """Refuse to replace anything but a bundle, also one to which something else was added.
 
     Raises:
         OptionError: something that is no bundle stands at ``target``.
     """
-    if (
-        target.exists()
-        and not (target / "bundle.json").is_file()
-        and (not target.is_dir() or any(target.iterdir()))
-    ):
-        raise OptionError(f"a bundle replaces only a bundle, {target} is something else; name another folder")
+    try:
+        inside = {path.name for path in target.iterdir()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OptionError(
+            f"a bundle is a folder, {shown(str(target))} cannot be one ({error.strerror}); name another"
+        ) from error
+    odd = inside if "bundle.json" not in inside else inside - KNOWN - {"bundle.json"}
+    if odd:
+        raise OptionError(
+            f"a bundle replaces only a bundle, {shown(str(target))} holds {shown(min(odd))} too; "
+            "name another folder"
+        )
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -292,65 +247,55 @@ def shipped_bundles() -> dict[str, Path]:
 
 def _locate(where: str | os.PathLike[str]) -> Path:
     folder = Path(where)
-    if (folder / "bundle.json").is_file():
-        return folder.resolve()
+    try:
+        if (folder / "bundle.json").is_file():
+            return folder.resolve()
+        there = folder.is_dir()
+    except OSError as error:
+        raise BundleNotFoundError(f"model {shown(str(where))} cannot be opened ({error.strerror})") from error
     shipped = shipped_bundles()
     if str(where) in shipped:
         return shipped[str(where)].resolve()
     names = ", ".join(shipped) or "none"
-    if folder.is_dir():
+    if there:
         raise BundleNotFoundError(
-            f"a model is a folder with a bundle.json, {folder} has none; shipped: {names}"
+            f"a model is a folder with a bundle.json, {shown(str(where))} has none; shipped: {names}"
         )
-    raise BundleNotFoundError(f"no model {str(where)!r}: no such folder and no shipped one; shipped: {names}")
+    raise BundleNotFoundError(
+        f"no model '{shown(str(where))}': no such folder and no shipped one; shipped: {names}"
+    )
 
 
-def _read(path: Path) -> bytes:
+def _resolved(folder: str | os.PathLike[str]) -> Path:
     try:
-        return path.read_bytes()
+        return Path(folder).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        raise OptionError(f"no bundle can stand at {shown(str(folder))} ({one_line(error)})") from error
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
     except OSError as error:
-        raise BundleCorruptError(
-            _damaged(path.parent, f"{path.name} cannot be read ({error.strerror})")
-        ) from error
+        raise ValueError(f"{name} cannot be read ({error.strerror})") from error
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _intact(folder: Path, name: str, digest: object) -> bytes:
+    data = _read(folder, name)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(f"{name} does not match its SHA-256")
+    return data
+
+
+def _arrays(file: str, data: Mapping[str, bytes], *names: str) -> list[NDArray[Any]]:
     try:
-        with np.load(io.BytesIO(_read(path)), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise BundleCorruptError(_damaged(path.parent, f"{path.name} holds no arrays ({error})")) from error
+        with np.load(io.BytesIO(data[file]), allow_pickle=False) as archive:
+            return [np.asarray(archive[name]) for name in names]
+    except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
+        raise ValueError(f"{file} does not hold the arrays {', '.join(names)} ({one_line(error)})") from error
 
 
 def _npz(**arrays: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _damaged(folder: Path, reason: str) -> str:
-    return f"bundle {folder} is damaged: {reason}; fetch or export it again"
-
-
-def _replace_folder(target: Path, contents: Mapping[str, bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        for name, data in contents.items():
-            (fresh / name).write_bytes(data)
-        fresh.chmod(0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-            target.rename(old / target.name)
-            fresh.rename(target)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -11,12 +11,12 @@ Legend: N images, H = W = S pixels, C channels, D latent size.
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from encoder.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
 from encoder.errors import ExportError
 from encoder.images import to_uint8
+from encoder.manifest import one_line
 
 __all__ = ["OPSET", "PARITY", "Exported", "export_graphs", "round_weights", "save_bundle"]
 
@@ -48,12 +49,14 @@ class Exported:
 def round_weights(module: nn.Module) -> None:
     """Round large weights, in place, to what float16 can hold: they are stored so, at half the bytes.
 
-    Figures taken afterwards are those of the model as stored; arithmetic stays float32.
+    A weight with a value beyond float16 (65504) stays as it is, and is stored as float32. Figures taken
+    afterwards are those of the model as stored; arithmetic stays float32.
     """
     with torch.no_grad():
         for weight in module.parameters():
-            if weight.numel() >= _HALF_FROM:
-                weight.copy_(weight.half().float())
+            half = weight.half().float()
+            if weight.numel() >= _HALF_FROM and half.isfinite().all():
+                weight.copy_(half)
 
 
 def export_graphs(
@@ -61,8 +64,19 @@ def export_graphs(
 ) -> Exported:
     """Export both modules and compare them with torch on random input.
 
+    Both are exported as they are in evaluation mode; they themselves are left as they are.
+
+    Args:
+        encoder: float32 (N, C, H, W) to (N, D).
+        decoder: float32 (N, D) to (N, C, H, W).
+        size: S.
+        channels: C.
+        latent: D.
+        seed: Of the random input.
+
     Raises:
-        ExportError: more than :data:`PARITY` apart, or a batch of one differs from a batch of five.
+        ExportError: torch cannot export, an output has another shape, the two are more than
+            :data:`PARITY` apart, or a batch of one differs from a batch of five.
     """
     source = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (5, size, size, channels), generator=source, dtype=torch.uint8)
@@ -71,11 +85,12 @@ def export_graphs(
         "encoder": (_FromPixels(encoder), pixels),
         "decoder": (_ToImage(decoder), latents),
     }
+    shapes = {"encoder": (5, latent), "decoder": (5, size, size, channels)}
     exported = Exported({}, {})
     for name, (module, example) in modules.items():
         module = copy.deepcopy(module).cpu().eval()
-        exported.graphs[name] = _to_onnx(module, example, output="latent" if name == "encoder" else "image")
-        exported.parity[name] = _parity(name, exported.graphs[name], module, example)
+        exported.graphs[name] = _to_onnx(name, module, example)
+        exported.parity[name] = _parity(name, exported.graphs[name], module, example, shapes[name])
     return exported
 
 
@@ -88,11 +103,14 @@ def save_bundle(
         OptionError: something that is no bundle stands there.
     """
     rng = np.random.default_rng(0)
-    drawn = rng.multivariate_normal(statistics.mean, statistics.covariance, size=4, method="eigh")
-    encode, decode = (
-        ort.InferenceSession(exported.graphs[name], providers=["CPUExecutionProvider"])
-        for name in ("encoder", "decoder")
+    drawn = rng.multivariate_normal(
+        statistics.mean,
+        statistics.covariance,
+        size=4,
+        method="eigh",
+        check_valid="ignore",  # rounding to float32 leaves tiny negative eigenvalues
     )
+    encode, decode = (_session(exported.graphs[name]) for name in ("encoder", "decoder"))
     pixels = to_uint8(_call(decode, drawn.astype(np.float32)))
     latents = _call(encode, pixels)
     return Bundle.save(
@@ -130,8 +148,21 @@ class _ToImage(nn.Module):
         return image.clamp(0, 1).permute(0, 2, 3, 1)  # (N, H, W, C)
 
 
-def _to_onnx(module: nn.Module, example: Tensor, *, output: str) -> bytes:
-    batch = torch.export.Dim("N")
+def _to_onnx(name: str, module: nn.Module, example: Tensor) -> bytes:
+    try:
+        model = _exported(name, module, example)
+        _store_half(model)
+        _forget(model)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # torch, onnxscript and onnx each raise their own
+        raise ExportError(
+            f"torch cannot export the {name} ({one_line(error)[:500]}); nothing was written"
+        ) from error
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _exported(name: str, module: nn.Module, example: Tensor) -> onnx.ModelProto:
     loud = logging.getLogger("torch.onnx")
     level = loud.level
     loud.setLevel(logging.ERROR)
@@ -145,20 +176,15 @@ def _to_onnx(module: nn.Module, example: Tensor, *, output: str) -> bytes:
                 verbose=False,
                 optimize=False,
                 opset_version=OPSET,
-                input_names=["pixels" if output == "latent" else "latent"],
-                output_names=[output],
-                dynamic_shapes=({0: batch},),
+                input_names=["pixels" if name == "encoder" else "latent"],
+                output_names=["latent" if name == "encoder" else "image"],
+                dynamic_shapes=({0: torch.export.Dim("N")},),
             )
     finally:
         loud.setLevel(level)
     if program is None:
-        raise ExportError("torch exported nothing; check the versions of torch and onnxscript")
-    model = program.model_proto
-    _store_half(model)
-    onnx.checker.check_model(model, full_check=True)
-    buffer = io.BytesIO()
-    onnx.save_model(model, buffer)
-    return buffer.getvalue()
+        raise RuntimeError("torch exported nothing")
+    return program.model_proto
 
 
 def _store_half(model: onnx.ModelProto) -> None:
@@ -166,8 +192,11 @@ def _store_half(model: onnx.ModelProto) -> None:
     casts = []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        half = values.astype(np.float16)
-        if values.dtype != np.float32 or values.size < _HALF_FROM or not np.array_equal(half, values):
+        if values.dtype != np.float32 or values.size < _HALF_FROM:
+            continue
+        with np.errstate(over="ignore"):  # infinite, so not equal
+            half = values.astype(np.float16)
+        if not np.array_equal(half, values):
             continue
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
@@ -177,10 +206,26 @@ def _store_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _parity(name: str, graph: bytes, module: nn.Module, example: Tensor) -> float:
+def _forget(message: Any) -> None:
+    """Clear notes for debugging in an ONNX message: they name folders of this machine."""
+    for note in ("metadata_props", "doc_string"):
+        if note in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(note)
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for inner in value if isinstance(value, Sequence) else [value]:
+                _forget(inner)
+
+
+def _parity(name: str, graph: bytes, module: nn.Module, example: Tensor, shape: tuple[int, ...]) -> float:
     with torch.no_grad():
         expected = module(example).numpy()
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    if expected.shape != shape:
+        raise ExportError(
+            f"the {name} must make {shape} of {tuple(example.shape)}, it made {expected.shape}; "
+            "nothing was written"
+        )
+    session = _session(graph)
     rows = example.numpy()
     together = _call(session, rows)
     alone = np.concatenate([_call(session, row[None]) for row in rows])
@@ -190,6 +235,12 @@ def _parity(name: str, graph: bytes, module: nn.Module, example: Tensor) -> floa
             f"ONNX and torch must agree to {PARITY:.0e}, the {name} is {apart:.1e} apart; nothing was written"
         )
     return apart
+
+
+def _session(graph: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # its ERROR level: nothing on stderr
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _call(session: ort.InferenceSession, rows: NDArray[np.generic]) -> NDArray[np.float32]:

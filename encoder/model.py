@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from encoder.bundle import Bundle
 from encoder.errors import BundleCorruptError, GoldenMismatchError, OptionError, ProviderError
+from encoder.images import shown
+from encoder.manifest import one_line
 
 __all__ = ["Model", "Provider"]
 
@@ -23,6 +25,7 @@ Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 _BATCH: Final = 256
+_MOST_THREADS: Final = 1024
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _GOLDEN_TOLERANCE: Final = 2e-3
 """Relative to the spread of the values: rounding across processors stays under a tenth of this."""
@@ -39,6 +42,10 @@ class Model:
     def __init__(self, bundle: Bundle, *, provider: Provider = "auto", threads: int | None = None) -> None:
         if provider not in get_args(Provider):
             raise OptionError(f"a provider is auto, cpu or cuda; {provider!r} is not")
+        if threads is not None and not 1 <= threads <= _MOST_THREADS:
+            raise OptionError(
+                f"threads must be 1 to {_MOST_THREADS}, not {threads}; leave it out to let onnxruntime choose"
+            )
         self.bundle = bundle
         self._asked: Provider = provider
         self._threads = threads
@@ -58,8 +65,9 @@ class Model:
             threads: Threads within one call; None lets onnxruntime choose.
 
         Raises:
+            OptionError: no such provider or number of threads.
             BundleError: the bundle cannot be used.
-            ProviderError: the provider is not to be had.
+            ProviderError: the provider is not to be had; raised when the first graph is loaded.
         """
         return cls(Bundle.open(where), provider=provider, threads=threads)
 
@@ -83,7 +91,13 @@ class Model:
         return self._run(self._encoder, pixels, self.bundle.spec.latent)
 
     def embed(self, pixels: Pixels) -> Floats:
-        """Return embeddings float32 (N, E) of unit length: what is stored and compared (cosine)."""
+        """Return embeddings float32 (N, E) of unit length of uint8 (N, H, W, C).
+
+        They are what is stored and compared (cosine).
+
+        Raises:
+            OptionError: another dtype or shape.
+        """
         latents = self.encode(pixels)
         if self.bundle.spec.mirror:
             latents = (latents + self.encode(pixels[:, :, ::-1])) * np.float32(0.5)
@@ -93,13 +107,19 @@ class Model:
         """Return images float32 (N, H, W, C) in [0, 1] of latents float32 (N, D).
 
         Raises:
-            OptionError: another shape, or the model has no decoder.
+            OptionError: another dtype or shape, values that are not finite, or the model has no decoder.
         """
         spec = self.bundle.spec
-        if latents.ndim != 2 or latents.shape[1] != spec.latent:
-            raise OptionError(f"latents must have shape (N, {spec.latent}), these have {latents.shape}")
-        image = spec.image
-        return self._run(self._decoder, latents.astype(np.float32), image.size, image.size, image.channels)
+        if latents.dtype.kind != "f" or latents.ndim != 2 or latents.shape[1] != spec.latent:
+            raise OptionError(
+                f"model {shown(self.bundle.name)} takes latents float32 (N, {spec.latent}), "
+                f"got {latents.dtype} {latents.shape}"
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            latents = latents.astype(np.float32)
+        if not np.isfinite(latents).all():
+            raise OptionError("latents must be finite, these hold NaN or infinity; make smaller steps")
+        return self._run(self._decoder, latents, *spec.image.shape)
 
     def reconstruct(self, pixels: Pixels) -> Floats:
         """Return what the model keeps of uint8 (N, H, W, C): float32 (N, H, W, C) in [0, 1]."""
@@ -112,20 +132,29 @@ class Model:
             GoldenMismatchError: this machine does not reproduce them.
         """
         for graph in self.bundle.graphs:
-            getattr(self, f"_{graph.removesuffix('.onnx')}")
+            _ = self._encoder if graph == "encoder.onnx" else self._decoder
 
     @cached_property
     def _encoder(self) -> ort.InferenceSession:
-        session, golden = self._session("encoder"), self.bundle.golden
-        latents = self._run(session, golden.pixels, self.bundle.spec.latent)
-        self._compare("encoder", latents, golden.latents)
-        return session
+        golden = self.bundle.golden
+        return self._proven("encoder", golden.pixels, golden.latents)
 
     @cached_property
     def _decoder(self) -> ort.InferenceSession:
-        session, golden = self._session("decoder"), self.bundle.golden
-        decoded = self._run(session, golden.latents, *golden.decoded.shape[1:])
-        self._compare("decoder", decoded, golden.decoded)
+        golden = self.bundle.golden
+        return self._proven("decoder", golden.latents, golden.decoded)
+
+    def _proven(self, graph: str, rows: NDArray[Any], golden: Floats) -> ort.InferenceSession:
+        """Load a graph and compare what it makes of ``rows`` with ``golden``."""
+        session = self._session(graph)
+        try:
+            got = self._run(session, rows, *golden.shape[1:])
+        except Exception as error:  # as below, and ValueError from a graph of other inputs or outputs
+            raise BundleCorruptError(
+                f"bundle {self._where} is damaged: {graph}.onnx does not run ({one_line(error)}); "
+                "fetch or export it again"
+            ) from error
+        self._compare(graph, got, golden)
         return session
 
     def _session(self, graph: str) -> ort.InferenceSession:
@@ -138,9 +167,9 @@ class Model:
         try:
             session = ort.InferenceSession(data, options, providers=wanted)
         except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
-            reason = " ".join(str(error).split())
             raise BundleCorruptError(
-                f"bundle {self.bundle.folder} is damaged: onnxruntime cannot load {graph}.onnx ({reason})"
+                f"bundle {self._where} is damaged: onnxruntime cannot load {graph}.onnx "
+                f"({one_line(error)}); fetch or export it again"
             ) from error
         if self._asked == "cuda" and session.get_providers()[0] != _CUDA:
             raise ProviderError(
@@ -163,15 +192,21 @@ class Model:
         out = np.empty((len(rows), *shape), np.float32)
         for start in range(0, len(rows), _BATCH):
             batch = np.ascontiguousarray(rows[start : start + _BATCH])
-            (out[start : start + _BATCH],) = session.run(None, {feed.name: batch})
+            (made,) = session.run(None, {feed.name: batch})
+            if made.shape != (len(batch), *shape):
+                raise ValueError(f"its output has shape {made.shape}, not {(len(batch), *shape)}")
+            out[start : start + _BATCH] = made
         return out
 
+    @property
+    def _where(self) -> str:
+        return shown(str(self.bundle.folder))
+
     def _check_pixels(self, pixels: Pixels) -> None:
-        image = self.bundle.spec.image
-        shape = (image.size, image.size, image.channels)
+        shape = self.bundle.spec.image.shape
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
             raise OptionError(
-                f"model {self.bundle.name} takes uint8 (N, {', '.join(map(str, shape))}), "
+                f"model {shown(self.bundle.name)} takes uint8 (N, {', '.join(map(str, shape))}), "
                 f"got {pixels.dtype} {pixels.shape}"
             )
 
@@ -179,7 +214,7 @@ class Model:
         apart = float(np.abs(got - golden).max() / max(float(golden.std()), 1e-6))
         if not apart <= _GOLDEN_TOLERANCE:
             raise GoldenMismatchError(
-                f"bundle {self.bundle.folder} does not reproduce its golden values here: {graph} is "
+                f"bundle {self._where} does not reproduce its golden values here: {graph} is "
                 f"{apart:.1e} of a deviation off (limit {_GOLDEN_TOLERANCE:.0e}); "
                 "fetch it again, or try provider cpu"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import stat
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import ImageError
+from encoder.errors import ImageError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, read_pixels, shown
 from encoder.model import Model
 
@@ -26,6 +27,7 @@ __all__ = ["Embedded", "FileFacts", "embed_files"]
 
 Key = TypeVar("Key")
 _BATCH: Final = 128
+_MOST_BYTES: Final = 1 << 30  # a picture of the default pixel limit at 16 bits a channel has a third of this
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +74,27 @@ def embed_files(
 ) -> Generator[Embedded[Key]]:
     """Embed files in batches. Each file is read once: hashed and decoded from the same bytes.
 
-    A bad file costs only itself: it is named in ``failures`` of its batch.
+    A bad file costs only itself: it is named in ``failures`` of its batch. Closing the generator early stops
+    its threads.
 
     Args:
         model: What embeds.
-        files: Any key and the file it stands for; consumed a few batches ahead.
+        files: Any key and the file it stands for; consumed at most two batches for each thread ahead.
         crop: How these pictures are framed; None: as the model was trained.
         max_pixels: Larger pictures fail.
-        threads: That read and decode; None: one for each core.
+        threads: That read and decode, 1 or more; None: one for each core.
+
+    Raises:
+        OptionError: no such number of threads.
     """
+    if threads is not None and threads < 1:
+        raise OptionError(f"threads must be 1 or more, not {threads}; leave it out for one each core")
+    return _embedded(model, files, crop, max_pixels, threads or os.cpu_count() or 1)
+
+
+def _embedded(
+    model: Model, files: Iterable[tuple[Key, Path]], crop: Crop | None, max_pixels: int, workers: int
+) -> Generator[Embedded[Key]]:
     image = model.bundle.spec.image
 
     def decode(chunk: Sequence[tuple[Key, Path]]) -> _Decoded[Key]:
@@ -92,14 +106,15 @@ def embed_files(
             except ImageError as error:
                 decoded.failures.append((key, str(error)))
             except OSError as error:
-                decoded.failures.append((key, f"{shown(str(path))}: cannot be read ({error.strerror})"))
+                decoded.failures.append(
+                    (key, f"{shown(str(path))}: cannot be read ({error.strerror or error})")
+                )
             else:
                 decoded.pixels[len(decoded.keys)] = pixels
                 decoded.keys.append(key)
                 decoded.facts.append(facts)
         return decoded
 
-    workers = threads or os.cpu_count() or 1
     chunks = _chunks(files)
     pending: deque[Future[_Decoded[Key]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -123,7 +138,12 @@ def _chunks(files: Iterable[tuple[Key, Path]]) -> Iterator[list[tuple[Key, Path]
 
 
 def _read(path: Path) -> tuple[bytes, FileFacts]:
+    # Looked at before it is opened: a pipe would keep us waiting, a device never ends.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is not a file")
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
+        if status.st_size > _MOST_BYTES:
+            raise OSError(f"{status.st_size} bytes are more than {_MOST_BYTES}")
         data = file.read()
     return data, FileFacts(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)

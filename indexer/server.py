@@ -7,16 +7,12 @@ are not listed and not touched. Segments are searched exactly below 100,000 vect
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
-from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,37 +24,26 @@ from encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     LookalikeError,
-    OptionError,
     StoreError,
     StoreUnreachableError,
 )
-from indexer.store import (
-    CollectionSpec,
-    Filter,
-    Hit,
-    Payload,
-    Record,
-    check_ids,
-    check_name,
-    check_points,
-    check_vectors,
-    is_name,
-    rank,
-)
+from indexer.connection import check_key, check_version, missing, one_line, refused
+from indexer.filters import Filter
+from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from indexer.spec import CollectionSpec, check_name, is_name
+from indexer.store import VectorStore
 
 __all__ = ["ServerStore"]
 
 KEY: Final = "lookalike"
-NEEDED: Final = (1, 16)
 PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
 BATCH: Final = 256
-QUERIES: Final = 64
 PAGE: Final = 1000
 EXACT_BELOW: Final = 100_000
 
 
-class ServerStore:
+class ServerStore(VectorStore):
     """A :class:`~indexer.store.VectorStore` on a Qdrant server.
 
     Args:
@@ -85,10 +70,7 @@ class ServerStore:
             StoreUnreachableError: no answer, no Qdrant, one older than 1.16, or the key is refused.
         """
         key = api_key if api_key is not None else os.environ.get("QDRANT_API_KEY")
-        if key and urlsplit(url).scheme == "http" and not _is_private(url):
-            raise StoreUnreachableError(
-                f"an API key is not sent to {url} in clear text; use https://, or unset QDRANT_API_KEY"
-            )
+        check_key(url, key)
         with _mapped(url):
             probe = _client(url, key, timeout=PROBE_SECONDS)
             try:
@@ -96,10 +78,7 @@ class ServerStore:
                 probe.get_collections()
             finally:
                 probe.close()
-            if not _is_recent(version):
-                raise StoreUnreachableError(
-                    f"the Qdrant server at {url} has version {version}; upgrade it to 1.16 or later"
-                )
+            check_version(url, version)
             return cls(_client(url, key, timeout=TIMEOUT_SECONDS), address=url)
 
     @property
@@ -143,7 +122,7 @@ class ServerStore:
         """
         with self._call(name):
             if not self._client.collection_exists(name):
-                raise _missing(self._address, name)
+                raise missing(self._address, name)
         where = f"collection {name!r} on {self._address}"
         value = self._metadata(name)
         if value is None:
@@ -163,7 +142,7 @@ class ServerStore:
         """See :meth:`VectorStore.drop`. Collections that lookalike did not make are refused."""
         with self._call(name):
             if not self._client.collection_exists(name):
-                raise _missing(self._address, name)
+                raise missing(self._address, name)
             if self._metadata(name) is None:
                 raise StoreError(
                     f"collection {name!r} on {self._address} is not a lookalike collection; "
@@ -201,9 +180,6 @@ class ServerStore:
     ) -> list[list[Hit]]:
         """See :meth:`VectorStore.search`."""
         dimension = self._dimension(name)
-        if k < 1:
-            raise OptionError(f"k must be at least 1, {k} is not; ask for one hit or more")
-        rows = check_vectors(queries, dimension=dimension).tolist()
         condition = _filter(where)
 
         def ask(asked: list[list[float]], limit: int) -> list[list[Hit]]:
@@ -215,14 +191,7 @@ class ServerStore:
                 answers = self._client.query_batch_points(name, requests)
             return [[Hit(str(p.id), p.score, p.payload or {}) for p in each.points] for each in answers]
 
-        def rest(row: list[float], first: list[Hit]) -> list[Hit]:
-            return rank(first, k=k, fetch=lambda limit: ask([row], limit)[0])
-
-        hits: list[list[Hit]] = []
-        for start in range(0, len(rows), QUERIES):
-            part = rows[start : start + QUERIES]
-            hits += [rest(row, first) for row, first in zip(part, ask(part, k + 1), strict=True)]
-        return hits
+        return best_hits(ask, queries, k=k, dimension=dimension)
 
     def scroll(
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
@@ -261,20 +230,12 @@ class ServerStore:
             with _mapped(self._address):
                 self._client.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @contextmanager
     def _call(self, name: str | None = None) -> Iterator[None]:
         if self._closed:
             raise StoreError(f"store {self._address} is closed; open it again")
         if name is not None and not is_name(name):
-            raise _missing(self._address, name)
+            raise missing(self._address, name)
         with _mapped(self._address, name):
             yield
 
@@ -301,43 +262,23 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
     return QdrantClient(url=url, headers=headers, timeout=timeout, check_compatibility=False)
 
 
-def _is_private(url: str) -> bool:
-    """Whether the host is this machine or, by its name or number, one of a private network."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".internal", ".localhost"))
-
-
-def _is_recent(version: str) -> bool:
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    return numbers is None or (int(numbers[1]), int(numbers[2])) >= NEEDED  # None: a development build
-
-
 def _filter(where: Filter | None) -> models.Filter | None:
     if where is None:
         return None
     must: list[models.Condition] = []
     must_not: list[models.Condition] = []
-    bounds = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
     for condition in where.conditions:
-        key = condition.path
-        if condition.op in bounds:
-            limits = models.Range.model_validate({bounds[condition.op]: condition.value})
-            must.append(models.FieldCondition(key=key, range=limits))
+        path, value = condition.path, condition.value
+        if condition.bound is not None:
+            limit = models.Range.model_validate({condition.bound: value})
+            must.append(models.FieldCondition(key=path, range=limit))
         else:
-            test = models.FieldCondition(
-                key=key, match=models.MatchValue.model_validate({"value": condition.value})
-            )
+            exact = models.MatchValue.model_validate({"value": value})
+            test = models.FieldCondition(key=path, match=exact)
             (must if condition.op == "=" else must_not).append(test)
     if where.not_ids:
         must_not.append(models.HasIdCondition(has_id=[*check_ids(where.not_ids)]))
     return models.Filter(must=must, must_not=must_not)
-
-
-def _missing(address: str, name: str | None) -> CollectionNotFoundError:
-    return CollectionNotFoundError(f"no collection {name!r} on {address}; `lookalike collections` lists them")
 
 
 @contextmanager
@@ -348,42 +289,25 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
     except LookalikeError:
         raise
     except UnexpectedResponse as error:
-        raise _answered(error, address, name) from error
+        reason = one_line(_said(error))
+        raise refused(error.status_code or 0, reason, address=address, name=name) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
-        reason = _line(getattr(error, "source", error))
+        reason = one_line(getattr(error, "source", error))
         raise StoreUnreachableError(
             f"no Qdrant server answers at {address} ({reason}); check the address and that it runs"
         ) from error
     except ResourceExhaustedResponse as error:
         raise StoreUnreachableError(
-            f"the server at {address} is overloaded ({_line(error)}); try again in {error.retry_after_s} s"
+            f"the server at {address} is overloaded ({one_line(error)}); try again in {error.retry_after_s} s"
         ) from error
     except (ApiException, QdrantException) as error:
-        raise StoreError(f"the server at {address} failed ({_line(error)}); see its log") from error
+        raise StoreError(f"the server at {address} failed ({one_line(error)}); see its log") from error
     except Exception as error:
         # The in-memory engine and the client's own checks raise plain ValueError and the like.
-        reason = _line(error)
+        reason = one_line(error)
         if name is not None and reason == f"Collection {name} not found":
-            raise _missing(address, name) from error
+            raise missing(address, name) from error
         raise StoreError(f"the Qdrant client refused a request to {address} ({reason})") from error
-
-
-def _answered(error: UnexpectedResponse, address: str, name: str | None) -> StoreError:
-    """Return what an HTTP status that is no success means."""
-    status, reason = error.status_code or 0, _line(_said(error))
-    if status in (401, 403):
-        return StoreUnreachableError(
-            f"the server at {address} refuses the API key or its absence ({status}); set QDRANT_API_KEY"
-        )
-    if name is not None and status == 409:
-        return CollectionExistsError(f"collection {name!r} is on {address} already; choose another name")
-    if name is not None and status == 404 and name in reason:
-        return _missing(address, name)
-    if status == 404:
-        return StoreUnreachableError(f"no Qdrant server at {address} (404); check the address and its port")
-    if status >= 500:
-        return StoreUnreachableError(f"the server at {address} failed ({status}: {reason}); see its log")
-    return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 
 def _said(error: UnexpectedResponse) -> object:
@@ -392,7 +316,3 @@ def _said(error: UnexpectedResponse) -> object:
         return error.structured()["status"]["error"]
     except (ValueError, KeyError, TypeError):
         return error.reason_phrase
-
-
-def _line(said: object) -> str:
-    return (" ".join(str(said).split()) or type(said).__name__)[:200]

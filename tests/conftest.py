@@ -163,3 +163,11 @@ def _guarded_lookup(lookup: Callable[..., Any]) -> Callable[..., Any]:
         return lookup(host, *args, **options)
 
     return guard
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny real bundle (tests/models.py). All tests share it: leave it as it is."""
+    from tests.models import make_bundle  # brings torch, which most tests do without
+
+    return make_bundle(tmp_path_factory.mktemp("model") / "tiny").folder

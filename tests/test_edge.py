@@ -16,13 +16,13 @@ import pytest
 from encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreBusyError, StoreError
 from indexer.edge import EdgeStore
 from indexer.store import CollectionSpec
-from tests.test_store_contract import SPEC, D, fill, point_ids, random_vectors
+from tests.stores import SPEC, D, fill, point_ids, random_vectors
 
 ROOT = Path(__file__).parents[1]
 WRITER = """
 import sys
 from indexer.edge import EdgeStore
-from tests.test_store_contract import point_ids, random_vectors
+from tests.stores import point_ids, random_vectors
 ids, vectors = point_ids(20_000), random_vectors(20_000)
 store = EdgeStore(sys.argv[1])
 for start in range(0, len(ids), 50):

@@ -22,7 +22,7 @@ from qdrant_client.http import exceptions
 from encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
 from indexer.server import ServerStore
 from indexer.store import open_store
-from tests.test_store_contract import SPEC, point_ids, random_vectors
+from tests.stores import SPEC, point_ids, random_vectors
 
 Answer = tuple[int, bytes]
 

@@ -1,22 +1,10 @@
-"""What ``VectorStore`` promises, sentence by sentence, of every implementation.
+"""What ``VectorStore`` promises, sentence by sentence, of every implementation."""
 
-With QDRANT_URL in the environment a real server is held to it too.
-"""
-
-import os
-import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from qdrant_client import QdrantClient
 
 from encoder.errors import (
     CollectionExistsError,
@@ -27,79 +15,11 @@ from encoder.errors import (
     StoreError,
     VectorError,
 )
-from indexer.edge import EdgeStore
-from indexer.server import ServerStore
-from indexer.store import CollectionSpec, Condition, Filter, Record, VectorStore, open_store
+from indexer.store import Filter, VectorStore
+from tests import stores
+from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 
-D = 8
-SPEC = CollectionSpec(
-    model_id="a" * 64, model_name="faces", dimension=D, crop="none", roots={"lfw": "/data/lfw", "Ä 漢": "b"}
-)
-Op = Literal["=", "!=", "<", "<=", ">", ">="]
-Vectors = NDArray[np.float32]
-SERVER = pytest.param(
-    "server", marks=pytest.mark.skipif("QDRANT_URL" not in os.environ, reason="no QDRANT_URL")
-)
-
-
-@pytest.fixture(params=["edge", "memory", SERVER])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
-    made: VectorStore
-    match request.param:
-        case "edge":
-            made = open_store(str(tmp_path / "store"))
-        case "memory":
-            made = ServerStore(QdrantClient(":memory:"), address=":memory:")
-        case _:
-            made = open_store(os.environ["QDRANT_URL"])
-    with made:
-        yield made
-
-
-@pytest.fixture
-def name(store: VectorStore) -> Iterator[str]:
-    """An empty collection; a real server is left as it was."""
-    made = f"test-{uuid.uuid4()}"
-    store.create(made, SPEC)
-    yield made
-    try:
-        store.drop(made)
-    except StoreError:
-        assert made not in _names_if_open(store)
-
-
-def _names_if_open(store: VectorStore) -> list[str]:
-    try:
-        return store.names()
-    except StoreError:
-        return []
-
-
-def point_ids(n: int, *, seed: int = 0) -> list[str]:
-    return [str(uuid.uuid5(uuid.NAMESPACE_URL, f"{seed}/{i}")) for i in range(n)]
-
-
-def random_vectors(n: int, *, seed: int = 0) -> Vectors:
-    return np.random.default_rng(seed).normal(size=(n, D)).astype(np.float32)
-
-
-def unit(vectors: Vectors) -> Vectors:
-    rows: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return rows
-
-
-def fill(store: VectorStore, name: str, n: int) -> tuple[list[str], Vectors]:
-    ids, vectors = point_ids(n), random_vectors(n)
-    store.upsert(name, ids, vectors, [{"n": i, "person": f"p{i % 3}"} for i in range(n)])
-    return ids, vectors
-
-
-def everything(store: VectorStore, name: str) -> list[tuple[str, dict[str, Any], Any]]:
-    found = store.scroll(name, with_vectors=True)
-    return [
-        (r.id, dict(r.payload), None if r.vector is None else pytest.approx(r.vector, abs=1e-6))
-        for r in found
-    ]
+store, name = stores.store, stores.name
 
 
 def test_create_describe_drop(store: VectorStore, name: str) -> None:
@@ -303,83 +223,6 @@ def test_equal_scores_come_in_the_order_of_ids(store: VectorStore, name: str) ->
         assert [hit.id for hit in hits] == (sorted(ids[:30]) + sorted(ids[30:]))[:k]
 
 
-FIELDS: list[dict[str, Any]] = [
-    {"s": "a", "i": 1, "b": True, "f": 0.5, "deep": {"Eyes Open": 1}, "list": [1, 5]},
-    {"s": "A", "i": 2, "b": False, "f": -0.5, "deep": {"Eyes Open": 2}, "list": []},
-    {"s": "é😀", "i": 2**53, "b": True, "f": 2, "deep": {}},
-    {},
-    {"s": None, "i": "1", "b": 1, "f": True, "deep": 1},
-]
-
-
-@pytest.mark.parametrize(
-    ("key", "op", "value", "passing"),
-    [
-        ("s", "=", "a", [0]),
-        ("s", "=", "é😀", [2]),
-        ("s", "!=", "a", [1, 2, 3, 4]),
-        ("i", "=", 1, [0]),
-        ("i", "=", 2**53, [2]),
-        ("i", "!=", 2, [0, 2, 3, 4]),
-        ("b", "=", True, [0, 2]),
-        ("b", "=", False, [1]),
-        ("b", "!=", True, [1, 3, 4]),
-        ("f", "<", 0.5, [1]),
-        ("f", "<=", 0.5, [0, 1]),
-        ("f", ">", 0.5, [2]),
-        ("f", ">=", 0.5, [0, 2]),
-        ("i", ">", 1, [1, 2]),
-        ("deep.Eyes Open", "=", 2, [1]),
-        ("list", "=", 5, [0]),
-        ("list", ">", 4, [0]),
-        ("none", "=", 1, []),
-        ("none", "<", 1, []),
-        ("none", "!=", 1, [0, 1, 2, 3, 4]),
-    ],
-)
-def test_conditions(
-    store: VectorStore, name: str, key: str, op: Op, value: str | float, passing: list[int]
-) -> None:
-    ids = point_ids(5)
-    store.upsert(name, ids, random_vectors(5), FIELDS)
-    where = Filter((Condition(key, op, value),))
-    expected = sorted(ids[i] for i in passing)
-    assert [r.id for r in store.scroll(name, where=where)] == expected
-    assert sorted(h.id for h in store.search(name, random_vectors(1), k=9, where=where)[0]) == expected
-    assert store.count(name, where=where) == len(expected)
-    less = replace(where, not_ids=tuple(expected[:1]))
-    assert [r.id for r in store.scroll(name, where=less)] == expected[1:]
-
-
-def test_filters_join_their_conditions(store: VectorStore, name: str) -> None:
-    ids, vectors = fill(store, name, 30)
-    where = Filter((Condition("person", "=", "p1"), Condition("n", "<", 20), Condition("n", "!=", 4)))
-    expected = sorted(ids[i] for i in range(20) if i % 3 == 1 and i != 4)
-    assert [r.id for r in store.scroll(name, where=where)] == expected
-    assert store.count(name, where=Filter()) == store.count(name, where=None) == 30
-    (hits,) = store.search(name, vectors[:1], k=1, where=Filter(not_ids=(ids[0],)))
-    assert hits[0].id != ids[0]
-
-
-@pytest.mark.parametrize(
-    ("key", "op", "value"),
-    [
-        ("", "=", 1),
-        ("a..b", "=", 1),
-        ('a"', "=", 1),
-        ("\udcff", "=", 1),
-        ("a", "=", 0.5),
-        ("a", "=", 2**63),
-        ("a", "=", "\udcff"),
-        ("a", "<", "x"),
-        ("a", ">", True),
-    ],
-)
-def test_conditions_that_cannot_be(key: str, op: Op, value: str | float) -> None:
-    with pytest.raises(OptionError):
-        Condition(key, op, value)
-
-
 @pytest.mark.parametrize("with_vectors", [False, True])
 def test_scroll_pages_in_the_order_of_ids(store: VectorStore, name: str, with_vectors: bool) -> None:
     ids, vectors = fill(store, name, 2500)
@@ -396,67 +239,6 @@ def test_scroll_pages_in_the_order_of_ids(store: VectorStore, name: str, with_ve
         else:
             assert record.vector is None
     assert store.count(name) == 2500
-
-
-VALUES = {
-    "word": st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
-    "size": st.integers(-3, 3),
-    "share": st.floats(-2, 2),
-    "flag": st.booleans(),
-}
-PAYLOADS = st.fixed_dictionaries({}, optional=VALUES)
-
-
-@st.composite
-def conditions(draw: st.DrawFn) -> Condition:
-    key = draw(st.sampled_from(sorted(VALUES)))
-    value: Any = draw(VALUES[key])
-    ops: list[Op] = ["=", "!="] if key in ("word", "flag") else ["<", "<=", ">", ">="]
-    return Condition(key, draw(st.sampled_from([*ops, "="] if key == "size" else ops)), value)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[VectorStore, VectorStore]]:
-    """Both stores with an empty collection `c`."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EdgeStore(folder) as edge,
-        ServerStore(QdrantClient(":memory:"), address=":memory:") as server,
-    ):
-        for store in (edge, server):
-            store.create("c", SPEC)
-        yield edge, server
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    payloads=st.lists(PAYLOADS, min_size=1, max_size=12),
-    seed=st.integers(0, 2**32 - 1),
-    wheres=st.lists(st.lists(conditions(), max_size=2), min_size=1, max_size=4),
-    k=st.integers(1, 15),
-)
-def test_both_stores_answer_the_same(
-    pair: tuple[VectorStore, VectorStore],
-    payloads: list[dict[str, Any]],
-    seed: int,
-    wheres: list[list[Condition]],
-    k: int,
-) -> None:
-    ids, vectors, query = (
-        point_ids(len(payloads)),
-        random_vectors(len(payloads), seed=seed),
-        random_vectors(1),
-    )
-    for store in pair:
-        store.delete("c", point_ids(12))
-        store.upsert("c", ids, vectors, payloads)
-    for where in [Filter(tuple(each), not_ids=tuple(ids[:1])) for each in wheres]:
-        ours, theirs = (s.search("c", query, k=k, where=where)[0] for s in pair)
-        assert [(h.id, h.payload) for h in ours] == [(h.id, h.payload) for h in theirs]
-        np.testing.assert_allclose([h.score for h in ours], [h.score for h in theirs], atol=1e-5)
-        records: list[list[Record]] = [list(s.scroll("c", where=where)) for s in pair]
-        assert records[0] == records[1]
-        assert [s.count("c", where=where) for s in pair] == [len(records[0])] * 2
 
 
 def test_every_error_is_ours(store: VectorStore, name: str) -> None:

@@ -26,6 +26,10 @@ from trainer.training import Device, Epoch, Run, TrainingSpec, pick_device, reco
 __all__ = ["train_autoencoder"]
 
 _SHOWN: Final = 10
+_LINES: Final = 30
+"""About so many epochs get a line for people; log.csv has them all."""
+_MEASURED: Final = 1000
+"""Held-out images that an epoch's figure is measured on; the bundle's is measured on all."""
 
 
 def train_autoencoder(
@@ -134,19 +138,21 @@ def _fit(
     pictures: int,
     say: Callable[[str], None],
 ) -> None:
+    some = split.held_out[:: -(-len(split.held_out) // _MEASURED)]
     shown = split.held_out[:: max(1, len(split.held_out) // _SHOWN)][:_SHOWN]
 
     def measure(network: nn.Module) -> tuple[float, float]:
         validation, held_out = (
             reconstruction_psnr(network, images, indices, device=run.device)
-            for indices in (split.validation, split.held_out)
+            for indices in (split.validation, some)
         )
         return validation, held_out
 
-    began = time.monotonic()
+    began, every = time.monotonic(), max(1, run.spec.epochs // _LINES)
     with _bar(run, len(split.train)) as on_step:
         for epoch in run.fit(images, split.train, measure=measure, identity=identity, on_step=on_step):
-            say(_line(epoch, run.spec.epochs, time.monotonic() - began))
+            if epoch.number % every == 0 or epoch.number in (1, run.spec.epochs):
+                say(_line(epoch, run.spec.epochs, time.monotonic() - began))
             if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
                 picture = reconstruction_sheet(run.average.module, images, shown)
                 save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from trainer.training import Device
+from trainer.training import Device, Precision
 
 __all__ = ["train"]
 
@@ -18,7 +18,7 @@ def train() -> None:
 
 
 @train.command(
-    epilog="Example: lookalike train ae --data lfw --out runs/faces --epochs 40",
+    epilog="Example: lookalike train ae --data lfw --out runs/faces --epochs 150",
     short_help="The vanilla autoencoder.",
 )
 @click.option(
@@ -30,13 +30,22 @@ def train() -> None:
 @click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, a folder: full.")
 @click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
 @click.option(
-    "--hidden", default="512", show_default=True, help="Widths of the hidden layers: 512 or 1024,512."
+    "--hidden", default="512", show_default=True, help="Widths of the hidden layers: 448 or 1024,512."
 )
-@click.option("--epochs", default=40, show_default=True, help="Passes over the training images.")
+@click.option("--epochs", default=150, show_default=True, help="Passes over the training images.")
 @click.option("--batch", default=512, show_default=True, help="Images in a step.")
-@click.option("--learning-rate", default=6e-4, show_default=True, help="At its peak.")
+@click.option("--learning-rate", default=1e-3, show_default=True, help="At its peak.")
+@click.option("--weight-decay", default=0.0, show_default=True, help="Of AdamW.")
 @click.option(
     "--denoise", "noise", default=0.0, metavar="SIGMA", help="Noise on the input, of 255; target clean."
+)
+@click.option("--shift", default=1, show_default=True, help="Move training images by up to N pixels.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(get_args(Precision)),
+    help="auto: bfloat16 on CUDA, float32 on the CPU.",
 )
 @click.option("--device", default="auto", show_default=True, type=click.Choice(get_args(Device)))
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
@@ -55,7 +64,10 @@ def ae(
     epochs: int,
     batch: int,
     learning_rate: float,
+    weight_decay: float,
     noise: float,
+    shift: int,
+    precision: Precision,
     device: Device,
     seed: int,
     pictures: int,
@@ -77,7 +89,16 @@ def ae(
         size=size, channels=1 if grey else 3, crop=dataset.crop if crop is None else Crop.parse(crop)
     )
     network = AESpec(size=size, channels=image.channels, latent=latent, hidden=_widths(hidden))
-    spec = TrainingSpec(epochs=epochs, batch=batch, learning_rate=learning_rate, noise=noise / 255, seed=seed)
+    spec = TrainingSpec(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        shift=shift,
+        noise=noise / 255,
+        precision=precision,
+        seed=seed,
+    )
     train_autoencoder(
         dataset,
         out,

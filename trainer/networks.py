@@ -70,7 +70,9 @@ class AE(nn.Module):
         self.spec = spec
         down = (spec.values, *spec.hidden)
         up = (spec.latent, *reversed(spec.hidden))
-        self.encoder = nn.Sequential(nn.Flatten(), *_layers(down), nn.Linear(down[-1], spec.latent))
+        self.encoder = nn.Sequential(
+            nn.Flatten(), _Centre(spec.values), *_layers(down), nn.Linear(down[-1], spec.latent)
+        )
         self.decoder = nn.Sequential(
             *_layers(up),
             nn.Linear(up[-1], spec.values),
@@ -106,18 +108,19 @@ class AE(nn.Module):
         mean, axes, spread = principal_axes(images.flatten(1), max(spec.hidden) // 2, seed=seed)
         network = cls(spec)
         with torch.no_grad():
-            network._encoder_from(mean, axes, spread)
+            network.encoder.get_buffer("1.mean").copy_(mean)
+            network._encoder_from(axes, spread)
             network._decoder_from(mean, axes, spread, torch.Generator().manual_seed(seed))
             network._neutral_norms(images)
         return network
 
-    def _encoder_from(self, mean: Tensor, axes: Tensor, spread: Tensor) -> None:
+    def _encoder_from(self, axes: Tensor, spread: Tensor) -> None:
         """Set Linear layers so that latent[i] = component[i] / spread[i]."""
         linears = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
         first, *middle, last = linears
         half = first.out_features // 2
         first.weight.copy_(torch.cat([axes[:half], -axes[:half]]))  # (F, P)
-        first.bias.copy_(-(first.weight @ mean))
+        first.bias.zero_()
         for layer in middle:
             _keep_pairs(layer)
         _from_pairs(last, 1 / spread[: last.out_features])
@@ -128,9 +131,8 @@ class AE(nn.Module):
         first, *middle, last = linears
         latent = first.in_features
         half = first.out_features // 2
-        rows = (
-            torch.randn(half, latent, generator=source) * latent**-0.5 * spread[:half, None]
-        )  # features still free: mixtures
+        mixtures = torch.randn(half, latent, generator=source) * latent**-0.5
+        rows = mixtures * spread[:half, None]  # features that the linear start leaves free
         rows[:latent] = torch.diag(spread[:latent])
         first.weight.copy_(torch.cat([rows, -rows]))  # (F, D)
         first.bias.zero_()
@@ -143,21 +145,36 @@ class AE(nn.Module):
         last.bias.copy_(mean)
 
     def _neutral_norms(self, images: Tensor) -> None:
-        """Give each BatchNorm the statistics of what reaches it, and weights that undo them."""
+        """Let each BatchNorm bring what reaches it to unit scale, and the Linear after it undo that.
+
+        relu((x - m) / s + m / s) = relu(x) / s: the function stays, its weights become alike in scale.
+        """
         features = images
+        scale: Tensor | None = None
         for layer in itertools.chain(self.encoder, self.decoder):
+            if isinstance(layer, nn.Linear) and scale is not None:
+                layer.weight.mul_(scale)
+                scale = None
             if isinstance(layer, nn.BatchNorm1d):
                 variance, mean = torch.var_mean(features, dim=0, correction=0)
-                layer.load_state_dict(
-                    {
-                        "running_mean": mean,
-                        "running_var": variance,
-                        "num_batches_tracked": torch.tensor(1),
-                        "weight": (variance + layer.eps).sqrt(),
-                        "bias": mean,
-                    }
-                )
+                scale = (variance + layer.eps).sqrt()
+                start = {"running_mean": mean, "running_var": variance, "bias": mean / scale}
+                layer.load_state_dict(start, strict=False)
             features = layer.eval()(features)
+
+
+@final
+class _Centre(nn.Module):
+    """(N, P) less the mean training image: uncentred, each step of the first weights would move them all."""
+
+    mean: Tensor
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(values))
+
+    def forward(self, flat: Tensor) -> Tensor:
+        return flat - self.mean
 
 
 def principal_axes(flat: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

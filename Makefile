@@ -1,0 +1,57 @@
+# One word for each chore, the same for people and for CI.
+#
+#   make demo           the whole tour on real faces; TRAIN=1 trains the model first
+#   make test           everything but the slow tests; make test ARGS='-m slow' for those
+#   make check          format, lint, types, import contracts
+#   make bench          speeds, side by side in one run
+#   make model          train the shipped face model again (about an hour on two cores)
+#   make clean          remove what these made, the virtual environment included
+
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null)
+
+.PHONY: demo test check bench model clean
+.DELETE_ON_ERROR:
+
+ifneq ($(UV),)
+NEW_VENV = $(UV) venv --quiet --allow-existing --python '>=3.11.4' $(VENV)
+INSTALL  = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+else
+NEW_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "lookalike needs Python 3.11.4 or later; name one: make PYTHON=python3.12")' \
+	&& $(PYTHON) -m venv $(VENV)
+INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+endif
+
+# A stamp for each set of extras, made again when what they are made from changes.
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) ($*)" >&2
+	@test -x $(BIN)/python || { $(NEW_VENV); }
+	@$(INSTALL) --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-$(if $(TRAIN),demo$(comma)train,demo)
+	@$(BIN)/lookalike demo --out demo $(if $(TRAIN),--train)
+
+test: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m tests.bench
+
+model: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find encoder trainer indexer searcher deploy tests -name __pycache__ -type d -exec rm -rf {} +
+
+comma := ,
+MODEL_ARGS = --epochs 600

@@ -1,0 +1,178 @@
+"""``lookalike demo``: the whole tour on real faces, ending in pictures."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from encoder.model import Model
+    from indexer.load import Report
+    from indexer.sources import Source
+    from indexer.store import VectorStore
+    from searcher.search import Answer, Searcher
+
+__all__ = ["demo"]
+
+_COLLECTION: Final = "faces"
+_QUERIES: Final = 6
+_SEED: Final = 11
+
+
+@dataclass(frozen=True, slots=True)
+class _Faces:
+    """What the tour is made on: a source, how it is framed, who may be asked for, what to say of it."""
+
+    source: Source
+    crop: str | None
+    queries: list[Path]
+    asked: str
+    note: str = ""
+
+
+@click.command(epilog="Example: lookalike demo --out demo")
+@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder for it all.")
+@click.option("--train", is_flag=True, help="Train the model first (minutes; needs the [train] extra).")
+@click.option("--epochs", default=60, show_default=True, help="Of that training.")
+def demo(out: Path, train: bool, epochs: int) -> None:
+    """Index LFW, find who looks like whom, and draw faces that never were.
+
+    Where LFW is neither at hand nor to be had, a hundred tiny faces of scikit-image stand in: a taste only.
+    """
+    from encoder.model import Model
+    from indexer.store import open_store
+    from searcher.search import Searcher
+
+    out.mkdir(parents=True, exist_ok=True)
+    faces = _find_faces(out)
+    if faces.note:
+        click.echo(faces.note)
+    model = Model.open(_trained(out, epochs) if train else "faces")
+    with open_store(str(out / "store")) as store:
+        report = _index(store, model, faces)
+        click.echo(_indexed(report, model, faces))
+        searcher = Searcher(store, _COLLECTION, model)
+        answers = list(searcher.similar(faces.queries, k=10, exclude_self=True))
+        pictures = _draw(out, searcher, answers, model, faces)
+    click.echo(f"Asked for {faces.asked}: {min(a.took_ms for a in answers):.1f} ms a query.")
+    click.echo("Look at")
+    for path, what in pictures:
+        click.echo(f"  {str(path):<28} {what}")
+
+
+def _find_faces(out: Path) -> _Faces:
+    from encoder.errors import DataError
+    from encoder.lfw import find_lfw
+    from encoder.taste import write_taste
+    from indexer.sources import Source
+
+    try:
+        lfw = find_lfw(progress=True)
+    except DataError as error:
+        click.echo(f"LFW is not to be had: {error}", err=True)
+        files = write_taste(out / "taste")
+        return _Faces(
+            Source("taste", (out / "taste").resolve(), whole=True),
+            "full",
+            files[:_QUERIES],
+            f"{_QUERIES} of them",
+            "Only a taste: 100 grey faces of 25x25 pixels that scikit-image ships, far below what the model "
+            "was trained on and without names. Set LOOKALIKE_DATA to a folder with lfw/ for the real tour.",
+        )
+    held_out = lfw.held_out_people()
+    people: dict[str, list[Path]] = {}
+    for path in lfw.images():
+        people.setdefault(lfw.person_of(path), []).append(path)
+    many = sorted(person for person, images in people.items() if person in held_out and len(images) >= 5)
+    chosen = random.Random(_SEED).sample(many, _QUERIES)  # noqa: S311  # which faces to show is no secret
+    return _Faces(
+        Source("lfw", lfw.root.resolve(), whole=True),
+        None,
+        [people[person][0] for person in chosen],
+        f"{_QUERIES} people the model never saw, drawn by lot",
+    )
+
+
+def _trained(out: Path, epochs: int) -> str:
+    try:
+        from trainer.autoencoder import train_autoencoder
+        from trainer.datasets import open_dataset
+    except ImportError as error:
+        raise click.ClickException(
+            f"training needs the [train] extra ({error.name} is missing); pip install 'lookalike[train]'"
+        ) from error
+    from encoder.images import ImageSpec
+    from trainer.networks import AESpec
+    from trainer.training import TrainingSpec
+
+    dataset = open_dataset("lfw", progress=True)
+    image = ImageSpec(size=45, channels=3, crop=dataset.crop)
+    train_autoencoder(
+        dataset,
+        out / "model",
+        image=image,
+        network=AESpec(size=image.size, channels=image.channels),
+        spec=TrainingSpec(epochs=epochs),
+        resume=True,
+        say=lambda line: click.echo(line, err=True),
+    )
+    return str(out / "model")
+
+
+def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
+    """Fill the demo's own collection; one that another model made is begun again."""
+    from tqdm import tqdm
+
+    from encoder.errors import ModelMismatchError
+    from encoder.images import Crop
+    from indexer.load import load, prepare_collection
+
+    crop = None if faces.crop is None else Crop.parse(faces.crop)
+    try:
+        prepare_collection(store, _COLLECTION, model, crop=crop)
+    except ModelMismatchError:
+        store.drop(_COLLECTION)
+        prepare_collection(store, _COLLECTION, model, crop=crop)
+    with tqdm(desc="indexing", unit="image", disable=None, leave=False) as bar:
+        return load(
+            store, _COLLECTION, model, [faces.source], on_total=bar.reset, on_progress=bar.update, prune=True
+        )
+
+
+def _indexed(report: Report, model: Model, faces: _Faces) -> str:
+    spec = model.bundle.spec
+    with_what = f"model {model.bundle.name} ({spec.kind}, {spec.latent} numbers a face)"
+    if not report.added + report.changed:
+        return f"{report.unchanged:,} faces of {faces.source.root_name} were indexed already with {with_what}."
+    return (
+        f"Indexed {report.added + report.changed:,} faces of {faces.source.root_name} with {with_what} in "
+        f"{report.seconds:.1f} s: {report.images_per_second:,.0f} images/s."
+    )
+
+
+def _draw(
+    out: Path, searcher: Searcher, answers: list[Answer], model: Model, faces: _Faces
+) -> list[tuple[Path, str]]:
+    from encoder.images import Crop
+    from encoder.sheets import grid, save_picture
+    from searcher.generate import read_all, reconstruct, sample
+    from searcher.pictures import answers_sheet, free_names, reconstruction_sheet
+
+    crop = None if faces.crop is None else Crop.parse(faces.crop)
+    shown = [Path(searcher.spec.roots[hit.payload["root"]], hit.path) for a in answers for hit in a.results[:4]]
+    files, pixels, _ = read_all(model, [*faces.queries, *shown][:20], crop=crop)
+    sheets = {
+        "search.png": (answers_sheet(searcher, answers), "each query and its ten most alike"),
+        "reconstructions.png": (
+            reconstruction_sheet(model, pixels, reconstruct(model, pixels), free_names(files)),
+            "originals above what the model keeps of them",
+        ),
+        "generated.png": (grid(list(sample(model, 40, temperature=0.8)), columns=10), "people who never were"),
+    }
+    for name, (picture, _) in sheets.items():
+        save_picture(out / name, picture)
+    return [(out / name, what) for name, (_, what) in sheets.items()]

@@ -1,0 +1,173 @@
+"""What ``bundle.json`` says: the format, the model's description, SHA-256 of each file, and the model_id.
+
+::
+
+    {"model_id": "<SHA-256 of the rest>", "format": 1, "model": {...}, "files": {"encoder.onnx": "<SHA-256>"}}
+
+Legend: D latent size, E embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+from encoder.errors import BundleTooNewError, OptionError
+from encoder.images import ImageSpec, shown
+
+__all__ = ["FORMAT", "KNOWN", "NEEDED", "BundleSpec", "Kind", "Manifest", "one_line"]
+
+FORMAT: Final = 1
+Kind = Literal["ae", "vae", "cvae", "cleaner"]
+
+_KEYS: Final = {"format", "model_id", "model", "files"}
+NEEDED: Final = {"encoder.onnx", "latents.npz", "golden.npz"}
+KNOWN: Final = NEEDED | {"decoder.onnx"}
+"""The files that a bundle has besides bundle.json: those it needs, and those it may have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleSpec:
+    """What ``bundle.json`` says of a model, the digests excepted.
+
+    Attributes:
+        kind: Which of the autoencoders it is; the rooms after the encoder never ask.
+        image: How bytes become this model's pixels.
+        latent: D.
+        embedding: E, the length of the vectors that are compared.
+        mirror: Whether an embedding averages the latents of the image and of its mirror image.
+        opset: ONNX opset of the graphs.
+        classes: Names of the classes it can be asked for; empty when it has none.
+        metric: How embeddings are compared.
+        training: Configuration, data fingerprint, seed and versions that made it.
+        figures: What was measured on it, by name.
+    """
+
+    kind: Kind
+    image: ImageSpec
+    latent: int
+    embedding: int
+    mirror: bool
+    opset: int
+    classes: tuple[str, ...] = ()
+    metric: Literal["cosine"] = "cosine"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`from_json` reads back equal."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"image": self.image.to_json(), "classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            OptionError: a key is unknown or missing, or a value cannot be.
+        """
+        names = {f.name for f in fields(cls)}
+        if not isinstance(value, dict) or set(value) != names:
+            odd = shown(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
+            raise OptionError(f"a model is described by its {len(names)} keys; unknown or missing: {odd}")
+        classes = value["classes"]
+        rules = {
+            "kind": value["kind"] in get_args(Kind),
+            "image": isinstance(value["image"], dict),
+            "mirror": isinstance(value["mirror"], bool),
+            "classes": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
+            "metric": value["metric"] == "cosine",
+        }
+        rules |= {name: isinstance(value[name], dict) for name in ("training", "figures")}
+        rules |= {
+            name: type(value[name]) is int and value[name] > 0 for name in ("latent", "embedding", "opset")
+        }
+        for name, holds in rules.items():
+            if not holds:
+                raise OptionError(f"the {name} of a model cannot be {reprlib.repr(value[name])}")
+        return cls(**{**value, "image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The content of ``bundle.json``.
+
+    Attributes:
+        model_id: SHA-256 over the rest, 64 hex digits; the rest holds the digests of all files.
+        spec: The model.
+        digests: SHA-256 of each file, 64 hex digits.
+    """
+
+    model_id: str
+    spec: BundleSpec
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, spec: BundleSpec, digests: Mapping[str, str]) -> tuple[Self, bytes]:
+        """Return the manifest as a reader will see it (tuples become lists), and its text.
+
+        Raises:
+            OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
+        """
+        content = {"format": FORMAT, "model": spec.to_json(), "files": dict(sorted(digests.items()))}
+        try:
+            plain = json.loads(json.dumps(content, allow_nan=False))
+            model_id = _digest(plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OptionError(
+                f"training and figures must be finite JSON values ({one_line(error)})"
+            ) from error
+        text = json.dumps({"model_id": model_id, **plain}, indent=2, ensure_ascii=False) + "\n"
+        return cls(model_id, BundleSpec.from_json(plain["model"]), _checked(plain["files"])), text.encode()
+
+    @classmethod
+    def read(cls, text: bytes, *, folder: Path) -> Self:
+        """Read ``bundle.json`` of the bundle in ``folder`` and check it against its model_id.
+
+        Raises:
+            BundleTooNewError: written by a later format.
+            OptionError: it is damaged.
+        """
+        try:
+            content = json.loads(text)
+            body = {key: content[key] for key in content if key != "model_id"}
+            model_id, version = _digest(body), body.get("format")
+        except (ValueError, TypeError, RecursionError) as error:  # TypeError: it holds no object
+            raise OptionError(f"bundle.json cannot be read ({one_line(error)})") from error
+        if type(version) is int and version > FORMAT:
+            raise BundleTooNewError(
+                f"bundle {shown(str(folder))} has format {version}, this lookalike reads up to {FORMAT}; "
+                "upgrade it"
+            )
+        if type(version) is not int or version != FORMAT or set(content) != _KEYS:
+            raise OptionError(
+                f"bundle.json must hold {', '.join(sorted(_KEYS))} and no more, format {FORMAT}"
+            )
+        if content["model_id"] != model_id:
+            raise OptionError("bundle.json does not match its model_id")
+        return cls(model_id, BundleSpec.from_json(content["model"]), _checked(content["files"]))
+
+
+def _checked(digests: Any) -> dict[str, str]:
+    if not isinstance(digests, dict) or not NEEDED <= set(digests) <= KNOWN:
+        got = shown(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
+        raise OptionError(
+            f"the files of a bundle are {', '.join(sorted(NEEDED))} and at most decoder.onnx, not {got}"
+        )
+    return digests
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def one_line(error: Exception) -> str:
+    """Return what an exception says, on one line, or else its name."""
+    return shown(" ".join(str(error).split())) or type(error).__name__

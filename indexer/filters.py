@@ -1,0 +1,68 @@
+"""Which points an answer is about: conditions on payload fields, and ids to leave out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from encoder.errors import OptionError
+from indexer.points import is_text
+
+__all__ = ["Condition", "Filter"]
+
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One test of one payload field. A point without the field passes only ``!=``.
+
+    Attributes:
+        key: Payload field; dots reach into nested ones (``attributes.Smiling``); of a list, any
+            element may pass.
+        op: ``=`` and ``!=`` compare strings, whole numbers and booleans; the others compare numbers.
+        value: What it is compared with. A boolean never equals a number, nor ``1`` a stored ``1.0``.
+
+    Raises:
+        OptionError: the key is no path, or the operator cannot compare such a value.
+    """
+
+    key: str
+    op: Literal["=", "!=", "<", "<=", ">", ">="]
+    value: str | int | float | bool
+
+    def __post_init__(self) -> None:
+        if not all(part and is_text(part) and '"' not in part for part in self.key.split(".")):
+            raise OptionError(
+                f"a condition names a payload field such as person or size; {self.key!r} is none"
+            )
+        number = type(self.value) in (int, float)
+        fits = not isinstance(self.value, float) if self.op in ("=", "!=") else number
+        if not fits or (number and not -(2**63) <= self.value < 2**63):  # type: ignore[operator]  # a number here
+            raise OptionError(
+                "= and != compare text, whole numbers and booleans, the others compare numbers; "
+                f"{self.key} {self.op} {self.value!r} does neither"
+            )
+        if isinstance(self.value, str) and not is_text(self.value):
+            raise OptionError(
+                f"condition {self.key} {self.op} {self.value!r} is not valid Unicode; escape it"
+            )
+
+    @property
+    def bound(self) -> str | None:
+        """Qdrant's name of the limit that ``value`` is; None when it is compared with ``=`` or ``!=``."""
+        return {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}.get(self.op)
+
+    @property
+    def path(self) -> str:
+        """``key`` as a Qdrant JSON path: parts that are not plain words stand in quotes."""
+        return ".".join(part if _WORD.fullmatch(part) else f'"{part}"' for part in self.key.split("."))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """All conditions hold, and the point's id is in none of ``not_ids``."""
+
+    conditions: tuple[Condition, ...] = ()
+    not_ids: tuple[str, ...] = ()

@@ -1,0 +1,180 @@
+"""What may be stored, and in what order it comes back, whichever store holds it.
+
+Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.errors import OptionError, StoreError, VectorError
+
+__all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
+
+QUERIES: Final = 64
+
+Payload = Mapping[str, Any]
+"""What is kept beside a vector: JSON values under string keys (path, person, sha256, ...).
+
+Strings, whole numbers and booleans come back as they went in. A float may come back from Qdrant Edge changed
+in its last place (1 part in 10^15), so compare floats with some room.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer: id, cosine similarity in [-1, 1] (higher is more alike), payload."""
+
+    id: str
+    score: float
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored point; ``vector`` is float32 (D,) when it was asked for."""
+
+    id: str
+    payload: Payload
+    vector: NDArray[np.float32] | None = None
+
+
+def check_vectors(vectors: NDArray[np.float32], *, dimension: int) -> NDArray[np.float32]:
+    """Return ``vectors`` at unit length, contiguous float32 (N, D), when a store may hold them.
+
+    Raises:
+        VectorError: wrong shape, or a row that holds NaN or infinity, or has no length.
+    """
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dimension:
+        raise VectorError(
+            f"vectors must have shape (N, {dimension}) like the collection's, these have {rows.shape}; "
+            "use the model that made the collection"
+        )
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1))
+    if bad.size:
+        raise VectorError(
+            f"vectors must be finite and not zero, row {bad[0]} ({bad.size} in all) is not; "
+            "leave these rows out"
+        )
+    # In float64: the square of a very short or long row leaves the range of float32, in which Qdrant divides.
+    exact = rows.astype(np.float64)
+    unit: NDArray[np.float64] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.ascontiguousarray(unit, dtype=np.float32)
+
+
+def check_points(
+    ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload], *, dimension: int
+) -> tuple[list[str], NDArray[np.float32], list[dict[str, Any]]]:
+    """Return the arguments of :meth:`VectorStore.upsert` as a store writes them.
+
+    Raises:
+        VectorError, StoreError: as :meth:`VectorStore.upsert` says.
+    """
+    rows = check_vectors(vectors, dimension=dimension)
+    if not len(ids) == len(rows) == len(payloads):
+        raise StoreError(
+            f"each point has an id, a vector and a payload; got {len(ids)}, {len(rows)} and {len(payloads)} "
+            "of them; pass as many of each"
+        )
+    return check_ids(ids), rows, [_check_payload(each) for each in payloads]
+
+
+def check_ids(ids: Sequence[str]) -> list[str]:
+    """Return ``ids`` as lower-case UUIDs with dashes.
+
+    Raises:
+        StoreError: one is no UUID.
+    """
+    return [_canonical(each) for each in ids]
+
+
+def _canonical(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except (ValueError, AttributeError, TypeError):
+        raise StoreError(f"point ids are UUID strings, {text!r} is not; derive one with uuid.uuid5") from None
+
+
+def _check_payload(payload: Payload) -> dict[str, Any]:
+    """Return ``payload`` as a dict when every store can hold it.
+
+    Raises:
+        StoreError: a value is not JSON (NaN, bytes, numpy scalars, numbers beyond 64 bits) or its text is no
+            valid Unicode; the message names the key.
+    """
+    for key, value in payload.items():
+        if not is_text(key) or not _is_json(value):
+            raise StoreError(
+                "a payload holds JSON values of valid Unicode text and finite 64-bit numbers; "
+                f"field {key!r} does not; convert or escape it"
+            )
+    return dict(payload)
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string that UTF-8 can write (a path with undecodable bytes holds lone surrogates)."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_json(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, str):
+        return is_text(value)
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    if type(value) is float:
+        return math.isfinite(value)
+    if type(value) is list:
+        return all(_is_json(each) for each in value)
+    return type(value) is dict and all(is_text(key) and _is_json(each) for key, each in value.items())
+
+
+def best_hits(
+    ask: Callable[[list[list[float]], int], list[list[Hit]]],
+    queries: NDArray[np.float32],
+    *,
+    k: int,
+    dimension: int,
+) -> list[list[Hit]]:
+    """Return what :meth:`VectorStore.search` promises for Q queries, float32 (Q, D).
+
+    Qdrant orders equal scores as it likes, also across the k-th place; so a run of equal scores that reaches
+    the end of what was fetched is fetched whole.
+
+    Args:
+        ask: Gives for each of some unit vectors its n best hits (fewer when there are no more), best first.
+        queries: The queries.
+        k: How many hits to return of each.
+        dimension: D, that of the collection.
+
+    Raises:
+        OptionError, VectorError: as :meth:`VectorStore.search` says.
+    """
+    if k < 1:
+        raise OptionError(f"k must be at least 1, {k} is not; ask for one hit or more")
+    rows = check_vectors(queries, dimension=dimension).tolist()
+    answers: list[list[Hit]] = []
+    for start in range(0, len(rows), QUERIES):
+        part = rows[start : start + QUERIES]
+        for row, hits in zip(part, ask(part, k + 1), strict=True):
+            limit = k + 1
+            while len(hits) >= limit and hits[k - 1].score == hits[-1].score:
+                limit *= 2
+                (hits,) = ask([row], limit)
+            answers.append(sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k])
+    return answers

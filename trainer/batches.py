@@ -1,0 +1,65 @@
+"""What the network is shown in an epoch: shuffled, mirrored, moved, made noisy.
+
+Legend: N images, B of them in a batch, C channels, S side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["batches", "moved"]
+
+Images = NDArray[np.uint8]
+
+
+def batches(
+    images: Images,
+    indices: NDArray[np.int64],
+    *,
+    size: int,
+    shift: int,
+    noise: float,
+    seed: int,
+    epoch: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield input and target, both float32 (B, C, S, S); the target is clean and in [0, 1].
+
+    All randomness comes from (seed, epoch): an epoch is the same whenever it is drawn.
+
+    Args:
+        images: uint8 (N, S, S, C).
+        indices: Of the images that are shown, each once.
+        size: B at most; the batches of an epoch differ by at most one image.
+        shift: Each image is moved by up to this many pixels each way.
+        noise: Highest deviation of Gaussian noise on the input; each image draws its own below it.
+        seed: Of the run.
+        epoch: From 0.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(indices)
+    source = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    for chosen in np.array_split(order, -(-len(order) // size)):
+        rows = images[np.sort(chosen)]  # (B, S, S, C); sorted: the file is read forwards
+        mirrored = rng.random(len(rows)) < 0.5
+        rows[mirrored] = rows[mirrored, :, ::-1]
+        if shift:
+            rows = moved(rows, rng.integers(-shift, shift + 1, (len(rows), 2)))
+        target = torch.from_numpy(rows).permute(0, 3, 1, 2).float() / 255  # (B, C, S, S)
+        if noise:
+            level = torch.rand(len(target), 1, 1, 1, generator=source) * noise
+            yield target + level * torch.randn(target.shape, generator=source), target
+        else:
+            yield target, target
+
+
+def moved(images: Images, by: NDArray[np.int64]) -> Images:
+    """Move uint8 (B, S, S, C) down and right by int (B, 2) pixels; what comes in repeats the edge."""
+    side = np.arange(images.shape[1])
+    down, right = (np.clip(side - step[:, None], 0, side[-1]) for step in by.T)  # (B, S) each
+    out: Images = images[np.arange(len(images))[:, None, None], down[:, :, None], right[:, None, :]]
+    return out
