@@ -5,6 +5,7 @@ Exit codes: 0 good, 1 failed, 2 usage, 3 finished but some inputs failed, 130 in
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Final
@@ -44,6 +45,15 @@ class _LazyGroup(click.Group):
             raise TypeError(f"{VERBS[cmd_name][0]}.{cmd_name} is no command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            ctx.fail(f"no verb {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # the same
         with formatter.section("Commands"):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
@@ -73,4 +83,8 @@ def main() -> None:
     except LookalikeError as error:
         click.echo(f"lookalike: {error}", err=True)
         sys.exit(2 if isinstance(error, OptionError) else 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"lookalike: {where}{error.strerror or error}", err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

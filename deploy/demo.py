@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_COLLECTION: Final = "faces"
 _QUERIES: Final = 6
 _SEED: Final = 11
 
@@ -35,13 +34,16 @@ class _Faces:
 
 
 @click.command(epilog="Example: lookalike demo --out demo")
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder for it all.")
+@click.option(
+    "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder for it all."
+)
 @click.option("--train", is_flag=True, help="Train the model first (minutes; needs the [train] extra).")
 @click.option("--epochs", default=60, show_default=True, help="Of that training.")
 def demo(out: Path, train: bool, epochs: int) -> None:
-    """Index LFW, find who looks like whom, and draw faces that never were.
+    """The whole tour on real data, with pictures.
 
-    Where LFW is neither at hand nor to be had, a hundred tiny faces of scikit-image stand in: a taste only.
+    It indexes LFW, finds who looks like whom, and draws faces that never were. Where LFW is neither at hand
+    nor to be had, a hundred tiny faces of scikit-image stand in: a taste only.
     """
     from encoder.model import Model
     from indexer.store import open_store
@@ -55,13 +57,13 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     with open_store(str(out / "store")) as store:
         report = _index(store, model, faces)
         click.echo(_indexed(report, model, faces))
-        searcher = Searcher(store, _COLLECTION, model)
+        searcher = Searcher(store, faces.source.root_name, model)
         answers = list(searcher.similar(faces.queries, k=10, exclude_self=True))
         pictures = _draw(out, searcher, answers, model, faces)
     click.echo(f"Asked for {faces.asked}: {min(a.took_ms for a in answers):.1f} ms a query.")
     click.echo("Look at")
     for path, what in pictures:
-        click.echo(f"  {str(path):<28} {what}")
+        click.echo(f"  {path!s:<28} {what}")
 
 
 def _find_faces(out: Path) -> _Faces:
@@ -76,7 +78,7 @@ def _find_faces(out: Path) -> _Faces:
         click.echo(f"LFW is not to be had: {error}", err=True)
         files = write_taste(out / "taste")
         return _Faces(
-            Source("taste", (out / "taste").resolve(), whole=True),
+            Source("taste", (out / "taste").resolve()),
             "full",
             files[:_QUERIES],
             f"{_QUERIES} of them",
@@ -90,7 +92,7 @@ def _find_faces(out: Path) -> _Faces:
     many = sorted(person for person, images in people.items() if person in held_out and len(images) >= 5)
     chosen = random.Random(_SEED).sample(many, _QUERIES)  # noqa: S311  # which faces to show is no secret
     return _Faces(
-        Source("lfw", lfw.root.resolve(), whole=True),
+        Source("lfw", lfw.root.resolve()),
         None,
         [people[person][0] for person in chosen],
         f"{_QUERIES} people the model never saw, drawn by lot",
@@ -124,22 +126,23 @@ def _trained(out: Path, epochs: int) -> str:
 
 
 def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
-    """Fill the demo's own collection; one that another model made is begun again."""
+    """Fill the demo's collection, called as its source; one that another model made is begun again."""
     from tqdm import tqdm
 
     from encoder.errors import ModelMismatchError
     from encoder.images import Crop
     from indexer.load import load, prepare_collection
 
+    name = faces.source.root_name
     crop = None if faces.crop is None else Crop.parse(faces.crop)
     try:
-        prepare_collection(store, _COLLECTION, model, crop=crop)
+        prepare_collection(store, name, model, crop=crop)
     except ModelMismatchError:
-        store.drop(_COLLECTION)
-        prepare_collection(store, _COLLECTION, model, crop=crop)
+        store.drop(name)
+        prepare_collection(store, name, model, crop=crop)
     with tqdm(desc="indexing", unit="image", disable=None, leave=False) as bar:
         return load(
-            store, _COLLECTION, model, [faces.source], on_total=bar.reset, on_progress=bar.update, prune=True
+            store, name, model, [faces.source], on_total=bar.reset, on_progress=bar.update, prune=True
         )
 
 
@@ -147,7 +150,9 @@ def _indexed(report: Report, model: Model, faces: _Faces) -> str:
     spec = model.bundle.spec
     with_what = f"model {model.bundle.name} ({spec.kind}, {spec.latent} numbers a face)"
     if not report.added + report.changed:
-        return f"{report.unchanged:,} faces of {faces.source.root_name} were indexed already with {with_what}."
+        return (
+            f"{report.unchanged:,} faces of {faces.source.root_name} were indexed already with {with_what}."
+        )
     return (
         f"Indexed {report.added + report.changed:,} faces of {faces.source.root_name} with {with_what} in "
         f"{report.seconds:.1f} s: {report.images_per_second:,.0f} images/s."
@@ -163,7 +168,9 @@ def _draw(
     from searcher.pictures import answers_sheet, free_names, reconstruction_sheet
 
     crop = None if faces.crop is None else Crop.parse(faces.crop)
-    shown = [Path(searcher.spec.roots[hit.payload["root"]], hit.path) for a in answers for hit in a.results[:4]]
+    shown = [
+        Path(searcher.spec.roots[hit.payload["root"]], hit.path) for a in answers for hit in a.results[:4]
+    ]
     files, pixels, _ = read_all(model, [*faces.queries, *shown][:20], crop=crop)
     sheets = {
         "search.png": (answers_sheet(searcher, answers), "each query and its ten most alike"),
@@ -171,7 +178,10 @@ def _draw(
             reconstruction_sheet(model, pixels, reconstruct(model, pixels), free_names(files)),
             "originals above what the model keeps of them",
         ),
-        "generated.png": (grid(list(sample(model, 40, temperature=0.8)), columns=10), "people who never were"),
+        "generated.png": (
+            grid(list(sample(model, 40, temperature=0.8)), columns=10),
+            "people who never were",
+        ),
     }
     for name, (picture, _) in sheets.items():
         save_picture(out / name, picture)

@@ -163,9 +163,8 @@ def _to_onnx(name: str, module: nn.Module, example: Tensor) -> bytes:
 
 
 def _exported(name: str, module: nn.Module, example: Tensor) -> onnx.ModelProto:
-    loud = logging.getLogger("torch.onnx")
-    level = loud.level
-    loud.setLevel(logging.ERROR)
+    quiet = logging.root.manager.disable
+    logging.disable()  # several loggers of torch write to stderr what the exception says too
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter's notes to its own developers
@@ -181,7 +180,7 @@ def _exported(name: str, module: nn.Module, example: Tensor) -> onnx.ModelProto:
                 dynamic_shapes=({0: torch.export.Dim("N")},),
             )
     finally:
-        loud.setLevel(level)
+        logging.disable(quiet)
     if program is None:
         raise RuntimeError("torch exported nothing")
     return program.model_proto

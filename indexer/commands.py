@@ -34,7 +34,13 @@ _store = click.option(
 )
 @click.option("--root-name", metavar="NAME", help="What the collection calls the source's folder.")
 @click.option("--prune", is_flag=True, help="Remove what is stored and no longer in the folder.")
-@click.option("--max-pixels", default=50_000_000, show_default=True, help="Larger pictures are left out.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=50_000_000,
+    show_default=True,
+    help="Larger pictures are left out.",
+)
 @click.option("--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
 @click.pass_context
@@ -51,16 +57,17 @@ def index(
     provider: str,
     as_json: bool,
 ) -> None:
-    """Put pictures into a collection: folders, files, or lfw.
+    """Put the pictures of folders into a collection.
 
-    A run over an unchanged folder opens no picture. Files that cannot be read are named and stop nothing;
-    the exit code is then 3.
+    A source is a folder, a picture file, or lfw. A run over an unchanged folder opens no picture. Files that
+    cannot be read are named and stop nothing; the exit code is then 3.
     """
     from tqdm import tqdm
 
+    from encoder.folders import PICTURE_SUFFIXES
     from encoder.images import Crop
     from encoder.model import Model
-    from indexer.load import load, prepare_collection
+    from indexer.load import known_roots, load, prepare_collection
     from indexer.sources import open_source
     from indexer.store import open_store
 
@@ -68,8 +75,9 @@ def index(
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         opened = stack.enter_context(open_store(store))
         framing = None if crop is None else Crop.parse(crop)
-        spec = prepare_collection(opened, collection, model, crop=framing)
-        found = [open_source(source, root_name=root_name, known=spec.roots) for source in sources]
+        known = known_roots(opened, collection)
+        found = [open_source(source, root_name=root_name, known=known) for source in sources]
+        prepare_collection(opened, collection, model, crop=framing)
         bar = stack.enter_context(tqdm(unit="image", disable=None, leave=False))
         report = load(
             opened,
@@ -81,14 +89,17 @@ def index(
             on_total=bar.reset,
             on_progress=bar.update,
         )
+    speed = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
     for path, reason in report.failed:
         click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)
     click.echo(
         f"{collection}: {report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
         f"{report.missing} missing{' and removed' if prune else ''}, {len(report.failed)} failed; "
-        f"{report.seconds:.1f} s, {report.images_per_second:.0f} images/s",
+        f"{report.seconds:.1f} s{speed}",
         err=True,
     )
+    if report.seen == 0:
+        click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
     if as_json:
         click.echo(json.dumps({"collection": collection, "store": store, **report.to_json()}))
     ctx.exit(3 if report.failed else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -14,11 +14,12 @@ from encoder.errors import CollectionNotFoundError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
 from encoder.model import Model
 from encoder.stream import Embedded, FileFacts, embed_files
-from indexer.sources import Item, Source
+from indexer.sources import Item, Source, as_text
 from indexer.store import CollectionSpec, Condition, Filter, VectorStore
 
-__all__ = ["Report", "load", "prepare_collection"]
+__all__ = ["Report", "known_roots", "load", "prepare_collection"]
 
+NOTHING_SEEN: Final = "the model sees nothing in it that could be compared; leave it out"
 _DURABLE_TOGETHER: Final = 1024
 
 
@@ -30,7 +31,7 @@ class Report:
         added: Stored for the first time.
         changed: Stored again because size or time of the file differ.
         unchanged: Left as they were; not even opened.
-        missing: Stored, but no longer in the folder; removed when ``pruned``.
+        missing: Stored, but no longer in the folders that were named; removed when ``pruned``.
         pruned: Whether the missing ones were removed.
         failed: Path and one-line reason.
         seconds: From start to flushed.
@@ -43,6 +44,11 @@ class Report:
     pruned: bool = False
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def seen(self) -> int:
+        """Pictures that were found in the sources."""
+        return self.added + self.changed + self.unchanged + len(self.failed)
 
     @property
     def images_per_second(self) -> float:
@@ -58,6 +64,14 @@ class Report:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
         }
+
+
+def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
+    """Return the roots of a collection, name to folder; none of one that is still to be made."""
+    try:
+        return store.describe(name).roots
+    except CollectionNotFoundError:
+        return {}
 
 
 def prepare_collection(store: VectorStore, name: str, model: Model, *, crop: Crop | None) -> CollectionSpec:
@@ -105,7 +119,7 @@ def load(
         name: A collection from :func:`prepare_collection`.
         model: Its model.
         sources: What it should hold.
-        prune: Remove what is stored under a whole source and no longer there.
+        prune: Remove what is stored under a source and no longer there.
         max_pixels: Larger pictures fail.
         on_total: Told how many images will be embedded.
         on_progress: Told of each batch: images done.
@@ -122,7 +136,7 @@ def load(
     files = ((entry, entry.item.file) for entry in work)
     stream = embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
     with closing(stream):
-        for batch in _gathered(stream):
+        for batch in _gathered(map(_comparable, stream)):
             _store(store, name, batch)
             report.added += sum(entry.new for entry in batch.keys)
             report.changed += sum(not entry.new for entry in batch.keys)
@@ -145,12 +159,24 @@ class _Work:
     new: bool
 
 
+def _comparable(batch: Embedded[_Work]) -> Embedded[_Work]:
+    """Move pictures whose embedding has no direction to the failures: no store takes them."""
+    good = [bool(np.isfinite(row).all() and row.any()) for row in batch.embeddings]
+    blank = [key for key, fine in zip(batch.keys, good, strict=True) if not fine]
+    return Embedded(
+        [key for key, fine in zip(batch.keys, good, strict=True) if fine],
+        [facts for facts, fine in zip(batch.facts, good, strict=True) if fine],
+        batch.embeddings[good],
+        batch.failures + [(key, f"{shown(str(key.item.file))}: {NOTHING_SEEN}") for key in blank],
+    )
+
+
 def _gathered(stream: Iterator[Embedded[_Work]]) -> Iterator[Embedded[_Work]]:
     """Join batches: what a store does to make one durable costs the same for a few as for a thousand."""
     held: list[Embedded[_Work]] = []
     for batch in stream:
         held.append(batch)
-        if sum(len(one.keys) for one in held) >= _DURABLE_TOGETHER:
+        if sum(len(one.keys) + len(one.failures) for one in held) >= _DURABLE_TOGETHER:
             yield _joined(held)
             held = []
     if held:
@@ -180,9 +206,10 @@ def _remember_roots(store: VectorStore, name: str, sources: Sequence[Source]) ->
     roots = dict(spec.roots)
     fresh: dict[str, str] = {}
     for source in sources:
-        if fresh.setdefault(source.root_name, str(source.root)) != str(source.root):
+        root = as_text(source.root)
+        if fresh.setdefault(source.root_name, root) != root:
             raise OptionError(
-                f"two sources are called {source.root_name!r}, {fresh[source.root_name]} and {source.root}; "
+                f"two sources are called {source.root_name!r}, {fresh[source.root_name]} and {root}; "
                 "index them in two runs, one with --root-name"
             )
     if roots != roots | fresh:
@@ -197,26 +224,30 @@ def _compare(
     """Sort what is on disk and what is stored into work to do and ids that are missing."""
     work: list[_Work] = []
     seen: set[str] = set()
-    stored = {source.root_name: _stored(store, name, source.root_name) for source in sources}
+    stored: set[str] = set()
     for source in sources:
-        there = stored[source.root_name]
+        there = _stored(store, name, source)
+        stored |= {stored_id for stored_id, (_, covered) in there.items() if covered}
         for item in source.items():
             if item.id in seen:
                 continue
             seen.add(item.id)
-            if item.id in there and there[item.id] == _facts_now(item):
+            facts, _ = there.get(item.id, (None, False))
+            if facts is not None and facts == _facts_now(item):
                 report.unchanged += 1
             else:
                 work.append(_Work(item, source.root_name, item.id not in there))
-    whole = {source.root_name for source in sources if source.whole}
-    return work, sorted(gone for root_name in whole for gone in stored[root_name].keys() - seen)
+    return work, sorted(stored - seen)
 
 
-def _stored(store: VectorStore, name: str, root_name: str) -> dict[str, tuple[int, int]]:
-    """Return size and mtime of what is stored under a root, by id."""
-    under = Filter((Condition("root", "=", root_name),))
+def _stored(store: VectorStore, name: str, source: Source) -> dict[str, tuple[tuple[int, int], bool]]:
+    """Return size and mtime of what is stored under a root, and whether the source covers it, by id."""
+    under = Filter((Condition("root", "=", source.root_name),))
     return {
-        record.id: (record.payload["size"], record.payload["mtime_ns"])
+        record.id: (
+            (record.payload["size"], record.payload["mtime_ns"]),
+            source.covers(record.payload["path"]),
+        )
         for record in store.scroll(name, where=under)
     }
 

@@ -1,11 +1,12 @@
-"""Where pictures come from: folders, single files, LFW by name. Each becomes an item with an id of its own."""
+"""Where pictures come from: folders, single files, LFW by name. Each becomes an item with its own id."""
 
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from encoder.folders import find_pictures
 from encoder.images import shown
 from encoder.lfw import find_lfw, person_from_folder
 
-__all__ = ["Item", "Source", "item_id", "open_source"]
+__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 
@@ -25,7 +26,7 @@ class Item:
 
     Attributes:
         id: UUIDv5 of root name and relative path.
-        path: Relative to its root, with ``/``; bytes that are no UTF-8 are written ``\\xNN``.
+        path: Relative to its root, with ``/``, as :func:`as_text` writes it.
         file: Where it lies.
         person: Name of the folder that holds it, or None right under the root.
     """
@@ -43,22 +44,32 @@ class Source:
     Attributes:
         root_name: What the collection calls the root.
         root: The folder, absolute.
-        whole: Whether all of the root is meant, so that what is stored but not there is missing.
-        only: The one file that is meant otherwise.
+        only: The one file or folder in it that is meant; None: all of it.
     """
 
     root_name: str
     root: Path
-    whole: bool
     only: Path | None = None
 
     def items(self) -> Iterator[Item]:
         """Yield the pictures in sorted order."""
-        paths = find_pictures(self.root) if self.only is None else iter([self.only])
-        for relative in paths:
-            path = _text(relative)
+        for relative in self._paths():
+            path = as_text(relative)
             file = self.root / relative
-            yield Item(item_id(self.root_name, path), path, file, person_from_folder(file, self.root))
+            person = person_from_folder(file, self.root)
+            yield Item(item_id(self.root_name, path), path, file, person and as_text(Path(person)))
+
+    def covers(self, path: str) -> bool:
+        """Whether an item with this path is missing when :meth:`items` does not yield it."""
+        return self.only is None or path.startswith(f"{as_text(self.only)}/")
+
+    def _paths(self) -> Iterator[Path]:
+        if self.only is None:
+            yield from find_pictures(self.root)
+        elif (self.root / self.only).is_dir():
+            yield from (self.only / path for path in find_pictures(self.root / self.only))
+        else:
+            yield self.only
 
 
 def item_id(root_name: str, path: str) -> str:
@@ -69,9 +80,11 @@ def item_id(root_name: str, path: str) -> str:
 def open_source(source: str, *, root_name: str | None, known: Mapping[str, str]) -> Source:
     """Find what ``source`` names: ``lfw``, a folder, or a single file (its folder is the root).
 
+    What lies in a root that the collection knows is part of that root, so that it is not stored twice.
+
     Args:
         source: As the user wrote it.
-        root_name: What to call the root; None: as the folder is called.
+        root_name: What to call the root; None: as the collection does, else as the folder is called.
         known: Roots that the collection remembers, name to folder.
 
     Raises:
@@ -80,26 +93,51 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
     """
     path = Path(source)
     if source == "lfw" and not path.exists():
-        root, name, only = find_lfw(progress=True).root.resolve(), "lfw", None
-    elif path.is_dir():
+        return _named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
+    if path.is_dir():
         root, only = path.resolve(), None
-        name = root.name or "root"
-    elif path.exists():
-        root, only = path.resolve().parent, Path(path.resolve().name)
-        name = root.name or "root"
+    elif path.exists() or path.is_symlink():
+        root, only = path.parent.resolve(), Path(path.name)
     else:
         raise DataError(f"a source is a folder, a picture file or lfw; {shown(source)!r} is not there")
+    if root_name is None and (around := _root_around(root, known)) is not None:
+        name, folder = around
+        inside = root.relative_to(folder) / (only or "")
+        return Source(name, folder, None if inside == Path() else inside)
+    return _named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
+
+
+def as_text(path: Path) -> str:
+    r"""Return a path as text that any store can hold, with ``/``.
+
+    Bytes that are no UTF-8 become ``\xNN``, and so does a backslash that would read like one of them: no two
+    paths have one text, and :func:`as_path` gives the path back.
+    """
+    plain = re.sub(rb"\\(?=x[0-9a-f]{2})", rb"\\x5c", os.fsencode(path.as_posix()))
+    return "" if path == Path() else plain.decode("utf-8", "backslashreplace")
+
+
+def as_path(text: str) -> Path:
+    """Return the path that :func:`as_text` wrote."""
+    return Path(
+        os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), text.encode()))
+    )
+
+
+def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | None:
+    """Return the closest known root that ``folder`` lies in or is, and its name."""
+    around = [(name, as_path(root)) for name, root in known.items() if folder.is_relative_to(as_path(root))]
+    return max(around, key=lambda each: len(each[1].parts), default=None)
+
+
+def _named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
     if root_name is not None:
-        return Source(root_name, root, only is None, only)
-    named = next((known_name for known_name, folder in known.items() if folder == str(root)), name)
-    if known.get(named, str(root)) != str(root):
+        return replace(source, root_name=root_name)
+    folder = as_text(source.root)
+    name = next((known_name for known_name, root in known.items() if root == folder), source.root_name)
+    if known.get(name, folder) != folder:
         raise OptionError(
-            f"this collection knows {named!r} as {known[named]}, not {shown(str(root))}; pass --root-name "
-            f"{named} if that folder has moved here, or another --root-name if it is a different one"
+            f"this collection knows {name!r} as {shown(known[name])}, not {shown(folder)}; pass --root-name "
+            f"{shown(name)} if that folder has moved here, or another --root-name if it is a different one"
         )
-    return Source(named, root, only is None, only)
-
-
-def _text(path: Path) -> str:
-    """Return the path as text that any store can hold."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return replace(source, root_name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "generate", "models", "reconstruct", "search"]
 
+_LONGEST_NAME = 32
 _store = click.option(
     "--store",
     default=DEFAULT_STORE,
@@ -45,7 +47,14 @@ _images = click.argument(
 @_images
 @click.option("--collection", required=True, metavar="NAME")
 @_store
-@click.option("-k", "k", default=10, show_default=True, help="Most results for each query.")
+@click.option(
+    "-k",
+    "k",
+    type=click.IntRange(1, 100_000),
+    default=10,
+    show_default=True,
+    help="Most results for each query.",
+)
 @click.option("--model", help="Bundle folder, if not where the collection remembers it.")
 @_crop
 @click.option("--exclude-self", is_flag=True, help="Leave out items that are the query's very file.")
@@ -67,9 +76,9 @@ def search(
     provider: Provider,
 ) -> None:
     """Find the pictures most like a picture. Likeness is no proof that two pictures show one person."""
-    from encoder.images import Crop
+    from encoder.images import Crop, shown
     from indexer.store import open_store
-    from searcher.pictures import answers_sheet
+    from searcher.pictures import MOST_ROWS, answers_sheet
     from searcher.search import Searcher
 
     framing = None if crop is None else Crop.parse(crop)
@@ -89,7 +98,10 @@ def search(
     for failure in failed:
         click.echo(f"failed: {failure}", err=True)
     if sheet is not None and good:
-        click.echo(f"drawn: {sheet}", err=True)
+        some = f", the first {MOST_ROWS} of {len(good)} queries" if len(good) > MOST_ROWS else ""
+        click.echo(f"drawn: {shown(str(sheet))}{some}", err=True)
+    if searcher.size == 0:
+        click.echo(f"collection {collection} is empty; lookalike index fills it", err=True)
     ctx.exit(_code(len(failed), len(answers)))
 
 
@@ -128,13 +140,28 @@ def reconstruct(
 
 @click.command(epilog="Example: lookalike generate --model faces -n 25 --seed 1 --out faces.png")
 @_model
-@click.option("-n", "count", default=16, show_default=True, help="How many.")
-@click.option("--seed", default=0, show_default=True, help="The same seed draws the same pictures.")
-@click.option("--temperature", default=1.0, show_default=True, help="Under 1 tamer, over 1 wilder.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=16, show_default=True, help="How many.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The same seed draws the same pictures.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="Under 1 tamer, over 1 wilder.",
+)
 @click.option("--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each.")
 @_provider
 def generate(model: str, count: int, seed: int, temperature: float, out: str, provider: Provider) -> None:
-    """Draw pictures that never were, sampled from where the training pictures lie."""
+    """Draw pictures that never were.
+
+    They are sampled from where the training pictures lie.
+    """
     from encoder.model import Model
     from encoder.sheets import grid
     from searcher.generate import sample
@@ -162,6 +189,7 @@ def retrieval(collection: str, store: str, as_json: bool) -> None:
 
     from tqdm import tqdm
 
+    from encoder.errors import DataError
     from encoder.lfw import find_lfw
     from indexer.store import open_store
     from searcher.evaluate import retrieval as measure
@@ -170,7 +198,10 @@ def retrieval(collection: str, store: str, as_json: bool) -> None:
         opened = stack.enter_context(open_store(store))
         groups: list[tuple[str, frozenset[str] | None]] = [("everybody", None)]
         if "lfw" in opened.describe(collection).roots:
-            groups.append(("held out", find_lfw(download=False).held_out_people()))
+            try:
+                groups.append(("held out", find_lfw(download=False).held_out_people()))
+            except DataError as error:
+                click.echo(f"held out: left out, for {error}", err=True)
         rows = []
         for name, people in groups:
             bar = stack.enter_context(tqdm(desc=name, unit="query", disable=None, leave=False))
@@ -191,13 +222,18 @@ def retrieval(collection: str, store: str, as_json: bool) -> None:
 @click.argument("where", nargs=-1, metavar="[BUNDLE]...")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def models(where: tuple[str, ...], as_json: bool) -> None:
-    """List the shipped bundles, or those given, with their figures."""
+    """List the bundles at hand, with their figures.
+
+    These are the shipped ones, or those that are given.
+    """
     from encoder.bundle import Bundle, shipped_bundles
 
     opened = [Bundle.open(name) for name in where or shipped_bundles()]
     if as_json:
         click.echo(json.dumps([{"name": b.name, "model_id": b.model_id, **b.spec.to_json()} for b in opened]))
         return
+    if not opened:
+        click.echo("no shipped bundle; lookalike train makes one", err=True)
     for bundle in opened:
         image = bundle.spec.image
         click.echo(
@@ -205,17 +241,22 @@ def models(where: tuple[str, ...], as_json: bool) -> None:
             f"latent {bundle.spec.latent}, crop {image.crop}, id {bundle.model_id[:12]}"
         )
         for key, value in bundle.spec.figures.items():
-            click.echo(f"  {key:<18} {value}")
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            click.echo(f"  {key:<18} {text}")
 
 
 def _print_table(answers: list[Answer]) -> None:
-    for answer in answers:
-        click.echo(f"{answer.query}  ({answer.took_ms:.1f} ms)")
-        width = max((len(result.person or "") for result in answer.results), default=0)
-        for result in answer.results:
-            click.echo(
-                f"{result.rank:>4}  {result.score:6.3f}  {(result.person or ''):<{width}}  {result.path}"
-            )
+    """A query's file, then a line for each result: rank, score, person where known, path."""
+    from encoder.images import shown
+
+    for number, answer in enumerate(answers):
+        click.echo(f"{chr(10) if number else ''}{shown(answer.query)}  ({answer.took_ms:.1f} ms)")
+        people = [shown(result.person or "") for result in answer.results]
+        width = min(max(map(len, people), default=0), _LONGEST_NAME)
+        for person, result in zip(people, answer.results, strict=True):
+            cut = person if len(person) <= width else f"{person[: width - 1]}…"
+            name = f"{cut:<{width}}  " if width else ""
+            click.echo(f"{result.rank:>4}  {result.score:6.3f}  {name}{shown(result.path)}")
 
 
 def _save(
@@ -226,10 +267,10 @@ def _save(
 
     if is_folder(out):
         for path in save_each(Path(out), names, list(pictures)):
-            click.echo(str(path))
+            click.echo(os.fsencode(path))  # as it is: made to be read by the next program
     else:
         save_picture(Path(out), sheet())
-        click.echo(out)
+        click.echo(os.fsencode(out))
 
 
 def _code(failed: int, asked: int) -> int:

@@ -15,10 +15,12 @@ from encoder.sheets import Tile, contact_sheet, save_picture
 from searcher.generate import psnr
 from searcher.search import Answer, Searcher
 
-__all__ = ["answers_sheet", "free_names", "is_folder", "reconstruction_sheet", "save_each"]
+__all__ = ["MOST_ROWS", "answers_sheet", "free_names", "is_folder", "reconstruction_sheet", "save_each"]
 
 Pixels = NDArray[np.uint8]
 _ACROSS = 10
+MOST_ROWS = 50
+_MOST_RESULTS = 20
 
 
 def is_folder(out: str) -> bool:
@@ -39,14 +41,14 @@ def save_each(folder: Path, names: Sequence[str], pictures: Sequence[Pixels]) ->
 
 
 def free_names(files: Sequence[Path]) -> list[str]:
-    """Return the files' stems, numbered where two are the same."""
+    """Return the files' stems, numbered where two are the same (or are on a disk that ignores case)."""
     names: list[str] = []
     taken: set[str] = set()
     for file in files:
         name, number = file.stem, 2
-        while name in taken:
+        while name.casefold() in taken:
             name, number = f"{file.stem}-{number}", number + 1
-        taken.add(name)
+        taken.add(name.casefold())
         names.append(name)
     return names
 
@@ -56,18 +58,21 @@ def answers_sheet(
 ) -> Pixels:
     """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
 
+    At most 50 answers and 20 results of each are drawn.
+
     Raises:
         OptionError: there is no answer.
     """
     if not answers:
         raise OptionError("a sheet needs at least one query that could be read, got none")
     rows = []
-    for answer in answers:
+    for answer in answers[:MOST_ROWS]:
         query = Path(answer.query)
         row = [
             Tile(
                 pixels=searcher.query_picture(query, side=side, crop=crop),
                 caption=query.stem.replace("_", " "),
+                subcaption="query",
                 accent=True,
             )
         ]
@@ -77,7 +82,7 @@ def answers_sheet(
                 caption=(result.person or Path(result.path).stem).replace("_", " "),
                 subcaption=f"{result.score:.3f}",
             )
-            for result in answer.results
+            for result in answer.results[:_MOST_RESULTS]
         ]
         rows.append(row)
     return contact_sheet(rows, side=side)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from encoder.errors import BundleError, ImageError, ModelMismatchError
 from encoder.images import Crop, ImageSpec, read_pixels, shown
 from encoder.model import Model, Provider
+from indexer.load import NOTHING_SEEN
+from indexer.sources import as_path
 from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
 
 __all__ = ["Answer", "Result", "Searcher"]
@@ -93,7 +95,15 @@ class Answer:
 
 
 class Searcher:
-    """A collection and the model that made it, ready to answer."""
+    """A collection and the model that made it, ready to answer.
+
+    Attributes:
+        store: Where the collection is.
+        collection: Its name.
+        model: What made it.
+        spec: What the collection remembers.
+        size: How many items it held when this was made.
+    """
 
     def __init__(self, store: VectorStore, collection: str, model: Model) -> None:
         self.store = store
@@ -101,6 +111,8 @@ class Searcher:
         self.model = model
         self.spec: CollectionSpec = store.describe(collection)
         self.spec.check_model(collection, model_id=model.model_id, crop=self.spec.crop)
+        self.size = store.count(collection)
+        _ = model.provider  # loads the model now: no query waits for it
 
     @classmethod
     def open(
@@ -164,7 +176,9 @@ class Searcher:
         Shown with a little more around it than the model sees.
         """
         root = self.spec.roots.get(payload["root"])
-        return None if root is None else self.query_picture(Path(root, payload["path"]), side=side)
+        if root is None:
+            return None
+        return self.query_picture(as_path(root) / as_path(payload["path"]), side=side)
 
     def query_picture(self, file: Path, *, side: int, crop: Crop | None = None) -> NDArray[np.uint8] | None:
         """Return the picture in a file as :meth:`picture` does."""
@@ -177,25 +191,30 @@ class Searcher:
     def _together(self, queries: Sequence[Path], k: int, exclude_self: bool, crop: Crop) -> Iterator[Answer]:
         began = time.perf_counter()
         read = [self._read(query, crop) for query in queries]
-        good = [(pixels, digest) for pixels, digest, _ in read if pixels is not None]
-        found: Iterator[tuple[Result, ...]] = iter(())
-        if good:
-            embeddings = self.model.embed(np.stack([pixels for pixels, _ in good]))
-            found = iter(self._search(embeddings, [digest for _, digest in good], k, exclude_self))
-        answers = [next(found) if pixels is not None else () for pixels, _, _ in read]
+        rows = self._embed([pixels for pixels, _, _ in read])
+        asked = [(row, digest) for row, (_, digest, _) in zip(rows, read, strict=True) if row is not None]
+        found = iter(self._search(asked, k, exclude_self) if asked else ())
+        answers = [() if row is None else next(found) for row in rows]
         took = (time.perf_counter() - began) * 1000 / len(queries)
-        for query, results, (_, _, failure) in zip(queries, answers, read, strict=True):
-            yield Answer(str(query), self.model.model_id, took, results, failure)
+        for query, row, results, (_, _, failure) in zip(queries, rows, answers, read, strict=True):
+            reason = None if row is not None else failure or f"{shown(str(query))}: {NOTHING_SEEN}"
+            yield Answer(str(query), self.model.model_id, took, results, reason)
+
+    def _embed(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[NDArray[np.float32] | None]:
+        """Return a row for each picture that is there and has anything to compare."""
+        good = [pixels for pixels in pictures if pixels is not None]
+        rows = iter(self.model.embed(np.stack(good)) if good else ())
+        found: list[NDArray[np.float32] | None] = [None if each is None else next(rows) for each in pictures]
+        return [row if row is not None and np.isfinite(row).all() and row.any() else None for row in found]
 
     def _search(
-        self, embeddings: NDArray[np.float32], digests: Sequence[str], k: int, exclude_self: bool
+        self, asked: Sequence[tuple[NDArray[np.float32], str]], k: int, exclude_self: bool
     ) -> list[tuple[Result, ...]]:
         if not exclude_self:
-            return self.similar_to(embeddings, k=k)
-        others = (Filter((Condition("sha256", "!=", digest),)) for digest in digests)
+            return self.similar_to(np.stack([row for row, _ in asked]), k=k)
         each = (
-            self.similar_to(row[None], k=k, where=where)
-            for row, where in zip(embeddings, others, strict=True)
+            self.similar_to(row[None], k=k, where=Filter((Condition("sha256", "!=", digest),)))
+            for row, digest in asked
         )
         return list(itertools.chain.from_iterable(each))
 

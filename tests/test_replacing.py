@@ -1,0 +1,59 @@
+"""A folder is replaced whole, or stays as it was."""
+
+from pathlib import Path
+
+import pytest
+
+from encoder.replacing import replacing
+
+
+def write(target: Path, text: str) -> None:
+    with replacing(target) as fresh:
+        assert list(fresh.iterdir()) == []
+        (fresh / "file").write_text(text)
+
+
+def test_folder_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er"
+    for text in ("one", "two"):
+        write(target, text)
+        assert (target / "file").read_text() == text
+        assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_folder_stays_when_the_block_raises(tmp_path: Path, error: type[BaseException]) -> None:
+    def fail() -> None:
+        with replacing(tmp_path / "folder") as fresh:
+            (fresh / "file").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "folder", "old")
+    with pytest.raises(error):
+        fail()
+    assert (tmp_path / "folder" / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    def lose() -> None:
+        with replacing(tmp_path / "folder") as fresh:
+            fresh.rmdir()
+
+    write(tmp_path / "folder", "old")
+    with pytest.raises(FileNotFoundError):
+        lose()
+    assert (tmp_path / "folder" / "file").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_writer_that_was_quicker_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with replacing(target) as fresh:
+        (fresh / "file").write_text("last")
+        write(target, "quicker")
+    assert (target / "file").read_text() == "last"
+    assert list(tmp_path.iterdir()) == [target]
