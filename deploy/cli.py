@@ -75,7 +75,7 @@ def main() -> None:
     try:
         code = group.main(prog_name="lookalike", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("lookalike: interrupted", err=True)
+        click.echo("lookalike: interrupted; run it again and it goes on", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

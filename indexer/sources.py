@@ -99,7 +99,7 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
     elif path.exists() or path.is_symlink():
         root, only = path.parent.resolve(), Path(path.name)
     else:
-        raise DataError(f"a source is a folder, a picture file or lfw; {shown(source)!r} is not there")
+        raise DataError(f"a source is a folder, a picture file or lfw; '{shown(source)}' is not there")
     if root_name is None and (around := _root_around(root, known)) is not None:
         name, folder = around
         inside = root.relative_to(folder) / (only or "")

@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
@@ -68,12 +68,27 @@ def index(store: VectorStore, model: Model, *sources: Path, name: str = NAME, **
     return load(store, name, model, found, **options)
 
 
-def stored(store: VectorStore, name: str = NAME) -> dict[str, tuple[dict[str, Any], Any]]:
-    """Everything in a collection: id -> payload and vector; vectors equal up to rounding."""
-    return {
-        record.id: (dict(record.payload), None if record.vector is None else pytest.approx(record.vector, abs=1e-5))
-        for record in store.scroll(name, with_vectors=True)
-    }
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Everything in a collection in the order of ids; equal when vectors are, up to rounding."""
+
+    payloads: dict[str, dict[str, Any]]
+    vectors: NDArray[np.float32]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Stored)
+            and self.payloads == other.payloads
+            and np.allclose(self.vectors, other.vectors, rtol=0, atol=1e-5)
+        )
+
+
+def stored(store: VectorStore, name: str = NAME) -> Stored:
+    """Return what a collection holds."""
+    records = list(store.scroll(name, with_vectors=True))
+    vectors = [record.vector for record in records if record.vector is not None]
+    assert len(vectors) == len(records)
+    return Stored({record.id: dict(record.payload) for record in records}, np.array(vectors))
 
 
 def lookalike(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import simplejpeg  # type: ignore[import-untyped]  # its stub file lies beside another module
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -95,7 +95,9 @@ def test_two_folders_of_one_name_need_two_root_names(tmp_path: Path) -> None:
     for above in ("mine", "yours"):
         put(tmp_path / above / "photos" / "a.jpg")
     known = {"photos": str(tmp_path / "mine" / "photos")}
-    with pytest.raises(OptionError, match=r"knows 'photos' as .*mine.photos, not .*yours.photos; pass --root"):
+    with pytest.raises(
+        OptionError, match=r"knows 'photos' as .*mine.photos, not .*yours.photos; pass --root"
+    ):
         open_(tmp_path / "yours" / "photos", known=known)
     yours = items(tmp_path / "yours" / "photos", known=known, root_name="yours")
     assert yours[0].id != items(tmp_path / "mine" / "photos", known=known)[0].id
@@ -130,7 +132,13 @@ def test_what_lies_in_a_known_root_is_part_of_it(tmp_path: Path) -> None:
 
 def test_names_of_any_bytes_become_text_and_come_back(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/na\xefve"
-    names = [b"line\nbreak.jpg", b"'quo\"tes'.jpg", b"by\xfftes.jpg", rb"by\xfftes.jpg", "漢字 🙂.jpg".encode()]
+    names = [
+        b"line\nbreak.jpg",
+        b"'quo\"tes'.jpg",
+        b"by\xfftes.jpg",
+        rb"by\xfftes.jpg",
+        "漢字 🙂.jpg".encode(),
+    ]
     for name in names:
         put(Path(os.fsdecode(folder + b"/" + name)))
     found = items(Path(os.fsdecode(folder)))
@@ -156,7 +164,9 @@ def test_one_name_in_two_normal_forms_is_two_items(tmp_path: Path) -> None:
     assert len({item.id for item in items(tmp_path / "photos")}) == 2
 
 
-def test_a_folder_called_lfw_goes_before_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_called_lfw_goes_before_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "lfw" / "a.jpg")
     monkeypatch.chdir(tmp_path)
     assert open_("lfw").root == (tmp_path / "lfw").resolve()
