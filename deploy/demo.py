@@ -79,7 +79,7 @@ def _find_faces(out: Path) -> _Faces:
         files = write_taste(out / "taste")
         return _Faces(
             Source("taste", (out / "taste").resolve()),
-            "full",
+            "centre:0.7",  # the model's own framing, found in these closer pictures
             files[:_QUERIES],
             f"{_QUERIES} of them",
             "Only a taste: 100 grey faces of 25x25 pixels that scikit-image ships, far below what the model "
@@ -165,17 +165,17 @@ def _draw(
     from encoder.images import Crop
     from encoder.sheets import grid, save_picture
     from searcher.generate import read_all, reconstruct, sample
-    from searcher.pictures import answers_sheet, free_names, reconstruction_sheet
+    from searcher.pictures import answers_sheet, caption, reconstruction_sheet
 
     crop = None if faces.crop is None else Crop.parse(faces.crop)
     shown = [
         Path(searcher.spec.roots[hit.payload["root"]], hit.path) for a in answers for hit in a.results[:4]
     ]
-    files, pixels, _ = read_all(model, [*faces.queries, *shown][:20], crop=crop)
+    files, pixels, _ = read_all(model, list(dict.fromkeys([*faces.queries, *shown]))[:20], crop=crop)
     sheets = {
         "search.png": (answers_sheet(searcher, answers), "each query and its ten most alike"),
         "reconstructions.png": (
-            reconstruction_sheet(model, pixels, reconstruct(model, pixels), free_names(files)),
+            reconstruction_sheet(model, pixels, reconstruct(model, pixels), list(map(caption, files))),
             "originals above what the model keeps of them",
         ),
         "generated.png": (

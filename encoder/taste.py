@@ -7,6 +7,7 @@ here: what a search among them finds is only a taste of how it works; take no fi
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -24,8 +25,8 @@ FACES: Final = 100  # the rest of scikit-image's 200 patches are not faces
 def write_taste(folder: Path) -> list[Path]:
     """Write `face-000.png` ... `face-099.png`, 25 x 25 px, 8-bit grey, and return their paths in order.
 
-    Files of these names are overwritten; others in the folder are left alone. The pixels come inside
-    scikit-image's own package: nothing is fetched.
+    Files of these names are overwritten, but for those that hold just this already; others in the folder are
+    left alone. The pixels come inside scikit-image's own package: nothing is fetched.
 
     Args:
         folder: where to; made when missing.
@@ -47,7 +48,10 @@ def write_taste(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, face in zip(paths, pixels, strict=True):
-            Image.fromarray(face).save(path)
+            out = io.BytesIO()
+            Image.fromarray(face).save(out, "PNG")
+            if not path.is_file() or path.read_bytes() != out.getvalue():
+                path.write_bytes(out.getvalue())
     except OSError as error:
         raise DataError(
             f"{folder} must be a folder that can be written, but: {error}; choose another"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from encoder.errors import CollectionNotFoundError, OptionError
+from encoder.errors import CollectionNotFoundError, DataError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
 from encoder.model import Model
 from encoder.stream import Embedded, FileFacts, embed_files
@@ -127,11 +127,18 @@ def load(
     Raises:
         StoreError: the store failed; what was acknowledged before stays.
         OptionError: two sources have one root name and different folders.
+        DataError: pruning would remove everything: an unmounted disk looks like that.
     """
     began = time.monotonic()
     report = Report(pruned=prune)
     spec = _remember_roots(store, name, sources)
     work, missing = _compare(store, name, sources, report)
+    if prune and missing and not work and not report.unchanged:
+        raise DataError(
+            f"--prune removes what has left a folder, but no picture at all is left in "
+            f"{', '.join(shown(str(source.root)) for source in sources)}, which held {len(missing)}; mount it, "
+            f"or drop the collection with lookalike collections delete {name}"
+        )
     on_total(len(work))
     files = ((entry, entry.item.file) for entry in work)
     stream = embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=max_pixels)

@@ -89,17 +89,18 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
 
     Raises:
         DataError: nothing is there.
-        OptionError: the collection knows another folder by this name and none was given.
+        OptionError: the collection knows another folder by this name and none was given, or the given one
+            cannot be.
     """
     path = Path(source)
     if source == "lfw" and not path.exists():
         return _named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
+    if not source or not (path.exists() or path.is_symlink()):
+        raise DataError(f"a source is a folder, a picture file or lfw; '{shown(source)}' is not there")
     if path.is_dir():
         root, only = path.resolve(), None
-    elif path.exists() or path.is_symlink():
-        root, only = path.parent.resolve(), Path(path.name)
     else:
-        raise DataError(f"a source is a folder, a picture file or lfw; '{shown(source)}' is not there")
+        root, only = path.parent.resolve(), Path(path.name)
     if root_name is None and (around := _root_around(root, known)) is not None:
         name, folder = around
         inside = root.relative_to(folder) / (only or "")
@@ -132,6 +133,8 @@ def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | N
 
 def _named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
     if root_name is not None:
+        if not root_name or not root_name.isprintable():
+            raise OptionError(f"a root name is one or more printable characters, '{shown(root_name)}' is not")
         return replace(source, root_name=root_name)
     folder = as_text(source.root)
     name = next((known_name for known_name, root in known.items() if root == folder), source.root_name)

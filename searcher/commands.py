@@ -124,7 +124,7 @@ def reconstruct(
     from encoder.images import Crop
     from encoder.model import Model
     from searcher import generate as drawing
-    from searcher.pictures import free_names, reconstruction_sheet
+    from searcher.pictures import caption, free_names, reconstruction_sheet
 
     opened = Model.open(model, provider=provider)
     framing = None if crop is None else Crop.parse(crop)
@@ -134,7 +134,7 @@ def reconstruct(
     if files:
         back = drawing.reconstruct(opened, pixels)
         names = free_names(files)
-        _save(out, names, back, lambda: reconstruction_sheet(opened, pixels, back, names))
+        _save(out, names, back, lambda: reconstruction_sheet(opened, pixels, back, list(map(caption, files))))
     ctx.exit(_code(len(failed), len(images)))
 
 

@@ -15,7 +15,15 @@ from encoder.sheets import Tile, contact_sheet, save_picture
 from searcher.generate import psnr
 from searcher.search import Answer, Searcher
 
-__all__ = ["MOST_ROWS", "answers_sheet", "free_names", "is_folder", "reconstruction_sheet", "save_each"]
+__all__ = [
+    "MOST_ROWS",
+    "answers_sheet",
+    "caption",
+    "free_names",
+    "is_folder",
+    "reconstruction_sheet",
+    "save_each",
+]
 
 Pixels = NDArray[np.uint8]
 _ACROSS = 10
@@ -25,7 +33,7 @@ _MOST_RESULTS = 20
 
 def is_folder(out: str) -> bool:
     """Whether ``--out`` means a folder: it ends in a slash or is one."""
-    return out.endswith(("/", "\\")) or Path(out).is_dir()
+    return out.endswith(("/", "\\")) or (out != "" and Path(out).is_dir())
 
 
 def save_each(folder: Path, names: Sequence[str], pictures: Sequence[Pixels]) -> list[Path]:
@@ -53,6 +61,13 @@ def free_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
+def caption(file: Path) -> str:
+    """Return what to call a picture: the person for `Ada_Lovelace/Ada_Lovelace_0001.jpg`, else its stem."""
+    person, numbered = file.parent.name, file.stem.rpartition("_")
+    name = person if numbered[0] == person and numbered[2].isdecimal() else file.stem
+    return name.replace("_", " ")
+
+
 def answers_sheet(
     searcher: Searcher, answers: Sequence[Answer], *, crop: Crop | None = None, side: int = 128
 ) -> Pixels:
@@ -71,7 +86,7 @@ def answers_sheet(
         row = [
             Tile(
                 pixels=searcher.query_picture(query, side=side, crop=crop),
-                caption=query.stem.replace("_", " "),
+                caption=caption(query),
                 subcaption="query",
                 accent=True,
             )
@@ -85,15 +100,15 @@ def answers_sheet(
             for result in answer.results[:_MOST_RESULTS]
         ]
         rows.append(row)
-    return contact_sheet(rows, side=side)
+    return contact_sheet(rows, title="Who looks alike: likeness, not identity", side=side)
 
 
-def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, names: Sequence[str]) -> Pixels:
+def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:
     """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3)."""
     rows: list[list[Tile]] = []
     for start in range(0, len(originals), _ACROSS):
         part = range(start, min(start + _ACROSS, len(originals)))
-        rows.append([Tile(pixels=originals[i], caption=names[i].replace("_", " ")) for i in part])
+        rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
         rows.append([Tile(pixels=back[i], caption=f"{psnr(originals[i], back[i]):.1f} dB") for i in part])
     title = f"Originals above what {model.bundle.name} keeps of them: {model.bundle.spec.latent} numbers each"
     return contact_sheet(rows, title=title, side=112)

@@ -6,7 +6,6 @@ Legend: Q queries, k results, E embedding size.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -210,13 +209,21 @@ class Searcher:
     def _search(
         self, asked: Sequence[tuple[NDArray[np.float32], str]], k: int, exclude_self: bool
     ) -> list[tuple[Result, ...]]:
+        rows = np.stack([row for row, _ in asked])
         if not exclude_self:
-            return self.similar_to(np.stack([row for row, _ in asked]), k=k)
-        each = (
-            self.similar_to(row[None], k=k, where=Filter((Condition("sha256", "!=", digest),)))
-            for row, digest in asked
-        )
-        return list(itertools.chain.from_iterable(each))
+            return self.similar_to(rows, k=k)
+        found = self.store.search(self.collection, rows, k=k + 1)
+        return [self._others(row, digest, hits, k) for (row, digest), hits in zip(asked, found, strict=True)]
+
+    def _others(
+        self, row: NDArray[np.float32], digest: str, hits: Sequence[Hit], k: int
+    ) -> tuple[Result, ...]:
+        """Return the best k of k + 1 hits that are not the query's bytes; where copies crowd, ask again."""
+        others = [hit for hit in hits if hit.payload["sha256"] != digest]
+        if len(others) < k < len(hits):
+            where = Filter((Condition("sha256", "!=", digest),))
+            (others,) = self.store.search(self.collection, row[None], k=k, where=where)
+        return _ranked(others[:k])
 
     def _read(self, query: Path, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
         """Return pixels, SHA-256 and None, or None, nothing and the reason."""

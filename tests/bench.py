@@ -77,7 +77,7 @@ def index(lfw: LFW, model: Model, folder: str) -> Report:
     """Index all of LFW into an embedded store."""
     with open_store(folder) as store:
         prepare_collection(store, "faces", model, crop=None)
-        return load(store, "faces", model, [Source("lfw", lfw.root.resolve(), whole=True)])
+        return load(store, "faces", model, [Source("lfw", lfw.root.resolve())])
 
 
 def query_ms(lfw: LFW, model: Model, folder: str) -> float:

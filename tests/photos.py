@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,8 @@ NAME: Final = "photos"
 @cache
 def cuttings() -> list[NDArray[np.uint8]]:
     """Sixteen squares of a portrait, uint8 (128, 128, 3), no two alike."""
-    picture: NDArray[np.uint8] = astronaut()
+    portrait: Callable[[], NDArray[np.uint8]] = astronaut
+    picture = portrait()
     return [picture[y : y + 128, x : x + 128] for y in range(0, 512, 128) for x in range(0, 512, 128)]
 
 

@@ -1,5 +1,6 @@
 """The model that answers: the same numbers however it is asked, and refusals that say why."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -323,3 +324,12 @@ print(*sorted({{"torch", "torchvision", "onnx", "onnxscript", "trainer"}} & set(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_onnxruntime_is_told_to_report_nothing() -> None:
+    code = "import os, encoder.model; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    )
+    assert done.stdout == "1\n"

@@ -91,6 +91,17 @@ def test_what_is_not_there_is_refused_on_one_line(tmp_path: Path) -> None:
         open_(tmp_path / "no\nwhere")
 
 
+def test_an_empty_source_is_not_the_current_folder() -> None:
+    with pytest.raises(DataError, match="'' is not there"):
+        open_("")
+
+
+@pytest.mark.parametrize("name", ["", "line\nbreak", "\udcff"])
+def test_a_root_name_is_something_people_can_type(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OptionError, match="a root name is one or more printable characters"):
+        open_(tmp_path, root_name=name)
+
+
 def test_two_folders_of_one_name_need_two_root_names(tmp_path: Path) -> None:
     for above in ("mine", "yours"):
         put(tmp_path / above / "photos" / "a.jpg")

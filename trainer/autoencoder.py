@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from encoder.bundle import Bundle, check_target
 from encoder.errors import TrainingError
-from encoder.images import ImageSpec
+from encoder.images import ImageSpec, shown
 from encoder.sheets import save_picture
 from trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
 from trainer.networks import AE, AESpec
+from trainer.options import Device, TrainingSpec
 from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
-from trainer.training import Device, Epoch, Run, TrainingSpec, pick_device, reconstruction_psnr
+from trainer.training import Epoch, Run, pick_device, reconstruction_psnr
 
 __all__ = ["train_autoencoder"]
 
@@ -60,15 +61,18 @@ def train_autoencoder(
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
         OptionError: something that is no bundle stands at ``out``.
-        DataError: too few images.
+        DataError: too few images or people.
+        ExportError: ONNX and torch disagree.
     """
     where = pick_device(device)
     check_target(out)
-    folder = out.with_name(f"{out.name}.run")
+    folder = out.resolve()
+    folder = folder.with_name(f"{folder.name}.run")
     going_on = Run.unfinished(folder)
     if going_on and not resume:
         raise TrainingError(
-            f"a run was interrupted in {folder}; pass --resume to go on, or remove that folder to start again"
+            f"a run was interrupted in {shown(str(folder))}; pass --resume to go on, or remove that folder "
+            "to start again"
         )
     pixels = read_pixel_cache(dataset, image, progress=True)
     for reason in pixels.failures.values():
@@ -103,7 +107,7 @@ def train_autoencoder(
         f"held-out PSNR {figures.held_out_psnr:.2f} dB, PCA of equal size {figures.pca_psnr:.2f} dB; "
         f"torch and ONNX differ by at most {max(figures.parity.values()):.0e}"
     )
-    say(f"model {bundle.model_id[:12]} is in {out}")
+    say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
     return bundle, figures
 
 

@@ -6,15 +6,18 @@ Legend: N images, B of them in a batch, C channels, S side in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["batches", "moved"]
+__all__ = ["ROWS", "batches", "moved", "to_floats"]
 
 Images = NDArray[np.uint8]
+ROWS: Final = 256
+"""Images that a network sees at once where none is learned from: bounds the memory."""
 
 
 def batches(
@@ -49,12 +52,17 @@ def batches(
         rows[mirrored] = rows[mirrored, :, ::-1]
         if shift:
             rows = moved(rows, rng.integers(-shift, shift + 1, (len(rows), 2)))
-        target = torch.from_numpy(rows).permute(0, 3, 1, 2).float() / 255  # (B, C, S, S)
+        target = to_floats(rows)  # (B, C, S, S)
         if noise:
             level = torch.rand(len(target), 1, 1, 1, generator=source) * noise
             yield target + level * torch.randn(target.shape, generator=source), target
         else:
             yield target, target
+
+
+def to_floats(rows: Images) -> Tensor:
+    """Return float32 (B, C, S, S) in [0, 1] of uint8 (B, S, S, C): what the networks take."""
+    return torch.from_numpy(rows).permute(0, 3, 1, 2).float() / 255
 
 
 def moved(images: Images, by: NDArray[np.int64]) -> Images:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from encoder.errors import TrainingError
+from encoder.images import shown
+from encoder.manifest import one_line
 
 __all__ = ["load", "save"]
 
@@ -32,10 +34,12 @@ def load(path: Path) -> dict[str, Any]:
         TrainingError: the file is damaged or holds anything but plain values and tensors.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch, zipfile and pickle each raise their own
+        # torch's own message on objects advises to load them, which would execute them.
+        refused = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors and plain values" if refused else one_line(error)[:200]
         raise TrainingError(
-            f"checkpoint {path} cannot be read ({reason}); remove its folder and train again"
+            f"checkpoint {shown(str(path))} cannot be read ({reason}); remove its folder and train again"
         ) from error
     return state

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
 import click
 
-from trainer.training import Device, Precision
+from encoder.errors import TrainingError
+from trainer.options import Device, Precision, TrainingSpec
 
 __all__ = ["train"]
+
+_EXTRA: Final = ("torch", "onnx", "onnxscript")
+_DEFAULTS: Final = TrainingSpec()
 
 
 @click.group(short_help="Train a model on LFW or a folder of images.")
@@ -30,27 +36,41 @@ def train() -> None:
 @click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, a folder: full.")
 @click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
 @click.option(
-    "--hidden", default="512", show_default=True, help="Widths of the hidden layers: 448 or 1024,512."
+    "--hidden", default="448", show_default=True, help="Widths of the hidden layers: 448 or 1024,512."
 )
-@click.option("--epochs", default=150, show_default=True, help="Passes over the training images.")
-@click.option("--batch", default=512, show_default=True, help="Images in a step.")
-@click.option("--learning-rate", default=1e-3, show_default=True, help="At its peak.")
-@click.option("--weight-decay", default=0.0, show_default=True, help="Of AdamW.")
 @click.option(
-    "--denoise", "noise", default=0.0, metavar="SIGMA", help="Noise on the input, of 255; target clean."
+    "--epochs", default=_DEFAULTS.epochs, show_default=True, help="Passes over the training images."
 )
-@click.option("--shift", default=1, show_default=True, help="Move training images by up to N pixels.")
+@click.option("--batch", default=_DEFAULTS.batch, show_default=True, help="Images in a step.")
+@click.option("--learning-rate", default=_DEFAULTS.learning_rate, show_default=True, help="At its peak.")
+@click.option("--weight-decay", default=_DEFAULTS.weight_decay, show_default=True, help="Of AdamW.")
+@click.option(
+    "--denoise",
+    "noise",
+    default=255 * _DEFAULTS.noise,
+    metavar="SIGMA",
+    help="Noise on the input, of 255; target clean.",
+)
+@click.option(
+    "--shift", default=_DEFAULTS.shift, show_default=True, help="Move training images by up to N pixels."
+)
 @click.option(
     "--precision",
-    default="auto",
+    default=_DEFAULTS.precision,
     show_default=True,
     type=click.Choice(get_args(Precision)),
     help="auto: bfloat16 on CUDA, float32 on the CPU.",
 )
-@click.option("--device", default="auto", show_default=True, type=click.Choice(get_args(Device)))
-@click.option("--seed", default=0, show_default=True, help="Of everything random.")
 @click.option(
-    "--pictures", default=10, show_default=True, help="Reconstructions drawn every N epochs; 0: never."
+    "--device", default="auto", show_default=True, type=click.Choice(get_args(Device)), help="Where."
+)
+@click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Of everything random.")
+@click.option(
+    "--pictures",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Reconstructions drawn every N epochs; 0: never.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same options.")
 def ae(
@@ -78,17 +98,13 @@ def ae(
     People stay on one side: figures are reported on people the network never saw. The run keeps its
     checkpoints, log.csv and pictures in OUT.run.
     """
+    _need_extra()
     from encoder.images import Crop, ImageSpec
     from trainer.autoencoder import train_autoencoder
     from trainer.datasets import open_dataset
     from trainer.networks import AESpec
-    from trainer.training import TrainingSpec
 
-    dataset = open_dataset(data, progress=True)
-    image = ImageSpec(
-        size=size, channels=1 if grey else 3, crop=dataset.crop if crop is None else Crop.parse(crop)
-    )
-    network = AESpec(size=size, channels=image.channels, latent=latent, hidden=_widths(hidden))
+    network = AESpec(size=size, channels=1 if grey else 3, latent=latent, hidden=_widths(hidden))
     spec = TrainingSpec(
         epochs=epochs,
         batch=batch,
@@ -99,6 +115,9 @@ def ae(
         precision=precision,
         seed=seed,
     )
+    framing = None if crop is None else Crop.parse(crop)
+    dataset = open_dataset(data, progress=True)
+    image = ImageSpec(size=size, channels=1 if grey else 3, crop=framing or dataset.crop)
     train_autoencoder(
         dataset,
         out,
@@ -110,7 +129,16 @@ def ae(
         resume=resume,
         say=lambda line: click.echo(line, err=True),
     )
-    click.echo(str(out))
+    click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
+
+
+def _need_extra() -> None:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingError(
+            f"training needs the extra [train], {', '.join(missing)} cannot be imported; "
+            "pip install 'lookalike[train]'"
+        )
 
 
 def _widths(text: str) -> tuple[int, ...]:

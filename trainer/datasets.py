@@ -6,8 +6,10 @@ Legend: N images, S side of the input, C channels.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from encoder.downloads import cache_folder
+from encoder.downloads import cache_folder, only_one
 from encoder.errors import DataError, ImageError
 from encoder.folders import PICTURE_SUFFIXES, find_pictures
 from encoder.images import Crop, ImageSpec, read_pixels, shown
@@ -30,7 +32,7 @@ LFW_CROP: Final = Crop(fraction=0.36)
 
 HELD_OUT_SHARE: Final = 0.15
 VALIDATION_SHARE: Final = 0.05
-
+_CHUNK: Final = 64  # images that one thread decodes at a time
 
 Part = Literal["train", "validation", "held_out"]
 
@@ -41,7 +43,7 @@ class Split:
 
     Attributes:
         train: The network is fitted to these.
-        validation: 5 % of the other people: the best checkpoint is chosen on these.
+        validation: 5 % of the other people, at least one: the best checkpoint is chosen on these.
         held_out: Figures are reported on these; nothing is fitted to or chosen on them.
     """
 
@@ -74,23 +76,34 @@ class Dataset:
         """Split the images at the indices ``usable`` by person.
 
         Raises:
-            DataError: a part has no image left.
+            DataError: a part has no image, or only one is left to train on.
         """
+        usable = list(usable)
+        others = {self.people[index] for index in usable} - self.held_out
+        validation = _chosen(
+            {person: share_of(f"validation {person}") for person in others}, VALIDATION_SHARE
+        )
         parts: dict[Part, list[int]] = {"train": [], "validation": [], "held_out": []}
         for index in usable:
-            parts[self._part(self.people[index])].append(index)
-        for part, indices in parts.items():
-            if not indices:
-                raise DataError(
-                    f"training needs images of several people or in several files, {self.root} leaves the "
-                    f"{part} part empty ({len(self.paths)} images); add images"
-                )
+            person = self.people[index]
+            part: Part = (
+                "held_out" if person in self.held_out else "validation" if person in validation else "train"
+            )
+            parts[part].append(index)
+        counts = ", ".join(f"{len(indices)} {part.replace('_', '-')}" for part, indices in parts.items())
+        if len(parts["train"]) < 2 or not parts["validation"] or not parts["held_out"]:
+            raise DataError(
+                "training needs images of three people or more (a file is one where no folder names them), "
+                f"{shown(str(self.root))} gives {counts} images; add images"
+            )
         return Split(**{part: np.array(indices, np.int64) for part, indices in parts.items()})
 
-    def _part(self, person: str) -> Part:
-        if person in self.held_out:
-            return "held_out"
-        return "validation" if share_of(f"validation {person}") < VALIDATION_SHARE else "train"
+
+def _chosen(shares: Mapping[str, float], below: float) -> frozenset[str]:
+    """Return the people whose share is below a limit; of few people the lowest one, and at most a third."""
+    count = sum(share < below for share in shares.values())
+    count = max(1, min(count, len(shares) // 3))
+    return frozenset(sorted(shares, key=lambda person: shares[person])[:count])
 
 
 def share_of(name: str) -> float:
@@ -102,7 +115,7 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
     """Open ``lfw`` or a folder of images (one subfolder a person, or all in one).
 
     For LFW the held-out people are those in a pair of View 2's folds 1 to 5, for any other folder 15 % of
-    the people by a hash of the name.
+    the people by a hash of the name, at least one.
 
     Raises:
         DataError: nothing is there.
@@ -118,11 +131,12 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
     paths = tuple(sorted(find_pictures(root), key=lambda path: path.as_posix()))
     if not paths:
         raise DataError(
-            f"--data needs images, {root} holds none ({', '.join(sorted(PICTURE_SUFFIXES))}); check the path"
+            f"--data needs images ({', '.join(sorted(PICTURE_SUFFIXES))}), {shown(source)} holds none; "
+            "check the path"
         )
     people = tuple(person_from_folder(root / path, root) or path.as_posix() for path in paths)
-    held_out = frozenset(person for person in people if share_of(person) < HELD_OUT_SHARE)
-    return Dataset(root.resolve().name, root, paths, people, held_out, Crop())
+    held_out = _chosen({person: share_of(person) for person in people}, HELD_OUT_SHARE)
+    return Dataset(shown(root.resolve().name), root, paths, people, held_out, Crop())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,63 +162,83 @@ class Pixels:
 def read_pixel_cache(dataset: Dataset, spec: ImageSpec, *, progress: bool = False) -> Pixels:
     """Decode all images once into a memory-mapped file in the user's cache, or open what is there.
 
-    The file is keyed by the listing's fingerprint, written under a temporary name and renamed when whole.
+    The files are keyed by the listing's fingerprint and get their names when they are whole; of several
+    processes one decodes and the others wait.
+
+    Raises:
+        DataError: the cache cannot be written, or the disk has no room.
     """
     fingerprint = _fingerprint(dataset, spec)
-    folder = cache_folder() / "pixels"
-    target = folder / f"{fingerprint}.npy"
-    failed = folder / f"{fingerprint}.failed"
-    if not (target.is_file() and failed.is_file()):
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_pixels(dataset, spec, target, failed, progress=progress)
+    folder = cache_folder() / "pixels" / fingerprint
+    pixels, failed = folder / "pixels.npy", folder / "failed.tsv"
+    with only_one(folder):
+        if not pixels.is_file():  # it comes last
+            _write_pixels(dataset, spec, pixels, failed, progress=progress)
     lines = [line.split("\t", 1) for line in failed.read_text(encoding="utf-8").splitlines()]
     return Pixels(
-        images=np.load(target, mmap_mode="r"),
+        images=np.load(pixels, mmap_mode="r"),
         failures={int(index): reason for index, reason in lines},
         fingerprint=fingerprint,
     )
 
 
-def _write_pixels(dataset: Dataset, spec: ImageSpec, target: Path, failed: Path, *, progress: bool) -> None:
-    fresh = target.with_suffix(f".{os.getpid()}.part")
-    images = np.lib.format.open_memmap(
-        fresh, mode="w+", dtype=np.uint8, shape=(len(dataset.paths), *spec.shape)
-    )
+def _write_pixels(dataset: Dataset, spec: ImageSpec, pixels: Path, failed: Path, *, progress: bool) -> None:
+    count = len(dataset.paths)
+    _check_room(pixels.parent, count * math.prod(spec.shape))
+    fresh = pixels.with_suffix(".part")
+    images = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.uint8, shape=(count, *spec.shape))
+
+    def read(rows: range) -> list[str]:
+        reasons = []
+        for row in rows:
+            path = dataset.root / dataset.paths[row]
+            try:
+                if not path.is_file():  # a pipe would keep us waiting
+                    raise OSError("it is not a file or leads nowhere")  # noqa: TRY301 (handled as the others)
+                images[row] = read_pixels(path.read_bytes(), spec, name=str(path))
+            except ImageError as error:
+                reasons.append(f"{row}\t{error}\n")
+            except OSError as error:
+                reasons.append(f"{row}\t{shown(str(path))}: cannot be read ({error.strerror or error})\n")
+        return reasons
+
     reasons: list[str] = []
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(
+            desc=f"decoding {dataset.name}",
+            total=count,
+            unit="image",
+            disable=None if progress else True,
+            leave=False,
+        ) as bar,
+    ):
+        for chunk, found in zip(chunks, pool.map(read, chunks), strict=True):
+            reasons += found
+            bar.update(len(chunk))
+    images.flush()
+    failed.write_text("".join(reasons), encoding="utf-8")
+    fresh.replace(pixels)
 
-    def read(index: int) -> str | None:
-        path = dataset.root / dataset.paths[index]
-        try:
-            images[index] = read_pixels(path.read_bytes(), spec, name=str(path))
-        except ImageError as error:
-            return f"{index}\t{error}"
-        except OSError as error:
-            return f"{index}\t{shown(str(path))}: {error.strerror}"
-        return None
 
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(read, range(len(dataset.paths)))
-            bar = tqdm(
-                results,
-                total=len(dataset.paths),
-                desc=f"decoding {dataset.name}",
-                unit="image",
-                disable=None if progress else True,
-                leave=False,
-            )
-            reasons = [reason for reason in bar if reason is not None]
-        images.flush()
-        failed.write_text("".join(f"{reason}\n" for reason in reasons), encoding="utf-8")
-        fresh.rename(target)
-    finally:
-        fresh.unlink(missing_ok=True)
+def _check_room(folder: Path, needed: int) -> None:
+    # A memory-mapped file that outgrows its disk kills the process without a word.
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f"the decoded images need {needed / 1e9:.1f} GB in {shown(str(folder))}, {free / 1e9:.1f} GB are "
+            "free; make room, take a smaller --size, or choose another folder in LOOKALIKE_CACHE"
+        )
 
 
 def _fingerprint(dataset: Dataset, spec: ImageSpec) -> str:
     digest = hashlib.sha256(repr(sorted(spec.to_json().items())).encode())
     for path in dataset.paths:
-        status = (dataset.root / path).stat()
-        line = f"{path.as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        digest.update(line.encode(errors="surrogateescape"))
+        try:
+            status = (dataset.root / path).stat()
+            facts = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:  # a link that leads nowhere: named as a failure where it is read
+            facts = "missing"
+        digest.update(f"{path.as_posix()}\0{facts}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -32,7 +32,7 @@ class AESpec:
     size: int
     channels: int
     latent: int = 128
-    hidden: tuple[int, ...] = (768,)
+    hidden: tuple[int, ...] = (512,)
 
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):
@@ -109,12 +109,13 @@ class AE(nn.Module):
         network = cls(spec)
         with torch.no_grad():
             network.encoder.get_buffer("1.mean").copy_(mean)
-            network._encoder_from(axes, spread)
-            network._decoder_from(mean, axes, spread, torch.Generator().manual_seed(seed))
+            source = torch.Generator().manual_seed(seed)
+            network._encoder_from(axes, spread, source)
+            network._decoder_from(mean, axes, spread, source)
             network._neutral_norms(images)
         return network
 
-    def _encoder_from(self, axes: Tensor, spread: Tensor) -> None:
+    def _encoder_from(self, axes: Tensor, spread: Tensor, source: torch.Generator) -> None:
         """Set Linear layers so that latent[i] = component[i] / spread[i]."""
         linears = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
         first, *middle, last = linears
@@ -122,7 +123,7 @@ class AE(nn.Module):
         first.weight.copy_(torch.cat([axes[:half], -axes[:half]]))  # (F, P)
         first.bias.zero_()
         for layer in middle:
-            _keep_pairs(layer)
+            _keep_pairs(layer, source)
         _from_pairs(last, 1 / spread[: last.out_features])
 
     def _decoder_from(self, mean: Tensor, axes: Tensor, spread: Tensor, source: torch.Generator) -> None:
@@ -137,7 +138,7 @@ class AE(nn.Module):
         first.weight.copy_(torch.cat([rows, -rows]))  # (F, D)
         first.bias.zero_()
         for layer in middle:
-            _keep_pairs(layer)
+            _keep_pairs(layer, source)
         half = last.in_features // 2
         last.weight.zero_()  # (P, F)
         last.weight[:, :latent] = axes[:latent].T
@@ -208,10 +209,11 @@ def _layers(features: tuple[int, ...]) -> list[nn.Module]:
     ]
 
 
-def _keep_pairs(layer: nn.Linear) -> None:
-    """Pass pairs (a, -a) after ReLU on as pairs, as many as the narrower side has."""
+def _keep_pairs(layer: nn.Linear, source: torch.Generator) -> None:
+    """Pass pairs (a, -a) after ReLU on as pairs; a wider layer has mixtures too: at zero it would be dead."""
     inputs, outputs = layer.in_features // 2, layer.out_features // 2
     eye = torch.eye(outputs, inputs)
+    eye[inputs:] = torch.randn(max(0, outputs - inputs), inputs, generator=source) * inputs**-0.5
     layer.weight.copy_(torch.cat([torch.cat([eye, -eye], 1), torch.cat([-eye, eye], 1)]))
     layer.bias.zero_()
 

@@ -21,6 +21,7 @@ from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
 from encoder.export import OPSET, export_graphs, round_weights, save_bundle
 from encoder.images import ImageSpec, to_uint8
 from encoder.sheets import Tile, contact_sheet
+from trainer.batches import ROWS, to_floats
 from trainer.datasets import Split
 from trainer.losses import psnr
 from trainer.networks import AE, principal_axes
@@ -29,7 +30,8 @@ from trainer.training import reconstruction_psnr
 __all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet"]
 
 Images = NDArray[np.uint8]
-_ROWS: Final = 1024
+_MOST_VALUES: Final = 1 << 28
+"""PCA is fitted to so many values at most (1 GiB): at 45 px RGB 22,000 images and their mirror images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,17 +54,25 @@ def pca_psnr(images: Images, split: Split, latent: int) -> float:
     mean, axes, _ = principal_axes(mirrored_too(images, split.train).flatten(1), latent)
     total = 0.0
     for rows in _pieces(split.held_out):
-        flat = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).flatten(1).float() / 255
+        flat = to_floats(images[rows]).flatten(1)  # (B, P)
         back = (flat - mean) @ axes.T @ axes + mean
         total += (back.clamp(0, 1) - flat).square().mean().item() * len(rows)
     return psnr(total / len(split.held_out))
 
 
-def mirrored_too(images: Images, indices: NDArray[np.int64], *, most: int = 20_000) -> torch.Tensor:
-    """Return float32 (2N, C, S, S) in [0, 1]: images and mirror images, of at most ``most`` / 2 images."""
-    step = -(-len(indices) // (most // 2))
-    chosen = torch.from_numpy(images[indices[::step]]).permute(0, 3, 1, 2).float() / 255
-    return torch.cat([chosen, chosen.flip(3)])
+def mirrored_too(
+    images: Images, indices: NDArray[np.int64], *, most_values: int = _MOST_VALUES
+) -> torch.Tensor:
+    """Return float32 (2N, C, S, S) in [0, 1]: images and their mirror images, evenly chosen to fit memory."""
+    _, side, _, channels = images.shape
+    count = min(len(indices), max(1, most_values // (2 * channels * side**2)))
+    chosen = indices[np.arange(count) * len(indices) // count]
+    both = torch.empty(2, len(chosen), channels, side, side)
+    for start in range(0, len(chosen), ROWS):
+        some = to_floats(images[chosen[start : start + ROWS]])
+        both[0, start : start + ROWS] = some
+        both[1, start : start + ROWS] = some.flip(3)
+    return both.flatten(0, 1)
 
 
 def bundle_of(
@@ -127,9 +137,8 @@ def bundle_of(
 def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np.int64]) -> Images:
     """Draw originals above their reconstructions, uint8 (H, W, 3)."""
     with torch.no_grad():
-        batch = torch.from_numpy(images[indices]).permute(0, 3, 1, 2).float() / 255
         device = next(network.parameters()).device
-        back = network.eval()(batch.to(device)).cpu().permute(0, 2, 3, 1).numpy()
+        back = network.eval()(to_floats(images[indices]).to(device)).cpu().permute(0, 2, 3, 1).numpy()
     rows = [[Tile(pixels=pixels) for pixels in row] for row in (images[indices], to_uint8(back))]
     return contact_sheet(rows, row_labels=["original", "reconstruction"], side=96)
 
@@ -137,13 +146,13 @@ def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np
 @torch.no_grad()
 def _latents(network: AE, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     """Encode to float32 (N, D)."""
-    batches = (torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() / 255 for rows in _pieces(indices))
-    stacked: NDArray[np.float32] = torch.cat([network.encoder(batch) for batch in batches]).numpy()
-    return stacked
+    pieces = [network.encoder(to_floats(images[rows])) for rows in _pieces(indices)]
+    latents: NDArray[np.float32] = torch.cat(pieces).numpy()
+    return latents
 
 
 def _pieces(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return np.array_split(indices, -(-len(indices) // _ROWS))
+    return np.array_split(indices, -(-len(indices) // ROWS))
 
 
 def _versions() -> dict[str, str]:

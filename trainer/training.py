@@ -10,9 +10,9 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Self, get_args
 
 import numpy as np
 import torch
@@ -21,60 +21,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from encoder.errors import OptionError, TrainingError
+from encoder.images import shown
+from encoder.manifest import one_line
 from trainer import checkpoint
-from trainer.batches import batches
+from trainer.batches import ROWS, batches, to_floats
 from trainer.losses import mean_squared_error, psnr
+from trainer.options import Device, TrainingSpec
 
-__all__ = ["Device", "Epoch", "Precision", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
+__all__ = ["Epoch", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]
 Images = NDArray[np.uint8]
 _CHECKPOINT: Final = "checkpoint.pt"
 _WRITE_EVERY: Final = 15.0
 """Seconds: so writing costs little however short an epoch is, and a kill little work."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSpec:
-    """How to train. Saved in the bundle.
-
-    Attributes:
-        epochs: Passes over the training images; each pass shows an image or its mirror image.
-        batch: B.
-        learning_rate: Of AdamW at its peak; a linear warm-up, then a half cosine to zero.
-        weight_decay: Of AdamW.
-        warmup: Steps until the peak.
-        averaging: Decay of the moving average of the weights that is evaluated and kept.
-        shift: Each image is moved by up to this many pixels each way.
-        noise: Highest deviation of the Gaussian noise on the input (of 1; the target stays clean); each
-            image draws its own between zero and this.
-        precision: Of the large products: ``auto`` is bfloat16 on CUDA and float32 on the CPU, where only
-            processors with bfloat16 arithmetic (AVX512-BF16, AMX) gain from it, about 2.5 times.
-        seed: Of everything random.
-    """
-
-    epochs: int = 150
-    batch: int = 512
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    warmup: int = 200
-    averaging: float = 0.998
-    shift: int = 1
-    noise: float = 0.0
-    precision: Precision = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2:
-            raise OptionError(
-                f"epochs must be at least 1 and the batch at least 2 (BatchNorm), "
-                f"got {self.epochs} and {self.batch}"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +111,23 @@ class Run:
             TrainingError: no checkpoint, a damaged one, or one of another configuration or data.
         """
         state = checkpoint.load(self.folder / _CHECKPOINT)
-        if state["identity"] != dict(identity):
-            odd = sorted(key for key in identity if state["identity"].get(key) != identity[key]) or [
-                "what is recorded"
-            ]
+        if state.get("identity") != dict(identity):
             raise TrainingError(
-                f"a run resumes with the options and data it began with, {', '.join(odd)} differ from "
-                f"those of {self.folder}; give the same options, or remove that folder to start again"
+                f"a run resumes with the options and data it began with, {shown(str(self.folder))} had "
+                f"{', '.join(_changes(state.get('identity', {}), identity))}; give the same, or remove that "
+                "folder to start again"
             )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.history = [tuple(row) for row in state["history"]]
-        self.best, self.step = state["best"], state["step"]
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history = [tuple(row) for row in state["history"]]
+            self.best, self.step = state["best"], state["step"]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"another version of lookalike wrote {shown(str(self.folder / _CHECKPOINT))} "
+                f"({one_line(error)[:200]}); remove its folder to start again"
+            ) from error
         return self
 
     def fit(
@@ -264,6 +227,18 @@ class Run:
         self.written = time.monotonic()
 
 
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name each value that differs: the one recorded and, in brackets, the one given."""
+    changes = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += _changes(old, new)
+        elif old != new:
+            changes.append(f"{key} {str(old)[:16]} (now {str(new)[:16]})")
+    return changes
+
+
 def schedule(step: int, total: int, *, warmup: int) -> float:
     """Return the share of the peak learning rate: linear from 0 over ``warmup``, then a half cosine to 0."""
     warmup = min(warmup, total // 4)
@@ -279,7 +254,7 @@ def reconstruction_psnr(
     """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1]."""
     network.eval()
     total = 0.0
-    for rows in np.array_split(indices, -(-len(indices) // 1024)):
-        batch = torch.from_numpy(images[rows]).permute(0, 3, 1, 2).to(device).float() / 255
+    for rows in np.array_split(indices, -(-len(indices) // ROWS)):
+        batch = to_floats(images[rows]).to(device)  # (B, C, S, S)
         total += mean_squared_error(network(batch).clamp(0, 1), batch).item() * len(rows)
     return psnr(total / len(indices))

@@ -1,0 +1,45 @@
+"""How to train: what cannot be is refused, and torch is not needed to say so."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from encoder.errors import OptionError
+from trainer.options import TrainingSpec
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("batch", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("learning_rate", math.inf),
+        ("weight_decay", -0.1),
+        ("warmup", -1),
+        ("averaging", 1.0),
+        ("shift", -1),
+        ("noise", -0.1),
+        ("noise", math.nan),
+        ("precision", "float16"),
+        ("seed", -1),
+        ("seed", 2**63),
+    ],
+)
+def test_options_that_cannot_be_are_refused(name: str, value: float | str) -> None:
+    with pytest.raises(OptionError, match=f"{name} must be .*, not {value}"):
+        TrainingSpec(**{name: value})  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_spec_becomes_json_values() -> None:
+    spec = TrainingSpec(epochs=3, noise=0.1)
+    assert TrainingSpec(**json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_options_bring_no_torch() -> None:
+    program = "import sys, trainer.options, trainer.commands; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
