@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -53,14 +54,16 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     faces = _find_faces(out)
     if faces.note:
         click.echo(faces.note)
-    model = Model.open(_trained(out, epochs) if train else "faces")
+    if train and faces.crop is not None:
+        click.echo("There is nothing to train on either: the shipped model is used.")
+    model = Model.open(_trained(out, epochs) if train and faces.crop is None else "faces")
     with open_store(str(out / "store")) as store:
         report = _index(store, model, faces)
         click.echo(_indexed(report, model, faces))
         searcher = Searcher(store, faces.source.root_name, model)
         answers = list(searcher.similar(faces.queries, k=10, exclude_self=True))
         pictures = _draw(out, searcher, answers, model, faces)
-    click.echo(f"Asked for {faces.asked}: {min(a.took_ms for a in answers):.1f} ms a query.")
+    click.echo(f"Asked for {faces.asked}: {median(a.took_ms for a in answers):.1f} ms a query.")
     click.echo("Look at")
     for path, what in pictures:
         click.echo(f"  {path!s:<28} {what}")
@@ -100,16 +103,14 @@ def _find_faces(out: Path) -> _Faces:
 
 
 def _trained(out: Path, epochs: int) -> str:
-    try:
-        from trainer.autoencoder import train_autoencoder
-        from trainer.datasets import open_dataset
-    except ImportError as error:
-        raise click.ClickException(
-            f"training needs the [train] extra ({error.name} is missing); pip install 'lookalike[train]'"
-        ) from error
+    from trainer.commands import need_extra
+
+    need_extra()
     from encoder.images import ImageSpec
+    from trainer.autoencoder import train_autoencoder
+    from trainer.datasets import open_dataset
     from trainer.networks import AESpec
-    from trainer.training import TrainingSpec
+    from trainer.options import TrainingSpec
 
     dataset = open_dataset("lfw", progress=True)
     image = ImageSpec(size=45, channels=3, crop=dataset.crop)

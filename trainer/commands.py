@@ -12,7 +12,7 @@ import click
 from encoder.errors import TrainingError
 from trainer.options import Device, Precision, TrainingSpec
 
-__all__ = ["train"]
+__all__ = ["need_extra", "train"]
 
 _EXTRA: Final = ("torch", "onnx", "onnxscript")
 _DEFAULTS: Final = TrainingSpec()
@@ -98,7 +98,7 @@ def ae(
     People stay on one side: figures are reported on people the network never saw. The run keeps its
     checkpoints, log.csv and pictures in OUT.run.
     """
-    _need_extra()
+    need_extra()
     from encoder.images import Crop, ImageSpec
     from trainer.autoencoder import train_autoencoder
     from trainer.datasets import open_dataset
@@ -132,7 +132,12 @@ def ae(
     click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
 
 
-def _need_extra() -> None:
+def need_extra() -> None:
+    """Refuse to begin without what training needs.
+
+    Raises:
+        TrainingError: torch, onnx or onnxscript is not installed.
+    """
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise TrainingError(
