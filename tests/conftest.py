@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from encoder.bundle import Bundle
 from encoder.lfw import LFW, find_lfw
 
 
@@ -171,3 +173,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.models import make_bundle  # brings torch, which most tests do without
 
     return make_bundle(tmp_path_factory.mktemp("model") / "tiny").folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model: Path) -> Bundle:
+    """It, opened."""
+    return Bundle.open(tiny_model)
+
+
+@pytest.fixture
+def copy(tiny_model: Path, tmp_path: Path) -> Path:
+    """A bundle to spoil."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "faces"))

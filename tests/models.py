@@ -4,6 +4,7 @@ The fixture ``tiny_model`` in ``conftest.py`` makes one for the whole run; what 
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from encoder.images import Crop, ImageSpec
 
 SIZE, CHANNELS, LATENT = 16, 3, 4
 """16 x 16 x 3 values times 16 hidden features are weights large enough to be stored as float16."""
+
+FILES = ("bundle.json", "decoder.onnx", "encoder.onnx", "golden.npz", "latents.npz")
+"""All that lies in a bundle."""
 
 
 def pictures(count: int, *, size: int = SIZE, channels: int = CHANNELS, seed: int = 0) -> NDArray[np.uint8]:
@@ -91,3 +95,43 @@ def forge(
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     model_id = hashlib.sha256(canonical.encode()).hexdigest()
     (folder / "bundle.json").write_text(json.dumps({"model_id": model_id, **content}), encoding="utf-8")
+
+
+def negated(graph: bytes) -> bytes:
+    """A graph that runs and gives other numbers. Needs onnx."""
+    import onnx
+
+    loaded = onnx.load_from_string(graph)
+    for tensor in loaded.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float16:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(-values, tensor.name))
+    other: bytes = loaded.SerializeToString()
+    return other
+
+
+def npz(**arrays: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=True, **arrays)
+    return buffer.getvalue()
+
+
+def arrays_of(folder: Path, name: str) -> dict[str, NDArray[Any]]:
+    with np.load(folder / name) as archive:
+        return dict(archive)
+
+
+def assert_same(one: Bundle, other: Bundle) -> None:
+    assert (one.model_id, one.spec, one.graphs) == (other.model_id, other.spec, other.graphs)
+    for part in ("statistics", "affine", "golden"):
+        for name in getattr(one, part).__slots__:
+            ours, theirs = getattr(getattr(one, part), name), getattr(getattr(other, part), name)
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+    for graph in one.graphs:
+        name = graph.removesuffix(".onnx")
+        assert one.graph(name) == other.graph(name)
+
+
+def nothing_left(folder: Path, *, but: set[str]) -> None:
+    assert {path.name for path in folder.iterdir()} == but
