@@ -10,6 +10,8 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+comma  := ,
+MODEL_ARGS ?= --epochs 400 --precision bfloat16 --pictures 0
 UV     := $(shell command -v uv 2>/dev/null)
 
 .PHONY: demo test check bench model clean
@@ -50,8 +52,6 @@ model: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find encoder trainer indexer searcher deploy tests -name __pycache__ -type d -exec rm -rf {} +
 
-comma := ,
-MODEL_ARGS = --epochs 400 --precision bfloat16 --pictures 0

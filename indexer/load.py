@@ -135,9 +135,9 @@ def load(
     work, missing = _compare(store, name, sources, report)
     if prune and missing and not work and not report.unchanged:
         raise DataError(
-            f"--prune removes what has left a folder, but no picture at all is left in "
-            f"{', '.join(shown(str(source.root)) for source in sources)}, which held {len(missing)}; mount it, "
-            f"or drop the collection with lookalike collections delete {name}"
+            "--prune removes what has left a folder, but no picture at all is left in "
+            f"{', '.join(shown(str(source.root)) for source in sources)}, which held {len(missing)}; "
+            f"mount it, or drop the collection with lookalike collections delete {name}"
         )
     on_total(len(work))
     files = ((entry, entry.item.file) for entry in work)

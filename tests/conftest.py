@@ -18,6 +18,8 @@ import pytest
 from encoder.bundle import Bundle
 from encoder.lfw import LFW, find_lfw
 
+pytest.register_assert_rewrite("tests.models", "tests.people", "tests.photos", "tests.stores")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
