@@ -116,14 +116,14 @@ def _trained(out: Path, epochs: int) -> str:
     image = ImageSpec(size=45, channels=3, crop=dataset.crop)
     train_autoencoder(
         dataset,
-        out / "model",
+        out / "my-faces",
         image=image,
         network=AESpec(size=image.size, channels=image.channels),
         spec=TrainingSpec(epochs=epochs),
         resume=True,
         say=lambda line: click.echo(line, err=True),
     )
-    return str(out / "model")
+    return str(out / "my-faces")
 
 
 def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:

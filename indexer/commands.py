@@ -10,9 +10,9 @@ import click
 
 from indexer.store import DEFAULT_STORE
 
-__all__ = ["collections", "index"]
+__all__ = ["collections", "index", "store_option"]
 
-_store = click.option(
+store_option = click.option(
     "--store",
     default=DEFAULT_STORE,
     show_default=True,
@@ -28,7 +28,7 @@ _store = click.option(
     "--model", "model_name", default="faces", show_default=True, help="Bundle folder or shipped model."
 )
 @click.option("--collection", required=True, metavar="NAME", help="Made when it is not there.")
-@_store
+@store_option
 @click.option(
     "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
 )
@@ -95,13 +95,14 @@ def index(
     click.echo(
         f"{collection}: {report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
         f"{report.missing} missing{' and removed' if prune else ''}, {len(report.failed)} failed; "
-        f"{report.seconds:.1f} s{speed}",
+        f"{report.seconds:.1f} s on {model.provider}{speed}",
         err=True,
     )
     if report.seen == 0:
         click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
     if as_json:
-        click.echo(json.dumps({"collection": collection, "store": store, **report.to_json()}))
+        told = {"collection": collection, "store": store, "provider": model.provider}
+        click.echo(json.dumps({**told, **report.to_json()}))
     ctx.exit(3 if report.failed else 0)
 
 
@@ -111,7 +112,7 @@ def collections() -> None:
 
 
 @collections.command("list", epilog="Example: lookalike collections list")
-@_store
+@store_option
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(store: str, as_json: bool) -> None:
     """List the collections of a store."""
@@ -133,7 +134,7 @@ def list_(store: str, as_json: bool) -> None:
 
 @collections.command(epilog="Example: lookalike collections show faces")
 @click.argument("name")
-@_store
+@store_option
 @click.option("--json", "as_json", is_flag=True, help="An object on stdout.")
 def show(name: str, store: str, as_json: bool) -> None:
     """Show what a collection remembers about itself."""
@@ -153,7 +154,7 @@ def show(name: str, store: str, as_json: bool) -> None:
 
 @collections.command(epilog="Example: lookalike collections delete old --yes")
 @click.argument("name")
-@_store
+@store_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, store: str, yes: bool) -> None:
     """Delete a collection and everything in it. The pictures themselves are not touched."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.store import DEFAULT_STORE
+from indexer.commands import store_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "generate", "models", "reconstruct", "search"]
 
 _LONGEST_NAME = 32
-_store = click.option(
-    "--store",
-    default=DEFAULT_STORE,
-    show_default=True,
-    envvar="LOOKALIKE_STORE",
-    metavar="FOLDER|URL",
-    help="Embedded store or Qdrant server (its key: QDRANT_API_KEY).",
-)
 _provider = click.option(
     "--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
 )
@@ -46,7 +38,7 @@ _images = click.argument(
 @click.command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")
 @_images
 @click.option("--collection", required=True, metavar="NAME")
-@_store
+@store_option
 @click.option(
     "-k",
     "k",
@@ -178,7 +170,7 @@ def evaluate() -> None:
 
 @evaluate.command(epilog="Example: lookalike evaluate retrieval --collection faces")
 @click.option("--collection", required=True, metavar="NAME")
-@_store
+@store_option
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def retrieval(collection: str, store: str, as_json: bool) -> None:
     """Who finds themselves? Every image of a person with two or more queries all the others.

@@ -20,6 +20,7 @@ from qdrant_client.common import client_exceptions
 from qdrant_client.http import exceptions
 
 from encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
+from indexer.connection import check_key
 from indexer.server import ServerStore
 from indexer.store import open_store
 from tests.stores import SPEC, point_ids, random_vectors
@@ -138,7 +139,9 @@ def test_a_server_that_goes_away() -> None:
 
 def test_no_key_in_clear_text_over_the_internet() -> None:
     assert "https://" in refusal("http://qdrant.example.com:6333", api_key="secret")
-    assert "secret" not in refusal("http://8.8.8.8:6333", api_key="secret")
+    with pytest.raises(StoreUnreachableError, match="clear text") as refused:
+        check_key("http://8.8.8.8:6333", "secret")
+    assert "secret" not in str(refused.value)
 
 
 def test_another_programs_collections_are_left_alone() -> None:
