@@ -1,4 +1,4 @@
-"""A bundle running on onnxruntime: pixels to latents, embeddings and back. The only module that imports it.
+"""A bundle running on onnxruntime: pixels to latents, embeddings and back.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """
@@ -28,7 +28,7 @@ _BATCH: Final = 256
 _MOST_THREADS: Final = 1024
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _GOLDEN_TOLERANCE: Final = 2e-3
-"""Relative to the spread of the values: rounding across processors stays under a tenth of this."""
+"""Relative to the spread of the values: far above float32 rounding, far below what would change a ranking."""
 _QUIET: Final = 3  # onnxruntime's ERROR level: what it would warn of on stderr is raised here instead
 
 

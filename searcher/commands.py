@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from encoder.images import Crop
     from encoder.model import Provider
-    from searcher.search import Answer
+    from searcher.search import Answer, Searcher
 
 __all__ = ["evaluate", "generate", "models", "reconstruct", "search"]
 
@@ -68,9 +69,8 @@ def search(
     provider: Provider,
 ) -> None:
     """Find the pictures most like a picture. Likeness is no proof that two pictures show one person."""
-    from encoder.images import Crop, shown
+    from encoder.images import Crop
     from indexer.store import open_store
-    from searcher.pictures import MOST_ROWS, answers_sheet
     from searcher.search import Searcher
 
     framing = None if crop is None else Crop.parse(crop)
@@ -78,10 +78,7 @@ def search(
         searcher = Searcher.open(opened, collection, model=model, provider=provider)
         answers = list(searcher.similar(images, k=k, exclude_self=exclude_self, crop=framing))
         good = [answer for answer in answers if answer.failure is None]
-        if sheet is not None and good:
-            from encoder.sheets import save_picture
-
-            save_picture(sheet, answers_sheet(searcher, good, crop=framing))
+        drawn = _draw_answers(sheet, searcher, good, framing) if sheet is not None and good else None
     if as_json:
         click.echo(json.dumps([answer.to_json() for answer in answers]))
     else:
@@ -89,9 +86,8 @@ def search(
     failed = [answer.failure for answer in answers if answer.failure is not None]
     for failure in failed:
         click.echo(f"failed: {failure}", err=True)
-    if sheet is not None and good:
-        some = f", the first {MOST_ROWS} of {len(good)} queries" if len(good) > MOST_ROWS else ""
-        click.echo(f"drawn: {shown(str(sheet))}{some}", err=True)
+    if drawn is not None:
+        click.echo(drawn, err=True)
     if searcher.size == 0:
         click.echo(f"collection {collection} is empty; lookalike index fills it", err=True)
     ctx.exit(_code(len(failed), len(answers)))
@@ -175,13 +171,13 @@ def evaluate() -> None:
 def retrieval(collection: str, store: str, as_json: bool) -> None:
     """Who finds themselves? Every image of a person with two or more queries all the others.
 
-    Where the collection holds lfw, "held out" are the people the shipped models never saw: believe that row.
+    Where the collection holds lfw, "held out" are the people the shipped model never saw: believe that row.
     """
     from contextlib import ExitStack
 
     from tqdm import tqdm
 
-    from encoder.errors import DataError
+    from encoder.errors import DataError, OptionError
     from encoder.lfw import find_lfw
     from indexer.store import open_store
     from searcher.evaluate import retrieval as measure
@@ -197,7 +193,12 @@ def retrieval(collection: str, store: str, as_json: bool) -> None:
         rows = []
         for name, people in groups:
             bar = stack.enter_context(tqdm(desc=name, unit="query", disable=None, leave=False))
-            found = measure(opened, collection, people=people, on_total=bar.reset, on_progress=bar.update)
+            try:
+                found = measure(opened, collection, people=people, on_total=bar.reset, on_progress=bar.update)
+            except OptionError:
+                if people is None:
+                    raise
+                continue  # a folder of the user's that happens to be called lfw
             rows.append({"people": name, **found.to_json()})
     if as_json:
         click.echo(json.dumps(rows))
@@ -235,6 +236,17 @@ def models(where: tuple[str, ...], as_json: bool) -> None:
         for key, value in bundle.spec.figures.items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
             click.echo(f"  {key:<18} {text}")
+
+
+def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None) -> str:
+    """Write the sheet and return a line that says so."""
+    from encoder.images import shown
+    from encoder.sheets import save_picture
+    from searcher.pictures import MOST_ROWS, answers_sheet
+
+    save_picture(sheet, answers_sheet(searcher, answers, crop=crop))
+    some = f", the first {MOST_ROWS} of {len(answers)} queries" if len(answers) > MOST_ROWS else ""
+    return f"drawn: {shown(str(sheet))}{some}"
 
 
 def _print_table(answers: list[Answer]) -> None:

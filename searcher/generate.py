@@ -15,7 +15,7 @@ from encoder.errors import ImageError, OptionError
 from encoder.images import Crop, read_pixels, shown, to_uint8
 from encoder.model import Model
 
-__all__ = ["psnr", "read_all", "reconstruct", "sample"]
+__all__ = ["read_all", "reconstruct", "sample"]
 
 Pixels = NDArray[np.uint8]
 
@@ -70,12 +70,3 @@ def read_all(
 def reconstruct(model: Model, pixels: Pixels) -> Pixels:
     """Return uint8 (N, H, W, C): what the model keeps of uint8 (N, H, W, C)."""
     return to_uint8(model.reconstruct(pixels))
-
-
-def psnr(image: Pixels, other: Pixels) -> float:
-    """Return the peak signal-to-noise ratio in dB of two uint8 arrays of one shape; inf when equal.
-
-    PSNR = 10 log10(255^2 / MSE). (ITU-T Rec. J.247.)
-    """
-    error = np.square(image.astype(np.float64) - other).mean()
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))

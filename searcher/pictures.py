@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from encoder.errors import OptionError
 from encoder.images import Crop
 from encoder.model import Model
+from encoder.quality import psnr_of
 from encoder.sheets import Tile, contact_sheet, save_picture
-from searcher.generate import psnr
 from searcher.search import Answer, Searcher
 
 __all__ = [
@@ -109,6 +109,6 @@ def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions
     for start in range(0, len(originals), _ACROSS):
         part = range(start, min(start + _ACROSS, len(originals)))
         rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
-        rows.append([Tile(pixels=back[i], caption=f"{psnr(originals[i], back[i]):.1f} dB") for i in part])
+        rows.append([Tile(pixels=back[i], caption=f"{psnr_of(originals[i], back[i]):.1f} dB") for i in part])
     title = f"Originals above what {model.bundle.name} keeps of them: {model.bundle.spec.latent} numbers each"
     return contact_sheet(rows, title=title, side=112)

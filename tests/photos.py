@@ -18,7 +18,7 @@ from skimage.data import astronaut
 from encoder.model import Model
 from indexer.load import Report, load, prepare_collection
 from indexer.sources import open_source
-from indexer.store import VectorStore
+from indexer.store import VectorStore, open_store
 
 COMMAND: Final = Path(sys.executable).with_name("lookalike")
 PEOPLE: Final = ("Ada_Lovelace", "Émilie_du_Châtelet", "Hypatia")
@@ -112,3 +112,13 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     return line
+
+
+def make_home(folder: Path, bundle: Path) -> Path:
+    """Fill a folder with photos/ indexed into .lookalike, me.jpg (one of them) and bad.jpg."""
+    write_photos(folder / "photos")
+    (folder / "me.jpg").write_bytes(photograph(4))
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    with open_store(str(folder / ".lookalike")) as store:
+        index(store, Model.open(bundle), folder / "photos")
+    return folder

@@ -15,9 +15,8 @@ import click
 import pytest
 
 from deploy.cli import VERBS, group
-from encoder.model import Model
 from indexer.store import open_store
-from tests.photos import COMMAND, NAME, index, lookalike, one_line, photograph, write_photos
+from tests.photos import COMMAND, NAME, lookalike, make_home, one_line, write_photos
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -33,13 +32,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 @pytest.fixture(scope="module")
 def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with indexed photographs. Leave it as it is."""
-    folder = tmp_path_factory.mktemp("home")
-    write_photos(folder / "photos")
-    (folder / "me.jpg").write_bytes(photograph(4))
-    (folder / "bad.jpg").write_bytes(b"no picture")
-    with open_store(str(folder / ".lookalike")) as store:
-        index(store, Model.open(tiny_model), folder / "photos")
-    return folder
+    return make_home(tmp_path_factory.mktemp("home"), tiny_model)
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:

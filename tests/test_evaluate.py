@@ -105,3 +105,16 @@ def test_without_the_data_set_the_rest_is_still_measured(store: VectorStore, tmp
     assert [row["people"] for row in json.loads(done.stdout)] == ["everybody"]
     (line,) = done.stderr.splitlines()
     assert line.startswith("held out: left out, for Labeled Faces in the Wild must lie at")
+
+
+@pytest.mark.lfw
+def test_own_folder_called_lfw_is_measured_without_a_held_out_row(
+    store: VectorStore, tmp_path: Path, data_root: Path
+) -> None:
+    fill(store, "hand", HAND)
+    store.redescribe("hand", replace(SPEC, roots={"lfw": "/my/lfw"}))
+    store.close()
+    words = ["evaluate", "retrieval", "--collection", "hand", "--json"]
+    done = lookalike(*words, cwd=tmp_path, env={"LOOKALIKE_DATA": str(data_root.absolute())})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["people"] for row in json.loads(done.stdout)] == ["everybody"]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from trainer.losses import mean_squared_error, psnr
+from encoder.quality import psnr
+from trainer.losses import mean_squared_error
 
 
 def test_mean_squared_error_is_the_mean_over_all_values() -> None:

@@ -19,19 +19,13 @@ from indexer.store import Condition, Filter, VectorStore, open_store
 from searcher.pictures import answers_sheet
 from searcher.search import Answer, Result, Searcher
 from tests.models import make_bundle, save_again
-from tests.photos import NAME, index, lookalike, one_line, photograph, write_photos
+from tests.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 
 
 @pytest.fixture(scope="module")
 def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nine indexed photographs, a copy of one and one that is no picture. Leave it as it is."""
-    folder = tmp_path_factory.mktemp("home")
-    write_photos(folder / "photos")
-    (folder / "me.jpg").write_bytes(photograph(4))
-    (folder / "bad.jpg").write_bytes(b"no picture")
-    with open_store(str(folder / ".lookalike")) as store:
-        index(store, Model.open(tiny_model), folder / "photos")
-    return folder
+    return make_home(tmp_path_factory.mktemp("home"), tiny_model)
 
 
 @pytest.fixture

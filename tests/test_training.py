@@ -20,12 +20,12 @@ from torch import nn
 from encoder.bundle import Bundle
 from encoder.errors import DataError, OptionError, TrainingError
 from encoder.images import ImageSpec
+from encoder.quality import psnr
 from tests.people import SIDE, portraits, write_people
 from trainer import checkpoint
 from trainer.autoencoder import train_autoencoder
 from trainer.batches import to_floats
 from trainer.datasets import open_dataset
-from trainer.losses import psnr
 from trainer.networks import AE, AESpec
 from trainer.options import TrainingSpec
 from trainer.training import Epoch, Run, pick_device, reconstruction_psnr, schedule

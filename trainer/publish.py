@@ -1,4 +1,6 @@
-"""From a trained network to a bundle with its figures, all of them measured on the graphs as stored.
+"""From a trained network to a bundle with its figures.
+
+They are measured in torch with the weights as stored; the export proves that the graphs compute the same.
 
 Legend: N images, S side, C channels, D latent size.
 """
@@ -20,10 +22,10 @@ from torch import nn
 from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
 from encoder.export import OPSET, export_graphs, round_weights, save_bundle
 from encoder.images import ImageSpec, to_uint8
+from encoder.quality import psnr
 from encoder.sheets import Tile, contact_sheet
 from trainer.batches import ROWS, to_floats
 from trainer.datasets import Split
-from trainer.losses import psnr
 from trainer.networks import AE, principal_axes
 from trainer.training import reconstruction_psnr
 
@@ -39,8 +41,9 @@ class Figures:
     """What is reported of a face model, on the held-out people.
 
     Attributes:
-        held_out_psnr: dB of the mean squared error, reconstructions of the stored model.
-        pca_psnr: dB, PCA of the same size fitted to the same training images and their mirror images.
+        held_out_psnr: dB of the mean squared error, reconstructions with the weights as stored.
+        pca_psnr: dB, PCA of the same size fitted to the same training images and their mirror images (an even
+            choice of them where they are more than 1 GiB of floats).
         parity: Largest difference between torch and onnxruntime, by graph.
     """
 

@@ -23,9 +23,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from encoder.errors import OptionError, TrainingError
 from encoder.images import shown
 from encoder.manifest import one_line
+from encoder.quality import psnr
 from trainer import checkpoint
 from trainer.batches import ROWS, batches, to_floats
-from trainer.losses import mean_squared_error, psnr
+from trainer.losses import mean_squared_error
 from trainer.options import Device, TrainingSpec
 
 __all__ = ["Epoch", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
@@ -157,7 +158,7 @@ class Run:
         steps = -(-len(train) // self.spec.batch)
         while self.done < self.spec.epochs:
             losses = []
-            shown = batches(
+            epoch_batches = batches(
                 images,
                 train,
                 size=self.spec.batch,
@@ -166,7 +167,7 @@ class Run:
                 seed=self.spec.seed,
                 epoch=self.done,
             )
-            for image, target in shown:
+            for image, target in epoch_batches:
                 losses.append(self._learn(image, target, total=steps * self.spec.epochs))
                 on_step(losses[-1])
             validation, held_out = measure(self.average.module)
