@@ -8,8 +8,10 @@
       decoder.onnx    latent  float32 (N, D)      ->  image   float32 (N, H, W, C) in [0, 1]
       latents.npz     mean, covariance of the training latents; matrix, offset of the map to embeddings
       golden.npz      inputs and what they gave where the bundle was made
+      calibration.json  what a score is worth; not there in every bundle, and no part of the model_id
 
-Nothing in it is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
+A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. Nothing in
+a bundle is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """
@@ -17,22 +19,22 @@ Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder.affine import AffineMap, LatentStatistics
-from encoder.errors import BundleCorruptError, BundleError, BundleNotFoundError, OptionError
+from encoder.calibration import Calibration
+from encoder.errors import BundleCorruptError, BundleError, OptionError
+from encoder.golden import Golden, npz_bytes, read_npz
 from encoder.images import shown
-from encoder.manifest import FORMAT, KNOWN, BundleSpec, Manifest, one_line
+from encoder.manifest import FORMAT, BundleSpec, Manifest, one_line
 from encoder.replacing import replacing
+from encoder.shelf import CALIBRATION, check_target, is_shipped, locate, resolved, shipped_bundles
 
 __all__ = [
     "FORMAT",
@@ -45,33 +47,20 @@ __all__ = [
     "shipped_bundles",
 ]
 
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Inputs and what they gave where the bundle was made: pictures the model drew itself.
-
-    Attributes:
-        pixels: uint8 (N, H, W, C).
-        latents: float32 (N, D), of ``pixels``.
-        decoded: float32 (N, H, W, C) in [0, 1], of ``latents``.
-    """
-
-    pixels: NDArray[np.uint8]
-    latents: Floats
-    decoded: Floats
-
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: everything but the running graphs."""
+    """An opened bundle: everything but the running graphs.
+
+    ``calibration`` is None where nobody has fitted one.
+    """
 
     folder: Path
     manifest: Manifest
     statistics: LatentStatistics
     affine: AffineMap
     golden: Golden
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other.
@@ -80,6 +69,8 @@ class Bundle:
             OptionError: they do not.
         """
         latent, count, image = self.spec.latent, self.golden.pixels.shape[:1], self.spec.image.shape
+        if self.golden.decoded is None and "decoder.onnx" in self.graphs:
+            raise OptionError("a model with a decoder must have golden decoded")
         for name, array, dtype, shape in (
             ("mean", self.statistics.mean, np.float32, (latent,)),
             ("covariance", self.statistics.covariance, np.float32, (latent, latent)),
@@ -89,6 +80,8 @@ class Bundle:
             ("golden latents", self.golden.latents, np.float32, (*count, latent)),
             ("golden decoded", self.golden.decoded, np.float32, (*count, *image)),
         ):
+            if array is None:
+                continue
             if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all() or not array.size:
                 raise OptionError(
                     f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
@@ -117,8 +110,7 @@ class Bundle:
     @property
     def address(self) -> str:
         """What opens it again: the name of a shipped bundle, else the folder."""
-        shipped = shipped_bundles().get(self.name)
-        return self.name if shipped is not None and shipped.resolve() == self.folder else str(self.folder)
+        return self.name if is_shipped(self.folder) else str(self.folder)
 
     def graph(self, name: str) -> bytes:
         """Return the ONNX bytes of ``encoder`` or ``decoder``.
@@ -129,13 +121,11 @@ class Bundle:
         """
         file = f"{name}.onnx"
         if file not in self.graphs:
-            raise OptionError(f"model {self.name} has no {shown(name)}; it has {', '.join(self.graphs)}")
-        try:
-            return _intact(self.folder, file, self.manifest.digests[file])
-        except ValueError as error:
-            raise BundleCorruptError(
-                f"bundle {shown(str(self.folder))} has changed since it was opened: {error}; open it again"
-            ) from error
+            only = "; it can search, not draw" if self.spec.kind == "encoder" else ""
+            raise OptionError(
+                f"model {self.name} has no {shown(name)}; it has {', '.join(self.graphs)}{only}"
+            )
+        return self._intact(file)
 
     @classmethod
     def open(cls, where: str | os.PathLike[str]) -> Self:
@@ -144,13 +134,13 @@ class Bundle:
         Raises:
             BundleNotFoundError: neither a folder nor a shipped name.
             BundleTooNewError: written by a later format.
-            BundleCorruptError: a file is missing, changed or malformed.
+            BundleCorruptError: a file is missing, changed or malformed, or a calibration another model's.
         """
-        folder = _locate(where)
+        folder = locate(where)
         try:
             manifest = Manifest.read(_read(folder, "bundle.json"), folder=folder)
             data = {name: _intact(folder, name, digest) for name, digest in manifest.digests.items()}
-            mean, covariance, matrix, offset = _arrays(
+            mean, covariance, matrix, offset = read_npz(
                 "latents.npz", data, "mean", "covariance", "matrix", "offset"
             )
             return cls(
@@ -158,7 +148,8 @@ class Bundle:
                 manifest=manifest,
                 statistics=LatentStatistics(mean, covariance),
                 affine=AffineMap(matrix, offset),
-                golden=Golden(*_arrays("golden.npz", data, "pixels", "latents", "decoded")),
+                golden=Golden.from_npz(data),
+                calibration=_calibration(folder, manifest.model_id),
             )
         except (ValueError, OptionError) as error:
             raise BundleCorruptError(
@@ -175,6 +166,7 @@ class Bundle:
         statistics: LatentStatistics,
         affine: AffineMap,
         golden: Golden,
+        calibration: Calibration | None = None,
     ) -> Self:
         """Write a bundle whole or not at all, and open it again.
 
@@ -187,90 +179,95 @@ class Bundle:
             statistics: Of the training latents.
             affine: Latent to embedding.
             golden: Inputs and outputs.
+            calibration: What a score of this model is worth.
 
         Raises:
             OptionError: the parts do not fit each other, or the folder holds something that is no bundle.
             BundleError: the folder cannot be written.
         """
-        target = _resolved(folder)
+        target = resolved(folder)
         check_target(target)
         contents = {f"{name}.onnx": data for name, data in graphs.items()}
-        contents["latents.npz"] = _npz(
+        contents["latents.npz"] = npz_bytes(
             mean=statistics.mean,
             covariance=statistics.covariance,
             matrix=affine.matrix,
             offset=affine.offset,
         )
-        contents["golden.npz"] = _npz(pixels=golden.pixels, latents=golden.latents, decoded=golden.decoded)
+        contents["golden.npz"] = golden.to_npz()
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
         manifest, contents["bundle.json"] = Manifest.of(spec, digests)
         cls(folder=target, manifest=manifest, statistics=statistics, affine=affine, golden=golden)  # checks
+        if calibration is not None:
+            contents[CALIBRATION] = calibration.to_bytes(manifest.model_id)
+        return cls._written(target, contents)
+
+    def recalibrated(self, calibration: Calibration, folder: str | os.PathLike[str]) -> Self:
+        """Write this bundle with another calibration, and open it: same files, same model_id.
+
+        Into its own folder, only calibration.json is written.
+
+        Raises:
+            OptionError: it is a shipped bundle's own folder, or holds something that is no bundle.
+            BundleError: the folder cannot be written.
+        """
+        target = resolved(folder)
+        data = calibration.to_bytes(self.model_id)
+        if target != self.folder:
+            check_target(target)
+            contents = {name: self._intact(name) for name in self.manifest.digests}
+            contents["bundle.json"] = _read(self.folder, "bundle.json")
+            return type(self)._written(target, contents | {CALIBRATION: data})
+        if is_shipped(target):
+            raise OptionError(
+                f"a shipped bundle stays as it is, {shown(self.name)} is one; name another folder with --out"
+            )
+        part = target / f".{CALIBRATION}.{os.getpid()}"
+        try:
+            try:
+                part.write_bytes(data)
+                part.replace(target / CALIBRATION)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(target, error) from error
+        return type(self).open(target)
+
+    @classmethod
+    def _written(cls, target: Path, contents: Mapping[str, bytes]) -> Self:
         try:
             with replacing(target) as fresh:
                 for name, data in contents.items():
                     (fresh / name).write_bytes(data)
                 return replace(cls.open(fresh), folder=target)
         except OSError as error:
-            raise BundleError(
-                f"bundle {shown(str(target))} cannot be written ({error.strerror}); "
-                "make room or name another folder"
+            raise _unwritable(target, error) from error
+
+    def _intact(self, name: str) -> bytes:
+        try:
+            return _intact(self.folder, name, self.manifest.digests[name])
+        except ValueError as error:
+            raise BundleCorruptError(
+                f"bundle {shown(str(self.folder))} has changed since it was opened: {error}; open it again"
             ) from error
 
 
-def check_target(target: Path) -> None:
-    """Refuse to replace anything but a bundle, also one to which something else was added.
-
-    Raises:
-        OptionError: something that is no bundle stands at ``target``.
-    """
-    try:
-        inside = {path.name for path in target.iterdir()}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OptionError(
-            f"a bundle is a folder, {shown(str(target))} cannot be one ({error.strerror}); name another"
-        ) from error
-    odd = inside if "bundle.json" not in inside else inside - KNOWN - {"bundle.json"}
-    if odd:
-        raise OptionError(
-            f"a bundle replaces only a bundle, {shown(str(target))} holds {shown(min(odd))} too; "
-            "name another folder"
-        )
-
-
-def shipped_bundles() -> dict[str, Path]:
-    """Return the bundles that come with the package, name to folder."""
-    shelf = Path(str(files("encoder") / "shipped"))
-    return {path.parent.name: path.parent for path in sorted(shelf.glob("*/bundle.json"))}
-
-
-def _locate(where: str | os.PathLike[str]) -> Path:
-    folder = Path(where)
-    try:
-        if (folder / "bundle.json").is_file():
-            return folder.resolve()
-        there = folder.is_dir()
-    except OSError as error:
-        raise BundleNotFoundError(f"model {shown(str(where))} cannot be opened ({error.strerror})") from error
-    shipped = shipped_bundles()
-    if str(where) in shipped:
-        return shipped[str(where)].resolve()
-    names = ", ".join(shipped) or "none"
-    if there:
-        raise BundleNotFoundError(
-            f"a model is a folder with a bundle.json, {shown(str(where))} has none; shipped: {names}"
-        )
-    raise BundleNotFoundError(
-        f"no model '{shown(str(where))}': no such folder and no shipped one; shipped: {names}"
+def _unwritable(target: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"bundle {shown(str(target))} cannot be written ({error.strerror}); make room or name another folder"
     )
 
 
-def _resolved(folder: str | os.PathLike[str]) -> Path:
+def _calibration(folder: Path, model_id: str) -> Calibration | None:
+    if not os.path.lexists(folder / CALIBRATION):
+        return None
     try:
-        return Path(folder).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
-        raise OptionError(f"no bundle can stand at {shown(str(folder))} ({one_line(error)})") from error
+        return Calibration.from_bytes(_read(folder, CALIBRATION), model_id=model_id)
+    except (ValueError, OptionError) as error:
+        raise BundleCorruptError(
+            f"bundle {shown(str(folder))} is damaged: {CALIBRATION}: {one_line(error)}; "
+            "remove that file, and fit it again with lookalike calibrate"
+        ) from error
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -285,17 +282,3 @@ def _intact(folder: Path, name: str, digest: object) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"{name} does not match its SHA-256")
     return data
-
-
-def _arrays(file: str, data: Mapping[str, bytes], *names: str) -> list[NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(data[file]), allow_pickle=False) as archive:
-            return [np.asarray(archive[name]) for name in names]
-    except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
-        raise ValueError(f"{file} does not hold the arrays {', '.join(names)} ({one_line(error)})") from error
-
-
-def _npz(**arrays: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()

@@ -11,6 +11,8 @@
     │   ├── BundleCorruptError      a file is missing, changed or malformed
     │   ├── BundleTooNewError       written by a later format version
     │   └── GoldenMismatchError     this machine does not reproduce the golden vectors
+    ├── CalibrationError            too few people, or scores that tell nothing of them
+    ├── NetworkError                an ONNX file that cannot serve as an encoder
     ├── ExportError                 the ONNX graph and the torch module disagree
     ├── ProviderError               the execution provider that was asked for is not there
     ├── DataError                   a data set cannot be found, fetched or read
@@ -33,6 +35,7 @@ __all__ = [
     "BundleError",
     "BundleNotFoundError",
     "BundleTooNewError",
+    "CalibrationError",
     "CollectionExistsError",
     "CollectionNotFoundError",
     "DataError",
@@ -42,6 +45,7 @@ __all__ = [
     "ImageTooLargeError",
     "LookalikeError",
     "ModelMismatchError",
+    "NetworkError",
     "OptionError",
     "ProviderError",
     "StoreBusyError",
@@ -86,6 +90,14 @@ class BundleTooNewError(BundleError):
 
 class GoldenMismatchError(BundleError):
     """This machine does not reproduce the bundle's golden vectors."""
+
+
+class CalibrationError(LookalikeError):
+    """Too few people to calibrate with, or scores that tell nothing of them."""
+
+
+class NetworkError(LookalikeError):
+    """An ONNX file that cannot serve as an encoder."""
 
 
 class ExportError(LookalikeError):

@@ -2,7 +2,9 @@
 
 ::
 
-    {"model_id": "<SHA-256 of the rest>", "format": 1, "model": {...}, "files": {"encoder.onnx": "<SHA-256>"}}
+    {"model_id": "<SHA-256 of the rest>", "format": 2, "model": {...}, "files": {"encoder.onnx": "<SHA-256>"}}
+
+Format 1 did not say which labels the training used: it used none.
 
 Legend: D latent size, E embedding size.
 """
@@ -20,10 +22,11 @@ from typing import Any, Final, Literal, Self, get_args
 from encoder.errors import BundleTooNewError, OptionError
 from encoder.images import ImageSpec, shown
 
-__all__ = ["FORMAT", "KNOWN", "NEEDED", "BundleSpec", "Kind", "Manifest", "one_line"]
+__all__ = ["FORMAT", "KNOWN", "NEEDED", "BundleSpec", "Kind", "Labels", "Manifest", "digest_of", "one_line"]
 
-FORMAT: Final = 1
-Kind = Literal["ae", "vae", "cvae", "cleaner"]
+FORMAT: Final = 2
+Kind = Literal["ae", "vae", "cvae", "cleaner", "encoder"]
+Labels = Literal["none", "person", "unknown"]
 
 _KEYS: Final = {"format", "model_id", "model", "files"}
 NEEDED: Final = {"encoder.onnx", "latents.npz", "golden.npz"}
@@ -36,12 +39,14 @@ class BundleSpec:
     """What ``bundle.json`` says of a model, the digests excepted.
 
     Attributes:
-        kind: Which of the autoencoders it is; the rooms after the encoder never ask.
+        kind: Which of the autoencoders it is, or an ``encoder`` made elsewhere, which cannot draw; the rooms
+            after the encoder never ask.
         image: How bytes become this model's pixels.
         latent: D.
         embedding: E, the length of the vectors that are compared.
         mirror: Whether an embedding averages the latents of the image and of its mirror image.
         opset: ONNX opset of the graphs.
+        labels: Which labels of the pictures the training used: none, whose picture it is, or not known here.
         classes: Names of the classes it can be asked for; empty when it has none.
         metric: How embeddings are compared.
         training: Configuration, data fingerprint, seed and versions that made it.
@@ -54,6 +59,7 @@ class BundleSpec:
     embedding: int
     mirror: bool
     opset: int
+    labels: Labels = "none"
     classes: tuple[str, ...] = ()
     metric: Literal["cosine"] = "cosine"
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -80,6 +86,7 @@ class BundleSpec:
             "kind": value["kind"] in get_args(Kind),
             "image": isinstance(value["image"], dict),
             "mirror": isinstance(value["mirror"], bool),
+            "labels": value["labels"] in get_args(Labels),
             "classes": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
             "metric": value["metric"] == "cosine",
         }
@@ -117,7 +124,7 @@ class Manifest:
         content = {"format": FORMAT, "model": spec.to_json(), "files": dict(sorted(digests.items()))}
         try:
             plain = json.loads(json.dumps(content, allow_nan=False))
-            model_id = _digest(plain)
+            model_id = digest_of(plain)
         except (TypeError, ValueError, RecursionError) as error:
             raise OptionError(
                 f"training and figures must be finite JSON values ({one_line(error)})"
@@ -136,7 +143,7 @@ class Manifest:
         try:
             content = json.loads(text)
             body = {key: content[key] for key in content if key != "model_id"}
-            model_id, version = _digest(body), body.get("format")
+            model_id, version = digest_of(body), body.get("format")
         except (ValueError, TypeError, RecursionError) as error:  # TypeError: it holds no object
             raise OptionError(f"bundle.json cannot be read ({one_line(error)})") from error
         if type(version) is int and version > FORMAT:
@@ -144,13 +151,22 @@ class Manifest:
                 f"bundle {shown(str(folder))} has format {version}, this lookalike reads up to {FORMAT}; "
                 "upgrade it"
             )
-        if type(version) is not int or version != FORMAT or set(content) != _KEYS:
+        if type(version) is not int or not 1 <= version <= FORMAT or set(content) != _KEYS:
             raise OptionError(
-                f"bundle.json must hold {', '.join(sorted(_KEYS))} and no more, format {FORMAT}"
+                f"bundle.json must hold {', '.join(sorted(_KEYS))} and no more, format 1 to {FORMAT}"
             )
         if content["model_id"] != model_id:
             raise OptionError("bundle.json does not match its model_id")
-        return cls(model_id, BundleSpec.from_json(content["model"]), _checked(content["files"]))
+        model = content["model"]
+        if version == 1 and isinstance(model, dict):
+            model = _of_format_1(model)
+        return cls(model_id, BundleSpec.from_json(model), _checked(content["files"]))
+
+
+def _of_format_1(model: dict[str, Any]) -> dict[str, Any]:
+    if "labels" in model:
+        raise OptionError("a model of format 1 says nothing of labels")
+    return model | {"labels": "none"}
 
 
 def _checked(digests: Any) -> dict[str, str]:
@@ -162,8 +178,13 @@ def _checked(digests: Any) -> dict[str, str]:
     return digests
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON: sorted keys, no spaces, UTF-8."""
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of canonical JSON (sorted keys, no spaces, UTF-8), 64 hex digits.
+
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: a value is none of JSON.
+    """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

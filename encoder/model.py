@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from encoder.bundle import Bundle
 from encoder.errors import BundleCorruptError, GoldenMismatchError, OptionError, ProviderError
+from encoder.fidelity import picture_errors
 from encoder.images import shown
 from encoder.manifest import one_line
 
@@ -125,6 +126,21 @@ class Model:
         """Return what the model keeps of uint8 (N, H, W, C): float32 (N, H, W, C) in [0, 1]."""
         return self.decode(self.encode(pixels))
 
+    @property
+    def draws(self) -> bool:
+        """Whether it has a decoder."""
+        return "decoder.onnx" in self.bundle.graphs
+
+    def errors(self, pixels: Pixels) -> NDArray[np.float64]:
+        """Return how far off its drawing of each picture is, float64 (N, 2), of uint8 (N, H, W, C).
+
+        See :func:`encoder.fidelity.picture_errors`.
+
+        Raises:
+            OptionError: another dtype or shape, or the model has no decoder.
+        """
+        return picture_errors(pixels, self.reconstruct(pixels))
+
     def check(self) -> None:
         """Load every graph and compare it with the golden values.
 
@@ -142,6 +158,9 @@ class Model:
     @cached_property
     def _decoder(self) -> ort.InferenceSession:
         golden = self.bundle.golden
+        if golden.decoded is None:
+            self.bundle.graph("decoder")  # says that there is none
+            raise AssertionError("a bundle with a decoder has golden pictures")
         return self._proven("decoder", golden.latents, golden.decoded)
 
     def _proven(self, graph: str, rows: NDArray[Any], golden: Floats) -> ort.InferenceSession:

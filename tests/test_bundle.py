@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from encoder import bundle as bundle_module
+from encoder import shelf
 from encoder.bundle import Bundle, BundleSpec, shipped_bundles
 from encoder.errors import BundleCorruptError, BundleNotFoundError, OptionError
 from encoder.images import Crop
@@ -62,6 +63,7 @@ def test_model_id_changes_with_every_part(tiny: Bundle, tmp_path: Path) -> None:
         "image": replace(tiny.spec.image, crop=Crop()),
         "mirror": False,
         "opset": 19,
+        "labels": "person",
         "classes": ("7",),
         "training": {},
         "figures": {},
@@ -116,7 +118,7 @@ def test_shipped_bundles_open_by_name_and_say_it(
     for name, folder in shipped_bundles().items():
         assert Bundle.open(name).folder == folder.resolve()
         assert Bundle.open(folder).address == name
-    monkeypatch.setattr(bundle_module, "files", lambda package: tmp_path / package)
+    monkeypatch.setattr(shelf, "files", lambda package: tmp_path / package)
     shutil.move(copy, tmp_path / "encoder" / "shipped" / "tiny-faces")
     (tmp_path / "encoder" / "shipped" / "unfinished").mkdir()
     assert list(shipped_bundles()) == ["tiny-faces"]

@@ -125,7 +125,17 @@ def test_json_of_any_shape_gives_only_our_errors(tiny: Bundle, place: tuple[str,
         forge(folder, change=change)
     opened = opened_or_refused(folder)
     if opened is not None:
-        assert place[-1] in {"kind", "mirror", "opset", "classes", "training", "figures", "crop", "format"}
+        assert place[-1] in {
+            "kind",
+            "mirror",
+            "labels",
+            "opset",
+            "classes",
+            "training",
+            "figures",
+            "crop",
+            "format",
+        }
         assert opened.spec == BundleSpec.from_json(json.loads(json.dumps(opened.spec.to_json())))
         assert opened.spec.latent == tiny.spec.latent
 
@@ -156,15 +166,15 @@ def test_bundle_json_that_is_no_description_is_refused(copy: Path, text: bytes) 
 
 
 def test_newer_format_is_refused_whatever_else_it_says(copy: Path) -> None:
-    (copy / "bundle.json").write_text('{"format": 2, "anything": "else"}')
-    with pytest.raises(BundleTooNewError, match=r"faces has format 2, this lookalike reads up to 1; upgrade"):
+    (copy / "bundle.json").write_text('{"format": 3, "anything": "else"}')
+    with pytest.raises(BundleTooNewError, match=r"faces has format 3, this lookalike reads up to 2; upgrade"):
         Bundle.open(copy)
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None])
 def test_formats_that_never_were_are_refused(copy: Path, version: object) -> None:
     forge(copy, change=lambda content: content.update(format=version))
-    with pytest.raises(BundleCorruptError, match="format 1"):
+    with pytest.raises(BundleCorruptError, match="format 1 to 2"):
         Bundle.open(copy)
 
 
