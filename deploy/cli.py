@@ -24,7 +24,8 @@ VERBS: Final = {
     "generate": ("searcher.commands", "Draw pictures that never were."),
     "collections": ("indexer.commands", "List, show or delete collections."),
     "evaluate": ("searcher.commands", "Measure a model or a collection."),
-    "models": ("searcher.commands", "List the bundles at hand, with their figures."),
+    "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),
+    "models": ("searcher.model_commands", "List the bundles at hand, or wrap an encoder of your own."),
     "demo": ("deploy.demo", "The whole tour on real data, with pictures."),
 }
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""

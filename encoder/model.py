@@ -180,6 +180,9 @@ class Model:
         data = self.bundle.graph(graph)
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
+        if graph == "decoder":
+            # Its threads, spinning on after a run, would take the cores from the encoder and the search.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         wanted = self._providers()

@@ -53,12 +53,14 @@ class Tile:
         caption: dark text below it, cut with an ellipsis where it is wider than the tile.
         subcaption: smaller and paler text below that.
         accent: draw a coloured frame around it (for the query, say).
+        faded: write the caption as pale as the subcaption.
     """
 
     pixels: NDArray[np.uint8] | None
     caption: str = ""
     subcaption: str = ""
     accent: bool = False
+    faded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +303,8 @@ def _draw_tile(
             (left - thick, top - thick, left + side + thick - 1, top + side + thick - 1), None, _ACCENT, thick
         )
     baseline = top + side + round(layout.text * 0.45) + layout.text
-    for text, size, colour in ((tile.caption, layout.text, _INK), (tile.subcaption, layout.small, _FADED)):
+    ink = _FADED if tile.faded else _INK
+    for text, size, colour in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
         if text:
             font = _font(size)
             draw.text((left, baseline), _cut(text, font, side), colour, font, anchor="ls")

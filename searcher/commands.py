@@ -1,4 +1,4 @@
-"""``lookalike search``, ``reconstruct``, ``generate``, ``evaluate`` and ``models``."""
+"""``lookalike search``, ``reconstruct``, ``generate`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from encoder.model import Provider
     from searcher.search import Answer, Searcher
 
-__all__ = ["evaluate", "generate", "models", "reconstruct", "search"]
+__all__ = ["evaluate", "generate", "reconstruct", "search"]
 
 _LONGEST_NAME = 32
 _provider = click.option(
@@ -51,6 +51,20 @@ _images = click.argument(
 @click.option("--model", help="Bundle folder, if not where the collection remembers it.")
 @_crop
 @click.option("--exclude-self", is_flag=True, help="Leave out items that are the query's very file.")
+@click.option(
+    "--prior",
+    type=float,
+    metavar="P",
+    help="How probable a match is before looking, for each picture of the collection; "
+    "1/size by default: one match is expected.",
+)
+@click.option(
+    "--fmr",
+    type=float,
+    metavar="RATE",
+    help="A match is a score that so many pairs of two people are above, 0.001 say; "
+    "the smallest rate the calibration knows by default.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Draw queries and results: out.png.")
 @click.option("--json", "as_json", is_flag=True, help="A list on stdout, one object for each query.")
 @_provider
@@ -64,11 +78,18 @@ def search(
     model: str | None,
     crop: str | None,
     exclude_self: bool,
+    prior: float | None,
+    fmr: float | None,
     sheet: Path | None,
     as_json: bool,
     provider: Provider,
 ) -> None:
-    """Find the pictures most like a picture. Likeness is no proof that two pictures show one person."""
+    """Find the pictures most like a picture. Likeness is no proof that two pictures show one person.
+
+    Of a calibrated model (see lookalike calibrate) a result has a probability p that it shows the query's
+    person, and is a match when its score is above a threshold. Where the query's person is not in the
+    collection at all, or is there often, give --prior.
+    """
     from encoder.images import Crop
     from indexer.store import open_store
     from searcher.search import Searcher
@@ -76,13 +97,16 @@ def search(
     framing = None if crop is None else Crop.parse(crop)
     with open_store(store) as opened:
         searcher = Searcher.open(opened, collection, model=model, provider=provider)
-        answers = list(searcher.similar(images, k=k, exclude_self=exclude_self, crop=framing))
+        answers = list(
+            searcher.similar(images, k=k, exclude_self=exclude_self, crop=framing, prior=prior, fmr=fmr)
+        )
         good = [answer for answer in answers if answer.failure is None]
         drawn = _draw_answers(sheet, searcher, good, framing) if sheet is not None and good else None
     if as_json:
         click.echo(json.dumps([answer.to_json() for answer in answers]))
     else:
         _print_table(good)
+    _print_notes(good, matches=not as_json)
     failed = [answer.failure for answer in answers if answer.failure is not None]
     for failure in failed:
         click.echo(f"failed: {failure}", err=True)
@@ -211,33 +235,6 @@ def retrieval(collection: str, store: str, as_json: bool) -> None:
         )
 
 
-@click.command(epilog="Example: lookalike models")
-@click.argument("where", nargs=-1, metavar="[BUNDLE]...")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
-def models(where: tuple[str, ...], as_json: bool) -> None:
-    """List the bundles at hand, with their figures.
-
-    These are the shipped ones, or those that are given.
-    """
-    from encoder.bundle import Bundle, shipped_bundles
-
-    opened = [Bundle.open(name) for name in where or shipped_bundles()]
-    if as_json:
-        click.echo(json.dumps([{"name": b.name, "model_id": b.model_id, **b.spec.to_json()} for b in opened]))
-        return
-    if not opened:
-        click.echo("no shipped bundle; lookalike train makes one", err=True)
-    for bundle in opened:
-        image = bundle.spec.image
-        click.echo(
-            f"{bundle.name}  {bundle.spec.kind}, {image.size}x{image.size}x{image.channels}, "
-            f"latent {bundle.spec.latent}, crop {image.crop}, id {bundle.model_id[:12]}"
-        )
-        for key, value in bundle.spec.figures.items():
-            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            click.echo(f"  {key:<18} {text}")
-
-
 def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None) -> str:
     """Write the sheet and return a line that says so."""
     from encoder.images import shown
@@ -250,8 +247,9 @@ def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: 
 
 
 def _print_table(answers: list[Answer]) -> None:
-    """A query's file, then a line for each result: rank, score, person where known, path."""
+    """A query's file, then a line for each result: rank, score, probability and person where known, path."""
     from encoder.images import shown
+    from searcher.pictures import chance
 
     for number, answer in enumerate(answers):
         click.echo(f"{chr(10) if number else ''}{shown(answer.query)}  ({answer.took_ms:.1f} ms)")
@@ -260,7 +258,19 @@ def _print_table(answers: list[Answer]) -> None:
         for person, result in zip(people, answer.results, strict=True):
             cut = person if len(person) <= width else f"{person[: width - 1]}…"
             name = f"{cut:<{width}}  " if width else ""
-            click.echo(f"{result.rank:>4}  {result.score:6.3f}  {name}{shown(result.path)}")
+            worth = "" if result.probability is None else f"p {chance(result.probability):>5}  "
+            click.echo(f"{result.rank:>4}  {result.score:6.3f}  {worth}{name}{shown(result.path)}")
+
+
+def _print_notes(answers: list[Answer], *, matches: bool) -> None:
+    """Say on stderr what there is against an answer."""
+    from encoder.images import shown
+
+    for answer in answers:
+        if answer.warning is not None:
+            click.echo(f"{shown(answer.query)}: {answer.warning}", err=True)
+        if matches and answer.match is False:
+            click.echo(f"{shown(answer.query)}: no good match", err=True)
 
 
 def _save(

@@ -13,12 +13,13 @@ from encoder.images import Crop
 from encoder.model import Model
 from encoder.quality import psnr_of
 from encoder.sheets import Tile, contact_sheet, save_picture
-from searcher.search import Answer, Searcher
+from searcher.search import Answer, Result, Searcher
 
 __all__ = [
     "MOST_ROWS",
     "answers_sheet",
     "caption",
+    "chance",
     "free_names",
     "is_folder",
     "reconstruction_sheet",
@@ -73,6 +74,8 @@ def answers_sheet(
 ) -> Pixels:
     """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
 
+    With a calibrated model, probabilities stand beside the scores, names of what is under the threshold are
+    grey, and a row without any match says so, as does a query unlike what the model was trained on.
     At most 50 answers and 20 results of each are drawn.
 
     Raises:
@@ -80,14 +83,15 @@ def answers_sheet(
     """
     if not answers:
         raise OptionError("a sheet needs at least one query that could be read, got none")
+    some = answers[:MOST_ROWS]
     rows = []
-    for answer in answers[:MOST_ROWS]:
+    for answer in some:
         query = Path(answer.query)
         row = [
             Tile(
                 pixels=searcher.query_picture(query, side=side, crop=crop),
                 caption=caption(query),
-                subcaption="query",
+                subcaption="query" if answer.warning is None else "unlike its training",
                 accent=True,
             )
         ]
@@ -95,12 +99,25 @@ def answers_sheet(
             Tile(
                 pixels=searcher.picture(result.payload, side=side),
                 caption=(result.person or Path(result.path).stem).replace("_", " "),
-                subcaption=f"{result.score:.3f}",
+                subcaption=_worth(result),
+                faded=result.match is False,
             )
             for result in answer.results[:_MOST_RESULTS]
         ]
         rows.append(row)
-    return contact_sheet(rows, title="Who looks alike: likeness, not identity", side=side)
+    labels = ["no good match" if answer.match is False else "" for answer in some]
+    title = "Who looks alike: likeness, not identity"
+    return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
+
+
+def chance(probability: float) -> str:
+    """Return a probability for people, as short as can be: 0.42, <0.01, >0.99."""
+    return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
+
+
+def _worth(result: Result) -> str:
+    score = f"{result.score:.3f}"
+    return score if result.probability is None else f"{score}  p {chance(result.probability)}"
 
 
 def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,76 +20,15 @@ from encoder.model import Model, Provider
 from indexer.load import NOTHING_SEEN
 from indexer.sources import as_path
 from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
+from searcher.answers import Answer, Judge, Result
 
 __all__ = ["Answer", "Result", "Searcher"]
 
 _TOGETHER: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One picture that was found.
-
-    Attributes:
-        rank: From 1.
-        score: Cosine similarity in [-1, 1]; higher is more alike. It is no probability.
-        id: Of the item.
-        payload: All that is stored beside it: root, path, sha256, size, mtime_ns, person.
-    """
-
-    rank: int
-    score: float
-    id: str
-    payload: dict[str, Any]
-
-    @property
-    def path(self) -> str:
-        """Relative to the item's root."""
-        return str(self.payload["path"])
-
-    @property
-    def person(self) -> str | None:
-        """Whose picture it is, where that is known."""
-        return self.payload.get("person")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values: rank, score, path, person, payload."""
-        return {
-            "rank": self.rank,
-            "score": round(self.score, 6),
-            "path": self.path,
-            "person": self.person,
-            "payload": self.payload,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one query got.
-
-    Attributes:
-        query: The query's file, as it was given.
-        model_id: Of the model that compared.
-        took_ms: Reading, embedding and searching; of queries answered together, each one's share.
-        results: Best first; empty when the query failed.
-        failure: Why there is no answer, in one line; None when there is one.
-    """
-
-    query: str
-    model_id: str
-    took_ms: float
-    results: tuple[Result, ...]
-    failure: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values: query, model_id, took_ms, results, and error when it failed."""
-        answer: dict[str, Any] = {
-            "query": self.query,
-            "model_id": self.model_id,
-            "took_ms": round(self.took_ms, 3),
-            "results": [result.to_json() for result in self.results],
-        }
-        return answer if self.failure is None else answer | {"error": self.failure}
+UNLIKE: Final = (
+    "this picture is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
+    "results mean little"
+)
 
 
 class Searcher:
@@ -112,6 +50,10 @@ class Searcher:
         self.spec.check_model(collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(collection)
         _ = model.provider  # loads the model now: no query waits for it
+        calibration = model.bundle.calibration
+        self._usual = None if calibration is None or not model.draws else calibration.errors
+        if self._usual is not None:
+            model.errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))  # the decoder too
 
     @classmethod
     def open(
@@ -149,6 +91,8 @@ class Searcher:
         k: int = 10,
         exclude_self: bool = False,
         crop: Crop | None = None,
+        prior: float | None = None,
+        fmr: float | None = None,
     ) -> Iterator[Answer]:
         """Yield an answer for each query picture, in order. One that cannot be read fails alone.
 
@@ -157,17 +101,35 @@ class Searcher:
             k: Most results for each.
             exclude_self: Leave out items with exactly the query's bytes.
             crop: How the queries are framed; None: as the collection is.
+            prior: That a picture of the collection shows the query's person, before it is looked at, in
+                (0, 1); None: one match is expected in the collection.
+            fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+
+        Raises:
+            OptionError: the prior or the rate cannot be, or is given for a model that is not calibrated.
         """
         framing = Crop.parse(self.spec.crop) if crop is None else crop
+        judge = self.judge(prior=prior, fmr=fmr)
         for start in range(0, len(queries), _TOGETHER):
-            yield from self._together(queries[start : start + _TOGETHER], k, exclude_self, framing)
+            yield from self._together(queries[start : start + _TOGETHER], k, exclude_self, framing, judge)
 
     def similar_to(
-        self, embeddings: NDArray[np.float32], *, k: int, where: Filter | None = None
+        self,
+        embeddings: NDArray[np.float32],
+        *,
+        k: int,
+        where: Filter | None = None,
+        prior: float | None = None,
+        fmr: float | None = None,
     ) -> list[tuple[Result, ...]]:
-        """Return results for embeddings float32 (Q, E) of this model."""
+        """Return results for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
+        judge = self.judge(prior=prior, fmr=fmr)
         found = self.store.search(self.collection, embeddings, k=k, where=where)
-        return [_ranked(hits) for hits in found]
+        return [judge.ranked(hits) for hits in found]
+
+    def judge(self, *, prior: float | None = None, fmr: float | None = None) -> Judge:
+        """Return what says how much a score is worth in this collection; see :meth:`similar`."""
+        return Judge.of(self.model.bundle, size=self.size, prior=prior, fmr=fmr)
 
     def picture(self, payload: dict[str, Any], *, side: int) -> NDArray[np.uint8] | None:
         """Return a stored item's picture for people, uint8 (side, side, 3), or None when its file is gone.
@@ -187,17 +149,33 @@ class Searcher:
         except (ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
 
-    def _together(self, queries: Sequence[Path], k: int, exclude_self: bool, crop: Crop) -> Iterator[Answer]:
+    def _together(
+        self, queries: Sequence[Path], k: int, exclude_self: bool, crop: Crop, judge: Judge
+    ) -> Iterator[Answer]:
         began = time.perf_counter()
         read = [self._read(query, crop) for query in queries]
-        rows = self._embed([pixels for pixels, _, _ in read])
+        pictures = [pixels for pixels, _, _ in read]
+        rows, warnings = self._embed(pictures), self._warnings(pictures)
         asked = [(row, digest) for row, (_, digest, _) in zip(rows, read, strict=True) if row is not None]
         found = iter(self._search(asked, k, exclude_self) if asked else ())
-        answers = [() if row is None else next(found) for row in rows]
+        answers = [None if row is None else judge.ranked(next(found)) for row in rows]
         took = (time.perf_counter() - began) * 1000 / len(queries)
-        for query, row, results, (_, _, failure) in zip(queries, rows, answers, read, strict=True):
-            reason = None if row is not None else failure or f"{shown(str(query))}: {NOTHING_SEEN}"
-            yield Answer(str(query), self.model.model_id, took, results, reason)
+        for query, results, warning, (_, _, failure) in zip(queries, answers, warnings, read, strict=True):
+            if results is None:
+                reason = failure or f"{shown(str(query))}: {NOTHING_SEEN}"
+                yield Answer(str(query), self.model.model_id, took, (), reason)
+            else:
+                match = judge.matched(results)
+                yield Answer(str(query), self.model.model_id, took, results, None, match, warning)
+
+    def _warnings(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[str | None]:
+        """Return a line for each picture that the model draws far worse than those it was made for."""
+        good = [pixels for pixels in pictures if pixels is not None]
+        if self._usual is None or not good:
+            return [None] * len(pictures)
+        times = iter(self._usual.times_usual(self.model.errors(np.stack(good))))
+        found = [None if each is None else next(times) for each in pictures]
+        return [None if far is None else UNLIKE.format(far) for far in found]
 
     def _embed(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[NDArray[np.float32] | None]:
         """Return a row for each picture that is there and has anything to compare."""
@@ -208,22 +186,20 @@ class Searcher:
 
     def _search(
         self, asked: Sequence[tuple[NDArray[np.float32], str]], k: int, exclude_self: bool
-    ) -> list[tuple[Result, ...]]:
+    ) -> list[Sequence[Hit]]:
         rows = np.stack([row for row, _ in asked])
         if not exclude_self:
-            return self.similar_to(rows, k=k)
+            return list(self.store.search(self.collection, rows, k=k))
         found = self.store.search(self.collection, rows, k=k + 1)
         return [self._others(row, digest, hits, k) for (row, digest), hits in zip(asked, found, strict=True)]
 
-    def _others(
-        self, row: NDArray[np.float32], digest: str, hits: Sequence[Hit], k: int
-    ) -> tuple[Result, ...]:
+    def _others(self, row: NDArray[np.float32], digest: str, hits: Sequence[Hit], k: int) -> Sequence[Hit]:
         """Return the best k of k + 1 hits that are not the query's bytes; where copies crowd, ask again."""
         others = [hit for hit in hits if hit.payload["sha256"] != digest]
         if len(others) < k < len(hits):
             where = Filter((Condition("sha256", "!=", digest),))
             (others,) = self.store.search(self.collection, row[None], k=k, where=where)
-        return _ranked(others[:k])
+        return others[:k]
 
     def _read(self, query: Path, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
         """Return pixels, SHA-256 and None, or None, nothing and the reason."""
@@ -235,7 +211,3 @@ class Searcher:
         except OSError as error:
             return None, "", f"{shown(str(query))}: cannot be read ({error.strerror})"
         return pixels, hashlib.sha256(data).hexdigest(), None
-
-
-def _ranked(hits: Sequence[Hit]) -> tuple[Result, ...]:
-    return tuple(Result(rank, hit.score, hit.id, dict(hit.payload)) for rank, hit in enumerate(hits, start=1))

@@ -1,0 +1,227 @@
+"""Is what a calibration says so? Judged on people it was not fitted to.
+
+N. Brummer, J. du Preez: Application-independent evaluation of speaker detection. Computer Speech & Language
+20, 2006 (Cllr). M. P. Naeini, G. F. Cooper, M. Hauskrecht: Obtaining well calibrated probabilities using
+Bayesian binning. AAAI 2015 (expected calibration error).
+
+Legend: N images, E embedding size, P predictions.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.calibration import Likeness, default_prior
+from encoder.errors import OptionError
+from encoder.fitting import fit_likeness, pair_scores
+from encoder.images import decode_rgb
+
+__all__ = ["Bin", "Reliability", "binned", "calibration_error", "cllr", "cross_validate", "draw"]
+
+Floats = NDArray[np.float32]
+Reals = NDArray[np.float64]
+
+_FOLDS: Final = 5
+_HITS: Final = 10
+_EDGES: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Of bins: finer where the hits of a search are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Predictions that say about the same.
+
+    Attributes:
+        weight: Share of all.
+        said: Mean predicted probability.
+        was: Share that came true.
+    """
+
+    weight: float
+    said: float
+    was: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reliability:
+    """How far to believe a calibration, by cross-validation over people.
+
+    Pairs are judged at an even prior. Hits are the first ten of searches for one picture of each person, with
+    one other picture of that person among all pictures of all others, at the default prior.
+
+    Attributes:
+        cllr: Of pairs, in bits: 0 is perfect, 1 is knowing nothing.
+        pair_error: Expected calibration error of pairs.
+        hit_error: The same of hits.
+        hit_log_loss: Mean negative log of what was said of what came true, of hits, in nats.
+        hits: How many.
+        sure: Hits said to be right with a probability over 0.5.
+        sure_right: Share of them that are; None when there is none.
+        pair_bins: What :func:`draw` draws.
+        hit_bins: The same of hits.
+    """
+
+    cllr: float
+    pair_error: float
+    hit_error: float
+    hit_log_loss: float
+    hits: int
+    sure: int
+    sure_right: float | None
+    pair_bins: tuple[Bin, ...]
+    hit_bins: tuple[Bin, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def cllr(matched: Reals, mismatched: Reals) -> float:
+    """Return the cost of log likelihood ratios, in bits, of pairs of one person and of two (Brummer 2006)."""
+    cost = np.logaddexp(0, -matched).mean() + np.logaddexp(0, mismatched).mean()
+    return float(cost / (2 * np.log(2)))
+
+
+def binned(said: Reals, true: NDArray[np.bool_], weights: Reals) -> tuple[Bin, ...]:
+    """Gather predictions (P,) in [0, 1] and what came true into bins; empty ones are left out.
+
+    Args:
+        said: float64 (P,).
+        true: bool (P,).
+        weights: float64 (P,), of any sum.
+    """
+    which = np.digitize(said, _EDGES[1:-1])
+    found = []
+    for number in range(len(_EDGES) - 1):
+        inside = which == number
+        weight = float(weights[inside].sum())
+        if weight > 0:
+            shares = weights[inside] / weight
+            found.append(
+                Bin(
+                    weight / float(weights.sum()),
+                    float(shares @ said[inside]),
+                    float(shares @ true[inside]),
+                )
+            )
+    return tuple(found)
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the mean difference of what was said and what was, over bins by weight (Naeini 2015)."""
+    return sum(each.weight * abs(each.said - each.was) for each in bins)
+
+
+def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) -> Reliability:
+    """Fit on four fifths of the people, judge on the fifth, five times.
+
+    Args:
+        embeddings: float32 (N, E) of unit length.
+        people: N names.
+        seed: Of the folds, of the choice of pairs and of who asks.
+
+    Raises:
+        CalibrationError: four fifths of the people are too few.
+    """
+    rng = np.random.default_rng(seed)
+    who = np.unique(np.array(people), return_inverse=True)[1]
+    fold_of = rng.permutation(who.max() + 1) % _FOLDS
+    matched: list[Reals] = []
+    mismatched: list[Reals] = []
+    said: list[Reals] = []
+    true: list[NDArray[np.bool_]] = []
+    for fold in range(_FOLDS):
+        inside = fold_of[who] == fold
+        likeness = fit_likeness(pair_scores(*_some(embeddings, people, ~inside), seed=seed))
+        pairs = pair_scores(*_some(embeddings, people, inside), seed=seed)
+        matched.append(likeness.evidence(pairs.matched))
+        mismatched.append(likeness.evidence(pairs.mismatched))
+        for person in np.unique(who[inside]):
+            mine = np.flatnonzero(who == person)
+            if len(mine) > 1:
+                asking, mate = rng.choice(mine, 2, replace=False)
+                hits = _hits(embeddings, np.flatnonzero(who != person), asking, mate, likeness)
+                said.append(hits[0])
+                true.append(hits[1])
+    return _judged(
+        np.concatenate(matched), np.concatenate(mismatched), np.concatenate(said), np.concatenate(true)
+    )
+
+
+def draw(reliability: Reliability) -> NDArray[np.uint8]:
+    """Draw what was said against what was, for pairs and for hits, uint8 (H, W, 3). Needs matplotlib.
+
+    Raises:
+        OptionError: it is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise OptionError(
+            "--reliability draws with matplotlib, which is not here; pip install 'lookalike[evaluate]'"
+        ) from error
+    figure = Figure(figsize=(9.6, 5.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    r = reliability
+    for axes, bins, title, low in (
+        (figure.add_subplot(1, 2, 1), r.pair_bins, f"Pairs, even prior\nCllr {r.cllr:.3f} bits", 0.0),
+        (
+            figure.add_subplot(1, 2, 2),
+            r.hit_bins,
+            f"First {_HITS} hits of searches\nprior 1 / pictures searched",
+            1e-3,
+        ),
+    ):
+        axes.plot([low, 1], [low, 1], color="0.75", linewidth=1)
+        seen = [each for each in bins if each.was > 0 or not low]
+        sizes = [20 + 300 * each.weight for each in seen]
+        axes.scatter([b.said for b in seen], [b.was for b in seen], s=sizes, color="#1a68d6", alpha=0.75)
+        axes.set(title=title, xlabel="predicted probability of one person", ylabel="observed share")
+        if low:
+            axes.set(xscale="log", yscale="log", xlim=(low, 1.1), ylim=(low, 1.1))
+        axes.set_aspect("equal")
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return decode_rgb(out.getvalue(), name="reliability")
+
+
+def _some(embeddings: Floats, people: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[Floats, list[str]]:
+    return embeddings[chosen], [people[index] for index in np.flatnonzero(chosen).tolist()]
+
+
+def _hits(
+    embeddings: Floats, others: NDArray[np.int64], asking: int, mate: int, likeness: Likeness
+) -> tuple[Reals, NDArray[np.bool_]]:
+    """Probabilities of the first ten hits, and whether each is the mate."""
+    gallery = np.append(others, mate)
+    scores = embeddings[gallery] @ embeddings[asking]
+    best = np.argsort(-scores)[:_HITS]
+    return likeness.probability(scores[best], default_prior(len(gallery))), gallery[best] == mate
+
+
+def _judged(matched: Reals, mismatched: Reals, said: Reals, true: NDArray[np.bool_]) -> Reliability:
+    evidence = np.concatenate([matched, mismatched])
+    counts = [len(matched), len(mismatched)]
+    weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts)
+    even = 0.5 * (1 + np.tanh(0.5 * evidence))
+    pair_bins = binned(even, np.repeat([True, False], counts), weights)
+    hit_bins = binned(said, true, np.ones(len(said)))
+    sure = said > 0.5
+    return Reliability(
+        cllr=cllr(matched, mismatched),
+        pair_error=calibration_error(pair_bins),
+        hit_error=calibration_error(hit_bins),
+        hit_log_loss=float(-np.log(np.where(true, said, 1 - said)).mean()),
+        hits=len(said),
+        sure=int(sure.sum()),
+        sure_right=float(true[sure].mean()) if sure.any() else None,
+        pair_bins=pair_bins,
+        hit_bins=hit_bins,
+    )
