@@ -178,6 +178,26 @@ def test_formats_that_never_were_are_refused(copy: Path, version: object) -> Non
         Bundle.open(copy)
 
 
+def test_format_1_used_no_labels_and_keeps_its_model_id(copy: Path) -> None:
+    def older(content: dict[str, Any]) -> None:
+        content["format"] = 1
+        del content["model"]["labels"]
+
+    forge(copy, change=older)
+    model_id = json.loads((copy / "bundle.json").read_bytes())["model_id"]
+    opened = Bundle.open(copy)
+    assert (opened.spec.labels, opened.model_id) == ("none", model_id)
+    forge(copy, change=lambda content: content["model"].update(labels="none"))
+    with pytest.raises(BundleCorruptError, match="a model of format 1 says nothing of labels"):
+        Bundle.open(copy)
+
+
+def test_labels_that_never_were_are_refused(copy: Path) -> None:
+    forge(copy, change=lambda content: content["model"].update(labels="pets"))
+    with pytest.raises(BundleCorruptError, match="the labels of a model cannot be 'pets'"):
+        Bundle.open(copy)
+
+
 def test_unknown_keys_are_refused(copy: Path) -> None:
     original = (copy / "bundle.json").read_bytes()
     (copy / "bundle.json").write_bytes(original)

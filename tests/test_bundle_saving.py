@@ -108,6 +108,19 @@ def test_parts_that_do_not_fit_leave_the_old_bundle(
     nothing_left(copy.parent, but={"faces"})
 
 
+def test_a_model_with_a_decoder_needs_golden_pictures_and_one_without_does_not(
+    copy: Path, tiny: Bundle
+) -> None:
+    blind = replace(tiny.golden, decoded=None)
+    with pytest.raises(OptionError, match="a model with a decoder must have golden decoded"):
+        save_again(tiny, copy, golden=blind)
+    graphs = {"encoder": tiny.graph("encoder")}
+    saved = save_again(tiny, copy, golden=blind, graphs=graphs, spec=replace(tiny.spec, kind="encoder"))
+    assert (saved.graphs, saved.golden.decoded) == (("encoder.onnx",), None)
+    with pytest.raises(OptionError, match=r"it has encoder\.onnx; it can search, not draw"):
+        saved.graph("decoder")
+
+
 def test_graphs_must_have_known_names(copy: Path, tiny: Bundle) -> None:
     for graphs in ({}, {"decoder": b""}, {"encoder": b"", "../x": b""}):
         with pytest.raises(OptionError, match="the files of a bundle are"):

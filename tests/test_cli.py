@@ -216,12 +216,25 @@ def test_json_is_all_there_is_on_stdout(home: Path, tiny_model: Path) -> None:
         "collections show photos --json",
         "evaluate retrieval --collection photos --json",
         "models MODEL --json",
+        "models list MODEL --json",
+        "models --json",
     ):
         filled = words.replace("MODEL", str(tiny_model)).replace("SHEET", str(tiny_model.parent / "s.png"))
         done = lookalike(*filled.split(), cwd=home)
         assert done.returncode in (0, 3), done.stderr
         json.loads(done.stdout)
         assert len(done.stdout.splitlines()) == 1
+
+
+def test_models_are_listed_with_and_without_saying_list(home: Path, tiny_model: Path) -> None:
+    listed = lookalike("models", "list", tiny_model, cwd=home)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert listed.stdout.startswith("tiny  ae, 16x16x3, latent 4, crop centre:0.5, id ")
+    assert listed.stdout.splitlines()[1] == "  trained without names"
+    assert lookalike("models", tiny_model, cwd=home).stdout == listed.stdout
+    assert lookalike("models", cwd=home).stdout == lookalike("models", "list", cwd=home).stdout
+    (model,) = json.loads(lookalike("models", tiny_model, "--json", cwd=home).stdout)
+    assert (model["name"], model["labels"], model["calibration"]) == ("tiny", "none", None)
 
 
 def test_collections_are_listed_shown_and_deleted(home: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def test_golden_values_are_what_the_graphs_gave(tiny: Bundle) -> None:
     assert np.ptp(golden.pixels) > 50  # pictures, not a flat grey
     model = Model(tiny)
     np.testing.assert_allclose(model.encode(golden.pixels), golden.latents, atol=1e-5)
+    assert golden.decoded is not None
     np.testing.assert_allclose(model.decode(golden.latents), golden.decoded, atol=1e-5)
 
 

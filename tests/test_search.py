@@ -216,13 +216,15 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
         answers = list(searcher.similar([home / query for query in queries], k=3))
     assert [each["query"] for each in said] == queries
     for each, answer in zip(said, answers, strict=True):
-        promised = {"query", "model_id", "took_ms", "results"} | ({"error"} if answer.failure else set())
-        assert each.keys() == promised
+        promised = {"query", "model_id", "took_ms", "match", "warning", "results"}
+        assert each.keys() == promised | ({"error"} if answer.failure else set())
+        assert (each["match"], each["warning"]) == (None, None)  # not calibrated
         assert each["model_id"] == searcher.model.model_id
         assert each["took_ms"] > 0
         assert each["results"] == answer.to_json()["results"]
         for rank, result in enumerate(each["results"], start=1):
-            assert list(result) == ["rank", "score", "path", "person", "payload"]
+            assert list(result) == ["rank", "score", "probability", "match", "path", "person", "payload"]
+            assert (result["probability"], result["match"]) == (None, None)
             assert result["rank"] == rank
             assert result["person"] == result["path"].split("/")[0]
             assert result["payload"].keys() >= {"root", "path", "sha256", "size", "mtime_ns", "person"}
@@ -306,4 +308,4 @@ def test_a_search_loads_neither_torch_nor_the_servers_client(home: Path, tmp_pat
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
     assert {"onnxruntime", "qdrant_edge"} <= loaded
     assert not {"torch", "qdrant_client", "trainer", "requests"} & loaded
-    assert "torch" not in {name.split(".")[0] for name in loaded}
+    assert not {"torch", "onnx", "sklearn", "matplotlib"} & {name.split(".")[0] for name in loaded}
