@@ -84,8 +84,12 @@ def adopt(
     pixels = _made_up(image, 5)
     name = _chosen(network, pixels, output, file)
     network.finish(name)
-    graph = network.to_bytes()
-    latents = _proven(graph, pixels, file)
+    try:
+        latents = _proven(network.to_bytes(), pixels, file)
+    except NetworkError:
+        if not network.loosen():
+            raise
+        latents = _proven(network.to_bytes(), pixels, file)
     latent = latents.shape[1]
     spec = BundleSpec(
         kind="encoder",
@@ -109,7 +113,7 @@ def adopt(
     return Bundle.save(
         folder,
         spec=spec,
-        graphs={"encoder": graph},
+        graphs={"encoder": network.to_bytes()},
         statistics=LatentStatistics(zero, unit),  # nothing is known of it; nothing is drawn from it either
         affine=AffineMap(unit, zero),
         golden=Golden(pixels[:4], latents[:4], None),

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoder.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
+from encoder.calibration import Calibration
 from encoder.errors import ExportError
 from encoder.images import to_uint8
 from encoder.manifest import one_line
@@ -95,7 +96,13 @@ def export_graphs(
 
 
 def save_bundle(
-    folder: Path, exported: Exported, spec: BundleSpec, *, statistics: LatentStatistics, affine: AffineMap
+    folder: Path,
+    exported: Exported,
+    spec: BundleSpec,
+    *,
+    statistics: LatentStatistics,
+    affine: AffineMap,
+    calibration: Calibration | None = None,
 ) -> Bundle:
     """Write the bundle with golden values: four pictures the decoder draws of sampled latents.
 
@@ -120,6 +127,7 @@ def save_bundle(
         statistics=statistics,
         affine=affine,
         golden=Golden(pixels, latents, _call(decode, latents)),
+        calibration=calibration,
     )
 
 

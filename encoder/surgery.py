@@ -129,6 +129,32 @@ class Network:
         for value in graph.output:
             value.type.tensor_type.ClearField("shape")
 
+    def loosen(self) -> bool:
+        """Let every Reshape to a fixed number of rows keep the rows it gets; return whether there was any.
+
+        Exports of one picture write its number into the shapes. Whether the rows are pictures, only a run can
+        tell.
+        """
+        graph = self._model.graph
+        held = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                held[node.output[0]] = node.attribute[0].t
+        shapes: list[onnx.TensorProto] = []
+        for node in graph.node:
+            if node.op_type != "Reshape" or node.input[1] not in held:
+                continue
+            shape = numpy_helper.to_array(held[node.input[1]]).copy()
+            if len(shape) > 1 and shape[0] > 0 and shape.all():
+                shape[0] = 0  # as many as come in, unless allowzero says otherwise
+                node.input[1] = f"lookalike/shape{len(shapes)}"
+                shapes.append(numpy_helper.from_array(shape, node.input[1]))
+                for attribute in node.attribute:
+                    if attribute.name == "allowzero":
+                        attribute.i = 0
+        graph.initializer.extend(shapes)
+        return bool(shapes)
+
     def finish(self, output: str) -> None:
         """Make ``output`` the only one, as float32 (N, D)."""
         graph = self._model.graph

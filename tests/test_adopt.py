@@ -38,7 +38,7 @@ def network(
     pooled: bool = False,
     extra: Sequence[onnx.NodeProto] = (),
     outputs: Sequence[str] = ("vector",),
-    reshape: bool = False,
+    reshape: bool | str = False,
 ) -> onnx.ModelProto:
     """Three features of each cell of 4 x 4, weighed: tiny, and every channel and place counts.
 
@@ -53,7 +53,11 @@ def network(
         helper.make_node("Relu", ["cells"], ["positive"]),
     ]
     if reshape:
-        nodes.append(helper.make_node("Reshape", ["positive", "one_row"], ["row"]))
+        nodes.append(helper.make_node("Identity", ["one_row"], ["computed"]))
+        rows = "computed" if reshape == "computed" else "one_row"
+        nodes.append(helper.make_node("Reshape", ["positive", rows], ["row"]))
+        if opset >= 14:
+            nodes[-1].attribute.append(helper.make_attribute("allowzero", 1))
     else:
         nodes.append(helper.make_node("Flatten", ["positive"], ["row"]))
     nodes.append(helper.make_node("MatMul", ["row", "weights"], ["flat" if pooled else "vector"]))
@@ -68,7 +72,7 @@ def network(
         [
             numpy_helper.from_array(kernel.astype(real), "kernel"),
             numpy_helper.from_array(weights.astype(real), "weights"),
-            numpy_helper.from_array(np.array([1, -1], np.int64), "one_row"),
+            numpy_helper.from_array(np.array([1, 48], np.int64), "one_row"),
             numpy_helper.from_array(np.array([-1, LATENT, 1, 1], np.int64), "to_cells"),
         ],
     )
@@ -145,6 +149,8 @@ def test_mirror_images_are_averaged_unless_told_otherwise(tmp_path: Path) -> Non
     [
         {"batch": 1},
         {"batch": 8},
+        {"batch": 1, "reshape": True},
+        {"batch": 1, "reshape": True, "pooled": True},
         {"batch": ""},
         {"pooled": True},
         {"opset": 9},
@@ -214,7 +220,7 @@ def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
 
 def test_a_network_that_takes_one_picture_at_a_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="export it with an open batch"):
-        wrapped(network(batch=1, reshape=True), tmp_path)
+        wrapped(network(batch=1, reshape="computed"), tmp_path)
     assert not (tmp_path / "mine").exists()
 
 
