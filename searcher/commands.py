@@ -87,8 +87,8 @@ def search(
     """Find the pictures most like a picture. Likeness is no proof that two pictures show one person.
 
     Of a calibrated model (see lookalike calibrate) a result has a probability p that it shows the query's
-    person, and is a match when its score is above a threshold. Where the query's person is not in the
-    collection at all, or is there often, give --prior.
+    person, and is a match when its score is above a threshold. p expects one picture of the person in the
+    collection: where there are many, or most likely none, say so with --prior.
     """
     from encoder.images import Crop
     from indexer.store import open_store
