@@ -23,7 +23,7 @@ VERBS: Final = {
     "reconstruct": ("searcher.commands", "Draw pictures above what the model keeps of them."),
     "generate": ("searcher.commands", "Draw pictures that never were."),
     "collections": ("indexer.commands", "List, show or delete collections."),
-    "evaluate": ("searcher.commands", "Measure a model or a collection."),
+    "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "models": ("searcher.commands", "List the bundles at hand, with their figures."),
     "demo": ("deploy.demo", "The whole tour on real data, with pictures."),
 }
