@@ -170,6 +170,10 @@ def _whitening(features: Floats, keep: int) -> Callable[[Halves], Floats]:
         from sklearn.decomposition import PCA
     except ImportError as error:
         raise _missing() from error
+    if (features == features[0]).all():
+        raise DataError(
+            "baselines are fitted to pictures that differ, these are all alike; give other pictures"
+        )
     most = min(keep, len(features) - 1, features.shape[1])
     fitted: Any = PCA(most, svd_solver="randomized", iterated_power=4, random_state=0).fit(features)
     variance = fitted.explained_variance_
@@ -195,7 +199,8 @@ def _unit(rows: Floats) -> Floats:
 
 def _read(cached: Path) -> dict[str, NDArray[Any]] | None:
     """Return the arrays of a file that is whole, else None: it is made again."""
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cached) as arrays:
+    broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with suppress(*broken), cached.open("rb") as file, np.load(file) as arrays:
         return {name: arrays[name] for name in ("rows", "failures")}
     return None
 

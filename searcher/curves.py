@@ -30,7 +30,7 @@ def draw_roc(path: Path, curves: Sequence[tuple[str, bool, Roc]], *, title: str)
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.ticker import PercentFormatter
+        from matplotlib.ticker import FuncFormatter, PercentFormatter
     except ImportError as error:
         raise MissingExtraError(
             "a ROC picture needs matplotlib; pip install 'lookalike[evaluate]'"
@@ -43,7 +43,8 @@ def draw_roc(path: Path, curves: Sequence[tuple[str, bool, Roc]], *, title: str)
     baselines = [name for name, baseline, _ in curves if baseline]
     models = [name for name, baseline, _ in curves if not baseline]
     for name, baseline, curve in sorted(curves, key=lambda each: -each[2].auc):
-        label = f"{name}  ({curve.auc:.3f})"
+        plain = name.replace("$", r"\$")  # a dollar would begin a formula
+        label = f" {plain}  ({curve.auc:.3f})"  # what begins with _ is kept out of legends
         far = np.maximum(curve.far, _LOWEST / 10)
         style: dict[str, Any]
         if baseline:
@@ -59,7 +60,7 @@ def draw_roc(path: Path, curves: Sequence[tuple[str, bool, Roc]], *, title: str)
         xlabel="false acceptance rate: pairs of two people taken for one",
         ylabel="true acceptance rate: pairs of one person accepted",
     )
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_title(title, loc="left", fontsize=12, pad=12)
     axes.grid(which="major", color="#eceef0", linewidth=0.8, zorder=0)

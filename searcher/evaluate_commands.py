@@ -35,6 +35,15 @@ _BELIEVE = (
     "believe held: no baseline and no shipped model was fitted to its people; all flatters a model that saw "
     "the others"
 )
+
+
+def _picture(_ctx: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
+    """Refuse now what could not be written when all is measured."""
+    if file is not None and file.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise click.BadParameter("a picture is written as .png, .jpg, .jpeg or .webp; change the file name")
+    return file
+
+
 _OPTIONS = (
     click.option("--model", "models", multiple=True, metavar="BUNDLE",
                  help="Bundle folder or shipped model; faces when nothing is named. Again for more."),
@@ -50,11 +59,16 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Divides a folder's people and draws its pairs."),
     click.option("--no-baselines", is_flag=True, help="Leave out the rows without a network."),
-    click.option("--misses", metavar="FILE.png", type=click.Path(path_type=Path),
+    click.option("--misses", metavar="FILE.png", type=click.Path(path_type=Path), callback=_picture,
                  help="Draw the worst mistakes of the first row."),
     click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout."),
     click.option("--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])),
 )  # fmt: skip
+
+_pairs = click.option("--pairs", metavar="FILE", type=click.Path(path_type=Path),
+                      help="Pairs in the layout of LFW's pairs.txt, for your own --data.")  # fmt: skip
+_roc = click.option("--roc", "roc_file", metavar="FILE.png", type=click.Path(path_type=Path),
+                    callback=_picture, help="Draw the ROC of every row, on the held folds.")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +109,14 @@ def retrieval(ctx: click.Context, /, **options: Any) -> None:
     saw: believe that row. A collection is asked as it is, all else through a store made for it.
     """
     from searcher.evaluate import rank, temporary_collection
+    from searcher.pairs import held_people
     from searcher.tables import retrieval_table
 
     asked = _Asked(**options)
     with ExitStack() as stack:
         store = _opened(asked, stack)
         images = _images(asked, store)
-        held = _held(asked, images)
+        held = held_people(images, seed=asked.seed)
         contest = _contest(asked, images, held, None)
         contest.require(contest.usable, images)
         rankings: list[tuple[str, str, Ranking]] = [
@@ -131,19 +146,8 @@ def retrieval(ctx: click.Context, /, **options: Any) -> None:
 
 
 @evaluate.command(epilog="Example: lookalike evaluate verification --model faces --roc roc.png")
-@click.option(
-    "--pairs",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Pairs in the layout of LFW's pairs.txt, for your own --data.",
-)
-@click.option(
-    "--roc",
-    "roc_file",
-    metavar="FILE.png",
-    type=click.Path(path_type=Path),
-    help="Draw the ROC of every row, on the held folds.",
-)
+@_pairs
+@_roc
 @_shared
 @click.pass_context
 def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | None, **options: Any) -> None:
@@ -210,12 +214,6 @@ def _images(asked: _Asked, store: VectorStore | None) -> Labelled:
         click.echo(f"held out: left out, for {error}", err=True)
         lfw = None
     return lfw or collection_images(store, asked.collections[0])
-
-
-def _held(asked: _Asked, images: Labelled) -> frozenset[str]:
-    from searcher.pairs import held_people
-
-    return held_people(images, seed=asked.seed)
 
 
 def _folds(asked: _Asked, images: Labelled, pairs: Path | None) -> Folds:

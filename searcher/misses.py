@@ -66,15 +66,13 @@ class MissSheet:
         if not missed and not mistaken:
             return None
         blocks = [
-            (f"{name}: one person, taken for two", missed),
-            (f"{name}: two people, taken for one", mistaken),
+            ("Missed: one person", f"by {name}", missed),
+            ("Mistaken: two people", f"by {name}", mistaken),
         ]
         return _beside(
             [
-                contact_sheet(
-                    [self._pair(each) for each in part], title=title if not start else " ", side=_SIDE
-                )
-                for title, wrong in blocks
+                contact_sheet([self._pair(each) for each in part], title=more if start else title, side=_SIDE)
+                for title, more, wrong in blocks
                 for start, part in _columns(wrong)
             ]
         )
@@ -88,11 +86,11 @@ class MissSheet:
         wrong.sort(key=lambda query: -query.hits[0].score)
         if not wrong:
             return None
-        title = f"{name}: query, wrong first hit, best right image"
+        title, more = f"{name}: wrong first hits", "and the best right ones"
         return _beside(
             [
                 contact_sheet(
-                    [self._query(each) for each in part], title=title if not start else " ", side=_SIDE
+                    [self._query(each) for each in part], title=more if start else title, side=_SIDE
                 )
                 for start, part in _columns(wrong)
             ]
