@@ -23,7 +23,7 @@ VERBS: Final = {
     "reconstruct": ("searcher.commands", "Draw pictures above what the model keeps of them."),
     "generate": ("searcher.commands", "Draw pictures that never were."),
     "collections": ("indexer.commands", "List, show or delete collections."),
-    "evaluate": ("searcher.commands", "Measure a model or a collection."),
+    "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),
     "models": ("searcher.model_commands", "List the bundles at hand, or wrap an encoder of your own."),
     "demo": ("deploy.demo", "The whole tour on real data, with pictures."),

@@ -15,6 +15,7 @@
     ├── NetworkError                an ONNX file that cannot serve as an encoder
     ├── ExportError                 the ONNX graph and the torch module disagree
     ├── ProviderError               the execution provider that was asked for is not there
+    ├── MissingExtraError           an optional part is not installed (names the extra)
     ├── DataError                   a data set cannot be found, fetched or read
     ├── TrainingError               training cannot start, go on or be resumed
     └── StoreError                  the vector store failed
@@ -44,6 +45,7 @@ __all__ = [
     "ImageError",
     "ImageTooLargeError",
     "LookalikeError",
+    "MissingExtraError",
     "ModelMismatchError",
     "NetworkError",
     "OptionError",
@@ -106,6 +108,10 @@ class ExportError(LookalikeError):
 
 class ProviderError(LookalikeError):
     """The onnxruntime execution provider that was asked for is not there."""
+
+
+class MissingExtraError(LookalikeError):
+    """An optional part is not installed; the message names the extra that brings it."""
 
 
 class DataError(LookalikeError):

@@ -1,4 +1,4 @@
-"""``lookalike search``, ``reconstruct``, ``generate`` and ``evaluate``."""
+"""``lookalike search``, ``reconstruct`` and ``generate``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from encoder.model import Provider
     from searcher.search import Answer, Searcher
 
-__all__ = ["evaluate", "generate", "reconstruct", "search"]
+__all__ = ["generate", "reconstruct", "search"]
 
 _LONGEST_NAME = 32
 _provider = click.option(
@@ -181,58 +181,6 @@ def generate(model: str, count: int, seed: int, temperature: float, out: str, pr
     pictures = sample(Model.open(model, provider=provider), count, seed=seed, temperature=temperature)
     names = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
     _save(out, names, pictures, lambda: grid(list(pictures)))
-
-
-@click.group()
-def evaluate() -> None:
-    """Measure a model or a collection."""
-
-
-@evaluate.command(epilog="Example: lookalike evaluate retrieval --collection faces")
-@click.option("--collection", required=True, metavar="NAME")
-@store_option
-@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
-def retrieval(collection: str, store: str, as_json: bool) -> None:
-    """Who finds themselves? Every image of a person with two or more queries all the others.
-
-    Where the collection holds lfw, "held out" are the people the shipped model never saw: believe that row.
-    """
-    from contextlib import ExitStack
-
-    from tqdm import tqdm
-
-    from encoder.errors import DataError, OptionError
-    from encoder.lfw import find_lfw
-    from indexer.store import open_store
-    from searcher.evaluate import retrieval as measure
-
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_store(store))
-        groups: list[tuple[str, frozenset[str] | None]] = [("everybody", None)]
-        if "lfw" in opened.describe(collection).roots:
-            try:
-                groups.append(("held out", find_lfw(download=False).held_out_people()))
-            except DataError as error:
-                click.echo(f"held out: left out, for {error}", err=True)
-        rows = []
-        for name, people in groups:
-            bar = stack.enter_context(tqdm(desc=name, unit="query", disable=None, leave=False))
-            try:
-                found = measure(opened, collection, people=people, on_total=bar.reset, on_progress=bar.update)
-            except OptionError:
-                if people is None:
-                    raise
-                continue  # a folder of the user's that happens to be called lfw
-            rows.append({"people": name, **found.to_json()})
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    click.echo(f"{'people':<10} {'queries':>8} {'others':>8} {'Recall@1':>9} {'Recall@5':>9}")
-    for row in rows:
-        click.echo(
-            f"{row['people']:<10} {row['queries']:>8} {row['others']:>8} "
-            f"{row['recall_at_1']:>9.3f} {row['recall_at_5']:>9.3f}"
-        )
 
 
 def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None) -> str:

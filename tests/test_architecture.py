@@ -65,7 +65,10 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     assert who_imports("onnx", "onnxscript") <= {"encoder/export.py", "encoder/surgery.py"}
     assert who_imports("qdrant_client") == {"indexer/server.py"}
     assert who_imports("qdrant_edge") == {"indexer/edge.py"}
-    assert who_imports("skimage") == {"encoder/taste.py"}
+    assert who_imports("skimage") == {"encoder/taste.py", "searcher/local_features.py"}
+    assert who_imports("sklearn") == {"searcher/baselines.py"}
+    assert who_imports("pyarrow") == {"searcher/parquet.py"}
+    assert who_imports("matplotlib") == {"searcher/curves.py", "searcher/reliability.py"}
     assert who_imports("requests", "urllib3") == {"encoder/downloads.py"}
 
 
@@ -135,7 +138,18 @@ def test_tests_have_no_names_for_anything_either() -> None:
 def test_the_base_install_holds_no_training() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {need.split(">")[0].split("=")[0].split("<")[0].lower() for need in project["dependencies"]}
-    assert not names & {"torch", "onnx", "onnxscript", "scikit-image", "pytest", "mypy", "ruff"}
+    assert not names & {
+        "torch",
+        "onnx",
+        "onnxscript",
+        "scikit-image",
+        "scikit-learn",
+        "pyarrow",
+        "matplotlib",
+        "pytest",
+        "mypy",
+        "ruff",
+    }
     assert any(need.startswith("torch") for need in project["optional-dependencies"]["train"])
 
 
