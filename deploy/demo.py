@@ -109,17 +109,19 @@ def _trained(out: Path, epochs: int) -> str:
     from encoder.images import ImageSpec
     from trainer.autoencoder import train_autoencoder
     from trainer.datasets import open_dataset
+    from trainer.descriptor import DescriptorSpec
     from trainer.networks import AESpec
     from trainer.options import TrainingSpec
 
     dataset = open_dataset("lfw", progress=True)
-    image = ImageSpec(size=45, channels=3, crop=dataset.crop)
+    image = ImageSpec(size=64, channels=3, crop=dataset.crop)
     train_autoencoder(
         dataset,
         out / "my-faces",
         image=image,
         network=AESpec(size=image.size, channels=image.channels),
         spec=TrainingSpec(epochs=epochs),
+        descriptor=DescriptorSpec(size=image.size),
         resume=True,
         say=lambda line: click.echo(line, err=True),
     )

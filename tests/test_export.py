@@ -100,6 +100,34 @@ def test_only_large_weights_are_rounded_and_only_where_float16_reaches() -> None
     torch.testing.assert_close(first, again, rtol=0, atol=0)
 
 
+def test_eight_bits_quarter_the_file_and_are_stored_exactly() -> None:
+    plain, small = network(), network()
+    round_weights(small, bits=8)
+    whole, exported = (export(each.encoder, each.decoder) for each in (plain, small))
+    large = 2 * 192 * 64
+    saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
+    assert 3 * large - 3000 < saved < 3 * large  # a float for each row is kept
+    assert max(exported.parity.values()) <= PARITY
+    for name in GRAPHS:
+        for tensor in onnx.load_from_string(exported.graphs[name]).graph.initializer:
+            assert onnx.numpy_helper.to_array(tensor).size < 4096 or tensor.data_type == onnx.TensorProto.INT8
+
+
+def test_eight_bits_are_within_half_a_step_and_rounding_again_changes_nothing() -> None:
+    module = nn.Linear(64, 65)
+    with torch.no_grad():
+        module.weight[3] = 0
+        module.weight[4] *= 1e-6
+    before = module.weight.detach().clone()
+    round_weights(module, bits=8)
+    after = module.weight.detach().clone()
+    steps = before.abs().amax(1, keepdim=True) / 127 * (1 + 2**-10)
+    assert ((after - before).abs() <= steps / 2 + 1e-12).all()
+    assert not after[3].any()
+    round_weights(module, bits=8)
+    assert torch.equal(module.weight, after)
+
+
 def test_graphs_say_what_they_take_and_give(exported: Exported) -> None:
     def shapes(values: object) -> list[tuple[str, int, list[object]]]:
         return [

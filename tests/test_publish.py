@@ -20,10 +20,13 @@ from encoder.model import Model
 from tests.people import SIDE, portraits
 from trainer.batches import to_floats
 from trainer.datasets import Split
+from trainer.descriptor import Descriptor, DescriptorSpec
+from trainer.joined import Joined
 from trainer.networks import AE, AESpec
 from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
 
 IMAGES = portraits(12, 10)
+PEOPLE = [f"person-{index // 10}" for index in range(120)]
 SPLIT = Split(np.arange(80), np.arange(80, 90), np.arange(90, 120))
 LATENT = 4
 
@@ -47,11 +50,12 @@ def publish(folder: Path, images: NDArray[np.uint8], **changes: Any) -> Made:
     options: dict[str, Any] = {
         "image": ImageSpec(size=SIDE),
         "images": images,
+        "people": PEOPLE,
         "split": SPLIT,
         "training": {"data": "portraits"},
         "pca": pca_psnr(images, SPLIT, LATENT),
     }
-    return Made(made, *bundle_of(made, folder, **(options | changes)))
+    return Made(made, *bundle_of(Joined(made), folder, **(options | changes)))
 
 
 def decibels(images: NDArray[np.uint8], back: NDArray[np.floating[Any]]) -> float:
@@ -70,6 +74,58 @@ def test_recorded_held_out_psnr_is_what_the_bundle_measures(made: Made) -> None:
     measured = decibels(held_out, Model.open(made.bundle.folder).reconstruct(held_out))
     assert made.bundle.spec.figures["held_out_psnr_db"] == pytest.approx(measured, abs=0.02)
     assert made.figures.held_out_psnr == pytest.approx(measured, abs=0.01)
+
+
+def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
+    rows = Model.open(made.bundle.folder).embed(IMAGES)
+    likeness = rows @ rows.T
+    np.fill_diagonal(likeness, -2)
+    right = [PEOPLE[likeness[row].argmax()] == PEOPLE[row] for row in SPLIT.held_out]
+    assert made.figures.recall_at_1 == pytest.approx(np.mean(right), abs=0.04)  # one query in thirty
+
+
+def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
+    spec = DescriptorSpec(size=SIDE, numbers=12, filters=4, patch=5)
+    plain = network()
+    joined = Joined(plain, Descriptor.fit(spec, IMAGES, SPLIT.train))
+    bundle, figures = bundle_of(
+        joined,
+        tmp_path / "model",
+        image=ImageSpec(size=SIDE),
+        images=IMAGES,
+        people=PEOPLE,
+        split=SPLIT,
+        training={},
+        pca=pca_psnr(IMAGES, SPLIT, LATENT),
+    )
+    assert (bundle.spec.latent, bundle.spec.embedding) == (LATENT + 12, 12)
+    assert figures.recall_at_1 is not None
+    assert figures.recall_at_1 > 0.5
+    model = Model.open(bundle.folder)
+    latents = model.encode(IMAGES[:6])
+    with torch.no_grad():
+        expected = joined.encoder(to_floats(IMAGES[:6])).numpy()
+    np.testing.assert_allclose(latents, expected, atol=1e-3)
+    other = latents.copy()
+    other[:, LATENT:] += 1
+    np.testing.assert_array_equal(model.decode(other), model.decode(latents))
+    mirrored = (latents + model.encode(np.ascontiguousarray(IMAGES[:6, :, ::-1]))) / 2
+    unit = mirrored[:, LATENT:] - bundle.statistics.mean[LATENT:]
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.embed(IMAGES[:6]), unit, atol=1e-4)
+
+
+def test_what_is_usual_and_likeness_are_fitted_to_validation_people(made: Made, tmp_path: Path) -> None:
+    calibration = made.bundle.calibration
+    assert calibration is not None
+    assert calibration.errors is not None
+    assert calibration.errors.images == len(SPLIT.validation)
+    assert calibration.likeness is None  # one validation person is too few
+    changed = IMAGES.copy()
+    changed[SPLIT.held_out] = 255 - changed[SPLIT.held_out]
+    again = publish(tmp_path / "model", changed)
+    assert again.bundle.calibration is not None
+    assert again.bundle.calibration.errors == calibration.errors
 
 
 def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
@@ -103,7 +159,8 @@ def test_images_not_trained_on_change_nothing_but_figures(tmp_path: Path, made: 
     assert other.bundle.manifest.digests == made.bundle.manifest.digests  # of graphs, statistics, map, golden
     before, after = made.bundle.spec.figures, other.bundle.spec.figures
     changed = {key for key in before if before[key] != after[key]}
-    assert changed == ({"held_out_psnr_db", "pca_psnr_db"} if part == "held_out" else set())
+    searched = {"held_out_recall_at_1"}  # among all images, these too
+    assert changed <= searched | ({"held_out_psnr_db", "pca_psnr_db"} if part == "held_out" else set())
 
 
 def test_stored_weights_are_those_that_were_measured(made: Made) -> None:

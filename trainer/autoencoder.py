@@ -19,6 +19,8 @@ from encoder.errors import TrainingError
 from encoder.images import ImageSpec, shown
 from encoder.sheets import save_picture
 from trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
+from trainer.descriptor import Descriptor, DescriptorSpec
+from trainer.joined import Joined
 from trainer.networks import AE, AESpec
 from trainer.options import Device, TrainingSpec
 from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
@@ -40,6 +42,7 @@ def train_autoencoder(
     image: ImageSpec,
     network: AESpec,
     spec: TrainingSpec,
+    descriptor: DescriptorSpec | None = None,
     device: Device = "auto",
     pictures: int = 0,
     resume: bool = False,
@@ -53,6 +56,7 @@ def train_autoencoder(
         image: How images become pixels.
         network: The network's shape.
         spec: How to train.
+        descriptor: The part of the latent that is searched by; None: it has none and is compared whole.
         device: Where to train.
         pictures: Every so many epochs a picture of held-out reconstructions; 0 for none.
         resume: Go on with the run in ``out.run``; without one there, begin.
@@ -78,7 +82,7 @@ def train_autoencoder(
     for reason in pixels.failures.values():
         say(f"left out: {reason}")
     split = dataset.split(pixels.usable)
-    identity = _identity(dataset, pixels, split, image, network, spec)
+    identity = _identity(dataset, pixels, split, image, network, spec, descriptor)
     say(
         f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
         f"{len(split.held_out)} held-out images, no person in two of these; training on {where.type}"
@@ -93,11 +97,14 @@ def train_autoencoder(
         run.resume(identity)
         say(f"resuming after epoch {run.done} of {spec.epochs}")
     _fit(run, pixels.images, split, identity, pictures=pictures, say=say)
+    best = _autoencoder(run.take_best())
+    found = None if descriptor is None else _descriptor(descriptor, pixels.images, split, seed=spec.seed)
     bundle, figures = bundle_of(
-        _autoencoder(run.take_best()),
+        Joined(best, found),
         out,
         image=image,
         images=pixels.images,
+        people=dataset.people,
         split=split,
         training=identity,
         pca=pca,
@@ -107,8 +114,17 @@ def train_autoencoder(
         f"held-out PSNR {figures.held_out_psnr:.2f} dB, PCA of equal size {figures.pca_psnr:.2f} dB; "
         f"torch and ONNX differ by at most {max(figures.parity.values()):.0e}"
     )
+    if figures.recall_at_1 is not None:
+        say(
+            f"held-out people find themselves first in {figures.recall_at_1:.1%} of searches among all images"
+        )
     say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
     return bundle, figures
+
+
+def _descriptor(spec: DescriptorSpec, images: NDArray[np.uint8], split: Split, *, seed: int) -> Descriptor:
+    with tqdm(desc="descriptor", total=len(split.train), unit="image", disable=None, leave=False) as bar:
+        return Descriptor.fit(spec, images, split.train, seed=seed, on_progress=bar.update)
 
 
 def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec) -> AE:
@@ -116,7 +132,13 @@ def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec) ->
 
 
 def _identity(
-    dataset: Dataset, pixels: Pixels, split: Split, image: ImageSpec, network: AESpec, spec: TrainingSpec
+    dataset: Dataset,
+    pixels: Pixels,
+    split: Split,
+    image: ImageSpec,
+    network: AESpec,
+    spec: TrainingSpec,
+    descriptor: DescriptorSpec | None,
 ) -> dict[str, Any]:
     """What a run is: to be the same on --resume, and recorded in the bundle."""
     return {
@@ -130,6 +152,7 @@ def _identity(
         "image": image.to_json(),
         "network": network.to_json(),
         "training": spec.to_json(),
+        "descriptor": None if descriptor is None else descriptor.to_json(),
     }
 
 

@@ -31,12 +31,20 @@ def train() -> None:
     "--data", required=True, metavar="lfw|FOLDER", help="LFW, or a folder with one subfolder a person."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle.")
-@click.option("--size", default=45, show_default=True, help="Side of the input in pixels.")
+@click.option("--size", default=64, show_default=True, help="Side of the input in pixels.")
 @click.option("--grey", is_flag=True, help="One channel instead of RGB.")
 @click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, a folder: full.")
 @click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
 @click.option(
-    "--hidden", default="448", show_default=True, help="Widths of the hidden layers: 448 or 1024,512."
+    "--hidden", default="256", show_default=True, help="Widths of the hidden layers: 256 or 1024,512."
+)
+@click.option(
+    "--descriptor",
+    default=256,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Numbers more to search by, learned without names; 0: search by the latent.",
 )
 @click.option(
     "--epochs", default=_DEFAULTS.epochs, show_default=True, help="Passes over the training images."
@@ -81,6 +89,7 @@ def ae(
     crop: str | None,
     latent: int,
     hidden: str,
+    descriptor: int,
     epochs: int,
     batch: int,
     learning_rate: float,
@@ -102,6 +111,7 @@ def ae(
     from encoder.images import Crop, ImageSpec
     from trainer.autoencoder import train_autoencoder
     from trainer.datasets import open_dataset
+    from trainer.descriptor import DescriptorSpec
     from trainer.networks import AESpec
 
     network = AESpec(size=size, channels=1 if grey else 3, latent=latent, hidden=_widths(hidden))
@@ -124,6 +134,7 @@ def ae(
         image=image,
         network=network,
         spec=spec,
+        descriptor=DescriptorSpec(size=size, numbers=descriptor) if descriptor else None,
         device=device,
         pictures=pictures,
         resume=resume,

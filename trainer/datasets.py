@@ -31,7 +31,7 @@ LFW_CROP: Final = Crop(fraction=0.36)
 """80 of 250 pixels off each side, as the coursework that this autoencoder comes from has it."""
 
 HELD_OUT_SHARE: Final = 0.15
-VALIDATION_SHARE: Final = 0.05
+VALIDATION_SHARE: Final = 0.08
 _CHUNK: Final = 64  # images that one thread decodes at a time
 
 Part = Literal["train", "validation", "held_out"]
@@ -43,7 +43,8 @@ class Split:
 
     Attributes:
         train: The network is fitted to these.
-        validation: 5 % of the other people, at least one: the best checkpoint is chosen on these.
+        validation: 8 % of the other people, at least one: the best checkpoint is chosen and
+            likeness calibrated on these.
         held_out: Figures are reported on these; nothing is fitted to or chosen on them.
     """
 

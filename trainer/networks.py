@@ -32,7 +32,7 @@ class AESpec:
     size: int
     channels: int
     latent: int = 128
-    hidden: tuple[int, ...] = (448,)
+    hidden: tuple[int, ...] = (256,)
 
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):

@@ -8,7 +8,7 @@ Legend: N images, S side, C channels, D latent size.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from encoder.calibration import Calibration
 from encoder.export import OPSET, export_graphs, round_weights, save_bundle
+from encoder.fidelity import picture_errors
+from encoder.fitting import calibration_of
 from encoder.images import ImageSpec, to_uint8
 from encoder.quality import psnr
 from encoder.sheets import Tile, contact_sheet
 from trainer.batches import ROWS, to_floats
 from trainer.datasets import Split
-from trainer.networks import AE, principal_axes
+from trainer.joined import Joined
+from trainer.networks import principal_axes
 from trainer.training import reconstruction_psnr
 
 __all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet"]
@@ -44,11 +48,14 @@ class Figures:
         held_out_psnr: dB of the mean squared error, reconstructions with the weights as stored.
         pca_psnr: dB, PCA of the same size fitted to the same training images and their mirror images (an even
             choice of them where they are more than 1 GiB of floats).
+        recall_at_1: Share of the held-out images with another of their person that find one first among all
+            images, in [0, 1]; None where no one held out has two.
         parity: Largest difference between torch and onnxruntime, by graph.
     """
 
     held_out_psnr: float
     pca_psnr: float
+    recall_at_1: float | None
     parity: Mapping[str, float]
 
 
@@ -79,22 +86,24 @@ def mirrored_too(
 
 
 def bundle_of(
-    network: AE,
+    network: Joined,
     folder: Path,
     *,
     image: ImageSpec,
     images: Images,
+    people: Sequence[str],
     split: Split,
     training: Mapping[str, Any],
     pca: float,
 ) -> tuple[Bundle, Figures]:
-    """Export, fit the map to embeddings on the training images, measure on the held-out ones, write.
+    """Export, fit the map to embeddings, calibrate on the validation people, measure, write.
 
     Args:
-        network: Trained, on the CPU; its large weights are rounded to float16 here.
+        network: Trained, on the CPU; its large weights are rounded to eight bits here.
         folder: Where the bundle goes.
         image: How the images were made.
         images: uint8 (N, S, S, C).
+        people: Whose the images are.
         split: Who is on which side.
         training: Configuration for the record.
         pca: PSNR of PCA, from :func:`pca_psnr`.
@@ -103,38 +112,89 @@ def bundle_of(
         ExportError: ONNX and torch disagree; nothing is written.
         OptionError: something that is no bundle stands at ``folder``.
     """
-    round_weights(network)
+    round_weights(network, bits=8)
     network.eval()
-    latent = network.spec.latent
     exported = export_graphs(
-        network.encoder, network.decoder, size=image.size, channels=image.channels, latent=latent
+        network.encoder, network.decoder, size=image.size, channels=image.channels, latent=network.latent
     )
-    # The mirrored average of what only tells left from right is nearly nothing: whitening fitted to the
-    # averages would blow that up, so it is fitted to the latents themselves.
     statistics = LatentStatistics.of(_latents(network, images, split.train))
-    affine = AffineMap.whitening(statistics)
+    affine = _affine(network, statistics)
     figures = Figures(
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=torch.device("cpu")),
         pca_psnr=pca,
+        recall_at_1=_recall_at_1(network, affine, images, people, split),
         parity=exported.parity,
     )
     spec = BundleSpec(
         kind="ae",
         image=image,
-        latent=latent,
+        latent=network.latent,
         embedding=len(affine.matrix),
         mirror=True,
         opset=OPSET,
         training={**training, **_versions()},
-        figures={
-            "held_out_psnr_db": round(figures.held_out_psnr, 2),
-            "pca_psnr_db": round(figures.pca_psnr, 2),
-            "held_out_images": len(split.held_out),
-            "training_images": len(split.train),
-            "parity": {name: float(f"{apart:.1e}") for name, apart in exported.parity.items()},
-        },
+        figures=_to_json(figures, split),
     )
-    return save_bundle(folder, exported, spec, statistics=statistics, affine=affine), figures
+    calibration = _calibration(network, affine, images, people, split)
+    bundle = save_bundle(
+        folder, exported, spec, statistics=statistics, affine=affine, calibration=calibration
+    )
+    return bundle, figures
+
+
+def _affine(network: Joined, statistics: LatentStatistics) -> AffineMap:
+    """Compare by the descriptor where there is one, else by the whitened latent.
+
+    Whitening is fitted to the latents themselves: in averages with the mirror image, what only tells left
+    from right is nearly nothing, and would be blown up.
+    """
+    if network.descriptor is None:
+        return AffineMap.whitening(statistics)
+    numbers = network.descriptor.project.out_features
+    return AffineMap(np.eye(numbers, network.latent, network.latent - numbers, np.float32), statistics.mean)
+
+
+def _calibration(
+    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split
+) -> Calibration:
+    """Fit to people whom the network has not learned from."""
+    rows = split.validation
+    with torch.no_grad():
+        back = [network(to_floats(images[some])).clamp(0, 1).permute(0, 2, 3, 1) for some in _pieces(rows)]
+    return calibration_of(
+        affine(_mirrored_latents(network, images, rows)),
+        [people[row] for row in rows],
+        picture_errors(images[rows], torch.cat(back).numpy()),
+    )
+
+
+def _recall_at_1(
+    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split
+) -> float | None:
+    """Let held-out images query all others: the share that finds its person first."""
+    everyone = np.concatenate([split.train, split.validation, split.held_out])
+    names = np.array([people[row] for row in everyone])
+    embeddings = affine(_mirrored_latents(network, images, everyone))
+    alike, counts = np.unique(names, return_counts=True)
+    some = np.flatnonzero(np.isin(names, alike[counts > 1]))
+    asking = some[some >= len(everyone) - len(split.held_out)]
+    right = 0
+    for rows in _pieces(asking) if len(asking) else ():
+        likeness = embeddings[rows] @ embeddings.T
+        likeness[np.arange(len(rows)), rows] = -2
+        right += int((names[likeness.argmax(1)] == names[rows]).sum())
+    return right / len(asking) if len(asking) else None
+
+
+def _to_json(figures: Figures, split: Split) -> dict[str, Any]:
+    found = {} if figures.recall_at_1 is None else {"held_out_recall_at_1": round(figures.recall_at_1, 3)}
+    return found | {
+        "held_out_psnr_db": round(figures.held_out_psnr, 2),
+        "pca_psnr_db": round(figures.pca_psnr, 2),
+        "held_out_images": len(split.held_out),
+        "training_images": len(split.train),
+        "parity": {name: float(f"{apart:.1e}") for name, apart in figures.parity.items()},
+    }
 
 
 def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np.int64]) -> Images:
@@ -147,11 +207,18 @@ def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np
 
 
 @torch.no_grad()
-def _latents(network: AE, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+def _latents(network: Joined, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     """Encode to float32 (N, D)."""
     pieces = [network.encoder(to_floats(images[rows])) for rows in _pieces(indices)]
     latents: NDArray[np.float32] = torch.cat(pieces).numpy()
     return latents
+
+
+def _mirrored_latents(network: Joined, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Encode images and their mirror images to averages float32 (N, D)."""
+    both = _latents(network, images, indices) + _latents(network, images[:, :, ::-1], indices)
+    halved: NDArray[np.float32] = both / np.float32(2)
+    return halved
 
 
 def _pieces(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
