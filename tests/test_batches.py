@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.models import pictures
-from trainer.batches import batches, moved, to_floats
+from trainer.batches import ROWS, batches, evenly, moved, pieces, to_floats
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": 0.0, "seed": 0, "epoch": 0}
 
@@ -126,3 +126,15 @@ def test_floats_are_channels_first_from_0_to_1() -> None:
     assert image.shape == (1, 3, 2, 2)
     assert image.dtype == torch.float32
     assert image[0, :, 0, 1].tolist() == pytest.approx([1.0, 0.0, 0.2])
+
+
+def test_pieces_cut_in_order_and_evenly_chooses_in_order() -> None:
+    indices = np.arange(3, 1003)
+    cut = pieces(indices)
+    assert max(map(len, cut)) <= ROWS
+    np.testing.assert_array_equal(np.concatenate(cut), indices)
+    np.testing.assert_array_equal(evenly(indices, 5000), indices)
+    some = evenly(indices, 10)
+    assert (np.diff(some) == 100).all()
+    assert len(some) == 10
+    assert len(evenly(indices, 0)) == 1

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["ROWS", "batches", "moved", "to_floats"]
+__all__ = ["ROWS", "batches", "evenly", "moved", "pieces", "to_floats"]
 
 Images = NDArray[np.uint8]
 ROWS: Final = 256
@@ -71,3 +71,15 @@ def moved(images: Images, by: NDArray[np.int64]) -> Images:
     down, right = (np.clip(side - step[:, None], 0, side[-1]) for step in by.T)  # (B, S) each
     out: Images = images[np.arange(len(images))[:, None, None], down[:, :, None], right[:, None, :]]
     return out
+
+
+def pieces(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut indices into runs of at most :data:`ROWS`, in order."""
+    return np.array_split(indices, -(-len(indices) // ROWS))
+
+
+def evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of the indices, and at least one, in order and evenly chosen."""
+    count = min(len(indices), max(1, most))
+    chosen: NDArray[np.int64] = indices[np.arange(count) * len(indices) // count]
+    return chosen

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, normalize, pad, relu
 
 from encoder.errors import OptionError
-from trainer.batches import ROWS, to_floats
+from trainer.batches import evenly, pieces, to_floats
 from trainer.networks import principal_axes
 from trainer.views import another_view
 
@@ -156,9 +156,9 @@ class Descriptor(nn.Module):
         source = torch.Generator().manual_seed(seed)
         fresh = cls(spec)
         fresh.filters.weight.copy_(_filters(fresh, images, indices, source))
-        chosen = _evenly(indices, _MOST_VALUES // (2 * fresh.project.in_features))
+        chosen = evenly(indices, _MOST_VALUES // (2 * fresh.project.in_features))
         cells = torch.cat(
-            [fresh.cells(each) for batch in _pieces(images, chosen) for each in (batch, batch.flip(3))]
+            [fresh.cells(each) for batch in _floats(images, chosen) for each in (batch, batch.flip(3))]
         )
         count = min(spec.components, len(cells) - 1, cells.shape[1])
         mean, axes, spread = principal_axes(cells, count, seed=seed)
@@ -187,7 +187,7 @@ class Descriptor(nn.Module):
         mean, white = whitening
         total = torch.zeros(white.shape[1], white.shape[1])
         members = self.spec.views + 2
-        for batch in _pieces(images, indices):
+        for batch in _floats(images, indices):
             seen = [batch, batch.flip(3), *(another_view(batch, source) for _ in range(self.spec.views))]
             points = torch.stack([(self.cells(each) - mean) @ white for each in seen])  # (views, B, K)
             apart = (points - points.mean(0)).flatten(0, 1)
@@ -224,7 +224,7 @@ def _patches(
     """Return contrast patches (M, patch * patch) of zero mean from all over the pictures."""
     side, size = descriptor.spec.patch, descriptor.spec.size
     found = []
-    for batch in _pieces(images, _evenly(indices, 4096)):
+    for batch in _floats(images, evenly(indices, 4096)):
         contrast = descriptor.contrast(batch)
         for _ in range(max(1, _PATCHES // 4096)):
             top, left = (int(torch.randint(size - side + 1, (1,), generator=source).item()) for _ in range(2))
@@ -240,12 +240,5 @@ def _bell(deviation: float) -> Tensor:
     return bell / bell.sum()
 
 
-def _pieces(images: Images, indices: NDArray[np.int64]) -> Iterator[Tensor]:
-    for rows in np.array_split(indices, -(-len(indices) // ROWS)):
-        yield to_floats(images[rows])
-
-
-def _evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    count = min(len(indices), max(1, most))
-    chosen: NDArray[np.int64] = indices[np.arange(count) * len(indices) // count]
-    return chosen
+def _floats(images: Images, indices: NDArray[np.int64]) -> Iterator[Tensor]:
+    return (to_floats(images[rows]) for rows in pieces(indices))

@@ -27,7 +27,7 @@ from encoder.fitting import calibration_of
 from encoder.images import ImageSpec, to_uint8
 from encoder.quality import psnr
 from encoder.sheets import Tile, contact_sheet
-from trainer.batches import ROWS, to_floats
+from trainer.batches import ROWS, evenly, pieces, to_floats
 from trainer.datasets import Split
 from trainer.joined import Joined
 from trainer.networks import principal_axes
@@ -63,7 +63,7 @@ def pca_psnr(images: Images, split: Split, latent: int) -> float:
     """Return the held-out PSNR in dB of PCA with ``latent`` components, output clipped to [0, 1]."""
     mean, axes, _ = principal_axes(mirrored_too(images, split.train).flatten(1), latent)
     total = 0.0
-    for rows in _pieces(split.held_out):
+    for rows in pieces(split.held_out):
         flat = to_floats(images[rows]).flatten(1)  # (B, P)
         back = (flat - mean) @ axes.T @ axes + mean
         total += (back.clamp(0, 1) - flat).square().mean().item() * len(rows)
@@ -75,8 +75,7 @@ def mirrored_too(
 ) -> torch.Tensor:
     """Return float32 (2N, C, S, S) in [0, 1]: images and their mirror images, evenly chosen to fit memory."""
     _, side, _, channels = images.shape
-    count = min(len(indices), max(1, most_values // (2 * channels * side**2)))
-    chosen = indices[np.arange(count) * len(indices) // count]
+    chosen = evenly(indices, most_values // (2 * channels * side**2))
     both = torch.empty(2, len(chosen), channels, side, side)
     for start in range(0, len(chosen), ROWS):
         some = to_floats(images[chosen[start : start + ROWS]])
@@ -160,7 +159,7 @@ def _calibration(
     """Fit to people whom the network has not learned from."""
     rows = split.validation
     with torch.no_grad():
-        back = [network(to_floats(images[some])).clamp(0, 1).permute(0, 2, 3, 1) for some in _pieces(rows)]
+        back = [network(to_floats(images[some])).clamp(0, 1).permute(0, 2, 3, 1) for some in pieces(rows)]
     return calibration_of(
         affine(_mirrored_latents(network, images, rows)),
         [people[row] for row in rows],
@@ -179,7 +178,7 @@ def _recall_at_1(
     some = np.flatnonzero(np.isin(names, alike[counts > 1]))
     asking = some[some >= len(everyone) - len(split.held_out)]
     right = 0
-    for rows in _pieces(asking) if len(asking) else ():
+    for rows in pieces(asking) if len(asking) else ():
         likeness = embeddings[rows] @ embeddings.T
         likeness[np.arange(len(rows)), rows] = -2
         right += int((names[likeness.argmax(1)] == names[rows]).sum())
@@ -209,8 +208,8 @@ def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np
 @torch.no_grad()
 def _latents(network: Joined, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     """Encode to float32 (N, D)."""
-    pieces = [network.encoder(to_floats(images[rows])) for rows in _pieces(indices)]
-    latents: NDArray[np.float32] = torch.cat(pieces).numpy()
+    encoded = [network.encoder(to_floats(images[rows])) for rows in pieces(indices)]
+    latents: NDArray[np.float32] = torch.cat(encoded).numpy()
     return latents
 
 
@@ -219,10 +218,6 @@ def _mirrored_latents(network: Joined, images: Images, indices: NDArray[np.int64
     both = _latents(network, images, indices) + _latents(network, images[:, :, ::-1], indices)
     halved: NDArray[np.float32] = both / np.float32(2)
     return halved
-
-
-def _pieces(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return np.array_split(indices, -(-len(indices) // ROWS))
 
 
 def _versions() -> dict[str, str]:

@@ -25,7 +25,7 @@ from encoder.images import shown
 from encoder.manifest import one_line
 from encoder.quality import psnr
 from trainer import checkpoint
-from trainer.batches import ROWS, batches, to_floats
+from trainer.batches import batches, pieces, to_floats
 from trainer.losses import mean_squared_error
 from trainer.options import Device, TrainingSpec
 
@@ -255,7 +255,7 @@ def reconstruction_psnr(
     """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1]."""
     network.eval()
     total = 0.0
-    for rows in np.array_split(indices, -(-len(indices) // ROWS)):
+    for rows in pieces(indices):
         batch = to_floats(images[rows]).to(device)  # (B, C, S, S)
         total += mean_squared_error(network(batch).clamp(0, 1), batch).item() * len(rows)
     return psnr(total / len(indices))
