@@ -151,7 +151,7 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
 
 def _indexed(report: Report, model: Model, faces: _Faces) -> str:
     spec = model.bundle.spec
-    with_what = f"model {model.bundle.name} ({spec.kind}, {spec.latent} numbers a face)"
+    with_what = f"model {model.bundle.name} ({spec.kind}, {spec.embedding} numbers a face)"
     if not report.added + report.changed:
         return (
             f"{report.unchanged:,} faces of {faces.source.root_name} were indexed already with {with_what}."

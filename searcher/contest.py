@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import DataError, MissingExtraError
-from encoder.images import Crop
+from encoder.images import LFW_CROP, Crop
 from encoder.model import Model
 from indexer.store import VectorStore
 from searcher.baselines import Baseline, training_images
-from searcher.labelled import LFW_CROP, Labelled
+from searcher.labelled import Labelled
 from searcher.parquet import parquet_vectors
 from searcher.squares import Squares
 from searcher.vectors import Steps, Vectors, embed_images, silently, stored_vectors

@@ -9,20 +9,17 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from encoder.errors import DataError
 from encoder.folders import PICTURE_SUFFIXES, find_pictures
-from encoder.images import Crop, shown
+from encoder.images import LFW_CROP, Crop, shown
 from encoder.lfw import LFW, find_lfw, person_from_folder
 from indexer.points import Record
 from indexer.sources import as_path, as_text
 from indexer.store import CollectionSpec, VectorStore
 
-__all__ = ["LFW_CROP", "Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
-
-LFW_CROP: Final = Crop(fraction=0.36)
-"""80 of 250 pixels off each side: the framing of the shipped model."""
+__all__ = ["Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
 
 
 @dataclass(frozen=True, slots=True)

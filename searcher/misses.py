@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import ImageError
-from encoder.images import Crop, ImageSpec, read_pixels
+from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels
 from encoder.sheets import Tile, contact_sheet
 from searcher.evaluate import Query
-from searcher.labelled import LFW_CROP, Labelled
+from searcher.labelled import Labelled
 from searcher.pairs import Fold
 from searcher.verification import fold_thresholds, likeness
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import ImageError
-from encoder.images import Crop, ImageSpec, read_pixels, shown
-from searcher.labelled import LFW_CROP, Labelled
+from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
+from searcher.labelled import Labelled
 from searcher.vectors import Steps, silently
 
 __all__ = ["Squares"]

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from encoder.errors import DataError
-from encoder.images import Crop, ImageSpec, encode_png, read_pixels
+from encoder.images import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
 from encoder.lfw import LFW
 from tests.people import portraits, write_people
-from trainer.datasets import LFW_CROP, Dataset, Split, open_dataset, read_pixel_cache, share_of
+from trainer.datasets import Dataset, Split, open_dataset, read_pixel_cache, share_of
 
 SPEC = ImageSpec(size=16)
 

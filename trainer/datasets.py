@@ -22,13 +22,10 @@ from tqdm import tqdm
 from encoder.downloads import cache_folder, only_one
 from encoder.errors import DataError, ImageError
 from encoder.folders import PICTURE_SUFFIXES, find_pictures
-from encoder.images import Crop, ImageSpec, read_pixels, shown
+from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
 from encoder.lfw import find_lfw, person_from_folder
 
-__all__ = ["LFW_CROP", "Dataset", "Pixels", "Split", "open_dataset", "read_pixel_cache"]
-
-LFW_CROP: Final = Crop(fraction=0.36)
-"""80 of 250 pixels off each side, as the coursework that this autoencoder comes from has it."""
+__all__ = ["Dataset", "Pixels", "Split", "open_dataset", "read_pixel_cache"]
 
 HELD_OUT_SHARE: Final = 0.15
 VALIDATION_SHARE: Final = 0.08
