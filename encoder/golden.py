@@ -68,5 +68,5 @@ def read_npz(file: str, files: Mapping[str, bytes], *names: str) -> list[NDArray
 def npz_bytes(**arrays: NDArray[Any]) -> bytes:
     """Return an ``.npz`` with these arrays."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

@@ -23,7 +23,7 @@ from encoder.images import ImageSpec
 from encoder.quality import psnr
 from tests.people import SIDE, portraits, write_people
 from trainer import checkpoint
-from trainer.autoencoder import train_autoencoder
+from trainer.autoencoder import reconstruction, train_autoencoder
 from trainer.batches import to_floats
 from trainer.datasets import open_dataset
 from trainer.networks import AE, AESpec
@@ -83,8 +83,8 @@ def measured(network: nn.Module) -> tuple[float, float]:
 
 
 def epochs_of(run: Run, **changes: Any) -> list[Epoch]:
-    options: dict[str, Any] = {"measure": measured, "identity": IDENTITY}
-    return list(run.fit(IMAGES, TRAIN, **(options | changes)))
+    measure = changes.pop("measure", measured)
+    return list(run.fit(reconstruction(IMAGES, TRAIN, run.spec, measure), identity=IDENTITY, **changes))
 
 
 def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
@@ -164,8 +164,8 @@ def test_run_resumed_after_any_epoch_is_the_same_run(tmp_path: Path, stop: int) 
 def _written(folder: Path) -> Iterator[Epoch]:
     """Epochs of a run that has written its state before each of them is yielded."""
     run = start(folder)
-    for epoch in run.fit(IMAGES, TRAIN, measure=measured, identity=IDENTITY):
-        run._write(IDENTITY)  # on real data epochs are longer than the time between two writings
+    for epoch in run.fit(reconstruction(IMAGES, TRAIN, run.spec, measured), identity=IDENTITY):
+        run._write(IDENTITY, "psnr")  # on real data epochs are longer than the time between two writings
         yield epoch
 
 
@@ -216,7 +216,7 @@ def test_finished_run_leaves_its_log_and_no_checkpoint(tmp_path: Path) -> None:
     run = start(tmp_path)
     epochs_of(run)
     assert Run.unfinished(tmp_path)
-    run.finish()
+    Run.finish(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 

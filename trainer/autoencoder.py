@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,19 +16,22 @@ from encoder.bundle import Bundle, check_target
 from encoder.errors import TrainingError
 from encoder.images import ImageSpec, shown
 from encoder.sheets import save_picture
+from trainer.batches import batches
 from trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
 from trainer.descriptor import Descriptor, DescriptorSpec
+from trainer.identity import IdentitySpec, People, with_room
 from trainer.joined import Joined
+from trainer.losses import mean_squared_error
+from trainer.naming import teach_names
 from trainer.networks import AE, AESpec
 from trainer.options import Device, TrainingSpec
+from trainer.progress import followed
 from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
-from trainer.training import Epoch, Run, pick_device, reconstruction_psnr
+from trainer.training import Run, Task, pick_device, reconstruction_psnr
 
-__all__ = ["train_autoencoder"]
+__all__ = ["reconstruction", "train_autoencoder"]
 
 _SHOWN: Final = 10
-_LINES: Final = 30
-"""About so many epochs get a line for people; log.csv has them all."""
 _MEASURED: Final = 1000
 """Held-out images that an epoch's figure is measured on; the bundle's is measured on all."""
 
@@ -43,6 +44,7 @@ def train_autoencoder(
     network: AESpec,
     spec: TrainingSpec,
     descriptor: DescriptorSpec | None = None,
+    names: IdentitySpec | None = None,
     device: Device = "auto",
     pictures: int = 0,
     resume: bool = False,
@@ -56,7 +58,9 @@ def train_autoencoder(
         image: How images become pixels.
         network: The network's shape.
         spec: How to train.
-        descriptor: The part of the latent that is searched by; None: it has none and is compared whole.
+        descriptor: The part of the latent that is searched by, learned from pictures alone; None: without.
+        names: The part that is taught with people's names; None: without. A latent with neither is compared
+            whole.
         device: Where to train.
         pictures: Every so many epochs a picture of held-out reconstructions; 0 for none.
         resume: Go on with the run in ``out.run``; without one there, begin.
@@ -82,11 +86,12 @@ def train_autoencoder(
     for reason in pixels.failures.values():
         say(f"left out: {reason}")
     split = dataset.split(pixels.usable)
-    identity = _identity(dataset, pixels, split, image, network, spec, descriptor)
+    identity = _identity(dataset, pixels, split, image, network, spec, descriptor, names)
     say(
         f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
         f"{len(split.held_out)} held-out images, no person in two of these; training on {where.type}"
     )
+    people = None if names is None else _people(dataset, image, split, names)
     pca = pca_psnr(pixels.images, split, network.latent)
     say(f"PCA with {network.latent} components: held-out PSNR {pca:.2f} dB")
 
@@ -99,8 +104,21 @@ def train_autoencoder(
     _fit(run, pixels.images, split, identity, pictures=pictures, say=say)
     best = _autoencoder(run.take_best())
     found = None if descriptor is None else _descriptor(descriptor, pixels.images, split, seed=spec.seed)
+    known = None
+    if names is not None and people is not None:
+        known = teach_names(
+            folder / "names",
+            people,
+            pixels.images,
+            dataset.people,
+            split,
+            names,
+            identity,
+            device=where,
+            say=say,
+        )
     bundle, figures = bundle_of(
-        Joined(best, found),
+        Joined(best, found, known),
         out,
         image=image,
         images=pixels.images,
@@ -109,7 +127,7 @@ def train_autoencoder(
         training=identity,
         pca=pca,
     )
-    run.finish()
+    Run.finish(folder)
     say(
         f"held-out PSNR {figures.held_out_psnr:.2f} dB, PCA of equal size {figures.pca_psnr:.2f} dB; "
         f"torch and ONNX differ by at most {max(figures.parity.values()):.0e}"
@@ -127,6 +145,12 @@ def _descriptor(spec: DescriptorSpec, images: NDArray[np.uint8], split: Split, *
         return Descriptor.fit(spec, images, split.train, seed=seed, on_progress=bar.update)
 
 
+def _people(dataset: Dataset, image: ImageSpec, split: Split, names: IdentitySpec) -> People:
+    """Take them at the beginning: that names are missing is told at once."""
+    wide = read_pixel_cache(dataset, with_room(image), progress=True)
+    return People(wide.images, split.train, dataset.people, names)
+
+
 def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec) -> AE:
     return AE.from_pca(network, mirrored_too(pixels.images, split.train), seed=spec.seed)
 
@@ -139,6 +163,7 @@ def _identity(
     network: AESpec,
     spec: TrainingSpec,
     descriptor: DescriptorSpec | None,
+    names: IdentitySpec | None,
 ) -> dict[str, Any]:
     """What a run is: to be the same on --resume, and recorded in the bundle."""
     return {
@@ -153,6 +178,7 @@ def _identity(
         "network": network.to_json(),
         "training": spec.to_json(),
         "descriptor": None if descriptor is None else descriptor.to_json(),
+        "names": None if names is None else names.to_json(),
     }
 
 
@@ -175,32 +201,41 @@ def _fit(
         )
         return validation, held_out
 
-    began, every = time.monotonic(), max(1, run.spec.epochs // _LINES)
-    with _bar(run, len(split.train)) as on_step:
-        for epoch in run.fit(images, split.train, measure=measure, identity=identity, on_step=on_step):
-            if epoch.number % every == 0 or epoch.number in (1, run.spec.epochs):
-                say(_line(epoch, run.spec.epochs, time.monotonic() - began))
-            if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
-                picture = reconstruction_sheet(run.average.module, images, shown)
-                save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
+    task = reconstruction(images, split.train, run.spec, measure)
+    for epoch in followed(run, task, identity=identity, written="{:.2f} dB", say=say):
+        if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
+            picture = reconstruction_sheet(run.average.module, images, shown)
+            save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
 
 
-@contextmanager
-def _bar(run: Run, training_images: int) -> Iterator[Callable[[float], None]]:
-    steps = -(-training_images // run.spec.batch)
-    with tqdm(total=steps * run.spec.epochs, initial=run.step, unit="step", disable=None, leave=False) as bar:
+def reconstruction(
+    images: NDArray[np.uint8],
+    train: NDArray[np.int64],
+    spec: TrainingSpec,
+    measure: Callable[[nn.Module], tuple[float, float]],
+) -> Task:
+    """Return the task of giving pictures back clean.
 
-        def on_step(loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.5f}", refresh=False)
-            bar.update()
-
-        yield on_step
-
-
-def _line(epoch: Epoch, epochs: int, seconds: float) -> str:
-    return (
-        f"epoch {epoch.number}/{epochs}  loss {epoch.loss:.5f}  validation {epoch.validation:.2f} dB  "
-        f"held-out {epoch.held_out:.2f} dB  {seconds:.0f} s{'  best' if epoch.best else ''}"
+    Args:
+        images: uint8 (N, S, S, C).
+        train: Which of them to learn from.
+        spec: How they are shown.
+        measure: Network to PSNR in dB of validation and held-out images.
+    """
+    return Task(
+        batches=lambda epoch: batches(
+            images,
+            train,
+            size=spec.batch,
+            shift=spec.shift,
+            noise=spec.noise,
+            seed=spec.seed,
+            epoch=epoch,
+        ),
+        steps=-(-len(train) // spec.batch),
+        loss=lambda back, target, _: mean_squared_error(back, target),
+        measure=measure,
+        figure="psnr",
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
 import click
 
 from encoder.errors import TrainingError
-from trainer.options import Device, Precision, TrainingSpec
+from trainer.options import NAMING, Device, Precision, TrainingSpec
 
 __all__ = ["need_extra", "train"]
 
@@ -45,6 +46,28 @@ def train() -> None:
     type=click.IntRange(min=0),
     metavar="N",
     help="Numbers more to search by, learned without names; 0: search by the latent.",
+)
+@click.option(
+    "--labels",
+    default="none",
+    show_default=True,
+    type=click.Choice(("none", "person")),
+    help="person: teach a part of the latent to tell people apart, by the names of the subfolders.",
+)
+@click.option(
+    "--identity",
+    default=256,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Numbers that --labels person adds to search by.",
+)
+@click.option(
+    "--name-epochs",
+    default=NAMING.epochs,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Passes of --labels person.",
 )
 @click.option(
     "--epochs", default=_DEFAULTS.epochs, show_default=True, help="Passes over the training images."
@@ -90,6 +113,9 @@ def ae(
     latent: int,
     hidden: str,
     descriptor: int,
+    labels: str,
+    identity: int,
+    name_epochs: int,
     epochs: int,
     batch: int,
     learning_rate: float,
@@ -112,6 +138,7 @@ def ae(
     from trainer.autoencoder import train_autoencoder
     from trainer.datasets import open_dataset
     from trainer.descriptor import DescriptorSpec
+    from trainer.identity import IdentitySpec
     from trainer.networks import AESpec
 
     network = AESpec(size=size, channels=1 if grey else 3, latent=latent, hidden=_widths(hidden))
@@ -125,6 +152,7 @@ def ae(
         precision=precision,
         seed=seed,
     )
+    naming = replace(NAMING, epochs=name_epochs, precision=precision, seed=seed)
     framing = None if crop is None else Crop.parse(crop)
     dataset = open_dataset(data, progress=True)
     image = ImageSpec(size=size, channels=1 if grey else 3, crop=framing or dataset.crop)
@@ -135,6 +163,7 @@ def ae(
         network=network,
         spec=spec,
         descriptor=DescriptorSpec(size=size, numbers=descriptor) if descriptor else None,
+        names=None if labels == "none" else IdentitySpec(size=size, numbers=identity, training=naming),
         device=device,
         pictures=pictures,
         resume=resume,

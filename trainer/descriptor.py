@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, normalize, pad, relu
+from torch.nn.functional import avg_pool2d, normalize, pad, relu
 
 from encoder.errors import OptionError
 from trainer.batches import evenly, pieces, to_floats
+from trainer.contrast import Contrast
 from trainer.networks import principal_axes
 from trainer.views import another_view
 
@@ -36,8 +37,6 @@ Images = NDArray[np.uint8]
 _MOST_CELLS: Final = 16  # across
 _MOST_VALUES: Final = 1 << 28
 """The PCA is fitted to so many values at most (1 GiB): 16,384 images and their mirror images."""
-_DARK: Final = 0.02
-"""Contrast under this, of 1, is not amplified."""
 _VARIES: Final = 1e-4
 """Cells that deviate less than this, of about 1, differ by rounding."""
 _PATCHES: Final = 60_000
@@ -94,12 +93,10 @@ class DescriptorSpec:
 class Descriptor(nn.Module):
     """float32 (N, C, S, S) in [0, 1] to (N, E) of about unit variance."""
 
-    kernel: Tensor
-
     def __init__(self, spec: DescriptorSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("kernel", _bell(3 * spec.size / 64))
+        self.contrast = Contrast(spec.size)
         self.filters = nn.Conv2d(1, spec.filters, spec.patch, 2, spec.patch // 2, bias=False)
         with torch.no_grad():
             values = self.cells(torch.zeros(1, 1, spec.size, spec.size)).shape[1]
@@ -110,12 +107,6 @@ class Descriptor(nn.Module):
         numbers: Tensor = self.project(self.cells(images))
         return numbers
 
-    def contrast(self, images: Tensor) -> Tensor:
-        """Return (N, 1, S, S) grey values of zero mean and unit deviation around each pixel."""
-        grey = images.mean(1, keepdim=True)
-        apart = grey - self._around(grey)
-        return apart / (self._around(apart * apart) + _DARK**2).sqrt()
-
     def cells(self, images: Tensor) -> Tensor:
         """Return (N, P), the square roots of the filters' mean responses in overlapping cells."""
         response = self.filters(self.contrast(images))  # (N, F, S/2, S/2)
@@ -123,12 +114,6 @@ class Descriptor(nn.Module):
         step = self.spec.step
         cells = avg_pool2d(pad(signed, 4 * (step // 2,), mode="reflect"), 2 * step, step)
         return (cells + 1e-4).sqrt().flatten(1)
-
-    def _around(self, images: Tensor) -> Tensor:
-        radius = len(self.kernel) // 2
-        edged = pad(images, 4 * (radius,), mode="reflect")
-        across = conv2d(edged, self.kernel.view(1, 1, 1, -1))
-        return conv2d(across, self.kernel.view(1, 1, -1, 1))
 
     @classmethod
     @torch.no_grad()
@@ -231,13 +216,6 @@ def _patches(
             found.append(contrast[:, 0, top : top + side, left : left + side].flatten(1))
     patches = torch.cat(found)
     return patches - patches.mean(1, keepdim=True)
-
-
-def _bell(deviation: float) -> Tensor:
-    """Return a Gaussian of odd length, three deviations each way, of sum 1."""
-    radius = int(3 * deviation + 0.5)
-    bell = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / deviation) ** 2)
-    return bell / bell.sum()
 
 
 def _floats(images: Images, indices: NDArray[np.int64]) -> Iterator[Tensor]:

@@ -1,41 +1,53 @@
 """One network of the parts that were trained apart: what a picture looks like, and what it is searched by.
 
-Legend: N images, C channels, H = W = S pixels, A size of the appearance, E of the descriptor, D = A + E.
+Legend: N images, C channels, H = W = S pixels, A size of the appearance, E of what is searched by, D = A + E.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from trainer.descriptor import Descriptor
+from trainer.identity import Identity
 from trainer.networks import AE
 
 __all__ = ["Joined"]
 
+_DESCRIPTOR: Final = 0.8
+"""Length of the descriptor beside an identity of length 1. From 0.5 to 0.8 validation people are told apart
+best (AUC 0.955), at 1 they are found first most often (0.624 for 0.612)."""
+
 
 @final
 class Joined(nn.Module):
-    """The autoencoder with a descriptor beside it: latent = appearance, then descriptor.
+    """The autoencoder with what is searched by beside it: latent = appearance, descriptor, identity.
 
-    Pictures are drawn of the appearance alone; the descriptor is what is compared.
+    Pictures are drawn of the appearance alone; descriptor and identity are what is compared. Where there are
+    both, each is brought to a length of its own: then likeness is a weighted mean of the two cosines.
 
     Attributes:
+        appearance: A.
         latent: D.
-        descriptor: None: the latent is the appearance alone.
+        named: Whether names were used.
         encoder: float32 (N, C, S, S) in [0, 1] to (N, D).
         decoder: float32 (N, D) to (N, C, S, S).
     """
 
-    def __init__(self, network: AE, descriptor: Descriptor | None = None) -> None:
+    def __init__(
+        self, network: AE, descriptor: Descriptor | None = None, identity: Identity | None = None
+    ) -> None:
         super().__init__()
-        self.descriptor = descriptor
+        self.appearance = network.spec.latent
         numbers = 0 if descriptor is None else descriptor.project.out_features
-        self.latent = network.spec.latent + numbers
-        self.encoder = _Encoder(network.encoder, descriptor)
-        self.decoder = _Decoder(network.decoder, network.spec.latent)
+        numbers += 0 if identity is None else identity.project.out_features
+        self.latent = self.appearance + numbers
+        self.named = identity is not None
+        self.encoder = _Encoder(network.encoder, descriptor, identity)
+        self.decoder = _Decoder(network.decoder, self.appearance)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, D) -> (N, C, S, S)."""
@@ -44,16 +56,20 @@ class Joined(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, appearance: nn.Module, descriptor: Descriptor | None) -> None:
+    def __init__(
+        self, appearance: nn.Module, descriptor: Descriptor | None, identity: Identity | None
+    ) -> None:
         super().__init__()
         self.appearance = appearance
         self.descriptor = descriptor
+        self.identity = identity
 
     def forward(self, images: Tensor) -> Tensor:
         appearance: Tensor = self.appearance(images)  # (N, A)
-        if self.descriptor is None:
-            return appearance
-        return torch.cat([appearance, self.descriptor(images)], 1)  # (N, A + E)
+        parts: list[Tensor] = [part(images) for part in (self.descriptor, self.identity) if part is not None]
+        if len(parts) == 2:
+            parts = [_DESCRIPTOR * normalize(parts[0]), normalize(parts[1])]
+        return torch.cat([appearance, *parts], 1)  # (N, A + E)
 
 
 class _Decoder(nn.Module):

@@ -131,6 +131,7 @@ def bundle_of(
         embedding=len(affine.matrix),
         mirror=True,
         opset=OPSET,
+        labels="person" if network.named else "none",
         training={**training, **_versions()},
         figures=_to_json(figures, split),
     )
@@ -142,15 +143,17 @@ def bundle_of(
 
 
 def _affine(network: Joined, statistics: LatentStatistics) -> AffineMap:
-    """Compare by the descriptor where there is one, else by the whitened latent.
+    """Compare by descriptor and identity where there are any, else by the whitened latent.
 
-    Whitening is fitted to the latents themselves: in averages with the mirror image, what only tells left
-    from right is nearly nothing, and would be blown up.
+    What names taught is compared about its own origin: centred, it tells validation people apart less well
+    (AUC 0.943 for 0.945). Whitening is fitted to the latents themselves: in averages with the mirror image,
+    what only tells left from right is nearly nothing, and would be blown up.
     """
-    if network.descriptor is None:
+    numbers = network.latent - network.appearance
+    if not numbers:
         return AffineMap.whitening(statistics)
-    numbers = network.descriptor.project.out_features
-    return AffineMap(np.eye(numbers, network.latent, network.latent - numbers, np.float32), statistics.mean)
+    offset = np.zeros_like(statistics.mean) if network.named else statistics.mean
+    return AffineMap(np.eye(numbers, network.latent, network.appearance, np.float32), offset)
 
 
 def _calibration(

@@ -1,4 +1,4 @@
-"""The loop. It does not know the network.
+"""The loop. It knows neither the network nor what it is taught.
 
 Legend: N images, B of them in a batch, C channels, H = W = S pixels.
 """
@@ -9,7 +9,7 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, get_args
@@ -25,11 +25,11 @@ from encoder.images import shown
 from encoder.manifest import one_line
 from encoder.quality import psnr
 from trainer import checkpoint
-from trainer.batches import batches, pieces, to_floats
+from trainer.batches import pieces, to_floats
 from trainer.losses import mean_squared_error
 from trainer.options import Device, TrainingSpec
 
-__all__ = ["Epoch", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
+__all__ = ["Epoch", "Run", "Task", "TrainingSpec", "pick_device", "reconstruction_psnr"]
 
 Images = NDArray[np.uint8]
 _CHECKPOINT: Final = "checkpoint.pt"
@@ -37,9 +37,29 @@ _WRITE_EVERY: Final = 15.0
 """Seconds: so writing costs little however short an epoch is, and a kill little work."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What a network is taught.
+
+    Attributes:
+        batches: Epoch, from 0, to its batches of inputs and targets, the same whenever they are drawn.
+        steps: Batches in an epoch.
+        loss: Outputs, targets and the share of the training that is done, to a scalar.
+        measure: Network to the figure of the validation and of the held-out people, higher is better; the
+            first chooses the best checkpoint.
+        figure: What it is called in log.csv.
+    """
+
+    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    steps: int
+    loss: Callable[[Tensor, Tensor, float], Tensor]
+    measure: Callable[[nn.Module], tuple[float, float]]
+    figure: str
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch came to: number from 1, mean training loss, PSNR in dB of validation and held-out."""
+    """What an epoch came to: number from 1, mean training loss, figure of validation and held-out people."""
 
     number: int
     loss: float
@@ -84,11 +104,11 @@ class Run:
             use_buffers=True,
         )
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay
+            _decayed_apart(self.network), lr=spec.learning_rate, weight_decay=spec.weight_decay
         )
         self.half = spec.precision == "bfloat16" or (spec.precision == "auto" and device.type == "cuda")
         self.best: dict[str, Any] = {}
-        self.history: list[tuple[float, float, float]] = []  # loss, validation and held-out PSNR by epoch
+        self.history: list[tuple[float, float, float]] = []  # loss, validation and held-out figure by epoch
         self.step = 0
         self.written = -math.inf
 
@@ -133,10 +153,8 @@ class Run:
 
     def fit(
         self,
-        images: Images,
-        train: NDArray[np.int64],
+        task: Task,
         *,
-        measure: Callable[[nn.Module], tuple[float, float]],
         identity: Mapping[str, Any],
         on_step: Callable[[float], None] = lambda _: None,
     ) -> Iterator[Epoch]:
@@ -145,9 +163,7 @@ class Run:
         The state is written after an epoch when the last writing is 15 seconds old, and after the last.
 
         Args:
-            images: uint8 (N, S, S, C).
-            train: Indices to train on.
-            measure: Network to (validation, held-out) PSNR; the first chooses the best checkpoint.
+            task: What to teach.
             identity: What :meth:`resume` must be given again.
             on_step: Called with each batch's loss.
 
@@ -155,28 +171,19 @@ class Run:
             TrainingError: the loss is no longer finite.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        steps = -(-len(train) // self.spec.batch)
         while self.done < self.spec.epochs:
+            torch.manual_seed(_seed_of(self.spec.seed, self.done))  # of dropout, where there is some
             losses = []
-            epoch_batches = batches(
-                images,
-                train,
-                size=self.spec.batch,
-                shift=self.spec.shift,
-                noise=self.spec.noise,
-                seed=self.spec.seed,
-                epoch=self.done,
-            )
-            for image, target in epoch_batches:
-                losses.append(self._learn(image, target, total=steps * self.spec.epochs))
+            for image, target in task.batches(self.done):
+                losses.append(self._learn(image, target, task))
                 on_step(losses[-1])
-            validation, held_out = measure(self.average.module)
-            best = all(validation > earlier for _, earlier, _ in self.history)
+            validation, held_out = task.measure(self.average.module)
+            best = not any(validation <= earlier for _, earlier, _ in self.history)  # of NaN the last
             if best:
                 self.best = copy.deepcopy(self.average.module.state_dict())
             self.history.append((float(np.mean(losses)), validation, held_out))
             if self.done == self.spec.epochs or time.monotonic() - self.written > _WRITE_EVERY:
-                self._write(identity)
+                self._write(identity, task.figure)
             yield Epoch(self.done, *self.history[-1], best)
 
     def take_best(self) -> nn.Module:
@@ -184,17 +191,20 @@ class Run:
         self.average.module.load_state_dict(self.best)
         return self.average.module.cpu().eval()
 
-    def finish(self) -> None:
-        """Remove the checkpoint; the log stays."""
-        (self.folder / _CHECKPOINT).unlink(missing_ok=True)
+    @classmethod
+    def finish(cls, folder: Path) -> None:
+        """Remove the checkpoints of the run in ``folder`` and of those in folders of it; the logs stay."""
+        for left in (folder / _CHECKPOINT, *folder.glob(f"*/{_CHECKPOINT}")):
+            left.unlink(missing_ok=True)
 
-    def _learn(self, image: Tensor, target: Tensor, *, total: int) -> float:
+    def _learn(self, image: Tensor, target: Tensor, task: Task) -> float:
+        total = task.steps * self.spec.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * schedule(self.step, total, warmup=self.spec.warmup)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             back = self.network(image.to(self.device))
-        loss = mean_squared_error(back.float(), target.to(self.device))
+        loss = task.loss(back.float(), target.to(self.device), self.step / total)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
@@ -208,10 +218,10 @@ class Run:
         self.step += 1
         return value
 
-    def _write(self, identity: Mapping[str, Any]) -> None:
+    def _write(self, identity: Mapping[str, Any], figure: str) -> None:
         with (self.folder / "log.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["epoch", "loss", "validation_psnr", "held_out_psnr"])
+            writer.writerow(["epoch", "loss", f"validation_{figure}", f"held_out_{figure}"])
             writer.writerows((number, *row) for number, row in enumerate(self.history, start=1))
         checkpoint.save(
             self.folder / _CHECKPOINT,
@@ -238,6 +248,17 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif old != new:
             changes.append(f"{key} {str(old)[:16]} (now {str(new)[:16]})")
     return changes
+
+
+def _decayed_apart(network: nn.Module) -> list[dict[str, Any]]:
+    """Group weights: vectors (biases, scales and shifts) are not drawn to zero, they tell no pixels apart."""
+    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _seed_of(seed: int, epoch: int) -> int:
+    return int(np.random.default_rng((seed, epoch, 1)).integers(2**62))
 
 
 def schedule(step: int, total: int, *, warmup: int) -> float:
