@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from encoder.model import Model
-    from indexer.load import Report
+    from indexer.report import Report
     from indexer.sources import Source
     from indexer.store import VectorStore
     from searcher.search import Answer, Searcher

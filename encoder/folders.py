@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
 from encoder.errors import DataError
 from encoder.images import shown
 
-__all__ = ["PICTURE_SUFFIXES", "find_pictures"]
+__all__ = ["PICTURE_SUFFIXES", "find_pictures", "is_picture"]
 
 PICTURE_SUFFIXES: Final = frozenset(
     {
@@ -32,19 +32,35 @@ PICTURE_SUFFIXES: Final = frozenset(
 """Compared in lower case. The name only decides whether a file is looked at; its bytes decide how."""
 
 
-def find_pictures(root: Path) -> Iterator[Path]:
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is looked at."""
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def find_pictures(
+    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
+) -> Iterator[Path]:
     """Yield the pictures under ``root``, relative to it, folder by folder in sorted order.
 
-    Hidden files and folders are left out; links to files are followed, links to folders are not (no loops).
+    Links to files are followed, links to folders are not (no loops).
+
+    Args:
+        root: The folder.
+        hidden: Whether files and folders are seen whose name begins with a dot.
+        on_unreadable: Told of a folder that cannot be listed, which is then passed over; None: it stops all.
 
     Raises:
-        DataError: a folder cannot be listed. To pass over it would make its pictures look deleted.
+        DataError: a folder cannot be listed. To pass over it in silence would make its pictures look deleted.
     """
-    for folder, folders, names in os.walk(root, onerror=_stop):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+    def seen(name: str) -> bool:
+        return hidden or not name.startswith(".")
+
+    for folder, folders, names in os.walk(root, onerror=on_unreadable or _stop):
+        folders[:] = sorted(filter(seen, folders))
         here = Path(folder).relative_to(root)
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
+            if seen(name) and is_picture(name):
                 yield here / name
 
 

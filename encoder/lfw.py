@@ -21,7 +21,7 @@ from typing import Final, Literal, final
 from encoder.downloads import RemoteFile, cache_folder, fetch, only_one, unpack
 from encoder.errors import DataError, OptionError
 
-__all__ = ["LFW", "Pair", "find_lfw", "person_from_folder"]
+__all__ = ["LFW", "Pair", "find_lfw", "person_from_folder", "read_scores"]
 
 _UMASS: Final = "http://vis-www.cs.umass.edu/lfw"
 _FIGSHARE: Final = "https://ndownloader.figshare.com/files"
@@ -179,20 +179,7 @@ class LFW:
             raise DataError(
                 f"attributes must lie at {path}, but do not; get the file from {_ATTRIBUTES_FROM}"
             )
-        names: list[str] = []
-        scores: dict[str, dict[str, float]] = {}
-        for where, line in _lines(path):
-            if line.startswith("#"):
-                if line.split("\t")[1:3] == ["person", "imagenum"]:
-                    names = [name.strip() for name in line.rstrip().split("\t")[3:]]
-                continue
-            if not names:
-                raise _malformed(where, "come after '#<TAB>person<TAB>imagenum<TAB>...'", repr(line))
-            # One more empty field, so that a last unknown whose tab an editor trimmed is still unknown.
-            person, number, *values = [*line.split("\t"), ""]
-            image = _image(person.replace(" ", "_"), number, where)
-            scores[image] = _scores(names, values, where)
-        return scores
+        return read_scores(path)
 
     def _pair(self, line: str, where: str) -> Pair:
         """`name i j` is a matched pair, `name i name j` a mismatched one."""
@@ -204,6 +191,28 @@ class LFW:
             case _:
                 raise _malformed(where, "be 'name i j' or 'name i name j'", repr(line))
         return Pair(self.root / first, self.root / second, same)
+
+
+def read_scores(path: Path) -> dict[str, dict[str, float]]:
+    """Scores of a table in the form of `lfw_attributes.txt`: as :meth:`LFW.attributes` returns them.
+
+    Raises:
+        DataError: the file is missing or malformed (with its line).
+    """
+    names: list[str] = []
+    scores: dict[str, dict[str, float]] = {}
+    for where, line in _lines(path):
+        if line.startswith("#"):
+            if line.split("\t")[1:3] == ["person", "imagenum"]:
+                names = [name.strip() for name in line.rstrip().split("\t")[3:]]
+            continue
+        if not names:
+            raise _malformed(where, "come after '#<TAB>person<TAB>imagenum<TAB>...'", repr(line))
+        # One more empty field, so that a last unknown whose tab an editor trimmed is still unknown.
+        person, number, *values = [*line.split("\t"), ""]
+        image = _image(person.replace(" ", "_"), number, where)
+        scores[image] = _scores(names, values, where)
+    return scores
 
 
 def find_lfw(*, download: bool = True, progress: bool = False) -> LFW:

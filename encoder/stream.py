@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from encoder.errors import ImageError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, read_pixels, shown
 from encoder.model import Model
 
-__all__ = ["Embedded", "FileFacts", "embed_files"]
+__all__ = ["Embedded", "FileFacts", "Readable", "embed_files", "read_file"]
 
 Key = TypeVar("Key")
 _BATCH: Final = 128
@@ -37,6 +37,22 @@ class FileFacts:
     sha256: str
     size: int
     mtime_ns: int
+
+
+class Readable(Protocol):
+    """What a picture's bytes come from, when it is no file of its own."""
+
+    def read(self) -> tuple[bytes, FileFacts]:
+        """Return the bytes and what was true of them; called once, on a thread.
+
+        Raises:
+            OSError: they cannot be had; its text says why.
+        """
+        ...
+
+    def __str__(self) -> str:
+        """Its name in messages."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ class _Decoded(Generic[Key]):
 
 def embed_files(
     model: Model,
-    files: Iterable[tuple[Key, Path]],
+    files: Iterable[tuple[Key, Path | Readable]],
     *,
     crop: Crop | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -79,7 +95,8 @@ def embed_files(
 
     Args:
         model: What embeds.
-        files: Any key and the file it stands for; consumed at most two batches for each thread ahead.
+        files: Any key and the file (or what else can be read) that it stands for; consumed at most two
+            batches for each thread ahead.
         crop: How these pictures are framed; None: as the model was trained.
         max_pixels: Larger pictures fail.
         threads: That read and decode, 1 or more; None: one for each core.
@@ -93,15 +110,19 @@ def embed_files(
 
 
 def _embedded(
-    model: Model, files: Iterable[tuple[Key, Path]], crop: Crop | None, max_pixels: int, workers: int
+    model: Model,
+    files: Iterable[tuple[Key, Path | Readable]],
+    crop: Crop | None,
+    max_pixels: int,
+    workers: int,
 ) -> Generator[Embedded[Key]]:
     image = model.bundle.spec.image
 
-    def decode(chunk: Sequence[tuple[Key, Path]]) -> _Decoded[Key]:
+    def decode(chunk: Sequence[tuple[Key, Path | Readable]]) -> _Decoded[Key]:
         decoded: _Decoded[Key] = _Decoded([], [], np.empty((len(chunk), *image.shape), np.uint8), [])
         for key, path in chunk:
             try:
-                data, facts = _read(path)
+                data, facts = read_file(path) if isinstance(path, Path) else path.read()
                 pixels = read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(path))
             except ImageError as error:
                 decoded.failures.append((key, str(error)))
@@ -131,13 +152,18 @@ def _embedded(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _chunks(files: Iterable[tuple[Key, Path]]) -> Iterator[list[tuple[Key, Path]]]:
+def _chunks(files: Iterable[tuple[Key, Path | Readable]]) -> Iterator[list[tuple[Key, Path | Readable]]]:
     source = iter(files)
     while chunk := list(itertools.islice(source, _BATCH)):
         yield chunk
 
 
-def _read(path: Path) -> tuple[bytes, FileFacts]:
+def read_file(path: Path) -> tuple[bytes, FileFacts]:
+    """Return a file's bytes and what was true of it.
+
+    Raises:
+        OSError: it cannot be read, is no file, or holds more than 1 GiB.
+    """
     # Looked at before it is opened: a pipe would keep us waiting, a device never ends.
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is not a file")

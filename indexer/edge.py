@@ -139,6 +139,14 @@ class EdgeStore(VectorStore):
             opened.shard.update(qe.UpdateOperation.delete_points(keys))
             opened.shard.flush()
 
+    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """See :meth:`VectorStore.fetch`."""
+        opened = self._opened(name)
+        keys: list[Any] = list(check_ids(ids))
+        with mapped(self._root / name):
+            points = opened.shard.retrieve(keys, with_payload=True, with_vector=with_vectors)
+        return {str(point.id): _record(point, with_vectors=with_vectors) for point in points}
+
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
@@ -181,9 +189,7 @@ class EdgeStore(VectorStore):
                     offset=offset, limit=PAGE, filter=where, with_payload=True, with_vector=with_vectors
                 )
                 points, offset = opened.shard.scroll(request)
-            for point in points:
-                vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
-                yield Record(str(point.id), point.payload or {}, vector)
+            yield from (_record(point, with_vectors=with_vectors) for point in points)
             if offset is None:
                 return
 
@@ -238,6 +244,11 @@ class EdgeStore(VectorStore):
                 with mapped(folder):
                     self._open[name] = _Opened(qe.EdgeShard.load(str(folder / SHARD)), spec.dimension)
             return self._open[name]
+
+
+def _record(point: qe.Record, *, with_vectors: bool) -> Record:
+    vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
+    return Record(str(point.id), point.payload or {}, vector)
 
 
 def _filter(where: Filter | None) -> qe.Filter | None:

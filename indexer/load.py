@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from encoder.errors import CollectionNotFoundError, DataError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
 from encoder.model import Model
-from encoder.stream import Embedded, FileFacts, embed_files
-from indexer.sources import Item, Source, as_text
-from indexer.store import CollectionSpec, Condition, Filter, VectorStore
+from encoder.stream import Embedded, embed_files
+from indexer.compare import Kept, Plan, Work, compare, payload_of
+from indexer.report import Event, Report, Status
+from indexer.sources import Source, as_text
+from indexer.store import CollectionSpec, VectorStore
 
-__all__ = ["Report", "known_roots", "load", "prepare_collection"]
+__all__ = ["known_roots", "load", "prepare_collection"]
 
 NOTHING_SEEN: Final = "the model sees nothing in it that could be compared; leave it out"
 _DURABLE_TOGETHER: Final = 1024
-
-
-@dataclass(slots=True)
-class Report:
-    """What a load came to, in items.
-
-    Attributes:
-        added: Stored for the first time.
-        changed: Stored again because size or time of the file differ.
-        unchanged: Left as they were; not even opened.
-        missing: Stored, but no longer in the folders that were named; removed when ``pruned``.
-        pruned: Whether the missing ones were removed.
-        failed: Path and one-line reason.
-        seconds: From start to flushed.
-    """
-
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    missing: int = 0
-    pruned: bool = False
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def seen(self) -> int:
-        """Pictures that were found in the sources."""
-        return self.added + self.changed + self.unchanged + len(self.failed)
-
-    @property
-    def images_per_second(self) -> float:
-        """Embedded images per second of the whole run."""
-        return (self.added + self.changed) / self.seconds if self.seconds else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        failed = [{"path": path, "reason": reason} for path, reason in self.failed]
-        return {
-            **asdict(self),
-            "failed": failed,
-            "seconds": round(self.seconds, 3),
-            "images_per_second": round(self.images_per_second, 1),
-        }
 
 
 def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
@@ -105,9 +64,12 @@ def load(
     sources: Sequence[Source],
     *,
     prune: bool = False,
+    checksum: bool = False,
+    dry_run: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
+    on_event: Callable[[Event], object] = lambda _: None,
 ) -> Report:
     """Bring a prepared collection up to date with its sources.
 
@@ -120,53 +82,124 @@ def load(
         model: Its model.
         sources: What it should hold.
         prune: Remove what is stored under a source and no longer there.
+        checksum: Compare SHA-256, not size and time.
+        dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger pictures fail.
         on_total: Told how many images will be embedded.
         on_progress: Told of each batch: images done.
+        on_event: Told of each item that is not as it was, when that is durable.
 
     Raises:
         StoreError: the store failed; what was acknowledged before stays.
         OptionError: two sources have one root name and different folders.
-        DataError: pruning would remove everything: an unmounted disk looks like that.
+        DataError: pruning would remove everything (an unmounted disk looks like that), or an archive cannot
+            be read.
     """
     began = time.monotonic()
-    report = Report(pruned=prune)
-    spec = _remember_roots(store, name, sources)
-    work, missing = _compare(store, name, sources, report)
-    if prune and missing and not work and not report.unchanged:
+    told = _Told(Report(pruned=prune and not dry_run, dry=dry_run), on_event)
+    spec = _checked_roots(store, name, sources)
+    plan = compare(store, name, sources, checksum=checksum)
+    told.report.unchanged = plan.unchanged
+    for folder, reason in plan.unreadable:
+        told.failed(folder, f"{folder}: {reason}")
+    _check_pruning(name, sources, plan, prune=prune)
+    on_total(len(plan.work))
+    if dry_run:
+        _foretell(plan, told)
+    else:
+        store.redescribe(name, spec)
+        _keep(store, name, plan, told)
+        files = ((work, work.item.member or work.item.file) for work in plan.work)
+        stream = embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
+        _embed(store, name, stream, told, on_progress)
+        if prune and plan.missing:
+            store.delete(name, list(plan.missing))
+        store.flush(name)
+    for path in plan.missing.values():
+        told.tell("missing", path)
+    told.report.seconds = time.monotonic() - began
+    return told.report
+
+
+@dataclass(slots=True)
+class _Told:
+    """The report, and who is told of each item in it."""
+
+    report: Report
+    on_event: Callable[[Event], object]
+
+    def tell(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
+        setattr(self.report, status, getattr(self.report, status) + 1)
+        self.on_event(Event(status, path, root, detail))
+
+    def failed(self, path: str, reason: str, root: str = "") -> None:
+        self.report.failed.append((path, reason))
+        self.on_event(Event("failed", path, root, reason))
+
+
+def _check_pruning(name: str, sources: Sequence[Source], plan: Plan, *, prune: bool) -> None:
+    if prune and plan.missing and not (plan.work or plan.kept or plan.unchanged):
         raise DataError(
             "--prune removes what has left a folder, but no picture at all is left in "
-            f"{', '.join(shown(str(source.root)) for source in sources)}, which held {len(missing)}; "
+            f"{', '.join(shown(str(source.root)) for source in sources)}, which held {len(plan.missing)}; "
             f"mount it, or drop the collection with lookalike collections delete {name}"
         )
-    on_total(len(work))
-    files = ((entry, entry.item.file) for entry in work)
-    stream = embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
+
+
+def _foretell(plan: Plan, told: _Told) -> None:
+    for kept in plan.kept:
+        _tell_kept(kept, told)
+    for work in plan.work:
+        told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+
+
+def _tell_kept(kept: Kept, told: _Told) -> None:
+    status: Status = "relabelled" if kept.path is None else "moved"
+    told.tell(status, kept.item.path, kept.root_name, kept.path or "")
+
+
+def _keep(store: VectorStore, name: str, plan: Plan, told: _Told) -> None:
+    """Write items anew with the vectors that are stored.
+
+    Where one has moved, its old point goes first: killed in between, the next run embeds it as new and ends
+    at the same; the other way round, both would stay.
+    """
+    for start in range(0, len(plan.kept), _DURABLE_TOGETHER):
+        some = plan.kept[start : start + _DURABLE_TOGETHER]
+        there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
+        vectors = {point: record.vector for point, record in there.items() if record.vector is not None}
+        some = [kept for kept in some if kept.stored in vectors]
+        left = [kept.stored for kept in some if kept.stored != kept.item.id]
+        if left:
+            store.delete(name, left)
+        store.upsert(
+            name,
+            [kept.item.id for kept in some],
+            np.array([vectors[kept.stored] for kept in some], np.float32),
+            [payload_of(kept.item, kept.root_name, kept.facts) for kept in some],
+        )
+        for kept in some:
+            _tell_kept(kept, told)
+
+
+def _embed(
+    store: VectorStore,
+    name: str,
+    stream: Generator[Embedded[Work]],
+    told: _Told,
+    on_progress: Callable[[int], object],
+) -> None:
     with closing(stream):
         for batch in _gathered(map(_comparable, stream)):
             _store(store, name, batch)
-            report.added += sum(entry.new for entry in batch.keys)
-            report.changed += sum(not entry.new for entry in batch.keys)
-            report.failed += [(shown(str(entry.item.file)), reason) for entry, reason in batch.failures]
+            for work in batch.keys:
+                told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+            for work, reason in batch.failures:
+                told.failed(shown(str(work.item.file)), reason, work.root_name)
             on_progress(len(batch.keys) + len(batch.failures))
-    report.missing = len(missing)
-    if prune and missing:
-        store.delete(name, missing)
-    store.flush(name)
-    report.seconds = time.monotonic() - began
-    return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """An item to embed, the name of its root, and whether the collection has never had it."""
-
-    item: Item
-    root_name: str
-    new: bool
-
-
-def _comparable(batch: Embedded[_Work]) -> Embedded[_Work]:
+def _comparable(batch: Embedded[Work]) -> Embedded[Work]:
     """Move pictures whose embedding has no direction to the failures: no store takes them."""
     good = [bool(np.isfinite(row).all() and row.any()) for row in batch.embeddings]
     blank = [key for key, fine in zip(batch.keys, good, strict=True) if not fine]
@@ -178,9 +211,9 @@ def _comparable(batch: Embedded[_Work]) -> Embedded[_Work]:
     )
 
 
-def _gathered(stream: Iterator[Embedded[_Work]]) -> Iterator[Embedded[_Work]]:
+def _gathered(stream: Iterator[Embedded[Work]]) -> Iterator[Embedded[Work]]:
     """Join batches: what a store does to make one durable costs the same for a few as for a thousand."""
-    held: list[Embedded[_Work]] = []
+    held: list[Embedded[Work]] = []
     for batch in stream:
         held.append(batch)
         if sum(len(one.keys) + len(one.failures) for one in held) >= _DURABLE_TOGETHER:
@@ -190,7 +223,7 @@ def _gathered(stream: Iterator[Embedded[_Work]]) -> Iterator[Embedded[_Work]]:
         yield _joined(held)
 
 
-def _joined(batches: Sequence[Embedded[_Work]]) -> Embedded[_Work]:
+def _joined(batches: Sequence[Embedded[Work]]) -> Embedded[Work]:
     return Embedded(
         [key for batch in batches for key in batch.keys],
         [facts for batch in batches for facts in batch.facts],
@@ -199,18 +232,18 @@ def _joined(batches: Sequence[Embedded[_Work]]) -> Embedded[_Work]:
     )
 
 
-def _store(store: VectorStore, name: str, batch: Embedded[_Work]) -> None:
+def _store(store: VectorStore, name: str, batch: Embedded[Work]) -> None:
     payloads = [
-        _payload(entry.item, entry.root_name, facts)
-        for entry, facts in zip(batch.keys, batch.facts, strict=True)
+        payload_of(work.item, work.root_name, facts)
+        for work, facts in zip(batch.keys, batch.facts, strict=True)
     ]
     if payloads:
-        store.upsert(name, [entry.item.id for entry in batch.keys], batch.embeddings, payloads)
+        store.upsert(name, [work.item.id for work in batch.keys], batch.embeddings, payloads)
 
 
-def _remember_roots(store: VectorStore, name: str, sources: Sequence[Source]) -> CollectionSpec:
+def _checked_roots(store: VectorStore, name: str, sources: Sequence[Source]) -> CollectionSpec:
+    """Return the description with the sources' roots in it."""
     spec = store.describe(name)
-    roots = dict(spec.roots)
     fresh: dict[str, str] = {}
     for source in sources:
         root = as_text(source.root)
@@ -219,54 +252,4 @@ def _remember_roots(store: VectorStore, name: str, sources: Sequence[Source]) ->
                 f"two sources are called {source.root_name!r}, {fresh[source.root_name]} and {root}; "
                 "index them in two runs, one with --root-name"
             )
-    if roots != roots | fresh:
-        spec = replace(spec, roots=roots | fresh)
-        store.redescribe(name, spec)
-    return spec
-
-
-def _compare(
-    store: VectorStore, name: str, sources: Sequence[Source], report: Report
-) -> tuple[list[_Work], list[str]]:
-    """Sort what is on disk and what is stored into work to do and ids that are missing."""
-    work: list[_Work] = []
-    seen: set[str] = set()
-    stored: set[str] = set()
-    for source in sources:
-        there = _stored(store, name, source)
-        stored |= {stored_id for stored_id, (_, covered) in there.items() if covered}
-        for item in source.items():
-            if item.id in seen:
-                continue
-            seen.add(item.id)
-            facts, _ = there.get(item.id, (None, False))
-            if facts is not None and facts == _facts_now(item):
-                report.unchanged += 1
-            else:
-                work.append(_Work(item, source.root_name, item.id not in there))
-    return work, sorted(stored - seen)
-
-
-def _stored(store: VectorStore, name: str, source: Source) -> dict[str, tuple[tuple[int, int], bool]]:
-    """Return size and mtime of what is stored under a root, and whether the source covers it, by id."""
-    under = Filter((Condition("root", "=", source.root_name),))
-    return {
-        record.id: (
-            (record.payload["size"], record.payload["mtime_ns"]),
-            source.covers(record.payload["path"]),
-        )
-        for record in store.scroll(name, where=under)
-    }
-
-
-def _facts_now(item: Item) -> tuple[int, int] | None:
-    try:
-        status = item.file.stat()
-    except OSError:
-        return None  # it will fail to open too, and be named then
-    return status.st_size, status.st_mtime_ns
-
-
-def _payload(item: Item, root_name: str, facts: FileFacts) -> dict[str, Any]:
-    payload: dict[str, Any] = {"root": root_name, "path": item.path, **asdict(facts)}
-    return payload | ({} if item.person is None else {"person": item.person})
+    return replace(spec, roots={**spec.roots, **fresh})

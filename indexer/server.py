@@ -175,6 +175,19 @@ class ServerStore(VectorStore):
                     name, models.PointIdsList(points=[*keys[start : start + PAGE]]), wait=True
                 )
 
+    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """See :meth:`VectorStore.fetch`."""
+        self._dimension(name)
+        keys = check_ids(ids)
+        found: dict[str, Record] = {}
+        for start in range(0, len(keys), PAGE):
+            with self._call(name):
+                points = self._client.retrieve(
+                    name, keys[start : start + PAGE], with_payload=True, with_vectors=with_vectors
+                )
+            found |= {str(point.id): _record(point, with_vectors=with_vectors) for point in points}
+        return found
+
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
@@ -207,9 +220,7 @@ class ServerStore(VectorStore):
                 points, offset = self._client.scroll(
                     name, where, limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
                 )
-            for point in points:
-                vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
-                yield Record(str(point.id), point.payload or {}, vector)
+            yield from (_record(point, with_vectors=with_vectors) for point in points)
             if offset is None:
                 return
 
@@ -260,6 +271,11 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
     # compatibility check warns from a thread; connect() looks at the version instead.
     headers = {"api-key": key} if key else None
     return QdrantClient(url=url, headers=headers, timeout=timeout, check_compatibility=False)
+
+
+def _record(point: models.Record, *, with_vectors: bool) -> Record:
+    vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
+    return Record(str(point.id), point.payload or {}, vector)
 
 
 def _filter(where: Filter | None) -> models.Filter | None:

@@ -1,40 +1,63 @@
-"""Where pictures come from: folders, single files, LFW by name. Each becomes an item with its own id."""
+"""Where pictures come from: folders, files, lists of files, tar archives, LFW by name.
+
+Each picture becomes an item with its own id.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from encoder.errors import DataError, OptionError
 from encoder.folders import find_pictures
 from encoder.images import shown
 from encoder.lfw import find_lfw, person_from_folder
+from indexer.archives import Member, find_members, is_archive
+from indexer.reading import Reading
 
-__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "open_source"]
+__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture file.
+    """One picture.
 
     Attributes:
         id: UUIDv5 of root name and relative path.
         path: Relative to its root, with ``/``, as :func:`as_text` writes it.
-        file: Where it lies.
-        person: Name of the folder that holds it, or None right under the root.
+        file: Where it lies; what lies in an archive is named as if that were a folder.
+        person: Who is on it: as the source is read, by default the folder that holds it.
+        payload: More to store; None: nothing was given.
+        member: Where in an archive it lies.
     """
 
     id: str
     path: str
     file: Path
     person: str | None
+    payload: Mapping[str, Any] | None = None
+    member: Member | None = None
+
+    def facts(self) -> tuple[int, int] | None:
+        """Return size in bytes and mtime in ns as they are now; None of what is not there."""
+        if self.member is not None:
+            return self.member.size, self.member.mtime_ns
+        try:
+            status = self.file.stat()
+        except OSError:
+            return None  # it will fail to open too, and be named then
+        return status.st_size, status.st_mtime_ns
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +67,57 @@ class Source:
     Attributes:
         root_name: What the collection calls the root.
         root: The folder, absolute.
-        only: The one file or folder in it that is meant; None: all of it.
+        only: The one file, archive or folder in it that is meant; None: all of it.
+        listed: Files in it that were named one by one, relative to it; None: whatever is there.
+        reading: How it is read.
     """
 
     root_name: str
     root: Path
     only: Path | None = None
+    listed: tuple[Path, ...] | None = None
+    reading: Reading = field(default_factory=Reading)
 
-    def items(self) -> Iterator[Item]:
-        """Yield the pictures in sorted order."""
-        for relative in self._paths():
-            path = as_text(relative)
-            file = self.root / relative
-            person = person_from_folder(file, self.root)
-            yield Item(item_id(self.root_name, path), path, file, person and as_text(Path(person)))
+    def items(self, on_unreadable: Callable[[OSError], object] = _raise) -> Iterator[Item]:
+        """Yield the pictures in the order in which they lie there.
+
+        Args:
+            on_unreadable: Told of a folder that cannot be listed, which is then passed over.
+
+        Raises:
+            DataError: an archive cannot be read.
+        """
+        if self.only is not None and is_archive(self.only):
+            for member in find_members(self.root / self.only):
+                yield from self._item(self.only / PurePosixPath(member.name), member)
+            return
+        for relative in self._paths(on_unreadable):
+            yield from self._item(relative, None)
 
     def covers(self, path: str) -> bool:
         """Whether an item with this path is missing when :meth:`items` does not yield it."""
+        if self.listed is not None or not self.reading.takes(path):
+            return False
         return self.only is None or path.startswith(f"{as_text(self.only)}/")
 
-    def _paths(self) -> Iterator[Path]:
-        if self.only is None:
-            yield from find_pictures(self.root)
-        elif (self.root / self.only).is_dir():
-            yield from (self.only / path for path in find_pictures(self.root / self.only))
+    def _item(self, relative: Path, member: Member | None) -> Iterator[Item]:
+        path = as_text(relative)
+        if not self.reading.takes(path, named=self.listed is not None or relative == self.only):
+            return
+        file = self.root / relative
+        around = self.root if member is None else member.archive
+        folder = person_from_folder(file, around)
+        person = self.reading.person_in(path, folder and as_text(Path(folder)))
+        payload = None if self.reading.payload is None else self.reading.payload.get(path, {})
+        yield Item(item_id(self.root_name, path), path, file, person, payload, member)
+
+    def _paths(self, on_unreadable: Callable[[OSError], object]) -> Iterator[Path]:
+        if self.listed is not None:
+            yield from self.listed
+        elif self.only is None or (self.root / self.only).is_dir():
+            inside = self.only or Path()
+            found = find_pictures(self.root / inside, hidden=self.reading.hidden, on_unreadable=on_unreadable)
+            yield from (inside / path for path in found)
         else:
             yield self.only
 
@@ -77,8 +127,10 @@ def item_id(root_name: str, path: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{root_name}\0{path}"))
 
 
-def open_source(source: str, *, root_name: str | None, known: Mapping[str, str]) -> Source:
-    """Find what ``source`` names: ``lfw``, a folder, or a single file (its folder is the root).
+def open_source(
+    source: str, *, root_name: str | None, known: Mapping[str, str], reading: Reading | None = None
+) -> Source:
+    """Find what ``source`` names: ``lfw``, a folder, a tar archive or a single file (its folder is the root).
 
     What lies in a root that the collection knows is part of that root, so that it is not stored twice.
 
@@ -86,17 +138,24 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
         source: As the user wrote it.
         root_name: What to call the root; None: as the collection does, else as the folder is called.
         known: Roots that the collection remembers, name to folder.
+        reading: How to read it; None: everything that is a picture and not hidden.
 
     Raises:
         DataError: nothing is there.
         OptionError: the collection knows another folder by this name and none was given, or the given one
             cannot be.
     """
+    return replace(_opened(source, root_name, known), reading=reading or Reading())
+
+
+def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Source:
     path = Path(source)
     if source == "lfw" and not path.exists():
         return _named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
     if not source or not (path.exists() or path.is_symlink()):
-        raise DataError(f"a source is a folder, a picture file or lfw; '{shown(source)}' is not there")
+        raise DataError(
+            f"a source is a folder, a picture file, a tar archive or lfw; '{shown(source)}' is not there"
+        )
     if path.is_dir():
         root, only = path.resolve(), None
     else:
@@ -106,6 +165,46 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
         inside = root.relative_to(folder) / (only or "")
         return Source(name, folder, None if inside == Path() else inside)
     return _named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
+
+
+def list_source(
+    files: Sequence[Path],
+    *,
+    root: Path | None,
+    root_name: str | None,
+    known: Mapping[str, str],
+    reading: Reading | None = None,
+) -> Source:
+    """Make one source of files that were named one by one.
+
+    Args:
+        files: As the user wrote them, at least one.
+        root: What their paths are relative to; None: the closest root the collection knows that holds all of
+            them, else the folder that they have in common.
+        root_name: What to call the root, as in :func:`open_source`.
+        known: Roots that the collection remembers.
+        reading: How to read them.
+
+    Raises:
+        OptionError: one lies outside the root, or the root's name cannot be.
+    """
+    # Not resolved whole: a link keeps its own name, as it does in a folder.
+    absolute = [file.parent.resolve() / file.name for file in files]
+    common = Path(os.path.commonpath([file.parent for file in absolute]))
+    folder = common if root is None else root.resolve()
+    for file in absolute:
+        if not file.is_relative_to(folder):
+            raise OptionError(
+                f"listed files lie under --root {shown(str(folder))}, {shown(str(file))} does not; "
+                "name a folder above all of them"
+            )
+    around = _root_around(folder, known) if root_name is None and root is None else None
+    if around is not None:
+        source = Source(*around)
+    else:
+        source = _named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
+    listed = tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute))
+    return replace(source, listed=listed, reading=reading or Reading())
 
 
 def as_text(path: Path) -> str:

@@ -101,6 +101,10 @@ class VectorStore(Protocol):
         """Delete these points; ids that are not there are no error."""
         ...
 
+    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """Return those of these points that are there, by id."""
+        ...
+
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:

@@ -20,7 +20,8 @@ import numpy as np
 from encoder.images import read_pixels
 from encoder.lfw import LFW, find_lfw
 from encoder.model import Model
-from indexer.load import Report, load, prepare_collection
+from indexer.load import load, prepare_collection
+from indexer.report import Report
 from indexer.sources import Source
 from indexer.store import open_store
 from searcher.search import Searcher

@@ -16,7 +16,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 from encoder.model import Model
-from indexer.load import Report, load, prepare_collection
+from indexer.load import load, prepare_collection
+from indexer.report import Report
 from indexer.sources import open_source
 from indexer.store import VectorStore, open_store
 

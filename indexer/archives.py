@@ -1,0 +1,73 @@
+"""Pictures in tar archives, as WebDataset's shards are: read where they lie, never unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoder.errors import DataError
+from encoder.folders import is_picture
+from encoder.images import shown
+from encoder.stream import FileFacts
+
+__all__ = ["Member", "find_members", "is_archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive.
+
+    Attributes:
+        archive: The tar file.
+        name: Its path in there, with ``/``.
+        start: Where its bytes begin, in bytes.
+        size: In bytes.
+        mtime_ns: As the archive says.
+    """
+
+    archive: Path
+    name: str
+    start: int
+    size: int
+    mtime_ns: int
+
+    def read(self) -> tuple[bytes, FileFacts]:
+        """See :meth:`encoder.stream.Readable.read`."""
+        with self.archive.open("rb") as file:
+            data = os.pread(file.fileno(), self.size, self.start)
+        if len(data) < self.size:
+            raise OSError("the archive ends within it")
+        return data, FileFacts(hashlib.sha256(data).hexdigest(), self.size, self.mtime_ns)
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+def is_archive(file: Path) -> bool:
+    """Whether a file is read as an archive: by its name."""
+    return file.name.endswith(".tar")
+
+
+def find_members(archive: Path) -> Iterator[Member]:
+    """Yield the pictures of an archive in its order; of a name that is there twice, the last, as tar does.
+
+    Raises:
+        DataError: it cannot be read, or is compressed.
+    """
+    members: dict[str, Member] = {}
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for info in tar:
+                if info.isreg() and is_picture(info.name):
+                    name = info.name.removeprefix("./")
+                    members[name] = Member(archive, name, info.offset_data, info.size, int(info.mtime * 1e9))
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(
+            f"an archive is a whole, uncompressed tar file, {shown(str(archive))} is not ({error}); "
+            "unpack a compressed one with gunzip first, or fetch it again"
+        ) from error
+    yield from members.values()

@@ -1,0 +1,38 @@
+"""Lists of files, from a file or standard input: one a line, or with NUL between as of ``find -print0``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from encoder.errors import DataError
+from encoder.images import shown
+
+__all__ = ["read_list"]
+
+
+def read_list(source: str, *, nul: bool) -> list[Path]:
+    """Return the files that are named, in their order.
+
+    Args:
+        source: A file, or ``-`` for standard input.
+        nul: Whether NUL stands between names, not the end of a line: for names with line breaks in them.
+
+    Raises:
+        DataError: the list cannot be read, or names nothing.
+    """
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"--files-from is a file or - for standard input, {shown(source)} cannot be read "
+            f"({error.strerror or error}); check the path"
+        ) from error
+    names = data.split(b"\0") if nul else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    files = [Path(os.fsdecode(name)) for name in names if name]
+    if not files:
+        raise DataError(
+            f"--files-from needs at least one name, {shown(source)} holds none; check what wrote it"
+        )
+    return files
