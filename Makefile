@@ -4,14 +4,14 @@
 #   make test           everything but the slow tests; make test ARGS='-m slow' for those
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
-#   make model          train the shipped face model again (a quarter of an hour on two cores with bfloat16)
+#   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
 #   make clean          remove what these made, the virtual environment included
 
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 comma  := ,
-MODEL_ARGS ?= --epochs 300 --precision bfloat16 --pictures 0
+MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat16 --pictures 0
 UV     := $(shell command -v uv 2>/dev/null)
 
 .PHONY: demo test check bench model clean

@@ -1,4 +1,4 @@
-"""Files to embeddings: read and decoded ahead on threads, in order, in bounded memory.
+"""Files to embeddings: read, decoded and embedded ahead on threads, in order, in bounded memory.
 
 Legend: n images in a batch, E embedding size.
 """
@@ -12,7 +12,7 @@ import stat
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -72,14 +72,6 @@ class Embedded(Generic[Key]):
     failures: list[tuple[Key, str]]
 
 
-@dataclass(slots=True)
-class _Decoded(Generic[Key]):
-    keys: list[Key]
-    facts: list[FileFacts]
-    pixels: NDArray[np.uint8]
-    failures: list[tuple[Key, str]]
-
-
 def embed_files(
     model: Model,
     files: Iterable[tuple[Key, Path | Readable]],
@@ -99,7 +91,8 @@ def embed_files(
             batches for each thread ahead.
         crop: How these pictures are framed; None: as the model was trained.
         max_pixels: Larger pictures fail.
-        threads: That read and decode, 1 or more; None: one for each core.
+        threads: That read, decode and embed, 1 or more; None: one for each core. The model should have
+            one thread of its own.
 
     Raises:
         OptionError: no such number of threads.
@@ -118,36 +111,37 @@ def _embedded(
 ) -> Generator[Embedded[Key]]:
     image = model.bundle.spec.image
 
-    def decode(chunk: Sequence[tuple[Key, Path | Readable]]) -> _Decoded[Key]:
-        decoded: _Decoded[Key] = _Decoded([], [], np.empty((len(chunk), *image.shape), np.uint8), [])
+    def embed(chunk: Sequence[tuple[Key, Path | Readable]]) -> Embedded[Key]:
+        # All of it on one thread: decoding and inference both let go of the interpreter's lock, so as many
+        # threads as cores keep every core busy, whichever of the two costs more.
+        done: Embedded[Key] = Embedded([], [], np.empty((0, 0), np.float32), [])
+        pixels = np.empty((len(chunk), *image.shape), np.uint8)
         for key, path in chunk:
             try:
                 data, facts = read_file(path) if isinstance(path, Path) else path.read()
-                pixels = read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(path))
-            except ImageError as error:
-                decoded.failures.append((key, str(error)))
-            except OSError as error:
-                decoded.failures.append(
-                    (key, f"{shown(str(path))}: cannot be read ({error.strerror or error})")
+                pixels[len(done.keys)] = read_pixels(
+                    data, image, crop=crop, max_pixels=max_pixels, name=str(path)
                 )
+            except ImageError as error:
+                done.failures.append((key, str(error)))
+            except OSError as error:
+                done.failures.append((key, f"{shown(str(path))}: cannot be read ({error.strerror or error})"))
             else:
-                decoded.pixels[len(decoded.keys)] = pixels
-                decoded.keys.append(key)
-                decoded.facts.append(facts)
-        return decoded
+                done.keys.append(key)
+                done.facts.append(facts)
+        return replace(done, embeddings=model.embed(pixels[: len(done.keys)]))
 
     chunks = _chunks(files)
-    pending: deque[Future[_Decoded[Key]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pending: deque[Future[Embedded[Key]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="embed")
     try:
-        for chunk in itertools.islice(chunks, workers + 1):
-            pending.append(pool.submit(decode, chunk))
+        for chunk in itertools.islice(chunks, 2 * workers):
+            pending.append(pool.submit(embed, chunk))
         while pending:
-            decoded = pending.popleft().result()
+            done = pending.popleft().result()
             for chunk in itertools.islice(chunks, 1):
-                pending.append(pool.submit(decode, chunk))
-            embeddings = model.embed(decoded.pixels[: len(decoded.keys)])
-            yield Embedded(decoded.keys, decoded.facts, embeddings, decoded.failures)
+                pending.append(pool.submit(embed, chunk))
+            yield done
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -17,9 +17,9 @@ from trainer.networks import AE
 
 __all__ = ["Joined"]
 
-_DESCRIPTOR: Final = 0.8
-"""Length of the descriptor beside an identity of length 1. From 0.5 to 0.8 validation people are told apart
-best (AUC 0.955), at 1 they are found first most often (0.624 for 0.612)."""
+_DESCRIPTOR: Final = 0.6
+"""Length of the descriptor beside an identity of length 1: what tells validation people apart best
+(EXPERIMENTS.md)."""
 
 
 @final
@@ -41,6 +41,8 @@ class Joined(nn.Module):
         self, network: AE, descriptor: Descriptor | None = None, identity: Identity | None = None
     ) -> None:
         super().__init__()
+        if descriptor is not None and identity is not None:
+            identity.contrast = descriptor.contrast  # one and the same: onnxruntime sees that
         self.appearance = network.spec.latent
         numbers = 0 if descriptor is None else descriptor.project.out_features
         numbers += 0 if identity is None else identity.project.out_features
