@@ -158,7 +158,7 @@ class VectorStore(Protocol):
     def build_index(self, name: str) -> None:
         """Put all of its vectors into an HNSW graph, and return when that is done: it may take minutes.
 
-        From some 100,000 vectors on this is worth it; searches with conditions stay exact or nearly so.
+        From some 100,000 vectors on this is worth it; of less than a kilobyte of them no graph is made.
         Killed on the way, it leaves the collection as it was.
         """
         ...

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from encoder.errors import StoreBusyError, StoreError
-from indexer import edge
-from indexer.building import index_when_large
+from indexer.building import build_apart, index_when_large
 from indexer.edge import EdgeStore
 from indexer.shard import Shard
 from indexer.store import Condition, Filter
@@ -227,10 +226,9 @@ def test_when_the_building_process_dies_that_is_said_and_all_is_as_before(folder
 def test_a_reason_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(fresh: Path, dimension: int) -> None:
         (fresh / "edge_config.json").write_text("{")
-        build(fresh, dimension)
+        build_apart(fresh, dimension)
 
-    build = edge.build_apart
-    monkeypatch.setattr(edge, "build_apart", spoil)
+    monkeypatch.setattr("indexer.edge.build_apart", spoil)
     with EdgeStore(str(folder)) as store:
         with pytest.raises(StoreError, match="could not be built") as caught:
             store.build_index("c")
@@ -244,7 +242,7 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
         shard.delete(point_ids(5))
         shard.close()
 
-    monkeypatch.setattr(edge, "build_apart", lose)
+    monkeypatch.setattr("indexer.edge.build_apart", lose)
     with EdgeStore(str(folder)) as store:
         with pytest.raises(StoreError, match="has 3000 points, its new index 2995; nothing was changed"):
             store.build_index("c")
@@ -253,7 +251,7 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
 
 def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EdgeStore(str(folder))
-    monkeypatch.setattr(edge, "build_apart", lambda fresh, dimension: store.close())
+    monkeypatch.setattr("indexer.edge.build_apart", lambda fresh, dimension: store.close())
     with pytest.raises(StoreError, match="is closed"):
         store.build_index("c")
     with EdgeStore(str(folder)) as again:
