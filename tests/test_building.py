@@ -1,82 +1,26 @@
 """The search index of an embedded collection: nearly exact, built beside the searches, safe to kill."""
 
 import os
-import random
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from encoder.errors import StoreBusyError, StoreError
+from encoder.errors import StoreError
 from indexer.building import build_apart, index_when_large
 from indexer.edge import EdgeStore
 from indexer.shard import Shard
 from indexer.store import Condition, Filter
-from tests.stores import SPEC, Vectors, fill, point_ids, random_vectors, unit
+from tests import shards
+from tests.shards import POINTS, builders, is_whole, shard_folders, until
+from tests.stores import SPEC, Vectors, point_ids, random_vectors, unit
 
-ROOT = Path(__file__).parents[1]
-POINTS = 3000
-BUILDER = """
-import sys
-from indexer.edge import EdgeStore
-store = EdgeStore(sys.argv[1])
-store.count("c")
-print("building", flush=True)
-store.build_index("c")
-print("built", flush=True)
-"""
-READER = """
-import sys, time
-from encoder.errors import StoreBusyError
-from indexer.edge import EdgeStore
-for _ in range(40):
-    try:
-        with EdgeStore(sys.argv[1]) as store:
-            assert store.count("c") == int(sys.argv[2])
-    except StoreBusyError:
-        time.sleep(0.02)
-print("fine")
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A store with a collection `c` of some thousand points and no index."""
-    with EdgeStore(str(tmp_path / "store")) as store:
-        store.create("c", SPEC)
-        fill(store, "c", POINTS)
-    return tmp_path / "store"
-
-
-def start(script: str, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-
-
-def shards(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "c").iterdir() if path.is_dir())
-
-
-def is_whole(store: EdgeStore) -> None:
-    ids, vectors = point_ids(POINTS), unit(random_vectors(POINTS))
-    found = {record.id: record for record in store.scroll("c", with_vectors=True)}
-    assert store.count("c") == len(found) == POINTS
-    for n in range(0, POINTS, 7):
-        record = found[ids[n]]
-        assert record.payload == {"n": n, "person": f"p{n % 3}"}
-        np.testing.assert_allclose(record.vector, vectors[n], atol=1e-6)  # type: ignore[arg-type]  # it was asked for
+folder = shards.folder
 
 
 def recall(store: EdgeStore, vectors: Vectors, queries: Vectors, *, where: Filter | None = None) -> float:
@@ -170,38 +114,6 @@ def test_searches_go_on_and_writes_wait(folder: Path) -> None:
         assert store.count("c") == POINTS + 1
 
 
-@pytest.mark.parametrize("attempt", range(4))
-def test_killed_while_building_it_leaves_what_was_there(folder: Path, attempt: int) -> None:
-    with start(BUILDER, folder) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "building\n"
-        if attempt == 0:  # while it copies
-            until(lambda: len(shards(folder)) == 2)
-        elif attempt == 1 and sys.platform == "linux":  # while the other process starts or builds
-            until(lambda: len(builders(folder)) == 1)
-        else:
-            time.sleep(random.uniform(0, 1.5))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    with EdgeStore(str(folder)) as store:
-        is_whole(store)
-        assert store.index_state("c").indexed in ((0,) if attempt == 0 else (0, POINTS))
-        assert len(shards(folder)) == 1  # what was left over is gone
-        store.build_index("c")
-        is_whole(store)
-        assert store.index_state("c").indexed == POINTS
-        assert len(shards(folder)) == 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it builds to the end, for nobody")
-def test_who_builds_ends_with_who_asked(folder: Path) -> None:
-    with start(BUILDER, folder) as child:
-        until(lambda: len(builders(folder)) == 1)
-        child.kill()
-        child.wait()
-    until(lambda: not builders(folder), seconds=2)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for it in /proc")
 def test_when_the_building_process_dies_that_is_said_and_all_is_as_before(folder: Path) -> None:
     def kill() -> None:
@@ -217,7 +129,7 @@ def test_when_the_building_process_dies_that_is_said_and_all_is_as_before(folder
             store.build_index("c")
         killer.join()
         assert "\n" not in str(caught.value)
-        assert shards(folder) == ["shard"]
+        assert shard_folders(folder) == ["shard"]
         is_whole(store)
         store.build_index("c")
         is_whole(store)
@@ -256,36 +168,7 @@ def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pyt
         store.build_index("c")
     with EdgeStore(str(folder)) as again:
         is_whole(again)
-        assert shards(folder) == ["shard"]
-
-
-def test_other_processes_find_the_old_or_the_new_and_nothing_between(folder: Path) -> None:
-    with start(READER, folder, POINTS) as reader, EdgeStore(str(folder)) as store:
-        for _ in range(6):
-            try:
-                store.build_index("c")
-            except StoreBusyError:
-                time.sleep(0.02)
-            store.close()
-            time.sleep(0.05)  # the reader gets its turn
-            store = EdgeStore(str(folder))
-        store.close()
-        said, failed = reader.communicate(timeout=60)
-    assert said == "fine\n", failed
-
-
-@pytest.mark.parametrize("content", [b"", b"../../elsewhere", b"\xff", b"shard-1"])
-def test_a_damaged_name_of_the_shard_is_said(folder: Path, content: bytes) -> None:
-    with EdgeStore(str(folder)) as store:
-        store.build_index("c")
-    (folder / "c" / "shard.name").write_bytes(content)
-    with EdgeStore(str(folder)) as store:
-        with pytest.raises(StoreError, match=r"shard\.name is damaged") as caught:
-            store.count("c")
-        assert "\n" not in str(caught.value)
-        assert len(shards(folder)) == 1  # nothing is swept away
-        store.drop("c")
-        assert list(folder.iterdir()) == []
+        assert shard_folders(folder) == ["shard"]
 
 
 def test_a_folder_where_the_user_stands_is_not_ours(
@@ -297,23 +180,3 @@ def test_a_folder_where_the_user_stands_is_not_ours(
     with EdgeStore(str(folder)) as store:
         store.build_index("c")
         assert store.index_state("c").indexed == POINTS
-
-
-def until(holds: Callable[[], bool], *, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def builders(folder: Path) -> list[int]:
-    """The processes that build an index of this store."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if len(words) > 5 and b"build_as_child" in words[3] and str(folder).encode() in words[5]:
-            found.append(int(process.name))
-    return found
