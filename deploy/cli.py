@@ -22,7 +22,7 @@ VERBS: Final = {
     "search": ("searcher.commands", "Find the pictures most like a picture."),
     "reconstruct": ("searcher.commands", "Draw pictures above what the model keeps of them."),
     "generate": ("searcher.commands", "Draw pictures that never were."),
-    "collections": ("indexer.commands", "List, show or delete collections."),
+    "collections": ("indexer.collections_commands", "List, show, copy, verify or delete collections."),
     "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),
     "models": ("searcher.model_commands", "List the bundles at hand, or wrap an encoder of your own."),

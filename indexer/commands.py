@@ -1,17 +1,17 @@
-"""``lookalike index`` and ``lookalike collections``."""
+"""``lookalike index``."""
 
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
 
 from indexer.store import DEFAULT_STORE
 
-__all__ = ["collections", "index", "store_option"]
+__all__ = ["index", "store_option"]
 
 store_option = click.option(
     "--store",
@@ -113,6 +113,7 @@ def index(
     from encoder.folders import PICTURE_SUFFIXES
     from encoder.images import Crop
     from encoder.model import Model
+    from indexer.building import index_when_large
     from indexer.listing import read_list
     from indexer.load import known_roots, load, prepare_collection
     from indexer.reading import Reading, person_pattern
@@ -153,6 +154,9 @@ def index(
             on_progress=bar.update,
             on_event=tell,
         )
+        bar.close()
+        if not dry_run:
+            index_when_large(opened, collection, tell=partial(click.echo, err=True))
     for path, reason in done.failed:
         click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
@@ -163,69 +167,3 @@ def index(
         told = {"collection": collection, "store": store, "provider": model.provider}
         click.echo(json.dumps({**told, **done.to_json()}))
     ctx.exit(3 if done.failed else 0)
-
-
-@click.group()
-def collections() -> None:
-    """List, show or delete collections."""
-
-
-@collections.command("list", epilog="Example: lookalike collections list")
-@store_option
-@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
-def list_(store: str, as_json: bool) -> None:
-    """List the collections of a store."""
-    from indexer.store import open_store
-
-    with open_store(store) as opened:
-        rows = [
-            {"name": name, "count": opened.count(name), **opened.describe(name).to_json()}
-            for name in opened.names()
-        ]
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    if not rows:
-        click.echo(f"no collection in {store}; lookalike index makes one", err=True)
-    for row in rows:
-        click.echo(f"{row['name']:<24} {row['count']:>9}  {row['model_name']} ({str(row['model_id'])[:12]})")
-
-
-@collections.command(epilog="Example: lookalike collections show faces")
-@click.argument("name")
-@store_option
-@click.option("--json", "as_json", is_flag=True, help="An object on stdout.")
-def show(name: str, store: str, as_json: bool) -> None:
-    """Show what a collection remembers about itself."""
-    from indexer.store import open_store
-
-    with open_store(store) as opened:
-        values = {"name": name, "count": opened.count(name), **opened.describe(name).to_json()}
-    if as_json:
-        click.echo(json.dumps(values))
-        return
-    for key, value in values.items():
-        click.echo(f"{key:<12} {value if not isinstance(value, dict) else ''}".rstrip())
-        if isinstance(value, dict):
-            for inner, text in value.items():
-                click.echo(f"  {inner:<10} {text}")
-
-
-@collections.command(epilog="Example: lookalike collections delete old --yes")
-@click.argument("name")
-@store_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(name: str, store: str, yes: bool) -> None:
-    """Delete a collection and everything in it. The pictures themselves are not touched."""
-    from indexer.store import open_store
-
-    with open_store(store) as opened:
-        count = opened.count(name)
-        if not yes:
-            if not sys.stdin.isatty():
-                raise click.UsageError(
-                    f"deleting {name} ({count} items) needs --yes where nobody can be asked"
-                )
-            click.confirm(f"delete {name} with {count} items from {store}?", abort=True, err=True)
-        opened.drop(name)
-    click.echo(f"deleted {name}: {count} items", err=True)

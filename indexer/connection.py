@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from typing import Final
 from urllib.parse import urlsplit
 
 from encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError, StoreUnreachableError
 
-__all__ = ["check_key", "check_version", "missing", "one_line", "refused"]
+__all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said"]
 
 NEEDED: Final = (1, 16)  # the first that keeps metadata
 
@@ -66,6 +67,14 @@ def refused(status: int, reason: str, *, address: str, name: str | None) -> Stor
     if status >= 500:
         return StoreUnreachableError(f"the server at {address} failed ({status}: {reason}); see its log")
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
+
+
+def said(content: bytes, *, instead: str) -> object:
+    """Return the server's own words in the body of an answer, or ``instead`` when it is not Qdrant's."""
+    try:
+        return json.loads(content)["status"]["error"]
+    except (ValueError, KeyError, TypeError):
+        return instead
 
 
 def one_line(said: object) -> str:

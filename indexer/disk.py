@@ -4,6 +4,7 @@
 
     <root>/<collection>/collection.json   what the collection remembers (CollectionSpec)
     <root>/<collection>/shard/            vectors, payloads and write-ahead log, written by Qdrant Edge
+    <root>/<collection>/shard-<hex>/  shard.name      its successor (``indexer.succession``)
     <root>/.making-*  .dropped-*          remains of a create or drop that was killed; swept by the next one
 """
 
@@ -31,12 +32,14 @@ __all__ = [
     "mapped",
     "read_spec",
     "replace_spec",
+    "sync",
+    "write_whole",
 ]
 
 SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
 SPEC_FILE: Final = "collection.json"
-SPEC_DRAFT: Final = "collection.json.new"
+SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
 STALE_SECONDS: Final = 3600  # a create takes under a second: an hour later its maker is gone
 
 
@@ -100,11 +103,11 @@ def create_collection(folder: Path, spec: CollectionSpec, *, make_shard: Callabl
             make_shard(making / SHARD)
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
-                _sync(path)
+                sync(path)
             _move_in(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        _sync(root)
+        sync(root)
 
 
 def drop_collection(folder: Path) -> None:
@@ -178,7 +181,7 @@ def _discard(folder: Path) -> None:
     # Renamed first: at no moment is there half a collection under its name.
     dropped = folder.parent / f".dropped-{folder.name}-{secrets.token_hex(4)}"
     folder.rename(dropped)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(dropped, ignore_errors=True)
 
 
@@ -192,16 +195,25 @@ def _sweep(root: Path) -> None:
 
 
 def _write_spec(folder: Path, spec: CollectionSpec) -> None:
-    draft = folder / SPEC_DRAFT
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(spec.to_json(), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / SPEC_FILE)
-    _sync(folder)
+    write_whole(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2))
 
 
-def _sync(path: Path) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that, killed at any moment, it has its old content or the new one.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    draft = file.with_name(f"{file.name}.new")
+    with draft.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(file)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of names, to disk."""
     if path.is_dir() and os.name != "posix":
         return  # elsewhere folders cannot be opened

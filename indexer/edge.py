@@ -1,19 +1,20 @@
-"""The embedded store: Qdrant Edge shards in a folder. The one module that names ``qdrant_edge``.
+"""The embedded store: Qdrant Edge shards in a folder.
 
 One process at a time holds a collection, from its first use of the vectors until :meth:`EdgeStore.close`.
-Searches are exact: no HNSW graph is ever built here (one query over 100,000 x 128 takes some 5 ms).
+Searches are exact until :meth:`EdgeStore.build_index` is called, which is worth it from some 100,000 vectors
+(one query over 100,000 x 128 takes some 5 ms). What is added later is searched exactly beside the graph.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import qdrant_edge as qe
 from numpy.typing import NDArray
 
 from encoder.errors import (
@@ -23,8 +24,8 @@ from encoder.errors import (
     StoreBusyError,
     StoreError,
 )
+from indexer.building import build_apart
 from indexer.disk import (
-    SHARD,
     create_collection,
     drop_collection,
     holds_collection,
@@ -35,13 +36,13 @@ from indexer.disk import (
 )
 from indexer.filters import Filter
 from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from indexer.shard import Shard, make_shard
 from indexer.spec import CollectionSpec, check_name, is_name
-from indexer.store import VectorStore
+from indexer.store import IndexState, VectorStore
+from indexer.succession import bytes_on_disk, current_shard, replace_shard, successor_shard, sweep_shards
 
 __all__ = ["EdgeStore"]
 
-POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
-PAGE: Final = 1000
 MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has none
 
 
@@ -49,7 +50,7 @@ MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has no
 class _Opened:
     """A shard this store holds, and the dimension D of its vectors."""
 
-    shard: qe.EdgeShard
+    shard: Shard
     dimension: int
 
 
@@ -68,6 +69,7 @@ class EdgeStore(VectorStore):
         self._root = Path(address).absolute()
         self._open: dict[str, _Opened] = {}
         self._lock = threading.RLock()
+        self._writers: dict[str, threading.RLock] = {}
         self._closed = False
 
     @property
@@ -92,7 +94,7 @@ class EdgeStore(VectorStore):
             raise StoreError(
                 f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
             )
-        create_collection(folder, spec, make_shard=lambda path: _make_shard(path, spec.dimension))
+        create_collection(folder, spec, make_shard=lambda path: make_shard(path, spec.dimension))
 
     def describe(self, name: str) -> CollectionSpec:
         """See :meth:`VectorStore.describe`."""
@@ -107,10 +109,10 @@ class EdgeStore(VectorStore):
     def drop(self, name: str) -> None:
         """See :meth:`VectorStore.drop`; a damaged collection can be dropped too."""
         folder = self._folder(name)
-        with self._lock, mapped(folder):
+        with self._writer(name), self._lock, mapped(folder):
             opened = self._open.pop(name, None)
             if opened is None:
-                _check_idle(folder / SHARD)
+                _check_idle(folder)
             else:
                 opened.shard.close()
             drop_collection(folder)
@@ -118,92 +120,98 @@ class EdgeStore(VectorStore):
     def upsert(
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
     ) -> None:
-        """See :meth:`VectorStore.upsert`."""
-        opened = self._opened(name)
-        keys, rows, fields = check_points(ids, vectors, payloads, dimension=opened.dimension)
-        with mapped(self._root / name):
-            for start in range(0, len(keys), POINTS_PER_UPDATE):
-                part = slice(start, start + POINTS_PER_UPDATE)
-                points = [
-                    qe.Point(*each)
-                    for each in zip(keys[part], rows[part].tolist(), fields[part], strict=True)
-                ]
-                opened.shard.update(qe.UpdateOperation.upsert_points(points))
-            opened.shard.flush()
+        """See :meth:`VectorStore.upsert`. While an index is being built, it waits."""
+        points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
+        with self._writer(name), self._using(name) as shard:
+            shard.upsert(*points)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        """See :meth:`VectorStore.delete`."""
-        opened = self._opened(name)
-        keys: list[Any] = list(check_ids(ids))
-        with mapped(self._root / name):
-            opened.shard.update(qe.UpdateOperation.delete_points(keys))
-            opened.shard.flush()
+        """See :meth:`VectorStore.delete`. While an index is being built, it waits."""
+        self._opened(name)
+        keys = check_ids(ids)
+        with self._writer(name), self._using(name) as shard:
+            shard.delete(keys)
 
     def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """See :meth:`VectorStore.fetch`."""
-        opened = self._opened(name)
-        keys: list[Any] = list(check_ids(ids))
-        with mapped(self._root / name):
-            points = opened.shard.retrieve(keys, with_payload=True, with_vector=with_vectors)
-        return {str(point.id): _record(point, with_vectors=with_vectors) for point in points}
+        self._opened(name)
+        keys = check_ids(ids)
+        with self._using(name) as shard:
+            return {record.id: record for record in shard.fetch(keys, with_vectors=with_vectors)}
 
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
         """See :meth:`VectorStore.search`."""
-        opened = self._opened(name)
-        condition = _filter(where)
 
         def ask(asked: list[list[float]], limit: int) -> list[list[Hit]]:
-            requests = [
-                qe.QueryRequest(
-                    limit=limit,
-                    query=qe.Query.Nearest(row),
-                    filter=condition,
-                    with_payload=True,
-                    params=qe.SearchParams(exact=True),
-                )
-                for row in asked
-            ]
-            with mapped(self._root / name):
-                answers = opened.shard.query_batch(qe.QueryBatchRequest(requests))
-                return [[Hit(str(p.id), p.score, p.payload or {}) for p in answer] for answer in answers]
+            with self._using(name) as shard:
+                return shard.query(asked, limit=limit, where=where)
 
-        return best_hits(ask, queries, k=k, dimension=opened.dimension)
+        return best_hits(ask, queries, k=k, dimension=self._opened(name).dimension)
 
     def scroll(
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
     ) -> Iterator[Record]:
         """See :meth:`VectorStore.scroll`."""
-        opened = self._opened(name)
-        return self._pages(name, opened, _filter(where), with_vectors=with_vectors)
+        self._opened(name)
+        return self._pages(name, where, with_vectors=with_vectors)
 
-    def _pages(
-        self, name: str, opened: _Opened, where: qe.Filter | None, *, with_vectors: bool
-    ) -> Iterator[Record]:
-        offset = None
+    def _pages(self, name: str, where: Filter | None, *, with_vectors: bool) -> Iterator[Record]:
+        offset: Any = None
         while True:
-            self._check_open()
-            with mapped(self._root / name):
-                request = qe.ScrollRequest(
-                    offset=offset, limit=PAGE, filter=where, with_payload=True, with_vector=with_vectors
-                )
-                points, offset = opened.shard.scroll(request)
-            yield from (_record(point, with_vectors=with_vectors) for point in points)
+            with self._using(name) as shard:
+                records, offset = shard.page(offset, where=where, with_vectors=with_vectors)
+            yield from records
             if offset is None:
                 return
 
     def count(self, name: str, *, where: Filter | None = None) -> int:
         """See :meth:`VectorStore.count`."""
-        opened = self._opened(name)
-        with mapped(self._root / name):
-            return opened.shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
+        with self._using(name) as shard:
+            return shard.count(where)
+
+    def index_state(self, name: str) -> IndexState:
+        """See :meth:`VectorStore.index_state`."""
+        with self._using(name) as shard:
+            return IndexState(shard.count(), shard.indexed(), bytes_on_disk(self._root / name))
+
+    def build_index(self, name: str) -> None:
+        """See :meth:`VectorStore.build_index`. Takes room on disk for a second copy.
+
+        A process of its own builds on the copy, which then takes the place of what was searched until then:
+        this process goes on answering, and killed at any moment it leaves the old state or the new one.
+        """
+        folder = self._root / name
+        with self._writer(name), mapped(folder):
+            with self._using(name) as shard:
+                shard.flush()
+                points, dimension = shard.count(), self._open[name].dimension
+            with successor_shard(folder) as fresh:
+                build_apart(fresh, dimension)
+                self._take_over(name, fresh, points)
+
+    def _take_over(self, name: str, fresh: Path, points: int) -> None:
+        """Go on with a shard that holds the same points."""
+        folder = self._root / name
+        with self._using(name) as old:  # others wait; raises when the store was closed meanwhile
+            opened = self._open.pop(name)  # whatever fails, the next call opens what the disk says
+            with closing(old), ExitStack() as undo:
+                built = undo.enter_context(closing(Shard.load(fresh)))
+                if built.count() != points:
+                    raise StoreError(
+                        f"collection {name!r} has {points} points, its new index {built.count()}; "
+                        "nothing was changed, build it again"
+                    )
+                replace_shard(folder, fresh)
+                undo.pop_all()
+                self._open[name] = _Opened(built, opened.dimension)
+            sweep_shards(folder)
 
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`."""
-        opened = self._opened(name)
-        with mapped(self._root / name):
-            opened.shard.flush()
+        with self._using(name) as shard:
+            shard.flush()
 
     def close(self) -> None:
         """See :meth:`VectorStore.close`. Every shard is let go before what went wrong is raised."""
@@ -241,50 +249,46 @@ class EdgeStore(VectorStore):
             if name not in self._open:
                 folder = self._folder(name)
                 spec = self.describe(name)
-                with mapped(folder):
-                    self._open[name] = _Opened(qe.EdgeShard.load(str(folder / SHARD)), spec.dimension)
+                self._open[name] = _Opened(_load(folder), spec.dimension)
             return self._open[name]
 
+    @contextmanager
+    def _using(self, name: str) -> Iterator[Shard]:
+        """The shard, for one call: it is not replaced meanwhile.
 
-def _record(point: qe.Record, *, with_vectors: bool) -> Record:
-    vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
-    return Record(str(point.id), point.payload or {}, vector)
+        That calls take turns costs nothing, because Qdrant Edge never lets go of the GIL.
+        """
+        with self._lock:
+            opened = self._opened(name)
+            with mapped(self._root / name):
+                yield opened.shard
 
-
-def _filter(where: Filter | None) -> qe.Filter | None:
-    if where is None:
-        return None
-    must: list[Any] = []
-    must_not: list[Any] = []
-    for condition in where.conditions:
-        path, value = condition.path, condition.value
-        if condition.bound is not None:
-            limit = qe.RangeFloat(**{condition.bound: float(value)})
-            must.append(qe.FieldCondition(path, range=limit))
-        else:
-            # Handed a Python bool, the binding matches the integer 0 or 1 instead; a numpy one it takes.
-            exact: Any = np.bool_(value) if isinstance(value, bool) else value
-            test = qe.FieldCondition(path, match=qe.MatchValue(exact))
-            (must if condition.op == "=" else must_not).append(test)
-    if where.not_ids:
-        must_not.append(qe.HasIdCondition(set(check_ids(where.not_ids))))
-    return qe.Filter(must=must, must_not=must_not)
+    def _writer(self, name: str) -> threading.RLock:
+        """Return what a collection's writers hold; taken before ``_lock``, never after."""
+        return self._writers.setdefault(name, threading.RLock())
 
 
-def _make_shard(path: Path, dimension: int) -> None:
-    vectors = qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine)
-    path.mkdir(parents=True)
-    shard = qe.EdgeShard.create(str(path), qe.EdgeConfig(vectors=vectors, wal_enabled=True))
-    shard.update(qe.UpdateOperation.create_field_index("person", qe.PayloadSchemaType.Keyword))
-    shard.flush()
-    shard.close()
+def _load(folder: Path) -> Shard:
+    """Open a collection's shard; once more when another process has put a new one in its place meanwhile."""
+    while True:
+        path = current_shard(folder)
+        try:
+            with mapped(folder):
+                shard = Shard.load(path)
+        except StoreError:
+            if current_shard(folder) == path:
+                raise
+            continue
+        if current_shard(folder) == path:
+            sweep_shards(folder)
+            return shard
+        shard.close()
 
 
-def _check_idle(shard: Path) -> None:
+def _check_idle(folder: Path) -> None:
     """Raise StoreBusyError when another process holds the shard; one that cannot be opened is idle."""
     try:
-        with mapped(shard.parent):
-            qe.EdgeShard.load(str(shard)).close()
+        _load(folder).close()
     except StoreBusyError:
         raise
     except StoreError:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from encoder.errors import OptionError
-from indexer.points import is_text
+from indexer.points import check_ids, is_text
 
 __all__ = ["Condition", "Filter"]
 
@@ -66,3 +66,21 @@ class Filter:
 
     conditions: tuple[Condition, ...] = ()
     not_ids: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as Qdrant's HTTP interface writes filters.
+
+        Raises:
+            StoreError: an id is no UUID.
+        """
+        must: list[dict[str, Any]] = []
+        must_not: list[dict[str, Any]] = []
+        for condition in self.conditions:
+            if condition.bound is not None:
+                must.append({"key": condition.path, "range": {condition.bound: condition.value}})
+            else:
+                test = {"key": condition.path, "match": {"value": condition.value}}
+                (must if condition.op == "=" else must_not).append(test)
+        if self.not_ids:
+            must_not.append({"has_id": check_ids(self.not_ids)})
+        return {"must": must, "must_not": must_not}

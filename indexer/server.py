@@ -8,6 +8,7 @@ are not listed and not touched. Segments are searched exactly below 100,000 vect
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,11 +28,11 @@ from encoder.errors import (
     StoreError,
     StoreUnreachableError,
 )
-from indexer.connection import check_key, check_version, missing, one_line, refused
+from indexer.connection import check_key, check_version, missing, one_line, refused, said
 from indexer.filters import Filter
 from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from indexer.spec import CollectionSpec, check_name, is_name
-from indexer.store import VectorStore
+from indexer.store import IndexState, VectorStore
 
 __all__ = ["ServerStore"]
 
@@ -40,6 +41,7 @@ PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
 BATCH: Final = 256
 PAGE: Final = 1000
+POLL_SECONDS: Final = 1
 EXACT_BELOW: Final = 100_000
 
 
@@ -230,6 +232,26 @@ class ServerStore(VectorStore):
         with self._call(name):
             return self._client.count(name, _filter(where), exact=True).count
 
+    def index_state(self, name: str) -> IndexState:
+        """See :meth:`VectorStore.index_state`; a server does not tell what it takes on disk."""
+        points = self.count(name)
+        with self._call(name):
+            return IndexState(points, self._client.get_collection(name).indexed_vectors_count or 0)
+
+    def build_index(self, name: str) -> None:
+        """See :meth:`VectorStore.build_index`: the server is told to index small segments too, and builds."""
+        self._dimension(name)
+        with self._call(name):
+            small = models.OptimizersConfigDiff(indexing_threshold=1)
+            self._client.update_collection(name, optimizers_config=small)
+            status = models.CollectionStatus
+            now = status.YELLOW
+            while now in (status.YELLOW, status.GREY):
+                time.sleep(POLL_SECONDS)  # before the first look too: it begins only after it has answered
+                now = self._client.get_collection(name).status
+            if now == status.RED:
+                raise StoreError(f"the server at {self._address} could not build {name}; see its log")
+
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`. The server has acknowledged every write already."""
         self._dimension(name)
@@ -279,22 +301,7 @@ def _record(point: models.Record, *, with_vectors: bool) -> Record:
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
-    if where is None:
-        return None
-    must: list[models.Condition] = []
-    must_not: list[models.Condition] = []
-    for condition in where.conditions:
-        path, value = condition.path, condition.value
-        if condition.bound is not None:
-            limit = models.Range.model_validate({condition.bound: value})
-            must.append(models.FieldCondition(key=path, range=limit))
-        else:
-            exact = models.MatchValue.model_validate({"value": value})
-            test = models.FieldCondition(key=path, match=exact)
-            (must if condition.op == "=" else must_not).append(test)
-    if where.not_ids:
-        must_not.append(models.HasIdCondition(has_id=[*check_ids(where.not_ids)]))
-    return models.Filter(must=must, must_not=must_not)
+    return None if where is None else models.Filter.model_validate(where.to_json())
 
 
 @contextmanager
@@ -305,7 +312,7 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
     except LookalikeError:
         raise
     except UnexpectedResponse as error:
-        reason = one_line(_said(error))
+        reason = one_line(said(error.content, instead=error.reason_phrase))
         raise refused(error.status_code or 0, reason, address=address, name=name) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
         reason = one_line(getattr(error, "source", error))
@@ -324,11 +331,3 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
         if name is not None and reason == f"Collection {name} not found":
             raise missing(address, name) from error
         raise StoreError(f"the Qdrant client refused a request to {address} ({reason})") from error
-
-
-def _said(error: UnexpectedResponse) -> object:
-    """Return the server's own words, or the status phrase when the answer is not Qdrant's."""
-    try:
-        return error.structured()["status"]["error"]
-    except (ValueError, KeyError, TypeError):
-        return error.reason_phrase

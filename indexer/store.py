@@ -9,8 +9,9 @@ Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ __all__ = [
     "Condition",
     "Filter",
     "Hit",
+    "IndexState",
     "Payload",
     "Record",
     "VectorStore",
@@ -33,6 +35,31 @@ __all__ = [
 ]
 
 DEFAULT_STORE: Final = ".lookalike"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How a collection is searched, and what it takes.
+
+    Attributes:
+        points: How many there are.
+        indexed: Vectors in an HNSW graph; those replaced or deleted since it was built still count.
+        disk_bytes: What it takes on disk; None when the store does not tell.
+    """
+
+    points: int
+    indexed: int
+    disk_bytes: int | None = None
+
+    @property
+    def unindexed(self) -> int:
+        """At least so many vectors are compared one by one in every search."""
+        return max(0, self.points - self.indexed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; ``disk_bytes`` only where it is known."""
+        index = {"search": "hnsw" if self.indexed else "exact", "indexed": self.indexed}
+        return {"index": index} | ({} if self.disk_bytes is None else {"disk_bytes": self.disk_bytes})
 
 
 class VectorStore(Protocol):
@@ -126,6 +153,18 @@ class VectorStore(Protocol):
 
     def count(self, name: str, *, where: Filter | None = None) -> int:
         """Return exactly how many points pass."""
+        ...
+
+    def index_state(self, name: str) -> IndexState:
+        """Return how it is searched."""
+        ...
+
+    def build_index(self, name: str) -> None:
+        """Put all of its vectors into an HNSW graph, and return when that is done: it may take minutes.
+
+        From some 100,000 vectors on this is worth it; of less than a kilobyte of them no graph is made.
+        Killed on the way, it leaves the collection as it was.
+        """
         ...
 
     def flush(self, name: str) -> None:

@@ -64,7 +64,7 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     assert who_imports("onnxruntime") <= {"encoder/model.py", "encoder/export.py", "encoder/adopt.py"}
     assert who_imports("onnx", "onnxscript") <= {"encoder/export.py", "encoder/surgery.py"}
     assert who_imports("qdrant_client") == {"indexer/server.py"}
-    assert who_imports("qdrant_edge") == {"indexer/edge.py"}
+    assert who_imports("qdrant_edge") == {"indexer/shard.py"}
     assert who_imports("skimage") == {"encoder/taste.py", "searcher/local_features.py"}
     assert who_imports("sklearn") == {"searcher/baselines.py"}
     assert who_imports("pyarrow") == {"searcher/parquet.py"}

@@ -66,6 +66,8 @@ CALLS: dict[str, Callable[[VectorStore, str], object]] = {
     "search": lambda s, n: s.search(n, random_vectors(1), k=1),
     "scroll": lambda s, n: s.scroll(n),
     "count": lambda s, n: s.count(n),
+    "index_state": lambda s, n: s.index_state(n),
+    "build_index": lambda s, n: s.build_index(n),
     "flush": lambda s, n: s.flush(n),
 }
 
@@ -246,3 +248,22 @@ def test_every_error_is_ours(store: VectorStore, name: str) -> None:
         store.create("huge", replace(SPEC, dimension=10**9))
     assert "\n" not in str(caught.value)
     assert "huge" not in store.names()
+
+
+def test_an_index_changes_no_answer(store: VectorStore, name: str) -> None:
+    ids, vectors = fill(store, name, 600)
+    before = everything(store, name)
+    queries = random_vectors(5, seed=1)
+    found = store.search(name, queries, k=5)
+    state = store.index_state(name)
+    assert (state.points, state.indexed, state.unindexed) == (600, 0, 600)
+    assert state.to_json()["index"] == {"search": "exact", "indexed": 0}
+    store.build_index(name)
+    assert [(r.id, r.payload, r.vector) for r in store.scroll(name, with_vectors=True)] == before
+    for hits, again in zip(found, store.search(name, queries, k=5), strict=True):
+        assert [hit.id for hit in hits] == [hit.id for hit in again]
+        np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in again], atol=1e-5)
+    store.delete(name, ids[:1])
+    store.upsert(name, ids[1:2], -vectors[1:2], [{}])
+    assert store.index_state(name).points == 599
+    assert store.search(name, -vectors[1:2], k=1)[0][0].id == ids[1]
