@@ -31,6 +31,7 @@ __all__ = [
     "mapped",
     "read_spec",
     "replace_spec",
+    "sync",
 ]
 
 SHARD: Final = "shard"
@@ -100,11 +101,11 @@ def create_collection(folder: Path, spec: CollectionSpec, *, make_shard: Callabl
             make_shard(making / SHARD)
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
-                _sync(path)
+                sync(path)
             _move_in(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        _sync(root)
+        sync(root)
 
 
 def drop_collection(folder: Path) -> None:
@@ -178,7 +179,7 @@ def _discard(folder: Path) -> None:
     # Renamed first: at no moment is there half a collection under its name.
     dropped = folder.parent / f".dropped-{folder.name}-{secrets.token_hex(4)}"
     folder.rename(dropped)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(dropped, ignore_errors=True)
 
 
@@ -198,10 +199,10 @@ def _write_spec(folder: Path, spec: CollectionSpec) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(folder / SPEC_FILE)
-    _sync(folder)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of names, to disk."""
     if path.is_dir() and os.name != "posix":
         return  # elsewhere folders cannot be opened

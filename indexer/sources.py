@@ -15,7 +15,7 @@ from encoder.folders import find_pictures
 from encoder.images import shown
 from encoder.lfw import find_lfw, person_from_folder
 
-__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "open_source"]
+__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "named", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 
@@ -94,7 +94,7 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
     """
     path = Path(source)
     if source == "lfw" and not path.exists():
-        return _named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
+        return named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
     if not source or not (path.exists() or path.is_symlink()):
         raise DataError(f"a source is a folder, a picture file or lfw; '{shown(source)}' is not there")
     if path.is_dir():
@@ -105,7 +105,7 @@ def open_source(source: str, *, root_name: str | None, known: Mapping[str, str])
         name, folder = around
         inside = root.relative_to(folder) / (only or "")
         return Source(name, folder, None if inside == Path() else inside)
-    return _named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
+    return named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
 
 
 def as_text(path: Path) -> str:
@@ -131,7 +131,17 @@ def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | N
     return max(around, key=lambda each: len(each[1].parts), default=None)
 
 
-def _named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+    """Return the source under the name that a collection gives its root.
+
+    Args:
+        source: Under its own name.
+        root_name: What to call the root; None: as the collection does, else as the source does.
+        known: Roots that the collection remembers, name to folder.
+
+    Raises:
+        OptionError: as :func:`open_source` says.
+    """
     if root_name is not None:
         if not root_name or not root_name.isprintable():
             raise OptionError(f"a root name is one or more printable characters, '{shown(root_name)}' is not")
