@@ -59,9 +59,16 @@ def index(
 ) -> None:
     """Put the pictures of folders into a collection.
 
-    A source is a folder, a picture file, or lfw. A run over an unchanged folder opens no picture. Files that
-    cannot be read are named and stop nothing; the exit code is then 3.
+    A source is a folder, a picture file, lfw, or a file that lookalike embed wrote. A run over an unchanged
+    folder opens no picture. Files that cannot be read are named and stop nothing; the exit code is then 3.
     """
+    from indexer.latents import is_latents
+
+    if any(map(is_latents, sources)):
+        from indexer.embed_commands import index_latents
+
+        index_latents(ctx)
+        ctx.exit(0)
     from tqdm import tqdm
 
     from encoder.folders import PICTURE_SUFFIXES
