@@ -39,7 +39,6 @@ __all__ = [
 
 FORMAT: Final = 1
 """Of the file; a later lookalike that writes otherwise counts on."""
-
 ROWS: Final = 4096
 """In a row group: what is held in memory at a time, 4 MB at 256 dimensions."""
 
@@ -194,10 +193,12 @@ class LatentsFile:
         schema = pa.schema([whole.field(name) for name in columns])
         left = self.count
         with _reading(self.file):
-            for batch in self._parquet.iter_batches(ROWS, columns=list(columns)):
-                # Whoever has rewritten the file may have lists and texts of other widths.
-                yield pa.Table.from_batches([batch]).select(columns).cast(schema)
-                left -= batch.num_rows
+            # One group after the other: asked for all of them, pyarrow keeps those that are done.
+            for group in range(self._parquet.num_row_groups):
+                for batch in self._parquet.iter_batches(ROWS, [group], columns=list(columns)):
+                    # Whoever has rewritten the file may have lists and texts of other widths.
+                    yield pa.Table.from_batches([batch]).select(columns).cast(schema)
+                    left -= batch.num_rows
             if left:
                 raise ValueError(f"{abs(left)} of {self.count} rows are missing or too many")
 
@@ -294,7 +295,6 @@ def require_pyarrow(file: Path) -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError(
-            f"{shown(file.name)}: Parquet needs pyarrow; pip install 'lookalike[parquet]'"
-        ) from error
+        needs = "Parquet needs pyarrow; pip install 'lookalike[parquet]'"
+        raise MissingExtraError(f"{shown(file.name)}: {needs}") from error
     return pyarrow, pyarrow.parquet

@@ -114,6 +114,18 @@ def test_rows_are_read_a_few_at_a_time_also_of_a_file_of_one_group(tmp_path: Pat
     assert [entry.size for rows in back for entry in rows.entries] == list(range(10_000))
 
 
+def test_reading_holds_a_group_and_not_the_file(tmp_path: Path) -> None:
+    wide = replace(SPEC, dimension=256)
+    vectors = np.random.default_rng(0).normal(size=(1024, 256)).astype(np.float32)
+    pieces = [some_rows(1024, start=1024 * group)._replace(vectors=vectors) for group in range(24)]
+    file = write(tmp_path / "a.parquet", *pieces, spec=wide)
+    before = pa.total_allocated_bytes()
+    with LatentsFile.open(file) as opened:
+        held = [pa.total_allocated_bytes() - before for _ in opened.rows()]
+    assert len(held) == 24
+    assert max(held) < 8 * vectors.nbytes < file.stat().st_size // 2
+
+
 @pytest.mark.parametrize("counts", [(), (0,), (0, 3, 0), (4, 4), (5, 1), (1, 1, 1, 1, 1), (13, 2)])
 def test_joining_changes_no_row(counts: tuple[int, ...]) -> None:
     starts = np.cumsum((0, *counts)).tolist()
