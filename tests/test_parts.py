@@ -72,6 +72,21 @@ def test_what_an_interrupted_run_did_is_not_done_again(model: Model, tmp_path: P
     assert_same_as_clean(model, out, tmp_path / "photos")
 
 
+def test_a_slow_models_rows_are_kept_by_the_clock(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.embed._PIECE_SECONDS", 0.0)
+    write_many(tmp_path / "photos", 500)
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            model,
+            tmp_path / "latents.parquet",
+            tmp_path / "photos",
+            on_progress=stop_after(300, KeyboardInterrupt),
+        )
+    assert len(list(tmp_path.glob("*.part/*.parquet"))) == 3  # one for each batch
+
+
 def test_pieces_that_are_damaged_or_half_written_are_thrown_away(model: Model, tmp_path: Path) -> None:
     write_many(tmp_path / "photos", 700)
     out = tmp_path / "latents.parquet"
