@@ -100,14 +100,21 @@ def index(
 ) -> None:
     """Make a collection hold the pictures of folders.
 
-    A source is a folder, a picture file, a tar archive, or lfw. A run over an unchanged folder opens no
-    picture; what has moved is not embedded again. Files that cannot be read are named and stop nothing; the
-    exit code is then 3.
+    A source is a folder, a picture file, a tar archive, lfw, or a file that lookalike embed wrote. A run over
+    an unchanged folder opens no picture; what has moved is not embedded again. Files that cannot be read are
+    named and stop nothing; the exit code is then 3.
     """
     if not sources and files_from is None:
         raise click.UsageError("name a source: a folder, a picture file, a tar archive, lfw, or --files-from")
     if root is not None and files_from is None:
         raise click.UsageError("--root is the folder of --files-from; a source is its own")
+    from indexer.latents import is_latents
+
+    if any(map(is_latents, sources)):
+        from indexer.embed_commands import index_latents
+
+        index_latents(ctx)
+        ctx.exit(0)
     from tqdm import tqdm
 
     from encoder.folders import PICTURE_SUFFIXES

@@ -20,7 +20,7 @@ from encoder.lfw import find_lfw, person_from_folder
 from indexer.archives import Member, find_members, is_archive
 from indexer.reading import Reading
 
-__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "open_source"]
+__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 
@@ -151,7 +151,7 @@ def open_source(
 def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Source:
     path = Path(source)
     if source == "lfw" and not path.exists():
-        return _named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
+        return named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
     if not source or not (path.exists() or path.is_symlink()):
         raise DataError(
             f"a source is a folder, a picture file, a tar archive or lfw; '{shown(source)}' is not there"
@@ -164,7 +164,7 @@ def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Sou
         name, folder = around
         inside = root.relative_to(folder) / (only or "")
         return Source(name, folder, None if inside == Path() else inside)
-    return _named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
+    return named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
 
 
 def list_source(
@@ -202,7 +202,7 @@ def list_source(
     if around is not None:
         source = Source(*around)
     else:
-        source = _named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
+        source = named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
     listed = tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute))
     return replace(source, listed=listed, reading=reading or Reading())
 
@@ -230,7 +230,17 @@ def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | N
     return max(around, key=lambda each: len(each[1].parts), default=None)
 
 
-def _named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+    """Return the source under the name that a collection gives its root.
+
+    Args:
+        source: Under its own name.
+        root_name: What to call the root; None: as the collection does, else as the source does.
+        known: Roots that the collection remembers, name to folder.
+
+    Raises:
+        OptionError: as :func:`open_source` says.
+    """
     if root_name is not None:
         if not root_name or not root_name.isprintable():
             raise OptionError(f"a root name is one or more printable characters, '{shown(root_name)}' is not")

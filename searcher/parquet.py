@@ -1,4 +1,4 @@
-"""Anybody's vectors in a Parquet file. The one module that names pyarrow.
+"""Anybody's vectors in a Parquet file. The one module of the searcher that names pyarrow.
 
 Legend: M rows of the file, E embedding size.
 """
@@ -49,7 +49,7 @@ def _table(file: Path, name: str) -> Any:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingExtraError(
-            f"{name}: reading Parquet needs pyarrow; pip install 'lookalike[evaluate]'"
+            f"{name}: reading Parquet needs pyarrow; pip install 'lookalike[parquet]'"
         ) from error
     try:
         table = pq.read_table(file)

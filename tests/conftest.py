@@ -18,7 +18,9 @@ import pytest
 from encoder.bundle import Bundle
 from encoder.lfw import LFW, find_lfw
 
-pytest.register_assert_rewrite("tests.models", "tests.people", "tests.photos", "tests.shards", "tests.stores")
+pytest.register_assert_rewrite(
+    "tests.embedding", "tests.models", "tests.people", "tests.photos", "tests.shards", "tests.stores"
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

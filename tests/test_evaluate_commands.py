@@ -192,7 +192,7 @@ def test_without_the_extra_the_rest_runs_and_says_what_is_missing(
     assert done.returncode == 3
     assert [row["name"] for row in json.loads(done.stdout)] == ["tiny"]
     assert done.stderr.splitlines() == [
-        "v.parquet: reading Parquet needs pyarrow; pip install 'lookalike[evaluate]'",
+        "v.parquet: reading Parquet needs pyarrow; pip install 'lookalike[parquet]'",
         "a ROC picture needs matplotlib; pip install 'lookalike[evaluate]'",
     ]
     done = lookalike(*VERIFY, "--no-baselines", "--vectors", vectors, cwd=home, env=env)

@@ -1,0 +1,178 @@
+"""``lookalike embed``, and ``lookalike index`` of what it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+__all__ = ["embed", "index_latents"]
+
+
+@click.command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--model", "model_name", default="faces", show_default=True, help="Bundle folder or shipped model."
+)
+@click.option(
+    "--out", required=True, metavar="FILE.parquet", type=click.Path(path_type=Path), help="The file to write."
+)
+@click.option("--overwrite", is_flag=True, help="Bring a file that is there up to date.")
+@click.option(
+    "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
+)
+@click.option("--root-name", metavar="NAME", help="What the file calls the source's folder.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=50_000_000,
+    show_default=True,
+    help="Larger pictures are left out.",
+)
+@click.option("--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
+@click.pass_context
+def embed(
+    ctx: click.Context,
+    sources: tuple[str, ...],
+    model_name: str,
+    out: Path,
+    overwrite: bool,
+    crop: str | None,
+    root_name: str | None,
+    max_pixels: int,
+    provider: str,
+    as_json: bool,
+) -> None:
+    """Write the latents of pictures into a Parquet file.
+
+    lookalike index puts the file into any collection of the same model without opening a picture; pandas,
+    polars and DuckDB read it too. A run that was stopped goes on where it was. A file that is there and up to
+    date is left alone; --overwrite brings one that is not up to date, and without it such a file is refused.
+    Pictures that cannot be read are named and stop nothing; the exit code is then 3.
+    """
+    from tqdm import tqdm
+
+    from encoder.folders import PICTURE_SUFFIXES
+    from encoder.images import Crop
+    from encoder.model import Model
+    from indexer.embed import embed as run
+    from indexer.sources import open_source
+
+    with ExitStack() as stack:
+        model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
+        framing = None if crop is None else Crop.parse(crop)
+        found = [open_source(source, root_name=root_name, known={}) for source in sources]
+        bar = stack.enter_context(tqdm(unit="image", disable=None, leave=False))
+        report = run(
+            model,
+            found,
+            out,
+            crop=framing,
+            max_pixels=max_pixels,
+            overwrite=overwrite,
+            on_total=bar.reset,
+            on_progress=bar.update,
+        )
+    for path, reason in report.failed:
+        click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)
+    if report.unchanged:
+        done = "unchanged"
+    else:
+        done = f"{report.embedded} embedded, {report.kept} kept, {report.dropped} dropped"
+    speed = f", {report.images_per_second:.0f} images/s" if report.embedded else ""
+    click.echo(
+        f"{out}: {report.rows} rows; {done}, {len(report.failed)} failed; "
+        f"{report.seconds:.1f} s on {model.provider}{speed}",
+        err=True,
+    )
+    if report.rows == 0 and not report.failed:
+        click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
+    if as_json:
+        told = {"out": str(out), "model_id": model.model_id, "provider": model.provider}
+        click.echo(json.dumps({**told, **report.to_json()}))
+    ctx.exit(3 if report.failed else 0)
+
+
+def index_latents(ctx: click.Context) -> None:
+    """Do what ``lookalike index`` was asked, when its sources are files of latents."""
+    from tqdm import tqdm
+
+    from indexer.load_latents import load_latents
+    from indexer.store import open_store
+
+    asked = ctx.params
+    files = _check(ctx, asked["sources"])
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_store(asked["store"]))
+        bar = stack.enter_context(tqdm(unit="row", disable=None, leave=False))
+        report = load_latents(
+            opened,
+            asked["collection"],
+            files,
+            root_name=asked["root_name"],
+            model_name=_model_name(ctx, files),
+            on_total=bar.reset,
+            on_progress=bar.update,
+        )
+    click.echo(
+        f"{asked['collection']}: {report.added} added, {report.changed} changed, "
+        f"{report.unchanged} unchanged; {report.seconds:.1f} s",
+        err=True,
+    )
+    if asked["as_json"]:
+        told = {"collection": asked["collection"], "store": asked["store"], "provider": None}
+        click.echo(json.dumps({**told, **report.to_json()}))
+
+
+def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
+    """Refuse what cannot be said of a file of latents."""
+    from encoder.errors import OptionError
+    from encoder.images import shown
+    from indexer.latents import is_latents
+
+    other = [source for source in sources if not is_latents(source)]
+    if other:
+        raise OptionError(
+            "pictures and files of latents are indexed in two runs; "
+            f"'{shown(other[0])}' is no file of latents, name it in another"
+        )
+    if ctx.params["prune"]:
+        raise OptionError(
+            "--prune removes what has left a folder, which a file of latents does not say; index the folder"
+        )
+    return [Path(source) for source in sources]
+
+
+def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
+    """Return what ``--model`` says, when it is said, and is the model of the files.
+
+    Raises:
+        ModelMismatchError: another model, or ``--crop`` another crop.
+    """
+    from encoder.bundle import Bundle
+    from encoder.errors import ModelMismatchError
+    from encoder.images import Crop, shown
+    from indexer.latents import LatentsFile
+
+    said = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
+    bundle = Bundle.open(ctx.params["model_name"]) if said else None
+    crop = None if ctx.params["crop"] is None else str(Crop.parse(ctx.params["crop"]))
+    for path in files:
+        with LatentsFile.open(path) as file:
+            spec = file.spec
+        if bundle is not None and bundle.model_id != spec.model_id:
+            raise ModelMismatchError(
+                f"{shown(str(path))} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
+                f"--model {bundle.name} is {bundle.model_id[:12]}; leave --model out, or embed with that one"
+            )
+        if crop not in (None, spec.crop):
+            raise ModelMismatchError(
+                f"{shown(str(path))} was embedded with --crop {spec.crop}, not {crop}; "
+                "leave --crop out, or embed again"
+            )
+    return None if bundle is None else bundle.address
