@@ -98,7 +98,7 @@ def index(
     provider: str,
     as_json: bool,
 ) -> None:
-    """Make a collection hold the pictures of folders.
+    """Put the pictures of folders into a collection.
 
     A source is a folder, a picture file, a tar archive, lfw, or a file that lookalike embed wrote. A run over
     an unchanged folder opens no picture; what has moved is not embedded again. Files that cannot be read are
