@@ -123,11 +123,11 @@ def index(
     from indexer.building import index_when_large
     from indexer.listing import read_list
     from indexer.load import known_roots, load, prepare_collection
+    from indexer.payloads import read_tables
     from indexer.reading import Reading, person_pattern
     from indexer.report import events_to
     from indexer.sources import list_source, open_source
     from indexer.store import open_store
-    from indexer.tables import read_tables
 
     reading = Reading(
         include=include,

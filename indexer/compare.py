@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from encoder.images import shown
 from encoder.stream import FileFacts, read_file
+from indexer.payloads import RESERVED
 from indexer.points import Record
 from indexer.sources import Item, Source
 from indexer.store import Condition, Filter, VectorStore
-from indexer.tables import RESERVED
 
 __all__ = ["Kept", "Plan", "Work", "compare", "payload_of"]
 

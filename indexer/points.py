@@ -9,7 +9,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,12 @@ class Record:
     id: str
     payload: Payload
     vector: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, point: Any, *, with_vector: bool) -> Self:
+        """Take over a point as either client hands it out: ``id``, ``payload``, ``vector``."""
+        vector = np.array(point.vector, dtype=np.float32) if with_vector else None
+        return cls(str(point.id), point.payload or {}, vector)
 
 
 def check_vectors(vectors: NDArray[np.float32], *, dimension: int) -> NDArray[np.float32]:

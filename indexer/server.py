@@ -112,8 +112,7 @@ class ServerStore(VectorStore):
                 self._client.delete_collection(name)
                 raise StoreError(f"the server at {self._address} keeps no metadata; upgrade Qdrant to 1.16")
             with warnings.catch_warnings():
-                # The client's own in-memory engine warns that it has no indexes.
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("ignore")  # the client's in-memory engine warns that it has no indexes
                 self._client.create_payload_index(name, "person", models.PayloadSchemaType.KEYWORD, wait=True)
 
     def describe(self, name: str) -> CollectionSpec:
@@ -180,15 +179,9 @@ class ServerStore(VectorStore):
     def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """See :meth:`VectorStore.fetch`."""
         self._dimension(name)
-        keys = check_ids(ids)
-        found: dict[str, Record] = {}
-        for start in range(0, len(keys), PAGE):
-            with self._call(name):
-                points = self._client.retrieve(
-                    name, keys[start : start + PAGE], with_payload=True, with_vectors=with_vectors
-                )
-            found |= {str(point.id): _record(point, with_vectors=with_vectors) for point in points}
-        return found
+        with self._call(name):
+            points = self._client.retrieve(name, check_ids(ids), with_vectors=with_vectors)
+        return {str(point.id): Record.of(point, with_vector=with_vectors) for point in points}
 
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
@@ -222,7 +215,7 @@ class ServerStore(VectorStore):
                 points, offset = self._client.scroll(
                     name, where, limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
                 )
-            yield from (_record(point, with_vectors=with_vectors) for point in points)
+            yield from (Record.of(point, with_vector=with_vectors) for point in points)
             if offset is None:
                 return
 
@@ -295,11 +288,6 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
     return QdrantClient(url=url, headers=headers, timeout=timeout, check_compatibility=False)
 
 
-def _record(point: models.Record, *, with_vectors: bool) -> Record:
-    vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
-    return Record(str(point.id), point.payload or {}, vector)
-
-
 def _filter(where: Filter | None) -> models.Filter | None:
     return None if where is None else models.Filter.model_validate(where.to_json())
 
@@ -320,9 +308,8 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
             f"no Qdrant server answers at {address} ({reason}); check the address and that it runs"
         ) from error
     except ResourceExhaustedResponse as error:
-        raise StoreUnreachableError(
-            f"the server at {address} is overloaded ({one_line(error)}); try again in {error.retry_after_s} s"
-        ) from error
+        wait = f"try again in {error.retry_after_s} s"
+        raise StoreUnreachableError(f"{address} is overloaded ({one_line(error)}); {wait}") from error
     except (ApiException, QdrantException) as error:
         raise StoreError(f"the server at {address} failed ({one_line(error)}); see its log") from error
     except Exception as error:

@@ -78,14 +78,14 @@ class Shard:
             offset=offset, limit=PAGE, filter=_filter(where), with_payload=True, with_vector=with_vectors
         )
         points, following = self._shard.scroll(request)
-        records = [_record(point, with_vectors=with_vectors) for point in points]
+        records = [Record.of(point, with_vector=with_vectors) for point in points]
         return records, following
 
     def fetch(self, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
         """Return those of these points that are there."""
         ids: list[Any] = list(keys)
         points = self._shard.retrieve(ids, with_payload=True, with_vector=with_vectors)
-        return [_record(point, with_vectors=with_vectors) for point in points]
+        return [Record.of(point, with_vector=with_vectors) for point in points]
 
     def count(self, where: Filter | None = None) -> int:
         """Return exactly how many points pass."""
@@ -141,11 +141,6 @@ def build_graph(path: Path, dimension: int) -> None:
 
 def _vectors(dimension: int) -> qe.EdgeVectorParams:
     return qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine)
-
-
-def _record(point: qe.Record, *, with_vectors: bool) -> Record:
-    vector = np.array(point.vector, dtype=np.float32) if with_vectors else None
-    return Record(str(point.id), point.payload or {}, vector)
 
 
 def _filter(where: Filter | None) -> qe.Filter | None:

@@ -129,7 +129,7 @@ class VectorStore(Protocol):
         ...
 
     def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
-        """Return those of these points that are there, by id."""
+        """Return those of these points, some thousand at most, that are there, by id."""
         ...
 
     def search(

@@ -11,9 +11,9 @@ import pytest
 from encoder.errors import DataError, OptionError
 from indexer.archives import find_members
 from indexer.listing import read_list
+from indexer.payloads import read_payload, read_tables
 from indexer.reading import Reading, person_pattern
 from indexer.sources import Source, list_source
-from indexer.tables import read_payload, read_tables
 from tests.photos import photograph, write_photos
 
 

@@ -63,6 +63,7 @@ CALLS: dict[str, Callable[[VectorStore, str], object]] = {
     "drop": lambda s, n: s.drop(n),
     "upsert": lambda s, n: s.upsert(n, point_ids(1), random_vectors(1), [{}]),
     "delete": lambda s, n: s.delete(n, point_ids(1)),
+    "fetch": lambda s, n: s.fetch(n, point_ids(1)),
     "search": lambda s, n: s.search(n, random_vectors(1), k=1),
     "scroll": lambda s, n: s.scroll(n),
     "count": lambda s, n: s.count(n),
@@ -166,6 +167,22 @@ def test_delete(store: VectorStore, name: str) -> None:
     assert [r.id for r in store.scroll(name)] == sorted(ids[4:])
     store.delete(name, ids[:4])
     assert store.count(name) == 6
+
+
+@pytest.mark.parametrize("with_vectors", [False, True])
+def test_fetch_returns_what_is_there(store: VectorStore, name: str, with_vectors: bool) -> None:
+    fill(store, name, 5)
+    there = {record.id: record for record in store.scroll(name, with_vectors=True)}
+    wanted = [*point_ids(3), "00000000-0000-0000-0000-000000000000"]
+    found = store.fetch(name, wanted, with_vectors=with_vectors)
+    assert found.keys() == {each for each in wanted if each in there}
+    assert len(found) == 3
+    for point, record in found.items():
+        assert (record.id, record.payload) == (point, there[point].payload)
+        assert (record.vector is not None) == with_vectors
+        if record.vector is not None and (expected := there[point].vector) is not None:
+            np.testing.assert_array_equal(record.vector, expected)
+    assert store.fetch(name, []) == {}
 
 
 def test_refused_vectors_store_nothing(store: VectorStore, name: str) -> None:
