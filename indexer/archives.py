@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from encoder.errors import DataError
@@ -14,7 +15,7 @@ from encoder.folders import is_picture
 from encoder.images import shown
 from encoder.stream import FileFacts
 
-__all__ = ["Member", "find_members", "is_archive"]
+__all__ = ["Member", "find_members", "is_archive", "located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,30 @@ class Member:
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
+
+
+def located(file: Path) -> Path | Member:
+    """Return where a picture lies that is named as if an archive were a folder: there, or the file as it is.
+
+    Raises:
+        FileNotFoundError: there is such an archive, but nothing of this name in it.
+        DataError: the archive cannot be read.
+    """
+    for archive in file.parents:
+        if is_archive(archive) and archive.is_file():
+            name = file.relative_to(archive).as_posix()
+            facts = archive.stat()
+            found = _members(archive, facts.st_size, facts.st_mtime_ns).get(name)
+            if found is None:
+                raise FileNotFoundError(2, "not in its archive", str(file))
+            return found
+    return file
+
+
+@lru_cache(maxsize=64)
+def _members(archive: Path, _size: int, _mtime_ns: int) -> dict[str, Member]:
+    """Remember the list of an archive as long as it does not change."""
+    return {member.name: member for member in find_members(archive)}
 
 
 def is_archive(file: Path) -> bool:

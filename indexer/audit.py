@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from encoder.errors import BundleError, DataError, ModelMismatchError, OptionError
 from encoder.images import Crop
 from encoder.model import Model
-from encoder.stream import Embedded, embed_files
+from encoder.stream import Embedded, Readable, embed_files
+from indexer.archives import Member, located
 from indexer.sources import Source, as_path, item_id
 from indexer.store import CollectionSpec, Payload, Record, VectorStore
 
@@ -123,7 +124,7 @@ def audit(
     drawn = (
         {int(at) for at in np.random.default_rng(seed).choice(count, size, replace=False)} if size else set()
     )
-    picked: list[tuple[Record, Path]] = []
+    picked: list[tuple[Record, Path | Readable]] = []
     for position, record in enumerate(store.scroll(name, with_vectors=True)):
         found = walk.look(record)
         report.items += 1
@@ -133,7 +134,7 @@ def audit(
             picked.append((record, found.file))
         if report.items % _STEP == 0:
             on_progress(_STEP)
-    report.findings += _extra(spec, walk.seen)
+    report.findings += _extra(spec, walk)
     if model is not None:
         report.sampled, differing = _embedded_again(model, spec, picked)
         report.findings += differing
@@ -160,7 +161,7 @@ def remembered_model(spec: CollectionSpec, name: str) -> Model:
 class _Look:
     """What was found of one point, and the file that it is about, if any."""
 
-    file: Path | None
+    file: Path | Member | None
     findings: list[Finding]
 
 
@@ -169,12 +170,14 @@ class _Walk:
 
     Attributes:
         seen: The ids that roots and paths make, 16 bytes each.
+        plain: Roots of pictures that are files, not members of archives.
     """
 
     def __init__(self, spec: CollectionSpec, checksum: bool) -> None:
         self._dimension, self._checksum = spec.dimension, checksum
         self._roots = {name: as_path(folder) for name, folder in spec.roots.items()}
         self.seen: set[bytes] = set()
+        self.plain: set[str] = set()
 
     def look(self, record: Record) -> _Look:
         """Return what is to be said of a point."""
@@ -192,28 +195,53 @@ class _Walk:
         self.seen.add(key)
         if root not in self._roots:
             return _Look(None, [*findings, Finding("missing", said, "the collection does not know its root")])
-        file = self._roots[root] / as_path(path)
-        fault_on_disk = self._disk_fault(file, record.payload)
+        file, fault_on_disk = self._placed(self._roots[root] / as_path(path), record.payload)
         if fault_on_disk is not None:
             findings.append(Finding(fault_on_disk[0], said, fault_on_disk[1]))
+        if isinstance(file, Path):
+            self.plain.add(root)
         return _Look(file, findings)
 
-    def _disk_fault(self, file: Path, payload: Payload) -> tuple[Kind, str] | None:
+    def _placed(self, file: Path, payload: Payload) -> tuple[Path | Member, tuple[Kind, str] | None]:
+        """Return where a picture lies, and what is wrong with it there."""
         try:
-            status = file.stat()
-            if not stat.S_ISREG(status.st_mode):
-                return "unreadable", "not a file"
+            place = located(file)
+        except FileNotFoundError as error:
+            return file, ("missing", error.strerror or "not there")
+        except (DataError, OSError, ValueError) as error:
+            return file, ("unreadable", str(error))
+        return place, self._disk_fault(place, payload)
+
+    def _disk_fault(self, file: Path | Member, payload: Payload) -> tuple[Kind, str] | None:
+        try:
             if self._checksum:
-                with file.open("rb") as opened:
-                    digest = hashlib.file_digest(opened, "sha256").hexdigest()
-                same = digest == payload.get("sha256")
+                same = _digest(file) == payload.get("sha256")
             else:
-                same = (status.st_size, status.st_mtime_ns) == (payload.get("size"), payload.get("mtime_ns"))
+                same = _facts(file) == (payload.get("size"), payload.get("mtime_ns"))
+        except IsADirectoryError:
+            return "unreadable", "not a file"
         except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a NUL in the path
             return "missing", "not on disk"
         except OSError as error:
             return "unreadable", error.strerror or type(error).__name__
         return None if same else ("changed", "other content" if self._checksum else "other size or time")
+
+
+def _facts(file: Path | Member) -> tuple[int, int]:
+    if isinstance(file, Member):
+        return file.size, file.mtime_ns
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise IsADirectoryError
+    return status.st_size, status.st_mtime_ns
+
+
+def _digest(file: Path | Member) -> str:
+    if isinstance(file, Member):
+        return file.read()[1].sha256
+    _facts(file)  # a pipe would keep us waiting
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str | None:
@@ -226,22 +254,22 @@ def _vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str | N
     return None if abs(length - 1) <= UNIT_WITHIN else f"length {length:.4g}, not 1"
 
 
-def _extra(spec: CollectionSpec, seen: set[bytes]) -> Iterator[Finding]:
+def _extra(spec: CollectionSpec, walk: _Walk) -> Iterator[Finding]:
     """Yield the pictures under the known roots whose ids were not seen."""
     for name, folder in spec.roots.items():
         root = as_path(folder)
-        if not root.is_dir():
-            continue  # all that it held is missing, and said to be
+        if name not in walk.plain or not root.is_dir():
+            continue  # only archives of it are stored; or all that it held is missing, and said to be
         try:
             for item in Source(name, root).items():
-                if UUID(item.id).bytes not in seen:
+                if UUID(item.id).bytes not in walk.seen:
                     yield Finding("extra", f"{name}/{item.path}", "not stored")
         except DataError as error:
             yield Finding("unreadable", name, str(error))
 
 
 def _embedded_again(
-    model: Model, spec: CollectionSpec, picked: Iterable[tuple[Record, Path]]
+    model: Model, spec: CollectionSpec, picked: Iterable[tuple[Record, Path | Readable]]
 ) -> tuple[int, list[Finding]]:
     """Return how many vectors were compared, and what differs."""
     compared = 0

@@ -14,9 +14,10 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import BundleError, ImageError, ModelMismatchError
+from encoder.errors import BundleError, DataError, ImageError, ModelMismatchError
 from encoder.images import Crop, ImageSpec, read_pixels, shown
 from encoder.model import Model, Provider
+from indexer.archives import located
 from indexer.load import NOTHING_SEEN
 from indexer.sources import as_path
 from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
@@ -145,8 +146,10 @@ class Searcher:
         """Return the picture in a file as :meth:`picture` does."""
         framing = (Crop.parse(self.spec.crop) if crop is None else crop).widened(1.5)
         try:
-            return read_pixels(file.read_bytes(), ImageSpec(size=side, crop=framing), name=str(file))
-        except (ImageError, OSError, ValueError):  # ValueError: a null byte in the path
+            place = located(file)
+            data = place.read_bytes() if isinstance(place, Path) else place.read()[0]
+            return read_pixels(data, ImageSpec(size=side, crop=framing), name=str(file))
+        except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
 
     def _together(

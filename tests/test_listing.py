@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from encoder.errors import DataError, OptionError
-from indexer.archives import find_members
+from indexer.archives import Member, find_members, located
 from indexer.listing import read_list
 from indexer.payloads import read_payload, read_tables
 from indexer.reading import Reading, person_pattern
@@ -180,3 +180,14 @@ def test_an_archive_that_is_cut_or_compressed_is_refused_on_one_line(tmp_path: P
     archive.write_bytes(b"\x1f\x8b" + data)
     with pytest.raises(DataError, match="unpack a compressed one with gunzip first"):
         list(find_members(archive))
+
+
+def test_what_lies_in_an_archive_is_located_there(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tar", [("x/0.jpg", photograph(0))])
+    (member,) = find_members(archive)
+    assert located(archive / "x" / "0.jpg") == member
+    assert located(tmp_path / "b.jpg") == tmp_path / "b.jpg"
+    with pytest.raises(FileNotFoundError):
+        located(archive / "x" / "1.jpg")
+    tar(archive, [("x/1.jpg", photograph(1)), ("x/2.jpg", photograph(2))])
+    assert isinstance(located(archive / "x" / "1.jpg"), Member)
