@@ -135,7 +135,7 @@ def _embedded(
     pending: deque[Future[Embedded[Key]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="embed")
     try:
-        for chunk in itertools.islice(chunks, 2 * workers):
+        for chunk in itertools.islice(chunks, workers + 1):
             pending.append(pool.submit(embed, chunk))
         while pending:
             done = pending.popleft().result()

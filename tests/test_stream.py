@@ -44,7 +44,7 @@ def cycle(folder: Path, total: int) -> list[Path]:
 
 
 def decoders() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("embed")]
 
 
 def joined(batches: list[Embedded[int]]) -> NDArray[np.float32]:
