@@ -188,7 +188,8 @@ def test_index_reports_on_stderr_and_nothing_else_without_a_terminal(
     assert report.pop("failed")[0].keys() == {"path", "reason"}
     assert report == {
         "collection": NAME, "store": ".lookalike", "added": 0, "changed": 0, "unchanged": 8, "missing": 1,
-        "pruned": True, "dry": False, "moved": 0, "relabelled": 0, "images_per_second": 0.0, "provider": "CPUExecutionProvider",
+        "pruned": True, "dry": False, "moved": 0, "relabelled": 0, "images_per_second": 0.0,
+        "provider": "CPUExecutionProvider",
     }  # fmt: skip
 
 
