@@ -36,7 +36,7 @@ class Reading:
 
         One that was ``named`` by itself may be hidden.
         """
-        if not (self.hidden or named) and any(part.startswith(".") for part in path.split("/")):
+        if not (self.hidden or named) and (path.startswith(".") or "/." in path):
             return False
         if self.include and not _matches(path, self.include):
             return False
@@ -68,5 +68,7 @@ def person_pattern(text: str) -> re.Pattern[str]:
 
 
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    if not patterns:
+        return False
     name = path.rsplit("/", 1)[-1]
     return any(fnmatchcase(path, pattern) or fnmatchcase(name, pattern) for pattern in patterns)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from encoder.errors import DataError, OptionError
 from encoder.folders import find_pictures
 from encoder.images import shown
-from encoder.lfw import find_lfw, person_from_folder
+from encoder.lfw import find_lfw
 from indexer.archives import Member, find_members, is_archive
 from indexer.reading import Reading
 
@@ -102,14 +102,14 @@ class Source:
 
     def _item(self, relative: Path, member: Member | None) -> Iterator[Item]:
         path = as_text(relative)
-        if not self.reading.takes(path, named=self.listed is not None or relative == self.only):
+        named = self.listed is not None or (self.only is not None and relative == self.only)
+        if not self.reading.takes(path, named=named):
             return
-        file = self.root / relative
-        around = self.root if member is None else member.archive
-        folder = person_from_folder(file, around)
-        person = self.reading.person_in(path, folder and as_text(Path(folder)))
+        around = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
+        folders = around.split("/")[:-1]
+        person = self.reading.person_in(path, folders[-1] if folders else None)
         payload = None if self.reading.payload is None else self.reading.payload.get(path, {})
-        yield Item(item_id(self.root_name, path), path, file, person, payload, member)
+        yield Item(item_id(self.root_name, path), path, self.root / relative, person, payload, member)
 
     def _paths(self, on_unreadable: Callable[[OSError], object]) -> Iterator[Path]:
         if self.listed is not None:
@@ -213,8 +213,11 @@ def as_text(path: Path) -> str:
     Bytes that are no UTF-8 become ``\xNN``, and so does a backslash that would read like one of them: no two
     paths have one text, and :func:`as_path` gives the path back.
     """
-    plain = re.sub(rb"\\(?=x[0-9a-f]{2})", rb"\\x5c", os.fsencode(path.as_posix()))
-    return "" if path == Path() else plain.decode("utf-8", "backslashreplace")
+    text = path.as_posix()
+    if text.isascii() and "\\" not in text:
+        return "" if text == "." else text
+    plain = re.sub(rb"\\(?=x[0-9a-f]{2})", rb"\\x5c", os.fsencode(text))
+    return plain.decode("utf-8", "backslashreplace")
 
 
 def as_path(text: str) -> Path:
