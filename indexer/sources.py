@@ -115,9 +115,9 @@ class Source:
         if self.listed is not None:
             yield from self.listed
         elif self.only is None or (self.root / self.only).is_dir():
-            inside = self.only or Path()
-            found = find_pictures(self.root / inside, hidden=self.reading.hidden, on_unreadable=on_unreadable)
-            yield from (inside / path for path in found)
+            folder = self.root if self.only is None else self.root / self.only
+            found = find_pictures(folder, hidden=self.reading.hidden, on_unreadable=on_unreadable)
+            yield from found if self.only is None else (self.only / path for path in found)
         else:
             yield self.only
 
