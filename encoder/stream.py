@@ -158,12 +158,22 @@ def read_file(path: Path) -> tuple[bytes, FileFacts]:
     Raises:
         OSError: it cannot be read, is no file, or holds more than 1 GiB.
     """
-    # Looked at before it is opened: a pipe would keep us waiting, a device never ends.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is not a file")
-    with path.open("rb") as file:
+    # Looked at before it is opened, as a device never ends, and after, as another may have taken its place.
+    _check_regular(path.stat())
+    with open(path, "rb", opener=_open_at_once) as file:  # Path.open takes no opener
         status = os.fstat(file.fileno())
+        _check_regular(status)
         if status.st_size > _MOST_BYTES:
             raise OSError(f"{status.st_size} bytes are more than {_MOST_BYTES}")
         data = file.read()
     return data, FileFacts(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is not a file")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; where a pipe has taken its place, do not wait for somebody to write into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -14,7 +14,7 @@ from indexer.commands import store_option
 
 if TYPE_CHECKING:
     from indexer.audit import Audit
-    from indexer.store import IndexState
+    from indexer.store import IndexState, VectorStore
 
 __all__ = ["collections"]
 
@@ -196,15 +196,25 @@ def delete(name: str, store: str, yes: bool) -> None:
     from indexer.store import open_store
 
     with open_store(store) as opened:
-        count = opened.count(name)
+        held = _held(opened, name)
         if not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError(
-                    f"deleting {name} ({count} items) needs --yes where nobody can be asked"
-                )
-            click.confirm(f"delete {name} with {count} items from {store}?", abort=True, err=True)
+                raise click.UsageError(f"deleting {name} ({held}) needs --yes where nobody can be asked")
+            click.confirm(f"delete {name} with {held} from {store}?", abort=True, err=True)
         opened.drop(name)
-    click.echo(f"deleted {name}: {count} items", err=True)
+    click.echo(f"deleted {name}: {held}", err=True)
+
+
+def _held(store: VectorStore, name: str) -> str:
+    """Return how much a collection holds, for people; one that cannot be opened can be deleted too."""
+    from encoder.errors import CollectionNotFoundError, StoreBusyError, StoreError, StoreUnreachableError
+
+    try:
+        return f"{store.count(name)} items"
+    except (CollectionNotFoundError, StoreBusyError, StoreUnreachableError):
+        raise
+    except StoreError:
+        return "items that cannot be counted"
 
 
 def _in_words(state: IndexState) -> dict[str, str]:

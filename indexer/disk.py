@@ -25,6 +25,7 @@ from indexer.spec import CollectionSpec, is_name
 
 __all__ = [
     "SHARD",
+    "check_room",
     "create_collection",
     "drop_collection",
     "holds_collection",
@@ -40,6 +41,8 @@ SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
 SPEC_FILE: Final = "collection.json"
 SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
+ROOM: Final = 48 << 20
+"""Opening a shard takes 8 MiB, where the disk is in memory (tmpfs) 32 more; all but points takes less."""
 STALE_SECONDS: Final = 3600  # a create takes under a second: an hour later its maker is gone
 
 
@@ -58,13 +61,38 @@ def mapped(place: Path) -> Iterator[None]:
         # and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())
+        if len(reason) > 200:  # who failed stands first, what the system said of it last
+            reason = f"{reason[:100]} ... {reason[-95:]}"
         if "WouldBlock" in reason:
             raise StoreBusyError(
                 f"collection folder {place} is in use by another process; wait until it ends, "
                 "or share the collection through a Qdrant server"
             ) from error
         raise StoreError(f"collection folder {place}: {reason}; if it is damaged, index again") from error
+
+
+def check_room(folder: Path, size: int = 0) -> None:
+    """Check that a disk has room before Qdrant Edge writes to it.
+
+    It writes through memory maps of files with holes: where the disk is full the system ends the process
+    (SIGBUS) and nobody can say why.
+
+    Args:
+        folder: In which is written.
+        size: Of what is written, in bytes; what a shard makes of it took up to 2.2 times as much.
+
+    Raises:
+        StoreError: there is too little.
+    """
+    needed = ROOM + 3 * size
+    with mapped(folder):
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreError(
+            f"store {folder}: its disk is full ({free / 2**20:.1f} MiB free, {needed / 2**20:.1f} needed); "
+            "make room and run it again, what is stored stays"
+        )
 
 
 def list_collections(root: Path) -> list[str]:
@@ -96,6 +124,7 @@ def create_collection(folder: Path, spec: CollectionSpec, *, make_shard: Callabl
     with mapped(folder):
         root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
+        check_room(root)
         if _is_half_made(folder):
             _discard(folder)
         making = root / f".making-{folder.name}-{secrets.token_hex(4)}"

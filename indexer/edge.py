@@ -7,6 +7,7 @@ Searches are exact until :meth:`EdgeStore.build_index` is called, which is worth
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -26,6 +27,7 @@ from encoder.errors import (
 )
 from indexer.building import build_apart
 from indexer.disk import (
+    check_room,
     create_collection,
     drop_collection,
     holds_collection,
@@ -122,7 +124,9 @@ class EdgeStore(VectorStore):
     ) -> None:
         """See :meth:`VectorStore.upsert`. While an index is being built, it waits."""
         points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
+        size = points[1].nbytes + sum(len(json.dumps(payload)) for payload in points[2])
         with self._writer(name), self._using(name) as shard:
+            check_room(self._root / name, size)
             shard.upsert(*points)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
@@ -130,6 +134,7 @@ class EdgeStore(VectorStore):
         self._opened(name)
         keys = check_ids(ids)
         with self._writer(name), self._using(name) as shard:
+            check_room(self._root / name)
             shard.delete(keys)
 
     def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
@@ -197,6 +202,7 @@ class EdgeStore(VectorStore):
         with self._using(name) as old:  # others wait; raises when the store was closed meanwhile
             opened = self._open.pop(name)  # whatever fails, the next call opens what the disk says
             with closing(old), ExitStack() as undo:
+                check_room(folder)
                 built = undo.enter_context(closing(Shard.load(fresh)))
                 if built.count() != points:
                     raise StoreError(
@@ -274,6 +280,7 @@ def _load(folder: Path) -> Shard:
         path = current_shard(folder)
         try:
             with mapped(folder):
+                check_room(folder)
                 shard = Shard.load(path)
         except StoreError:
             if current_shard(folder) == path:
