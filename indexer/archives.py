@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +38,8 @@ class Member:
     def read(self) -> tuple[bytes, FileFacts]:
         """See :meth:`encoder.stream.Readable.read`."""
         with self.archive.open("rb") as file:
-            data = os.pread(file.fileno(), self.size, self.start)
+            file.seek(self.start)
+            data = file.read(self.size)
         if len(data) < self.size:
             raise OSError("the archive ends within it")
         return data, FileFacts(hashlib.sha256(data).hexdigest(), self.size, self.mtime_ns)
