@@ -170,9 +170,9 @@ def test_input_is_read_ahead_by_a_bounded_number_of_batches(model: Model, folder
     assert taken == 0  # nothing is read before the first batch is asked for
     for turn, batch in enumerate(islice(stream, 6), start=1):
         assert batch.keys[-1] == turn * BATCH - 1
-        assert taken <= (turn + 2 * threads) * BATCH
+        assert taken <= (turn + threads + 1) * BATCH
         time.sleep(0.01)  # time in which it could run ahead
-        assert taken <= (turn + 2 * threads) * BATCH
+        assert taken <= (turn + threads + 1) * BATCH
     stream.close()
 
 
