@@ -179,11 +179,13 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path
     assert one != other
 
 
-def test_network_learns_more_than_pca(tmp_path: Path) -> None:
-    run = start(tmp_path, replace(SPEC, epochs=60, noise=0.0, shift=0, learning_rate=5e-3, averaging=0.9))
+@pytest.mark.parametrize("averaging", [0.9, 0.998])  # the second reaches back to the start of these 180 steps
+def test_network_learns_more_than_pca(tmp_path: Path, averaging: float) -> None:
+    spec = replace(SPEC, epochs=60, noise=0.0, shift=0, learning_rate=5e-3, averaging=averaging)
+    run = start(tmp_path, spec)
     before = reconstruction_psnr(run.network, IMAGES, TRAIN, device=CPU)
     epochs = epochs_of(run)
-    assert reconstruction_psnr(run.average.module, IMAGES, TRAIN, device=CPU) > before + 0.3
+    assert reconstruction_psnr(run.average.module, IMAGES, TRAIN, device=CPU) > before + 0.6
     assert epochs[-1].loss < epochs[0].loss
 
 

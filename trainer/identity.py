@@ -160,10 +160,10 @@ class People:
         )
         self.count = len(who)
         if self.count < 2 or counts.max() < 2:
+            found = f"{self.count} people and at most {counts.max()} pictures of one"
             raise DataError(
                 "--labels person needs a subfolder each for two people or more, and two pictures of one; "
-                f"the {len(rows)} training images show {self.count}, at most {counts.max()} pictures of one; "
-                "sort them into subfolders, or take --labels none"
+                f"{len(rows)} training images have {found}; sort them into subfolders, or take --labels none"
             )
         self._shown = int(np.minimum(counts, spec.most).sum())
 

@@ -24,7 +24,8 @@ class TrainingSpec:
         learning_rate: Of AdamW at its peak; a linear warm-up, then a half cosine to zero.
         weight_decay: Of AdamW.
         warmup: Steps until the peak.
-        averaging: Decay of the moving average of the weights that is evaluated and kept.
+        averaging: Decay of the moving average of the weights that is evaluated and kept; less in a training
+            of few steps.
         shift: Each image is moved by up to this many pixels each way.
         noise: Highest deviation of the Gaussian noise on the input (of 1; the target stays clean); each
             image draws its own between zero and this.

@@ -33,6 +33,8 @@ __all__ = ["Epoch", "Run", "Task", "TrainingSpec", "pick_device", "reconstructio
 
 Images = NDArray[np.uint8]
 _CHECKPOINT: Final = "checkpoint.pt"
+_SPANS: Final = 5
+"""A training is at least so many times as long as its average reaches back, or the start would be kept."""
 _WRITE_EVERY: Final = 15.0
 """Seconds: so writing costs little however short an epoch is, and a kill little work."""
 
@@ -98,11 +100,7 @@ class Run:
         self.spec = spec
         self.device = device
         self.network = network.to(device)
-        self.average = AveragedModel(
-            self.network,
-            multi_avg_fn=get_ema_multi_avg_fn(spec.averaging),  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            use_buffers=True,
-        )
+        self.average = AveragedModel(self.network, multi_avg_fn=_average(spec.averaging), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             _decayed_apart(self.network), lr=spec.learning_rate, weight_decay=spec.weight_decay
         )
@@ -171,6 +169,8 @@ class Run:
             TrainingError: the loss is no longer finite.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        total = task.steps * self.spec.epochs
+        self.average.multi_avg_fn = _average(min(self.spec.averaging, max(0.0, 1 - _SPANS / total)))
         while self.done < self.spec.epochs:
             torch.manual_seed(_seed_of(self.spec.seed, self.done))  # of dropout, where there is some
             losses = []
@@ -248,6 +248,10 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif old != new:
             changes.append(f"{key} {str(old)[:16]} (now {str(new)[:16]})")
     return changes
+
+
+def _average(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _decayed_apart(network: nn.Module) -> list[dict[str, Any]]:
