@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from indexer.points import Record
 from indexer.sources import Item, Source
 from indexer.store import Condition, Filter, VectorStore
 
-__all__ = ["Kept", "Plan", "Work", "compare", "payload_of"]
+__all__ = ["Kept", "Plan", "Work", "compare", "more_said", "payload_of"]
 
 _AT_ONCE: Final = 1024
 
@@ -55,7 +55,7 @@ class Plan:
         work: To embed.
         kept: To be written anew with the vector that is stored.
         unchanged: Items to leave as they are.
-        missing: Path and id of what is stored and no longer there.
+        missing: Id to path of what is stored and no longer there.
         unreadable: Folder and reason, of those that could not be listed; nothing in them is missing.
     """
 
@@ -68,7 +68,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the comparison needs of a point; ``missing`` as long as no source yields it and one covers it."""
+    """What the comparison needs of a point; one that is ``covered`` is missing when its source lacks it."""
 
     facts: FileFacts
     path: str
@@ -82,7 +82,6 @@ def compare(
     sources: Sequence[Source],
     *,
     checksum: bool = False,
-    on_progress: Callable[[int], object] = lambda _: None,
 ) -> Plan:
     """Sort what is on disk and what is stored into what is to be done.
 
@@ -91,7 +90,6 @@ def compare(
         name: The collection.
         sources: What it should hold.
         checksum: Compare SHA-256, not size and time: every picture that is stored is read.
-        on_progress: Told of items that were looked at.
 
     Raises:
         DataError: an archive cannot be read.
@@ -108,7 +106,6 @@ def compare(
             plan.unreadable.append((shown(str(error.filename)), reason))
 
         for item in source.items(passed_over):
-            on_progress(1)
             if item.id in seen:
                 continue
             seen.add(item.id)
@@ -133,6 +130,11 @@ def payload_of(item: Item, root_name: str, facts: FileFacts) -> dict[str, Any]:
     }
     person = {} if item.person is None else {"person": item.person}
     return {**person, **(item.payload or {}), **own}
+
+
+def more_said(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a stored payload says that no item says of itself, and no path: what came from tables."""
+    return {key: value for key, value in payload.items() if key not in RESERVED and key != "person"}
 
 
 def _stored(store: VectorStore, name: str, source: Source) -> Iterator[tuple[str, _Stored]]:

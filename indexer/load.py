@@ -14,7 +14,8 @@ from encoder.errors import CollectionNotFoundError, DataError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
 from encoder.model import Model
 from encoder.stream import Embedded, embed_files
-from indexer.compare import Kept, Plan, Work, compare, payload_of
+from indexer.compare import Kept, Plan, Work, compare, more_said, payload_of
+from indexer.points import Payload, Record
 from indexer.report import Event, Report, Status
 from indexer.sources import Source, as_text
 from indexer.store import CollectionSpec, VectorStore
@@ -167,19 +168,23 @@ def _keep(store: VectorStore, name: str, plan: Plan, told: _Told) -> None:
     for start in range(0, len(plan.kept), _DURABLE_TOGETHER):
         some = plan.kept[start : start + _DURABLE_TOGETHER]
         there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
-        vectors = {point: record.vector for point, record in there.items() if record.vector is not None}
-        some = [kept for kept in some if kept.stored in vectors]
         left = [kept.stored for kept in some if kept.stored != kept.item.id]
         if left:
             store.delete(name, left)
         store.upsert(
             name,
             [kept.item.id for kept in some],
-            np.array([vectors[kept.stored] for kept in some], np.float32),
-            [payload_of(kept.item, kept.root_name, kept.facts) for kept in some],
+            np.array([there[kept.stored].vector for kept in some], np.float32),
+            [_kept_payload(kept, there[kept.stored]) for kept in some],
         )
         for kept in some:
             _tell_kept(kept, told)
+
+
+def _kept_payload(kept: Kept, before: Record) -> Payload:
+    """Return what is to be stored; where no table was given, what an earlier one said stays."""
+    said = more_said(before.payload) if kept.item.payload is None else {}
+    return {**said, **payload_of(kept.item, kept.root_name, kept.facts)}
 
 
 def _embed(

@@ -162,6 +162,10 @@ def test_what_is_said_of_a_picture_changes_without_embedding(
     payload = next(p for p in stored(store).payloads.values() if p["path"] == "Hypatia/0.jpg")
     assert (payload["Smiling"], payload["place"], payload["person"]) == (0.5, "Αλεξάνδρεια", "Hypatia")
     assert index(store, model, photos).unchanged == 9  # nothing was given: what is stored stays
+    (photos / "Hypatia" / "0.jpg").rename(photos / "0.jpg")
+    assert index(store, model, photos).moved == 1  # there too
+    payload = next(p for p in stored(store).payloads.values() if p["path"] == "0.jpg")
+    assert (payload["Smiling"], "person" in payload) == (0.5, False)
     assert index(store, model, photos, Reading(payload={})).relabelled == 1
 
 
