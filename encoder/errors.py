@@ -13,6 +13,7 @@
     │   └── GoldenMismatchError     this machine does not reproduce the golden vectors
     ├── CalibrationError            too few people, or scores that tell nothing of them
     ├── NetworkError                an ONNX file that cannot serve as an encoder
+    ├── EmbeddingError              a process that embeds was ended from outside
     ├── ExportError                 the ONNX graph and the torch module disagree
     ├── ProviderError               the execution provider that was asked for is not there
     ├── MissingExtraError           an optional part is not installed (names the extra)
@@ -40,6 +41,7 @@ __all__ = [
     "CollectionExistsError",
     "CollectionNotFoundError",
     "DataError",
+    "EmbeddingError",
     "ExportError",
     "GoldenMismatchError",
     "ImageError",
@@ -100,6 +102,10 @@ class CalibrationError(LookalikeError):
 
 class NetworkError(LookalikeError):
     """An ONNX file that cannot serve as an encoder."""
+
+
+class EmbeddingError(LookalikeError):
+    """A process that embeds was ended from outside."""
 
 
 class ExportError(LookalikeError):

@@ -17,10 +17,11 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.chunks import Readable
 from encoder.errors import BundleError, DataError, ModelMismatchError, OptionError
 from encoder.images import Crop
 from encoder.model import Model
-from encoder.stream import Embedded, Readable, embed_files
+from encoder.stream import Embedded, embed_files
 from indexer.archives import Contained, located
 from indexer.sources import Source, as_path, item_id
 from indexer.store import CollectionSpec, Payload, Record, VectorStore

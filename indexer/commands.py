@@ -121,6 +121,7 @@ def index(
             checksum=checksum,
             dry_run=dry_run,
             max_pixels=max_pixels,
+            processes=True,
             on_total=bar.reset,
             on_progress=bar.update,
             on_event=tell,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from encoder.chunks import FileFacts, read_file
 from encoder.images import shown
-from encoder.stream import FileFacts, read_file
 from indexer.payloads import RESERVED
 from indexer.points import Record
 from indexer.sources import Item, Source

@@ -16,10 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from encoder.chunks import Readable
 from encoder.errors import DataError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
 from encoder.model import Model
-from encoder.stream import Embedded, Readable, embed_files
+from encoder.stream import Embedded, embed_files
 from indexer.latents import ROWS, Entry, LatentsFile, Rows, key_of
 from indexer.load import NOTHING_SEEN
 from indexer.parts import OldRows, Parts, alike, earlier_file, together
@@ -76,6 +77,7 @@ def embed(
     *,
     crop: Crop | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    processes: bool = False,
     overwrite: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
@@ -91,6 +93,7 @@ def embed(
         out: The file, ``.parquet``.
         crop: How the pictures are framed; None: as the model was trained.
         max_pixels: Larger pictures fail.
+        processes: May embed in processes of their own, see :func:`encoder.stream.embed_files`.
         overwrite: Bring a file that is there up to date; rows that still hold are taken over.
         on_total: Told how many images will be embedded.
         on_progress: Told of each batch: images done.
@@ -107,7 +110,7 @@ def embed(
         parts = stack.enter_context(Parts.opened(out))
         if (earlier := earlier_file(out)) is not None:
             stack.enter_context(earlier)
-        run = _Run(model, sources, out, spec, max_pixels, parts, on_total, on_progress)
+        run = _Run(model, sources, out, spec, max_pixels, processes, parts, on_total, on_progress)
         if earlier is None or overwrite:
             run.write(earlier)
         else:
@@ -131,6 +134,7 @@ class _Run:
     out: Path
     spec: CollectionSpec
     max_pixels: int
+    processes: bool
     parts: Parts
     on_total: Callable[[int], object]
     on_progress: Callable[[int], object]
@@ -218,7 +222,9 @@ class _Run:
 
     def _stream(self) -> Any:
         crop = Crop.parse(self.spec.crop)
-        return embed_files(self.model, self._left(), crop=crop, max_pixels=self.max_pixels)
+        return embed_files(
+            self.model, self._left(), crop=crop, max_pixels=self.max_pixels, processes=self.processes
+        )
 
     def _embed(self) -> None:
         held: list[Rows] = []

@@ -81,6 +81,7 @@ def embed(
             out,
             crop=framing,
             max_pixels=max_pixels,
+            processes=True,
             overwrite=overwrite,
             on_total=bar.reset,
             on_progress=bar.update,

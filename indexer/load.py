@@ -68,6 +68,7 @@ def load(
     checksum: bool = False,
     dry_run: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    processes: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     on_event: Callable[[Event], object] = lambda _: None,
@@ -86,6 +87,7 @@ def load(
         checksum: Compare SHA-256, not size and time.
         dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger pictures fail.
+        processes: May embed in processes of their own, see :func:`encoder.stream.embed_files`.
         on_total: Told how many images will be embedded.
         on_progress: Told of each batch: images done.
         on_event: Told of each item that is not as it was, when that is durable.
@@ -111,7 +113,13 @@ def load(
         store.redescribe(name, spec)
         _keep(store, name, plan, told)
         files = ((work, work.item.member or work.item.file) for work in plan.work)
-        stream = embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
+        stream = embed_files(
+            model,
+            files,
+            crop=Crop.parse(spec.crop),
+            max_pixels=max_pixels,
+            processes=processes,
+        )
         _embed(store, name, stream, told, on_progress)
         if prune and plan.missing:
             store.delete(name, list(plan.missing))

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from encoder.chunks import read_file
 from encoder.model import Model
-from encoder.stream import read_file
 from indexer.report import Event
 from indexer.sources import as_path
 from indexer.store import VectorStore, open_store
