@@ -1,14 +1,22 @@
-"""What is on disk against what is stored: what is new, changed, moved, the same, or gone."""
+"""What is on disk against what is stored: what is new, changed, moved, the same, or gone.
+
+In memory are 16 bytes of each item that is stored, some tens of each that is to be written, and the paths
+of all that is gone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from encoder.chunks import FileFacts, read_file
 from encoder.images import shown
+from indexer.compact import IdSet, Packed
 from indexer.payloads import RESERVED
 from indexer.points import Record
 from indexer.sources import Item, Source
@@ -17,6 +25,7 @@ from indexer.store import Condition, Filter, VectorStore
 __all__ = ["Kept", "Plan", "Work", "compare", "more_said", "payload_of"]
 
 _AT_ONCE: Final = 1024
+_Each = TypeVar("_Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +68,11 @@ class Plan:
         unreadable: Folder and reason, of those that could not be listed; nothing in them is missing.
     """
 
-    work: list[Work] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    work: Packed[Work] = field(default_factory=Packed)
+    kept: Packed[Kept] = field(default_factory=Packed)
     unchanged: int = 0
     missing: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What the comparison needs of a point; one that is ``covered`` is missing when its source lacks it."""
-
-    facts: FileFacts
-    path: str
-    said: Mapping[str, Any]
-    covered: bool
 
 
 def compare(
@@ -95,28 +94,36 @@ def compare(
         DataError: an archive cannot be read.
         StoreError: the store failed.
     """
-    plan, seen = Plan(), set[str]()
-    for source in sources:
-        stored = dict(_stored(store, name, source))
-        unreadable: list[Path] = []
-
-        def passed_over(error: OSError, folders: list[Path] = unreadable) -> None:
-            folders.append(Path(str(error.filename)))
-            reason = f"cannot be listed ({error.strerror or error})"
-            plan.unreadable.append((shown(str(error.filename)), reason))
-
-        for item in source.items(passed_over):
-            if item.id in seen:
-                continue
-            seen.add(item.id)
+    plan, met = Plan(), _Met()
+    for source, items in _walk(sources, partial(_pass_over, plan, met)):
+        stored = store.fetch(name, [item.id for item in items])
+        for item in items:
             _place(plan, item, source.root_name, stored.get(item.id), checksum=checksum)
-        inside = [f"{folder.relative_to(source.root).as_posix()}/" for folder in unreadable]
-        for point, known in stored.items():
-            if known.covered and not any(part == "./" or known.path.startswith(part) for part in inside):
-                plan.missing[point] = known.path
-    plan.missing = {point: path for point, path in sorted(plan.missing.items()) if point not in seen}
+        met.counts[source.root_name] += len(stored)
+        for point in stored:
+            met.ids.add(point)
+    met.ids.settle()
+    _find_missing(store, name, sources, plan, met)
     _find_moved(store, name, plan)
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """What of the stored points was met on disk: their ids, and how many of each root.
+
+    ``closed`` are the folders that could not be listed, each with its source and relative to its root.
+    """
+
+    ids: IdSet = field(default_factory=IdSet)
+    counts: Counter[str] = field(default_factory=Counter)
+    closed: list[tuple[Source, str]] = field(default_factory=list)
+
+
+def _pass_over(plan: Plan, met: _Met, source: Source, error: OSError) -> None:
+    folder = str(error.filename)
+    met.closed.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
+    plan.unreadable.append((shown(folder), f"cannot be listed ({error.strerror or error})"))
 
 
 def payload_of(item: Item, root_name: str, facts: FileFacts) -> dict[str, Any]:
@@ -137,27 +144,38 @@ def more_said(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in RESERVED and key != "person"}
 
 
-def _stored(store: VectorStore, name: str, source: Source) -> Iterator[tuple[str, _Stored]]:
-    under = Filter((Condition("root", "=", source.root_name),))
-    asked = source.reading.payload is not None
-    for record in store.scroll(name, where=under):
-        payload = record.payload
-        path = payload["path"]
-        said = {key: value for key, value in payload.items() if key not in RESERVED} if asked else {}
-        yield record.id, _Stored(_facts_of(record), path, said, source.covers(path))
+def _walk(
+    sources: Sequence[Source], on_unreadable: Callable[[Source, OSError], object]
+) -> Iterator[tuple[Source, list[Item]]]:
+    """Yield every item once, some together, and the source that has it."""
+    earlier = IdSet()
+    for source in sources:
+        for items in _together(source.items(partial(on_unreadable, source))):
+            again = earlier.holding([item.id for item in items])
+            fresh = [item for item, known in zip(items, again, strict=True) if not known]
+            for item in fresh if len(sources) > 1 else ():
+                earlier.add(item.id)
+            yield source, fresh
+        earlier.settle()
+
+
+def _together(each: Iterable[_Each]) -> Iterator[list[_Each]]:
+    left = iter(each)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
+
+
+def _place(plan: Plan, item: Item, root_name: str, stored: Record | None, *, checksum: bool) -> None:
+    if stored is None or not _same(item, _facts_of(stored), checksum=checksum):
+        plan.work.append(Work(item, root_name, stored is None))
+    elif item.payload is not None and not _says(item, stored):
+        plan.kept.append(Kept(item, root_name, _facts_of(stored), item.id))
+    else:
+        plan.unchanged += 1
 
 
 def _facts_of(record: Record) -> FileFacts:
     return FileFacts(*(record.payload[key] for key in ("sha256", "size", "mtime_ns")))
-
-
-def _place(plan: Plan, item: Item, root_name: str, stored: _Stored | None, *, checksum: bool) -> None:
-    if stored is None or not _same(item, stored.facts, checksum=checksum):
-        plan.work.append(Work(item, root_name, stored is None))
-    elif item.payload is not None and not _says(item, stored):
-        plan.kept.append(Kept(item, root_name, stored.facts, item.id))
-    else:
-        plan.unchanged += 1
 
 
 def _same(item: Item, facts: FileFacts, *, checksum: bool) -> bool:
@@ -167,9 +185,13 @@ def _same(item: Item, facts: FileFacts, *, checksum: bool) -> bool:
     return now is not None and now.sha256 == facts.sha256
 
 
-def _says(item: Item, stored: _Stored) -> bool:
-    now = payload_of(item, "", stored.facts)
-    return {key: value for key, value in now.items() if key not in RESERVED} == stored.said
+def _says(item: Item, stored: Record) -> bool:
+    now = payload_of(item, "", _facts_of(stored))
+    return _said(now) == _said(stored.payload)
+
+
+def _said(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in payload.items() if key not in RESERVED}
 
 
 def _read(item: Item) -> FileFacts | None:
@@ -180,18 +202,38 @@ def _read(item: Item) -> FileFacts | None:
     return facts
 
 
+def _find_missing(store: VectorStore, name: str, sources: Sequence[Source], plan: Plan, met: _Met) -> None:
+    """Note what is stored, should be in a source, and was not met there."""
+
+    def closed(source: Source, path: str) -> bool:
+        return any(of is source and (part == "./" or path.startswith(part)) for of, part in met.closed)
+
+    found: dict[str, str] = {}
+    for root in {source.root_name for source in sources}:
+        under = Filter((Condition("root", "=", root),))
+        if store.count(name, where=under) == met.counts[root]:
+            continue  # as nearly always: all that is stored was met
+        here = [source for source in sources if source.root_name == root]
+        for records in _together(store.scroll(name, where=under)):
+            there = met.ids.holding([record.id for record in records])
+            for record, is_there in zip(records, there, strict=True):
+                path = record.payload["path"]
+                if not is_there and any(each.covers(path) and not closed(each, path) for each in here):
+                    found[record.id] = path
+    plan.missing = dict(sorted(found.items()))
+
+
 def _find_moved(store: VectorStore, name: str, plan: Plan) -> None:
     """Take for moved what is new here with the bytes of what is missing there. Only equal sizes are read."""
     if not plan.missing or not any(work.new for work in plan.work):
         return
     gone: dict[tuple[int, str], list[tuple[str, str]]] = {}
-    missing = list(plan.missing)
-    for start in range(0, len(missing), _AT_ONCE):
-        for record in store.fetch(name, missing[start : start + _AT_ONCE]).values():
+    for some in _together(plan.missing):
+        for record in store.fetch(name, some).values():
             facts = _facts_of(record)
             gone.setdefault((facts.size, facts.sha256), []).append((record.id, record.payload["path"]))
     sizes = {size for size, _ in gone}
-    work: list[Work] = []
+    work: Packed[Work] = Packed()
     for each in plan.work:
         now = each.item.facts() if each.new else None
         read = _read(each.item) if now is not None and now[0] in sizes else None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -173,12 +174,12 @@ def _keep(store: VectorStore, name: str, plan: Plan, told: _Told) -> None:
     Where one has moved, its old point goes first: killed in between, the next run embeds it as new and ends
     at the same; the other way round, both would stay.
     """
-    for start in range(0, len(plan.kept), _DURABLE_TOGETHER):
-        some = plan.kept[start : start + _DURABLE_TOGETHER]
+    left = iter(plan.kept)
+    while some := list(islice(left, _DURABLE_TOGETHER)):
         there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
-        left = [kept.stored for kept in some if kept.stored != kept.item.id]
-        if left:
-            store.delete(name, left)
+        moved = [kept.stored for kept in some if kept.stored != kept.item.id]
+        if moved:
+            store.delete(name, moved)
         store.upsert(
             name,
             [kept.item.id for kept in some],

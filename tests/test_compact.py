@@ -1,0 +1,67 @@
+"""What is kept small is what was put in."""
+
+import tracemalloc
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.compact import IdSet, Packed
+from indexer.sources import Item, item_id
+
+
+@pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 3000])
+def test_what_is_packed_comes_back_in_order(count: int) -> None:
+    packed: Packed[tuple[int, str]] = Packed()
+    for number in range(count):
+        packed.append((number, f"\udcff{number}"))
+    assert len(packed) == count
+    assert bool(packed) is bool(count)
+    for _ in range(2):
+        assert list(packed) == [(number, f"\udcff{number}") for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    item: Item
+    new: bool
+
+
+def test_an_item_takes_some_tens_of_bytes() -> None:
+    packed: Packed[Work] = Packed()
+    held: list[int] = []
+    tracemalloc.start()
+    for number in range(50 * 1024):
+        path = f"{number // 20:05d}/{number}.jpg"
+        packed.append(Work(Item(item_id("r", path), path, Path("/data/photos") / path, path[:5]), True))
+        if len(packed) in (10 * 1024, 50 * 1024):
+            held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert (held[1] - held[0]) / (40 * 1024) < 50
+
+
+ids = st.lists(
+    st.uuids().map(str) | st.integers(0, 9).map(lambda n: str(uuid.UUID(int=n << 16))), unique=True
+)
+
+
+@given(first=ids, second=ids, asked=ids)
+def test_a_set_holds_what_was_added_and_settled(
+    first: list[str], second: list[str], asked: list[str]
+) -> None:
+    found = IdSet()
+    for key in first:
+        found.add(key)
+    assert not found.holding(first).any()
+    found.settle()
+    fresh = [key for key in second if key not in first]
+    for key in fresh:
+        found.add(key)
+    found.settle()
+    found.settle()
+    everything = {*first, *second}
+    assert found.holding([*everything]).all()
+    assert found.holding(asked).tolist() == [key in everything for key in asked]
