@@ -111,7 +111,8 @@ def load(
     if dry_run:
         _foretell(plan, told)
     else:
-        store.redescribe(name, spec)
+        if spec != store.describe(name):
+            store.redescribe(name, spec)
         _keep(store, name, plan, told)
         files = ((work, work.item.member or work.item.file) for work in plan.work)
         stream = embed_files(
@@ -124,7 +125,8 @@ def load(
         _embed(store, name, stream, told, on_progress)
         if prune and plan.missing:
             store.delete(name, list(plan.missing))
-        store.flush(name)
+        if plan.work or plan.kept or (prune and plan.missing):  # else there is nothing to make durable
+            store.flush(name)
     for path in plan.missing.values():
         told.tell("missing", path)
     told.report.seconds = time.monotonic() - began

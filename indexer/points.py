@@ -6,6 +6,7 @@ Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from encoder.errors import OptionError, StoreError, VectorError
 
 __all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
+
+_CANONICAL: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 QUERIES: Final = 64
 
@@ -103,6 +106,8 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 def _canonical(text: str) -> str:
+    if isinstance(text, str) and _CANONICAL.fullmatch(text):
+        return text
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):

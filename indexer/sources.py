@@ -5,6 +5,7 @@ Each picture becomes an item with its own id.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
@@ -136,7 +137,12 @@ class Source:
 
 def item_id(root_name: str, path: str) -> str:
     """Return the UUIDv5 (RFC 9562) of an item: the same on every machine, whenever it is indexed."""
-    return str(uuid.uuid5(_NAMESPACE, f"{root_name}\0{path}"))
+    # What uuid.uuid5 does, at a third of its time: a second run over a folder does little else.
+    digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + f"{root_name}\0{path}".encode()).digest()[:16])  # noqa: S324
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def open_source(

@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+import uuid
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,9 @@ def test_lfw_that_is_nowhere_is_said_on_one_line(tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError, match="LOOKALIKE_DATA") as caught:
         open_("lfw")
     assert "\n" not in str(caught.value)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+def test_id_is_the_uuid_of_the_rfc(root: str, path: str) -> None:
+    namespace = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
+    assert item_id(root, path) == str(uuid.uuid5(namespace, f"{root}\0{path}"))
