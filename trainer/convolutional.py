@@ -24,8 +24,7 @@ __all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "as_pixels"]
 
 Likelihood = Literal["bernoulli", "gaussian"]
 
-_DOWN: Final = (32, 64, 64, 128, 128)
-_UP: Final = (128, 64, 64, 32, 16)
+_WIDTHS: Final = (32, 64, 128, 128)
 _SMALLEST: Final = 10
 """Convolutions halve the side until it is at most this."""
 _LOG_VARIANCE: Final = 8.0
@@ -40,11 +39,11 @@ class VAESpec:
         size: S; as often divisible by 2 as the widths halve it.
         channels: C.
         latent: Z.
-        down: Channels of the encoder's convolutions: the first keeps the side, each other halves it; empty:
-            what suits the size.
+        down: Channels of the encoder's convolutions, each of which halves the side; empty: what suits the
+            size. (One more at full size costs as much time as all of these, for next to nothing.)
         hidden: Features between convolutions and latent, both ways.
-        up: Channels of the decoder's stages: the first at the smallest side, each other doubles it; empty:
-            what suits the size.
+        up: Channels that the decoder's convolutions begin with, each of which doubles the side; empty: those
+            of ``down`` in reverse.
         classes: K of a conditional VAE, 2 or more; 0 of a VAE.
         modulated: Whether the class also scales and shifts the channels of each stage of the decoder.
         likelihood: Of the pixels given the latent.
@@ -75,14 +74,14 @@ class VAESpec:
             raise OptionError(f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}")
         if self.deviation is not None and not 0 < self.deviation < 10:
             raise OptionError(f"the deviation of pixels must be above 0 and below 10, not {self.deviation}")
-        halvings = len(self.down or self.up) - 1 if self.down or self.up else _halvings(self.size)
-        if halvings >= len(_DOWN) or self.size % 2**halvings:
+        halvings = len(self.down or self.up) or _halvings(self.size)
+        if halvings > len(_WIDTHS) or self.size % 2**halvings:
             raise OptionError(
                 f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
-                f"{_SMALLEST * 2 ** (len(_DOWN) - 1)}, {self.size} is not; take a --size of 28, 32, 64 or 128"
+                f"{_SMALLEST * 2 ** len(_WIDTHS)}, {self.size} is not; take a --size of 28, 32, 64 or 128"
             )
-        object.__setattr__(self, "down", self.down or _DOWN[: halvings + 1])
-        object.__setattr__(self, "up", self.up or _UP[-halvings - 1 :])
+        object.__setattr__(self, "down", self.down or _WIDTHS[:halvings])
+        object.__setattr__(self, "up", self.up or self.down[::-1])
         if len(self.down) != len(self.up):
             raise OptionError(
                 f"encoder and decoder must halve and double alike, got {len(self.down)} widths down "
@@ -92,7 +91,7 @@ class VAESpec:
     @property
     def side(self) -> int:
         """Pixels a side where the convolutions end."""
-        return self.size >> (len(self.down) - 1)
+        return self.size >> len(self.down)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -100,7 +99,7 @@ class VAESpec:
 
 
 def _halvings(size: int) -> int:
-    halvings = 0
+    halvings = 1
     while size > _SMALLEST << halvings:
         halvings += 1
     return halvings
@@ -183,13 +182,7 @@ class _Encoder(nn.Module):
         super().__init__()
         steps: list[nn.Module] = []
         for before, after in itertools.pairwise((spec.channels, *spec.down)):
-            # The first keeps the side, each other halves it.
-            kernel, stride = (4, 2) if steps else (3, 1)
-            steps += [
-                nn.Conv2d(before, after, kernel, stride, 1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
+            steps += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.convolutions = nn.Sequential(*steps, nn.Flatten())
         self.features = _dense(spec.down[-1] * spec.side**2, spec.hidden)
         self.mean = nn.Linear(spec.hidden, spec.latent)
@@ -215,14 +208,14 @@ class _Decoder(nn.Module):
         )
         told = spec.classes if spec.modulated else 0
         self.stages = nn.ModuleList(_Stage(i, o, told) for i, o in itertools.pairwise(spec.up))
-        self.last = nn.Conv2d(spec.up[-1], spec.channels, 3, 1, 1)
+        self.last = nn.ConvTranspose2d(spec.up[-1], spec.channels, 4, 2, 1)
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         if classes is not None:
             latents = torch.cat([latents, classes], 1)  # (N, Z + K)
         features = self.features(latents)  # -> (N, F, side, side)
         for stage in self.stages:
-            features = stage(features, classes)  # -> (N, F', 2 side, 2 side)
+            features = stage(features, classes)  # -> (N, F', S/2, S/2) in the end
         drawn: Tensor = self.last(features)  # -> (N, C, S, S)
         return drawn
 
