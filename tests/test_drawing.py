@@ -25,7 +25,7 @@ from searcher.generate import (
     sample_classes,
 )
 from searcher.pictures import classes_sheet, interpolation_sheet, plain_names
-from tests.hand_made import CLASSES, SIZE, Z, drawn_of_classes, make_digits
+from tests.handmade import CLASSES, SIZE, Z, drawn_of_classes, make_digits
 from tests.models import save_again
 from tests.photos import lookalike, one_line
 
