@@ -208,7 +208,7 @@ def test_pictures_are_measured_through_a_decoder() -> None:
     ],
 )
 def test_what_is_no_posterior_is_refused(mean: Doubles, deviation: Doubles, classes: Doubles | None) -> None:
-    with pytest.raises(OptionError, match="a posterior is|class probabilities"):
+    with pytest.raises(OptionError, match=r"a posterior is|class probabilities"):
         Proposal(mean.astype(np.float32), deviation.astype(np.float32), classes)
 
 
