@@ -17,9 +17,16 @@ import pytest
 
 from encoder.bundle import Bundle
 from encoder.lfw import LFW, find_lfw
+from encoder.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
-    "tests.embedding", "tests.models", "tests.people", "tests.photos", "tests.shards", "tests.stores"
+    "tests.digits",
+    "tests.embedding",
+    "tests.models",
+    "tests.people",
+    "tests.photos",
+    "tests.shards",
+    "tests.stores",
 )
 
 
@@ -66,6 +73,15 @@ def lfw_folder(data_root: Path) -> Path:
 def lfw(lfw_folder: Path) -> LFW:
     """The real data set."""
     return find_lfw(download=False)
+
+
+@pytest.fixture(scope="session")
+def mnist(data_root: Path) -> MNIST:
+    """The real digits; tests that use them are marked `mnist`."""
+    folder = data_root / "MNIST" / "raw"
+    if not folder.is_dir():
+        _no_data(f"MNIST must lie at {folder}")
+    return find_mnist(download=False)
 
 
 @dataclass
