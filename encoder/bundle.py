@@ -8,6 +8,7 @@
       decoder.onnx    latent  float32 (N, D)      ->  image   float32 (N, H, W, C) in [0, 1]
       latents.npz     mean, covariance of the training latents; matrix, offset of the map to embeddings
       golden.npz      inputs and what they gave where the bundle was made
+      sampling.npz    mixtures of Gaussians to draw pictures from; not there in every bundle
       calibration.json  what a score is worth; not there in every bundle, and no part of the model_id
 
 A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. Nothing in
@@ -32,8 +33,9 @@ from encoder.calibration import Calibration
 from encoder.errors import BundleCorruptError, BundleError, OptionError
 from encoder.golden import Golden, npz_bytes, read_npz
 from encoder.images import shown
-from encoder.manifest import FORMAT, BundleSpec, Manifest, one_line
+from encoder.manifest import FORMAT, SAMPLING, BundleSpec, Manifest, one_line
 from encoder.replacing import replacing
+from encoder.sampling import Sampling
 from encoder.shelf import CALIBRATION, check_target, is_shipped, locate, resolved, shipped_bundles
 
 __all__ = [
@@ -52,7 +54,7 @@ __all__ = [
 class Bundle:
     """An opened bundle: everything but the running graphs.
 
-    ``calibration`` is None where nobody has fitted one.
+    ``calibration`` and ``sampling`` are None where nobody has fitted one.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Bundle:
     affine: AffineMap
     golden: Golden
     calibration: Calibration | None = None
+    sampling: Sampling | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other.
@@ -86,6 +89,9 @@ class Bundle:
                 raise OptionError(
                     f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
                 )
+
+        if self.sampling is not None:
+            self.sampling.check(drawn=self.spec.drawn, classes=len(self.spec.classes))
 
     @property
     def model_id(self) -> str:
@@ -150,6 +156,7 @@ class Bundle:
                 affine=AffineMap(matrix, offset),
                 golden=Golden.from_npz(data),
                 calibration=_calibration(folder, manifest.model_id),
+                sampling=Sampling.from_npz(data),
             )
         except (ValueError, OptionError) as error:
             raise BundleCorruptError(
@@ -167,6 +174,7 @@ class Bundle:
         affine: AffineMap,
         golden: Golden,
         calibration: Calibration | None = None,
+        sampling: Sampling | None = None,
     ) -> Self:
         """Write a bundle whole or not at all, and open it again.
 
@@ -180,6 +188,7 @@ class Bundle:
             affine: Latent to embedding.
             golden: Inputs and outputs.
             calibration: What a score of this model is worth.
+            sampling: What its pictures are drawn from.
 
         Raises:
             OptionError: the parts do not fit each other, or the folder holds something that is no bundle.
@@ -195,9 +204,11 @@ class Bundle:
             offset=affine.offset,
         )
         contents["golden.npz"] = golden.to_npz()
+        if sampling is not None:
+            contents[SAMPLING] = sampling.to_npz()
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
         manifest, contents["bundle.json"] = Manifest.of(spec, digests)
-        cls(folder=target, manifest=manifest, statistics=statistics, affine=affine, golden=golden)  # checks
+        cls(target, manifest, statistics, affine, golden, sampling=sampling)  # checks
         if calibration is not None:
             contents[CALIBRATION] = calibration.to_bytes(manifest.model_id)
         return cls._written(target, contents)

@@ -30,6 +30,7 @@ from encoder.calibration import Calibration
 from encoder.errors import ExportError
 from encoder.images import to_uint8
 from encoder.manifest import one_line
+from encoder.sampling import Sampling
 
 __all__ = ["OPSET", "PARITY", "Exported", "export_graphs", "round_weights", "save_bundle"]
 
@@ -121,6 +122,7 @@ def save_bundle(
     statistics: LatentStatistics,
     affine: AffineMap,
     calibration: Calibration | None = None,
+    sampling: Sampling | None = None,
 ) -> Bundle:
     """Write the bundle with golden values: four pictures the decoder draws of sampled latents.
 
@@ -146,6 +148,7 @@ def save_bundle(
         affine=affine,
         golden=Golden(pixels, latents, _call(decode, latents)),
         calibration=calibration,
+        sampling=sampling,
     )
 
 

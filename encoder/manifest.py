@@ -4,7 +4,8 @@
 
     {"model_id": "<SHA-256 of the rest>", "format": 2, "model": {...}, "files": {"encoder.onnx": "<SHA-256>"}}
 
-Format 1 did not say which labels the training used: it used none.
+Format 1 did not say which labels the training used: it used none. Format 3 may have a sampling.npz and labels
+of classes; a bundle that has neither is still written as format 2, for all that read no further.
 
 Legend: D latent size, E embedding size.
 """
@@ -22,15 +23,28 @@ from typing import Any, Final, Literal, Self, get_args
 from encoder.errors import BundleTooNewError, OptionError
 from encoder.images import ImageSpec, shown
 
-__all__ = ["FORMAT", "KNOWN", "NEEDED", "BundleSpec", "Kind", "Labels", "Manifest", "digest_of", "one_line"]
+__all__ = [
+    "FORMAT",
+    "KNOWN",
+    "NEEDED",
+    "SAMPLING",
+    "BundleSpec",
+    "Kind",
+    "Labels",
+    "Manifest",
+    "digest_of",
+    "one_line",
+]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 Kind = Literal["ae", "vae", "cvae", "cleaner", "encoder"]
-Labels = Literal["none", "person", "unknown"]
+Labels = Literal["none", "person", "class", "unknown"]
 
 _KEYS: Final = {"format", "model_id", "model", "files"}
 NEEDED: Final = {"encoder.onnx", "latents.npz", "golden.npz"}
-KNOWN: Final = NEEDED | {"decoder.onnx"}
+SAMPLING: Final = "sampling.npz"
+_OPTIONAL: Final = {"decoder.onnx", SAMPLING}
+KNOWN: Final = NEEDED | _OPTIONAL
 """The files that a bundle has besides bundle.json: those it needs, and those it may have."""
 
 
@@ -46,8 +60,10 @@ class BundleSpec:
         embedding: E, the length of the vectors that are compared.
         mirror: Whether an embedding averages the latents of the image and of its mirror image.
         opset: ONNX opset of the graphs.
-        labels: Which labels of the pictures the training used: none, whose picture it is, or not known here.
-        classes: Names of the classes it can be asked for; empty when it has none.
+        labels: Which labels of the pictures the training used: none, whose picture it is, which class it is
+            of, or not known here.
+        classes: Names of the classes it can be asked for, each once; empty when it has none. A ``cvae`` has
+            their weights, one each, at the end of its latents.
         metric: How embeddings are compared.
         training: Configuration, data fingerprint, seed and versions that made it.
         figures: What was measured on it, by name.
@@ -64,6 +80,21 @@ class BundleSpec:
     metric: Literal["cosine"] = "cosine"
     training: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the last numbers of a latent are class weights, one for each class."""
+        return self.kind == "cvae"
+
+    @property
+    def prior(self) -> bool:
+        """Whether the training drew the latents to N(0, I)."""
+        return self.kind in ("vae", "cvae")
+
+    @property
+    def drawn(self) -> int:
+        """How many numbers of a latent are drawn: all but class weights."""
+        return self.latent - len(self.classes) if self.conditional else self.latent
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""
@@ -87,7 +118,7 @@ class BundleSpec:
             "image": isinstance(value["image"], dict),
             "mirror": isinstance(value["mirror"], bool),
             "labels": value["labels"] in get_args(Labels),
-            "classes": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
+            "classes": _are_names(classes),
             "metric": value["metric"] == "cosine",
         }
         rules |= {name: isinstance(value[name], dict) for name in ("training", "figures")}
@@ -97,6 +128,10 @@ class BundleSpec:
         for name, holds in rules.items():
             if not holds:
                 raise OptionError(f"the {name} of a model cannot be {reprlib.repr(value[name])}")
+        if value["kind"] == "cvae" and not 0 < len(classes) < value["latent"]:
+            raise OptionError(
+                f"a cvae has classes and a latent that is longer, not {len(classes)} and {value['latent']}"
+            )
         return cls(**{**value, "image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)})
 
 
@@ -121,7 +156,8 @@ class Manifest:
         Raises:
             OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
         """
-        content = {"format": FORMAT, "model": spec.to_json(), "files": dict(sorted(digests.items()))}
+        version = FORMAT if SAMPLING in digests or spec.labels == "class" else 2
+        content = {"format": version, "model": spec.to_json(), "files": dict(sorted(digests.items()))}
         try:
             plain = json.loads(json.dumps(content, allow_nan=False))
             model_id = digest_of(plain)
@@ -163,6 +199,14 @@ class Manifest:
         return cls(model_id, BundleSpec.from_json(model), _checked(content["files"]))
 
 
+def _are_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(name, str) and name.strip() for name in value)
+        and len(set(value)) == len(value)
+    )
+
+
 def _of_format_1(model: dict[str, Any]) -> dict[str, Any]:
     if "labels" in model:
         raise OptionError("a model of format 1 says nothing of labels")
@@ -173,7 +217,8 @@ def _checked(digests: Any) -> dict[str, str]:
     if not isinstance(digests, dict) or not NEEDED <= set(digests) <= KNOWN:
         got = shown(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
         raise OptionError(
-            f"the files of a bundle are {', '.join(sorted(NEEDED))} and at most decoder.onnx, not {got}"
+            f"the files of a bundle are {', '.join(sorted(NEEDED))} and at most "
+            f"{', '.join(sorted(_OPTIONAL))}, not {got}"
         )
     return digests
 

@@ -69,6 +69,7 @@ def save_again(bundle: Bundle, folder: Path, **changes: Any) -> Bundle:
         "statistics": bundle.statistics,
         "affine": bundle.affine,
         "golden": bundle.golden,
+        "sampling": bundle.sampling,
     }
     return Bundle.save(folder, **(parts | changes))
 
