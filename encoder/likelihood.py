@@ -123,6 +123,11 @@ class Proposal:
     def __len__(self) -> int:
         return len(self.mean)
 
+    def of(self, rows: NDArray[np.int64]) -> Proposal:
+        """Return that of these images."""
+        classes = None if self.classes is None else self.classes[rows]
+        return Proposal(self.mean[rows], self.deviation[rows], classes, self.prior)
+
     def divergence(self) -> Doubles:
         """Return KL(q(z|x) || p(z)), and with a prior of classes KL(q(y|x) || p(y)) added, float64 (N,)."""
         total = divergence(self.mean, self.deviation)

@@ -47,15 +47,22 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def some(self, count: int, *, seed: int) -> Self:
-        """Return ``count`` of them drawn without replacement, in their order; all when there are no more.
+    def chosen(self, count: int, *, seed: int) -> NDArray[np.int64]:
+        """Return ``count`` places drawn without replacement, rising; all when there are no more.
 
         Drawn, and not the first: the first half of MNIST's test digits is the easier one.
         """
         if count >= len(self):
-            return self
-        rows = np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+            return np.arange(len(self))
+        return np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+
+    def of(self, rows: NDArray[np.int64]) -> Self:
+        """Return those at these places."""
         return type(self)(self.images[rows], self.labels[rows])
+
+    def some(self, count: int, *, seed: int) -> Self:
+        """Return those at :meth:`chosen` places; itself when these are all."""
+        return self if count >= len(self) else self.of(self.chosen(count, seed=seed))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

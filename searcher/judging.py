@@ -49,7 +49,9 @@ def look(judge: Model, images: NDArray[np.uint8]) -> Seen:
     spec = judge.bundle.spec
     features = spec.latent - len(spec.classes)
     if not spec.classes or features < 1 or spec.embedding != features:
-        raise OptionError(f"a judge gives features and a logit for each class, {shown(judge.bundle.name)} does not")
+        raise OptionError(
+            f"a judge gives features and a logit for each class, {shown(judge.bundle.name)} does not"
+        )
     made = judge.encode(images)
     return Seen(made[:, :features], made[:, features:].argmax(axis=1))
 

@@ -65,7 +65,7 @@ class Neighbours:
 def stored_neighbours(
     model: Model, digits: Digits, test: Pictures, *, k: int = 5, steps: Steps = silently
 ) -> Neighbours:
-    """Embed the training pictures into an embedded store as the indexer would, and search it for each test one.
+    """Put the training pictures into an embedded store, and let each test one search it.
 
     Args:
         model: What embeds.

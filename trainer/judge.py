@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from encoder.affine import AffineMap, LatentStatistics
 from encoder.bundle import Bundle, BundleSpec
 from encoder.downloads import cache_folder, only_one
-from encoder.errors import BundleError, OptionError, TrainingError
+from encoder.errors import BundleError, OptionError
 from encoder.export import OPSET, export_graphs
 from encoder.golden import Golden
 from encoder.images import Crop, ImageSpec
@@ -38,8 +39,9 @@ from trainer.training import Run, Task
 __all__ = ["Classifier", "JudgeSpec", "cached_judge", "train_judge"]
 
 Images = NDArray[np.uint8]
-Labels = NDArray[np.uint8]
+Labels = NDArray[np.integer]
 _VERSION: Final = 1  # of what is trained here; part of the key of what is cached
+_TAUGHT: Final = 12  # of so many images one is for validation, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,7 @@ class JudgeSpec:
         shift: Highest move of a picture each way, in pixels.
         zoom: Highest change of scale, of 1.
         turn: Highest angle, in degrees.
-        validation: The last so many images choose the epoch and are not taught.
+        validation: The last so many images choose the epoch and are not taught; at most one in twelve.
         training: The steps; its ``shift`` and ``noise`` are not used.
     """
 
@@ -120,37 +122,32 @@ def cached_judge(
 
     Args:
         images: uint8 (N, S, S, C).
-        labels: uint8 (N,), places in ``classes``.
+        labels: whole numbers (N,), places in ``classes``, at most 256 of them.
         classes: K names.
         spec: What to train.
         say: Takes a line for people.
 
     Raises:
-        OptionError: fewer than two classes, or no more images than the validation takes.
-        TrainingError: the training fails, or the cache cannot be written.
+        OptionError: fewer than two classes, or fewer than 24 images.
+        DataError: the cache cannot be written.
+        TrainingError: the training fails.
     """
     spec = spec or JudgeSpec()
     digest = hashlib.sha256(
         json.dumps([_VERSION, spec.to_json(), list(classes), images.shape], sort_keys=True).encode()
     )
     digest.update(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(labels).data)
+    digest.update(labels.astype(np.uint8).data)
     folder = cache_folder() / "judges" / digest.hexdigest()[:16]
-    try:
-        with only_one(folder.parent):
-            try:
-                return Bundle.open(folder)
-            except BundleError:
-                return train_judge(folder, images, labels, classes, spec, say=say)
-    except OSError as error:
-        raise TrainingError(
-            f"the judge is kept in {folder}, which cannot be written ({error.strerror}); "
-            "choose another folder in LOOKALIKE_CACHE"
-        ) from error
+    with only_one(folder.parent):
+        try:
+            return Bundle.open(folder)
+        except BundleError:
+            return train_judge(folder, images, labels, classes, spec, say=say)
 
 
 def train_judge(
-    folder: Any,
+    folder: Path,
     images: Images,
     labels: Labels,
     classes: tuple[str, ...],
@@ -163,9 +160,9 @@ def train_judge(
     The bundle is of kind ``encoder``: its latents are the F features and behind them the K logits, its
     embeddings the features.
     """
-    if len(classes) < 2 or len(images) <= spec.validation:
+    if len(classes) < 2 or len(images) < 2 * _TAUGHT:
         raise OptionError(
-            f"a judge needs two classes and more than {spec.validation} images, "
+            f"a judge needs two classes and {2 * _TAUGHT} images or more, "
             f"got {len(classes)} and {len(images)}; give more"
         )
     network, accuracy = _trained(folder.with_suffix(".run"), images, labels, len(classes), spec, say)
@@ -175,11 +172,11 @@ def train_judge(
 
 
 def _trained(
-    folder: Any, images: Images, labels: Labels, classes: int, spec: JudgeSpec, say: Callable[[str], None]
+    folder: Path, images: Images, labels: Labels, classes: int, spec: JudgeSpec, say: Callable[[str], None]
 ) -> tuple[Classifier, float]:
     """Return the network at its best epoch and its share of right validation images."""
     size, channels = images.shape[1], images.shape[3]
-    taught = len(images) - spec.validation
+    taught = len(images) - min(spec.validation, len(images) // _TAUGHT)
     torch.manual_seed(spec.training.seed)
     network = Classifier(spec, size=size, channels=channels, classes=classes)
     run = Run(folder, network, spec.training, device=torch.device("cpu"))
@@ -264,7 +261,7 @@ class _Black(nn.Module):
 
 
 def _saved(
-    folder: Any,
+    folder: Path,
     network: Classifier,
     images: Images,
     classes: tuple[str, ...],
