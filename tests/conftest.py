@@ -22,6 +22,7 @@ from encoder.mnist import MNIST, find_mnist
 pytest.register_assert_rewrite(
     "tests.digits",
     "tests.embedding",
+    "tests.handmade",
     "tests.models",
     "tests.people",
     "tests.photos",
