@@ -13,8 +13,9 @@ from encoder.errors import DataError
 from encoder.folders import is_picture
 from encoder.images import shown
 from encoder.stream import FileFacts
+from indexer.digits import Digit, digit_at
 
-__all__ = ["Member", "find_members", "is_archive", "located"]
+__all__ = ["Contained", "Member", "find_members", "is_archive", "located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,21 @@ class Member:
         return f"{self.archive}/{self.name}"
 
 
-def located(file: Path) -> Path | Member:
+Contained = Member | Digit
+"""A picture that is no file of its own."""
+
+
+def located(file: Path) -> Path | Contained:
     """Return where a picture lies that is named as if an archive were a folder: there, or the file as it is.
+
+    So it is with the digits of MNIST: ``indexer/digits.py``.
 
     Raises:
         FileNotFoundError: there is such an archive, but nothing of this name in it.
         DataError: the archive cannot be read.
     """
+    if (digit := digit_at(file)) is not None:
+        return digit
     for archive in file.parents:
         if is_archive(archive) and archive.is_file():
             name = file.relative_to(archive).as_posix()

@@ -21,7 +21,7 @@ from encoder.errors import BundleError, DataError, ModelMismatchError, OptionErr
 from encoder.images import Crop
 from encoder.model import Model
 from encoder.stream import Embedded, Readable, embed_files
-from indexer.archives import Member, located
+from indexer.archives import Contained, located
 from indexer.sources import Source, as_path, item_id
 from indexer.store import CollectionSpec, Payload, Record, VectorStore
 
@@ -161,7 +161,7 @@ def remembered_model(spec: CollectionSpec, name: str) -> Model:
 class _Look:
     """What was found of one point, and the file that it is about, if any."""
 
-    file: Path | Member | None
+    file: Path | Contained | None
     findings: list[Finding]
 
 
@@ -202,7 +202,7 @@ class _Walk:
             self.plain.add(root)
         return _Look(file, findings)
 
-    def _placed(self, file: Path, payload: Payload) -> tuple[Path | Member, tuple[Kind, str] | None]:
+    def _placed(self, file: Path, payload: Payload) -> tuple[Path | Contained, tuple[Kind, str] | None]:
         """Return where a picture lies, and what is wrong with it there."""
         try:
             place = located(file)
@@ -212,7 +212,7 @@ class _Walk:
             return file, ("unreadable", str(error))
         return place, self._disk_fault(place, payload)
 
-    def _disk_fault(self, file: Path | Member, payload: Payload) -> tuple[Kind, str] | None:
+    def _disk_fault(self, file: Path | Contained, payload: Payload) -> tuple[Kind, str] | None:
         try:
             if self._checksum:
                 same = _digest(file) == payload.get("sha256")
@@ -227,8 +227,8 @@ class _Walk:
         return None if same else ("changed", "other content" if self._checksum else "other size or time")
 
 
-def _facts(file: Path | Member) -> tuple[int, int]:
-    if isinstance(file, Member):
+def _facts(file: Path | Contained) -> tuple[int, int]:
+    if not isinstance(file, Path):
         return file.size, file.mtime_ns
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -236,8 +236,8 @@ def _facts(file: Path | Member) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _digest(file: Path | Member) -> str:
-    if isinstance(file, Member):
+def _digest(file: Path | Contained) -> str:
+    if not isinstance(file, Path):
         return file.read()[1].sha256
     _facts(file)  # a pipe would keep us waiting
     with file.open("rb") as opened:

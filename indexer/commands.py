@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from indexer.selection import Selection, selecting
 from indexer.store import DEFAULT_STORE
 
 __all__ = ["index", "store_option"]
@@ -24,7 +25,6 @@ store_option = click.option(
 
 
 @click.command(epilog="Example: lookalike index photos/ --model faces --collection family")
-@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "--model", "model_name", default="faces", show_default=True, help="Bundle folder or shipped model."
 )
@@ -33,18 +33,7 @@ store_option = click.option(
 @click.option(
     "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
 )
-@click.option("--root-name", metavar="NAME", help="What the collection calls the source's folder.")
-@click.option("--files-from", metavar="-|FILE", help="Pictures by name, one a line; - is standard input.")
-@click.option("-0", "--null", "nul", is_flag=True, help="NUL stands between names of --files-from.")
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of --files-from; default: what its names have in common.",
-)
-@click.option("--include", multiple=True, metavar="GLOB", help="Only paths or names like this; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="None like this; repeatable.")
-@click.option("--hidden", is_flag=True, help="Also what begins with a dot.")
-@click.option("--person-from", metavar="REGEX", help="Who it is, from the path; default: the folder's name.")
+@selecting
 @click.option(
     "--payload",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -75,19 +64,11 @@ store_option = click.option(
 @click.pass_context
 def index(
     ctx: click.Context,
-    sources: tuple[str, ...],
+    chosen: Selection,
     model_name: str,
     collection: str,
     store: str,
     crop: str | None,
-    root_name: str | None,
-    files_from: str | None,
-    nul: bool,
-    root: Path | None,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    person_from: str | None,
     payload: Path | None,
     attributes: Path | None,
     checksum: bool,
@@ -100,17 +81,13 @@ def index(
 ) -> None:
     """Put the pictures of folders into a collection.
 
-    A source is a folder, a picture file, a tar archive, lfw, or a file that lookalike embed wrote. A run over
-    an unchanged folder opens no picture; what has moved is not embedded again. Files that cannot be read are
-    named and stop nothing; the exit code is then 3.
+    A source is a folder, a picture file, a tar archive, lfw, mnist, or a file that lookalike embed wrote. A
+    run over an unchanged folder opens no picture; what has moved is not embedded again. Files that cannot be
+    read are named and stop nothing; the exit code is then 3.
     """
-    if not sources and files_from is None:
-        raise click.UsageError("name a source: a folder, a picture file, a tar archive, lfw, or --files-from")
-    if root is not None and files_from is None:
-        raise click.UsageError("--root is the folder of --files-from; a source is its own")
     from indexer.latents import is_latents
 
-    if any(map(is_latents, sources)):
+    if any(map(is_latents, chosen.sources)):
         from indexer.embed_commands import index_latents
 
         index_latents(ctx)
@@ -121,30 +98,17 @@ def index(
     from encoder.images import Crop
     from encoder.model import Model
     from indexer.building import index_when_large
-    from indexer.listing import read_list
     from indexer.load import known_roots, load, prepare_collection
     from indexer.payloads import read_tables
-    from indexer.reading import Reading, person_pattern
     from indexer.report import events_to
-    from indexer.sources import list_source, open_source
     from indexer.store import open_store
 
-    reading = Reading(
-        include=include,
-        exclude=exclude,
-        hidden=hidden,
-        person=None if person_from is None else person_pattern(person_from),
-        payload=read_tables(payload, attributes),
-    )
-    files = [] if files_from is None else read_list(files_from, nul=nul)
+    reading, files = chosen.reading(read_tables(payload, attributes)), chosen.files()
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         opened = stack.enter_context(open_store(store))
         framing = None if crop is None else Crop.parse(crop)
-        known = known_roots(opened, collection)
-        found = [open_source(source, root_name=root_name, known=known, reading=reading) for source in sources]
-        if files:
-            found.append(list_source(files, root=root, root_name=root_name, known=known, reading=reading))
+        found = chosen.opened(reading, files, known_roots(opened, collection))
         prepare_collection(opened, collection, model, crop=framing)
         tell = stack.enter_context(events_to(report))
         bar = stack.enter_context(tqdm(unit="image", disable=None, leave=False))

@@ -6,15 +6,23 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import click
 from click.core import ParameterSource
 
+from indexer.selection import Selection, selecting
+
 __all__ = ["embed", "index_latents"]
+
+_OF_PICTURES: Final = {
+    *("files_from", "include", "exclude", "hidden", "person_from"),
+    *("payload", "attributes", "checksum", "dry_run", "report"),
+}
+"""Options of ``lookalike index`` that would do nothing to a file of latents, silently."""
 
 
 @click.command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--model", "model_name", default="faces", show_default=True, help="Bundle folder or shipped model."
 )
@@ -25,7 +33,7 @@ __all__ = ["embed", "index_latents"]
 @click.option(
     "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
 )
-@click.option("--root-name", metavar="NAME", help="What the file calls the source's folder.")
+@selecting
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -38,12 +46,11 @@ __all__ = ["embed", "index_latents"]
 @click.pass_context
 def embed(
     ctx: click.Context,
-    sources: tuple[str, ...],
+    chosen: Selection,
     model_name: str,
     out: Path,
     overwrite: bool,
     crop: str | None,
-    root_name: str | None,
     max_pixels: int,
     provider: str,
     as_json: bool,
@@ -61,12 +68,12 @@ def embed(
     from encoder.images import Crop
     from encoder.model import Model
     from indexer.embed import embed as run
-    from indexer.sources import open_source
 
+    reading, files = chosen.reading(), chosen.files()
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         framing = None if crop is None else Crop.parse(crop)
-        found = [open_source(source, root_name=root_name, known={}) for source in sources]
+        found = chosen.opened(reading, files, known={})
         bar = stack.enter_context(tqdm(unit="image", disable=None, leave=False))
         report = run(
             model,
@@ -145,6 +152,12 @@ def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
         raise OptionError(
             "--prune removes what has left a folder, which a file of latents does not say; index the folder"
         )
+    for option in ctx.command.params:
+        if option.name in _OF_PICTURES and ctx.params[option.name]:
+            raise OptionError(
+                f"{option.opts[-1]} is of pictures, a file of latents is taken whole; leave it out, "
+                "or index the pictures"
+            )
     return [Path(source) for source in sources]
 
 

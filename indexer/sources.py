@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, files, lists of files, tar archives, LFW by name.
+"""Where pictures come from: folders, files, lists of files, tar archives, LFW and MNIST by name.
 
 Each picture becomes an item with its own id.
 """
@@ -11,18 +11,21 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from encoder.errors import DataError, OptionError
 from encoder.folders import find_pictures
 from encoder.images import shown
 from encoder.lfw import find_lfw
-from indexer.archives import Member, find_members, is_archive
+from encoder.mnist import SPLITS, Split, find_mnist
+from indexer.archives import Contained, find_members, is_archive
+from indexer.digits import find_digits
 from indexer.reading import Reading
 
 __all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
+_COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ class Item:
         id: UUIDv5 of root name and relative path.
         path: Relative to its root, with ``/``, as :func:`as_text` writes it.
         file: Where it lies; what lies in an archive is named as if that were a folder.
-        person: Who is on it: as the source is read, by default the folder that holds it.
+        person: Who is on it: as the source is read, by default its folder, of a digit its class.
         payload: More to store; None: nothing was given.
-        member: Where in an archive it lies.
+        member: Where in an archive or a file of digits it lies.
     """
 
     id: str
@@ -43,7 +46,7 @@ class Item:
     file: Path
     person: str | None
     payload: Mapping[str, Any] | None = None
-    member: Member | None = None
+    member: Contained | None = None
 
     def facts(self) -> tuple[int, int] | None:
         """Return size in bytes and mtime in ns as they are now; None of what is not there."""
@@ -70,6 +73,7 @@ class Source:
         only: The one file, archive or folder in it that is meant; None: all of it.
         listed: Files in it that were named one by one, relative to it; None: whatever is there.
         reading: How it is read.
+        splits: Of MNIST, whose files the root holds; None: it is no MNIST.
     """
 
     root_name: str
@@ -77,6 +81,7 @@ class Source:
     only: Path | None = None
     listed: tuple[Path, ...] | None = None
     reading: Reading = field(default_factory=Reading)
+    splits: tuple[Split, ...] | None = None
 
     def items(self, on_unreadable: Callable[[OSError], object] = _raise) -> Iterator[Item]:
         """Yield the pictures in the order in which they lie there.
@@ -87,27 +92,34 @@ class Source:
         Raises:
             DataError: an archive cannot be read.
         """
-        if self.only is not None and is_archive(self.only):
+        if self.splits is not None:
+            for digit, label in find_digits(self.root, self.splits):
+                yield from self._item(Path(digit.name), digit, label)
+        elif self.only is not None and is_archive(self.only):
             for member in find_members(self.root / self.only):
                 yield from self._item(self.only / PurePosixPath(member.name), member)
-            return
-        for relative in self._paths(on_unreadable):
-            yield from self._item(relative, None)
+        else:
+            for relative in self._paths(on_unreadable):
+                yield from self._item(relative)
 
     def covers(self, path: str) -> bool:
         """Whether an item with this path is missing when :meth:`items` does not yield it."""
         if self.listed is not None or not self.reading.takes(path):
             return False
+        if self.splits is not None:
+            return path.startswith(tuple(f"{split}/" for split in self.splits))
         return self.only is None or path.startswith(f"{as_text(self.only)}/")
 
-    def _item(self, relative: Path, member: Member | None) -> Iterator[Item]:
+    def _item(
+        self, relative: Path, member: Contained | None = None, label: str | None = None
+    ) -> Iterator[Item]:
         path = as_text(relative)
         named = self.listed is not None or (self.only is not None and relative == self.only)
         if not self.reading.takes(path, named=named):
             return
         around = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
         folders = around.split("/")[:-1]
-        person = self.reading.person_in(path, folders[-1] if folders else None)
+        person = self.reading.person_in(path, label or (folders[-1] if folders else None))
         payload = None if self.reading.payload is None else self.reading.payload.get(path, {})
         yield Item(item_id(self.root_name, path), path, self.root / relative, person, payload, member)
 
@@ -128,9 +140,16 @@ def item_id(root_name: str, path: str) -> str:
 
 
 def open_source(
-    source: str, *, root_name: str | None, known: Mapping[str, str], reading: Reading | None = None
+    source: str,
+    *,
+    root_name: str | None,
+    known: Mapping[str, str],
+    reading: Reading | None = None,
+    split: Literal["train", "test", "all"] | None = None,
 ) -> Source:
-    """Find what ``source`` names: ``lfw``, a folder, a tar archive or a single file (its folder is the root).
+    """Find what ``source`` names: ``lfw``, ``mnist``, a folder, a tar archive or a single file.
+
+    The root of a single file or archive is its folder, that of ``mnist`` the folder of its four files.
 
     What lies in a root that the collection knows is part of that root, so that it is not stored twice.
 
@@ -139,22 +158,46 @@ def open_source(
         root_name: What to call the root; None: as the collection does, else as the folder is called.
         known: Roots that the collection remembers, name to folder.
         reading: How to read it; None: everything that is a picture and not hidden.
+        split: Of ``mnist``; None: all of it.
 
     Raises:
         DataError: nothing is there.
         OptionError: the collection knows another folder by this name and none was given, or the given one
-            cannot be.
+            cannot be; a split of anything but ``mnist``.
     """
-    return replace(_opened(source, root_name, known), reading=reading or Reading())
+    found = _by_name(source, split)
+    if found is None:
+        if split is not None:
+            raise OptionError(f"--split is of mnist, '{shown(source)}' is another source; leave it out")
+        found = _opened(source, root_name, known)
+    else:
+        found = named(found, root_name, known)
+    return replace(found, reading=reading or Reading())
+
+
+def _by_name(source: str, split: Literal["train", "test", "all"] | None) -> Source | None:
+    """Return a data set that has a name; what lies here under that name goes before it."""
+    if Path(source).exists():
+        return None
+    if source == "lfw" and split is None:
+        return Source("lfw", find_lfw(progress=True).root.resolve())
+    if source == "mnist":
+        splits = SPLITS if split is None or split == "all" else (split,)
+        return Source("mnist", find_mnist(progress=True).folder.resolve(), splits=splits)
+    return None
 
 
 def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Source:
     path = Path(source)
-    if source == "lfw" and not path.exists():
-        return named(Source("lfw", find_lfw(progress=True).root.resolve()), root_name, known)
     if not source or not (path.exists() or path.is_symlink()):
         raise DataError(
-            f"a source is a folder, a picture file, a tar archive or lfw; '{shown(source)}' is not there"
+            "a source is a folder, a picture file, a tar archive, lfw or mnist; "
+            f"'{shown(source)}' is not there"
+        )
+    if path.is_file() and path.name.lower().endswith(_COMPRESSED):
+        raise DataError(
+            f"an archive is an uncompressed tar file, {shown(source)} is compressed; unpack it first "
+            "(gunzip, unxz, bunzip2 or unzstd)"
         )
     if path.is_dir():
         root, only = path.resolve(), None

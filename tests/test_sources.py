@@ -88,7 +88,7 @@ def test_hidden_files_and_other_kinds_of_file_are_left_out(tmp_path: Path) -> No
 
 def test_what_is_not_there_is_refused_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a folder, a picture file, a tar archive or lfw; '.*no\\nwhere' is not there"
+        DataError, match=r"a folder, a picture file, a tar archive, lfw or mnist; '.*no\\nwhere' is not there"
     ):
         open_(tmp_path / "no\nwhere")
 
