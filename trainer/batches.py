@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["ROWS", "batches", "evenly", "moved", "pieces", "to_floats"]
+__all__ = ["ROWS", "batches", "evenly", "labelled_batches", "moved", "pieces", "to_floats"]
 
 Images = NDArray[np.uint8]
 ROWS: Final = 256
@@ -27,6 +27,7 @@ def batches(
     size: int,
     shift: int,
     noise: float,
+    mirror: bool = True,
     seed: int,
     epoch: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -40,6 +41,7 @@ def batches(
         size: B at most; the batches of an epoch differ by at most one image.
         shift: Each image is moved by up to this many pixels each way.
         noise: Highest deviation of Gaussian noise on the input; each image draws its own below it.
+        mirror: Whether half of them are mirrored.
         seed: Of the run.
         epoch: From 0.
     """
@@ -47,17 +49,61 @@ def batches(
     order = rng.permutation(indices)
     source = torch.Generator().manual_seed(int(rng.integers(2**62)))
     for chosen in np.array_split(order, -(-len(order) // size)):
-        rows = images[np.sort(chosen)]  # (B, S, S, C); sorted: the file is read forwards
-        mirrored = rng.random(len(rows)) < 0.5
-        rows[mirrored] = rows[mirrored, :, ::-1]
-        if shift:
-            rows = moved(rows, rng.integers(-shift, shift + 1, (len(rows), 2)))
-        target = to_floats(rows)  # (B, C, S, S)
+        target = to_floats(_varied(images, np.sort(chosen), rng, mirror=mirror, shift=shift))  # (B, C, S, S)
         if noise:
             level = torch.rand(len(target), 1, 1, 1, generator=source) * noise
             yield target + level * torch.randn(target.shape, generator=source), target
         else:
             yield target, target
+
+
+def labelled_batches(
+    images: Images,
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    *,
+    size: int,
+    shift: int,
+    mirror: bool,
+    binarise: bool,
+    seed: int,
+    epoch: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images float32 (B, C, S, S) in [0, 1] and labels int64 (B,), the same whenever an epoch is drawn.
+
+    Args:
+        images: uint8 (N, S, S, C).
+        labels: int64 (N,).
+        indices: Of the images that are shown, each once.
+        size: B at most; the batches of an epoch differ by at most one image.
+        shift: Each image is moved by up to this many pixels each way.
+        mirror: Whether half of them are mirrored.
+        binarise: Whether pixels are drawn, 1 with their brightness as the probability, else 0.
+        seed: Of the run.
+        epoch: From 0.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(indices)
+    source = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    for chosen in np.array_split(order, -(-len(order) // size)):
+        rows = np.sort(chosen)
+        shown = to_floats(_varied(images, rows, rng, mirror=mirror, shift=shift))  # (B, C, S, S)
+        if binarise:
+            shown = torch.bernoulli(shown, generator=source)
+        yield shown, torch.from_numpy(labels[rows])
+
+
+def _varied(
+    images: Images, rows: NDArray[np.int64], rng: np.random.Generator, *, mirror: bool, shift: int
+) -> Images:
+    """Take rows, ascending (the file is read forwards), half of them mirrored, each moved."""
+    shown = images[rows]  # (B, S, S, C)
+    if mirror:
+        mirrored = rng.random(len(shown)) < 0.5
+        shown[mirrored] = shown[mirrored, :, ::-1]
+    if shift:
+        shown = moved(shown, rng.integers(-shift, shift + 1, (len(shown), 2)))
+    return shown
 
 
 def to_floats(rows: Images) -> Tensor:

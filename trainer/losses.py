@@ -1,11 +1,26 @@
-"""What is minimised."""
+"""What is minimised.
+
+Legend: N images, C channels, S pixels a side, Z latent size, M draws of the latent for each image.
+Likelihoods and divergences are in nats and summed over pixels and latent.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+import math
 
-__all__ = ["large_margin_cosine", "mean_squared_error"]
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+__all__ = [
+    "bernoulli_nll",
+    "divergence",
+    "floored",
+    "gaussian_nll",
+    "importance_bound",
+    "large_margin_cosine",
+    "log_ratio",
+    "mean_squared_error",
+]
 
 
 def mean_squared_error(image: Tensor, target: Tensor) -> Tensor:
@@ -25,3 +40,60 @@ def large_margin_cosine(cosines: Tensor, people: Tensor, *, scale: float, margin
         margin: Taken off the right person's cosine.
     """
     return cross_entropy(scale * (cosines - margin * one_hot(people, cosines.shape[1])), people)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(mean, variance) || N(0, 1)) of each latent: (N, Z) of (N, Z) and (N, Z).
+
+    (Kingma & Welling, ICLR 2014, appendix B.)
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+
+def floored(divergences: Tensor, bits: float) -> Tensor:
+    """Return the sum over the latent of the mean divergence, each latent at least ``bits`` nats: a scalar.
+
+    Below that a latent costs nothing more, and is not switched off ("free bits"; Kingma et al., Improving
+    Variational Inference with Inverse Autoregressive Flow, NIPS 2016).
+
+    Args:
+        divergences: (N, Z) of :func:`divergence`.
+        bits: In nats, of each latent; 0: the plain sum.
+    """
+    means = divergences.mean(0)  # (Z,)
+    return means.clamp(min=bits).sum() if bits else means.sum()
+
+
+def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -log p(target) of Bernoulli pixels, (..., N) of (..., N, C, S, S).
+
+    A likelihood of binary targets only; of grey ones it is a cross-entropy, not to be compared with it.
+    """
+    lost = binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    return lost.flatten(-3).sum(-1)
+
+
+def gaussian_nll(image: Tensor, target: Tensor, log_deviation: Tensor) -> Tensor:
+    """Return -log p(target) of Gaussian pixels of one deviation, (..., N) of (..., N, C, S, S).
+
+    A density of pixels as reals in [0, 1]: it may be negative.
+    """
+    apart = ((image - target) / log_deviation.exp()).square()
+    return (0.5 * (apart + math.log(2 * math.pi)) + log_deviation).flatten(-3).sum(-1)
+
+
+def log_ratio(latents: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
+    """Return log N(z; 0, I) - log q(z|x) of ``z = mean + deviation * noise``: (..., N) of (..., N, Z)."""
+    return 0.5 * (noise.square() + log_variance - latents.square()).sum(-1)
+
+
+def importance_bound(log_weights: Tensor) -> Tensor:
+    """Return log of the mean weight over the M draws, (N,) of (M, N).
+
+    In expectation a lower bound of log p(x) that rises with M; with one draw it is the ELBO (Y. Burda,
+    R. Grosse, R. Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016).
+
+    Args:
+        log_weights: log p(x|z) + log p(z) - log q(z|x).
+    """
+    return log_weights.logsumexp(0) - math.log(len(log_weights))

@@ -8,10 +8,11 @@ from typing import Any, Final, Literal, get_args
 
 from encoder.errors import OptionError
 
-__all__ = ["NAMING", "Device", "Precision", "TrainingSpec"]
+__all__ = ["NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Binarise = Literal["dynamic", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +70,53 @@ class TrainingSpec:
 
 NAMING: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
 """How names are taught: many small steps; pictures are varied by views, not moved by whole pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoundSpec:
+    """What a VAE maximises, and what it is shown. Saved in the bundle.
+
+    Attributes:
+        importance: Draws of the latent for each image; 1: the ELBO, more: the importance-weighted bound.
+        beta: Weight of the divergence of q(z|x) from N(0, I); 1: a bound on the likelihood.
+        beta_warmup: Share of the training over which that weight rises from 0.
+        free_bits: Nats below which the divergence of a latent costs no less.
+        label_weight: Of the cross-entropy of q(y|x), in nats of it; conditional models.
+        consistency: Weight of the cross-entropy of q(y|x) on pictures drawn of z ~ N(0, I) and a class y by
+            lot, as many as the batch has, from which the decoder alone learns; conditional models.
+        binarise: ``dynamic``: pixels are drawn anew each time they are shown, white as often as they are
+            bright; ``none``: they are shown as they are.
+        mirror: Whether mirror images are shown too.
+    """
+
+    importance: int = 1
+    beta: float = 1.0
+    beta_warmup: float = 0.1
+    free_bits: float = 0.0
+    label_weight: float = 1.0
+    consistency: float = 1.0
+    binarise: Binarise = "none"
+    mirror: bool = True
+
+    def __post_init__(self) -> None:
+        rules = {
+            "importance": (1 <= self.importance <= 10_000, "1 to 10,000"),
+            "beta": (0 <= self.beta < math.inf, "0 or more"),
+            "beta_warmup": (0 <= self.beta_warmup <= 1, "0 to 1"),
+            "free_bits": (0 <= self.free_bits < math.inf, "0 or more"),
+            "label_weight": (0 <= self.label_weight < math.inf, "0 or more"),
+            "consistency": (0 <= self.consistency < math.inf, "0 or more"),
+            "binarise": (self.binarise in get_args(Binarise), f"one of {', '.join(get_args(Binarise))}"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise OptionError(f"{name} must be {rule}, not {getattr(self, name)}")
+        if self.free_bits and self.importance > 1:
+            raise OptionError(
+                f"free bits are of the ELBO, not of a bound of {self.importance} draws; "
+                "take free_bits 0 or importance 1"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)

@@ -44,17 +44,19 @@ class Task:
     """What a network is taught.
 
     Attributes:
-        batches: Epoch, from 0, to its batches of inputs and targets, the same whenever they are drawn.
+        batches: Epoch, from 0, to its batches of inputs and targets, the same whenever they are drawn. An
+            input is a tensor, or several that the network is called with.
         steps: Batches in an epoch.
-        loss: Outputs, targets and the share of the training that is done, to a scalar.
+        loss: Outputs, targets and the share of the training that is done, to a scalar. Outputs are what the
+            network returns, a tensor or a named tuple of tensors, as float32.
         measure: Network to the figure of the validation and of the held-out people, higher is better; the
             first chooses the best checkpoint.
         figure: What it is called in log.csv.
     """
 
-    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+    batches: Callable[[int], Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]]]
     steps: int
-    loss: Callable[[Tensor, Tensor, float], Tensor]
+    loss: Callable[[Any, Tensor, float], Tensor]
     measure: Callable[[nn.Module], tuple[float, float]]
     figure: str
 
@@ -174,8 +176,8 @@ class Run:
         while self.done < self.spec.epochs:
             torch.manual_seed(_seed_of(self.spec.seed, self.done))  # of dropout, where there is some
             losses = []
-            for image, target in task.batches(self.done):
-                losses.append(self._learn(image, target, task))
+            for inputs, target in task.batches(self.done):
+                losses.append(self._learn(inputs, target, task))
                 on_step(losses[-1])
             validation, held_out = task.measure(self.average.module)
             best = not any(validation <= earlier for _, earlier, _ in self.history)  # of NaN the last
@@ -197,14 +199,15 @@ class Run:
         for left in (folder / _CHECKPOINT, *folder.glob(f"*/{_CHECKPOINT}")):
             left.unlink(missing_ok=True)
 
-    def _learn(self, image: Tensor, target: Tensor, task: Task) -> float:
+    def _learn(self, inputs: Tensor | tuple[Tensor, ...], target: Tensor, task: Task) -> float:
         total = task.steps * self.spec.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * schedule(self.step, total, warmup=self.spec.warmup)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            back = self.network(image.to(self.device))
-        loss = task.loss(back.float(), target.to(self.device), self.step / total)
+            given = inputs if isinstance(inputs, tuple) else (inputs,)
+            back = self.network(*(each.to(self.device) for each in given))
+        loss = task.loss(_as_floats(back), target.to(self.device), self.step / total)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
@@ -248,6 +251,13 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif old != new:
             changes.append(f"{key} {str(old)[:16]} (now {str(new)[:16]})")
     return changes
+
+
+def _as_floats(outputs: Any) -> Any:
+    """Bring outputs that autocast left in bfloat16 to float32; a named tuple keeps its names."""
+    if isinstance(outputs, tuple):
+        return type(outputs)(*map(_as_floats, outputs))
+    return outputs.float() if isinstance(outputs, Tensor) else outputs
 
 
 def _average(decay: float) -> Any:

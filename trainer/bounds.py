@@ -1,0 +1,183 @@
+"""What a VAE is taught: a bound on the likelihood of its images, a conditional one also what labels mean.
+
+Legend: N images, C channels, S pixels a side, Z latent size, K classes, M draws of the latent for each image.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from trainer.batches import to_floats
+from trainer.convolutional import CVAE, VAE, as_pixels
+from trainer.losses import bernoulli_nll, divergence, floored, gaussian_nll, importance_bound, log_ratio
+from trainer.options import BoundSpec
+
+__all__ = ["Bounded", "Drawn", "bounds"]
+
+Images = NDArray[np.uint8]
+_PICTURES: Final = 1024
+"""Pictures drawn at once when a bound is measured: they bound the memory."""
+
+
+class Drawn(NamedTuple):
+    """What a network in training makes of a batch.
+
+    Attributes:
+        image: (M, N, C, S, S), logits or means.
+        latents: (M, N, Z), drawn from q(z|x).
+        noise: (M, N, Z), that they were drawn with.
+        mean: (N, Z), of q(z|x).
+        log_variance: (N, Z), of q(z|x).
+        labels: (N, K), logits of q(y|x); None of a VAE.
+        recognised: (N, K), the same of pictures drawn of N(0, I) and the class ``asked``; None where that is
+            not taught.
+        asked: int64 (N,).
+    """
+
+    image: Tensor
+    latents: Tensor
+    noise: Tensor
+    mean: Tensor
+    log_variance: Tensor
+    labels: Tensor | None = None
+    recognised: Tensor | None = None
+    asked: Tensor | None = None
+
+
+@final
+class Bounded(nn.Module):
+    """A network in training: it draws latents, and pictures of these.
+
+    Attributes:
+        network: What is trained.
+        spec: What it is taught.
+    """
+
+    def __init__(self, network: VAE | CVAE, spec: BoundSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Drawn:
+        """Draw M latents of each image (N, C, S, S), and pictures of them; a CVAE has labels int64 (N,)."""
+        mean, log_variance, scores = self.network.encoder(images)
+        mean, log_variance = mean.float(), log_variance.float()  # small steps between draws matter
+        noise = torch.randn(self.spec.importance, *mean.shape, device=mean.device)  # (M, N, Z)
+        latents = mean + (log_variance / 2).exp() * noise
+        if isinstance(self.network, VAE):
+            image = self.network.decoder(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+            return Drawn(image, latents, noise, mean, log_variance)
+        if labels is None:
+            raise TypeError("a conditional model is taught with labels")
+        return self._told(
+            self.network, labels, Drawn(torch.empty(0), latents, noise, mean, log_variance, scores)
+        )
+
+    def _told(self, network: CVAE, labels: Tensor, drawn: Drawn) -> Drawn:
+        """Draw pictures of latents and the true labels; with them, some of N(0, I) and any class.
+
+        Both in one batch: BatchNorm's statistics are then those of what is reconstructed and of what is
+        generated.
+        """
+        count = network.spec.classes
+        draws, images, _ = drawn.latents.shape
+        latents, told = drawn.latents.flatten(0, 1), labels.repeat(draws)  # (M N, Z), (M N,)
+        asked = None
+        if self.spec.consistency:
+            asked = torch.randint(count, (images,), device=labels.device)
+            latents = torch.cat([latents, torch.randn_like(latents[:images])])
+            told = torch.cat([told, asked])
+        pictures = network.decoder(latents, one_hot(told, count).to(latents.dtype))
+        image = pictures[: draws * images].unflatten(0, (draws, images))
+        if asked is None:
+            return drawn._replace(image=image)
+        imagined = as_pixels(pictures[draws * images :], network.spec.likelihood)
+        return drawn._replace(image=image, recognised=network.recognised(imagined), asked=asked)
+
+    def loss(self, drawn: Drawn, images: Tensor, labels: Tensor | None, progress: float) -> Tensor:
+        """Return what is minimised, in nats an image: a scalar.
+
+        Args:
+            drawn: Of :meth:`forward`.
+            images: (N, C, S, S), the targets.
+            labels: int64 (N,) of a CVAE.
+            progress: Share of the training that is done.
+        """
+        spec = self.spec
+        beta = spec.beta * (min(1.0, progress / spec.beta_warmup) if spec.beta_warmup else 1.0)
+        lost = self.lost(drawn.image, images)  # (M, N)
+        if spec.importance == 1:
+            loss = lost.mean() + beta * floored(divergence(drawn.mean, drawn.log_variance), spec.free_bits)
+        else:
+            ratio = log_ratio(drawn.latents, drawn.noise, drawn.log_variance)
+            loss = -importance_bound(beta * ratio - lost).mean()
+        if drawn.labels is not None and labels is not None:
+            loss = loss + spec.label_weight * cross_entropy(drawn.labels, labels)
+        if drawn.recognised is not None and drawn.asked is not None:
+            loss = loss + spec.consistency * cross_entropy(drawn.recognised, drawn.asked)
+        return loss
+
+    def lost(self, image: Tensor, target: Tensor) -> Tensor:
+        """Return -log p(x|z) in nats, (M, N) of (M, N, C, S, S) and (N, C, S, S)."""
+        if self.network.spec.likelihood == "bernoulli":
+            return bernoulli_nll(image, target)
+        return gaussian_nll(image, target, self.network.log_deviation)
+
+
+@torch.no_grad()
+def bounds(
+    model: Bounded,
+    images: Images,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    device: torch.device,
+    draws: int = 1,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the negative bound and the divergence in it, both in nats an image, means over ``images[rows]``.
+
+    With one draw the negative ELBO, its divergence in closed form; with more the negative importance-weighted
+    bound. Of a conditional model both are given the true label. Pixels are binarised as in training, noise
+    and binarisation come from the seed: every network is measured on the same.
+
+    Args:
+        model: Network and what it is taught.
+        images: uint8 (N, S, S, C).
+        rows: Which of them.
+        labels: int64 (N,).
+        device: Where the network is.
+        draws: M.
+        seed: Of binarisation and draws.
+    """
+    model.eval()
+    network = model.network
+    source = torch.Generator().manual_seed(seed)
+    total = apart = 0.0
+    for some in np.array_split(rows, -(-len(rows) // max(1, _PICTURES // draws))):
+        shown = to_floats(images[some])
+        if model.spec.binarise == "dynamic":
+            shown = torch.bernoulli(shown, generator=source)
+        shown = shown.to(device)
+        mean, log_variance, _ = network.encoder(shown)
+        noise = torch.randn(draws, *mean.shape, generator=source).to(device)
+        latents = mean + (log_variance / 2).exp() * noise  # (M, B, Z)
+        given: tuple[Tensor, ...] = (latents.flatten(0, 1),)
+        if isinstance(network, CVAE):
+            told = torch.from_numpy(labels[some]).to(device).repeat(draws)
+            given += (one_hot(told, network.spec.classes).float(),)
+        lost = model.lost(network.decoder(*given).unflatten(0, (draws, len(some))), shown)  # (M, B)
+        kl = divergence(mean, log_variance).sum(1)  # (B,)
+        if draws == 1:
+            negative = lost[0] + kl
+        else:
+            negative = -importance_bound(log_ratio(latents, noise, log_variance) - lost)
+        total += negative.sum().item()
+        apart += kl.sum().item()
+    return total / len(rows), apart / len(rows)
