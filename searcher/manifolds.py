@@ -113,4 +113,3 @@ def _squares(some: Doubles, others: Doubles) -> Doubles:
     squares += (some**2).sum(axis=1)[:, None]
     squares += (others**2).sum(axis=1)
     return squares.clip(0, out=squares)
-

@@ -177,9 +177,9 @@ def _proposals(model: Model, binary: Pictures) -> dict[Measured, Proposal]:
     """Return what latents are drawn from; the encoder sees the binary pictures, as it did in training."""
     pixels = binary.images * np.uint8(255)
     mean, deviation = model.posterior(pixels)
-    classes = len(model.bundle.spec.classes) if model.bundle.spec.kind == "cvae" else 0
-    if not classes:
+    if not model.bundle.spec.conditional:
         return {"log p(x)": Proposal(mean, deviation)}
+    classes = len(model.bundle.spec.classes)
     own = model.encode(pixels)[:, -classes:].astype(np.float64)
     own /= own.sum(axis=1, keepdims=True)
     even = np.full(classes, 1 / classes)

@@ -26,7 +26,7 @@ __all__ = ["Neighbours", "baseline_neighbours", "nearest", "stored_neighbours", 
 Floats = NDArray[np.float32]
 Metric = Literal["cosine", "Euclid"]
 Class = TypeVar("Class", int, str)
-_AT_ONCE: Final = 500  # queries compared with everything in one product
+_AT_ONCE: Final = 200  # queries compared with everything in one product
 _TOGETHER: Final = 64  # queries of one search
 _EMBEDDED: Final = 4096  # pictures embedded between two reports
 
@@ -145,9 +145,9 @@ def nearest(rows: Floats, queries: Floats, *, k: int, metric: Metric) -> Iterato
     if not 1 <= k <= len(rows):
         raise OptionError(f"neighbours are 1 to {len(rows)}, got k = {k}")
     if metric == "cosine":
-        rows, queries = _unit(rows), _unit(queries)
+        rows, queries = _unit(rows), _unit(queries)  # of equal length: what is nearer is turned less
     # Of one query, |r|² / 2 - r·q rises as the distance does; for unit vectors as the cosine falls.
-    half = (rows.astype(np.float64) ** 2).sum(axis=1).astype(np.float32) / 2
+    half = ((rows.astype(np.float64) ** 2).sum(axis=1) / 2).astype(np.float32)
     for start in range(0, len(queries), _AT_ONCE):
         far = half - queries[start : start + _AT_ONCE] @ rows.T
         near = np.argpartition(far, k - 1, axis=1)[:, :k]

@@ -11,13 +11,15 @@ from searcher.manifolds import frechet_distance, mean_distance, precision_recall
 
 
 def cloud(count: int, *, seed: int = 0, spread: float = 1.0, at: float = 0.0) -> NDArray[np.float64]:
-    return spread * np.random.default_rng(seed).normal(size=(count, 3)) + at
+    points: NDArray[np.float64] = spread * np.random.default_rng(seed).normal(size=(count, 3)) + at
+    return points
 
 
 def exactly(mean: list[float], deviation: list[float]) -> NDArray[np.float64]:
     """Points whose mean and covariance (of n - 1) are exactly these: corners of a box, scaled."""
     corners = np.array([[1 if bits >> place & 1 else -1 for place in range(3)] for bits in range(8)])
-    return corners * np.array(deviation) * math.sqrt(7 / 8) + np.array(mean)
+    points: NDArray[np.float64] = corners * np.array(deviation) * math.sqrt(7 / 8) + np.array(mean)
+    return points
 
 
 def test_frechet_distance_of_known_gaussians() -> None:

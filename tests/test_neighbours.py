@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encoder.errors import OptionError
-from encoder.mnist import MNIST
+from encoder.mnist import MNIST, Split
 from searcher.digits import Digits, Pictures
 from searcher.neighbours import baseline_neighbours, nearest, vote
 
@@ -15,10 +15,8 @@ def digits(train: Pictures, test: Pictures) -> Digits:
     return Digits("mnist", tuple("0123456789"), train, test)
 
 
-def real(mnist: MNIST, split: str, count: int) -> Pictures:
-    assert split in ("train", "test")
-    which = "train" if split == "train" else "test"
-    whole = Pictures(mnist.images(which)[..., None], mnist.labels(which).astype(np.int64))
+def real(mnist: MNIST, split: Split, count: int) -> Pictures:
+    whole = Pictures(mnist.images(split)[..., None], mnist.labels(split).astype(np.int64))
     return whole.some(count, seed=0)
 
 

@@ -202,7 +202,11 @@ def _trained(
     began = time.monotonic()
     total = steps * spec.training.epochs
     with tqdm(desc="judge", total=total, initial=run.step, unit="step", disable=None, leave=False) as bar:
-        for epoch in run.fit(task, identity=identity, on_step=lambda _: bar.update()):
+
+        def advance(_loss: float) -> None:
+            bar.update()
+
+        for epoch in run.fit(task, identity=identity, on_step=advance):
             say(
                 f"judge: epoch {epoch.number}/{spec.training.epochs}  "
                 f"validation {epoch.validation:.4f}  {time.monotonic() - began:.0f} s"
@@ -283,7 +287,7 @@ def _saved(
             embedding=spec.features,
             mirror=False,
             opset=OPSET,
-            labels="unknown",
+            labels="class",
             classes=classes,
             training={"judge": spec.to_json()},
             figures={"validation_accuracy": accuracy, "parity": exported.parity["encoder"]},
