@@ -24,6 +24,7 @@ pytest.register_assert_rewrite(
     "tests.embedding",
     "tests.handmade",
     "tests.models",
+    "tests.nats",
     "tests.people",
     "tests.photos",
     "tests.shards",

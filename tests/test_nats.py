@@ -6,20 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from encoder.bundle import BundleSpec, Golden
+from encoder.bundle import BundleSpec
 from encoder.errors import OptionError
 from encoder.mnist import MNIST
 from encoder.model import Model
 from searcher.digits import Pictures
 from searcher.nats import _corrected, binarised, nats
-from tests.handmade import CLASSES, SIZE, Z, make_digits
-from tests.models import save_again
+from tests.handmade import CLASSES, SIZE, Z
+from tests.nats import variational
 
 GREY = np.array([[0, 1, 127, 128, 254, 255]], np.uint8)
 
@@ -73,43 +70,6 @@ def test_a_difference_on_some_corrects_all() -> None:
     assert error == pytest.approx(20 / 5000**0.5, rel=0.05)
 
 
-def variational(folder: Path, *, classes: bool, deviations: bool = True) -> Model:
-    """A model whose likelihood is known: each number of a latent lights pixels of its own.
-
-    Of digits that are half on, the mean of q(z|x) is near the true one; its deviation is 0.2 everywhere.
-    """
-    bundle = make_digits(folder / "known", kind="cvae" if classes else "vae")
-    spec, graphs = bundle.spec, {"decoder": bundle.graph("decoder")}
-    encoder = onnx.load_from_string(bundle.graph("encoder"))
-    held = {
-        "nearly": np.array([2] * Z + [1] * (spec.latent - Z), np.float32),
-        "half": np.array([1] * Z + [0] * (spec.latent - Z), np.float32),
-        "places": np.arange(Z),
-        "nothing": np.zeros(1, np.float32),
-        "spread": np.full(1, 0.2, np.float32),
-    }
-    encoder.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in held.items())
-    encoder.graph.node[-1].output[0] = "raw"
-    encoder.graph.node.extend(
-        [
-            helper.make_node("Mul", ["raw", "nearly"], ["scaled"]),
-            helper.make_node("Sub", ["scaled", "half"], ["latent"]),
-            helper.make_node("Gather", ["latent", "places"], ["mean_of_z"], axis=1),
-            helper.make_node("Mul", ["mean_of_z", "nothing"], ["zero"]),
-            helper.make_node("Add", ["zero", "spread"], ["deviation"]),
-        ]
-    )
-    if deviations:
-        encoder.graph.output.append(helper.make_tensor_value_info("deviation", TensorProto.FLOAT, ["N", Z]))
-    onnx.checker.check_model(encoder)
-    graphs["encoder"] = encoder.SerializeToString()
-    session = ort.InferenceSession(graphs["encoder"], providers=["CPUExecutionProvider"])
-    latents = session.run(["latent"], {"pixels": bundle.golden.pixels})[0]
-    drawn = Model(bundle).decode(latents)
-    golden = Golden(bundle.golden.pixels, latents, drawn)
-    return Model(save_again(bundle, folder / "variational", graphs=graphs, golden=golden), threads=1)
-
-
 def exact(binary: NDArray[np.bool_], spec: BundleSpec, label: int | None) -> float:
     """-log p(x), or -log p(x|y), by adding up each number's own integral."""
     owner = np.arange(784) * spec.latent // 784
@@ -133,7 +93,7 @@ def half_on(count: int) -> Pictures:
 
 
 def test_the_bound_of_a_model_is_its_known_likelihood(tmp_path: Path) -> None:
-    model, digits = variational(tmp_path, classes=False), half_on(12)
+    model, digits = Model(variational(tmp_path / "known", kind="vae"), threads=1), half_on(12)
     (found,) = nats(model, digits, "threshold", samples=4000, count=12)
     known = [exact(each, model.bundle.spec, None) for each in binarised(digits.images, "threshold")]
     assert found.measured == "log p(x)"
@@ -150,7 +110,7 @@ def test_the_bound_of_a_model_is_its_known_likelihood(tmp_path: Path) -> None:
 
 
 def test_a_model_with_classes_is_measured_given_the_label_and_without(tmp_path: Path) -> None:
-    model, digits = variational(tmp_path, classes=True), half_on(8)
+    model, digits = Model(variational(tmp_path / "known", kind="cvae"), threads=1), half_on(8)
     given, both = nats(model, digits, "threshold", samples=4000, count=8)
     assert (given.measured, both.measured) == ("log p(x|y)", "log p(x)")
     spec, binary = model.bundle.spec, binarised(digits.images, "threshold")
@@ -162,7 +122,7 @@ def test_a_model_with_classes_is_measured_given_the_label_and_without(tmp_path: 
 
 
 def test_all_digits_by_few_samples_and_some_by_many(tmp_path: Path) -> None:
-    model, digits = variational(tmp_path, classes=False), half_on(60)
+    model, digits = Model(variational(tmp_path / "known", kind="vae"), threads=1), half_on(60)
     steps: list[int] = []
 
     @contextmanager
@@ -181,6 +141,6 @@ def test_all_digits_by_few_samples_and_some_by_many(tmp_path: Path) -> None:
 
 
 def test_a_model_without_deviations_is_refused(tmp_path: Path) -> None:
-    model = variational(tmp_path, classes=False, deviations=False)
+    model = Model(variational(tmp_path / "known", kind="vae", deviations=False))
     with pytest.raises(OptionError, match="posterior"):
         nats(model, half_on(2), "dynamic", samples=1, count=2)
