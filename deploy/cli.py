@@ -17,7 +17,7 @@ from encoder.errors import LookalikeError, OptionError
 __all__ = ["VERBS", "group", "main"]
 
 VERBS: Final = {
-    "train": ("trainer.commands", "Train a model on LFW or a folder of images."),
+    "train": ("trainer.commands", "Train a model on LFW, MNIST or a folder of images."),
     "index": ("indexer.commands", "Put the pictures of folders into a collection."),
     "embed": ("indexer.embed_commands", "Write the latents of pictures into a Parquet file."),
     "search": ("searcher.commands", "Find the pictures most like a picture."),

@@ -2,10 +2,10 @@
 
 It takes any encoder and decoder, so it need not know the trainer:
 
-    encoder  float32 (N, C, H, W) in [0, 1]  ->  (N, D)
+    encoder  float32 (N, C, H, W) in [0, 1]  ->  (N, D), or that and the deviations (N, Z) of q(z|x)
     decoder  float32 (N, D)                  ->  (N, C, H, W), clipped here to [0, 1]
 
-Legend: N images, H = W = S pixels, C channels, D latent size.
+Legend: N images, H = W = S pixels, C channels, D latent size, Z numbers of it that a VAE draws.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from encoder.calibration import Calibration
 from encoder.errors import ExportError
 from encoder.images import to_uint8
 from encoder.manifest import one_line
+from encoder.rounding import eight_bits, steps_of
 from encoder.sampling import Sampling
 
 __all__ = ["OPSET", "PARITY", "Exported", "export_graphs", "round_weights", "save_bundle"]
@@ -37,6 +38,7 @@ __all__ = ["OPSET", "PARITY", "Exported", "export_graphs", "round_weights", "sav
 OPSET: Final = 18
 PARITY: Final = 1e-4
 """Largest allowed difference between torch and onnxruntime, on latents of about unit spread."""
+_OUTPUTS: Final = {"encoder": ["latent", "deviation"], "decoder": ["image"]}
 _SMALL_FROM: Final = 4096  # smaller tensors (biases, BatchNorm) stay float32: they cost nothing
 
 
@@ -65,33 +67,34 @@ def round_weights(module: nn.Module, *, bits: Literal[8, 16] = 16) -> None:
                 continue
             if bits == 8 and weight.ndim > 1:
                 rows = weight.flatten(1)
-                step = _steps(rows.abs().amax(1).numpy())
+                step = steps_of(rows.abs().amax(1).numpy())
                 scale = torch.from_numpy(step)[:, None]
                 weight.copy_(((rows / scale).round() * scale).view_as(weight))
             elif (half := weight.half().float()).isfinite().all():
                 weight.copy_(half)
 
 
-def _steps(largest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 1/127 of float32 values, rounded up to 11 bits: so products with -127 to 127 are exact."""
-    mantissa, exponent = np.frexp(largest / 127)
-    steps = np.ldexp(np.ceil(mantissa * 2048) / 2048, exponent).astype(np.float32)
-    return np.where(steps > 0, steps, np.float32(1))
-
-
 def export_graphs(
-    encoder: nn.Module, decoder: nn.Module, *, size: int, channels: int, latent: int, seed: int = 0
+    encoder: nn.Module,
+    decoder: nn.Module,
+    *,
+    size: int,
+    channels: int,
+    latent: int,
+    deviations: int = 0,
+    seed: int = 0,
 ) -> Exported:
     """Export both modules and compare them with torch on random input.
 
     Both are exported as they are in evaluation mode; they themselves are left as they are.
 
     Args:
-        encoder: float32 (N, C, H, W) to (N, D).
+        encoder: float32 (N, C, H, W) to (N, D), or to that and (N, Z).
         decoder: float32 (N, D) to (N, C, H, W).
         size: S.
         channels: C.
         latent: D.
+        deviations: Z, of an encoder that gives deviations too; 0: it does not.
         seed: Of the random input.
 
     Raises:
@@ -105,11 +108,16 @@ def export_graphs(
         "encoder": (_FromPixels(encoder), pixels),
         "decoder": (_ToImage(decoder), latents),
     }
-    shapes = {"encoder": (5, latent), "decoder": (5, size, size, channels)}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "encoder": [(5, latent)],
+        "decoder": [(5, size, size, channels)],
+    }
+    if deviations:
+        shapes["encoder"].append((5, deviations))
     exported = Exported({}, {})
     for name, (module, example) in modules.items():
         module = copy.deepcopy(module).cpu().eval()
-        exported.graphs[name] = _to_onnx(name, module, example)
+        exported.graphs[name] = _to_onnx(name, module, example, len(shapes[name]))
         exported.parity[name] = _parity(name, exported.graphs[name], module, example, shapes[name])
     return exported
 
@@ -153,15 +161,17 @@ def save_bundle(
 
 
 class _FromPixels(nn.Module):
-    """uint8 (N, H, W, C) -> latent (N, D): scaling lives in the graph."""
+    """uint8 (N, H, W, C) -> latent (N, D), and deviation (N, Z): scaling lives in the graph."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         image = pixels.float() / 255  # (N, H, W, C) in [0, 1]
-        latent: Tensor = self.encoder(image.permute(0, 3, 1, 2))  # (N, C, H, W) -> (N, D)
+        latent: Tensor | tuple[Tensor, Tensor] = self.encoder(
+            image.permute(0, 3, 1, 2)
+        )  # (N, C, H, W) -> (N, D)
         return latent
 
 
@@ -177,9 +187,9 @@ class _ToImage(nn.Module):
         return image.clamp(0, 1).permute(0, 2, 3, 1)  # (N, H, W, C)
 
 
-def _to_onnx(name: str, module: nn.Module, example: Tensor) -> bytes:
+def _to_onnx(name: str, module: nn.Module, example: Tensor, outputs: int) -> bytes:
     try:
-        model = _exported(name, module, example)
+        model = _exported(name, module, example, outputs)
         _store_small(model)
         _forget(model)
         onnx.checker.check_model(model, full_check=True)
@@ -191,7 +201,7 @@ def _to_onnx(name: str, module: nn.Module, example: Tensor) -> bytes:
     return data
 
 
-def _exported(name: str, module: nn.Module, example: Tensor) -> onnx.ModelProto:
+def _exported(name: str, module: nn.Module, example: Tensor, outputs: int) -> onnx.ModelProto:
     quiet = logging.root.manager.disable
     logging.disable()  # several loggers of torch write to stderr what the exception says too
     try:
@@ -205,7 +215,7 @@ def _exported(name: str, module: nn.Module, example: Tensor) -> onnx.ModelProto:
                 optimize=False,
                 opset_version=OPSET,
                 input_names=["pixels" if name == "encoder" else "latent"],
-                output_names=["latent" if name == "encoder" else "image"],
+                output_names=_OUTPUTS[name][:outputs],
                 dynamic_shapes=({0: torch.export.Dim("N")},),
             )
     finally:
@@ -227,7 +237,7 @@ def _store_small(model: onnx.ModelProto) -> None:
         if values.dtype != np.float32 or values.size < _SMALL_FROM:
             continue
         name = tensor.name
-        if (eight := _eight_bits(values)) is not None:
+        if (eight := eight_bits(values)) is not None:
             whole, steps = eight
             tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}.eight"))
             added.append(onnx.numpy_helper.from_array(steps, f"{name}.steps"))
@@ -247,20 +257,6 @@ def _store_small(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _eight_bits(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
-    """Return whole numbers and the step of each row, or None where no such pair is exactly ``values``.
-
-    The exporter may have turned a matrix: what was a row can lie along either axis.
-    """
-    for axis in range(min(values.ndim, 2)):
-        others = tuple(other for other in range(values.ndim) if other != axis)
-        steps = _steps(np.abs(values).max(axis=others, keepdims=True))
-        whole = np.rint(values / steps)
-        if np.array_equal(whole * steps, values):
-            return whole.astype(np.int8), steps
-    return None
-
-
 def _forget(message: Any) -> None:
     """Clear notes for debugging in an ONNX message: they name folders of this machine."""
     for note in ("metadata_props", "doc_string"):
@@ -272,24 +268,36 @@ def _forget(message: Any) -> None:
                 _forget(inner)
 
 
-def _parity(name: str, graph: bytes, module: nn.Module, example: Tensor, shape: tuple[int, ...]) -> float:
+def _parity(
+    name: str, graph: bytes, module: nn.Module, example: Tensor, shapes: Sequence[tuple[int, ...]]
+) -> float:
     with torch.no_grad():
-        expected = module(example).numpy()
-    if expected.shape != shape:
+        made = module(example)
+    expected = [each.numpy() for each in (made if isinstance(made, tuple) else (made,))]
+    found = [each.shape for each in expected]
+    if found != list(shapes):
         raise ExportError(
-            f"the {name} must make {shape} of {tuple(example.shape)}, it made {expected.shape}; "
+            f"the {name} must make {_told(shapes)} of {tuple(example.shape)}, it made {_told(found)}; "
             "nothing was written"
         )
     session = _session(graph)
     rows = example.numpy()
-    together = _call(session, rows)
-    alone = np.concatenate([_call(session, row[None]) for row in rows])
-    apart = float(max(np.abs(together - expected).max(), np.abs(alone - expected).max()))
+    together = _all_of(session, rows)
+    alone = map(np.concatenate, zip(*(_all_of(session, row[None]) for row in rows), strict=True))
+    apart = max(
+        float(np.abs(each - wanted).max())
+        for several in (together, alone)
+        for each, wanted in zip(several, expected, strict=True)
+    )
     if not apart <= PARITY:
         raise ExportError(
             f"ONNX and torch must agree to {PARITY:.0e}, the {name} is {apart:.1e} apart; nothing was written"
         )
     return apart
+
+
+def _told(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(str(tuple(shape)) for shape in shapes)
 
 
 def _session(graph: bytes) -> ort.InferenceSession:
@@ -299,7 +307,10 @@ def _session(graph: bytes) -> ort.InferenceSession:
 
 
 def _call(session: ort.InferenceSession, rows: NDArray[np.generic]) -> NDArray[np.float32]:
+    return _all_of(session, rows)[0]
+
+
+def _all_of(session: ort.InferenceSession, rows: NDArray[np.generic]) -> list[NDArray[np.float32]]:
     (feed,) = session.get_inputs()
-    (out,) = session.run(None, {feed.name: rows})
-    result: NDArray[np.float32] = out
-    return result
+    made: list[NDArray[np.float32]] = session.run(None, {feed.name: rows})
+    return made

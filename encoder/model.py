@@ -1,6 +1,7 @@
 """A bundle running on onnxruntime: pixels to latents, embeddings and back.
 
-Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
+Legend: N images, H = W = S pixels, C channels, D latent size, Z numbers of it that are drawn,
+E embedding size.
 """
 
 from __future__ import annotations
@@ -90,6 +91,22 @@ class Model:
         """
         self._check_pixels(pixels)
         return self._run(self._encoder, pixels, self.bundle.spec.latent)
+
+    def posterior(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """Return mean and deviation of q(z|x), both float32 (N, Z), of uint8 (N, H, W, C).
+
+        Raises:
+            OptionError: another dtype or shape, or a model that says nothing of deviations.
+        """
+        self._check_pixels(pixels)
+        if len(self._encoder.get_outputs()) < 2:
+            raise OptionError(
+                f"model {shown(self.bundle.name)} ({self.bundle.spec.kind}) gives no deviations; "
+                "take a vae or cvae"
+            )
+        drawn = self.bundle.spec.drawn
+        latents = self._run(self._encoder, pixels, self.bundle.spec.latent)
+        return latents[:, :drawn], self._run(self._encoder, pixels, drawn, output=1)
 
     def embed(self, pixels: Pixels) -> Floats:
         """Return embeddings float32 (N, E) of unit length of uint8 (N, H, W, C).
@@ -208,13 +225,14 @@ class Model:
             )
         return [_CUDA, _CPU] if self._asked != "cpu" and _CUDA in there else [_CPU]
 
-    def _run(self, session: ort.InferenceSession, rows: NDArray[Any], *shape: int) -> Floats:
+    def _run(self, session: ort.InferenceSession, rows: NDArray[Any], *shape: int, output: int = 0) -> Floats:
         """Run in batches of a size whose activations stay in cache; (N, ...) to (N, *shape)."""
         (feed,) = session.get_inputs()
+        wanted = session.get_outputs()[output].name
         out = np.empty((len(rows), *shape), np.float32)
         for start in range(0, len(rows), _BATCH):
             batch = np.ascontiguousarray(rows[start : start + _BATCH])
-            (made,) = session.run(None, {feed.name: batch})
+            (made,) = session.run([wanted], {feed.name: batch})
             if made.shape != (len(batch), *shape):
                 raise ValueError(f"its output has shape {made.shape}, not {(len(batch), *shape)}")
             out[start : start + _BATCH] = made

@@ -147,7 +147,9 @@ def test_missing_or_unknown_words_are_usage_errors(fails: Main, words: tuple[str
 def test_missing_folder_fails_in_one_line(fails: Main) -> None:
     code, said = fails("--data", "nowhere", "--out", "model")
     assert code == 1
-    assert said == "lookalike: --data is lfw or a folder of images, 'nowhere' is neither; check the path\n"
+    assert (
+        said == "lookalike: --data is lfw, mnist or a folder of images, 'nowhere' is none; check the path\n"
+    )
 
 
 def test_folder_of_too_few_people_fails_in_one_line(fails: Main) -> None:

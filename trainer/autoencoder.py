@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from encoder.bundle import Bundle, check_target
-from encoder.errors import TrainingError
+from encoder.bundle import Bundle
+from encoder.errors import OptionError
 from encoder.images import ImageSpec, shown
 from encoder.sheets import save_picture
 from trainer.batches import batches
@@ -24,6 +24,7 @@ from trainer.joined import Joined
 from trainer.losses import mean_squared_error
 from trainer.naming import teach_names
 from trainer.networks import AE, AESpec
+from trainer.opening import open_run
 from trainer.options import Device, TrainingSpec
 from trainer.progress import followed
 from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
@@ -68,40 +69,42 @@ def train_autoencoder(
 
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
-        OptionError: something that is no bundle stands at ``out``.
+        OptionError: something that is no bundle stands at ``out``, or mirror images are none of the data and
+            a descriptor or names are asked for.
         DataError: too few images or people.
         ExportError: ONNX and torch disagree.
     """
     where = pick_device(device)
-    check_target(out)
-    folder = out.resolve()
-    folder = folder.with_name(f"{folder.name}.run")
-    going_on = Run.unfinished(folder)
-    if going_on and not resume:
-        raise TrainingError(
-            f"a run was interrupted in {shown(str(folder))}; pass --resume to go on, or remove that folder "
-            "to start again"
+    if not dataset.mirrored and (descriptor is not None or names is not None):
+        raise OptionError(
+            f"a descriptor and names count mirror images as alike, those of {dataset.name} are not; "
+            "take --descriptor 0 and --labels none"
         )
-    pixels = read_pixel_cache(dataset, image, progress=True)
-    for reason in pixels.failures.values():
-        say(f"left out: {reason}")
-    split = dataset.split(pixels.usable)
-    identity = _identity(dataset, pixels, split, image, network, spec, descriptor, names)
+    opened = open_run(dataset, out, image, resume=resume, say=say)
+    folder, going_on, pixels, split = opened.folder, opened.going_on, opened.pixels, opened.split
+    identity = opened.identity | {
+        "network": network.to_json(),
+        "training": spec.to_json(),
+        "descriptor": None if descriptor is None else descriptor.to_json(),
+        "names": None if names is None else names.to_json(),
+    }
+    if dataset.classes:
+        identity["classes"] = list(dataset.classes)
     say(
         f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
         f"{len(split.held_out)} held-out images, no person in two of these; training on {where.type}"
     )
     people = None if names is None else _people(dataset, image, split, names)
-    pca = pca_psnr(pixels.images, split, network.latent)
+    pca = pca_psnr(pixels.images, split, network.latent, mirror=dataset.mirrored)
     say(f"PCA with {network.latent} components: held-out PSNR {pca:.2f} dB")
 
     torch.manual_seed(spec.seed)
-    start = AE(network) if going_on else _start(network, pixels, split, spec)
+    start = AE(network) if going_on else _start(network, pixels, split, spec, mirror=dataset.mirrored)
     run = Run(folder, start, spec, device=where)
     if going_on:
         run.resume(identity)
         say(f"resuming after epoch {run.done} of {spec.epochs}")
-    _fit(run, pixels.images, split, identity, pictures=pictures, say=say)
+    _fit(run, pixels.images, split, identity, mirror=dataset.mirrored, pictures=pictures, say=say)
     best = _autoencoder(run.take_best())
     found = None if descriptor is None else _descriptor(descriptor, pixels.images, split, seed=spec.seed)
     known = None
@@ -126,6 +129,9 @@ def train_autoencoder(
         split=split,
         training=identity,
         pca=pca,
+        mirror=dataset.mirrored,
+        classes=dataset.classes,
+        labels=dataset.labels,
     )
     Run.finish(folder)
     say(
@@ -151,35 +157,8 @@ def _people(dataset: Dataset, image: ImageSpec, split: Split, names: IdentitySpe
     return People(wide.images, split.train, dataset.people, names)
 
 
-def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec) -> AE:
-    return AE.from_pca(network, mirrored_too(pixels.images, split.train), seed=spec.seed)
-
-
-def _identity(
-    dataset: Dataset,
-    pixels: Pixels,
-    split: Split,
-    image: ImageSpec,
-    network: AESpec,
-    spec: TrainingSpec,
-    descriptor: DescriptorSpec | None,
-    names: IdentitySpec | None,
-) -> dict[str, Any]:
-    """What a run is: to be the same on --resume, and recorded in the bundle."""
-    return {
-        "data": dataset.name,
-        "data_fingerprint": pixels.fingerprint,
-        "images": {
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "held_out": len(split.held_out),
-        },
-        "image": image.to_json(),
-        "network": network.to_json(),
-        "training": spec.to_json(),
-        "descriptor": None if descriptor is None else descriptor.to_json(),
-        "names": None if names is None else names.to_json(),
-    }
+def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec, *, mirror: bool) -> AE:
+    return AE.from_pca(network, mirrored_too(pixels.images, split.train, mirror=mirror), seed=spec.seed)
 
 
 def _fit(
@@ -188,6 +167,7 @@ def _fit(
     split: Split,
     identity: dict[str, Any],
     *,
+    mirror: bool,
     pictures: int,
     say: Callable[[str], None],
 ) -> None:
@@ -201,7 +181,7 @@ def _fit(
         )
         return validation, held_out
 
-    task = reconstruction(images, split.train, run.spec, measure)
+    task = reconstruction(images, split.train, run.spec, measure, mirror=mirror)
     for epoch in followed(run, task, identity=identity, written="{:.2f} dB", say=say):
         if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
             picture = reconstruction_sheet(run.average.module, images, shown)
@@ -213,6 +193,8 @@ def reconstruction(
     train: NDArray[np.int64],
     spec: TrainingSpec,
     measure: Callable[[nn.Module], tuple[float, float]],
+    *,
+    mirror: bool = True,
 ) -> Task:
     """Return the task of giving pictures back clean.
 
@@ -221,6 +203,7 @@ def reconstruction(
         train: Which of them to learn from.
         spec: How they are shown.
         measure: Network to PSNR in dB of validation and held-out images.
+        mirror: Whether half of them are mirrored.
     """
     return Task(
         batches=lambda epoch: batches(
@@ -229,6 +212,7 @@ def reconstruction(
             size=spec.batch,
             shift=spec.shift,
             noise=spec.noise,
+            mirror=mirror,
             seed=spec.seed,
             epoch=epoch,
         ),

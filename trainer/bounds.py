@@ -34,7 +34,8 @@ class Drawn(NamedTuple):
         noise: (M, N, Z), that they were drawn with.
         mean: (N, Z), of q(z|x).
         log_variance: (N, Z), of q(z|x).
-        labels: (N, K), logits of q(y|x); None of a VAE.
+        labels: int64 (N,), the true classes; None of a VAE.
+        scores: (N, K), logits of q(y|x); None of a VAE.
         recognised: (N, K), the same of pictures drawn of N(0, I) and the class ``asked``; None where that is
             not taught.
         asked: int64 (N,).
@@ -46,6 +47,7 @@ class Drawn(NamedTuple):
     mean: Tensor
     log_variance: Tensor
     labels: Tensor | None = None
+    scores: Tensor | None = None
     recognised: Tensor | None = None
     asked: Tensor | None = None
 
@@ -76,7 +78,7 @@ class Bounded(nn.Module):
         if labels is None:
             raise TypeError("a conditional model is taught with labels")
         return self._told(
-            self.network, labels, Drawn(torch.empty(0), latents, noise, mean, log_variance, scores)
+            self.network, labels, Drawn(torch.empty(0), latents, noise, mean, log_variance, labels, scores)
         )
 
     def _told(self, network: CVAE, labels: Tensor, drawn: Drawn) -> Drawn:
@@ -100,13 +102,12 @@ class Bounded(nn.Module):
         imagined = as_pixels(pictures[draws * images :], network.spec.likelihood)
         return drawn._replace(image=image, recognised=network.recognised(imagined), asked=asked)
 
-    def loss(self, drawn: Drawn, images: Tensor, labels: Tensor | None, progress: float) -> Tensor:
+    def loss(self, drawn: Drawn, images: Tensor, progress: float) -> Tensor:
         """Return what is minimised, in nats an image: a scalar.
 
         Args:
             drawn: Of :meth:`forward`.
             images: (N, C, S, S), the targets.
-            labels: int64 (N,) of a CVAE.
             progress: Share of the training that is done.
         """
         spec = self.spec
@@ -117,8 +118,8 @@ class Bounded(nn.Module):
         else:
             ratio = log_ratio(drawn.latents, drawn.noise, drawn.log_variance)
             loss = -importance_bound(beta * ratio - lost).mean()
-        if drawn.labels is not None and labels is not None:
-            loss = loss + spec.label_weight * cross_entropy(drawn.labels, labels)
+        if drawn.scores is not None and drawn.labels is not None:
+            loss = loss + spec.label_weight * cross_entropy(drawn.scores, drawn.labels)
         if drawn.recognised is not None and drawn.asked is not None:
             loss = loss + spec.consistency * cross_entropy(drawn.recognised, drawn.asked)
         return loss

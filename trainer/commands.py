@@ -12,16 +12,21 @@ import click
 
 from encoder.errors import TrainingError
 from trainer.options import NAMING, Device, Precision, TrainingSpec
+from trainer.variational_commands import class_options, cvae, vae, with_classes
 
 __all__ = ["need_extra", "train"]
 
-_EXTRA: Final = ("torch", "onnx", "onnxscript")
+_EXTRA: Final = ("torch", "onnx", "onnxscript", "sklearn")
 _DEFAULTS: Final = TrainingSpec()
 
 
-@click.group(short_help="Train a model on LFW or a folder of images.")
+@click.group(short_help="Train a model on LFW, MNIST or a folder of images.")
 def train() -> None:
-    """Train a model on LFW or a folder of images and write it as a bundle. Needs the [train] extra."""
+    """Train a model on LFW, MNIST or a folder of images and write it as a bundle. Needs the [train] extra."""
+
+
+train.add_command(vae)
+train.add_command(cvae)
 
 
 @train.command(
@@ -29,23 +34,25 @@ def train() -> None:
     short_help="The vanilla autoencoder.",
 )
 @click.option(
-    "--data", required=True, metavar="lfw|FOLDER", help="LFW, or a folder with one subfolder a person."
+    "--data",
+    required=True,
+    metavar="lfw|mnist|FOLDER",
+    help="LFW, MNIST, or a folder with one subfolder a person.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle.")
-@click.option("--size", default=64, show_default=True, help="Side of the input in pixels.")
-@click.option("--grey", is_flag=True, help="One channel instead of RGB.")
-@click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, a folder: full.")
+@class_options("none")
+@click.option("--size", type=int, help="Side of the input in pixels; mnist: 28, others: 64.")
+@click.option("--grey", is_flag=True, help="One channel instead of RGB; mnist is grey.")
+@click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, others: full.")
 @click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
 @click.option(
     "--hidden", default="256", show_default=True, help="Widths of the hidden layers: 256 or 1024,512."
 )
 @click.option(
     "--descriptor",
-    default=256,
-    show_default=True,
     type=click.IntRange(min=0),
     metavar="N",
-    help="Numbers more to search by, learned without names; 0: search by the latent.",
+    help="Numbers more to search by, learned without names; mnist: 0, search by the latent, others: 256.",
 )
 @click.option(
     "--labels",
@@ -107,12 +114,14 @@ def train() -> None:
 def ae(
     data: str,
     out: Path,
-    size: int,
+    classes: str,
+    class_attribute: str | None,
+    size: int | None,
     grey: bool,
     crop: str | None,
     latent: int,
     hidden: str,
-    descriptor: int,
+    descriptor: int | None,
     labels: str,
     identity: int,
     name_epochs: int,
@@ -136,12 +145,16 @@ def ae(
     need_extra()
     from encoder.images import Crop, ImageSpec
     from trainer.autoencoder import train_autoencoder
-    from trainer.datasets import open_dataset
+    from trainer.datasets import open_dataset, usual_shape
     from trainer.descriptor import DescriptorSpec
     from trainer.identity import IdentitySpec
     from trainer.networks import AESpec
 
-    network = AESpec(size=size, channels=1 if grey else 3, latent=latent, hidden=_widths(hidden))
+    side, channels = usual_shape(data)
+    size, channels = side if size is None else size, 1 if grey else channels
+    if descriptor is None:
+        descriptor = 0 if data == "mnist" else 256
+    network = AESpec(size=size, channels=channels, latent=latent, hidden=_widths(hidden))
     spec = TrainingSpec(
         epochs=epochs,
         batch=batch,
@@ -154,8 +167,8 @@ def ae(
     )
     naming = replace(NAMING, epochs=name_epochs, precision=precision, seed=seed)
     framing = None if crop is None else Crop.parse(crop)
-    dataset = open_dataset(data, progress=True)
-    image = ImageSpec(size=size, channels=1 if grey else 3, crop=framing or dataset.crop)
+    dataset = with_classes(open_dataset(data, progress=True), classes, class_attribute)
+    image = ImageSpec(size=size, channels=channels, crop=framing or dataset.crop)
     train_autoencoder(
         dataset,
         out,
@@ -176,7 +189,7 @@ def need_extra() -> None:
     """Refuse to begin without what training needs.
 
     Raises:
-        TrainingError: torch, onnx or onnxscript is not installed.
+        TrainingError: torch, onnx, onnxscript or scikit-learn is not installed.
     """
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:

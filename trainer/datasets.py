@@ -1,6 +1,6 @@
 """What the trainer learns from: images, who is on them, and splits that keep a person on one side.
 
-Legend: N images, S side of the input, C channels.
+Legend: N images, S side of the input, C channels, K classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,23 @@ from encoder.errors import DataError, ImageError
 from encoder.folders import PICTURE_SUFFIXES, find_pictures
 from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
 from encoder.lfw import find_lfw, person_from_folder
+from encoder.mnist import CLASSES, SIDE, SPLITS, find_mnist
 
-__all__ = ["Dataset", "Pixels", "Split", "open_dataset", "read_pixel_cache"]
+__all__ = [
+    "HELD_OUT_SHARE",
+    "Dataset",
+    "Pixels",
+    "Split",
+    "chosen",
+    "open_dataset",
+    "read_pixel_cache",
+    "share_of",
+    "usual_shape",
+]
 
 HELD_OUT_SHARE: Final = 0.15
 VALIDATION_SHARE: Final = 0.08
+_MNIST_VALIDATION: Final = 5_000
 _CHUNK: Final = 64  # images that one thread decodes at a time
 
 Part = Literal["train", "validation", "held_out"]
@@ -61,6 +73,12 @@ class Dataset:
         people: One per image: the person, or the image's own path where nobody is named.
         held_out: People whose images are never trained on.
         crop: The framing that suits these images.
+        validation: People to choose on; None: 8 % of those not held out, by a hash of the name.
+        classes: K names, each once; none where nothing is sorted into classes.
+        labels: The class of each image, its place in ``classes``; -1 where it is not known; empty without
+            classes.
+        mirrored: Whether a mirror image is as good an image of its kind.
+        contents: Index to the bytes of an image, where they lie in no files of their own.
     """
 
     name: str
@@ -69,6 +87,24 @@ class Dataset:
     people: tuple[str, ...]
     held_out: frozenset[str]
     crop: Crop
+    validation: frozenset[str] | None = None
+    classes: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    mirrored: bool = True
+    contents: Callable[[int], bytes] | None = None
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of an image.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if self.contents is not None:
+            return self.contents(index)
+        path = self.root / self.paths[index]
+        if not path.is_file():  # a pipe would keep us waiting
+            raise OSError("it is not a file or leads nowhere")
+        return path.read_bytes()
 
     def split(self, usable: Iterable[int]) -> Split:
         """Split the images at the indices ``usable`` by person.
@@ -77,10 +113,11 @@ class Dataset:
             DataError: a part has no image, or only one is left to train on.
         """
         usable = list(usable)
-        others = {self.people[index] for index in usable} - self.held_out
-        validation = _chosen(
-            {person: share_of(f"validation {person}") for person in others}, VALIDATION_SHARE
-        )
+        validation = self.validation
+        if validation is None:
+            others = {self.people[index] for index in usable} - self.held_out
+            shares = {person: share_of(f"validation {person}") for person in others}
+            validation = chosen(shares, VALIDATION_SHARE)
         parts: dict[Part, list[int]] = {"train": [], "validation": [], "held_out": []}
         for index in usable:
             person = self.people[index]
@@ -97,7 +134,7 @@ class Dataset:
         return Split(**{part: np.array(indices, np.int64) for part, indices in parts.items()})
 
 
-def _chosen(shares: Mapping[str, float], below: float) -> frozenset[str]:
+def chosen(shares: Mapping[str, float], below: float) -> frozenset[str]:
     """Return the people whose share is below a limit; of few people the lowest one, and at most a third."""
     count = sum(share < below for share in shares.values())
     count = max(1, min(count, len(shares) // 3))
@@ -110,10 +147,11 @@ def share_of(name: str) -> float:
 
 
 def open_dataset(source: str, *, progress: bool = False) -> Dataset:
-    """Open ``lfw`` or a folder of images (one subfolder a person, or all in one).
+    """Open ``lfw``, ``mnist`` or a folder of images (one subfolder a person, or all in one).
 
     For LFW the held-out people are those in a pair of View 2's folds 1 to 5, for any other folder 15 % of
-    the people by a hash of the name, at least one.
+    the people by a hash of the name, at least one. Of MNIST the test digits are held out and the last 5,000
+    training digits validate.
 
     Raises:
         DataError: nothing is there.
@@ -123,9 +161,11 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
         paths = tuple(path.relative_to(lfw.root) for path in lfw.images())
         people = tuple(lfw.person_of(lfw.root / path) for path in paths)
         return Dataset("lfw", lfw.root, paths, people, lfw.held_out_people(), LFW_CROP)
+    if source == "mnist":
+        return _open_mnist(progress=progress)
     root = Path(source)
     if not root.is_dir():
-        raise DataError(f"--data is lfw or a folder of images, {source!r} is neither; check the path")
+        raise DataError(f"--data is lfw, mnist or a folder of images, {source!r} is none; check the path")
     paths = tuple(sorted(find_pictures(root), key=lambda path: path.as_posix()))
     if not paths:
         raise DataError(
@@ -133,8 +173,37 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
             "check the path"
         )
     people = tuple(person_from_folder(root / path, root) or path.as_posix() for path in paths)
-    held_out = _chosen({person: share_of(person) for person in people}, HELD_OUT_SHARE)
+    held_out = chosen({person: share_of(person) for person in people}, HELD_OUT_SHARE)
     return Dataset(shown(root.resolve().name), root, paths, people, held_out, Crop())
+
+
+def usual_shape(source: str) -> tuple[int, Literal[1, 3]]:
+    """Return the side in pixels and the channels that suit a source of :func:`open_dataset`."""
+    return (SIDE, 1) if source == "mnist" else (64, 3)
+
+
+def _open_mnist(*, progress: bool) -> Dataset:
+    mnist = find_mnist(progress=progress)
+    images = np.concatenate([mnist.images(split) for split in SPLITS])
+    labels = [mnist.labels(split) for split in SPLITS]
+    paths = [
+        f"{split}/{row:05d}" for split, some in zip(SPLITS, labels, strict=True) for row in range(len(some))
+    ]
+    train = len(labels[0])
+    header = b"P5 %d %d 255\n" % (SIDE, SIDE)
+    return Dataset(
+        "mnist",
+        mnist.folder,
+        tuple(map(Path, paths)),
+        people=tuple(paths),  # whose hand it was is not told
+        held_out=frozenset(paths[train:]),
+        crop=Crop(),
+        validation=frozenset(paths[train - min(_MNIST_VALIDATION, train // 3) : train]),
+        classes=CLASSES,
+        labels=tuple(np.concatenate(labels).tolist()),
+        mirrored=False,
+        contents=lambda index: header + images[index].tobytes(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +260,7 @@ def _write_pixels(dataset: Dataset, spec: ImageSpec, pixels: Path, failed: Path,
         for row in rows:
             path = dataset.root / dataset.paths[row]
             try:
-                if not path.is_file():  # a pipe would keep us waiting
-                    raise OSError("it is not a file or leads nowhere")  # noqa: TRY301 (handled as the others)
-                images[row] = read_pixels(path.read_bytes(), spec, name=str(path))
+                images[row] = read_pixels(dataset.read(row), spec, name=str(path))
             except ImageError as error:
                 reasons.append(f"{row}\t{error}\n")
             except OSError as error:
@@ -232,7 +299,10 @@ def _check_room(folder: Path, needed: int) -> None:
 
 def _fingerprint(dataset: Dataset, spec: ImageSpec) -> str:
     digest = hashlib.sha256(repr(sorted(spec.to_json().items())).encode())
-    for path in dataset.paths:
+    for index, path in enumerate(dataset.paths):
+        if dataset.contents is not None:
+            digest.update(dataset.contents(index))
+            continue
         try:
             status = (dataset.root / path).stat()
             facts = f"{status.st_size}\0{status.st_mtime_ns}"

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 from encoder.errors import OptionError
 
-__all__ = ["NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
+__all__ = ["DRAWING", "NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -70,6 +70,11 @@ class TrainingSpec:
 
 NAMING: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
 """How names are taught: many small steps; pictures are varied by views, not moved by whole pixels."""
+
+DRAWING: Final = TrainingSpec(
+    epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0, noise=0.0
+)
+"""How a VAE is trained: many small steps, on pictures as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

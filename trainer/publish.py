@@ -31,9 +31,10 @@ from trainer.batches import ROWS, evenly, pieces, to_floats
 from trainer.datasets import Split
 from trainer.joined import Joined
 from trainer.networks import principal_axes
+from trainer.samplers import fit_sampling
 from trainer.training import reconstruction_psnr
 
-__all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet"]
+__all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet", "versions_here"]
 
 Images = NDArray[np.uint8]
 _MOST_VALUES: Final = 1 << 28
@@ -59,9 +60,9 @@ class Figures:
     parity: Mapping[str, float]
 
 
-def pca_psnr(images: Images, split: Split, latent: int) -> float:
+def pca_psnr(images: Images, split: Split, latent: int, *, mirror: bool = True) -> float:
     """Return the held-out PSNR in dB of PCA with ``latent`` components, output clipped to [0, 1]."""
-    mean, axes, _ = principal_axes(mirrored_too(images, split.train).flatten(1), latent)
+    mean, axes, _ = principal_axes(mirrored_too(images, split.train, mirror=mirror).flatten(1), latent)
     total = 0.0
     for rows in pieces(split.held_out):
         flat = to_floats(images[rows]).flatten(1)  # (B, P)
@@ -71,16 +72,21 @@ def pca_psnr(images: Images, split: Split, latent: int) -> float:
 
 
 def mirrored_too(
-    images: Images, indices: NDArray[np.int64], *, most_values: int = _MOST_VALUES
+    images: Images, indices: NDArray[np.int64], *, mirror: bool = True, most_values: int = _MOST_VALUES
 ) -> torch.Tensor:
-    """Return float32 (2N, C, S, S) in [0, 1]: images and their mirror images, evenly chosen to fit memory."""
+    """Return float32 (2N, C, S, S) in [0, 1]: images and their mirror images, evenly chosen to fit memory.
+
+    Without ``mirror`` (N, C, S, S), the images alone.
+    """
     _, side, _, channels = images.shape
-    chosen = evenly(indices, most_values // (2 * channels * side**2))
-    both = torch.empty(2, len(chosen), channels, side, side)
+    times = 2 if mirror else 1
+    chosen = evenly(indices, most_values // (times * channels * side**2))
+    both = torch.empty(times, len(chosen), channels, side, side)
     for start in range(0, len(chosen), ROWS):
         some = to_floats(images[chosen[start : start + ROWS]])
         both[0, start : start + ROWS] = some
-        both[1, start : start + ROWS] = some.flip(3)
+        if mirror:
+            both[1, start : start + ROWS] = some.flip(3)
     return both.flatten(0, 1)
 
 
@@ -94,6 +100,9 @@ def bundle_of(
     split: Split,
     training: Mapping[str, Any],
     pca: float,
+    mirror: bool = True,
+    classes: tuple[str, ...] = (),
+    labels: Sequence[int] = (),
 ) -> tuple[Bundle, Figures]:
     """Export, fit the map to embeddings, calibrate on the validation people, measure, write.
 
@@ -106,6 +115,9 @@ def bundle_of(
         split: Who is on which side.
         training: Configuration for the record.
         pca: PSNR of PCA, from :func:`pca_psnr`.
+        mirror: Whether an embedding averages the latents of an image and of its mirror image.
+        classes: Names of the classes that pictures can be drawn of.
+        labels: The class of each image, -1 where it is not known.
 
     Raises:
         ExportError: ONNX and torch disagree; nothing is written.
@@ -116,12 +128,13 @@ def bundle_of(
     exported = export_graphs(
         network.encoder, network.decoder, size=image.size, channels=image.channels, latent=network.latent
     )
-    statistics = LatentStatistics.of(_latents(network, images, split.train))
+    latents = _latents(network, images, split.train)
+    statistics = LatentStatistics.of(latents)
     affine = _affine(network, statistics)
     figures = Figures(
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=torch.device("cpu")),
         pca_psnr=pca,
-        recall_at_1=_recall_at_1(network, affine, images, people, split),
+        recall_at_1=_recall_at_1(network, affine, images, people, split, mirror=mirror),
         parity=exported.parity,
     )
     spec = BundleSpec(
@@ -129,15 +142,25 @@ def bundle_of(
         image=image,
         latent=network.latent,
         embedding=len(affine.matrix),
-        mirror=True,
+        mirror=mirror,
         opset=OPSET,
-        labels="person" if network.named else "none",
-        training={**training, **_versions()},
+        labels="person" if network.named else "class" if classes else "none",
+        classes=classes,
+        training={**training, **versions_here()},
         figures=_to_json(figures, split),
     )
-    calibration = _calibration(network, affine, images, people, split)
+    calibration = _calibration(network, affine, images, people, split, mirror=mirror)
+    sampling = None
+    if classes:
+        sampling = fit_sampling(latents[:, : network.appearance], np.array(labels)[split.train], len(classes))
     bundle = save_bundle(
-        folder, exported, spec, statistics=statistics, affine=affine, calibration=calibration
+        folder,
+        exported,
+        spec,
+        statistics=statistics,
+        affine=affine,
+        calibration=calibration,
+        sampling=sampling,
     )
     return bundle, figures
 
@@ -157,35 +180,37 @@ def _affine(network: Joined, statistics: LatentStatistics) -> AffineMap:
 
 
 def _calibration(
-    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split
+    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split, *, mirror: bool
 ) -> Calibration:
     """Fit to people whom the network has not learned from."""
     rows = split.validation
     with torch.no_grad():
         back = [network(to_floats(images[some])).clamp(0, 1).permute(0, 2, 3, 1) for some in pieces(rows)]
     return calibration_of(
-        affine(_mirrored_latents(network, images, rows)),
+        affine(_compared(network, images, rows, mirror=mirror)),
         [people[row] for row in rows],
         picture_errors(images[rows], torch.cat(back).numpy()),
     )
 
 
 def _recall_at_1(
-    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split
+    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split, *, mirror: bool
 ) -> float | None:
     """Let held-out images query all others: the share that finds its person first."""
     everyone = np.concatenate([split.train, split.validation, split.held_out])
     names = np.array([people[row] for row in everyone])
-    embeddings = affine(_mirrored_latents(network, images, everyone))
     alike, counts = np.unique(names, return_counts=True)
     some = np.flatnonzero(np.isin(names, alike[counts > 1]))
     asking = some[some >= len(everyone) - len(split.held_out)]
+    if not len(asking):
+        return None
+    embeddings = affine(_compared(network, images, everyone, mirror=mirror))
     right = 0
-    for rows in pieces(asking) if len(asking) else ():
+    for rows in pieces(asking):
         likeness = embeddings[rows] @ embeddings.T
         likeness[np.arange(len(rows)), rows] = -2
         right += int((names[likeness.argmax(1)] == names[rows]).sum())
-    return right / len(asking) if len(asking) else None
+    return right / len(asking)
 
 
 def _to_json(figures: Figures, split: Split) -> dict[str, Any]:
@@ -216,14 +241,19 @@ def _latents(network: Joined, images: Images, indices: NDArray[np.int64]) -> NDA
     return latents
 
 
-def _mirrored_latents(network: Joined, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Encode images and their mirror images to averages float32 (N, D)."""
+def _compared(
+    network: Joined, images: Images, indices: NDArray[np.int64], *, mirror: bool
+) -> NDArray[np.float32]:
+    """Encode images to float32 (N, D); with ``mirror``, to averages with their mirror images."""
+    if not mirror:
+        return _latents(network, images, indices)
     both = _latents(network, images, indices) + _latents(network, images[:, :, ::-1], indices)
     halved: NDArray[np.float32] = both / np.float32(2)
     return halved
 
 
-def _versions() -> dict[str, str]:
+def versions_here() -> dict[str, str]:
+    """Return the versions of what a bundle was made with."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

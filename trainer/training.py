@@ -257,7 +257,7 @@ def _as_floats(outputs: Any) -> Any:
     """Bring outputs that autocast left in bfloat16 to float32; a named tuple keeps its names."""
     if isinstance(outputs, tuple):
         return type(outputs)(*map(_as_floats, outputs))
-    return outputs.float() if isinstance(outputs, Tensor) else outputs
+    return outputs.float() if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
 
 
 def _average(decay: float) -> Any:

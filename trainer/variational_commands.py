@@ -1,0 +1,294 @@
+"""``lookalike train vae`` and ``cvae``: options in, one call, a few lines out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import click
+
+from encoder.errors import DataError
+from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec
+
+if TYPE_CHECKING:
+    from trainer.datasets import Dataset
+
+__all__ = ["class_options", "cvae", "vae", "with_classes"]
+
+_BOUND: Final = BoundSpec()
+_NO_CLASSES: Final = (
+    "a conditional model needs two classes or more, {} has none; sort the pictures into subfolders, "
+    "take --class-attribute (lfw), or train a vae"
+)
+Command = Callable[..., Any]
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def class_options(default: str) -> Callable[[Command], Command]:
+    """Return the options that say what the classes are."""
+    return _all(
+        click.option(
+            "--classes",
+            default=default,
+            show_default=True,
+            type=click.Choice(("subfolder", "none")),
+            help="subfolder: a folder's subfolders are classes, split by picture; none: they are people.",
+        ),
+        click.option(
+            "--class-attribute", metavar="NAME", help="lfw: two classes, with this attribute and without."
+        ),
+    )
+
+
+_shape = _all(
+    click.option(
+        "--data",
+        required=True,
+        metavar="mnist|lfw|FOLDER",
+        help="MNIST, LFW, or a folder with one subfolder a class.",
+    ),
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle."),
+    class_options("subfolder"),
+    click.option("--size", type=int, help="Side of the input in pixels; mnist: 28, others: 64."),
+    click.option("--grey", is_flag=True, help="One channel instead of RGB; mnist is grey."),
+    click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, others: full."),
+    click.option("--latent", default=40, show_default=True, help="Numbers of the latent."),
+    click.option(
+        "--hidden", default=256, show_default=True, help="Features between convolutions and latent."
+    ),
+    click.option("--down", metavar="N,N,...", help="Channels of the encoder's convolutions; by size."),
+    click.option("--up", metavar="N,N,...", help="Channels of the decoder's stages; by size."),
+)
+_objective = _all(
+    click.option(
+        "--likelihood",
+        type=click.Choice(("bernoulli", "gaussian")),
+        help="Of pixels given the latent; grey: bernoulli, colour: gaussian.",
+    ),
+    click.option(
+        "--deviation", type=float, help="Of gaussian pixels, of 1, one for all; left out, it is learned."
+    ),
+    click.option(
+        "--binarise",
+        type=click.Choice(get_args(Binarise)),
+        help="dynamic: pixels are drawn black or white each time they are shown; mnist: dynamic, others: none.",
+    ),
+    click.option(
+        "--mirror/--no-mirror", default=None, help="Mirror images are as good; mnist: no, others: yes."
+    ),
+    click.option(
+        "--importance",
+        default=_BOUND.importance,
+        show_default=True,
+        help="Draws in the importance-weighted bound; 1: the ELBO.",
+    ),
+    click.option("--beta", default=_BOUND.beta, show_default=True, help="Weight of the divergence."),
+    click.option(
+        "--beta-warmup",
+        default=_BOUND.beta_warmup,
+        show_default=True,
+        metavar="SHARE",
+        help="Share of the training over which it rises from 0.",
+    ),
+    click.option(
+        "--free-bits",
+        default=_BOUND.free_bits,
+        show_default=True,
+        metavar="NATS",
+        help="Divergence of each latent that costs nothing more.",
+    ),
+)
+_course = _all(
+    click.option(
+        "--epochs", default=DRAWING.epochs, show_default=True, help="Passes over the training images."
+    ),
+    click.option("--batch", default=DRAWING.batch, show_default=True, help="Images in a step."),
+    click.option(
+        "--learning-rate",
+        default=DRAWING.learning_rate,
+        show_default=True,
+        help="At its peak; then a half cosine to 0.",
+    ),
+    click.option("--weight-decay", default=DRAWING.weight_decay, show_default=True, help="Of AdamW."),
+    click.option(
+        "--warmup", default=DRAWING.warmup, show_default=True, help="Steps until the learning rate's peak."
+    ),
+    click.option(
+        "--averaging",
+        default=DRAWING.averaging,
+        show_default=True,
+        help="Decay of the moving average of the weights, which is what is kept.",
+    ),
+    click.option("--shift", default=DRAWING.shift, show_default=True, help="Move images by up to N pixels."),
+    click.option(
+        "--precision",
+        default=DRAWING.precision,
+        show_default=True,
+        type=click.Choice(get_args(Precision)),
+        help="auto: bfloat16 on CUDA, float32 on the CPU.",
+    ),
+    click.option(
+        "--device", default="auto", show_default=True, type=click.Choice(get_args(Device)), help="Where."
+    ),
+    click.option("--seed", default=DRAWING.seed, show_default=True, help="Of everything random."),
+    click.option(
+        "--pictures",
+        default=10,
+        show_default=True,
+        type=click.IntRange(min=0),
+        help="Reconstructions drawn every N epochs; 0: never.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same options."),
+)
+
+
+@click.command(
+    epilog="Example: lookalike train vae --data mnist --out runs/digits-vae",
+    short_help="The variational autoencoder.",
+)
+@_shape
+@_objective
+@_course
+def vae(**options: Any) -> None:
+    """Train the variational autoencoder: convolutions, reparametrised, on a bound of the likelihood.
+
+    Of a folder's subfolders, of digits or of an attribute, a Gaussian of the latents is fitted to each class.
+    The run keeps its checkpoints, log.csv and pictures in OUT.run.
+    """
+    _train("vae", **options)
+
+
+@click.command(
+    epilog="Example: lookalike train cvae --data mnist --out runs/digits",
+    short_help="The conditional variational autoencoder.",
+)
+@_shape
+@click.option(
+    "--plain", is_flag=True, help="The class enters the decoder with the latent alone, at no stage."
+)
+@_objective
+@click.option(
+    "--label-weight",
+    default=_BOUND.label_weight,
+    show_default=True,
+    help="Of the cross-entropy of the class that the encoder finds.",
+)
+@click.option(
+    "--consistency",
+    default=_BOUND.consistency,
+    show_default=True,
+    metavar="WEIGHT",
+    help="Of the demand that what is drawn of a class is recognised as it; 0: none.",
+)
+@_course
+def cvae(**options: Any) -> None:
+    """Train the conditional variational autoencoder: the decoder is told the class, the encoder finds it.
+
+    Classes are the digits, a folder's subfolders, or those with and without an attribute. The run keeps its
+    checkpoints, log.csv and pictures in OUT.run.
+    """
+    _train("cvae", **options)
+
+
+def _train(
+    kind: Literal["vae", "cvae"],
+    *,
+    data: str,
+    out: Path,
+    size: int | None,
+    grey: bool,
+    crop: str | None,
+    down: str | None,
+    up: str | None,
+    likelihood: Literal["bernoulli", "gaussian"] | None,
+    binarise: Binarise | None,
+    mirror: bool | None,
+    device: Device,
+    pictures: int,
+    resume: bool,
+    **options: Any,
+) -> None:
+    from trainer.commands import need_extra
+
+    need_extra()
+    from encoder.images import Crop, ImageSpec, shown
+    from trainer.convolutional import VAESpec
+    from trainer.datasets import open_dataset, usual_shape
+    from trainer.variational import train_variational
+
+    side, channels = usual_shape(data)
+    channels = 1 if grey else channels
+    spec = TrainingSpec(**_taken(TrainingSpec, options))
+    shape: dict[str, Any] = _taken(VAESpec, options) | {
+        "size": side if size is None else size,
+        "channels": channels,
+        "modulated": not options.get("plain"),
+        "down": _widths(down, "--down"),
+        "up": _widths(up, "--up"),
+        "likelihood": likelihood or ("bernoulli" if channels == 1 else "gaussian"),
+    }
+    shaped = VAESpec(**shape)
+    bound = BoundSpec(
+        **_taken(BoundSpec, options),
+        binarise=binarise or ("dynamic" if data == "mnist" and channels == 1 else "none"),
+        mirror=data != "mnist" if mirror is None else mirror,
+    )
+    framing = None if crop is None else Crop.parse(crop)
+    dataset = with_classes(open_dataset(data, progress=True), options["classes"], options["class_attribute"])
+    if kind == "cvae":
+        if not dataset.classes:
+            raise DataError(_NO_CLASSES.format(shown(dataset.name)))
+        shaped = VAESpec(**shape, classes=len(dataset.classes))
+    train_variational(
+        dataset,
+        out,
+        image=ImageSpec(size=shaped.size, channels=channels, crop=framing or dataset.crop),
+        network=shaped,
+        bound=bound,
+        spec=spec,
+        device=device,
+        pictures=pictures,
+        resume=resume,
+        say=lambda line: click.echo(line, err=True),
+    )
+    click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
+
+
+def with_classes(dataset: Dataset, classes: str, attribute: str | None) -> Dataset:
+    """Sort a data set into classes as ``--classes`` and ``--class-attribute`` say.
+
+    Raises:
+        OptionError: an attribute that there is none of.
+        DataError: subfolders that cannot be classes.
+    """
+    from trainer.labelling import by_attribute, by_subfolder
+
+    if attribute is not None:
+        return by_attribute(dataset, attribute)
+    return by_subfolder(dataset) if classes == "subfolder" else dataset
+
+
+def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options that are named as fields of a spec."""
+    return {
+        name: options[name] for name in kind.__dataclass_fields__ if name in options and name != "classes"
+    }  # type: ignore[attr-defined]  # every spec is a dataclass
+
+
+def _widths(text: str | None, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.split(",")) if text is not None else ()
+    except ValueError:
+        raise click.BadParameter(
+            f"widths are whole numbers with commas between, {text!r} is not", param_hint=option
+        ) from None
