@@ -57,7 +57,7 @@ def generation_markdown(beside: Yardstick, models: Sequence[Generation]) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _likelihood_lines(models: Sequence[Generation]) -> list[str]:

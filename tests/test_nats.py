@@ -142,5 +142,5 @@ def test_all_digits_by_few_samples_and_some_by_many(tmp_path: Path) -> None:
 
 def test_a_model_without_deviations_is_refused(tmp_path: Path) -> None:
     model = Model(variational(tmp_path / "known", kind="vae", deviations=False))
-    with pytest.raises(OptionError, match="posterior"):
+    with pytest.raises(OptionError, match="gives no deviations"):
         nats(model, half_on(2), "dynamic", samples=1, count=2)
