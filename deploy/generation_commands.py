@@ -15,7 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from encoder.model import Model, Provider
-    from searcher.digits import Digits
+    from searcher.handwriting import Digits
     from searcher.yardstick import Plan
 
 __all__ = ["generation"]
@@ -105,9 +105,9 @@ def generation(
     drawings, hours by each protocol; --images 1000 --few 200 comes within some 0.02 nats in a seventh of it.
     """
     from encoder.model import Model
-    from searcher.digits import Digits
     from searcher.generation import generation as measured
     from searcher.generation_tables import generation_lines, generation_markdown
+    from searcher.handwriting import Digits
     from searcher.yardstick import Plan, yardstick
 
     if markdown and as_json:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from encoder.errors import OptionError
 from encoder.likelihood import Proposal, bernoulli, bounds
 from encoder.model import Model
-from searcher.digits import Pictures
+from searcher.handwriting import Pictures
 from searcher.vectors import Steps, silently
 
 __all__ = ["PROTOCOLS", "Nats", "Protocol", "binarised", "nats"]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from encoder.errors import OptionError
 from encoder.model import Model
-from searcher.digits import Digits, Pictures
 from searcher.evaluate import temporary_collection
+from searcher.handwriting import Digits, Pictures
 from searcher.vectors import Steps, Vectors, silently
 
 __all__ = ["Neighbours", "baseline_neighbours", "nearest", "stored_neighbours", "vote"]
@@ -187,7 +187,7 @@ def _embedded(model: Model, pictures: Pictures, what: str, steps: Steps) -> Floa
 
 def _flat(pictures: Pictures) -> Floats:
     """Return float32 (N, P) in [0, 1]."""
-    flat: Floats = pictures.images.reshape(len(pictures), -1).astype(np.float32) / 255
+    flat: Floats = pictures.images.reshape(len(pictures), -1).astype(np.float32) / np.float32(255)
     return flat
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from encoder.errors import OptionError
 from encoder.model import Model
-from searcher.digits import Digits, Pictures
+from searcher.handwriting import Digits, Pictures
 from searcher.judging import Accuracy, Seen, agreement, look
 from searcher.manifolds import frechet_distance, precision_recall
 from searcher.neighbours import Neighbours, baseline_neighbours

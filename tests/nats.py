@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from encoder.bundle import Bundle, Golden
@@ -30,7 +31,7 @@ def variational(
     bundle = make_digits(folder, kind=kind, classes=classes, sampling=sampling)
     spec, graphs = bundle.spec, {"decoder": bundle.graph("decoder")}
     encoder = onnx.load_from_string(bundle.graph("encoder"))
-    held = {
+    held: dict[str, NDArray[np.generic]] = {
         "nearly": np.array([2] * Z + [1] * (spec.latent - Z), np.float32),
         "half": np.array([1] * Z + [0] * (spec.latent - Z), np.float32),
         "places": np.arange(Z),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from encoder.mnist import CLASSES, MNIST, SPLITS
-from searcher.digits import Digits
+from searcher.handwriting import Digits
 from searcher.yardstick import PARTS
 from tests.digits import STEMS, idx
 from tests.handmade import drawn_of_classes, make_digits

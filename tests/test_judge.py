@@ -1,6 +1,5 @@
 """The judge: taught, kept, found again, and the same whenever it is trained."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ SPEC = JudgeSpec(
     widths=(4, 6, 8, 8, 8),
     features=12,
     shift=1,
-    training=TrainingSpec(epochs=12, batch=32, learning_rate=5e-3, averaging=0.9, shift=0),
+    training=TrainingSpec(epochs=8, batch=32, learning_rate=5e-3, averaging=0.9, shift=0),
 )
 
 
@@ -35,10 +34,10 @@ def bars(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.in
 
 
 def test_a_judge_is_taught_kept_and_found_again() -> None:
-    images, labels = bars(240)
+    images, labels = bars(192)
     lines: list[str] = []
     bundle = cached_judge(images, labels, CLASSES, SPEC, say=lines.append)
-    assert len(lines) == 12
+    assert len(lines) == 8
     assert bundle.folder.is_relative_to(cache_folder() / "judges")
     assert [*bundle.folder.parent.glob("*.run/checkpoint.pt")] == []
     assert (bundle.spec.classes, bundle.spec.latent, bundle.spec.embedding) == (CLASSES, 15, 12)
@@ -52,23 +51,18 @@ def test_a_judge_is_taught_kept_and_found_again() -> None:
 
     again = cached_judge(images, labels.astype(np.uint8), CLASSES, SPEC, say=lines.append)
     assert again.model_id == bundle.model_id
-    assert len(lines) == 12  # nothing was trained
+    assert len(lines) == 8  # nothing was trained
     (bundle.folder / "encoder.onnx").write_bytes(b"broken")
     mended = cached_judge(images, labels, CLASSES, SPEC, say=lines.append)
-    assert len(lines) == 24
+    assert len(lines) == 16
     assert mended.model_id == bundle.model_id  # a seeded training comes to the same
-
-    shutil.rmtree(bundle.folder)
-    changed = images.copy()
-    changed[0, 0, 0] ^= 1
-    assert cached_judge(changed, labels, CLASSES, SPEC).folder != bundle.folder
 
 
 def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     images, labels = bars(120)
 
     def stop(line: str) -> None:
-        if "epoch 12/" in line:
+        if "epoch 8/" in line:
             raise KeyboardInterrupt
 
     whole = train_judge(tmp_path / "whole", images, labels, CLASSES, SPEC)
@@ -79,7 +73,7 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     assert train_judge(tmp_path / "cut", images, labels, CLASSES, SPEC, say=lines.append).model_id == (
         whole.model_id
     )
-    assert len(lines) < 12
+    assert len(lines) < 8
 
 
 def test_the_network_gives_features_and_logits() -> None:

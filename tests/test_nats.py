@@ -13,7 +13,7 @@ from encoder.bundle import BundleSpec
 from encoder.errors import OptionError
 from encoder.mnist import MNIST
 from encoder.model import Model
-from searcher.digits import Pictures
+from searcher.handwriting import Pictures
 from searcher.nats import _corrected, binarised, nats
 from tests.handmade import CLASSES, SIZE, Z
 from tests.nats import variational

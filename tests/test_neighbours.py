@@ -5,7 +5,7 @@ import pytest
 
 from encoder.errors import OptionError
 from encoder.mnist import MNIST, Split
-from searcher.digits import Digits, Pictures
+from searcher.handwriting import Digits, Pictures
 from searcher.neighbours import baseline_neighbours, nearest, vote
 
 ROWS = np.array([[1.0, 0], [3, 0.3], [0, 1], [0, 5]], np.float32)

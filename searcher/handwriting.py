@@ -1,4 +1,4 @@
-"""The digits that figures of generation are measured on.
+"""The handwritten digits that figures of generation are measured on.
 
 Legend: N images, S side.
 """
