@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from indexer.selection import Selection, selecting
+from indexer.selection_commands import Selection, selecting
 from indexer.store import DEFAULT_STORE
 
 __all__ = ["index", "store_option"]

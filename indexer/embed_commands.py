@@ -11,7 +11,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
-from indexer.selection import Selection, selecting
+from indexer.selection_commands import Selection, selecting
 
 __all__ = ["embed", "index_latents"]
 

@@ -190,10 +190,8 @@ def _by_name(source: str, split: Literal["train", "test", "all"] | None) -> Sour
 def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Source:
     path = Path(source)
     if not source or not (path.exists() or path.is_symlink()):
-        raise DataError(
-            "a source is a folder, a picture file, a tar archive, lfw or mnist; "
-            f"'{shown(source)}' is not there"
-        )
+        kinds = "a folder, a picture file, a tar archive, lfw or mnist"
+        raise DataError(f"a source is {kinds}; '{shown(source)}' is not there")
     if path.is_file() and path.name.lower().endswith(_COMPRESSED):
         raise DataError(
             f"an archive is an uncompressed tar file, {shown(source)} is compressed; unpack it first "

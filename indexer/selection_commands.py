@@ -1,4 +1,4 @@
-"""Which pictures a command is about: the sources and the options that choose among what is in them."""
+"""What the commands that read pictures have in common: the sources, and the options that choose in them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Selection:
         if self.root is not None and self.files_from is None:
             raise click.UsageError("--root is the folder of --files-from; a source is its own")
         if self.split is not None and (self.files_from is not None or set(self.sources) != {"mnist"}):
-            raise click.UsageError("--split is of mnist alone; index other sources in another run")
+            raise click.UsageError("--split is of mnist alone; name other sources in another run")
 
     def reading(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> Reading:
         """Return how sources are read, with what is to be stored of each path.
