@@ -32,6 +32,9 @@ VERBS: Final = {
 }
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""
 
+_BELOW: Final = {"evaluate": {"generation": "deploy.generation_commands"}}
+"""Verbs below a verb that its own room cannot hold, for they need rooms that it never imports."""
+
 
 class _LazyGroup(click.Group):
     """A group that imports a verb's module when the verb is called."""
@@ -42,10 +45,10 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # the same
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(VERBS[cmd_name][0])
-        command = getattr(module, cmd_name)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{VERBS[cmd_name][0]}.{cmd_name} is no command")
+        command = _command(VERBS[cmd_name][0], cmd_name)
+        if isinstance(command, click.Group):
+            for name, module in _BELOW.get(cmd_name, {}).items():
+                command.add_command(_command(module, name))
         return command
 
     def resolve_command(
@@ -60,6 +63,13 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # the same
         with formatter.section("Commands"):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+def _command(module: str, name: str) -> click.Command:
+    command = getattr(importlib.import_module(module), name)
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{module}.{name} is no command")
+    return command
 
 
 @click.group(

@@ -22,7 +22,9 @@ from encoder.mnist import MNIST, find_mnist
 pytest.register_assert_rewrite(
     "tests.digits",
     "tests.embedding",
+    "tests.handmade",
     "tests.models",
+    "tests.nats",
     "tests.people",
     "tests.photos",
     "tests.shards",
