@@ -66,7 +66,7 @@ def test_class_changes_the_picture_by_way_of_each_stage() -> None:
     network = made(size=28, classes=4).eval()
     assert len(network.decoder.stages) == 1
     for stage in network.decoder.stages:
-        nn.init.normal_(stage.told.weight)
+        nn.init.normal_(stage.get_submodule("told").get_parameter("weight"))
     latents, classes = torch.zeros(4, 3), torch.eye(4)
     pictures = network.decoder(latents, classes)
     assert len(pictures.flatten(1).unique(dim=0)) == 4

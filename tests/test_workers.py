@@ -123,7 +123,7 @@ def test_model_that_is_replaced_underway_is_refused(model: Model, folder: Path) 
 
 def test_matrix_products_keep_to_one_thread_while_it_runs(model: Model, folder: Path) -> None:
     def most() -> int:
-        return max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
+        return max(int(info["num_threads"]) for info in threadpool_info() if info["user_api"] == "blas")
 
     before = most()
     stream = embed_files(model, keyed(folder)[:300], threads=2)
