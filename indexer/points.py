@@ -106,10 +106,8 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 def _canonical(text: str) -> str:
-    if isinstance(text, str) and _CANONICAL.fullmatch(text):
-        return text
     try:
-        return str(uuid.UUID(text))
+        return text if _CANONICAL.fullmatch(text) else str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
         raise StoreError(f"point ids are UUID strings, {text!r} is not; derive one with uuid.uuid5") from None
 
