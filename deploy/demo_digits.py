@@ -1,0 +1,56 @@
+"""The digits of ``lookalike demo``: kept, drawn, and the same in every class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from encoder.model import Model
+
+__all__ = ["draw_digits"]
+
+_MODEL: Final = "digits"
+_KEPT: Final = 20
+_DRAWN: Final = 40
+_ROWS: Final = 6
+
+
+def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
+    """Draw the digits' pictures into a folder.
+
+    Returns:
+        Each picture and what is to be seen on it, and a line about what is missing: empty where nothing is.
+    """
+    from encoder.errors import DataError
+    from encoder.mnist import find_mnist
+    from encoder.model import Model
+    from encoder.sheets import grid, save_picture
+    from searcher.generate import sample, sample_classes
+    from searcher.pictures import classes_sheet
+
+    model, sheets, missing = Model.open(_MODEL), {}, ""
+    try:
+        digits = find_mnist(progress=True).images("test")[:_KEPT]
+    except DataError as error:
+        missing = f"MNIST is not to be had, so no digit is reconstructed: {error}"
+    else:
+        sheets["digits-kept.png"] = _kept(model, digits), "test digits above what the model keeps of them"
+    sheets["digits-drawn.png"] = grid(list(sample(model, _DRAWN)), columns=10), "digits that never were"
+    rows = sample_classes(model, _ROWS, seed=1)
+    sheets["digits-classes.png"] = classes_sheet(model, rows), "the same latents in all ten classes"
+    for name, (picture, _) in sheets.items():
+        save_picture(out / name, picture)
+    return [(out / name, what) for name, (_, what) in sheets.items()], missing
+
+
+def _kept(model: Model, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from searcher.generate import classes_of, reconstruct
+    from searcher.pictures import reconstruction_sheet
+
+    pixels = digits[..., None]
+    found = classes_of(model, model.encode(pixels))
+    return reconstruction_sheet(model, pixels, reconstruct(model, pixels), found or [""] * len(pixels))
