@@ -44,7 +44,9 @@ def test_an_item_takes_some_tens_of_bytes() -> None:
 
 
 ids = st.lists(
-    st.uuids().map(str) | st.integers(0, 9).map(lambda n: str(uuid.UUID(int=n << 16))), unique=True
+    st.uuids().map(str) | st.integers(0, 9).map(lambda n: str(uuid.UUID(int=n << 16))),
+    unique=True,
+    max_size=12,
 )
 
 
