@@ -9,24 +9,22 @@ from __future__ import annotations
 import io
 import math
 import secrets
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from encoder.decoding import shown
 from encoder.errors import OptionError
+from encoder.lettering import cut, drawable, font_of
 
 __all__ = ["Tile", "contact_sheet", "grid", "save_picture"]
 
 _Colour = tuple[int, int, int]
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PAPER: Final[_Colour] = (255, 255, 255)
 _INK: Final[_Colour] = (32, 33, 36)
@@ -35,7 +33,6 @@ _EMPTY: Final[_Colour] = (243, 244, 246)
 _HAIRLINE: Final[_Colour] = (222, 224, 228)
 _ACCENT: Final[_Colour] = (26, 104, 214)
 
-_LONGEST = 300  # characters looked at in a caption; more never fit
 _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 92, "subsampling": 0}),
@@ -70,6 +67,7 @@ class _Layout:
     side: int
     label_width: int = 0
     title_height: int = 0
+    heads_height: int = 0
 
     @property
     def text(self) -> int:
@@ -105,6 +103,7 @@ def contact_sheet(
     *,
     title: str = "",
     row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
     side: int = 128,
 ) -> NDArray[np.uint8]:
     """Rows of captioned tiles on white.
@@ -113,37 +112,45 @@ def contact_sheet(
         rows: the tiles; rows may differ in length.
         title: a line above all.
         row_labels: one text per row, in a column on the left.
+        column_labels: one text per column, in a line above the first row.
         side: width and height of a tile, 32..1024 px. Pictures that are not square are fitted in.
 
     Returns:
         ``uint8 (H, W, 3)``.
 
     Raises:
-        OptionError: there is no tile, ``row_labels`` has another length than ``rows``, or ``side`` cannot be.
+        OptionError: there is no tile, ``row_labels`` has another length than ``rows``, ``column_labels`` than
+            the longest row, or ``side`` cannot be.
     """
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
         raise OptionError("a contact sheet needs at least one tile, got none")
     if row_labels is not None and len(row_labels) != len(rows):
         raise OptionError(f"row_labels ({len(row_labels)}) must be as many as rows ({len(rows)})")
+    if column_labels is not None and len(column_labels) != columns:
+        raise OptionError(f"column_labels ({len(column_labels)}) must be as many as columns ({columns})")
     _check_side(side)
     plain = _Layout(side=side)
     layout = _Layout(
         side=side,
         label_width=_label_width(row_labels or (), plain),
         title_height=round(plain.text * 1.5 * 1.9) if title else 0,
+        heads_height=plain.line if any(column_labels or ()) else 0,
     )
     width = layout.left(columns) - layout.gap + layout.margin
     heights = [side + layout.caption_height(row) for row in rows]
-    height = 2 * layout.margin + layout.title_height + sum(heights) + (len(rows) - 1) * layout.gap
+    first = layout.margin + layout.title_height + layout.heads_height
+    height = first + sum(heights) + (len(rows) - 1) * layout.gap + layout.margin
 
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        font = _font(round(layout.text * 1.5))
-        text = _cut(title, font, width - 2 * layout.margin)
+        font = font_of(round(layout.text * 1.5))
+        text = cut(title, font, width - 2 * layout.margin)
         draw.text((layout.margin, layout.margin), text, _INK, font, anchor="lt")
-    top = layout.margin + layout.title_height
+    for column, label in enumerate(column_labels or ()):
+        _draw_head(draw, label, layout, layout.left(column), first)
+    top = first
     for index, (row, room) in enumerate(zip(rows, heights, strict=True)):
         if row_labels is not None:
             _draw_label(draw, row_labels[index], layout, top)
@@ -240,49 +247,25 @@ def _fit(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     return image.convert("RGB")
 
 
-@cache
-def _is_drawn(character: str) -> bool:
-    """Whether the font has this character; what it lacks, it draws as a box."""
-    font = _font(20)
-    return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))
-
-
-def _drawable(text: str) -> str:
-    """``text`` on one line in letters the font has: accents it lacks are left off, the rest is ``?``."""
-    drawn = []
-    for character in unicodedata.normalize("NFC", shown(text[:_LONGEST])):
-        plain = unicodedata.normalize("NFKD", character)[0]
-        drawn.append(next((c for c in (character, plain) if _is_drawn(c)), "?"))
-    return "".join(drawn)
-
-
-@cache
-def _font(size: int) -> _Font:
-    return ImageFont.load_default(size=size)
-
-
-def _cut(text: str, font: _Font, width: int) -> str:
-    """``text`` on one line, ended by an ellipsis where it would be wider than ``width`` pixels."""
-    line = _drawable(text)
-    if font.getlength(line) <= width:
-        return line
-    while line and font.getlength(line + "…") > width:
-        line = line[:-1]
-    return line.rstrip() + "…"
-
-
 def _label_width(labels: Sequence[str], layout: _Layout) -> int:
     if not any(labels):
         return 0
-    font = _font(layout.text)
-    widest = max(math.ceil(font.getlength(_drawable(label))) for label in labels)
+    font = font_of(layout.text)
+    widest = max(math.ceil(font.getlength(drawable(label))) for label in labels)
     return min(widest, 2 * layout.side) + layout.gap
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, top: int) -> None:
-    font = _font(layout.text)
-    text = _cut(label, font, layout.label_width - layout.gap)
+    font = font_of(layout.text)
+    text = cut(label, font, layout.label_width - layout.gap)
     draw.text((layout.margin, top + layout.side // 2), text, _INK, font, anchor="lm")
+
+
+def _draw_head(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, left: int, first: int) -> None:
+    """Above the first row, which begins at ``first``, centred on its column."""
+    font = font_of(layout.text)
+    middle, baseline = left + layout.side // 2, first - round(layout.text * 0.45)
+    draw.text((middle, baseline), cut(label, font, layout.side), _INK, font, anchor="ms")
 
 
 def _draw_tile(
@@ -306,6 +289,6 @@ def _draw_tile(
     ink = _FADED if tile.faded else _INK
     for text, size, colour in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
         if text:
-            font = _font(size)
-            draw.text((left, baseline), _cut(text, font, side), colour, font, anchor="ls")
+            font = font_of(size)
+            draw.text((left, baseline), cut(text, font, side), colour, font, anchor="ls")
             baseline += layout.line

@@ -1,9 +1,8 @@
-"""``lookalike search``, ``reconstruct`` and ``generate``."""
+"""``lookalike search``."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,32 +11,26 @@ import click
 from indexer.commands import store_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from encoder.images import Crop
     from encoder.model import Provider
     from searcher.search import Answer, Searcher
 
-__all__ = ["generate", "reconstruct", "search"]
+__all__ = ["crop_option", "exit_code", "images_argument", "provider_option", "search"]
 
 _LONGEST_NAME = 32
-_provider = click.option(
+provider_option = click.option(
     "--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
 )
-_model = click.option("--model", default="faces", show_default=True, help="Bundle folder or shipped model.")
-_crop = click.option(
+crop_option = click.option(
     "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed, if otherwise."
 )
-_images = click.argument(
+images_argument = click.argument(
     "images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path)
 )
 
 
 @click.command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")
-@_images
+@images_argument
 @click.option("--collection", required=True, metavar="NAME")
 @store_option
 @click.option(
@@ -49,7 +42,7 @@ _images = click.argument(
     help="Most results for each query.",
 )
 @click.option("--model", help="Bundle folder, if not where the collection remembers it.")
-@_crop
+@crop_option
 @click.option("--exclude-self", is_flag=True, help="Leave out items that are the query's very file.")
 @click.option(
     "--prior",
@@ -67,7 +60,7 @@ _images = click.argument(
 )
 @click.option("--sheet", type=click.Path(path_type=Path), help="Draw queries and results: out.png.")
 @click.option("--json", "as_json", is_flag=True, help="A list on stdout, one object for each query.")
-@_provider
+@provider_option
 @click.pass_context
 def search(
     ctx: click.Context,
@@ -114,73 +107,7 @@ def search(
         click.echo(drawn, err=True)
     if searcher.size == 0:
         click.echo(f"collection {collection} is empty; lookalike index fills it", err=True)
-    ctx.exit(_code(len(failed), len(answers)))
-
-
-@click.command(epilog="Example: lookalike reconstruct me.jpg you.jpg --model faces --out sheet.png")
-@_images
-@_model
-@_crop
-@click.option("--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each.")
-@_provider
-@click.pass_context
-def reconstruct(
-    ctx: click.Context,
-    images: tuple[Path, ...],
-    model: str,
-    crop: str | None,
-    out: str,
-    provider: Provider,
-) -> None:
-    """Draw pictures above what the model keeps of them."""
-    from encoder.images import Crop
-    from encoder.model import Model
-    from searcher import generate as drawing
-    from searcher.pictures import caption, free_names, reconstruction_sheet
-
-    opened = Model.open(model, provider=provider)
-    framing = None if crop is None else Crop.parse(crop)
-    files, pixels, failed = drawing.read_all(opened, images, crop=framing)
-    for failure in failed:
-        click.echo(f"failed: {failure}", err=True)
-    if files:
-        back = drawing.reconstruct(opened, pixels)
-        names = free_names(files)
-        _save(out, names, back, lambda: reconstruction_sheet(opened, pixels, back, list(map(caption, files))))
-    ctx.exit(_code(len(failed), len(images)))
-
-
-@click.command(epilog="Example: lookalike generate --model faces -n 25 --seed 1 --out faces.png")
-@_model
-@click.option("-n", "count", type=click.IntRange(1, 10_000), default=16, show_default=True, help="How many.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="The same seed draws the same pictures.",
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0, 100),
-    default=1.0,
-    show_default=True,
-    help="Under 1 tamer, over 1 wilder.",
-)
-@click.option("--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each.")
-@_provider
-def generate(model: str, count: int, seed: int, temperature: float, out: str, provider: Provider) -> None:
-    """Draw pictures that never were.
-
-    They are sampled from where the training pictures lie.
-    """
-    from encoder.model import Model
-    from encoder.sheets import grid
-    from searcher.generate import sample
-
-    pictures = sample(Model.open(model, provider=provider), count, seed=seed, temperature=temperature)
-    names = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
-    _save(out, names, pictures, lambda: grid(list(pictures)))
+    ctx.exit(exit_code(len(failed), len(answers)))
 
 
 def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None) -> str:
@@ -221,20 +148,6 @@ def _print_notes(answers: list[Answer], *, matches: bool) -> None:
             click.echo(f"{shown(answer.query)}: no good match", err=True)
 
 
-def _save(
-    out: str, names: list[str], pictures: NDArray[np.uint8], sheet: Callable[[], NDArray[np.uint8]]
-) -> None:
-    from encoder.sheets import save_picture
-    from searcher.pictures import is_folder, save_each
-
-    if is_folder(out):
-        for path in save_each(Path(out), names, list(pictures)):
-            click.echo(os.fsencode(path))  # as it is: made to be read by the next program
-    else:
-        save_picture(Path(out), sheet())
-        click.echo(os.fsencode(out))
-
-
-def _code(failed: int, asked: int) -> int:
-    """0 good, 3 some failed, 1 all failed."""
+def exit_code(failed: int, asked: int) -> int:
+    """Return 0 where all is good, 3 where some failed, 1 where all did."""
     return 0 if not failed else 1 if failed == asked else 3

@@ -1,47 +1,169 @@
-"""What a model keeps of a picture, and pictures that never were.
+"""What a model keeps of a picture, what lies between pictures, and pictures that never were.
 
-Legend: N images, H = W = S pixels, C channels, D latent size.
+Legend: N images, H = W = S pixels, C channels, D latent size, Z of those that are drawn, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.bundle import Bundle
 from encoder.errors import ImageError, OptionError
 from encoder.images import Crop, read_pixels, shown, to_uint8
 from encoder.model import Model
+from encoder.sampling import Mixture
 
-__all__ = ["read_all", "reconstruct", "sample"]
+__all__ = [
+    "MOST_PICTURES",
+    "Sampler",
+    "classes_of",
+    "draw",
+    "interpolate",
+    "read_all",
+    "reconstruct",
+    "sample",
+    "sample_classes",
+]
 
+Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Sampler = Literal["normal", "gaussian", "gmm"]
+
+MOST_PICTURES: Final = 10_000
+_MOST_NAMES: Final = 20
 
 
-def sample(model: Model, count: int, *, seed: int = 0, temperature: float = 1.0) -> Pixels:
-    """Draw pictures of latents from the Gaussian fitted to the training latents.
+def sample(
+    model: Model,
+    count: int,
+    *,
+    sampler: Sampler | None = None,
+    of_class: str | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Pixels:
+    """Draw pictures that never were: uint8 (N, H, W, C). Arguments and errors are those of :func:`draw`."""
+    return to_uint8(
+        model.decode(
+            draw(model, count, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature)
+        )
+    )
+
+
+def sample_classes(
+    model: Model,
+    count: int,
+    *,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Pixels:
+    """Draw the same latents in every class: uint8 (N, K, H, W, C).
+
+    Each row is one latent (of a model without class weights: one standard normal deviate, carried to each
+    class's Gaussian), each column a class, and equal to :func:`sample` of it with the same seed.
+
+    Raises:
+        OptionError: as :func:`draw`, or N times K is over :data:`MOST_PICTURES`.
+    """
+    names = _need_classes(model.bundle)
+    if count * len(names) > MOST_PICTURES:
+        raise OptionError(
+            f"at most {MOST_PICTURES:,} pictures are drawn at once, {count} in {len(names)} classes are more"
+        )
+    columns = [
+        sample(model, count, sampler=sampler, of_class=name, seed=seed, temperature=temperature)
+        for name in names
+    ]
+    return np.stack(columns, axis=1)
+
+
+def draw(
+    model: Model,
+    count: int,
+    *,
+    sampler: Sampler | None = None,
+    of_class: str | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Floats:
+    """Draw latents float32 (N, D) that :meth:`Model.decode` makes pictures of.
 
     Args:
         model: With a decoder.
         count: N, at least 1.
-        seed: The same seed draws the same pictures on the same machine.
-        temperature: Scale of the deviations from the mean; under 1 tamer, over 1 wilder.
-
-    Returns:
-        uint8 (N, H, W, C).
+        sampler: ``normal``: N(0, I), which only a variational model was trained towards, and its default;
+            ``gaussian``: one Gaussian fitted to the training latents, the default of others; ``gmm``: the
+            mixture fitted to them. Without class weights in its latents, a model draws a class from the
+            Gaussian fitted to that class's latents, and from no other.
+        of_class: The name of a class. When None, a model with class weights draws classes too, by their
+            shares in training; others draw of all pictures.
+        seed: The same seed draws the same latents; also of another class, as far as they can be the same.
+        temperature: Scale of the deviations from the mean (of a mixture: of the component's mean); under 1
+            tamer, over 1 wilder.
 
     Raises:
-        OptionError: a count under 1, a negative temperature, or a model without decoder.
+        OptionError: a count under 1, a temperature that is negative or not finite, a sampler or class that
+            the model does not have, or a model without decoder.
     """
-    if count < 1 or temperature < 0:
+    if count < 1 or not 0 <= temperature < np.inf:
         raise OptionError(f"pictures are at least 1 at temperature 0 or more, got {count} at {temperature}")
-    statistics = model.bundle.statistics
-    variance, axes = np.linalg.eigh(statistics.covariance.astype(np.float64))
-    scale = temperature * np.sqrt(variance.clip(0))
-    drawn = np.random.default_rng(seed).standard_normal((count, len(scale))) * scale  # (N, D) on the axes
-    return to_uint8(model.decode((drawn @ axes.T + statistics.mean).astype(np.float32)))
+    if sampler is not None and sampler not in get_args(Sampler):
+        raise OptionError(f"a sampler is {', '.join(get_args(Sampler))}; {sampler!r} is not")
+    bundle, rng = model.bundle, np.random.default_rng(seed)
+    if not model.draws:
+        bundle.graph("decoder")  # says that there is none
+    latents = np.zeros((count, bundle.spec.latent), np.float32)
+    chosen = None if of_class is None else np.full(count, _class_number(bundle, of_class))
+    if chosen is not None and not bundle.spec.conditional:
+        mixture = _by_class(bundle, sampler)
+        drawn = mixture.place(rng.standard_normal((count, mixture.size)), chosen, temperature)
+    else:
+        drawn = _drawn(bundle, sampler, rng, count, temperature)
+    latents[:, : drawn.shape[1]] = drawn
+    if bundle.spec.conditional:
+        if chosen is None:
+            chosen = rng.spawn(1)[0].choice(len(bundle.spec.classes), count, p=_shares(bundle))
+        latents[np.arange(count), bundle.spec.drawn + chosen] = 1
+    return latents
+
+
+def classes_of(model: Model, latents: Floats) -> list[str] | None:
+    """Return the name of the heaviest class of latents (N, D); None for a model without class weights."""
+    spec = model.bundle.spec
+    if not spec.conditional:
+        return None
+    return [spec.classes[k] for k in latents[:, spec.drawn :].argmax(axis=1)]
+
+
+def interpolate(model: Model, pixels: Pixels, steps: int) -> Pixels:
+    """Draw what lies between pictures: from each to the next in a straight line of latents.
+
+    Args:
+        model: With a decoder.
+        pixels: uint8 (N, H, W, C), N at least 2.
+        steps: Pictures from one to the next, at least 2: the first and last are those two reconstructed.
+
+    Returns:
+        uint8 (N - 1, steps, H, W, C).
+
+    Raises:
+        OptionError: fewer pictures or steps, or a model without decoder.
+    """
+    if len(pixels) < 2 or steps < 2:
+        raise OptionError(
+            f"between pictures needs 2 of them and 2 steps or more, got {len(pixels)} and {steps}"
+        )
+    ends = model.encode(pixels)  # (N, D)
+    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    between = ends[:-1, None] * (1 - share) + ends[1:, None] * share  # (N - 1, steps, D)
+    drawn = to_uint8(model.decode(between.reshape(-1, ends.shape[1])))
+    return drawn.reshape(*between.shape[:2], *drawn.shape[1:])
 
 
 def read_all(
@@ -70,3 +192,64 @@ def read_all(
 def reconstruct(model: Model, pixels: Pixels) -> Pixels:
     """Return uint8 (N, H, W, C): what the model keeps of uint8 (N, H, W, C)."""
     return to_uint8(model.reconstruct(pixels))
+
+
+def _drawn(
+    bundle: Bundle, sampler: Sampler | None, rng: np.random.Generator, count: int, temperature: float
+) -> Floats:
+    """Draw the first numbers of latents of no class: (N, Z) or fewer."""
+    spec, name = bundle.spec, shown(bundle.name)
+    if sampler is None:
+        sampler = "normal" if spec.prior else "gaussian"
+    if sampler == "normal":
+        if not spec.prior:
+            raise OptionError(
+                f"model {name} ({spec.kind}) was not trained towards N(0, I): nothing of sense lies there; "
+                "take --sampler gaussian"
+            )
+        return np.asarray(temperature * rng.standard_normal((count, spec.drawn)), np.float32)
+    if sampler == "gmm":
+        if bundle.sampling is None or bundle.sampling.mixture is None:
+            raise OptionError(f"model {name} has no mixture to draw from; take --sampler gaussian")
+        return bundle.sampling.mixture.sample(rng, count, temperature)
+    mean, covariance = bundle.statistics.mean[: spec.drawn], bundle.statistics.covariance
+    variance, axes = np.linalg.eigh(covariance[: spec.drawn, : spec.drawn].astype(np.float64))
+    scale = temperature * np.sqrt(variance.clip(0))
+    drawn = rng.standard_normal((count, len(scale))) * scale  # (N, Z) on the axes
+    return np.asarray(drawn @ axes.T + mean, np.float32)
+
+
+def _by_class(bundle: Bundle, sampler: Sampler | None) -> Mixture:
+    if sampler not in (None, "gaussian"):
+        raise OptionError(
+            f"model {shown(bundle.name)} ({bundle.spec.kind}) draws a class from the Gaussian of that class; "
+            f"leave out --sampler {sampler}"
+        )
+    if bundle.sampling is None or bundle.sampling.by_class is None:
+        raise OptionError(
+            f"model {shown(bundle.name)} has no Gaussian of each class to draw from; leave --class out"
+        )
+    return bundle.sampling.by_class
+
+
+def _need_classes(bundle: Bundle) -> tuple[str, ...]:
+    if not bundle.spec.classes:
+        raise OptionError(
+            f"model {shown(bundle.name)} knows no classes; leave --class out, or train one with classes"
+        )
+    return bundle.spec.classes
+
+
+def _class_number(bundle: Bundle, name: str) -> int:
+    names = _need_classes(bundle)
+    if name not in names:
+        some = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+        raise OptionError(f"model {shown(bundle.name)} has no class '{shown(name)}'; it has: {shown(some)}")
+    return names.index(name)
+
+
+def _shares(bundle: Bundle) -> NDArray[Any]:
+    """Return the probability of each class, float64 (K,): its share in training, where that is known."""
+    known = None if bundle.sampling is None else bundle.sampling.by_class
+    shares = np.ones(len(bundle.spec.classes)) if known is None else known.weights.astype(np.float64)
+    return np.asarray(shares / shares.sum())

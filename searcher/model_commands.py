@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["models"]
 
+_MOST_CLASSES: Final = 20
 _TRAINED: Final = {
     "none": "trained without names",
     "person": "trained with people's names",
+    "class": "trained with the classes of its pictures",
     "unknown": "not said here what it was trained with",
 }
 
@@ -158,9 +160,32 @@ def _described(bundle: Bundle) -> str:
     )
 
 
+def _of_classes(bundle: Bundle) -> str:
+    from encoder.images import shown
+
+    names = bundle.spec.classes
+    more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
+    some = ", ".join(names[: _MOST_CLASSES if more else None])
+    return f"{len(names)} classes: {shown(some)}{more}"
+
+
+def _of_drawing(bundle: Bundle) -> str:
+    """What `lookalike generate` can draw of it."""
+    spec, sampling = bundle.spec, bundle.sampling
+    samplers = ["normal", "gaussian"] if spec.prior else ["gaussian"]
+    if sampling is not None and sampling.mixture is not None:
+        samplers.append(f"gmm ({sampling.mixture.components} Gaussians)")
+    by_class = spec.conditional or (sampling is not None and sampling.by_class is not None)
+    return f"draws from {', '.join(samplers)}{'; each class by itself' if by_class else ''}"
+
+
 def _print(bundle: Bundle) -> None:
     click.echo(f"{bundle.name}  {_described(bundle)}")
     click.echo(f"  {_TRAINED[bundle.spec.labels]}")
+    if bundle.spec.classes:
+        click.echo(f"  {_of_classes(bundle)}")
+    if "decoder.onnx" in bundle.graphs:
+        click.echo(f"  {_of_drawing(bundle)}")
     likeness = None if bundle.calibration is None else bundle.calibration.likeness
     if likeness is not None:
         click.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +21,11 @@ __all__ = [
     "answers_sheet",
     "caption",
     "chance",
+    "classes_sheet",
     "free_names",
+    "interpolation_sheet",
     "is_folder",
+    "plain_names",
     "reconstruction_sheet",
     "save_each",
 ]
@@ -30,6 +34,7 @@ Pixels = NDArray[np.uint8]
 _ACROSS = 10
 MOST_ROWS = 50
 _MOST_RESULTS = 20
+_LONGEST_CLASS = 40
 
 
 def is_folder(out: str) -> bool:
@@ -60,6 +65,15 @@ def free_names(files: Sequence[Path]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def plain_names(classes: Sequence[str]) -> list[str]:
+    """Return names of classes as parts of file names: letters, digits, ``_`` and ``-``; each once.
+
+    A bundle may call its classes anything, ``../..`` for instance.
+    """
+    plain = [re.sub(r"[^\w-]+", "_", name)[:_LONGEST_CLASS].strip("_") for name in classes]
+    return free_names([Path(name or "class") for name in plain])
 
 
 def caption(file: Path) -> str:
@@ -129,3 +143,30 @@ def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions
         rows.append([Tile(pixels=back[i], caption=f"{psnr_of(originals[i], back[i]):.1f} dB") for i in part])
     title = f"Originals above what {model.bundle.name} keeps of them: {model.bundle.spec.latent} numbers each"
     return contact_sheet(rows, title=title, side=112)
+
+
+def classes_sheet(model: Model, rows: Pixels) -> Pixels:
+    """Draw uint8 (N, K, H, W, C) as :func:`searcher.generate.sample_classes` makes it, uint8 (H, W, 3)."""
+    title = f"{model.bundle.name}: one latent in a row, one class in a column"
+    tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows]
+    return contact_sheet(tiles, title=title, column_labels=model.bundle.spec.classes, side=84)
+
+
+def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions: Sequence[str]) -> Pixels:
+    """Draw a row from each original to the next, those two at its ends, uint8 (H, W, 3).
+
+    Args:
+        model: What drew them.
+        originals: uint8 (N, H, W, C).
+        rows: uint8 (N - 1, steps, H, W, C), as :func:`searcher.generate.interpolate` makes it.
+        captions: N.
+    """
+    ends = [
+        Tile(pixels=pixels, caption=text, accent=True)
+        for pixels, text in zip(originals, captions, strict=True)
+    ]
+    tiles = [
+        [start, *(Tile(pixels=pixels) for pixels in row), end]
+        for start, row, end in zip(ends, rows, ends[1:], strict=False)
+    ]
+    return contact_sheet(tiles, title=f"{model.bundle.name}: from one picture to another", side=112)

@@ -114,6 +114,24 @@ def test_title_and_labels_make_the_sheet_larger() -> None:
     assert contact_sheet(rows, row_labels=["", ""]).shape == bare.shape
 
 
+def test_column_labels_stand_above_their_columns() -> None:
+    rows = [[Tile(pixels=plain((250, 0, 0))), Tile(pixels=plain((0, 0, 250)))]] * 2
+    bare = contact_sheet(rows, title="classes")
+    headed = contact_sheet(rows, title="classes", column_labels=["0", "a name that is far too wide for it"])
+    assert headed.shape[0] > bare.shape[0]
+    assert headed.shape[1] == bare.shape[1]
+    assert contact_sheet(rows, title="classes", column_labels=["", ""]).shape == bare.shape
+    for colour in ((250, 0, 0), (0, 0, 250)):
+        left, top, across, _ = box_of(headed, colour)
+        grown = headed.shape[0] - bare.shape[0]
+        dark = np.nonzero((headed[top - grown : top - 1, left : left + across] < 120).all(axis=2))
+        assert dark[0].size > 0
+        assert abs((dark[1].min() + dark[1].max()) / 2 - across / 2) < 12
+    # Nothing is drawn between the columns.
+    gap = headed[:, box_of(headed, (250, 0, 0))[0] + 130 : box_of(headed, (0, 0, 250))[0] - 2]
+    assert (gap[top - grown :] > 200).all()
+
+
 def test_sheets_that_cannot_be() -> None:
     tile = Tile(pixels=plain((9, 9, 9)))
     empty: list[list[list[Tile]]] = [[], [[]]]
@@ -122,6 +140,8 @@ def test_sheets_that_cannot_be() -> None:
             contact_sheet(rows)
     with pytest.raises(OptionError, match=r"row_labels \(1\) must be as many as rows \(2\)"):
         contact_sheet([[tile], [tile]], row_labels=["a"])
+    with pytest.raises(OptionError, match=r"column_labels \(1\) must be as many as columns \(2\)"):
+        contact_sheet([[tile], [tile, tile]], column_labels=["a"])
     with pytest.raises(OptionError, match="side must be 32 to 1024 pixels, not 31"):
         contact_sheet([[tile]], side=31)
 

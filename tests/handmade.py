@@ -1,0 +1,153 @@
+"""Hand-made models that draw by class: two ONNX graphs of a few matrices, made in no time. Not a test.
+
+A picture is ``sigmoid(latent @ OUT)``: every number of a latent lights its own pixels, so what was drawn can
+be read off a picture.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from encoder.affine import AffineMap, LatentStatistics
+from encoder.bundle import Bundle, BundleSpec, Golden
+from encoder.images import ImageSpec
+from encoder.manifest import Kind
+from encoder.model import Model
+from encoder.sampling import Mixture, Sampling
+
+SIZE: Final = 28
+Z: Final = 3
+CLASSES: Final = ("nil", "one", "two", "1/2 ../..")
+
+Floats = NDArray[np.float32]
+
+
+def out_of(latent: int) -> Floats:
+    """(D, 784): the pixels of a picture shared out among the numbers of a latent."""
+    owner = np.arange(SIZE * SIZE) * latent // (SIZE * SIZE)
+    return np.asarray(2 * (owner == np.arange(latent)[:, None]), np.float32)
+
+
+def make_digits(
+    folder: Path,
+    *,
+    kind: Kind = "cvae",
+    sampling: Sampling | None = None,
+    classes: tuple[str, ...] = CLASSES,
+) -> Bundle:
+    """Save such a model of grey pictures 28x28; D is Z, and of a cvae Z + K."""
+    latent = Z + len(classes) if kind == "cvae" else Z
+    graphs = {"encoder": _encoder(latent, drawn=Z), "decoder": _decoder(latent)}
+    pixels = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 1), dtype=np.uint8)
+    latents = _run(graphs["encoder"], pixels)
+    mean = np.zeros(latent, np.float32)
+    mean[:Z] = 0.5, -0.5, 1
+    statistics = LatentStatistics(mean, np.diag(np.linspace(0.5, 2, latent)).astype(np.float32))
+    return Bundle.save(
+        folder,
+        spec=BundleSpec(
+            kind=kind,
+            image=ImageSpec(size=SIZE, channels=1),
+            latent=latent,
+            embedding=latent,
+            mirror=False,
+            opset=18,
+            labels="class" if classes else "none",
+            classes=classes,
+        ),
+        graphs=graphs,
+        statistics=statistics,
+        affine=AffineMap(np.eye(latent, dtype=np.float32), mean),
+        golden=Golden(pixels, latents, _run(graphs["decoder"], latents)),
+        sampling=sampling,
+    )
+
+
+def drawn_of_classes(size: int = Z, classes: int = len(CLASSES)) -> Sampling:
+    """A Gaussian for each class around (k, k, ...), of other widths, and a mixture of two far apart."""
+    k = np.arange(classes)
+    return Sampling(
+        mixture=Mixture.of(
+            np.array([0.5, 0.5]), np.array([[9.0], [-9.0]]) * np.ones(size), np.eye(size) * np.ones((2, 1, 1))
+        ),
+        by_class=Mixture.of(
+            (k + 1) / (k + 1).sum(),
+            k[:, None] * np.ones(size),
+            (k + 1)[:, None, None] ** 2 / 100 * np.eye(size),
+        ),
+    )
+
+
+def every_kind(home: Path) -> dict[str, Model]:
+    """One of each kind by its name; `bare`: a vae that knows nothing but N(0, I) and its statistics."""
+    kinds: tuple[Kind, ...] = ("ae", "vae", "cvae")
+    made: dict[str, Model] = {
+        kind: Model(make_digits(home / kind, kind=kind, sampling=drawn_of_classes())) for kind in kinds
+    }
+    return {**made, "bare": Model(make_digits(home / "bare", kind="vae", classes=()))}
+
+
+def _encoder(latent: int, *, drawn: int) -> bytes:
+    """(N, 28, 28, 1) of 0..255 to logits of their means in each number's pixels; class weights sum to 1."""
+    share = out_of(latent).T * (latent / (2 * SIZE * SIZE * 255))
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "share"], ["parts"]),
+    ]
+    constants = {"flat": np.array([-1, SIZE * SIZE]), "share": share}
+    if drawn == latent:
+        nodes.append(helper.make_node("Identity", ["parts"], ["latent"]))
+    else:
+        constants["lengths"] = np.array([drawn, latent - drawn])
+        nodes += [
+            helper.make_node("Split", ["parts", "lengths"], ["mean", "logits"], axis=1),
+            helper.make_node("Softmax", ["logits"], ["weights"], axis=1),
+            helper.make_node("Concat", ["mean", "weights"], ["latent"], axis=1),
+        ]
+    return _graph(
+        nodes,
+        constants,
+        helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", SIZE, SIZE, 1]),
+        helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["N", latent]),
+    )
+
+
+def _decoder(latent: int) -> bytes:
+    nodes = [
+        helper.make_node("MatMul", ["latent", "out"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["rows"]),
+        helper.make_node("Reshape", ["rows", "shape"], ["image"]),
+    ]
+    return _graph(
+        nodes,
+        {"out": out_of(latent), "shape": np.array([-1, SIZE, SIZE, 1])},
+        helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["N", latent]),
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", SIZE, SIZE, 1]),
+    )
+
+
+def _graph(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, NDArray[np.generic]],
+    given: onnx.ValueInfoProto,
+    made: onnx.ValueInfoProto,
+) -> bytes:
+    held = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "hand-made", [given], [made], held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _run(graph: bytes, rows: NDArray[np.generic]) -> Floats:
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (made,) = session.run(None, {session.get_inputs()[0].name: rows})
+    result: Floats = made
+    return result
