@@ -61,7 +61,7 @@ def test_several_draws_are_weighed_by_importance() -> None:
     drawn = model(BATCH)
     assert drawn.image.shape == (5, 12, 1, 16, 16)
     weights = torch.distributions.Normal(0.0, 1.0).log_prob(drawn.latents).sum(2)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    posterior = torch.distributions.Normal(drawn.mean, (drawn.log_variance / 2).exp())  # type: ignore[no-untyped-call]  # the same
+    posterior = torch.distributions.Normal(drawn.mean, (drawn.log_variance / 2).exp())
     weights = weights - posterior.log_prob(drawn.latents).sum(2) - bernoulli_nll(drawn.image, BATCH)  # type: ignore[no-untyped-call]  # the same
     expected = -(weights.logsumexp(0) - math.log(5)).mean()
     torch.testing.assert_close(model.loss(drawn, BATCH, 1.0), expected)
@@ -91,14 +91,17 @@ def test_reconstruction_teaches_the_class_head_nothing() -> None:
     model = made(3, label_weight=0.0, consistency=0.0)
     drawn = model(BATCH, TOLD)
     assert drawn.recognised is None
-    model.loss(drawn, BATCH, 1.0).backward()
-    assert not any(bool(gradient.any()) for gradient in gradients(model.network.encoder.label))
+    model.loss(drawn, BATCH, 1.0).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    head = model.network.encoder.label
+    assert head is not None
+    assert not any(bool(gradient.any()) for gradient in gradients(head))
 
 
 def test_decoder_is_told_the_true_label() -> None:
     model = made(3, consistency=0.0).eval()
-    for stage in model.network.decoder.stages:
-        nn.init.normal_(stage.told.weight)
+    for name, weights in model.network.decoder.named_parameters():
+        if "told" in name:
+            nn.init.normal_(weights)
     drawn = model(BATCH, TOLD)
     expected = model.network.decoder(drawn.latents[0], torch.eye(3)[TOLD])
     torch.testing.assert_close(drawn.image[0], expected)

@@ -18,7 +18,7 @@ from trainer.labelling import by_attribute, by_subfolder
 
 def test_subfolders_become_classes_and_each_picture_is_placed_by_itself(tmp_path: Path) -> None:
     plain = open_dataset(str(write_classes(tmp_path / "shapes")))
-    assert plain.classes == plain.labels == ()
+    assert (plain.classes, plain.labels) == ((), ())
     dataset = by_subfolder(plain)
     assert dataset.classes == CLASSES
     assert [CLASSES[label] for label in dataset.labels] == [path.parent.name for path in dataset.paths]

@@ -69,7 +69,7 @@ def train(
 ) -> tuple[Bundle, VariationalFigures]:
     """Train a slim network for three epochs."""
     dataset = changes.pop("dataset", None) or by_subfolder(open_dataset(str(data)))
-    widths = {"latent": Z, "hidden": 16, "down": (4, 8), "up": (8, 4)} | (shape or {})
+    widths: dict[str, Any] = {"latent": Z, "hidden": 16, "down": (4, 8), "up": (8, 4)} | (shape or {})
     options: dict[str, Any] = {
         "image": ImageSpec(size=SIDE, channels=channels),
         "network": VAESpec(size=SIDE, channels=channels, classes=K if kind == "cvae" else 0, **widths),
