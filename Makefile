@@ -5,6 +5,7 @@
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
+#   make digits         train the shipped digit models again: the conditional VAE and the VAE
 #   make clean          remove what these made, the virtual environment included
 
 VENV   ?= .venv
@@ -12,9 +13,10 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 comma  := ,
 MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat16 --pictures 0
+DIGITS_ARGS ?= --epochs 60 --precision bfloat16 --pictures 0
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check bench model clean
+.PHONY: demo test check bench model digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -50,6 +52,10 @@ bench: $(VENV)/.installed-dev$(comma)train
 
 model: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)
+
+digits: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/lookalike train cvae --data mnist --out encoder/shipped/digits $(DIGITS_ARGS)
+	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae $(DIGITS_ARGS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

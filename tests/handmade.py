@@ -5,7 +5,7 @@ be read off a picture.
 """
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import onnx
@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from encoder.affine import AffineMap, LatentStatistics
 from encoder.bundle import Bundle, BundleSpec, Golden
 from encoder.images import ImageSpec
+from encoder.manifest import Kind
+from encoder.model import Model
 from encoder.sampling import Mixture, Sampling
 
 SIZE: Final = 28
@@ -34,7 +36,7 @@ def out_of(latent: int) -> Floats:
 def make_digits(
     folder: Path,
     *,
-    kind: Literal["ae", "vae", "cvae"] = "cvae",
+    kind: Kind = "cvae",
     sampling: Sampling | None = None,
     classes: tuple[str, ...] = CLASSES,
 ) -> Bundle:
@@ -79,6 +81,15 @@ def drawn_of_classes(size: int = Z, classes: int = len(CLASSES)) -> Sampling:
             (k + 1)[:, None, None] ** 2 / 100 * np.eye(size),
         ),
     )
+
+
+def every_kind(home: Path) -> dict[str, Model]:
+    """One of each kind by its name; `bare`: a vae that knows nothing but N(0, I) and its statistics."""
+    kinds: tuple[Kind, ...] = ("ae", "vae", "cvae")
+    made: dict[str, Model] = {
+        kind: Model(make_digits(home / kind, kind=kind, sampling=drawn_of_classes())) for kind in kinds
+    }
+    return {**made, "bare": Model(make_digits(home / "bare", kind="vae", classes=()))}
 
 
 def _encoder(latent: int, *, drawn: int) -> bytes:

@@ -66,8 +66,9 @@ def test_log_variance_stays_within_what_exponentials_bear() -> None:
 
 def test_class_changes_the_picture_by_way_of_each_stage() -> None:
     network = made(classes=4).eval()
-    for stage in network.decoder.stages:
-        nn.init.normal_(stage.told.weight)
+    for name, weights in network.decoder.named_parameters():
+        if "told" in name:
+            nn.init.normal_(weights)
     latents, classes = torch.zeros(4, 3), torch.eye(4)
     pictures = network.decoder(latents, classes)
     assert len(pictures.flatten(1).unique(dim=0)) == 4

@@ -85,7 +85,8 @@ class Bounded(nn.Module):
         """Draw pictures of latents and the true labels; with them, some of N(0, I) and any class.
 
         Both in one batch: BatchNorm's statistics are then those of what is reconstructed and of what is
-        generated.
+        generated, in training as in evaluation. What the encoder learns of the second is by way of these
+        statistics alone.
         """
         count = network.spec.classes
         draws, images, _ = drawn.latents.shape

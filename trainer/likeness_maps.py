@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.affine import AffineMap, LatentStatistics
+from trainer.batches import evenly
 
 __all__ = ["choose_map", "neighbour_accuracy"]
 
@@ -21,6 +22,8 @@ _ACTIVE: Final = 0.01
 """Variance of the mean of q(z|x) above which a number of the latent is in use (Burda et al., ICLR 2016)."""
 _CLASS_WEIGHTS: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 _NEARLY: Final = 0.001
+_ASKED: Final = 2000
+"""Validation images that the choice is made on."""
 _ROWS: Final = 512
 
 
@@ -55,10 +58,12 @@ def choose_map(
     if len(set(train_labels[known].tolist())) < 2 or not asked.any():
         name, affine = maps[-1]
         return affine, name, None
+    train, train_labels = train[known], train_labels[known]
+    some = evenly(np.flatnonzero(asked), _ASKED)
     scored = [
         (
             neighbour_accuracy(
-                affine(train[known]), train_labels[known], affine(validation[asked]), validation_labels[asked]
+                affine(train), train_labels, affine(validation[some]), validation_labels[some]
             ),
             name,
             affine,

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 _COMPONENTS: Final = 20
 _EACH: Final = 20
 """Latents for each number of a component, or its covariance is one of chance."""
-_MOST: Final = 30_000
+_MOST: Final = 20_000
 _RIDGE: Final = 1e-3
 """Added to each variance, of latents of about unit spread: a collapsed number keeps a component proper."""
 

@@ -131,12 +131,15 @@ def variational_bundle(
         deviations=drawn,
     )
     train, deviations = _encoded(network, images, split.train, device)
+    validation, _ = _encoded(network, images, split.validation, device)
     statistics = LatentStatistics.of(train)
-    known, asked = (
-        _compared(network, images, rows, device, mirror=mirror) for rows in (split.train, split.validation)
-    )
     affine, compared, share = choose_map(
-        statistics, known, labels[split.train], asked, labels[split.validation], drawn=drawn
+        statistics,
+        _compared(network, images, split.train, train, device) if mirror else train,
+        labels[split.train],
+        _compared(network, images, split.validation, validation, device) if mirror else validation,
+        labels[split.validation],
+        drawn=drawn,
     )
     nelbo, divergence = bounds(model.to(device), images, split.held_out, labels, device=device)
     held_out, _ = _encoded(network, images, split.held_out, device)
@@ -205,12 +208,9 @@ def _encoded(
 
 
 def _compared(
-    network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device, *, mirror: bool
+    network: VAE | CVAE, images: Images, rows: NDArray[np.int64], latents: Floats, device: torch.device
 ) -> Floats:
-    """Encode to latents float32 (N, D); with ``mirror``, averages with those of the mirror images."""
-    latents, _ = _encoded(network, images, rows, device)
-    if not mirror:
-        return latents
+    """Return the averages float32 (N, D) of latents with those of the mirror images."""
     mirrored, _ = _encoded(network, images[:, :, ::-1], rows, device)
     both: Floats = (latents + mirrored) / np.float32(2)
     return both

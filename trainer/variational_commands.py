@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -13,6 +14,8 @@ from encoder.errors import DataError
 from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from trainer.datasets import Dataset
 
 __all__ = ["class_options", "cvae", "vae", "with_classes"]
@@ -81,7 +84,7 @@ _objective = _all(
     click.option(
         "--binarise",
         type=click.Choice(get_args(Binarise)),
-        help="dynamic: pixels are drawn black or white each time they are shown; mnist: dynamic, others: none.",
+        help="dynamic: pixels are drawn black or white whenever shown; mnist: dynamic, others: none.",
     ),
     click.option(
         "--mirror/--no-mirror", default=None, help="Mirror images are as good; mnist: no, others: yes."
@@ -278,11 +281,10 @@ def with_classes(dataset: Dataset, classes: str, attribute: str | None) -> Datas
     return by_subfolder(dataset) if classes == "subfolder" else dataset
 
 
-def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+def _taken(kind: type[DataclassInstance], options: dict[str, Any]) -> dict[str, Any]:
     """Take the options that are named as fields of a spec."""
-    return {
-        name: options[name] for name in kind.__dataclass_fields__ if name in options and name != "classes"
-    }  # type: ignore[attr-defined]  # every spec is a dataclass
+    names = {field.name for field in fields(kind)} - {"classes"}
+    return {name: value for name, value in options.items() if name in names}
 
 
 def _widths(text: str | None, option: str) -> tuple[int, ...]:

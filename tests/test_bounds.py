@@ -1,0 +1,177 @@
+"""What a VAE is taught: the loss is the bound, and the label is made to matter by the decoder alone.
+
+Legend: N images, Z latent size, K classes, M draws of the latent for each image.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from encoder.errors import OptionError
+from tests.classes import shapes
+from trainer.batches import to_floats
+from trainer.bounds import Bounded, Drawn, bounds
+from trainer.convolutional import CVAE, VAE, VAESpec
+from trainer.losses import bernoulli_nll, divergence
+from trainer.options import BoundSpec
+
+CPU = torch.device("cpu")
+IMAGES = shapes(4)
+LABELS = np.repeat(np.arange(3), 4)
+TOLD = torch.from_numpy(LABELS)
+BATCH = to_floats(IMAGES)
+
+
+def made(classes: int = 0, *, shape: dict[str, Any] | None = None, **changes: Any) -> Bounded:
+    torch.manual_seed(0)
+    spec = VAESpec(
+        size=16, channels=1, latent=3, hidden=8, down=(4, 4), up=(4, 4), classes=classes, **(shape or {})
+    )
+    return Bounded(CVAE(spec) if classes else VAE(spec), BoundSpec(**changes))
+
+
+def gradients(module: nn.Module) -> list[Tensor]:
+    return [weights.grad for weights in module.parameters() if weights.grad is not None]
+
+
+def test_loss_of_one_draw_is_the_negative_elbo() -> None:
+    model = made()
+    drawn = model(BATCH)
+    assert drawn.image.shape == (1, 12, 1, 16, 16)
+    torch.testing.assert_close(drawn.latents, drawn.mean + (drawn.log_variance / 2).exp() * drawn.noise)
+    expected = bernoulli_nll(drawn.image[0], BATCH) + divergence(drawn.mean, drawn.log_variance).sum(1)
+    torch.testing.assert_close(model.loss(drawn, BATCH, 1.0), expected.mean())
+
+
+def test_weight_of_the_divergence_rises_over_the_warm_up() -> None:
+    model = made(beta=2.0, beta_warmup=0.5)
+    drawn = model(BATCH)
+    lost = bernoulli_nll(drawn.image[0], BATCH).mean().item()
+    kl = divergence(drawn.mean, drawn.log_variance).sum(1).mean().item()
+    for progress, weight in ((0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)):
+        assert model.loss(drawn, BATCH, progress).item() == pytest.approx(lost + weight * kl, rel=1e-5)
+
+
+def test_several_draws_are_weighed_by_importance() -> None:
+    model = made(importance=5)
+    drawn = model(BATCH)
+    assert drawn.image.shape == (5, 12, 1, 16, 16)
+    weights = torch.distributions.Normal(0.0, 1.0).log_prob(drawn.latents).sum(2)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    posterior = torch.distributions.Normal(drawn.mean, (drawn.log_variance / 2).exp())
+    weights = weights - posterior.log_prob(drawn.latents).sum(2) - bernoulli_nll(drawn.image, BATCH)  # type: ignore[no-untyped-call]  # the same
+    expected = -(weights.logsumexp(0) - math.log(5)).mean()
+    torch.testing.assert_close(model.loss(drawn, BATCH, 1.0), expected)
+
+
+def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
+    model = made(3, label_weight=1.0, consistency=1.0)
+    model.network.decoder.eval()  # statistics of the batch would be shared with what is reconstructed
+    drawn = model(BATCH, TOLD)
+    assert isinstance(drawn, Drawn)
+    assert drawn.scores is not None
+    assert drawn.recognised is not None
+    assert drawn.asked is not None
+    assert drawn.image.shape == (1, 12, 1, 16, 16)
+    assert drawn.recognised.shape == (12, 3)
+    assert set(drawn.asked.tolist()) <= {0, 1, 2}
+    torch.nn.functional.cross_entropy(drawn.recognised, drawn.asked).backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert not any(bool(gradient.any()) for gradient in gradients(model.network.encoder))
+    assert any(bool(gradient.any()) for gradient in gradients(model.network.decoder))
+    model.zero_grad()
+    torch.nn.functional.cross_entropy(drawn.scores, TOLD).backward()  # type: ignore[no-untyped-call]  # the same
+    assert any(bool(gradient.any()) for gradient in gradients(model.network.encoder))
+    assert not gradients(model.network.decoder)
+
+
+def test_reconstruction_teaches_the_class_head_nothing() -> None:
+    model = made(3, label_weight=0.0, consistency=0.0)
+    drawn = model(BATCH, TOLD)
+    assert drawn.recognised is None
+    model.loss(drawn, BATCH, 1.0).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    head = model.network.encoder.label
+    assert head is not None
+    assert not any(bool(gradient.any()) for gradient in gradients(head))
+
+
+def test_decoder_is_told_the_true_label() -> None:
+    model = made(3, consistency=0.0).eval()
+    for name, weights in model.network.decoder.named_parameters():
+        if "told" in name:
+            nn.init.normal_(weights)
+    drawn = model(BATCH, TOLD)
+    expected = model.network.decoder(drawn.latents[0], torch.eye(3)[TOLD])
+    torch.testing.assert_close(drawn.image[0], expected)
+
+
+def test_conditional_model_without_labels_is_a_mistake() -> None:
+    with pytest.raises(TypeError, match="with labels"):
+        made(3)(BATCH)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_measured_bound_is_the_elbo_over_all_images_whatever_the_pieces(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made(classes)
+    rows = np.arange(12)
+    negative, apart = bounds(model, IMAGES, rows, LABELS, device=CPU)
+    with torch.no_grad():
+        mean, log_variance, _ = model.network.encoder(BATCH)
+        noise = torch.randn(1, 12, 3, generator=torch.Generator().manual_seed(0))[0]
+        told = (torch.eye(3)[TOLD],) if classes else ()
+        image = model.network.decoder(mean + (log_variance / 2).exp() * noise, *told)
+        kl = divergence(mean, log_variance).sum(1)
+        expected = bernoulli_nll(image, BATCH) + kl
+    assert negative == pytest.approx(expected.mean().item(), rel=1e-5)
+    assert apart == pytest.approx(kl.mean().item(), rel=1e-5)
+    monkeypatch.setattr("trainer.bounds._PICTURES", 5)
+    assert bounds(model, IMAGES, rows, LABELS, device=CPU)[1] == pytest.approx(apart, rel=1e-5)
+    assert model.training is False
+
+
+def test_more_draws_give_a_higher_bound() -> None:
+    model = made()
+    nn.init.constant_(model.network.encoder.log_variance.bias, 2.0)
+    rows = np.arange(12)
+    one, two, many = (
+        bounds(model, IMAGES, rows, LABELS, device=CPU, draws=draws)[0] for draws in (1, 2, 100)
+    )
+    assert one > two + 1 > many + 2  # z hardly matters yet: the divergence of 6.6 nats is all for nothing
+    assert bounds(model, IMAGES, rows, LABELS, device=CPU, draws=1000)[0] == pytest.approx(many, abs=0.3)
+
+
+def test_binarised_pixels_are_the_same_each_time_and_not_the_grey_ones() -> None:
+    rows = np.arange(12)
+    drawn = made(binarise="dynamic")
+    first, again = (bounds(drawn, IMAGES, rows, LABELS, device=CPU)[0] for _ in range(2))
+    assert first == again != bounds(made(), IMAGES, rows, LABELS, device=CPU)[0]
+    assert first != bounds(drawn, IMAGES, rows, LABELS, device=CPU, seed=1)[0]
+
+
+def test_gaussian_pixels_are_measured_by_their_deviation() -> None:
+    model = made(shape={"likelihood": "gaussian", "deviation": 0.5})
+    drawn = model(BATCH)
+    apart = ((drawn.image - BATCH) / 0.5).square() / 2 + math.log(0.5 * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(model.lost(drawn.image, BATCH), apart.sum((2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"importance": 0}, "importance must be 1 to 10,000, not 0"),
+        ({"beta": -1.0}, "beta must be 0 or more"),
+        ({"beta_warmup": 2.0}, "beta_warmup must be 0 to 1"),
+        ({"free_bits": math.nan}, "free_bits must be 0 or more"),
+        ({"label_weight": -1.0}, "label_weight"),
+        ({"consistency": math.inf}, "consistency"),
+        ({"binarise": "static"}, "one of dynamic, none, not static"),
+        ({"importance": 5, "free_bits": 0.1}, "free bits are of the ELBO, not of a bound of 5 draws"),
+    ],
+)
+def test_bounds_that_cannot_be_are_refused(changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(OptionError, match=rule):
+        BoundSpec(**changes)
