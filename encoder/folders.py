@@ -56,12 +56,13 @@ def find_pictures(
     def seen(name: str) -> bool:
         return hidden or not name.startswith(".")
 
-    for folder, folders, names in os.walk(root, onerror=on_unreadable or _stop):
+    top = os.fspath(root)
+    for folder, folders, names in os.walk(top, onerror=on_unreadable or _stop):
         folders[:] = sorted(filter(seen, folders))
-        here = Path(folder).relative_to(root)
+        here = folder[len(top) :].lstrip(os.sep)  # as text: a Path of each folder takes as long as listing it
         for name in sorted(names):
             if seen(name) and is_picture(name):
-                yield here / name
+                yield Path(here, name) if here else Path(name)
 
 
 def _stop(error: OSError) -> NoReturn:

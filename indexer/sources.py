@@ -36,7 +36,8 @@ class Item:
     Attributes:
         id: UUIDv5 of root name and relative path.
         path: Relative to its root, with ``/``, as :func:`as_text` writes it.
-        file: Where it lies; what lies in an archive is named as if that were a folder.
+        root: Its root, a folder.
+        relative: The same path, as the system spells it.
         person: Who is on it: as the source is read, by default its folder, of a digit its class.
         payload: More to store; None: nothing was given.
         member: Where in an archive or a file of digits it lies.
@@ -44,17 +45,23 @@ class Item:
 
     id: str
     path: str
-    file: Path
+    root: Path
+    relative: Path
     person: str | None
     payload: Mapping[str, Any] | None = None
     member: Contained | None = None
+
+    @property
+    def file(self) -> Path:
+        """Where it lies; what lies in an archive is named as if that were a folder."""
+        return self.root / self.relative
 
     def facts(self) -> tuple[int, int] | None:
         """Return size in bytes and mtime in ns as they are now; None of what is not there."""
         if self.member is not None:
             return self.member.size, self.member.mtime_ns
         try:
-            status = self.file.stat()
+            status = os.stat(os.path.join(self.root, self.relative))  # noqa: PTH116, PTH118  # no Path is made
         except OSError:
             return None  # it will fail to open too, and be named then
         return status.st_size, status.st_mtime_ns
@@ -122,7 +129,7 @@ class Source:
         folders = around.split("/")[:-1]
         person = self.reading.person_in(path, label or (folders[-1] if folders else None))
         payload = None if self.reading.payload is None else self.reading.payload.get(path, {})
-        yield Item(item_id(self.root_name, path), path, self.root / relative, person, payload, member)
+        yield Item(item_id(self.root_name, path), path, self.root, relative, person, payload, member)
 
     def _paths(self, on_unreadable: Callable[[OSError], object]) -> Iterator[Path]:
         if self.listed is not None:
