@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from encoder.errors import OptionError
+from encoder.mixtures import Mixture
 from trainer.samplers import fit_sampling
 
 
@@ -32,6 +33,19 @@ def test_gaussian_of_each_class_lies_on_it() -> None:
     assert by_class is not None
     np.testing.assert_allclose(by_class.means, [[4, 0], [-4, 0], [0, 4]], atol=0.1)
     assert by_class.weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_mixtures_are_rounded_where_sixteen_bits_reach(scale: float) -> None:
+    latents, labels = clouds()
+    by_class = fit_sampling(scale * latents, labels, 3).by_class
+    assert by_class is not None
+    exact = Mixture.by_class(scale * latents, labels, 3)
+    np.testing.assert_allclose(by_class.covariances, exact.covariances, rtol=1e-3)
+    if scale == 1:
+        np.testing.assert_array_equal(by_class.means, exact.means.astype(np.float16))
+    else:
+        np.testing.assert_array_equal(by_class.means, exact.means)
 
 
 def test_fit_is_seeded() -> None:

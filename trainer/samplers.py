@@ -40,8 +40,18 @@ def fit_sampling(
     Raises:
         OptionError: latents that are not finite, or a class without example.
     """
-    by_class = None if labels is None or not classes else Mixture.by_class(latents, labels, classes)
-    return Sampling(mixture=_mixture(latents, seed=seed), by_class=by_class)
+    by_class = None if labels is None or not classes else _short(Mixture.by_class(latents, labels, classes))
+    return Sampling(mixture=_short(_mixture(latents, seed=seed)), by_class=by_class)
+
+
+def _short(mixture: Mixture) -> Mixture:
+    """Round to what float16 holds, where it reaches: half of the bytes are then zero, and packed away."""
+    with np.errstate(over="ignore"):
+        means, covariances = (
+            array.astype(np.float16).astype(np.float32) for array in (mixture.means, mixture.covariances)
+        )
+    fits = np.isfinite(means).all() and np.isfinite(covariances).all()
+    return Mixture(mixture.weights, means, covariances) if fits else mixture
 
 
 def _mixture(latents: Floats, *, seed: int) -> Mixture:
