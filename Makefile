@@ -13,7 +13,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 comma  := ,
 MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat16 --pictures 0
-DIGITS_ARGS ?= --epochs 60 --precision bfloat16 --pictures 0
+DIGITS_ARGS ?= --precision bfloat16 --pictures 0
 UV     := $(shell command -v uv 2>/dev/null)
 
 .PHONY: demo test check bench model digits clean
@@ -54,8 +54,8 @@ model: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)
 
 digits: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train cvae --data mnist --out encoder/shipped/digits $(DIGITS_ARGS)
-	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae $(DIGITS_ARGS)
+	@$(BIN)/lookalike train cvae --data mnist --out encoder/shipped/digits --epochs 34 $(DIGITS_ARGS)
+	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae --epochs 32 --importance 5 $(DIGITS_ARGS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from encoder.errors import OptionError
 from tests.classes import shapes
 from trainer.batches import to_floats
-from trainer.bounds import Bounded, Drawn, bounds
+from trainer.bounds import Bounded, Drawn, _turned, bounds
 from trainer.convolutional import CVAE, VAE, VAESpec
 from trainer.losses import bernoulli_nll, divergence
 from trainer.options import BoundSpec
@@ -85,6 +85,38 @@ def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
     torch.nn.functional.cross_entropy(drawn.scores, TOLD).backward()  # type: ignore[no-untyped-call]  # the same
     assert any(bool(gradient.any()) for gradient in gradients(model.network.encoder))
     assert not gradients(model.network.decoder)
+
+
+def test_guesser_learns_the_class_of_a_latent_and_the_encoder_to_hide_it() -> None:
+    found = {}
+    for weight in (0.5, 1.0):
+        model = made(3, label_weight=0.0, consistency=0.0, beta=0.0, independence=weight)
+        assert model.guesser is not None
+        drawn = model(BATCH, TOLD)
+        loss = torch.nn.functional.cross_entropy(drawn.guessed, TOLD)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        found[weight] = [gradients(model.guesser), gradients(model.network.encoder)]
+        assert not gradients(model.network.decoder)
+        plain = torch.nn.functional.cross_entropy(model.guesser(drawn.latents[0].detach()), TOLD)
+        torch.testing.assert_close(loss, plain)
+    for half, whole in zip(found[0.5][0], found[1.0][0], strict=True):
+        torch.testing.assert_close(half, whole)
+    for half, whole in zip(found[0.5][1], found[1.0][1], strict=True):
+        torch.testing.assert_close(2 * half, whole)
+
+
+def test_latents_are_turned_only_on_the_way_back() -> None:
+    latents = torch.randn(4, 3, requires_grad=True)
+    turned = _turned(latents, 2.0)
+    torch.testing.assert_close(turned, latents)
+    turned.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    torch.testing.assert_close(latents.grad, torch.full((4, 3), -2.0))
+
+
+def test_class_is_guessed_of_a_conditional_model_only_and_if_wanted() -> None:
+    assert made(independence=1.0).guesser is None
+    assert made(3, independence=0.0).guesser is None
+    assert made(3, independence=0.0)(BATCH, TOLD).guessed is None
 
 
 def test_reconstruction_teaches_the_class_head_nothing() -> None:

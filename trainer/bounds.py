@@ -21,6 +21,8 @@ from trainer.options import BoundSpec
 __all__ = ["Bounded", "Drawn", "bounds"]
 
 Images = NDArray[np.uint8]
+_GUESSER: Final = 256
+"""Features of each layer of the guesser."""
 _PICTURES: Final = 1024
 """Pictures drawn at once when a bound is measured: they bound the memory."""
 
@@ -39,6 +41,8 @@ class Drawn(NamedTuple):
         recognised: (N, K), the same of pictures drawn of N(0, I) and the class ``asked``; None where that is
             not taught.
         asked: int64 (N,).
+        guessed: (N, K), logits of the class as a guesser reads it from a latent; None where that is not
+            taught.
     """
 
     image: Tensor
@@ -50,6 +54,7 @@ class Drawn(NamedTuple):
     scores: Tensor | None = None
     recognised: Tensor | None = None
     asked: Tensor | None = None
+    guessed: Tensor | None = None
 
 
 @final
@@ -59,12 +64,16 @@ class Bounded(nn.Module):
     Attributes:
         network: What is trained.
         spec: What it is taught.
+        guesser: Latents (N, Z) to logits of the class (N, K), against which a conditional model keeps the
+            class out of its latents; None where that is not taught. It is no part of the model.
     """
 
     def __init__(self, network: VAE | CVAE, spec: BoundSpec) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
+        classes = network.spec.classes if spec.independence else 0
+        self.guesser = _guesser(network.spec.latent, classes) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Drawn:
         """Draw M latents of each image (N, C, S, S), and pictures of them; a CVAE has labels int64 (N,)."""
@@ -90,6 +99,8 @@ class Bounded(nn.Module):
         """
         count = network.spec.classes
         draws, images, _ = drawn.latents.shape
+        if self.guesser is not None:
+            drawn = drawn._replace(guessed=self.guesser(_turned(drawn.latents[0], self.spec.independence)))
         latents, told = drawn.latents.flatten(0, 1), labels.repeat(draws)  # (M N, Z), (M N,)
         asked = None
         if self.spec.consistency:
@@ -121,6 +132,8 @@ class Bounded(nn.Module):
             loss = -importance_bound(beta * ratio - lost).mean()
         if drawn.scores is not None and drawn.labels is not None:
             loss = loss + spec.label_weight * cross_entropy(drawn.scores, drawn.labels)
+        if drawn.guessed is not None and drawn.labels is not None:
+            loss = loss + cross_entropy(drawn.guessed, drawn.labels)
         if drawn.recognised is not None and drawn.asked is not None:
             loss = loss + spec.consistency * cross_entropy(drawn.recognised, drawn.asked)
         return loss
@@ -130,6 +143,25 @@ class Bounded(nn.Module):
         if self.network.spec.likelihood == "bernoulli":
             return bernoulli_nll(image, target)
         return gaussian_nll(image, target, self.network.log_deviation)
+
+
+def _guesser(latent: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(latent, _GUESSER),
+        nn.ReLU(),
+        nn.Linear(_GUESSER, _GUESSER),
+        nn.ReLU(),
+        nn.Linear(_GUESSER, classes),
+    )
+
+
+def _turned(latents: Tensor, weight: float) -> Tensor:
+    """Return the latents as they are, with their gradient turned round and weighted.
+
+    What the guesser learns to read, the encoder unlearns to write (Y. Ganin et al.: Domain-Adversarial
+    Training of Neural Networks, JMLR 17, 2016; for autoencoders G. Lample et al.: Fader Networks, NIPS 2017).
+    """
+    return (1 + weight) * latents.detach() - weight * latents
 
 
 @torch.no_grad()

@@ -87,6 +87,8 @@ class BoundSpec:
         beta_warmup: Share of the training over which that weight rises from 0.
         free_bits: Nats below which the divergence of a latent costs no less.
         label_weight: Of the cross-entropy of q(y|x), in nats of it; conditional models.
+        independence: Weight of the demand that a latent tells nothing of the class, so that the decoder goes
+            by the class it is told; conditional models.
         consistency: Weight of the cross-entropy of q(y|x) on pictures drawn of z ~ N(0, I) and a class y by
             lot, as many as the batch has, from which the decoder alone learns; conditional models.
         binarise: ``dynamic``: pixels are drawn anew each time they are shown, white as often as they are
@@ -99,6 +101,7 @@ class BoundSpec:
     beta_warmup: float = 0.1
     free_bits: float = 0.0
     label_weight: float = 1.0
+    independence: float = 10.0
     consistency: float = 1.0
     binarise: Binarise = "none"
     mirror: bool = True
@@ -110,6 +113,7 @@ class BoundSpec:
             "beta_warmup": (0 <= self.beta_warmup <= 1, "0 to 1"),
             "free_bits": (0 <= self.free_bits < math.inf, "0 or more"),
             "label_weight": (0 <= self.label_weight < math.inf, "0 or more"),
+            "independence": (0 <= self.independence < math.inf, "0 or more"),
             "consistency": (0 <= self.consistency < math.inf, "0 or more"),
             "binarise": (self.binarise in get_args(Binarise), f"one of {', '.join(get_args(Binarise))}"),
         }

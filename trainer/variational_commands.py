@@ -187,6 +187,13 @@ def vae(**options: Any) -> None:
     help="Of the cross-entropy of the class that the encoder finds.",
 )
 @click.option(
+    "--independence",
+    default=_BOUND.independence,
+    show_default=True,
+    metavar="WEIGHT",
+    help="Of the demand that the latent tells nothing of the class; 0: none.",
+)
+@click.option(
     "--consistency",
     default=_BOUND.consistency,
     show_default=True,
