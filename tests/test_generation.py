@@ -41,18 +41,27 @@ def run(home: Path, *words: str | Path, cwd: Path | None = None) -> Any:
     return lookalike("evaluate", "generation", *words, cwd=cwd or home, env=env)
 
 
-def test_all_figures_of_three_kinds(home: Path) -> None:
+@pytest.fixture(scope="module")
+def judged(home: Path) -> Path:
+    """The same, when the judge has been trained and is in the cache."""
+    done = run(home, "--model", "digits", "--only", "accuracy", *QUICK, "--json")
+    assert done.returncode == 0
+    assert [line.startswith("judge: epoch") for line in done.stderr.splitlines()] == 14 * [True]
+    said = json.loads(done.stdout)
+    assert said["judge"]["test"]["overall"] > 0.5
+    assert said["floor"] is None
+    return home
+
+
+def test_all_figures_of_three_kinds(judged: Path) -> None:
     words = ("--model", "digits", "--model", "digits-vae", "--model", "digits-ae", *QUICK)
-    done = run(home, *words, "--json")
+    done = run(judged, *words, "--json")
     assert done.returncode == 3  # an ae has no likelihood, and this one no classes
     said = json.loads(done.stdout)
-    judge = [line for line in done.stderr.splitlines() if line.startswith("judge: epoch")]
-    assert len(judge) == 14
-    assert [line for line in done.stderr.splitlines() if line not in judge] == [
+    assert done.stderr.splitlines() == [  # and no training
         "digits-ae: no likelihood, for an ae says how likely nothing is",
         "digits-ae: not judged by class, for its classes are not the digits'",
     ]
-    assert said["judge"]["test"]["overall"] > 0.5
     assert said["floor"]["frechet"] > 0
     assert {row["name"] for row in said["baselines"]} == {"raw pixels", "PCA-3", "PCA-13"}
     cvae, vae, ae = said["models"]
@@ -70,12 +79,16 @@ def test_all_figures_of_three_kinds(home: Path) -> None:
     for model in said["models"]:
         assert (model["neighbours"]["stored"], model["neighbours"]["queries"]) == (480, 120)
         assert model["neighbours"]["through"] == "store"
-    table = run(home, *words)
-    assert "judge: epoch" not in table.stderr
+
+
+def test_figures_as_lines_and_as_a_table_for_a_readme(judged: Path) -> None:
+    words = ("--model", "digits", "--model", "digits-vae", *QUICK)
+    table = run(judged, *words)
+    assert (table.returncode, table.stderr) == (0, "")
     assert "right on" in table.stdout
     assert "5-NN accuracy" in table.stdout
-    markdown = run(home, *words, "--markdown").stdout.splitlines()
-    assert markdown[0] == "| MNIST test digits | `digits` | `digits-vae` | `digits-ae` | beside it |"
+    markdown = run(judged, *words, "--markdown").stdout.splitlines()
+    assert markdown[0] == "| MNIST test digits | `digits` | `digits-vae` | beside it |"
     assert len({line.count("|") for line in markdown}) == 1
     published = [line for line in markdown if "Burda" in line]
     assert len(published) == 1  # nothing but the dynamic log p(x) stands beside them
