@@ -6,6 +6,7 @@ Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from encoder.errors import OptionError, StoreError, VectorError
 __all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
 
 QUERIES: Final = 64
+_CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Payload = Mapping[str, Any]
 """What is kept beside a vector: JSON values under string keys (path, person, sha256, ...).
@@ -103,6 +105,8 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 def _canonical(text: str) -> str:
+    if isinstance(text, str) and _CANONICAL.fullmatch(text):
+        return text  # as nearly always, and ten times as fast
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
@@ -129,6 +133,8 @@ def is_text(value: object) -> bool:
     """Whether it is a string that UTF-8 can write (a path with undecodable bytes holds lone surrogates)."""
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
