@@ -124,7 +124,7 @@ class EdgeStore(VectorStore):
     ) -> None:
         """See :meth:`VectorStore.upsert`. While an index is being built, it waits."""
         points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
-        size = points[1].nbytes + sum(len(json.dumps(payload)) for payload in points[2])
+        size = points[1].nbytes + len(json.dumps(points[2]))
         with self._writer(name), self._using(name) as shard:
             check_room(self._root / name, size)
             shard.upsert(*points)

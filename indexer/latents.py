@@ -1,8 +1,9 @@
 """A file of latents: what ``lookalike embed`` writes and ``lookalike index`` reads, with no picture opened.
 
 One Parquet file, a row for each picture: path, root, sha256, size, mtime_ns, person (may be null), and
-vector, a list of float32 of one length. What a collection remembers of its model and roots stands as JSON
-under ``lookalike`` in the file's metadata. The one module of the indexer that names pyarrow.
+vector, a list of float32 of one length; where more is said of pictures, also payload, a JSON object (may be
+null). What a collection remembers of its model and roots stands as JSON under ``lookalike`` in the file's
+metadata. The one module of the indexer that names pyarrow.
 
 Legend: n rows, D dimensions of an embedding.
 """
@@ -44,6 +45,7 @@ ROWS: Final = 4096
 
 _KEY: Final = b"lookalike"
 _COLUMNS: Final = ("path", "root", "sha256", "size", "mtime_ns", "person", "vector")
+_PAYLOAD: Final = "payload"
 _FACTS: Final = ("root", "path", "size", "mtime_ns")
 
 
@@ -56,6 +58,7 @@ class Entry(NamedTuple):
     size: int
     mtime_ns: int
     person: str | None
+    payload: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> bytes:
@@ -93,7 +96,9 @@ def is_latents(source: str) -> bool:
         return False
 
 
-def write_latents(file: Path, spec: CollectionSpec, rows: Iterable[Rows], *, draft: Path) -> None:
+def write_latents(
+    file: Path, spec: CollectionSpec, rows: Iterable[Rows], *, draft: Path, payload: bool = False
+) -> None:
     """Write a file of latents, a row group for each of ``rows``; it is durable and whole, or is not there.
 
     Args:
@@ -101,13 +106,14 @@ def write_latents(file: Path, spec: CollectionSpec, rows: Iterable[Rows], *, dra
         spec: The model, its dimension, the crop, and the roots.
         rows: Each of a size that fits into memory.
         draft: Where the file stands until it is whole, on the same disk.
+        payload: Whether there is a column for :attr:`Entry.payload`; without, that is not written.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
         DataError: the disk is full or cannot be written.
     """
     pa, pq = require_pyarrow(file)
-    schema = _schema(pa, spec)
+    schema = _schema(pa, spec, payload=payload)
     try:
         with draft.open("wb") as sink:
             options = {"use_dictionary": ["root", "person"], "write_page_checksum": True}
@@ -139,6 +145,7 @@ class LatentsFile:
         self.spec = spec
         self.count = int(parquet.metadata.num_rows)
         self._parquet = parquet
+        self._has_payload = _PAYLOAD in parquet.schema_arrow.names
 
     @classmethod
     def open(cls, file: Path) -> Self:
@@ -178,9 +185,11 @@ class LatentsFile:
         Raises:
             DataError: the file is damaged, or a row cannot be.
         """
-        for batch in self._batches(_COLUMNS):
+        more = (_PAYLOAD,) if self._has_payload else ()
+        for batch in self._batches(_COLUMNS + more):
             with _reading(self.file):
-                entries = list(map(Entry, *(batch[name].to_pylist() for name in _COLUMNS[:-1])))
+                told = [batch[name].to_pylist() for name in _COLUMNS[:-1] + more]
+                entries = [Entry(*row[:6], *map(_object, row[6:])) for row in zip(*told, strict=True)]
                 flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 vectors = flat.reshape(len(entries), self.spec.dimension)
             for entry in entries:
@@ -189,7 +198,7 @@ class LatentsFile:
 
     def _batches(self, columns: tuple[str, ...]) -> Iterator[Any]:
         pa, _ = require_pyarrow(self.file)
-        whole = _schema(pa, self.spec)
+        whole = _schema(pa, self.spec, payload=self._has_payload)
         schema = pa.schema([whole.field(name) for name in columns])
         left = self.count
         with _reading(self.file):
@@ -225,7 +234,7 @@ class LatentsFile:
         self.close()
 
 
-def _schema(pa: Any, spec: CollectionSpec) -> Any:
+def _schema(pa: Any, spec: CollectionSpec, *, payload: bool) -> Any:
     told = json.dumps({"latents": FORMAT, **spec.to_json()}, ensure_ascii=False).encode()
     number = pa.field("element", pa.float32(), nullable=False)
     kinds = {
@@ -238,16 +247,26 @@ def _schema(pa: Any, spec: CollectionSpec) -> Any:
         "vector": pa.list_(number, spec.dimension),
     }
     fields = [pa.field(name, kinds[name], nullable=name == "person") for name in _COLUMNS]
+    if payload:
+        fields.append(pa.field(_PAYLOAD, pa.string()))
     return pa.schema(fields, metadata={_KEY: told})
 
 
 def _table(pa: Any, schema: Any, rows: Rows) -> Any:
     flat = np.ascontiguousarray(rows.vectors, dtype=np.float32).reshape(-1)
-    *plain, vector = schema.types
-    columns = list(zip(*rows.entries, strict=True)) or [()] * len(plain)
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, plain, strict=True)]
-    arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), type=vector))
-    return pa.Table.from_arrays(arrays, schema=schema)
+    columns: dict[str, Any] = {name: [getattr(each, name) for each in rows.entries] for name in _COLUMNS[:-1]}
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("vector").type)
+    if _PAYLOAD in schema.names:
+        said = (each.payload for each in rows.entries)
+        columns[_PAYLOAD] = [None if each is None else json.dumps(each) for each in said]
+    return pa.table(columns, schema=schema)
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    found = None if text is None else json.loads(text)
+    if text is not None and not isinstance(found, dict):
+        raise ValueError(f"a payload is a JSON object, {shown(text[:40])} is not")
+    return found
 
 
 def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> CollectionSpec:
@@ -263,7 +282,7 @@ def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> Coll
         ) from error
     if spec is None:
         raise DataError(f"{name} was written by a later lookalike (latents {version}); upgrade to read it")
-    if any(names.count(column) != 1 for column in _COLUMNS):
+    if any(names.count(column) != 1 for column in _COLUMNS) or names.count(_PAYLOAD) > 1:
         raise DataError(
             f"{name} must have columns {', '.join(_COLUMNS)}, it has {shown(', '.join(names))}; embed again"
         )

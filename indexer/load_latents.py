@@ -1,23 +1,19 @@
 """Files of latents into a collection: what ``indexer.load`` would store, with no picture opened.
 
-In memory are one piece of a file's rows, and for each item that is stored under its roots 32 bytes.
-
-Legend: n rows, S stored items, D dimensions of an embedding.
+In memory is one piece of a file's rows, however many there are in it and in the collection.
 """
 
 from __future__ import annotations
 
+import math
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
 from encoder.images import shown
@@ -25,12 +21,13 @@ from indexer.latents import Entry, LatentsFile
 from indexer.report import Report
 from indexer.sources import Source, as_path, item_id, named
 from indexer.spec import CollectionSpec
-from indexer.store import Condition, Filter, VectorStore
+from indexer.store import Record, VectorStore
 
 __all__ = ["load_latents"]
 
 _NEW, _CHANGED, _SAME = range(3)
-_WIDE: Final = "S16"
+_AT_ONCE: Final = 1024
+_FACTS: Final = ("sha256", "size", "mtime_ns")
 
 
 def load_latents(
@@ -45,9 +42,9 @@ def load_latents(
 ) -> Report:
     """Bring the rows of files into a collection, which is made when it is not there.
 
-    Rows whose SHA-256, size and time are as stored are left alone; so a run that is killed and started again
-    ends where a whole one ends. What is stored and in no file stays, and is not counted as missing: a file
-    does not say what has left a folder.
+    Rows whose SHA-256, size and time are as stored, and whatever more the file says of them, are left alone;
+    so a run that is killed and started again ends where a whole one ends. What is stored and in no file
+    stays, and is not counted as missing: a file does not say what has left a folder.
 
     Args:
         store: Where to.
@@ -134,53 +131,47 @@ def _load(
     report: Report,
     on_progress: Callable[[int], object],
 ) -> None:
-    stored = _Stored(store, name, sorted(set(call.values())))
+    empty = store.count(name) == 0  # as it mostly is: nothing need be asked of it
     for rows in file.rows():
         entries = [entry._replace(root=call[entry.root]) for entry in rows.entries]
         ids = [item_id(entry.root, entry.path) for entry in entries]
-        states = stored.compare(ids, entries)
+        payloads = [_payload(entry) for entry in entries]
+        states = np.full(len(ids), _NEW)
+        for start in range(0, 0 if empty else len(ids), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            there = store.fetch(name, ids[part])
+            states[part] = [
+                _state(there.get(key), entry, payload)
+                for key, entry, payload in zip(ids[part], entries[part], payloads[part], strict=True)
+            ]
         work = np.flatnonzero(states != _SAME)
         if work.size:
-            payloads = [_payload(entries[row]) for row in work]
-            store.upsert(name, [ids[row] for row in work], rows.vectors[work], payloads)
+            some = [payloads[row] for row in work]
+            store.upsert(name, [ids[row] for row in work], rows.vectors[work], some)
         report.added += int((states == _NEW).sum())
         report.changed += int((states == _CHANGED).sum())
         report.unchanged += int((states == _SAME).sum())
         on_progress(len(entries))
 
 
-class _Stored:
-    """What is stored under some roots: id and facts of S items as S16 (S,), sorted by id."""
-
-    def __init__(self, store: VectorStore, name: str, roots: Sequence[str]) -> None:
-        ids, facts = bytearray(), bytearray()
-        for root in roots:
-            for record in store.scroll(name, where=Filter((Condition("root", "=", root),))):
-                payload = record.payload
-                ids += uuid.UUID(record.id).bytes
-                facts += _facts(payload.get("sha256"), payload.get("size"), payload.get("mtime_ns"))
-        order = np.argsort(np.frombuffer(bytes(ids), _WIDE), kind="stable")
-        self._ids = np.frombuffer(bytes(ids), _WIDE)[order]
-        self._facts = np.frombuffer(bytes(facts), _WIDE)[order]
-
-    def compare(self, ids: Sequence[str], entries: Sequence[Entry]) -> NDArray[np.int64]:
-        """Return for each of n rows whether it is new, changed or the same, int64 (n,)."""
-        wanted = np.array([uuid.UUID(each).bytes for each in ids], _WIDE)
-        facts = np.array([_facts(each.sha256, each.size, each.mtime_ns) for each in entries], _WIDE)
-        states = np.full(len(wanted), _NEW)
-        if self._ids.size:
-            places = np.searchsorted(self._ids, wanted).clip(max=self._ids.size - 1)
-            there = self._ids[places] == wanted
-            states[there] = np.where(self._facts[places] == facts, _SAME, _CHANGED)[there]
-        return states
-
-
-def _facts(sha256: object, size: object, mtime_ns: object) -> bytes:
-    return blake2b(f"{sha256}\0{size}\0{mtime_ns}".encode(), digest_size=16).digest()
-
-
 def _payload(entry: Entry) -> dict[str, Any]:
     payload = entry._asdict()
+    more = payload.pop("payload") or {}
     if entry.person is None:
         del payload["person"]
-    return payload
+    return {**more, **payload}
+
+
+def _state(stored: Record | None, entry: Entry, payload: Mapping[str, Any]) -> int:
+    """Return whether a row is new, changed or the same. What only the collection says of it is no change."""
+    if stored is None:
+        return _NEW
+    there, asked = stored.payload, _FACTS if entry.payload is None else payload
+    same = all(key in there and _alike(payload[key], there[key]) for key in asked)
+    return _SAME if same else _CHANGED
+
+
+def _alike(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)  # stores may change the last place
+    return one == other

@@ -22,6 +22,7 @@ __all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points",
 _CANONICAL: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 QUERIES: Final = 64
+_CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Payload = Mapping[str, Any]
 """What is kept beside a vector: JSON values under string keys (path, person, sha256, ...).
@@ -106,6 +107,8 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 def _canonical(text: str) -> str:
+    if isinstance(text, str) and _CANONICAL.fullmatch(text):
+        return text  # as nearly always, and ten times as fast
     try:
         return text if _CANONICAL.fullmatch(text) else str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
@@ -132,6 +135,8 @@ def is_text(value: object) -> bool:
     """Whether it is a string that UTF-8 can write (a path with undecodable bytes holds lone surrogates)."""
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:

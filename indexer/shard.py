@@ -25,6 +25,14 @@ EDGES: Final = 16
 WIDTH_BUILDING: Final = 128
 WIDTH_SEARCHING: Final = 256
 """So recall@10 of 20,000 random 64-d vectors, the hardest there are, is 0.99 (tests/test_building.py)."""
+EXACT_UP_TO: Final = 100_000
+"""Points of which those that pass conditions are compared one by one, beside a graph too.
+
+Of more, the graph is searched for them, over the neighbours of neighbours where those do not pass (ACORN-1:
+Patel et al., SIGMOD 2024), which costs as much as looking at the payloads of some 70,000 points.
+"""
+SHARE_IN_GRAPH: Final = 0.02
+"""Conditions that fewer of the points pass, so far as can be told, are not searched for in the graph."""
 
 
 class Shard:
@@ -57,12 +65,10 @@ class Shard:
     def query(self, rows: list[list[float]], *, limit: int, where: Filter | None) -> list[list[Hit]]:
         """Return for each row at most ``limit`` hits, best first.
 
-        What no graph covers is compared one by one. So is everything where the graph would miss hits: under
-        conditions, which cut its edges, and for more hits than it is searched for.
+        What no graph covers is compared one by one. So is everything where the graph would miss hits or gain
+        nothing: for more hits than it is searched for, and, under conditions, up to so many points.
         """
-        exact = limit > WIDTH_SEARCHING or (where is not None and bool(where.conditions))
-        params = qe.SearchParams(exact=True) if exact else qe.SearchParams(hnsw_ef=WIDTH_SEARCHING)
-        condition = _filter(where)
+        condition, params = _filter(where), self._params(limit, where)
         requests = [
             qe.QueryRequest(
                 limit=limit, query=qe.Query.Nearest(row), filter=condition, with_payload=True, params=params
@@ -71,6 +77,13 @@ class Shard:
         ]
         answers = self._shard.query_batch(qe.QueryBatchRequest(requests))
         return [[Hit(str(p.id), p.score, p.payload or {}) for p in answer] for answer in answers]
+
+    def _params(self, limit: int, where: Filter | None) -> qe.SearchParams:
+        conditions = where is not None and bool(where.conditions)
+        if limit > WIDTH_SEARCHING or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
+            return qe.SearchParams(exact=True)
+        detour = qe.AcornSearchParams(enable=True, max_selectivity=1.0) if conditions else None
+        return qe.SearchParams(hnsw_ef=WIDTH_SEARCHING, acorn=detour)
 
     def page(self, offset: Any, *, where: Filter | None, with_vectors: bool) -> tuple[list[Record], Any]:
         """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
@@ -120,13 +133,17 @@ def build_graph(path: Path, dimension: int) -> None:
         path: The shard's folder, changed in place. Killed on the way, it may be of no more use.
         dimension: D.
     """
+    shard = qe.EdgeShard.load(str(path))
+    kilobytes = shard.info().points_count * dimension * 4 / 1024
+    shard.close()
     config = qe.EdgeConfig(
         vectors=_vectors(dimension),
         wal_enabled=True,
-        # No edges for payloads (payload_m) and no size below which the graph is passed over: searches under
-        # conditions do not use it.
         hnsw_config=qe.HnswIndexConfig(
-            m=EDGES, ef_construct=WIDTH_BUILDING, full_scan_threshold=1, payload_m=0
+            m=EDGES,
+            ef_construct=WIDTH_BUILDING,
+            full_scan_threshold=max(1, int(SHARE_IN_GRAPH * kilobytes)),
+            payload_m=0,  # no edges of their own for those that share a payload
         ),
         # One segment, of whatever size, with a graph: who calls has decided that it is worth it.
         optimizers=qe.EdgeOptimizersConfig(

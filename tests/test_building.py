@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import indexer.shard
 from encoder.errors import StoreError
 from indexer.building import build_apart, index_when_large
 from indexer.edge import EdgeStore
@@ -32,7 +33,9 @@ def recall(store: EdgeStore, vectors: Vectors, queries: Vectors, *, where: Filte
     return sum(len(a & b) for a, b in zip(best, found, strict=True)) / (10 * len(queries))
 
 
-def test_twenty_thousand_random_vectors_are_found_as_exactly(tmp_path: Path) -> None:
+def test_twenty_thousand_random_vectors_are_found_as_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     vectors, queries = (unit(rng.normal(size=(n, 64)).astype(np.float32)) for n in (20_000, 200))
     ids = point_ids(len(vectors))
@@ -51,6 +54,11 @@ def test_twenty_thousand_random_vectors_are_found_as_exactly(tmp_path: Path) -> 
         assert 0.98 <= recall(store, vectors, queries) < 1  # below 1: it is the index that is searched
         tenth = Filter((Condition("tenth", "=", 0),))
         assert recall(store, vectors, queries, where=tenth) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(indexer.shard, "EXACT_UP_TO", 19_999)  # so that the graph is searched
+            assert recall(store, vectors, queries, where=tenth) >= 0.98
+            patch.setattr(indexer.shard, "WIDTH_SEARCHING", 12)
+            assert recall(store, vectors, queries, where=tenth) < 0.98  # it is the graph that was searched
         (hits,) = store.search("c", queries[:1], k=1000)
         cosine = np.sort(vectors @ queries[0])[::-1][:1000]
         np.testing.assert_allclose([hit.score for hit in hits], cosine, atol=1e-5)
