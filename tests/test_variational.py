@@ -32,7 +32,7 @@ from trainer.variational_bundle import VariationalFigures
 SIDE = 16
 Z, K = 4, 3
 SPEC = TrainingSpec(epochs=3, batch=16, warmup=2, shift=1, learning_rate=3e-3, averaging=0.9)
-BOUND = BoundSpec(binarise="dynamic", mirror=False)
+BOUND = BoundSpec(binarise="dynamic", mirror=False, independence=1.0)
 
 # Writes its state after every epoch: there is more to resume from.
 TRAINER = """
