@@ -65,6 +65,24 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
+def test_what_more_is_said_comes_back(tmp_path: Path) -> None:
+    plain = some_rows(4)
+    said = [{"Smiling": -0.25, "place": "Αλεξάνδρεια"}, {}, None, {"wide": [1, {"a": True}]}]
+    rows = plain._replace(entries=[e._replace(payload=p) for e, p in zip(plain.entries, said, strict=True)])
+    file = tmp_path / "a.parquet"
+    write_latents(file, SPEC, [rows], draft=tmp_path / "new", payload=True)
+    assert [field.name for field in pq.read_schema(file)][-1] == "payload"
+    _, (back,) = read(file)
+    assert back.entries == rows.entries
+    with LatentsFile.open(file) as opened:
+        assert list(opened.keys()) == [entry.key for entry in rows.entries]
+    for text in ("[1]", "{", "3"):
+        column = pa.array([text, None, None, None])
+        rewritten(write(file, plain), lambda table, column=column: table.append_column("payload", column))
+        with pytest.raises(DataError, match=r"a\.parquet must be a whole Parquet file, but: "):
+            read(file)
+
+
 def test_a_file_may_be_empty(tmp_path: Path) -> None:
     assert read(write(tmp_path / "none.parquet")) == (SPEC, [])
     assert read(write(tmp_path / "zero.parquet", some_rows(0))) == (SPEC, [])

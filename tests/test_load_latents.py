@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ import pytest
 from encoder.errors import DataError, ModelMismatchError, OptionError
 from encoder.model import Model
 from indexer.embed import embed
+from indexer.latents import LatentsFile, write_latents
 from indexer.load_latents import load_latents
-from indexer.sources import open_source
+from indexer.sources import item_id, open_source
 from indexer.store import VectorStore, open_store
 from tests import stores
+from tests.million import People
 from tests.models import make_bundle
 from tests.people import write_people
 from tests.photos import (
@@ -121,6 +124,52 @@ def test_changed_rows_are_told_from_new_ones(
     assert (report.added, report.changed, report.unchanged) == (1, 1, 8)
     assert store.count(NAME) == 11  # a file does not say what has left the folder
     assert index(store, model, photos).unchanged == 10
+
+
+def test_what_more_a_file_says_is_stored_and_kept_up_to_date(store: VectorStore, latents: Path) -> None:
+    load_latents(store, NAME, [latents])
+    before = stored(store)
+    with LatentsFile.open(latents) as opened:
+        spec, (rows,) = opened.spec, list(opened.rows())
+
+    def say(smiling: float) -> None:
+        more = {"Smiling": smiling, "path": "is said by the file itself"}
+        told = rows._replace(
+            entries=[entry._replace(payload=more) for entry in rows.entries[:4]] + rows.entries[4:]
+        )
+        write_latents(latents, spec, [told], draft=latents.with_suffix(".new"), payload=True)
+
+    for smiling in (0.1, 1 / 3):
+        say(smiling)
+        for changed in (4, 0):
+            report = load_latents(store, NAME, [latents])
+            assert (report.added, report.changed, report.unchanged) == (0, changed, 10 - changed)
+        said = stored(store).payloads
+        assert [key for key in said if "Smiling" in said[key]] == sorted(
+            item_id("photos", entry.path) for entry in rows.entries[:4]
+        )
+        assert all(payload.pop("Smiling", smiling) == pytest.approx(smiling) for payload in said.values())
+        assert said == before.payloads
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    monkeypatch.setattr("tests.million.ROWS", 512)
+    held = []
+    for count in (2048, 2048, 8192):  # the first loads what is imported on the way
+        people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
+        write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
+        with open_store(str(tmp_path / f"{len(held)}")) as store:
+            if again:
+                load_latents(store, NAME, [file])
+            tracemalloc.start()
+            report = load_latents(store, NAME, [file])
+            held.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert (report.added, report.unchanged) == ((0, count) if again else (count, 0))
+    assert held[2] < 1.05 * held[1]
 
 
 def test_another_model_is_refused(store: VectorStore, model: Model, latents: Path, photos: Path) -> None:
