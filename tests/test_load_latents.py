@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
     monkeypatch.setattr("tests.million.ROWS", 512)
-    held = []
+    held: list[int] = []
     for count in (2048, 2048, 8192):  # the first loads what is imported on the way
         people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
         write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
