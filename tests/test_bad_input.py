@@ -231,14 +231,14 @@ def test_a_file_rewritten_all_the_time_ends_as_it_is_at_the_end(
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_keeps_nobody_waiting(tmp_path: Path) -> None:
-    file, stop = tmp_path / "a.jpg", threading.Event()
-    file.write_bytes(photograph(0))
+    file, stop, picture = tmp_path / "a.jpg", threading.Event(), photograph(0)
+    file.write_bytes(picture)
 
     def swap() -> None:
         while not stop.is_set():
             os.mkfifo(tmp_path / "pipe")
             (tmp_path / "pipe").replace(file)
-            (tmp_path / "new").write_bytes(photograph(0))
+            (tmp_path / "new").write_bytes(picture)
             (tmp_path / "new").replace(file)
 
     swapper = threading.Thread(target=swap)
@@ -247,7 +247,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_keeps_nobody_waiting(tmp_path: Pa
     try:
         for _ in range(3000):
             try:
-                read += read_file(file)[0] == photograph(0)
+                read += read_file(file)[0] == picture
             except OSError as error:
                 assert str(error) == "it is not a file"  # noqa: PT017 # either outcome is right
     finally:

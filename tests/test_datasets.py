@@ -138,11 +138,11 @@ def test_one_image_is_too_few_to_train_on(tmp_path: Path) -> None:
         dataset.split(range(3))
 
 
-@pytest.mark.parametrize("source", ["nowhere", "mnist", "file"])
+@pytest.mark.parametrize("source", ["nowhere", "cifar", "file"])
 def test_what_is_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="lfw or a folder of images"):
+    with pytest.raises(DataError, match="lfw, mnist or a folder of images"):
         open_dataset(source)
 
 
