@@ -79,7 +79,10 @@ _objective = _all(
         help="Of pixels given the latent; grey: bernoulli, colour: gaussian.",
     ),
     click.option(
-        "--deviation", type=float, help="Of gaussian pixels, of 1, one for all; left out, it is learned."
+        "--deviation",
+        type=float,
+        default=None,
+        help="Of gaussian pixels, of 1, one for all; left out, it is learned.",
     ),
     click.option(
         "--binarise",
