@@ -149,7 +149,14 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
         prepare_collection(store, name, model, crop=crop)
     with tqdm(desc="indexing", unit="image", disable=None, leave=False) as bar:
         return load(
-            store, name, model, [faces.source], on_total=bar.reset, on_progress=bar.update, prune=True
+            store,
+            name,
+            model,
+            [faces.source],
+            on_total=bar.reset,
+            on_progress=bar.update,
+            prune=True,
+            processes=True,
         )
 
 
