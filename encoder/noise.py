@@ -122,7 +122,7 @@ class NoiseSpec:
         Raises:
             OptionError: a key is unknown or missing, or a value cannot be.
         """
-        if not isinstance(values, Mapping) or set(values) != {"kind", "low", "high"}:
+        if set(values) != {"kind", "low", "high"}:
             raise OptionError("noise is described by kind, low and high, and by nothing else")
         if not all(type(values[name]) in (int, float) for name in ("low", "high")):
             raise OptionError(f"levels of noise are numbers, not {shown(repr(values)[:100])}")

@@ -165,7 +165,7 @@ def test_text_is_read_and_written(text: str, kind: str, low: float, high: float)
     "text", ["", ":", "loud", "25:", "1:2:3", "poisson", "jpeg:", "salt:0.1", "poisson:a"]
 )
 def test_text_that_says_nothing_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="cannot read .*write SIGMA or LO:HI"):
+    with pytest.raises(OptionError, match=r"cannot read .*write SIGMA or LO:HI"):
         NoiseSpec.parse(text)
 
 
@@ -173,7 +173,7 @@ def test_text_that_says_nothing_is_refused(text: str) -> None:
     "text", ["-1", "256", "50:25", "nan", "inf", "salt-pepper:1.1", "masking:-0.1", "jpeg:0", "jpeg:101"]
 )
 def test_levels_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="levels of .* noise rise from"):
+    with pytest.raises(OptionError, match=r"levels of .* noise rise from"):
         NoiseSpec.parse(text)
 
 
