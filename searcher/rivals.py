@@ -155,9 +155,9 @@ class _Means:
             patch_size=self.patch,
             patch_distance=self.distance,
             fast_mode=True,
-            channel_axis=2,
+            channel_axis=-1,  # 2 fails where there is one channel, which it drops
         )
-        return np.asarray(made)
+        return np.asarray(made).reshape(picture.shape)
 
 
 @dataclass(frozen=True, slots=True)
