@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,32 @@ def test_twenty_thousand_random_vectors_are_found_as_exactly(
         np.testing.assert_allclose([hit.score for hit in hits], cosine, atol=1e-5)
         (others,) = store.search("c", queries[:1], k=9, where=Filter(not_ids=(hits[0].id,)))
         assert [hit.id for hit in others] == [hit.id for hit in hits[1:10]]
+
+
+def test_numbers_beside_the_vectors_are_indexed_and_compared_as_before(folder: Path) -> None:
+    odd: list[dict[str, Any]] = [{"year": year} for year in (1999, 2001.5, "2002", [1, 2003], True)]
+    odd[0]["a b"] = 0.5
+    ids = point_ids(len(odd), seed=3)
+    asked = [
+        Filter((Condition("year", ">", 1999),)),
+        Filter((Condition("year", "<=", 1999),)),
+        Filter((Condition("year", "=", 1999),)),
+        Filter((Condition("a b", "<", 1),)),
+    ]
+    with EdgeStore(str(folder)) as store:
+        store.upsert("c", ids, random_vectors(len(odd), seed=3), odd)
+
+        def found() -> list[set[str]]:
+            hits = (store.search("c", random_vectors(1), k=9, where=each)[0] for each in asked)
+            return [{hit.id for hit in each} for each in hits]
+
+        before = found()
+        assert before == [{ids[1], ids[3]}, {ids[0], ids[3]}, {ids[0]}, {ids[0]}]
+        store.build_index("c")
+        assert found() == before
+    shard = Shard.load(folder / "c" / shard_folders(folder)[0])
+    assert shard.indexed_fields() == {"a b", "n", "person", "year"}
+    shard.close()
 
 
 def test_what_changes_after_the_index_was_built_is_found(folder: Path) -> None:
