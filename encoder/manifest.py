@@ -6,7 +6,7 @@
 
 Format 1 did not say which labels the training used: it used none. Format 3 may have a sampling.npz and labels
 of classes; a bundle that has neither is still written as format 2, for all that read no further. Format 4 is
-that of a model that was taught to clean, and of a cleaner, which is described otherwise
+that of a model that was taught to clean or decodes JPEG quickly, and of a cleaner, described otherwise
 (``encoder/cleaner_bundle.py``).
 
 Legend: D latent size, E embedding size.
@@ -237,7 +237,9 @@ class Manifest:
         Raises:
             OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
         """
-        version = 4 if spec.denoises else 3 if SAMPLING in digests or spec.labels == "class" else 2
+        since_3 = SAMPLING in digests or spec.labels == "class"
+        since_4 = spec.denoises is not None or spec.image.quick_jpeg
+        version = 4 if since_4 else 3 if since_3 else 2
         sealed, text = Sealed.of(spec.to_json(), digests, version=version)
         return cls(sealed.model_id, BundleSpec.from_json(sealed.model), _checked(sealed.files)), text
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from encoder.model import Model, Provider
-    from searcher.generate import Sampler
+    from searcher.generate import Sampler, Way
 
     Pixels = NDArray[np.uint8]
 
@@ -136,6 +136,11 @@ def generate(
     show_default=True,
     help="Pictures from one to the next, both reconstructions counted.",
 )
+@click.option(
+    "--way",
+    type=click.Choice(["linear", "spherical"]),
+    help="A straight line of latents, or one that keeps their length: the default of a vae.",
+)
 @crop_option
 @_out
 @provider_option
@@ -145,13 +150,14 @@ def interpolate(
     images: tuple[Path, ...],
     model: str,
     steps: int,
+    way: Way | None,
     crop: str | None,
     out: str,
     provider: Provider,
 ) -> None:
     """Draw what lies between pictures.
 
-    A row leads from each picture to the next, in a straight line of latents, with the two themselves at its
+    A row leads from each picture to the next, evenly through the latents, with the two themselves at its
     ends. A folder gets the pictures of the whole way in order, without the originals.
     """
     from encoder.model import Model
@@ -164,10 +170,10 @@ def interpolate(
     files, pixels = _read(opened, images, crop)
     if len(files) < 2:
         ctx.exit(1)
-    rows = drawing.interpolate(opened, pixels, steps)
-    way = [rows[0, 0], *(picture for row in rows for picture in row[1:])]  # where rows meet, one of the two
-    names = [f"{number:0{len(str(len(way) - 1))}d}" for number in range(len(way))]
-    _save(out, names, way, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files))))
+    rows = drawing.interpolate(opened, pixels, steps, way=way)
+    walk = [rows[0, 0], *(picture for row in rows for picture in row[1:])]  # where rows meet, one of the two
+    names = [f"{number:0{len(str(len(walk) - 1))}d}" for number in range(len(walk))]
+    _save(out, names, walk, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files))))
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
