@@ -132,9 +132,9 @@ def denoising(
     bouts: list[Bout] = []
     for name in _named(sets):
         exhibit = open_exhibit(name, pictures)
-        rivals = field.rivals(exhibit)
         for sigma in sigmas or ((127.5,) if name == "mnist" else (25.0, 50.0)):
             kept = _SHOWN if sheet is not None and not bouts else 0
+            rivals = field.rivals(exhibit, sigma / 255)
             bouts.append(
                 compete(exhibit, sigma / 255, rivals, seed=seed, rounds=rounds, shown=kept, steps=_steps)
             )
@@ -180,8 +180,8 @@ class _Field:
 
         return next((each.cleans for each in self._contenders if isinstance(each.cleans, Cleaner)), None)
 
-    def rivals(self, exhibit: Exhibit) -> list[Rival]:
-        """Return those that clean these pictures: models first."""
+    def rivals(self, exhibit: Exhibit, sigma: float) -> list[Rival]:
+        """Return those that clean these pictures: models first; sigma is of 1."""
         from encoder.errors import MissingExtraError
         from searcher.rivals import BM3D, classical
 
@@ -199,7 +199,7 @@ class _Field:
             except MissingExtraError as error:
                 self.remarks[str(error)] = None
         if self._classical:
-            found += classical(digits=digits)
+            found += classical(sigma, digits=digits)
         return found
 
 

@@ -118,13 +118,14 @@ class BM3D:
         return _finished(made, sigma, self._debias)
 
 
-def classical(*, digits: bool) -> list[Rival]:
+def classical(sigma: float, *, digits: bool) -> list[Rival]:
     """Return scikit-image's filters, set by what was best on training people's faces or on training digits.
 
     Args:
+        sigma: Deviation of the noise, of 1: what was best under the nearer of 25 and 50 of 255 is taken.
         digits: Whether the pictures are digits under noise that clipping cuts in half.
     """
-    nlm, tv, wavelet = _DIGITS if digits else _FACES
+    nlm, tv, wavelet = _DIGITS if digits else _STRONG if 255 * sigma > _BETWEEN else _WEAK
     after = "; debiased" if digits else ""
     return [
         Filtered("non-local means", f"true sigma; {nlm}{after}", nlm.filtered, digits),
@@ -202,7 +203,9 @@ class _Wavelet:
         return np.asarray(made).reshape(picture.shape)
 
 
-_FACES: Final = (_Means(0.5, 1.0, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
+_BETWEEN: Final = 37.5
+_WEAK: Final = (_Means(0.5, 1.0, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
+_STRONG: Final = (_Means(0.6, 0.7, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
 _DIGITS: Final = (_Means(0.5, 0.5, 5, 6), _Variation(0.4), _Wavelet(1.0, "sym6"))
 """Best by median PSNR of 14 faces of training people at sigma 25 and 50, and of 40 training digits."""
 

@@ -42,7 +42,7 @@ def psnr_of(one: NDArray[Any], other: NDArray[Any]) -> float:
 def test_each_filter_takes_noise_off(channels: int) -> None:
     clean = photograph()[:, :, :channels]
     noisy = with_noise(clean, SIGMA)
-    found = classical(digits=False)
+    found = classical(SIGMA, digits=False)
     assert [rival.name for rival in found] == ["non-local means", "total variation", "wavelet"]
     for rival in found:
         made = rival.clean([noisy, clean], SIGMA)
@@ -69,7 +69,7 @@ def test_digits_are_debiased() -> None:
     clean = np.zeros((28, 28, 1), np.float32)
     clean[8:20, 12:16] = 1
     noisy = with_noise(clean, 0.5)
-    for plain, debiased in zip(classical(digits=False), classical(digits=True), strict=True):
+    for plain, debiased in zip(classical(0.5, digits=False), classical(0.5, digits=True), strict=True):
         assert "debiased" in debiased.told
         (one,), (other,) = plain.clean([noisy], 0.5), debiased.clean([noisy], 0.5)
         assert psnr_of(other, clean) > psnr_of(one, clean) + 1
