@@ -120,8 +120,8 @@ def denoising(
 
     All get the same noisy arrays; figures are medians over the pictures. The classical rows are told the true
     sigma, and are set by what was best on other pictures; what clipping did to digits, half of whose noise it
-    takes, is undone behind them. BM3D is there where the package bm3d is installed (its licence
-    forbids commercial use); what it made is kept in the cache.
+    takes, is undone behind them, and behind BM3D in a row of its own. BM3D is there where the package bm3d is
+    installed (its licence forbids commercial use); what it made is kept in the cache.
     """
     from searcher.denoising import compete, need_extra
     from searcher.denoising_tables import denoising_lines, denoising_sheet, recall_lines
@@ -195,7 +195,7 @@ class _Field:
                 self.lacking = True
         if self._bm3d:
             try:
-                found.append(BM3D(debias=digits))
+                found += [BM3D(), BM3D(debias=True)]
             except MissingExtraError as error:
                 self.remarks[str(error)] = None
         if self._classical:

@@ -43,7 +43,10 @@ def reconstruct(
     out: str,
     provider: Provider,
 ) -> None:
-    """Draw pictures above what the model keeps of them; one taught to clean draws them without noise."""
+    """Draw pictures above what the model keeps of them.
+
+    A model that was taught to clean draws them without their noise.
+    """
     from encoder.model import Model
     from searcher import generate as drawing
     from searcher.pictures import caption, free_names, reconstruction_sheet

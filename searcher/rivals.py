@@ -79,6 +79,7 @@ class BM3D:
     """BM3D, told the true sigma. What it made is kept in the cache: it takes seconds a picture.
 
     Attributes:
+        debias: Whether to undo what clipping did to the mean, see :func:`unclipped`.
         name: What its row is called.
         told: What it knows.
 
@@ -86,18 +87,17 @@ class BM3D:
         MissingExtraError: the package is not installed.
     """
 
-    name: Final = "BM3D"
-
     def __init__(self, *, debias: bool = False, folder: Path | None = None) -> None:
         if importlib.util.find_spec("bm3d") is None:
             raise MissingExtraError(_HOW)
-        self.told = "true sigma; debiased" if debias else "true sigma"
-        self._debias = debias
+        self.debias = debias
+        self.name = "BM3D, debiased" if debias else "BM3D"
+        self.told = "true sigma, and how it was clipped" if debias else "true sigma"
         self._folder = cache_folder() / "bm3d" if folder is None else folder
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
         """As :meth:`Rival.clean` says."""
-        return [_finished(_bm3d(picture, sigma), sigma, self._debias) for picture in noisy]
+        return [_finished(_bm3d(picture, sigma), sigma, self.debias) for picture in noisy]
 
     def recalled(
         self, noisy: Sequence[Floats], sigma: float, *, on_progress: Callable[[int], object]
@@ -115,7 +115,7 @@ class BM3D:
             made = _bm3d(picture, sigma).astype(np.float32)
             _keep(file, made)
         on_progress(1)
-        return _finished(made, sigma, self._debias)
+        return _finished(made, sigma, self.debias)
 
 
 def classical(sigma: float, *, digits: bool) -> list[Rival]:
@@ -222,7 +222,7 @@ def unclipped(values: NDArray[Any], sigma: float) -> NDArray[np.float64]:
         + sigma * (_density(below) - _density(above))
         + (1 - _normal(above))
     )
-    return np.interp(values, mean, x)
+    return np.asarray(np.interp(values, mean, x))
 
 
 def _normal(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -59,7 +59,7 @@ def train_ae(data: Path, out: Path, noise: NoiseSpec | None) -> tuple[Bundle, An
 
 def noisy_portraits(noise: NoiseSpec) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Portraits and the same under noise, float32 (N, 16, 16, 3)."""
-    clean = portraits(20, 2).astype(np.float32) / 255
+    clean = portraits(20, 2).astype(np.float32) / np.float32(255)
     levels = noise.levels(len(clean), np.random.default_rng(1))
     return clean, corrupted(clean, levels, kind=noise.kind, rng=np.random.default_rng(2))
 

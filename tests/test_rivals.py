@@ -31,7 +31,10 @@ def photograph() -> NDArray[np.float32]:
 
 def with_noise(picture: NDArray[np.float32], sigma: float, seed: int = 0) -> NDArray[np.float32]:
     level = np.array([sigma], np.float32)
-    return corrupted(picture[None], level, kind="gaussian", rng=np.random.default_rng(seed))[0]
+    noisy: NDArray[np.float32] = corrupted(
+        picture[None], level, kind="gaussian", rng=np.random.default_rng(seed)
+    )[0]
+    return noisy
 
 
 def psnr_of(one: NDArray[Any], other: NDArray[Any]) -> float:

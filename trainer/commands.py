@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import click
 
 from encoder.errors import TrainingError
-from trainer.noise_option import denoise_option
+from trainer.noise_commands import denoise_option
 from trainer.options import NAMING, Device, Precision, TrainingSpec
 from trainer.variational_commands import class_options, cvae, vae, with_classes
 

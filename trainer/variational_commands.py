@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import click
 
 from encoder.errors import DataError
-from trainer.noise_option import denoise_option
+from trainer.noise_commands import denoise_option
 from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
