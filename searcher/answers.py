@@ -11,6 +11,7 @@ from encoder.calibration import Likeness, default_prior
 from encoder.errors import OptionError
 from encoder.images import shown
 from indexer.store import Hit
+from searcher.clean_queries import Treatment
 
 __all__ = ["Answer", "Judge", "Result"]
 
@@ -70,6 +71,7 @@ class Answer:
         failure: Why there is no answer, in one line; None when there is one.
         match: Whether any result is above the threshold; None where there is no threshold or no answer.
         warning: Why the results mean little, in one line; None when nothing is known against them.
+        treatment: What was done to the query before; None where cleaning was not asked for.
     """
 
     query: str
@@ -79,9 +81,13 @@ class Answer:
     failure: str | None = None
     match: bool | None = None
     warning: str | None = None
+    treatment: Treatment | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: query, model_id, took_ms, match, warning, results, and error when it failed."""
+        """Return JSON values: query, model_id, took_ms, match, warning, results.
+
+        Also treatment where cleaning was asked for, and error when it failed.
+        """
         answer: dict[str, Any] = {
             "query": self.query,
             "model_id": self.model_id,
@@ -90,6 +96,8 @@ class Answer:
             "warning": self.warning,
             "results": [result.to_json() for result in self.results],
         }
+        if self.treatment is not None:
+            answer["treatment"] = self.treatment.to_json()
         return answer if self.failure is None else answer | {"error": self.failure}
 
 

@@ -13,6 +13,7 @@ from indexer.commands import store_option
 if TYPE_CHECKING:
     from encoder.images import Crop
     from encoder.model import Provider
+    from searcher.clean_queries import QueryCleaner
     from searcher.search import Answer, Searcher
 
 __all__ = ["crop_option", "exit_code", "images_argument", "provider_option", "search"]
@@ -58,6 +59,16 @@ images_argument = click.argument(
     help="A match is a score that so many pairs of two people are above, 0.001 say; "
     "the smallest rate the calibration knows by default.",
 )
+@click.option(
+    "--clean", "cleaned", is_flag=True, help="Take noise off the queries first, where there is any."
+)
+@click.option(
+    "--clean-model",
+    default="clean",
+    show_default=True,
+    metavar="BUNDLE",
+    help="What takes it off: folder or shipped cleaner.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Draw queries and results: out.png.")
 @click.option("--json", "as_json", is_flag=True, help="A list on stdout, one object for each query.")
 @provider_option
@@ -73,6 +84,8 @@ def search(
     exclude_self: bool,
     prior: float | None,
     fmr: float | None,
+    cleaned: bool,
+    clean_model: str,
     sheet: Path | None,
     as_json: bool,
     provider: Provider,
@@ -91,7 +104,15 @@ def search(
     with open_store(store) as opened:
         searcher = Searcher.open(opened, collection, model=model, provider=provider)
         answers = list(
-            searcher.similar(images, k=k, exclude_self=exclude_self, crop=framing, prior=prior, fmr=fmr)
+            searcher.similar(
+                images,
+                k=k,
+                exclude_self=exclude_self,
+                crop=framing,
+                prior=prior,
+                fmr=fmr,
+                cleaner=_cleaner(clean_model, provider) if cleaned else None,
+            )
         )
         good = [answer for answer in answers if answer.failure is None]
         drawn = _draw_answers(sheet, searcher, good, framing) if sheet is not None and good else None
@@ -108,6 +129,13 @@ def search(
     if searcher.size == 0:
         click.echo(f"collection {collection} is empty; lookalike index fills it", err=True)
     ctx.exit(exit_code(len(failed), len(answers)))
+
+
+def _cleaner(where: str, provider: Provider) -> QueryCleaner:
+    from encoder.cleaner import Cleaner
+    from searcher.clean_queries import QueryCleaner
+
+    return QueryCleaner(Cleaner.open(where, provider=provider))
 
 
 def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None) -> str:
@@ -142,6 +170,8 @@ def _print_notes(answers: list[Answer], *, matches: bool) -> None:
     from encoder.images import shown
 
     for answer in answers:
+        if answer.treatment is not None:
+            click.echo(f"{shown(answer.query)}: {answer.treatment.line()}", err=True)
         if answer.warning is not None:
             click.echo(f"{shown(answer.query)}: {answer.warning}", err=True)
         if matches and answer.match is False:

@@ -43,13 +43,15 @@ def reconstruct(
     out: str,
     provider: Provider,
 ) -> None:
-    """Draw pictures above what the model keeps of them."""
+    """Draw pictures above what the model keeps of them; one taught to clean draws them without noise."""
     from encoder.model import Model
     from searcher import generate as drawing
     from searcher.pictures import caption, free_names, reconstruction_sheet
 
     opened = Model.open(model, provider=provider)
     files, pixels = _read(opened, images, crop)
+    if opened.bundle.spec.denoises is not None:
+        click.echo(f"{opened.bundle.name} was taught to clean noise {opened.bundle.spec.denoises}", err=True)
     if files:
         back = drawing.reconstruct(opened, pixels)
         names = free_names(files)

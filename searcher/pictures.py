@@ -135,13 +135,20 @@ def _worth(result: Result) -> str:
 
 
 def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:
-    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3)."""
+    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3).
+
+    Of a model that was taught to clean there is no PSNR: what it takes off is not lost.
+    """
+    spec, name = model.bundle.spec, model.bundle.name
+    title = f"Originals above what {name} keeps of them: {spec.latent} numbers each"
+    if spec.denoises is not None:
+        title = f"As given, above what {name} makes of it without noise: {spec.latent} numbers each"
     rows: list[list[Tile]] = []
     for start in range(0, len(originals), _ACROSS):
         part = range(start, min(start + _ACROSS, len(originals)))
         rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
-        rows.append([Tile(pixels=back[i], caption=f"{psnr_of(originals[i], back[i]):.1f} dB") for i in part])
-    title = f"Originals above what {model.bundle.name} keeps of them: {model.bundle.spec.latent} numbers each"
+        kept = [f"{psnr_of(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
+        rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, kept, strict=True)])
     return contact_sheet(rows, title=title, side=112)
 
 

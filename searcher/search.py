@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,6 +23,7 @@ from indexer.load import NOTHING_SEEN
 from indexer.sources import as_path
 from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
 from searcher.answers import Answer, Judge, Result
+from searcher.clean_queries import QueryCleaner, Treatment
 
 __all__ = ["Answer", "Result", "Searcher"]
 
@@ -30,6 +32,16 @@ UNLIKE: Final = (
     "this picture is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
     "results mean little"
 )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Read:
+    """A query: its pixels and the SHA-256 of its file, or why it could not be read."""
+
+    pixels: NDArray[np.uint8] | None = None
+    digest: str = ""
+    treatment: Treatment | None = None
+    failure: str | None = None
 
 
 class Searcher:
@@ -94,6 +106,7 @@ class Searcher:
         crop: Crop | None = None,
         prior: float | None = None,
         fmr: float | None = None,
+        cleaner: QueryCleaner | None = None,
     ) -> Iterator[Answer]:
         """Yield an answer for each query picture, in order. One that cannot be read fails alone.
 
@@ -105,6 +118,7 @@ class Searcher:
             prior: That a picture of the collection shows the query's person, before it is looked at, in
                 (0, 1); None: one match is expected in the collection.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+            cleaner: Takes noise off the queries first; None: they are compared as they are.
 
         Raises:
             OptionError: the prior or the rate cannot be, or is given for a model that is not calibrated.
@@ -112,7 +126,8 @@ class Searcher:
         framing = Crop.parse(self.spec.crop) if crop is None else crop
         judge = self.judge(prior=prior, fmr=fmr)
         for start in range(0, len(queries), _TOGETHER):
-            yield from self._together(queries[start : start + _TOGETHER], k, exclude_self, framing, judge)
+            some = queries[start : start + _TOGETHER]
+            yield from self._together(some, k, exclude_self, framing, judge, cleaner)
 
     def similar_to(
         self,
@@ -153,23 +168,31 @@ class Searcher:
             return None
 
     def _together(
-        self, queries: Sequence[Path], k: int, exclude_self: bool, crop: Crop, judge: Judge
+        self,
+        queries: Sequence[Path],
+        k: int,
+        exclude_self: bool,
+        crop: Crop,
+        judge: Judge,
+        cleaner: QueryCleaner | None,
     ) -> Iterator[Answer]:
         began = time.perf_counter()
-        read = [self._read(query, crop) for query in queries]
-        pictures = [pixels for pixels, _, _ in read]
+        read = [self._read(query, crop, cleaner) for query in queries]
+        pictures = [each.pixels for each in read]
         rows, warnings = self._embed(pictures), self._warnings(pictures)
-        asked = [(row, digest) for row, (_, digest, _) in zip(rows, read, strict=True) if row is not None]
+        asked = [(row, each.digest) for row, each in zip(rows, read, strict=True) if row is not None]
         found = iter(self._search(asked, k, exclude_self) if asked else ())
         answers = [None if row is None else judge.ranked(next(found)) for row in rows]
         took = (time.perf_counter() - began) * 1000 / len(queries)
-        for query, results, warning, (_, _, failure) in zip(queries, answers, warnings, read, strict=True):
+        for query, results, warning, each in zip(queries, answers, warnings, read, strict=True):
             if results is None:
-                reason = failure or f"{shown(str(query))}: {NOTHING_SEEN}"
+                reason = each.failure or f"{shown(str(query))}: {NOTHING_SEEN}"
                 yield Answer(str(query), self.model.model_id, took, (), reason)
             else:
                 match = judge.matched(results)
-                yield Answer(str(query), self.model.model_id, took, results, None, match, warning)
+                yield Answer(
+                    str(query), self.model.model_id, took, results, None, match, warning, each.treatment
+                )
 
     def _warnings(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[str | None]:
         """Return a line for each picture that the model draws far worse than those it was made for."""
@@ -204,13 +227,16 @@ class Searcher:
             (others,) = self.store.search(self.collection, row[None], k=k, where=where)
         return others[:k]
 
-    def _read(self, query: Path, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
-        """Return pixels, SHA-256 and None, or None, nothing and the reason."""
+    def _read(self, query: Path, crop: Crop, cleaner: QueryCleaner | None) -> _Read:
+        spec, treatment = self.model.bundle.spec.image, None
         try:
             data = query.read_bytes()
-            pixels = read_pixels(data, self.model.bundle.spec.image, crop=crop, name=str(query))
+            if cleaner is None:
+                pixels = read_pixels(data, spec, crop=crop, name=str(query))
+            else:
+                pixels, treatment = cleaner.read(data, spec, crop=crop, name=str(query))
         except ImageError as error:
-            return None, "", str(error)
+            return _Read(failure=str(error))
         except OSError as error:
-            return None, "", f"{shown(str(query))}: cannot be read ({error.strerror})"
-        return pixels, hashlib.sha256(data).hexdigest(), None
+            return _Read(failure=f"{shown(str(query))}: cannot be read ({error.strerror})")
+        return _Read(pixels, hashlib.sha256(data).hexdigest(), treatment)
