@@ -205,7 +205,7 @@ def _deep(image: ImageFile.ImageFile, again: Callable[[], Any]) -> NDArray[np.ui
             other.tile = [tile._replace(args="RGBA") for tile in other.tile]
             other.load()
             both = np.asarray(other).astype(np.uint16)
-        return both[..., 0::2] << 8 | both[..., 1::2]
+        return (both[..., 0::2] << 8 | both[..., 1::2]).astype(np.uint16)
     native = "L" if sys.byteorder == "little" else "B"
     order = native if raw[-1] == "N" else raw[-1]
     halves = []

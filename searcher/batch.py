@@ -1,8 +1,8 @@
 """Many pictures cleaned: on all cores, in bounded memory, and so that a killed run can be run again.
 
 Pictures are read, decoded, encoded and written on a few threads, and cleaned by a pool of as many threads as
-there are cores, to which each gives its tiles: many small pictures keep the cores as busy as one large picture
-does. Pictures are let in while those under way have no more than so many pixels together.
+there are cores, to which each gives its tiles: many small pictures keep the cores as busy as one large
+picture does. Pictures are let in while those under way have no more than so many pixels together.
 """
 
 from __future__ import annotations

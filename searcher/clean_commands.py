@@ -25,23 +25,17 @@ _KINDS: Final = {"png": "PNG", "jpeg": "JPEG", "tiff": "TIFF", "webp": "WebP"}
 _ON_A_SHEET: Final = 12
 
 
-class _Sigma(click.ParamType):
-    """``auto``, which is None, or 0 to 255, which is a fraction of that."""
-
-    name = "auto|N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        if value is None or isinstance(value, float):
-            return value
-        if value == "auto":
-            return None
-        try:
-            sigma = float(value)
-        except ValueError:
-            sigma = -1.0
-        if not 0 <= sigma <= 255:
-            self.fail(f"{value!r} is neither auto nor a number from 0 to 255", param, ctx)
-        return sigma / 255
+def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | None:
+    """Return None of auto, and 0 to 255 as a fraction of that."""
+    if value == "auto":
+        return None
+    try:
+        sigma = float(value)
+    except ValueError:
+        sigma = -1.0
+    if not 0 <= sigma <= 255:  # NaN too
+        raise click.BadParameter(f"{value!r} is neither auto nor a number from 0 to 255")
+    return sigma / 255
 
 
 @click.command(epilog="Example: lookalike denoise scans/ --out clean/")
@@ -50,7 +44,7 @@ class _Sigma(click.ParamType):
 @click.option("--model", default="clean", show_default=True, help="Bundle folder or shipped model.")
 @click.option(
     "--sigma",
-    type=_Sigma(),
+    callback=_sigma,
     default="auto",
     show_default=True,
     metavar="auto|N",
@@ -106,6 +100,7 @@ class _Sigma(click.ParamType):
 @click.pass_context
 def denoise(
     ctx: click.Context,
+    /,
     sources: tuple[str, ...],
     out: str | None,
     model: str,
@@ -123,7 +118,10 @@ def denoise(
     read; what is clean already is copied. Run it again after an interruption and it goes on. Pictures that
     cannot be read are named and stop nothing; the exit code is then 3.
     """
-    from searcher.clean import open_treatment
+    from dataclasses import replace
+
+    from searcher.clean import DrawnAnew, open_treatment
+    from searcher.destinations import destination_of
 
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
     wanted = None if kind is None else _KINDS[kind]
@@ -133,10 +131,13 @@ def denoise(
         return
     if out is None:
         raise click.UsageError("name a folder for cleaned pictures with --out")
-    tasks, destination, unreadable = _tasks(sources, out, wanted, options)
+    listed = _listed(sources, options)
+    destination = destination_of(sources, listed, out=out, kind=wanted, suffix=options["suffix"])
     treatment = open_treatment(model, kind=destination.kind, provider=provider, **how)
-    if kind is None and _draws(treatment) and not destination.single:
-        tasks, destination, unreadable = _tasks(sources, out, "PNG", options)
+    if isinstance(treatment, DrawnAnew):
+        _say_that_it_draws(treatment)
+        destination = replace(destination, kind=treatment.kind)
+    tasks, unreadable = _tasks(sources, listed, destination, options)
     report, outcomes = _run(tasks, treatment, unreadable, options)
     _tell(report, treatment, tasks)
     if options["as_json"]:
@@ -162,20 +163,24 @@ def _of_stdin(treatment: WithCleaner | DrawnAnew) -> None:
     stream.flush()
 
 
-def _tasks(
-    sources: tuple[str, ...], out: str, kind: str | None, options: dict[str, Any]
-) -> tuple[list[Task], Destination, list[tuple[str, str]]]:
-    from encoder.images import shown
+def _listed(sources: tuple[str, ...], options: dict[str, Any]) -> list[Path]:
     from indexer.listing import read_list
-    from indexer.reading import Reading
-    from searcher.destinations import check_tasks, find_tasks
 
     if not sources and options["files_from"] is None:
         raise click.UsageError("name a source: a folder, a picture file, - or --files-from")
     if options["root"] is not None and options["files_from"] is None:
         raise click.UsageError("--root is the folder of --files-from; a source is its own")
-    listed = [] if options["files_from"] is None else _listed_once(options, read_list)
-    destination = _destination(sources, listed, out, kind, options["suffix"])
+    return [] if options["files_from"] is None else read_list(options["files_from"], nul=options["nul"])
+
+
+def _tasks(
+    sources: tuple[str, ...], listed: list[Path], destination: Destination, options: dict[str, Any]
+) -> tuple[list[Task], list[tuple[str, str]]]:
+    """Return what there is to do, and folders that cannot be listed with the reason."""
+    from encoder.images import shown
+    from indexer.reading import Reading
+    from searcher.destinations import check_tasks, find_tasks
+
     unreadable: list[tuple[str, str]] = []
 
     def on_unreadable(error: OSError) -> None:
@@ -190,56 +195,16 @@ def _tasks(
         on_unreadable=on_unreadable,
     )
     check_tasks(tasks)
-    return tasks, destination, unreadable
+    return tasks, unreadable
 
 
-def _listed_once(options: dict[str, Any], read_list: Callable[..., list[Path]]) -> list[Path]:
-    """Standard input can be read but once."""
-    if "listed" not in options:
-        options["listed"] = read_list(options["files_from"], nul=options["nul"])
-    listed: list[Path] = options["listed"]
-    return listed
-
-
-def _destination(
-    sources: tuple[str, ...], listed: list[Path], out: str, kind: str | None, suffix: str
-) -> Destination:
-    from encoder.errors import OptionError
-    from encoder.images import shown
-    from searcher.destinations import Destination, kind_of_name
-
-    if "/" in suffix or "\0" in suffix:
-        raise OptionError(
-            f"--suffix is part of a name, {shown(suffix)!r} cannot be; name a folder with --out"
-        )
-    folder, named = Path(out), kind_of_name(out)
-    one = len(sources) == 1 and not listed and not Path(sources[0]).is_dir()
-    if not one or named is None or out.endswith("/") or folder.is_dir():
-        if folder.exists() and not folder.is_dir():
-            raise OptionError(f"--out is a folder, {shown(out)} is a file; name another")
-        return Destination(out=folder, suffix=suffix, kind=kind)
-    if kind not in (None, named):
-        raise OptionError(f"--format {kind} does not go with {shown(out)}; leave one of them out")
-    if suffix:
-        raise OptionError(
-            f"--suffix is for files that go into a folder, {shown(out)} is a file; leave it out"
-        )
-    return Destination(out=folder, single=True, kind=named)
-
-
-def _draws(treatment: WithCleaner | DrawnAnew) -> bool:
-    """Whether pictures come out resized; tells it."""
-    from searcher.clean import DrawnAnew
-
-    if not isinstance(treatment, DrawnAnew):
-        return False
+def _say_that_it_draws(treatment: DrawnAnew) -> None:
     image, name = treatment.model.bundle.spec.image, treatment.model.bundle.name
     click.echo(
         f"{name} sees {image.size}x{image.size} pixels, crop {image.crop}: pictures are resized to that, "
         "and nothing that came with them is kept",
         err=True,
     )
-    return True
 
 
 def _run(

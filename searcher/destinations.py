@@ -18,7 +18,7 @@ from encoder.rewriting import WRITTEN
 from indexer.reading import Reading
 from indexer.sources import as_text
 
-__all__ = ["Destination", "Task", "check_tasks", "find_tasks", "kind_of_name"]
+__all__ = ["Destination", "Task", "check_tasks", "destination_of", "find_tasks"]
 
 _NAMED: Final = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -74,10 +74,39 @@ class Destination:
         return self.out / relative.with_name(f"{stem}{self.suffix}{extension}")
 
 
-def kind_of_name(name: str) -> str | None:
-    """Return the kind of file that a name's extension says; None: none that is written."""
-    extension = Path(name).suffix.lower()
-    return next((kind for kind, extensions in _NAMED.items() if extension in extensions), None)
+def destination_of(
+    sources: Sequence[str], listed: Sequence[Path], *, out: str, kind: str | None, suffix: str
+) -> Destination:
+    """Return what ``--out`` means: a folder, or of a single file the file to write.
+
+    Args:
+        sources: Folders and files.
+        listed: Files that were named in a list.
+        out: As the user wrote it; a file when it has the extension of a picture, and there is one source.
+        kind: Kind of file to write; None: as ``out`` or each picture says.
+        suffix: What is put between names and extensions.
+
+    Raises:
+        OptionError: these do not go together.
+    """
+    if "/" in suffix or "\0" in suffix:
+        raise OptionError(
+            f"--suffix is part of a name, {shown(suffix)!r} cannot be; name a folder with --out"
+        )
+    folder, extension = Path(out), Path(out).suffix.lower()
+    named = next((each for each, extensions in _NAMED.items() if extension in extensions), None)
+    one = len(sources) == 1 and not listed and not Path(sources[0]).is_dir()
+    if not one or named is None or out.endswith("/") or folder.is_dir():
+        if folder.exists() and not folder.is_dir():
+            raise OptionError(f"--out is a folder, {shown(out)} is a file; name another")
+        return Destination(out=folder, suffix=suffix, kind=kind)
+    if kind not in (None, named):
+        raise OptionError(f"--format {kind} does not go with {shown(out)}; leave one of them out")
+    if suffix:
+        raise OptionError(
+            f"--suffix is for files that go into a folder, {shown(out)} is a file; leave it out"
+        )
+    return Destination(out=folder, single=True, kind=named)
 
 
 def find_tasks(

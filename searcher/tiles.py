@@ -84,11 +84,12 @@ def clean_in_place(
     held = colours[:0].copy()  # rows above, as they were before they were cleaned
     for top in range(0, height, tall):
         bottom, above = min(top + tall, height), len(held)
-        block = np.concatenate([held, colours[top : bottom + around]])
+        block: Values = np.concatenate([held, colours[top : bottom + around]])
         lefts = range(0, width, wide)
         for left, made in zip(lefts, at_once(tile, lefts), strict=True):
             colours[top:bottom, left : left + wide] = made
-        held = block[above + bottom - top - around : above + bottom - top].copy()
+        done = above + bottom - top
+        held = block[max(0, done - around) : done].copy()
 
 
 def _blended(before: Floats, after: Floats, strength: float) -> Floats:
