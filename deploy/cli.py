@@ -24,6 +24,7 @@ VERBS: Final = {
     "reconstruct": ("searcher.drawing_commands", "Draw pictures above what the model keeps of them."),
     "generate": ("searcher.drawing_commands", "Draw pictures that never were."),
     "interpolate": ("searcher.drawing_commands", "Draw what lies between pictures."),
+    "denoise": ("searcher.clean_commands", "Take the noise from pictures of any size."),
     "collections": ("indexer.collections_commands", "List, show, copy, verify or delete collections."),
     "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),

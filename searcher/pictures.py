@@ -22,6 +22,7 @@ __all__ = [
     "caption",
     "chance",
     "classes_sheet",
+    "cleaned_sheet",
     "free_names",
     "interpolation_sheet",
     "is_folder",
@@ -32,6 +33,7 @@ __all__ = [
 
 Pixels = NDArray[np.uint8]
 _ACROSS = 10
+_PAIRS_ACROSS = 6
 MOST_ROWS = 50
 _MOST_RESULTS = 20
 _LONGEST_CLASS = 40
@@ -150,6 +152,26 @@ def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions
         kept = [f"{psnr_of(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
         rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, kept, strict=True)])
     return contact_sheet(rows, title=title, side=112)
+
+
+def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
+    """Draw the middle of pictures before and after, six across, uint8 (H, W, 3).
+
+    Args:
+        views: File, estimated sigma in [0, 1] (None: unknown), and uint8 (h, w, 1 or 3) before and after.
+    """
+    rows: list[list[Tile]] = []
+    for start in range(0, len(views), _PAIRS_ACROSS):
+        part = views[start : start + _PAIRS_ACROSS]
+        told = ["" if sigma is None else f"sigma {255 * sigma:.1f}" for _, sigma, _ in part]
+        rows.append(
+            [
+                Tile(pixels=before, caption=caption(file), subcaption=text)
+                for (file, _, (before, _)), text in zip(part, told, strict=True)
+            ]
+        )
+        rows.append([Tile(pixels=after) for _, _, (_, after) in part])
+    return contact_sheet(rows, title="As given, above what is left without the noise", side=160)
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:
