@@ -26,6 +26,10 @@ VERBS: Final = {
     "interpolate": ("searcher.drawing_commands", "Draw what lies between pictures."),
     "collections": ("indexer.collections_commands", "List, show, copy, verify or delete collections."),
     "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
+    "attributes": (
+        "searcher.attribute_commands",
+        "Fit or list attributes: Smiling and what else can be told.",
+    ),
     "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),
     "models": ("searcher.model_commands", "List the bundles at hand, or wrap an encoder of your own."),
     "demo": ("deploy.demo", "The whole tour on real data, with pictures."),
