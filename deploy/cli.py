@@ -24,6 +24,7 @@ VERBS: Final = {
     "reconstruct": ("searcher.drawing_commands", "Draw pictures above what the model keeps of them."),
     "generate": ("searcher.drawing_commands", "Draw pictures that never were."),
     "interpolate": ("searcher.drawing_commands", "Draw what lies between pictures."),
+    "edit": ("searcher.edit_commands", "Draw the same face, smiling."),
     "collections": ("indexer.collections_commands", "List, show, copy, verify or delete collections."),
     "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "attributes": (

@@ -22,6 +22,7 @@ __all__ = [
     "caption",
     "chance",
     "classes_sheet",
+    "edits_sheet",
     "free_names",
     "interpolation_sheet",
     "is_folder",
@@ -170,3 +171,38 @@ def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions:
         for start, row, end in zip(ends, rows, ends[1:], strict=False)
     ]
     return contact_sheet(tiles, title=f"{model.bundle.name}: from one picture to another", side=112)
+
+
+def edits_sheet(
+    model: Model,
+    originals: Pixels,
+    rows: Pixels,
+    captions: Sequence[str],
+    *,
+    title: str,
+    heads: Sequence[str] = (),
+) -> Pixels:
+    """Draw originals and what became of them, uint8 (H, W, 3).
+
+    With heads, each original stands before its steps; without, originals stand above, ten across.
+
+    Args:
+        model: What drew them.
+        originals: uint8 (N, H, W, C).
+        rows: uint8 (N, S, H, W, C), as :func:`searcher.edit.edit_steps` makes it; S is 1 without heads.
+        captions: N.
+        title: What was added.
+        heads: S strengths, or none.
+    """
+    tiles: list[list[Tile]] = []
+    heading = f"{model.bundle.name}: {title}"
+    if heads:
+        for pixels, row, text in zip(originals, rows, captions, strict=True):
+            first = Tile(pixels=pixels, caption=text, accent=True)
+            tiles.append([first, *(Tile(pixels=step) for step in row)])
+        return contact_sheet(tiles, title=heading, column_labels=["", *heads], side=96)
+    for start in range(0, len(originals), _ACROSS):
+        part = range(start, min(start + _ACROSS, len(originals)))
+        tiles.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
+        tiles.append([Tile(pixels=rows[i, 0]) for i in part])
+    return contact_sheet(tiles, title=heading, side=112)
