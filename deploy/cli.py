@@ -26,6 +26,7 @@ VERBS: Final = {
     "interpolate": ("searcher.drawing_commands", "Draw what lies between pictures."),
     "edit": ("searcher.edit_commands", "Draw the same face, smiling."),
     "collections": ("indexer.collections_commands", "List, show, copy, verify or delete collections."),
+    "facets": ("indexer.facet_commands", "Count what the pictures of a collection say of themselves."),
     "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "attributes": (
         "searcher.attribute_commands",
