@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from encoder.bundle import Bundle
@@ -70,6 +70,7 @@ class Answer:
         failure: Why there is no answer, in one line; None when there is one.
         match: Whether any result is above the threshold; None where there is no threshold or no answer.
         warning: Why the results mean little, in one line; None when nothing is known against them.
+        asked: ``like`` and ``unlike``: the files of a query of several pictures; empty for one of one.
     """
 
     query: str
@@ -79,11 +80,16 @@ class Answer:
     failure: str | None = None
     match: bool | None = None
     warning: str | None = None
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: query, model_id, took_ms, match, warning, results, and error when it failed."""
+        """Return JSON values: query, model_id, took_ms, match, warning, results, and error when it failed.
+
+        Of a query of several pictures also like and unlike.
+        """
         answer: dict[str, Any] = {
             "query": self.query,
+            **{side: list(files) for side, files in self.asked.items()},
             "model_id": self.model_id,
             "took_ms": round(self.took_ms, 3),
             "match": self.match,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from encoder.images import Crop
 from encoder.model import Model
 from encoder.quality import psnr_of
 from encoder.sheets import Tile, contact_sheet, save_picture
+from searcher.edit import edit
+from searcher.generate import read_all
 from searcher.search import Answer, Result, Searcher
 
 __all__ = [
@@ -35,6 +37,7 @@ Pixels = NDArray[np.uint8]
 _ACROSS = 10
 MOST_ROWS = 50
 _MOST_RESULTS = 20
+_MOST_ASKED = 5
 _LONGEST_CLASS = 40
 
 
@@ -85,12 +88,18 @@ def caption(file: Path) -> str:
 
 
 def answers_sheet(
-    searcher: Searcher, answers: Sequence[Answer], *, crop: Crop | None = None, side: int = 128
+    searcher: Searcher,
+    answers: Sequence[Answer],
+    *,
+    crop: Crop | None = None,
+    side: int = 128,
+    add: Mapping[str, float] | None = None,
 ) -> Pixels:
     """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
 
     With a calibrated model, probabilities stand beside the scores, names of what is under the threshold are
     grey, and a row without any match says so, as does a query unlike what the model was trained on.
+    Where attributes were added to the queries, the edited face stands behind each, if the model draws.
     At most 50 answers and 20 results of each are drawn.
 
     Raises:
@@ -101,15 +110,7 @@ def answers_sheet(
     some = answers[:MOST_ROWS]
     rows = []
     for answer in some:
-        query = Path(answer.query)
-        row = [
-            Tile(
-                pixels=searcher.query_picture(query, side=side, crop=crop),
-                caption=caption(query),
-                subcaption="query" if answer.warning is None else "unlike its training",
-                accent=True,
-            )
-        ]
+        row = _query_tiles(searcher, answer, crop, side, dict(add or {}))
         row += [
             Tile(
                 pixels=searcher.picture(result.payload, side=side),
@@ -123,6 +124,29 @@ def answers_sheet(
     labels = ["no good match" if answer.match is False else "" for answer in some]
     title = "Who looks alike: likeness, not identity"
     return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
+
+
+def _query_tiles(
+    searcher: Searcher, answer: Answer, crop: Crop | None, side: int, add: Mapping[str, float]
+) -> list[Tile]:
+    """Return the pictures that asked, each before what was made of it where attributes were added."""
+    told = "query" if answer.warning is None else "unlike its training"
+    asked = {file: kind for kind, files in answer.asked.items() for file in files[:_MOST_ASKED]}
+    tiles = []
+    for name, kind in (asked or {answer.query: told}).items():
+        file = Path(name)
+        pixels = searcher.query_picture(file, side=side, crop=crop)
+        tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
+        if add and kind != "unlike" and searcher.model.draws:
+            framing = Crop.parse(searcher.spec.crop) if crop is None else crop
+            _, seen, _ = read_all(searcher.model, [file], crop=framing)
+            if len(seen):
+                words = ", ".join(f"{name} {strength:+g}" for name, strength in add.items())
+                meant = edit(searcher.model, seen, add)[0]
+                tiles.append(
+                    Tile(pixels=meant, caption=words, subcaption="what is searched for", accent=True)
+                )
+    return tiles
 
 
 def chance(probability: float) -> str:
