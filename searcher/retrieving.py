@@ -94,8 +94,11 @@ def opposed(like: NDArray[np.float32], unlike: NDArray[np.float32]) -> NDArray[n
     The mean of those liked, moved as far again from the mean of the others: what Qdrant's recommendation
     "average_vector" searches for. m may be 0.
     """
-    mean = like.mean(axis=0, keepdims=True)
-    return mean if not len(unlike) else mean + mean - unlike.mean(axis=0, keepdims=True)
+    mean: NDArray[np.float32] = like.mean(axis=0, keepdims=True)
+    if not len(unlike):
+        return mean
+    away: NDArray[np.float32] = mean + mean - unlike.mean(axis=0, keepdims=True)
+    return away
 
 
 def _grouped(
