@@ -197,14 +197,16 @@ def _filter(where: Filter | None) -> qe.Filter | None:
     must_not: list[Any] = []
     for condition in where.conditions:
         path, value = condition.path, condition.value
-        if condition.bound is not None:
-            limit = qe.RangeFloat(**{condition.bound: float(value)})
-            must.append(qe.FieldCondition(path, range=limit))
+        if (bounds := condition.bounds) is not None:
+            limits = qe.RangeFloat(**{bound: float(limit) for bound, limit in bounds.items()})
+            test = qe.FieldCondition(path, range=limits)
+        elif condition.op == "~":
+            test = qe.FieldCondition(path, match=qe.MatchSubstring(str(value)))
         else:
             # Handed a Python bool, the binding matches the integer 0 or 1 instead; a numpy one it takes.
             exact: Any = np.bool_(value) if isinstance(value, bool) else value
             test = qe.FieldCondition(path, match=qe.MatchValue(exact))
-            (must if condition.op == "=" else must_not).append(test)
+        (must_not if condition.op == "!=" else must).append(test)
     if where.not_ids:
         must_not.append(qe.HasIdCondition(set(check_ids(where.not_ids))))
     return qe.Filter(must=must, must_not=must_not)

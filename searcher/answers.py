@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from encoder.bundle import Bundle
@@ -72,6 +72,7 @@ class Answer:
         match: Whether any result is above the threshold; None where there is no threshold or no answer.
         warning: Why the results mean little, in one line; None when nothing is known against them.
         treatment: What was done to the query before; None where cleaning was not asked for.
+        asked: ``like`` and ``unlike``: the files of a query of several pictures; empty for one of one.
     """
 
     query: str
@@ -82,14 +83,17 @@ class Answer:
     match: bool | None = None
     warning: str | None = None
     treatment: Treatment | None = None
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: query, model_id, took_ms, match, warning, results.
 
-        Also treatment where cleaning was asked for, and error when it failed.
+        Also treatment where cleaning was asked for, like and unlike of a query of several pictures, and error
+        when it failed.
         """
         answer: dict[str, Any] = {
             "query": self.query,
+            **{side: list(files) for side, files in self.asked.items()},
             "model_id": self.model_id,
             "took_ms": round(self.took_ms, 3),
             "match": self.match,

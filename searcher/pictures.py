@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from encoder.images import Crop
 from encoder.model import Model
 from encoder.quality import psnr_of
 from encoder.sheets import Tile, contact_sheet, save_picture
+from searcher.edit import edit
+from searcher.generate import read_all
 from searcher.search import Answer, Result, Searcher
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "chance",
     "classes_sheet",
     "cleaned_sheet",
+    "edits_sheet",
     "free_names",
     "interpolation_sheet",
     "is_folder",
@@ -36,6 +39,7 @@ _ACROSS = 10
 _PAIRS_ACROSS = 6
 MOST_ROWS = 50
 _MOST_RESULTS = 20
+_MOST_ASKED = 5
 _LONGEST_CLASS = 40
 
 
@@ -86,12 +90,18 @@ def caption(file: Path) -> str:
 
 
 def answers_sheet(
-    searcher: Searcher, answers: Sequence[Answer], *, crop: Crop | None = None, side: int = 128
+    searcher: Searcher,
+    answers: Sequence[Answer],
+    *,
+    crop: Crop | None = None,
+    side: int = 128,
+    add: Mapping[str, float] | None = None,
 ) -> Pixels:
     """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
 
     With a calibrated model, probabilities stand beside the scores, names of what is under the threshold are
     grey, and a row without any match says so, as does a query unlike what the model was trained on.
+    Where attributes were added to the queries, the edited face stands behind each, if the model draws.
     At most 50 answers and 20 results of each are drawn.
 
     Raises:
@@ -102,15 +112,7 @@ def answers_sheet(
     some = answers[:MOST_ROWS]
     rows = []
     for answer in some:
-        query = Path(answer.query)
-        row = [
-            Tile(
-                pixels=searcher.query_picture(query, side=side, crop=crop),
-                caption=caption(query),
-                subcaption="query" if answer.warning is None else "unlike its training",
-                accent=True,
-            )
-        ]
+        row = _query_tiles(searcher, answer, crop, side, dict(add or {}))
         row += [
             Tile(
                 pixels=searcher.picture(result.payload, side=side),
@@ -124,6 +126,29 @@ def answers_sheet(
     labels = ["no good match" if answer.match is False else "" for answer in some]
     title = "Who looks alike: likeness, not identity"
     return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
+
+
+def _query_tiles(
+    searcher: Searcher, answer: Answer, crop: Crop | None, side: int, add: Mapping[str, float]
+) -> list[Tile]:
+    """Return the pictures that asked, each before what was made of it where attributes were added."""
+    told = "query" if answer.warning is None else "unlike its training"
+    asked = {file: kind for kind, files in answer.asked.items() for file in files[:_MOST_ASKED]}
+    tiles = []
+    for name, kind in (asked or {answer.query: told}).items():
+        file = Path(name)
+        pixels = searcher.query_picture(file, side=side, crop=crop)
+        tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
+        if add and kind != "unlike" and searcher.model.draws:
+            framing = Crop.parse(searcher.spec.crop) if crop is None else crop
+            _, seen, _ = read_all(searcher.model, [file], crop=framing)
+            if len(seen):
+                words = ", ".join(f"{name} {strength:+g}" for name, strength in add.items())
+                meant = edit(searcher.model, seen, add)[0]
+                tiles.append(
+                    Tile(pixels=meant, caption=words, subcaption="what is searched for", accent=True)
+                )
+    return tiles
 
 
 def chance(probability: float) -> str:
@@ -199,3 +224,38 @@ def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions:
         for start, row, end in zip(ends, rows, ends[1:], strict=False)
     ]
     return contact_sheet(tiles, title=f"{model.bundle.name}: from one picture to another", side=112)
+
+
+def edits_sheet(
+    model: Model,
+    originals: Pixels,
+    rows: Pixels,
+    captions: Sequence[str],
+    *,
+    title: str,
+    heads: Sequence[str] = (),
+) -> Pixels:
+    """Draw originals and what became of them, uint8 (H, W, 3).
+
+    With heads, each original stands before its steps; without, originals stand above, ten across.
+
+    Args:
+        model: What drew them.
+        originals: uint8 (N, H, W, C).
+        rows: uint8 (N, S, H, W, C), as :func:`searcher.edit.edit_steps` makes it; S is 1 without heads.
+        captions: N.
+        title: What was added.
+        heads: S strengths, or none.
+    """
+    tiles: list[list[Tile]] = []
+    heading = f"{model.bundle.name}: {title}"
+    if heads:
+        for pixels, row, text in zip(originals, rows, captions, strict=True):
+            first = Tile(pixels=pixels, caption=text, accent=True)
+            tiles.append([first, *(Tile(pixels=step) for step in row)])
+        return contact_sheet(tiles, title=heading, column_labels=["", *heads], side=96)
+    for start in range(0, len(originals), _ACROSS):
+        part = range(start, min(start + _ACROSS, len(originals)))
+        tiles.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
+        tiles.append([Tile(pixels=rows[i, 0]) for i in part])
+    return contact_sheet(tiles, title=heading, side=112)
