@@ -149,6 +149,7 @@ def index(
         names = ", ".join(one.name for one in readings)
         click.echo(f"{names}: predicted for {predicted} pictures", err=True)
     if as_json:
-        told = {"collection": collection, "store": store, "provider": model.provider, "predicted": predicted}
-        click.echo(json.dumps({**told, **done.to_json()}))
+        told = {"collection": collection, "store": store, "provider": model.provider}
+        more = {"predicted": predicted} if readings else {}
+        click.echo(json.dumps({**told, **done.to_json(), **more}))
     ctx.exit(3 if done.failed else 0)

@@ -74,6 +74,11 @@ class Filter:
     conditions: tuple[Condition, ...] = ()
     not_ids: tuple[str, ...] = ()
 
+    @property
+    def looks_inside(self) -> bool:
+        """Whether any condition looks for text in text."""
+        return any(each.op == "~" for each in self.conditions)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as Qdrant's HTTP interface writes filters.
 

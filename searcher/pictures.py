@@ -32,6 +32,7 @@ __all__ = [
     "plain_names",
     "reconstruction_sheet",
     "save_each",
+    "smile_sheet",
 ]
 
 Pixels = NDArray[np.uint8]
@@ -143,7 +144,7 @@ def _query_tiles(
             framing = Crop.parse(searcher.spec.crop) if crop is None else crop
             _, seen, _ = read_all(searcher.model, [file], crop=framing)
             if len(seen):
-                words = ", ".join(f"{name} {strength:+g}" for name, strength in add.items())
+                words = _words(add)
                 meant = edit(searcher.model, seen, add)[0]
                 tiles.append(
                     Tile(pixels=meant, caption=words, subcaption="what is searched for", accent=True)
@@ -259,3 +260,25 @@ def edits_sheet(
         tiles.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
         tiles.append([Tile(pixels=rows[i, 0]) for i in part])
     return contact_sheet(tiles, title=heading, side=112)
+
+
+def smile_sheet(model: Model, originals: Pixels, captions: Sequence[str], add: Mapping[str, float]) -> Pixels:
+    """Draw four rows: originals, reconstructions, with attributes added, and with them taken away.
+
+    Args:
+        model: With a decoder and the attributes.
+        originals: uint8 (N, H, W, C).
+        captions: N.
+        add: Attribute to strength.
+    """
+    less = {name: -strength for name, strength in add.items()}
+    plain = edit(model, originals, {}, keep_detail=False)
+    rows = {"original": originals, "kept": plain, _words(add): edit(model, originals, add)}
+    rows[_words(less)] = edit(model, originals, less)
+    tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows.values()]
+    title = f"{model.bundle.name}: the same faces, {_words(add)} and {_words(less)}"
+    return contact_sheet(tiles, title=title, row_labels=list(rows), column_labels=captions, side=112)
+
+
+def _words(add: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {strength:+g}" for name, strength in add.items())

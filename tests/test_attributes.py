@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from encoder.attributes import ATTRIBUTES, Attribute, Attributes
 from encoder.bundle import Bundle
@@ -24,6 +25,8 @@ from searcher.retrieving import Wanted, opposed
 from searcher.search import Searcher
 from tests.models import LATENT, SIZE, pictures
 from tests.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
+
+Floats = NDArray[np.float32]
 
 
 def examples(count: int = 400, *, seed: int = 0) -> Examples:
@@ -47,8 +50,8 @@ def examples(count: int = 400, *, seed: int = 0) -> Examples:
     )
 
 
-def embed(latents: np.ndarray) -> np.ndarray:
-    centred = latents - np.float32([2, 2, 0, 0, 0, 0])
+def embed(latents: Floats) -> Floats:
+    centred = latents - np.array([2, 2, 0, 0, 0, 0], np.float32)
     return np.asarray(centred / np.linalg.norm(centred, axis=1, keepdims=True), np.float32)
 
 
@@ -56,7 +59,7 @@ def test_a_partial_move_leaves_the_other_attribute_alone() -> None:
     given = examples()
     leaks = {}
     for method in ("plain", "partial"):
-        found = fit_attributes(given, embed, method=method)  # type: ignore[arg-type]  # both are methods
+        found = fit_attributes(given, embed, method=method)
         assert found.names == ("A", "B")
         rows = given.latents[~given.tested]
         moved = embed(rows + np.float32(0.1) * found["A"].direction)
@@ -228,7 +231,7 @@ def test_a_search_can_be_for_an_edited_face(store: VectorStore, home: Path) -> N
 def test_groups_are_exact_and_conditions_hold(store: VectorStore, home: Path) -> None:
     searcher = Searcher.open(store, NAME)
     (everything,) = searcher.similar([home / "me.jpg"], k=9)
-    best = {}
+    best: dict[str | None, str] = {}
     for result in everything.results:
         best.setdefault(result.person, result.id)
     for k in (1, 2, 3, 9):
@@ -259,7 +262,9 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
     with pytest.raises(OptionError, match="must be like another"):
         searcher.like([], [home / "me.jpg"])
     # Hand-worked: (1, 0) doubled less (0, 1).
-    np.testing.assert_array_equal(opposed(np.float32([[1, 0]]), np.float32([[0, 1]])), [[2, -1]])
+    np.testing.assert_array_equal(
+        opposed(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)), [[2, -1]]
+    )
 
 
 def test_the_command_searches_so_too(home: Path) -> None:
