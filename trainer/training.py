@@ -23,9 +23,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from encoder.errors import OptionError, TrainingError
 from encoder.images import shown
 from encoder.manifest import one_line
+from encoder.noise import NoiseSpec
 from encoder.quality import psnr
 from trainer import checkpoint
 from trainer.batches import pieces, to_floats
+from trainer.corruption import noisy
 from trainer.losses import mean_squared_error
 from trainer.options import Device, TrainingSpec
 
@@ -285,12 +287,23 @@ def schedule(step: int, total: int, *, warmup: int) -> float:
 
 @torch.no_grad()
 def reconstruction_psnr(
-    network: nn.Module, images: Images, indices: NDArray[np.int64], *, device: torch.device
+    network: nn.Module,
+    images: Images,
+    indices: NDArray[np.int64],
+    *,
+    device: torch.device,
+    noise: NoiseSpec | None = None,
 ) -> float:
-    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1]."""
+    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1].
+
+    With noise, of what is given back of noisy images; the same noise whenever it is measured.
+    """
     network.eval()
     total = 0.0
+    rng = np.random.default_rng(0)
     for rows in pieces(indices):
-        batch = to_floats(images[rows]).to(device)  # (B, C, S, S)
-        total += mean_squared_error(network(batch).clamp(0, 1), batch).item() * len(rows)
+        batch = to_floats(images[rows])  # (B, C, S, S)
+        shown = batch if noise is None else noisy(batch, noise, rng)
+        back = network(shown.to(device)).clamp(0, 1)
+        total += mean_squared_error(back, batch.to(device)).item() * len(rows)
     return psnr(total / len(indices))
