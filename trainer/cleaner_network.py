@@ -10,9 +10,8 @@ Pixels are float32, 0 black to 1 white; a deviation of noise is a share of 1 too
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +19,17 @@ from torch.nn import functional
 
 from encoder.errors import OptionError
 
-__all__ = ["MULTIPLE", "Cleaner", "CleanerSpec", "Estimator"]
+__all__ = ["MULTIPLE", "Blind", "Cleaner", "CleanerShape", "Estimator", "Made", "reflected"]
 
 MULTIPLE: Final = 8
 """Height and width must be multiples of it: folded once and halved twice."""
 _CHANNELS: Final = 3
 _FOLD: Final = 2
+_MOST: Final = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CleanerSpec:
+class CleanerShape:
     """Sizes of the cleaner. Saved in the bundle.
 
     Attributes:
@@ -40,14 +40,22 @@ class CleanerSpec:
 
     widths: tuple[int, int, int] = (64, 96, 128)
     blocks: tuple[int, int, int] = (2, 2, 2)
-    estimator: int = 24
+    estimator: int = 48
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("blocks", self.blocks)):
-            if len(values) != 3 or not all(1 <= value <= 1024 for value in values):
-                raise OptionError(f"{name} must be three numbers of 1 to 1024, not {values}")
-        if not 1 <= self.estimator <= 1024:
-            raise OptionError(f"estimator must be 1 to 1024 features, not {self.estimator}")
+            if len(values) != 3 or not all(1 <= value <= _MOST for value in values):
+                raise OptionError(f"{name} must be three numbers of 1 to {_MOST}, not {values}")
+        if not 1 <= self.estimator <= _MOST:
+            raise OptionError(f"estimator must be 1 to {_MOST} features, not {self.estimator}")
+
+    @property
+    def reach(self) -> int:
+        """How far away, in pixels, something can be that changes a cleaned pixel."""
+        convolutions = (2 + 4 * self.blocks[0], 4 * self.blocks[1], 2 * self.blocks[2])  # at each scale
+        pixels = (_FOLD, 2 * _FOLD, 4 * _FOLD)  # that one of its cells spans
+        # A convolution of three reaches one cell further; a pixel can lie anywhere in its cell.
+        return sum(c * p for c, p in zip(convolutions, pixels, strict=True)) + pixels[-1] - 1
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -58,7 +66,7 @@ class CleanerSpec:
 class Cleaner(nn.Module):
     """Noisy pixels and the deviation of their noise to clean pixels."""
 
-    def __init__(self, spec: CleanerSpec) -> None:
+    def __init__(self, spec: CleanerShape) -> None:
         super().__init__()
         self.spec = spec
         (w1, w2, w3), (n1, n2, n3) = spec.widths, spec.blocks
@@ -87,27 +95,68 @@ class Cleaner(nn.Module):
 
 @final
 class Estimator(nn.Module):
-    """Noisy pixels to the deviation of their noise: one guess for each place, and how much it counts."""
+    """Noisy pixels to the deviation of their noise: a guess for each place, and how much it counts."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.local = nn.Sequential(
-            nn.Conv2d(_CHANNELS * _FOLD**2, 2 * features, 3, padding=1),
+            nn.Conv2d(_CHANNELS * _FOLD**2, features, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(2 * features, 2 * features, 3, padding=1),
+            nn.Conv2d(features, features, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(2 * features, 2 * features, 2, stride=2),
+            nn.Conv2d(features, features, 2, stride=2),
             nn.ReLU(),
-            nn.Conv2d(2 * features, 2 * features, 3, padding=1),
+            nn.Conv2d(features, features, 3, padding=1),
             nn.ReLU(),
         )
-        self.guess = nn.Conv2d(2 * features, 2, 1)
+        self.guess = nn.Conv2d(features, 2, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, C, H, W) -> (N,), 0 or more."""
-        local = self.local(functional.pixel_unshuffle(pixels, _FOLD))  # -> (N, 2F, H/4, W/4)
+        local = self.local(functional.pixel_unshuffle(pixels, _FOLD))  # -> (N, F, H/4, W/4)
         guess, weight = self.guess(local).flatten(2).unbind(1)  # -> (N, HW/16) each
-        return (guess * weight.softmax(1)).sum(1).relu()  # -> (N,)
+        sigma: Tensor = (guess * weight.softmax(1)).sum(1).relu()  # -> (N,)
+        return sigma
+
+
+class Made(NamedTuple):
+    """What both networks make of noisy pixels.
+
+    Attributes:
+        cleaned: (N, C, H, W), not clipped.
+        estimated: (N,), 0 or more.
+        sigma: (N,), what the cleaner was told.
+    """
+
+    cleaned: Tensor
+    estimated: Tensor
+    sigma: Tensor
+
+
+@final
+class Blind(nn.Module):
+    """Both networks, taught side by side: they share no weights, and neither sees what the other makes."""
+
+    def __init__(self, shape: CleanerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.cleaner = Cleaner(shape)
+        self.estimator = Estimator(shape.estimator)
+
+    def forward(self, pixels: Tensor, sigma: Tensor | None = None) -> Made:
+        """(N, C, H, W), any H and W, and (N,); without it the estimate is told."""
+        padded = reflected(pixels)  # -> (N, C, H', W'), multiples
+        with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 would round faint noise away
+            estimated = self.estimator(padded)
+        told = estimated if sigma is None else sigma
+        height, width = pixels.shape[2:]
+        return Made(self.cleaner(padded, told)[:, :, :height, :width], estimated, told)
+
+
+def reflected(pixels: Tensor) -> Tensor:
+    """Pad (N, C, H, W) below and at the right by reflection to multiples of :data:`MULTIPLE`."""
+    below, right = (-side % MULTIPLE for side in pixels.shape[2:])
+    return functional.pad(pixels, (0, right, 0, below), "reflect") if below or right else pixels
 
 
 class _Block(nn.Module):
