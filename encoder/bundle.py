@@ -11,15 +11,15 @@
       sampling.npz    mixtures of Gaussians to draw pictures from; not there in every bundle
       calibration.json  what a score is worth; not there in every bundle, and no part of the model_id
 
-A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. Nothing in
-a bundle is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
+A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. A model that
+cleans pictures has none of this but golden.npz: ``encoder/cleaner_bundle.py``. Nothing in a bundle
+is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,11 +30,11 @@ import numpy as np
 
 from encoder.affine import AffineMap, LatentStatistics
 from encoder.calibration import Calibration
-from encoder.errors import BundleCorruptError, BundleError, OptionError
+from encoder.contents import digests_of, intact, read_file, unchanged, unwritable, write_all
+from encoder.errors import BundleCorruptError, OptionError
 from encoder.golden import Golden, npz_bytes, read_npz
 from encoder.images import shown
 from encoder.manifest import FORMAT, SAMPLING, BundleSpec, Manifest, one_line
-from encoder.replacing import replacing
 from encoder.sampling import Sampling
 from encoder.shelf import CALIBRATION, check_target, is_shipped, locate, resolved, shipped_bundles
 
@@ -140,12 +140,13 @@ class Bundle:
         Raises:
             BundleNotFoundError: neither a folder nor a shipped name.
             BundleTooNewError: written by a later format.
+            BundleKindError: it is a cleaner.
             BundleCorruptError: a file is missing, changed or malformed, or a calibration another model's.
         """
         folder = locate(where)
         try:
-            manifest = Manifest.read(_read(folder, "bundle.json"), folder=folder)
-            data = {name: _intact(folder, name, digest) for name, digest in manifest.digests.items()}
+            manifest = Manifest.read(read_file(folder, "bundle.json"), folder=folder)
+            data = {name: intact(folder, name, digest) for name, digest in manifest.digests.items()}
             mean, covariance, matrix, offset = read_npz(
                 "latents.npz", data, "mean", "covariance", "matrix", "offset"
             )
@@ -206,8 +207,7 @@ class Bundle:
         contents["golden.npz"] = golden.to_npz()
         if sampling is not None:
             contents[SAMPLING] = sampling.to_npz()
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        manifest, contents["bundle.json"] = Manifest.of(spec, digests)
+        manifest, contents["bundle.json"] = Manifest.of(spec, digests_of(contents))
         cls(target, manifest, statistics, affine, golden, sampling=sampling)  # checks
         if calibration is not None:
             contents[CALIBRATION] = calibration.to_bytes(manifest.model_id)
@@ -227,7 +227,7 @@ class Bundle:
         if target != self.folder:
             check_target(target)
             contents = {name: self._intact(name) for name in self.manifest.digests}
-            contents["bundle.json"] = _read(self.folder, "bundle.json")
+            contents["bundle.json"] = read_file(self.folder, "bundle.json")
             return type(self)._written(target, contents | {CALIBRATION: data})
         if is_shipped(target):
             raise OptionError(
@@ -241,55 +241,24 @@ class Bundle:
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
         return type(self).open(target)
 
     @classmethod
     def _written(cls, target: Path, contents: Mapping[str, bytes]) -> Self:
-        try:
-            with replacing(target) as fresh:
-                for name, data in contents.items():
-                    (fresh / name).write_bytes(data)
-                return replace(cls.open(fresh), folder=target)
-        except OSError as error:
-            raise _unwritable(target, error) from error
+        return write_all(target, contents, lambda fresh: replace(cls.open(fresh), folder=target))
 
     def _intact(self, name: str) -> bytes:
-        try:
-            return _intact(self.folder, name, self.manifest.digests[name])
-        except ValueError as error:
-            raise BundleCorruptError(
-                f"bundle {shown(str(self.folder))} has changed since it was opened: {error}; open it again"
-            ) from error
-
-
-def _unwritable(target: Path, error: OSError) -> BundleError:
-    return BundleError(
-        f"bundle {shown(str(target))} cannot be written ({error.strerror}); make room or name another folder"
-    )
+        return unchanged(self.folder, name, self.manifest.digests[name])
 
 
 def _calibration(folder: Path, model_id: str) -> Calibration | None:
     if not os.path.lexists(folder / CALIBRATION):
         return None
     try:
-        return Calibration.from_bytes(_read(folder, CALIBRATION), model_id=model_id)
+        return Calibration.from_bytes(read_file(folder, CALIBRATION), model_id=model_id)
     except (ValueError, OptionError) as error:
         raise BundleCorruptError(
             f"bundle {shown(str(folder))} is damaged: {CALIBRATION}: {one_line(error)}; "
             "remove that file, and fit it again with lookalike calibrate"
         ) from error
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{name} cannot be read ({error.strerror})") from error
-
-
-def _intact(folder: Path, name: str, digest: object) -> bytes:
-    data = _read(folder, name)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"{name} does not match its SHA-256")
-    return data
