@@ -44,7 +44,7 @@ class CleanerShape:
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("blocks", self.blocks)):
-            if len(values) != 3 or not all(1 <= value <= _MOST for value in values):
+            if not all(1 <= value <= _MOST for value in values):
                 raise OptionError(f"{name} must be three numbers of 1 to {_MOST}, not {values}")
         if not 1 <= self.estimator <= _MOST:
             raise OptionError(f"estimator must be 1 to {_MOST} features, not {self.estimator}")
@@ -112,11 +112,11 @@ class Estimator(nn.Module):
         self.guess = nn.Conv2d(features, 2, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N,), 0 or more."""
+        """(N, C, H, W) -> (N,), 0 or more but in training: there, below 0 would have no gradient."""
         local = self.local(functional.pixel_unshuffle(pixels, _FOLD))  # -> (N, F, H/4, W/4)
         guess, weight = self.guess(local).flatten(2).unbind(1)  # -> (N, HW/16) each
-        sigma: Tensor = (guess * weight.softmax(1)).sum(1).relu()  # -> (N,)
-        return sigma
+        sigma: Tensor = (guess * weight.softmax(1)).sum(1)  # -> (N,)
+        return sigma if self.training else sigma.relu()
 
 
 class Made(NamedTuple):
@@ -124,7 +124,7 @@ class Made(NamedTuple):
 
     Attributes:
         cleaned: (N, C, H, W), not clipped.
-        estimated: (N,), 0 or more.
+        estimated: (N,).
         sigma: (N,), what the cleaner was told.
     """
 

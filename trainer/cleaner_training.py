@@ -114,8 +114,8 @@ def train_cleaner(
     Run.finish(opened.folder)
     for level in figures.levels:
         say(
-            f"held-out PSNR at sigma {255 * level.sigma:.0f}: {level.noisy:.2f} dB, cleaned {level.told:.2f}, "
-            f"blind {level.blind:.2f} (estimate {255 * level.estimate:.1f})"
+            f"held-out PSNR at sigma {255 * level.sigma:.0f}: {level.noisy:.2f} dB, cleaned "
+            f"{level.told:.2f}, blind {level.blind:.2f} (estimate {255 * level.estimate:.1f})"
         )
     say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
     return bundle, figures

@@ -1,10 +1,10 @@
 """What teaches a network: AdamW, or Muon, in whose steps every direction of a weight matrix counts alike.
 
-Muon: the average of the gradients of a matrix is replaced by the nearest orthogonal one, up to a factor, found by a
-polynomial that drives all singular values towards 1: K. Jordan et al., "Muon", 2024,
-https://kellerjordan.github.io/posts/muon; the length of a step as in J. Liu et al., "Muon is Scalable for
-LLM Training", arXiv:2502.16982, eq. 4: as long as AdamW's usual step. The cleaner learns two to three times
-as fast with it as with AdamW (trainer/EXPERIMENTS.md).
+Muon replaces the average of the gradients of a matrix by the nearest orthogonal one, up to a factor, found by
+a polynomial that drives all singular values towards 1: K. Jordan et al., "Muon", 2024,
+https://kellerjordan.github.io/posts/muon; the length of a step is that of AdamW's usual one, as in J. Liu et
+al., "Muon is Scalable for LLM Training", arXiv:2502.16982. The cleaner learns two to three times as fast with
+it as with AdamW (trainer/EXPERIMENTS.md).
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         square = found @ found.T
         found = a * found + (b * square + c * square @ square) @ found
-    return (found if wide else found.T).to(matrix.dtype)
+    back: Tensor = (found if wide else found.T).to(matrix.dtype)
+    return back
 
 
 def _muon(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) -> None:
@@ -100,7 +101,11 @@ def _muon(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) 
 
 def _adam(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) -> None:
     if not state:
-        state |= {"step": torch.zeros(()), "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+        state |= {
+            "step": torch.zeros(()),
+            "mean": torch.zeros_like(weight),
+            "square": torch.zeros_like(weight),
+        }
     state["step"] += 1
     first, second = _BETAS
     count = int(state["step"])

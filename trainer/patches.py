@@ -174,7 +174,7 @@ def _patch(source: Source, spec: PatchSpec, rng: np.random.Generator) -> Images:
     if spec.mirror and rng.random() < 0.5:
         patch = patch[:, ::-1]
     if rng.random() < spec.turned:
-        patch = np.rot90(patch, rng.integers(1, 4))
+        patch = np.rot90(patch, int(rng.integers(1, 4)))
     if patch.shape[2] == 1:
         return patch.repeat(3, 2)
     if rng.random() < spec.grey:
