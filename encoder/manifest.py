@@ -6,7 +6,8 @@
 
 Format 1 did not say which labels the training used: it used none. Format 3 may have a sampling.npz and labels
 of classes; a bundle that has neither is still written as format 2, for all that read no further. Format 4 is
-that of a cleaner, which is described otherwise (``encoder/cleaner_bundle.py``).
+that of a model that was taught to clean or decodes JPEG quickly, and of a cleaner, described otherwise
+(``encoder/cleaner_bundle.py``).
 
 Legend: D latent size, E embedding size.
 """
@@ -23,6 +24,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from encoder.errors import BundleKindError, BundleTooNewError, OptionError
 from encoder.images import ImageSpec, shown
+from encoder.noise import NoiseSpec
 
 __all__ = [
     "CLEANING",
@@ -72,6 +74,7 @@ class BundleSpec:
         metric: How embeddings are compared.
         training: Configuration, data fingerprint, seed and versions that made it.
         figures: What was measured on it, by name.
+        denoises: The noise that it was taught to clean; None: it was not. Not written where it is None.
     """
 
     kind: Kind
@@ -85,6 +88,7 @@ class BundleSpec:
     metric: Literal["cosine"] = "cosine"
     training: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    denoises: NoiseSpec | None = None
 
     @property
     def conditional(self) -> bool:
@@ -104,7 +108,9 @@ class BundleSpec:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"image": self.image.to_json(), "classes": list(self.classes)}
+        del values["denoises"]
+        taught = {} if self.denoises is None else {"denoises": self.denoises.to_json()}
+        return values | {"image": self.image.to_json(), "classes": list(self.classes)} | taught
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -113,8 +119,8 @@ class BundleSpec:
         Raises:
             OptionError: a key is unknown or missing, or a value cannot be.
         """
-        names = {f.name for f in fields(cls)}
-        if not isinstance(value, dict) or set(value) != names:
+        names = {f.name for f in fields(cls)} - {"denoises"}
+        if not isinstance(value, dict) or set(value) - {"denoises"} != names:
             odd = shown(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
             raise OptionError(f"a model is described by its {len(names)} keys; unknown or missing: {odd}")
         classes = value["classes"]
@@ -137,7 +143,10 @@ class BundleSpec:
             raise OptionError(
                 f"a cvae has classes and a latent that is longer, not {len(classes)} and {value['latent']}"
             )
-        return cls(**{**value, "image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)})
+        read = {"image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)}
+        if "denoises" in value:
+            read["denoises"] = NoiseSpec.from_json(value["denoises"])
+        return cls(**{**value, **read})
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +237,9 @@ class Manifest:
         Raises:
             OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
         """
-        version = 3 if SAMPLING in digests or spec.labels == "class" else 2
+        since_3 = SAMPLING in digests or spec.labels == "class"
+        since_4 = spec.denoises is not None or spec.image.quick_jpeg
+        version = 4 if since_4 else 3 if since_3 else 2
         sealed, text = Sealed.of(spec.to_json(), digests, version=version)
         return cls(sealed.model_id, BundleSpec.from_json(sealed.model), _checked(sealed.files)), text
 

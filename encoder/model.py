@@ -95,10 +95,10 @@ class Model:
         latents = self._run(self._encoder, pixels, self.bundle.spec.latent)
         return latents[:, :drawn], self._run(self._encoder, pixels, drawn, output=1)
 
-    def embed(self, pixels: Pixels) -> Floats:
-        """Return embeddings float32 (N, E) of unit length of uint8 (N, H, W, C).
+    def compared(self, pixels: Pixels) -> Floats:
+        """Return the latents that embeddings are made of, float32 (N, D), of uint8 (N, H, W, C).
 
-        They are what is stored and compared (cosine).
+        Those of the pictures or, where the model says so, the mean with those of their mirror images.
 
         Raises:
             OptionError: another dtype or shape.
@@ -106,7 +106,22 @@ class Model:
         latents = self.encode(pixels)
         if self.bundle.spec.mirror:
             latents = (latents + self.encode(pixels[:, :, ::-1])) * np.float32(0.5)
-        return self.bundle.affine(latents)
+        return latents
+
+    def embed(self, pixels: Pixels, change: Floats | None = None) -> Floats:
+        """Return embeddings float32 (N, E) of unit length of uint8 (N, H, W, C).
+
+        They are what is stored and compared (cosine).
+
+        Args:
+            pixels: The pictures.
+            change: float32 (D,), added to their latents first; see :meth:`Attributes.change`.
+
+        Raises:
+            OptionError: another dtype or shape.
+        """
+        latents = self.compared(pixels)
+        return self.bundle.affine(latents if change is None else latents + change)
 
     def decode(self, latents: Floats) -> Floats:
         """Return images float32 (N, H, W, C) in [0, 1] of latents float32 (N, D).

@@ -22,7 +22,6 @@ Legend: N images, H height, W width, C channels (1 grey, 3 RGB).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
@@ -116,13 +115,13 @@ class NoiseSpec:
         return {"kind": self.kind, "low": self.low, "high": self.high}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Any) -> Self:
         """Read what :meth:`to_json` wrote.
 
         Raises:
             OptionError: a key is unknown or missing, or a value cannot be.
         """
-        if set(values) != {"kind", "low", "high"}:
+        if not isinstance(values, dict) or set(values) != {"kind", "low", "high"}:
             raise OptionError("noise is described by kind, low and high, and by nothing else")
         if not all(type(values[name]) in (int, float) for name in ("low", "high")):
             raise OptionError(f"levels of noise are numbers, not {shown(repr(values)[:100])}")

@@ -289,7 +289,11 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
-    return None if where is None else models.Filter.model_validate(where.to_json())
+    if where is None:
+        return None
+    if any(each.op == "~" for each in where.conditions) and not hasattr(models, "MatchSubstring"):
+        raise StoreError("this qdrant-client cannot look for text in text (~); upgrade it")
+    return models.Filter.model_validate(where.to_json())
 
 
 @contextmanager

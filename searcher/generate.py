@@ -21,6 +21,7 @@ from encoder.sampling import Mixture
 __all__ = [
     "MOST_PICTURES",
     "Sampler",
+    "Way",
     "classes_of",
     "draw",
     "interpolate",
@@ -33,6 +34,10 @@ __all__ = [
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Sampler = Literal["normal", "gaussian", "gmm"]
+
+Way = Literal["linear", "spherical"]
+_TINY: Final = np.float32(1e-12)
+_NO_TURN: Final = 1e-3  # radians, or half a turn but for as many
 
 MOST_PICTURES: Final = 10_000
 _MOST_NAMES: Final = 20
@@ -141,13 +146,16 @@ def classes_of(model: Model, latents: Floats) -> list[str] | None:
     return [spec.classes[k] for k in latents[:, spec.drawn :].argmax(axis=1)]
 
 
-def interpolate(model: Model, pixels: Pixels, steps: int) -> Pixels:
-    """Draw what lies between pictures: from each to the next in a straight line of latents.
+def interpolate(model: Model, pixels: Pixels, steps: int, *, way: Way | None = None) -> Pixels:
+    """Draw what lies between pictures, from each to the next.
 
     Args:
         model: With a decoder.
         pixels: uint8 (N, H, W, C), N at least 2.
         steps: Pictures from one to the next, at least 2: the first and last are those two reconstructed.
+        way: ``linear``: in a straight line of latents; ``spherical``: keeping the length that latents have
+            (T. White: Sampling Generative Networks, 2016), class weights in a straight line; None: spherical
+            of a ``vae``, whose latents are of nearly one length, else linear.
 
     Returns:
         uint8 (N - 1, steps, H, W, C).
@@ -159,11 +167,27 @@ def interpolate(model: Model, pixels: Pixels, steps: int) -> Pixels:
         raise OptionError(
             f"between pictures needs 2 of them and 2 steps or more, got {len(pixels)} and {steps}"
         )
-    ends = model.encode(pixels)  # (N, D)
+    ends = model.encode(pixels)[:, None]  # (N, 1, D)
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    between = ends[:-1, None] * (1 - share) + ends[1:, None] * share  # (N - 1, steps, D)
-    drawn = to_uint8(model.decode(between.reshape(-1, ends.shape[1])))
-    return drawn.reshape(*between.shape[:2], *drawn.shape[1:])
+    between = ends[:-1] * (1 - share) + ends[1:] * share  # (N - 1, steps, D)
+    if (way or ("spherical" if model.bundle.spec.kind == "vae" else "linear")) == "spherical":
+        drawn = slice(model.bundle.spec.drawn)
+        between[..., drawn] = _round(ends[:-1, :, drawn], ends[1:, :, drawn], share)
+    pictures = to_uint8(model.decode(between.reshape(-1, between.shape[-1])))
+    return pictures.reshape(*between.shape[:2], *pictures.shape[1:])
+
+
+def _round(start: Floats, end: Floats, share: Floats) -> Floats:
+    """Turn float32 (n, 1, Z) evenly into another, the length changing evenly too: float32 (n, steps, Z)."""
+    lengths = [np.maximum(np.linalg.norm(each, axis=2, keepdims=True), _TINY) for each in (start, end)]
+    one, two = start / lengths[0], end / lengths[1]
+    angle = np.arccos(np.clip((one * two).sum(axis=2, keepdims=True), -1, 1))
+    sine = np.sin(angle)
+    turned = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * two) / np.maximum(sine, _TINY)
+    straight = one * (1 - share) + two * share  # where there is nothing to turn, or no one way to
+    length = lengths[0] * (1 - share) + lengths[1] * share
+    found: Floats = np.where(sine > _NO_TURN, turned, straight) * length
+    return found
 
 
 def read_all(

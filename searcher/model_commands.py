@@ -216,6 +216,8 @@ def _print_of_latents(bundle: Bundle) -> None:
         click.echo(f"  {_of_classes(bundle)}")
     if "decoder.onnx" in bundle.graphs:
         click.echo(f"  {_of_drawing(bundle)}")
+    if bundle.spec.denoises is not None:
+        click.echo(f"  taught to clean: noise {bundle.spec.denoises}; lookalike reconstruct draws without it")
     likeness = None if bundle.calibration is None else bundle.calibration.likeness
     if likeness is not None:
         click.echo(

@@ -180,7 +180,8 @@ def laplacian_estimator() -> bytes:
     mask = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
     nodes = [
         helper.make_node("Transpose", ["pixels"], ["image"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["image", "kernel"], ["edges"], group=3),
+        helper.make_node("Pad", ["image", "rim"], ["wide"], mode="edge"),  # also one pixel has neighbours
+        helper.make_node("Conv", ["wide", "kernel"], ["edges"], group=3),
         helper.make_node("Abs", ["edges"], ["sizes"]),
         helper.make_node("Mul", ["sizes", "scale"], ["parts"]),
         helper.make_node("ReduceMean", ["parts", "axes"], ["sigma"], keepdims=0),
@@ -189,6 +190,7 @@ def laplacian_estimator() -> bytes:
         "kernel": np.broadcast_to(mask, (3, 1, 3, 3)).copy(),
         "scale": np.asarray(np.sqrt(np.pi / 2) / 6, np.float32),
         "axes": np.array([1, 2, 3]),
+        "rim": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     }
     return _graph(
         nodes,

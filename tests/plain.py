@@ -31,7 +31,7 @@ def save_plain(folder: Path, network: AE) -> None:
     )
     spec = BundleSpec(
         kind="ae",
-        image=ImageSpec(size=SPEC.size, channels=3, crop=LFW_CROP),
+        image=ImageSpec(size=SPEC.size, channels=3, crop=LFW_CROP, quick_jpeg=True),
         latent=SPEC.latent,
         embedding=SPEC.latent,
         mirror=False,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from encoder.noise import NoiseSpec
 from tests.models import pictures
-from trainer.batches import ROWS, batches, evenly, moved, pieces, to_floats
+from trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}
 
@@ -139,3 +139,22 @@ def test_pieces_cut_in_order_and_evenly_chooses_in_order() -> None:
     assert (np.diff(some) == 100).all()
     assert len(some) == 10
     assert len(evenly(indices, 0)) == 1
+
+
+def test_labelled_batches_put_noise_on_the_picture_and_draw_the_target_alone() -> None:
+    images = np.full((64, 12, 12, 1), 102, np.uint8)  # 0.4
+    labels = np.arange(64) % 3
+    options: dict[str, Any] = {"size": 64, "shift": 0, "mirror": False, "seed": 0, "epoch": 0}
+    noise = NoiseSpec(low=0.1, high=0.1)
+    ((input_, target, told),) = labelled_batches(
+        images, labels, np.arange(64), binarise=True, noise=noise, **options
+    )
+    assert set(target.flatten().tolist()) == {0, 1}
+    assert target.mean().item() == pytest.approx(0.4, abs=0.02)
+    assert input_.mean().item() == pytest.approx(0.4, abs=0.01)  # the grey picture, not black and white
+    assert input_.std().item() == pytest.approx(0.1, rel=0.05)
+    np.testing.assert_array_equal(told.numpy(), labels)
+    ((plain, same, _),) = labelled_batches(images, labels, np.arange(64), binarise=True, **options)
+    assert plain is same
+    ((again, *_),) = labelled_batches(images, labels, np.arange(64), binarise=True, noise=noise, **options)
+    assert torch.equal(input_, again)

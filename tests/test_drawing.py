@@ -216,7 +216,7 @@ def test_a_model_without_decoder_draws_nothing(models: dict[str, Model], tmp_pat
 def test_between_pictures_lies_a_straight_line_of_latents(models: dict[str, Model], kind: str) -> None:
     model = models[kind]
     pixels = sample(model, 3, seed=5)
-    rows = interpolate(model, pixels, 5)
+    rows = interpolate(model, pixels, 5, way="linear")
     assert rows.shape == (2, 5, SIZE, SIZE, 1)
     back = reconstruct(model, pixels)
     np.testing.assert_array_equal(rows[:, 0], back[:-1])
@@ -224,6 +224,39 @@ def test_between_pictures_lies_a_straight_line_of_latents(models: dict[str, Mode
     latents = model.encode(pixels)
     middle = to_uint8(model.decode((latents[:-1] + latents[1:]) * np.float32(0.5)))
     np.testing.assert_allclose(rows[:, 2].astype(int), middle, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
+def test_a_round_way_keeps_the_length_of_latents(models: dict[str, Model], kind: str) -> None:
+    model = models[kind]
+    pixels = sample(model, 3, seed=5)
+    rows = interpolate(model, pixels, 5, way="spherical")
+    back = reconstruct(model, pixels)
+    np.testing.assert_allclose(rows[:, 0].astype(int), back[:-1], atol=1)
+    np.testing.assert_allclose(rows[:, -1].astype(int), back[1:], atol=1)
+    latents, drawn = model.encode(pixels), model.bundle.spec.drawn
+    lengths = np.linalg.norm(latents[:, :drawn], axis=1, keepdims=True)
+    unit = latents[:, :drawn] / lengths
+    middle = (latents[:-1] + latents[1:]) / 2
+    middle[:, :drawn] = unit[:-1] + unit[1:]
+    middle[:, :drawn] *= (
+        (lengths[:-1] + lengths[1:]) / 2 / np.linalg.norm(middle[:, :drawn], axis=1, keepdims=True)
+    )
+    np.testing.assert_allclose(
+        rows[:, 2].astype(int), to_uint8(model.decode(middle.astype(np.float32))), atol=1
+    )
+    usual = interpolate(model, pixels, 5)
+    np.testing.assert_array_equal(
+        usual, rows if kind == "vae" else interpolate(model, pixels, 5, way="linear")
+    )
+
+
+def test_a_round_way_to_itself_or_from_nothing_stays_finite(models: dict[str, Model]) -> None:
+    model = models["vae"]
+    pixels = sample(model, 1, seed=5)
+    rows = interpolate(model, np.concatenate([pixels, pixels]), 4, way="spherical")
+    for row in rows[0]:
+        np.testing.assert_allclose(row.astype(int), reconstruct(model, pixels)[0], atol=1)
 
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 5), (0, 5), (2, 1)])

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_sizes_that_cannot_be(size: int) -> None:
     "change",
     [
         *({"size": 64.0}, {"size": True}, {"size": "64"}, {"channels": 2}, {"channels": True}),
-        *({"crop": None}, {"crop": "all"}, {"colour": 1}),
+        *({"crop": None}, {"crop": "all"}, {"colour": 1}, {"quick_jpeg": 1}),
     ],
 )
 def test_specs_that_cannot_be_read(change: dict[str, object]) -> None:
@@ -133,6 +134,21 @@ def test_jpeg_agrees_with_the_full_decode(size: int, channels: int, crop: str) -
     slow = read_pixels(encode_png(decode_rgb(data, name="x")), spec, name="x")
     assert fast.shape == slow.shape == spec.shape
     assert psnr(fast, slow) > 44
+
+
+def test_quick_jpeg_is_as_large_as_needed_and_no_larger() -> None:
+    data, spec = jpeg(face_sized()), ImageSpec(size=45, crop=LFW_CROP)
+    quick = replace(spec, quick_jpeg=True)
+    assert "quick_jpeg" not in spec.to_json()  # what older versions wrote and read
+    assert ImageSpec.from_json(quick.to_json()) == quick
+    exact, near = (read_pixels(data, each, name="x") for each in (spec, quick))
+    assert 30 < psnr(near, exact) < 60
+    png = encode_png(decode_rgb(data, name="x"))
+    np.testing.assert_array_equal(read_pixels(png, quick, name="x"), read_pixels(png, spec, name="x"))
+    whole = ImageSpec(size=250, quick_jpeg=True)  # nothing to gain: the same pixels
+    np.testing.assert_array_equal(
+        read_pixels(data, whole, name="x"), read_pixels(data, replace(whole, quick_jpeg=False), name="x")
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (17, 9), (8, 8), (9, 8)])

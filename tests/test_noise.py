@@ -44,7 +44,7 @@ def as_torch(pixels: NDArray[np.float32]) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_numpy_and_torch_give_the_same(kind: NoiseKind, channels: int) -> None:
-    pixels = pictures(9, size=24, channels=channels).astype(np.float32) / 255
+    pixels = pictures(9, size=24, channels=channels).astype(np.float32) / np.float32(255)
     levels = levels_of(kind, 9)
     ours = noise.corrupted(pixels, levels, kind=kind, rng=np.random.default_rng(5))
     theirs = corruption.corrupted(
@@ -57,7 +57,7 @@ def test_numpy_and_torch_give_the_same(kind: NoiseKind, channels: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_gives_the_same_and_another_gives_another(kind: NoiseKind) -> None:
-    pixels = pictures(2, size=24).astype(np.float32) / 255
+    pixels = pictures(2, size=24).astype(np.float32) / np.float32(255)
     level = 30.0 if kind == "jpeg" else 0.2
     np.testing.assert_array_equal(put_on(pixels, level, kind), put_on(pixels, level, kind))
     same = np.array_equal(put_on(pixels, level, kind), put_on(pixels, level, kind, seed=1))

@@ -12,8 +12,9 @@ import click
 
 from encoder.errors import TrainingError
 from trainer.cleaner_commands import cleaner
+from trainer.noise_commands import denoise_option
 from trainer.options import NAMING, Device, Precision, TrainingSpec
-from trainer.variational_commands import class_options, cvae, denoise_option, vae, with_classes
+from trainer.variational_commands import class_options, cvae, vae, with_classes
 
 if TYPE_CHECKING:
     from encoder.noise import NoiseSpec
@@ -49,6 +50,7 @@ train.add_command(cleaner)
 @click.option("--size", type=int, help="Side of the input in pixels; mnist: 28, others: 64.")
 @click.option("--grey", is_flag=True, help="One channel instead of RGB; mnist is grey.")
 @click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, others: full.")
+@click.option("--quick-jpeg", is_flag=True, help="Decode JPEG no larger than --size: at half the cost.")
 @click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
 @click.option(
     "--hidden", default="256", show_default=True, help="Widths of the hidden layers: 256 or 1024,512."
@@ -118,6 +120,7 @@ def ae(
     size: int | None,
     grey: bool,
     crop: str | None,
+    quick_jpeg: bool,
     latent: int,
     hidden: str,
     descriptor: int | None,
@@ -167,7 +170,7 @@ def ae(
     naming = replace(NAMING, epochs=name_epochs, precision=precision, seed=seed)
     framing = None if crop is None else Crop.parse(crop)
     dataset = with_classes(open_dataset(data, progress=True), classes, class_attribute)
-    image = ImageSpec(size=size, channels=channels, crop=framing or dataset.crop)
+    image = ImageSpec(size=size, channels=channels, crop=framing or dataset.crop, quick_jpeg=quick_jpeg)
     train_autoencoder(
         dataset,
         out,

@@ -154,6 +154,7 @@ def bundle_of(
         opset=OPSET,
         labels="person" if network.named else "class" if classes else "none",
         classes=classes,
+        denoises=noise,
         training={**training, **versions_here()},
         figures=_to_json(figures, split),
     )

@@ -273,7 +273,14 @@ def _as_floats(outputs: Any) -> Any:
 
 
 def _average(decay: float) -> Any:
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Return how the average goes on: in the first steps it forgets sooner, or the start would stay in it."""
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        steps = int(count)
+        step = get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))  # type: ignore[no-untyped-call]  # torch's
+        step(averaged, current, count)
+
+    return update
 
 
 def _seed_of(seed: int, epoch: int) -> int:

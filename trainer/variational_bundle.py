@@ -172,6 +172,7 @@ def variational_bundle(
         opset=OPSET,
         labels="class" if classes else "none",
         classes=classes,
+        denoises=noise,
         training={**training, **versions_here()},
         figures=figures.to_json()
         | {"held_out_images": len(split.held_out), "training_images": len(split.train)},

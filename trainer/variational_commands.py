@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import click
 
 from encoder.errors import DataError
+from trainer.noise_commands import denoise_option
 from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from encoder.noise import NoiseSpec
     from trainer.datasets import Dataset
 
-__all__ = ["class_options", "cvae", "denoise_option", "vae", "with_classes"]
+__all__ = ["class_options", "cvae", "vae", "with_classes"]
 
 _BOUND: Final = BoundSpec()
 _NO_CLASSES: Final = (
@@ -54,23 +54,6 @@ def class_options(default: str) -> Callable[[Command], Command]:
     )
 
 
-def _noise(_ctx: click.Context, _option: click.Parameter, text: str) -> NoiseSpec | None:
-    from encoder.noise import NoiseSpec
-
-    noise = NoiseSpec.parse(text)
-    return None if noise.nothing else noise
-
-
-denoise_option = click.option(
-    "--denoise",
-    "noise",
-    default="0",
-    show_default=True,
-    metavar="SIGMA|LO:HI|KIND:...",
-    callback=_noise,
-    help="Teach it to clean: noise on the input, none on the target. Gaussian of 255, at one level or each "
-    "picture at its own; or salt-pepper:0.1, poisson:25, masking:0.5, jpeg:10:60.",
-)
 _shape = _all(
     click.option(
         "--data",
