@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import click
 
 from encoder.errors import TrainingError
+from trainer.cleaner_commands import cleaner
 from trainer.noise_commands import denoise_option
 from trainer.options import NAMING, Device, Precision, TrainingSpec
 from trainer.variational_commands import class_options, cvae, vae, with_classes
@@ -31,6 +32,7 @@ def train() -> None:
 
 train.add_command(vae)
 train.add_command(cvae)
+train.add_command(cleaner)
 
 
 @train.command(

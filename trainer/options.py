@@ -11,7 +11,7 @@ from encoder.errors import OptionError
 if TYPE_CHECKING:
     from encoder.noise import NoiseSpec
 
-__all__ = ["DRAWING", "NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
+__all__ = ["CLEANING", "DRAWING", "NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -25,7 +25,7 @@ class TrainingSpec:
     Attributes:
         epochs: Passes over the training images; each pass shows an image or its mirror image.
         batch: B.
-        learning_rate: Of AdamW at its peak; a linear warm-up, then a half cosine to zero.
+        learning_rate: At its peak; a linear warm-up, then a half cosine to zero.
         weight_decay: Of AdamW.
         warmup: Steps until the peak.
         averaging: Decay of the moving average of the weights that is evaluated and kept; less in a training
@@ -83,6 +83,10 @@ NAMING: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_d
 
 DRAWING: Final = TrainingSpec(epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0)
 """How a VAE is trained: many small steps, on pictures as they are."""
+
+
+CLEANING: Final = TrainingSpec(epochs=40, batch=16, learning_rate=3e-3, warmup=100, shift=0)
+"""How a cleaner is trained: many small steps of Muon, on patches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

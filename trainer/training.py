@@ -29,6 +29,7 @@ from trainer import checkpoint
 from trainer.batches import pieces, to_floats
 from trainer.corruption import noisy
 from trainer.losses import mean_squared_error
+from trainer.optimizers import adamw
 from trainer.options import Device, TrainingSpec
 
 __all__ = ["Epoch", "Run", "Task", "TrainingSpec", "pick_device", "reconstruction_psnr"]
@@ -94,20 +95,29 @@ class Run:
     Each epoch draws its randomness from (seed, epoch) alone, so a run that was killed and resumed ends
     where an uninterrupted one ends.
 
+    Args:
+        optimizer: Makes what teaches the network, of ``trainer/optimizers.py``.
+
     Attributes:
         folder: Where the checkpoints and log.csv are.
         average: The moving average of the network's weights: what is evaluated and kept.
     """
 
-    def __init__(self, folder: Path, network: nn.Module, spec: TrainingSpec, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        network: nn.Module,
+        spec: TrainingSpec,
+        *,
+        device: torch.device,
+        optimizer: Callable[[nn.Module, TrainingSpec], torch.optim.Optimizer] = adamw,
+    ) -> None:
         self.folder = folder
         self.spec = spec
         self.device = device
         self.network = network.to(device)
         self.average = AveragedModel(self.network, multi_avg_fn=_average(spec.averaging), use_buffers=True)
-        self.optimizer = torch.optim.AdamW(
-            _decayed_apart(self.network), lr=spec.learning_rate, weight_decay=spec.weight_decay
-        )
+        self.optimizer = optimizer(self.network, spec)
         self.half = spec.precision == "bfloat16" or (spec.precision == "auto" and device.type == "cuda")
         self.best: dict[str, Any] = {}
         self.history: list[tuple[float, float, float]] = []  # loss, validation and held-out figure by epoch
@@ -271,13 +281,6 @@ def _average(decay: float) -> Any:
         step(averaged, current, count)
 
     return update
-
-
-def _decayed_apart(network: nn.Module) -> list[dict[str, Any]]:
-    """Group weights: vectors (biases, scales and shifts) are not drawn to zero, they tell no pixels apart."""
-    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
-    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _seed_of(seed: int, epoch: int) -> int:

@@ -1,0 +1,178 @@
+"""The networks that take noise away: the cleaner, told the noise, and the estimator that finds it.
+
+A residual U-Net on pixels folded two by two, with the noise level as one more plane: Zhang, Zuo, Zhang,
+"FFDNet", arXiv:1710.04026, and Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior",
+arXiv:2008.13751. Like those it has no BatchNorm: the noise level is told by the size of the features.
+
+Legend: N images, C = 3 channels, H and W multiples of :data:`MULTIPLE`, F features.
+Pixels are float32, 0 black to 1 white; a deviation of noise is a share of 1 too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from encoder.errors import OptionError
+
+__all__ = ["MULTIPLE", "Blind", "Cleaner", "CleanerShape", "Estimator", "Made", "reflected"]
+
+MULTIPLE: Final = 8
+"""Height and width must be multiples of it: folded once and halved twice."""
+_CHANNELS: Final = 3
+_FOLD: Final = 2
+_MOST: Final = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CleanerShape:
+    """Sizes of the cleaner. Saved in the bundle.
+
+    Attributes:
+        widths: Features at a half, a quarter and an eighth of the side.
+        blocks: Residual blocks at each of these, before and after the next; at the last in all.
+        estimator: Features of the network that finds the noise level.
+    """
+
+    widths: tuple[int, int, int] = (64, 96, 128)
+    blocks: tuple[int, int, int] = (2, 2, 2)
+    estimator: int = 48
+
+    def __post_init__(self) -> None:
+        for name, values in (("widths", self.widths), ("blocks", self.blocks)):
+            if not all(1 <= value <= _MOST for value in values):
+                raise OptionError(f"{name} must be three numbers of 1 to {_MOST}, not {values}")
+        if not 1 <= self.estimator <= _MOST:
+            raise OptionError(f"estimator must be 1 to {_MOST} features, not {self.estimator}")
+
+    @property
+    def reach(self) -> int:
+        """How far away, in pixels, something can be that changes a cleaned pixel."""
+        convolutions = (2 + 4 * self.blocks[0], 4 * self.blocks[1], 2 * self.blocks[2])  # at each scale
+        pixels = (_FOLD, 2 * _FOLD, 4 * _FOLD)  # that one of its cells spans
+        # A convolution of three reaches one cell further; a pixel can lie anywhere in its cell.
+        return sum(c * p for c, p in zip(convolutions, pixels, strict=True)) + pixels[-1] - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
+
+
+@final
+class Cleaner(nn.Module):
+    """Noisy pixels and the deviation of their noise to clean pixels."""
+
+    def __init__(self, spec: CleanerShape) -> None:
+        super().__init__()
+        self.spec = spec
+        (w1, w2, w3), (n1, n2, n3) = spec.widths, spec.blocks
+        folded = _CHANNELS * _FOLD**2
+        self.head = nn.Conv2d(folded + 1, w1, 3, padding=1)
+        self.before1, self.down1 = _blocks(w1, n1), nn.Conv2d(w1, w2, 2, stride=2)
+        self.before2, self.down2 = _blocks(w2, n2), nn.Conv2d(w2, w3, 2, stride=2)
+        self.middle = _blocks(w3, n3)
+        self.up2, self.after2 = nn.ConvTranspose2d(w3, w2, 2, stride=2), _blocks(w2, n2)
+        self.up1, self.after1 = nn.ConvTranspose2d(w2, w1, 2, stride=2), _blocks(w1, n1)
+        self.tail = nn.Conv2d(w1, folded, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)  # it begins as what changes nothing
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # there is one
+
+    def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
+        """(N, C, H, W) and (N,) -> (N, C, H, W), not clipped."""
+        folded = functional.pixel_unshuffle(pixels, _FOLD)  # (N, C, H, W) -> (N, 4C, H/2, W/2)
+        plane = torch.zeros_like(folded[:, :1]) + sigma.to(folded.dtype)[:, None, None, None]
+        first = self.before1(self.head(torch.cat([folded, plane], 1)))  # -> (N, F1, H/2, W/2)
+        second = self.before2(self.down1(first))  # -> (N, F2, H/4, W/4)
+        third = self.middle(self.down2(second))  # -> (N, F3, H/8, W/8)
+        second = self.after2(self.up2(third) + second)  # -> (N, F2, H/4, W/4)
+        first = self.after1(self.up1(second) + first)  # -> (N, F1, H/2, W/2)
+        return pixels + functional.pixel_shuffle(self.tail(first), _FOLD)  # -> (N, C, H, W)
+
+
+@final
+class Estimator(nn.Module):
+    """Noisy pixels to the deviation of their noise: a guess for each place, and how much it counts."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.local = nn.Sequential(
+            nn.Conv2d(_CHANNELS * _FOLD**2, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.guess = nn.Conv2d(features, 2, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N,), 0 or more but in training: there, below 0 would have no gradient."""
+        local = self.local(functional.pixel_unshuffle(pixels, _FOLD))  # -> (N, F, H/4, W/4)
+        guess, weight = self.guess(local).flatten(2).unbind(1)  # -> (N, HW/16) each
+        sigma: Tensor = (guess * weight.softmax(1)).sum(1)  # -> (N,)
+        return sigma if self.training else sigma.relu()
+
+
+class Made(NamedTuple):
+    """What both networks make of noisy pixels.
+
+    Attributes:
+        cleaned: (N, C, H, W), not clipped.
+        estimated: (N,).
+        sigma: (N,), what the cleaner was told.
+    """
+
+    cleaned: Tensor
+    estimated: Tensor
+    sigma: Tensor
+
+
+@final
+class Blind(nn.Module):
+    """Both networks, taught side by side: they share no weights, and neither sees what the other makes."""
+
+    def __init__(self, shape: CleanerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.cleaner = Cleaner(shape)
+        self.estimator = Estimator(shape.estimator)
+
+    def forward(self, pixels: Tensor, sigma: Tensor | None = None) -> Made:
+        """(N, C, H, W), any H and W, and (N,); without it the estimate is told."""
+        padded = reflected(pixels)  # -> (N, C, H', W'), multiples
+        with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 would round faint noise away
+            estimated = self.estimator(padded)
+        told = estimated if sigma is None else sigma
+        height, width = pixels.shape[2:]
+        return Made(self.cleaner(padded, told)[:, :, :height, :width], estimated, told)
+
+
+def reflected(pixels: Tensor) -> Tensor:
+    """Pad (N, C, H, W) below and at the right by reflection to multiples of :data:`MULTIPLE`."""
+    below, right = (-side % MULTIPLE for side in pixels.shape[2:])
+    return functional.pad(pixels, (0, right, 0, below), "reflect") if below or right else pixels
+
+
+class _Block(nn.Module):
+    """(N, F, H, W) -> (N, F, H, W): what two convolutions find is added."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)  # a deep network that begins near the identity can be taught fast
+
+    def forward(self, features: Tensor) -> Tensor:
+        found: Tensor = self.second(self.first(features).relu())
+        return features + found
+
+
+def _blocks(features: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(_Block(features) for _ in range(count)))
