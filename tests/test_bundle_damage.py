@@ -166,15 +166,15 @@ def test_bundle_json_that_is_no_description_is_refused(copy: Path, text: bytes) 
 
 
 def test_newer_format_is_refused_whatever_else_it_says(copy: Path) -> None:
-    (copy / "bundle.json").write_text('{"format": 4, "anything": "else"}')
-    with pytest.raises(BundleTooNewError, match=r"faces has format 4, this lookalike reads up to 3; upgrade"):
+    (copy / "bundle.json").write_text('{"format": 5, "anything": "else"}')
+    with pytest.raises(BundleTooNewError, match=r"faces has format 5, this lookalike reads up to 4; upgrade"):
         Bundle.open(copy)
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None])
 def test_formats_that_never_were_are_refused(copy: Path, version: object) -> None:
     forge(copy, change=lambda content: content.update(format=version))
-    with pytest.raises(BundleCorruptError, match="format 1 to 3"):
+    with pytest.raises(BundleCorruptError, match="format 1 to 4"):
         Bundle.open(copy)
 
 
