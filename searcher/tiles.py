@@ -78,8 +78,9 @@ def clean_in_place(
         before = part[kept]
         changed = made[kept] if strength == 1 else _blended(_floats(before), made[kept], strength)
         values = np.rint(changed.clip(0, 1) * np.float32(top_value))
-        rounded: Values = values.astype(np.uint16 if colours.dtype == np.uint16 else np.uint8)
-        return rounded
+        if colours.dtype == np.uint8:
+            return values.astype(np.uint8)
+        return values.astype(np.uint16)
 
     held = colours[:0].copy()  # rows above, as they were before they were cleaned
     for top in range(0, height, tall):
