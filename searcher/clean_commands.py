@@ -156,11 +156,9 @@ def _check_stdin(sources: tuple[str, ...], out: str | None, options: dict[str, A
 
 
 def _of_stdin(treatment: WithCleaner | DrawnAnew) -> None:
-    data = click.get_binary_stream("stdin").read()
-    treated = treatment(data, "standard input")
-    stream = click.get_binary_stream("stdout")
-    stream.write(treated.data)
-    stream.flush()
+    treated = treatment(sys.stdin.buffer.read(), "standard input")
+    sys.stdout.buffer.write(treated.data)
+    sys.stdout.buffer.flush()
 
 
 def _listed(sources: tuple[str, ...], options: dict[str, Any]) -> list[Path]:

@@ -78,13 +78,15 @@ def clean_in_place(
         before = part[kept]
         changed = made[kept] if strength == 1 else _blended(_floats(before), made[kept], strength)
         values = np.rint(changed.clip(0, 1) * np.float32(top_value))
-        rounded: Values = values.astype(colours.dtype)
-        return rounded
+        if colours.dtype == np.uint8:
+            return values.astype(np.uint8)
+        return values.astype(np.uint16)
 
     held = colours[:0].copy()  # rows above, as they were before they were cleaned
     for top in range(0, height, tall):
         bottom, above = min(top + tall, height), len(held)
-        block: Values = np.concatenate([held, colours[top : bottom + around]])
+        both: list[Any] = [held, colours[top : bottom + around]]
+        block: Values = np.concatenate(both)
         lefts = range(0, width, wide)
         for left, made in zip(lefts, at_once(tile, lefts), strict=True):
             colours[top:bottom, left : left + wide] = made

@@ -134,7 +134,7 @@ def test_a_folder_with_all_there_is_to_say(model: Path, tmp_path: Path) -> None:
     noisy(tmp_path / "in" / "deep" / "b.jpg")
     Image.new("RGB", (20, 20)).save(tmp_path / "in" / "flat.png")
     (tmp_path / "in" / "bad.png").write_bytes(b"no")
-    words = [
+    words: list[str | Path] = [
         "denoise",
         "in",
         "--out",
@@ -169,20 +169,30 @@ def test_a_list_of_files_and_the_options_that_choose(model: Path, tmp_path: Path
     for name in ("in/a.png", "in/deep/b.png", "in/deep/c.png"):
         noisy(tmp_path / name)
     (tmp_path / "list").write_bytes(b"in/a.png\0in/deep/b.png\0")
-    words = ["--files-from", "list", "-0", "--root", "in", "--out", "out", "--model", model]
+    words: list[str | Path] = ["--files-from", "list", "-0", "--root", "in", "--out", "out", "--model", model]
     assert lookalike("denoise", *words, cwd=tmp_path).returncode == 0
     assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.glob("out/**/*.png")) == [
         "out/a.png",
         "out/deep/b.png",
     ]
-    chosen = ["in", "--exclude", "b*", "--include", "deep/*", "--out", "two", "--model", model]
+    chosen: list[str | Path] = [
+        "in",
+        "--exclude",
+        "b*",
+        "--include",
+        "deep/*",
+        "--out",
+        "two",
+        "--model",
+        model,
+    ]
     assert lookalike("denoise", *chosen, cwd=tmp_path).returncode == 0
     assert [f.name for f in tmp_path.glob("two/**/*.png")] == ["c.png"]
 
 
 def test_standard_input_goes_to_standard_output(model: Path, tmp_path: Path) -> None:
     data = noisy(tmp_path / "a.png").read_bytes()
-    words = [COMMAND, "denoise", "-", "--model", model, "--format", "jpeg", "--sigma", "30"]
+    words: list[str | Path] = [COMMAND, "denoise", "-", "--model", model, "--format", "jpeg", "--sigma", "30"]
     done = subprocess.run(words, input=data, capture_output=True, check=True)
     assert done.stdout.startswith(b"\xff\xd8\xff")
     assert done.stderr == b""
