@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,25 @@ from indexer.sources import as_path
 from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
 from searcher.answers import Answer, Judge, Result
 
-__all__ = ["Answer", "Result", "Searcher"]
+__all__ = ["Answer", "Query", "Result", "Searcher"]
 
 _TOGETHER: Final = 64
 UNLIKE: Final = (
     "this picture is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
     "results mean little"
 )
+
+
+class Query(Protocol):
+    """A query picture: a ``Path``, or whatever has bytes and, as ``str``, a name."""
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
 
 
 class Searcher:
@@ -87,7 +99,7 @@ class Searcher:
 
     def similar(
         self,
-        queries: Sequence[Path],
+        queries: Sequence[Query],
         *,
         k: int = 10,
         exclude_self: bool = False,
@@ -98,7 +110,7 @@ class Searcher:
         """Yield an answer for each query picture, in order. One that cannot be read fails alone.
 
         Args:
-            queries: Picture files.
+            queries: Picture files, or what stands for them.
             k: Most results for each.
             exclude_self: Leave out items with exactly the query's bytes.
             crop: How the queries are framed; None: as the collection is.
@@ -153,7 +165,7 @@ class Searcher:
             return None
 
     def _together(
-        self, queries: Sequence[Path], k: int, exclude_self: bool, crop: Crop, judge: Judge
+        self, queries: Sequence[Query], k: int, exclude_self: bool, crop: Crop, judge: Judge
     ) -> Iterator[Answer]:
         began = time.perf_counter()
         read = [self._read(query, crop) for query in queries]
@@ -204,7 +216,7 @@ class Searcher:
             (others,) = self.store.search(self.collection, row[None], k=k, where=where)
         return others[:k]
 
-    def _read(self, query: Path, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
+    def _read(self, query: Query, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
         """Return pixels, SHA-256 and None, or None, nothing and the reason."""
         try:
             data = query.read_bytes()
