@@ -81,7 +81,7 @@ def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
     )
     app.state.desk = desk
     for router in _ROUTERS:
-        app.include_router(router, prefix="/api/v1")
+        app.include_router(router)
     app.include_router(service_collections.state_router)
     app.include_router(service_page.router)
     for kind in (LookalikeError, Refusal, HTTPException, RequestValidationError, Exception):

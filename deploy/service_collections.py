@@ -18,7 +18,7 @@ from encoder.model import Model
 
 __all__ = ["router", "state_router"]
 
-router: Final = APIRouter(tags=["what is there"])
+router: Final = APIRouter(prefix="/api/v1", tags=["what is there"])
 state_router: Final = APIRouter(tags=["the service itself"])
 _READY_SECONDS: Final = 5
 

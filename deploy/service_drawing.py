@@ -32,7 +32,7 @@ from searcher.pictures import caption, classes_sheet, interpolation_sheet, recon
 __all__ = ["png_text", "read_uploads", "router"]
 
 Pixels = NDArray[np.uint8]
-router: Final = APIRouter(tags=["drawing"])
+router: Final = APIRouter(prefix="/api/v1", tags=["drawing"])
 
 _PNG: Final = "image/png"
 _ALL: Final = "all"

@@ -16,7 +16,7 @@ from indexer.spec import CollectionSpec
 
 __all__ = ["router"]
 
-router: Final = APIRouter(tags=["items"])
+router: Final = APIRouter(prefix="/api/v1", tags=["items"])
 _KEEP: Final = "private, max-age=3600"
 _JPEG: Final = "image/jpeg"
 _OUT_OF: Final = 50

@@ -22,7 +22,7 @@ from indexer.spec import check_name
 
 __all__ = ["router"]
 
-router: Final = APIRouter(tags=["indexing"])
+router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
 
 
 class IndexRequest(BaseModel, extra="forbid"):

@@ -21,7 +21,7 @@ from searcher.search import Answer, Searcher
 
 __all__ = ["router"]
 
-router: Final = APIRouter(tags=["search"])
+router: Final = APIRouter(prefix="/api/v1", tags=["search"])
 
 
 class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):

@@ -33,7 +33,9 @@ def client_of(home: Path, model: Path, **options: Any) -> Iterator[httpx.Client]
     headers = {} if settings.key is None else {"Authorization": f"Bearer {settings.key}"}
     with open_store(settings.store) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(settings, store=store)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="on")
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

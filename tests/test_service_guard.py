@@ -58,7 +58,7 @@ def test_with_a_key_nothing_stored_is_told_without_it(free_home: Path, tiny_mode
             {"Authorization": f"Bearer {KEY}x"},
             {"Authorization": f"Basic {KEY}"},
             {"Authorization": KEY},
-            {"Authorization": "Bearer "},
+            {"Authorization": "Bearer"},
             {"X-API-Key": KEY.upper()},
             {"Cookie": f"key={KEY}"},
         ):
