@@ -66,7 +66,7 @@ def test_a_picture_is_searched_and_one_leads_to_the_next(page: Page) -> None:
     )
     expect(page.locator("#results li")).to_have_count(9)
     first = page.locator("#results li").first
-    expect(first.locator("b")).to_have_text("Hypatia")
+    expect(first.locator("b")).to_have_text("Émilie du Châtelet")
     expect(first.locator(".score")).to_contain_text("1.000")
     expect(page.locator("#query")).to_be_visible()
     expect(page.locator("#empty")).to_be_hidden()
