@@ -92,3 +92,4 @@ def _log_to_stderr() -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells bytes of what was sent

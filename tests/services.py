@@ -69,7 +69,7 @@ def running(home: Path, model: Path, *words: str, env: Mapping[str, str] | None 
     log = home / "service.log"
     with log.open("w") as lines:
         process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", "--model", model, "--allow", home, *words],
+            [COMMAND, "serve", "--port", "0", "--model", model, "--model", "digits", "--allow", home, *words],
             cwd=home,
             env={**os.environ, **(env or {})},
             stderr=lines,

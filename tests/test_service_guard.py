@@ -135,7 +135,7 @@ def test_every_answer_has_the_headers_and_an_id(client: httpx.Client) -> None:
         assert len(response.headers["x-request-id"]) == 16
         assert "server" not in response.headers
     assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
-    assert client.get("/healthz", headers={"X-Request-ID": "a b\t"}).headers["x-request-id"] != "a b"
+    assert client.get("/healthz", headers={"X-Request-ID": "a b"}).headers["x-request-id"] != "a b"
 
 
 def test_too_much_is_refused_said_before_or_not(client: httpx.Client) -> None:
