@@ -56,6 +56,8 @@ bench-million: $(VENV)/.installed-dev$(comma)train
 
 model: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)
+	@$(BIN)/lookalike attributes fit --model encoder/shipped/faces --data lfw --out build/faces
+	@cp build/faces/attributes.npz encoder/shipped/faces/
 
 digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train cvae --data mnist --out encoder/shipped/digits --epochs 34 $(DIGITS_ARGS)

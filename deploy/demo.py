@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _QUERIES: Final = 6
+_ADDED: Final = {"Smiling": 3.0}
+_SHOWN: Final = 8
 _SEED: Final = 11
 
 
@@ -179,7 +181,7 @@ def _draw(
     from encoder.images import Crop
     from encoder.sheets import grid, save_picture
     from searcher.generate import read_all, reconstruct, sample
-    from searcher.pictures import answers_sheet, caption, reconstruction_sheet
+    from searcher.pictures import answers_sheet, caption, reconstruction_sheet, smile_sheet
 
     crop = None if faces.crop is None else Crop.parse(faces.crop)
     shown = [
@@ -197,6 +199,20 @@ def _draw(
             "people who never were",
         ),
     }
+    there = model.bundle.attributes
+    if there is not None and set(_ADDED) <= set(there.names):
+        meant = list(searcher.similar(faces.queries, k=10, exclude_self=True, add=_ADDED))
+        words = ", ".join(_ADDED)
+        sheets |= {
+            "smile.png": (
+                smile_sheet(model, pixels[:_SHOWN], list(map(caption, files[:_SHOWN])), _ADDED),
+                "originals, reconstructions, with a smile, without",
+            ),
+            "search-smiling.png": (
+                answers_sheet(searcher, meant, add=_ADDED),
+                f"the same queries with {words} added, the face that is meant, and its most alike",
+            ),
+        }
     for name, (picture, _) in sheets.items():
         save_picture(out / name, picture)
     return [(out / name, what) for name, (_, what) in sheets.items()]

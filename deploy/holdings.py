@@ -35,10 +35,12 @@ class TimedModel(Model):
 
     timer: Timer
 
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(
+        self, pixels: NDArray[np.uint8], change: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """See :meth:`Model.embed`."""
         with self.timer("embed"):
-            return super().embed(pixels)
+            return super().embed(pixels, change)
 
     def errors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """See :meth:`Model.errors`."""

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from deploy import (
     service_collections,
     service_drawing,
+    service_editing,
     service_items,
     service_jobs,
     service_page,
@@ -40,6 +41,7 @@ _OF_STATUS: Final = {400: "malformed", 404: "not-found", 405: "method-not-allowe
 _ROUTERS: Final = (
     service_search.router,
     service_drawing.router,
+    service_editing.router,
     service_collections.router,
     service_items.router,
     service_jobs.router,

@@ -54,6 +54,7 @@ class ModelJson(BaseModel):
     crop: str
     latent: int
     classes: list[str]
+    attributes: list[str]
     draws: bool
     calibrated: bool
     provider: str
@@ -110,6 +111,7 @@ def _model_json(model: Model) -> dict[str, Any]:
         "crop": str(spec.image.crop),
         "latent": spec.latent,
         "classes": list(spec.classes),
+        "attributes": [] if model.bundle.attributes is None else list(model.bundle.attributes.names),
         "draws": model.draws,
         "calibrated": calibration is not None and calibration.likeness is not None,
         "provider": model.provider,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from deploy.desk import AtDesk, Desk
-from deploy.originals import picture, thumbnail
+from deploy.item_pictures import picture, thumbnail
 from deploy.problems import Refusal
 from indexer.spec import CollectionSpec
 

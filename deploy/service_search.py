@@ -12,11 +12,15 @@ from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse
 
 from deploy.desk import AtDesk
+from deploy.item_pictures import original
 from deploy.problems import Refusal
 from deploy.service_settings import MOST_PICTURES, MOST_RESULTS
 from deploy.uploads import Upload, described_body, parsed
 from encoder.images import Crop, read_pixels
-from indexer.store import Condition, Filter
+from indexer.store import Filter
+from indexer.where import parse_where
+from searcher.edit import parse_strengths
+from searcher.retrieving import Wanted, retrieve
 from searcher.search import Answer, Searcher
 
 __all__ = ["router"]
@@ -41,6 +45,15 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
         None,
         max_length=200,
         description="How the pictures are framed, if otherwise: full, centre:F or X,Y,W,H.",
+    )
+    where: str | None = Field(
+        None, max_length=2000, description="What results must pass: person=Ada_Lovelace, Smiling>0."
+    )
+    group_by: str | None = Field(
+        None, max_length=200, description="Of each value of this field, only the best result: person."
+    )
+    add: list[str] = Field(
+        [], max_length=16, description="Edit the query first: Smiling=1.5, in standard deviations."
     )
     prior: float | None = Field(
         None, description="How probable a match is before looking, for each picture of the collection."
@@ -109,7 +122,7 @@ async def search(request: Request, desk: AtDesk) -> JSONResponse:
     if asked.item is not None:
         answers = [await desk.lanes.run(lambda: _like_item(holdings.searcher(asked.collection), asked))]
     elif len(uploads) == 1:
-        kind = (SearchRequest, *asked.model_dump(exclude={"images"}).values())
+        kind = (SearchRequest, asked.model_dump_json(exclude={"images"}))
         answers = [
             await desk.lanes.together(
                 kind, uploads[0], lambda some: _each(holdings.searcher(asked.collection), asked, some)
@@ -137,8 +150,15 @@ def _answered(searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload
             crop=None if asked.crop is None else Crop.parse(asked.crop),
             prior=asked.prior,
             fmr=asked.fmr,
+            where=_filter(asked),
+            group_by=asked.group_by,
+            add=parse_strengths(asked.add),
         )
     )
+
+
+def _filter(asked: SearchRequest) -> Filter | None:
+    return None if asked.where is None else parse_where(asked.where)
 
 
 def _each(
@@ -174,7 +194,7 @@ def _failure(searcher: Searcher, upload: Upload, answer: Answer) -> Exception:
 
 
 def _like_item(searcher: Searcher, asked: SearchRequest) -> Answer:
-    """Find what is most like a stored item, by the vector that is stored.
+    """Find what is most like a stored item, by the vector that is stored; edited, by its picture.
 
     Raises:
         Refusal: there is no such item.
@@ -183,12 +203,17 @@ def _like_item(searcher: Searcher, asked: SearchRequest) -> Answer:
     record = searcher.store.fetch(searcher.collection, [point], with_vectors=True).get(point)
     if record is None or record.vector is None:
         raise Refusal("item-not-found", f"collection {searcher.collection} has no item {point}")
-    where = Filter()
-    if asked.exclude_self is not False:
-        where = Filter((Condition("sha256", "!=", str(record.payload["sha256"])),), (point,))
-    (results,) = searcher.similar_to(
-        record.vector[None], k=asked.k, where=where, prior=asked.prior, fmr=asked.fmr
+    asked = asked.model_copy(update={"exclude_self": asked.exclude_self is not False})
+    name, payload = str(record.payload["path"]), dict(record.payload)
+    if asked.add:  # its latent is not stored, its picture is there
+        upload = Upload(name, original(searcher.spec, payload))
+        return _some(searcher, asked, [upload])[0]
+    wanted = Wanted(
+        k=asked.k, where=_filter(asked), exclude_self=bool(asked.exclude_self), group_by=asked.group_by
     )
+    digests = [[str(payload["sha256"])]]
+    (hits,) = retrieve(searcher.store, searcher.collection, record.vector[None], digests, wanted)
+    judge = searcher.judge(prior=asked.prior, fmr=asked.fmr)
+    results = judge.ranked(hits)
     took = (time.perf_counter() - began) * 1000
-    match = searcher.judge(prior=asked.prior, fmr=asked.fmr).matched(results)
-    return Answer(str(record.payload["path"]), searcher.model.model_id, took, results, None, match)
+    return Answer(name, searcher.model.model_id, took, results, None, judge.matched(results))

@@ -82,12 +82,14 @@ async def _form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
                 if name != _PART:
                     raise Refusal("invalid-request", f"pictures are parts called image, not {shown(name)}")
                 uploads.append(Upload(shown(part.filename or f"image-{len(uploads) + 1}"), await part.read()))
+            elif name == "add":
+                fields.setdefault(name, []).append(part)
             elif name in fields or name == "images":
                 raise Refusal("invalid-request", f"{shown(name)}: a form has it once, and pictures as files")
             else:
                 fields[name] = part
     try:
-        return kind.model_validate_strings(fields), uploads
+        return kind.model_validate(fields), uploads
     except ValidationError as error:
         raise Refusal("invalid-request", _first(error)) from error
 

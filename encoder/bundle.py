@@ -10,33 +10,35 @@
       golden.npz      inputs and what they gave where the bundle was made
       sampling.npz    mixtures of Gaussians to draw pictures from; not there in every bundle
       calibration.json  what a score is worth; not there in every bundle, and no part of the model_id
+      attributes.npz  directions to move and read Smiling and so on; likewise
 
-A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. Nothing in
-a bundle is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
+A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. A model that
+cleans pictures has none of this but golden.npz: ``encoder/cleaner_bundle.py``. Nothing in a bundle
+is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Final, Self, TypeVar
 
 import numpy as np
 
 from encoder.affine import AffineMap, LatentStatistics
+from encoder.attributes import ATTRIBUTES, Attributes
 from encoder.calibration import Calibration
-from encoder.errors import BundleCorruptError, BundleError, OptionError
+from encoder.contents import digests_of, intact, read_file, unchanged, unwritable, write_all
+from encoder.errors import BundleCorruptError, OptionError
 from encoder.golden import Golden, npz_bytes, read_npz
 from encoder.images import shown
 from encoder.manifest import FORMAT, SAMPLING, BundleSpec, Manifest, one_line
-from encoder.replacing import replacing
 from encoder.sampling import Sampling
-from encoder.shelf import CALIBRATION, check_target, is_shipped, locate, resolved, shipped_bundles
+from encoder.shelf import BESIDE, CALIBRATION, check_target, is_shipped, locate, resolved, shipped_bundles
 
 __all__ = [
     "FORMAT",
@@ -49,12 +51,15 @@ __all__ = [
     "shipped_bundles",
 ]
 
+_Beside = TypeVar("_Beside")
+_FITTED: Final = {CALIBRATION: "calibrate", ATTRIBUTES: "attributes fit"}
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """An opened bundle: everything but the running graphs.
 
-    ``calibration`` and ``sampling`` are None where nobody has fitted one.
+    ``calibration``, ``sampling`` and ``attributes`` are None where nobody has fitted one.
     """
 
     folder: Path
@@ -64,6 +69,7 @@ class Bundle:
     golden: Golden
     calibration: Calibration | None = None
     sampling: Sampling | None = None
+    attributes: Attributes | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other.
@@ -89,7 +95,8 @@ class Bundle:
                 raise OptionError(
                     f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
                 )
-
+        if self.attributes is not None:
+            self.attributes.check(latent=latent, embedding=self.spec.embedding)
         if self.sampling is not None:
             self.sampling.check(drawn=self.spec.drawn, classes=len(self.spec.classes))
 
@@ -140,12 +147,13 @@ class Bundle:
         Raises:
             BundleNotFoundError: neither a folder nor a shipped name.
             BundleTooNewError: written by a later format.
-            BundleCorruptError: a file is missing, changed or malformed, or a calibration another model's.
+            BundleKindError: it is a cleaner.
+            BundleCorruptError: a file is missing, changed, malformed, or of another model.
         """
         folder = locate(where)
         try:
-            manifest = Manifest.read(_read(folder, "bundle.json"), folder=folder)
-            data = {name: _intact(folder, name, digest) for name, digest in manifest.digests.items()}
+            manifest = Manifest.read(read_file(folder, "bundle.json"), folder=folder)
+            data = {name: intact(folder, name, digest) for name, digest in manifest.digests.items()}
             mean, covariance, matrix, offset = read_npz(
                 "latents.npz", data, "mean", "covariance", "matrix", "offset"
             )
@@ -155,8 +163,9 @@ class Bundle:
                 statistics=LatentStatistics(mean, covariance),
                 affine=AffineMap(matrix, offset),
                 golden=Golden.from_npz(data),
-                calibration=_calibration(folder, manifest.model_id),
+                calibration=_beside(folder, CALIBRATION, Calibration.from_bytes, manifest.model_id),
                 sampling=Sampling.from_npz(data),
+                attributes=_beside(folder, ATTRIBUTES, Attributes.from_bytes, manifest.model_id),
             )
         except (ValueError, OptionError) as error:
             raise BundleCorruptError(
@@ -206,8 +215,7 @@ class Bundle:
         contents["golden.npz"] = golden.to_npz()
         if sampling is not None:
             contents[SAMPLING] = sampling.to_npz()
-        digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-        manifest, contents["bundle.json"] = Manifest.of(spec, digests)
+        manifest, contents["bundle.json"] = Manifest.of(spec, digests_of(contents))
         cls(target, manifest, statistics, affine, golden, sampling=sampling)  # checks
         if calibration is not None:
             contents[CALIBRATION] = calibration.to_bytes(manifest.model_id)
@@ -222,74 +230,55 @@ class Bundle:
             OptionError: it is a shipped bundle's own folder, or holds something that is no bundle.
             BundleError: the folder cannot be written.
         """
+        return self._with(CALIBRATION, calibration.to_bytes(self.model_id), folder)
+
+    def with_attributes(self, attributes: Attributes, folder: str | os.PathLike[str]) -> Self:
+        """Write this bundle with other attributes; as :meth:`recalibrated` does, and it raises.
+
+        Raises:
+            OptionError: also when the attributes do not fit the model.
+        """
+        attributes.check(latent=self.spec.latent, embedding=self.spec.embedding)
+        return self._with(ATTRIBUTES, attributes.to_bytes(self.model_id), folder)
+
+    def _with(self, name: str, data: bytes, folder: str | os.PathLike[str]) -> Self:
         target = resolved(folder)
-        data = calibration.to_bytes(self.model_id)
         if target != self.folder:
             check_target(target)
-            contents = {name: self._intact(name) for name in self.manifest.digests}
-            contents["bundle.json"] = _read(self.folder, "bundle.json")
-            return type(self)._written(target, contents | {CALIBRATION: data})
+            contents = {file: self._intact(file) for file in self.manifest.digests}
+            beside = [file for file in BESIDE if os.path.lexists(self.folder / file)]
+            contents |= {file: read_file(self.folder, file) for file in ("bundle.json", *beside)}
+            return type(self)._written(target, contents | {name: data})
         if is_shipped(target):
             raise OptionError(
                 f"a shipped bundle stays as it is, {shown(self.name)} is one; name another folder with --out"
             )
-        part = target / f".{CALIBRATION}.{os.getpid()}"
+        part = target / f".{name}.{os.getpid()}"
         try:
             try:
                 part.write_bytes(data)
-                part.replace(target / CALIBRATION)
+                part.replace(target / name)
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
         return type(self).open(target)
 
     @classmethod
     def _written(cls, target: Path, contents: Mapping[str, bytes]) -> Self:
-        try:
-            with replacing(target) as fresh:
-                for name, data in contents.items():
-                    (fresh / name).write_bytes(data)
-                return replace(cls.open(fresh), folder=target)
-        except OSError as error:
-            raise _unwritable(target, error) from error
+        return write_all(target, contents, lambda fresh: replace(cls.open(fresh), folder=target))
 
     def _intact(self, name: str) -> bytes:
-        try:
-            return _intact(self.folder, name, self.manifest.digests[name])
-        except ValueError as error:
-            raise BundleCorruptError(
-                f"bundle {shown(str(self.folder))} has changed since it was opened: {error}; open it again"
-            ) from error
+        return unchanged(self.folder, name, self.manifest.digests[name])
 
 
-def _unwritable(target: Path, error: OSError) -> BundleError:
-    return BundleError(
-        f"bundle {shown(str(target))} cannot be written ({error.strerror}); make room or name another folder"
-    )
-
-
-def _calibration(folder: Path, model_id: str) -> Calibration | None:
-    if not os.path.lexists(folder / CALIBRATION):
+def _beside(folder: Path, name: str, read: Callable[..., _Beside], model_id: str) -> _Beside | None:
+    if not os.path.lexists(folder / name):
         return None
     try:
-        return Calibration.from_bytes(_read(folder, CALIBRATION), model_id=model_id)
+        return read(read_file(folder, name), model_id=model_id)
     except (ValueError, OptionError) as error:
         raise BundleCorruptError(
-            f"bundle {shown(str(folder))} is damaged: {CALIBRATION}: {one_line(error)}; "
-            "remove that file, and fit it again with lookalike calibrate"
+            f"bundle {shown(str(folder))} is damaged: {name}: {one_line(error)}; "
+            f"remove that file, and fit it again with lookalike {_FITTED[name]}"
         ) from error
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{name} cannot be read ({error.strerror})") from error
-
-
-def _intact(folder: Path, name: str, digest: object) -> bytes:
-    data = _read(folder, name)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"{name} does not match its SHA-256")
-    return data

@@ -1,4 +1,4 @@
-"""Bytes of a picture file -> pixels. The only place that calls a picture decoder.
+"""Bytes of a picture file -> pixels. The only place that opens a picture decoder.
 
 Legend: H, W = the picture as it is shown, after EXIF orientation; h, w = the picture as it is stored;
 C channels (1 grey, 3 RGB). Pixels are ``uint8``, 0 black to 255 white.
@@ -56,7 +56,7 @@ else:
 from encoder.errors import ImageError, ImageTooLargeError
 from encoder.orientation import exif_orientation, jpeg_orientation
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Picture", "Shrink", "decode", "shown"]
+__all__ = ["DEFAULT_MAX_PIXELS", "Picture", "Shrink", "decode", "opened", "shown"]
 
 DEFAULT_MAX_PIXELS = 50_000_000
 """Largest picture that is decoded unless told otherwise, in pixels (width times height)."""
@@ -170,14 +170,35 @@ def _decode_jpeg(
 
 
 def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, name: str) -> Picture:
+    with opened(data, max_pixels=max_pixels, name=name) as (kind, image):
+        image.load()
+        # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
+        orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
+        pixels = _pixels(image, channels)
+    height, width = pixels.shape[:2]
+    return Picture(pixels=pixels, width=width, height=height, shrink=1, orientation=orientation)
+
+
+@contextmanager
+def opened(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+    """Give the kind of a picture file, and Pillow's reader of it that has read the header and no pixel yet.
+
+    What goes wrong while it is held, of whatever kind, is an :class:`ImageError`; nothing is warned of.
+
+    Args:
+        data: the whole file.
+        max_pixels: larger pictures are refused.
+        name: what to call the file in messages.
+
+    Raises:
+        ImageTooLargeError: the picture has more than ``max_pixels`` pixels.
+        ImageError: the bytes are empty, cut short, damaged or of no format read here.
+    """
     kind, opener = _format_of(data, name)
     try:
         with _quiet(), opener(io.BytesIO(data)) as image:
             _check_size(*image.size, max_pixels, name)
-            image.load()
-            # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
-            orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
-            pixels = _pixels(image, channels)
+            yield kind, image
     except ImageError:
         raise
     except (
@@ -197,8 +218,6 @@ def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, n
             f"{shown(name)}: this {kind} file is damaged, cut short or of an unknown variety ({reason}); "
             "replace it by a good copy or leave it out"
         ) from error
-    height, width = pixels.shape[:2]
-    return Picture(pixels=pixels, width=width, height=height, shrink=1, orientation=orientation)
 
 
 def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:

@@ -10,6 +10,7 @@
     │   ├── BundleNotFoundError     no such folder, no shipped bundle of that name
     │   ├── BundleCorruptError      a file is missing, changed or malformed
     │   ├── BundleTooNewError       written by a later format version
+    │   ├── BundleKindError         a cleaner where latents are wanted, or the other way round
     │   └── GoldenMismatchError     this machine does not reproduce the golden vectors
     ├── CalibrationError            too few people, or scores that tell nothing of them
     ├── NetworkError                an ONNX file that cannot serve as an encoder
@@ -35,6 +36,7 @@ from __future__ import annotations
 __all__ = [
     "BundleCorruptError",
     "BundleError",
+    "BundleKindError",
     "BundleNotFoundError",
     "BundleTooNewError",
     "CalibrationError",
@@ -90,6 +92,10 @@ class BundleCorruptError(BundleError):
 
 class BundleTooNewError(BundleError):
     """The bundle was written by a later format version."""
+
+
+class BundleKindError(BundleError):
+    """A cleaner where a model with latents is wanted, or the other way round."""
 
 
 class GoldenMismatchError(BundleError):

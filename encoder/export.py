@@ -5,6 +5,11 @@ It takes any encoder and decoder, so it need not know the trainer:
     encoder  float32 (N, C, H, W) in [0, 1]  ->  (N, D), or that and the deviations (N, Z) of q(z|x)
     decoder  float32 (N, D)                  ->  (N, C, H, W), clipped here to [0, 1]
 
+and any two modules that clean pictures of any size:
+
+    cleaner    float32 (N, 3, H, W) in [0, 1], sigma (N,)  ->  (N, 3, H, W), not clipped
+    estimator  float32 (N, 3, H, W) in [0, 1]              ->  sigma (N,)
+
 Legend: N images, H = W = S pixels, C channels, D latent size, Z numbers of it that a VAE draws.
 """
 
@@ -20,26 +25,35 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import Dim
 
 from encoder.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
 from encoder.calibration import Calibration
 from encoder.errors import ExportError
 from encoder.images import to_uint8
 from encoder.manifest import one_line
-from encoder.rounding import eight_bits, steps_of
+from encoder.onnx_storage import SMALL_FROM, forget_notes, store_small
+from encoder.parity import PARITY, parity_of, run_all, session_of
+from encoder.rounding import steps_of
 from encoder.sampling import Sampling
 
-__all__ = ["OPSET", "PARITY", "Exported", "export_graphs", "round_weights", "save_bundle"]
+__all__ = ["OPSET", "PARITY", "Exported", "export_cleaner", "export_graphs", "round_weights", "save_bundle"]
 
 OPSET: Final = 18
-PARITY: Final = 1e-4
-"""Largest allowed difference between torch and onnxruntime, on latents of about unit spread."""
-_OUTPUTS: Final = {"encoder": ["latent", "deviation"], "decoder": ["image"]}
-_SMALL_FROM: Final = 4096  # smaller tensors (biases, BatchNorm) stay float32: they cost nothing
+_INPUTS: Final = {
+    "encoder": ["pixels"],
+    "decoder": ["latent"],
+    "cleaner": ["pixels", "sigma"],
+    "estimator": ["pixels"],
+}
+_OUTPUTS: Final = {
+    "encoder": ["latent", "deviation"],
+    "decoder": ["image"],
+    "cleaner": ["cleaned"],
+    "estimator": ["sigma"],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +77,7 @@ def round_weights(module: nn.Module, *, bits: Literal[8, 16] = 16) -> None:
     """
     with torch.no_grad():
         for weight in module.parameters():
-            if weight.numel() < _SMALL_FROM:
+            if weight.numel() < SMALL_FROM:
                 continue
             if bits == 8 and weight.ndim > 1:
                 rows = weight.flatten(1)
@@ -117,8 +131,45 @@ def export_graphs(
     exported = Exported({}, {})
     for name, (module, example) in modules.items():
         module = copy.deepcopy(module).cpu().eval()
-        exported.graphs[name] = _to_onnx(name, module, example, len(shapes[name]))
-        exported.parity[name] = _parity(name, exported.graphs[name], module, example, shapes[name])
+        exported.graphs[name] = _to_onnx(name, module, (example,), ({0: Dim("N")},), len(shapes[name]))
+        exported.parity[name] = _parity(name, exported.graphs[name], module, (example,), shapes[name])
+    return exported
+
+
+def export_cleaner(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, seed: int = 0) -> Exported:
+    """Export both modules and compare them with torch on random pictures of two sizes.
+
+    Both are exported as they are in evaluation mode; they themselves are left as they are. What is returned
+    is for :func:`encoder.cleaner.save_cleaner`.
+
+    Args:
+        cleaner: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).
+        estimator: float32 (N, 3, H, W) to (N,).
+        multiple: What H and W are multiples of.
+        seed: Of the random pictures.
+
+    Raises:
+        ExportError: torch cannot export, an output has another shape, the two are more than
+            :data:`PARITY` apart, or a batch of one differs from a batch of five.
+    """
+    source = torch.Generator().manual_seed(seed)
+    unit = multiple * -(-16 // multiple)
+    free = {0: Dim("N"), 1: multiple * Dim("h", min=1), 2: multiple * Dim("w", min=1)}
+    exported = Exported({}, {})
+    modules = {"cleaner": _Cleans(cleaner), "estimator": _Estimates(estimator)}
+    for name, fresh in modules.items():
+        module = copy.deepcopy(fresh).cpu().eval()
+        for high, wide in ((2, 3), (5, 2)):
+            pixels = torch.rand(5, high * unit, wide * unit, 3, generator=source)
+            sigma = torch.rand(5, generator=source) * 0.3
+            given, dims = (
+                ((pixels, sigma), (free, {0: free[0]})) if name == "cleaner" else ((pixels,), (free,))
+            )
+            if name not in exported.graphs:
+                exported.graphs[name] = _to_onnx(name, module, given, dims, 1)
+            shape = tuple(pixels.shape) if name == "cleaner" else (5,)
+            apart = _parity(name, exported.graphs[name], module, given, [shape])
+            exported.parity[name] = max(apart, exported.parity.get(name, 0.0))
     return exported
 
 
@@ -145,16 +196,16 @@ def save_bundle(
         method="eigh",
         check_valid="ignore",  # rounding to float32 leaves tiny negative eigenvalues
     )
-    encode, decode = (_session(exported.graphs[name]) for name in ("encoder", "decoder"))
-    pixels = to_uint8(_call(decode, drawn.astype(np.float32)))
-    latents = _call(encode, pixels)
+    encode, decode = (session_of(exported.graphs[name]) for name in ("encoder", "decoder"))
+    pixels = to_uint8(run_all(decode, drawn.astype(np.float32))[0])
+    latents = run_all(encode, pixels)[0]
     return Bundle.save(
         folder,
         spec=spec,
         graphs=exported.graphs,
         statistics=statistics,
         affine=affine,
-        golden=Golden(pixels, latents, _call(decode, latents)),
+        golden=Golden(pixels, latents, run_all(decode, latents)[0]),
         calibration=calibration,
         sampling=sampling,
     )
@@ -187,11 +238,38 @@ class _ToImage(nn.Module):
         return image.clamp(0, 1).permute(0, 2, 3, 1)  # (N, H, W, C)
 
 
-def _to_onnx(name: str, module: nn.Module, example: Tensor, outputs: int) -> bytes:
+class _Cleans(nn.Module):
+    """pixels (N, H, W, 3), sigma (N,) -> cleaned (N, H, W, 3)."""
+
+    def __init__(self, cleaner: nn.Module) -> None:
+        super().__init__()
+        self.cleaner = cleaner
+
+    def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
+        image: Tensor = self.cleaner(pixels.permute(0, 3, 1, 2), sigma)  # (N, 3, H, W)
+        return image.permute(0, 2, 3, 1)  # (N, H, W, 3)
+
+
+class _Estimates(nn.Module):
+    """pixels (N, H, W, 3) -> sigma (N,)."""
+
+    def __init__(self, estimator: nn.Module) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        sigma: Tensor = self.estimator(pixels.permute(0, 3, 1, 2))  # (N, 3, H, W) -> (N,)
+        return sigma
+
+
+def _to_onnx(
+    name: str, module: nn.Module, given: tuple[Tensor, ...], free: tuple[Any, ...], outputs: int
+) -> bytes:
+    """Export; ``free`` says of each tensor of ``given`` which of its sides are open."""
     try:
-        model = _exported(name, module, example, outputs)
-        _store_small(model)
-        _forget(model)
+        model = _exported(name, module, given, free, outputs)
+        store_small(model)
+        forget_notes(model)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # torch, onnxscript and onnx each raise their own
         raise ExportError(
@@ -201,7 +279,9 @@ def _to_onnx(name: str, module: nn.Module, example: Tensor, outputs: int) -> byt
     return data
 
 
-def _exported(name: str, module: nn.Module, example: Tensor, outputs: int) -> onnx.ModelProto:
+def _exported(
+    name: str, module: nn.Module, given: tuple[Tensor, ...], free: tuple[Any, ...], outputs: int
+) -> onnx.ModelProto:
     quiet = logging.root.manager.disable
     logging.disable()  # several loggers of torch write to stderr what the exception says too
     try:
@@ -209,14 +289,14 @@ def _exported(name: str, module: nn.Module, example: Tensor, outputs: int) -> on
             warnings.simplefilter("ignore")  # the exporter's notes to its own developers
             program = torch.onnx.export(
                 module,
-                (example,),
+                given,
                 dynamo=True,
                 verbose=False,
                 optimize=False,
                 opset_version=OPSET,
-                input_names=["pixels" if name == "encoder" else "latent"],
+                input_names=_INPUTS[name],
                 output_names=_OUTPUTS[name][:outputs],
-                dynamic_shapes=({0: torch.export.Dim("N")},),
+                dynamic_shapes=free,
             )
     finally:
         logging.disable(quiet)
@@ -225,92 +305,14 @@ def _exported(name: str, module: nn.Module, example: Tensor, outputs: int) -> on
     return program.model_proto
 
 
-def _store_small(model: onnx.ModelProto) -> None:
-    """Store large float32 weights in eight or sixteen bits where these hold them exactly.
-
-    They are widened again when the model is loaded.
-    """
-    nodes: list[onnx.NodeProto] = []
-    added: list[onnx.TensorProto] = []
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _SMALL_FROM:
-            continue
-        name = tensor.name
-        if (eight := eight_bits(values)) is not None:
-            whole, steps = eight
-            tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}.eight"))
-            added.append(onnx.numpy_helper.from_array(steps, f"{name}.steps"))
-            nodes += [
-                onnx.helper.make_node("Cast", [tensor.name], [f"{name}.whole"], to=onnx.TensorProto.FLOAT),
-                onnx.helper.make_node("Mul", [f"{name}.whole", f"{name}.steps"], [name]),
-            ]
-            continue
-        with np.errstate(over="ignore"):  # infinite, so not equal
-            half = values.astype(np.float16)
-        if np.array_equal(half, values):
-            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
-            nodes.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
-    model.graph.initializer.extend(added)
-    nodes += model.graph.node
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def _forget(message: Any) -> None:
-    """Clear notes for debugging in an ONNX message: they name folders of this machine."""
-    for note in ("metadata_props", "doc_string"):
-        if note in message.DESCRIPTOR.fields_by_name:
-            message.ClearField(note)
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            for inner in value if isinstance(value, Sequence) else [value]:
-                _forget(inner)
-
-
 def _parity(
-    name: str, graph: bytes, module: nn.Module, example: Tensor, shapes: Sequence[tuple[int, ...]]
+    name: str,
+    graph: bytes,
+    module: nn.Module,
+    given: tuple[Tensor, ...],
+    shapes: Sequence[tuple[int, ...]],
 ) -> float:
     with torch.no_grad():
-        made = module(example)
+        made = module(*given)
     expected = [each.numpy() for each in (made if isinstance(made, tuple) else (made,))]
-    found = [each.shape for each in expected]
-    if found != list(shapes):
-        raise ExportError(
-            f"the {name} must make {_told(shapes)} of {tuple(example.shape)}, it made {_told(found)}; "
-            "nothing was written"
-        )
-    session = _session(graph)
-    rows = example.numpy()
-    together = _all_of(session, rows)
-    alone = map(np.concatenate, zip(*(_all_of(session, row[None]) for row in rows), strict=True))
-    apart = max(
-        float(np.abs(each - wanted).max())
-        for several in (together, alone)
-        for each, wanted in zip(several, expected, strict=True)
-    )
-    if not apart <= PARITY:
-        raise ExportError(
-            f"ONNX and torch must agree to {PARITY:.0e}, the {name} is {apart:.1e} apart; nothing was written"
-        )
-    return apart
-
-
-def _told(shapes: Sequence[tuple[int, ...]]) -> str:
-    return " and ".join(str(tuple(shape)) for shape in shapes)
-
-
-def _session(graph: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # its ERROR level: nothing on stderr
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _call(session: ort.InferenceSession, rows: NDArray[np.generic]) -> NDArray[np.float32]:
-    return _all_of(session, rows)[0]
-
-
-def _all_of(session: ort.InferenceSession, rows: NDArray[np.generic]) -> list[NDArray[np.float32]]:
-    (feed,) = session.get_inputs()
-    made: list[NDArray[np.float32]] = session.run(None, {feed.name: rows})
-    return made
+    return parity_of(name, graph, [each.numpy() for each in given], expected, shapes)

@@ -5,7 +5,9 @@
     {"model_id": "<SHA-256 of the rest>", "format": 2, "model": {...}, "files": {"encoder.onnx": "<SHA-256>"}}
 
 Format 1 did not say which labels the training used: it used none. Format 3 may have a sampling.npz and labels
-of classes; a bundle that has neither is still written as format 2, for all that read no further.
+of classes; a bundle that has neither is still written as format 2, for all that read no further. Format 4 is
+that of a model that was taught to clean or decodes JPEG quickly, and of a cleaner, described otherwise
+(``encoder/cleaner_bundle.py``).
 
 Legend: D latent size, E embedding size.
 """
@@ -20,10 +22,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
-from encoder.errors import BundleTooNewError, OptionError
+from encoder.errors import BundleKindError, BundleTooNewError, OptionError
 from encoder.images import ImageSpec, shown
+from encoder.noise import NoiseSpec
 
 __all__ = [
+    "CLEANING",
     "FORMAT",
     "KNOWN",
     "NEEDED",
@@ -32,20 +36,23 @@ __all__ = [
     "Kind",
     "Labels",
     "Manifest",
+    "Sealed",
     "digest_of",
     "one_line",
 ]
 
-FORMAT: Final = 3
-Kind = Literal["ae", "vae", "cvae", "cleaner", "encoder"]
+FORMAT: Final = 4
+Kind = Literal["ae", "vae", "cvae", "encoder"]
 Labels = Literal["none", "person", "class", "unknown"]
 
 _KEYS: Final = {"format", "model_id", "model", "files"}
 NEEDED: Final = {"encoder.onnx", "latents.npz", "golden.npz"}
 SAMPLING: Final = "sampling.npz"
 _OPTIONAL: Final = {"decoder.onnx", SAMPLING}
-KNOWN: Final = NEEDED | _OPTIONAL
-"""The files that a bundle has besides bundle.json: those it needs, and those it may have."""
+CLEANING: Final = {"cleaner.onnx", "estimator.onnx", "golden.npz"}
+"""The files of a cleaner besides bundle.json."""
+KNOWN: Final = NEEDED | _OPTIONAL | CLEANING
+"""The files that a bundle of any kind may have besides bundle.json."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +74,7 @@ class BundleSpec:
         metric: How embeddings are compared.
         training: Configuration, data fingerprint, seed and versions that made it.
         figures: What was measured on it, by name.
+        denoises: The noise that it was taught to clean; None: it was not. Not written where it is None.
     """
 
     kind: Kind
@@ -80,6 +88,7 @@ class BundleSpec:
     metric: Literal["cosine"] = "cosine"
     training: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    denoises: NoiseSpec | None = None
 
     @property
     def conditional(self) -> bool:
@@ -99,7 +108,9 @@ class BundleSpec:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"image": self.image.to_json(), "classes": list(self.classes)}
+        del values["denoises"]
+        taught = {} if self.denoises is None else {"denoises": self.denoises.to_json()}
+        return values | {"image": self.image.to_json(), "classes": list(self.classes)} | taught
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -108,8 +119,8 @@ class BundleSpec:
         Raises:
             OptionError: a key is unknown or missing, or a value cannot be.
         """
-        names = {f.name for f in fields(cls)}
-        if not isinstance(value, dict) or set(value) != names:
+        names = {f.name for f in fields(cls)} - {"denoises"}
+        if not isinstance(value, dict) or set(value) - {"denoises"} != names:
             odd = shown(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
             raise OptionError(f"a model is described by its {len(names)} keys; unknown or missing: {odd}")
         classes = value["classes"]
@@ -132,32 +143,36 @@ class BundleSpec:
             raise OptionError(
                 f"a cvae has classes and a latent that is longer, not {len(classes)} and {value['latent']}"
             )
-        return cls(**{**value, "image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)})
+        read = {"image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)}
+        if "denoises" in value:
+            read["denoises"] = NoiseSpec.from_json(value["denoises"])
+        return cls(**{**value, **read})
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """The content of ``bundle.json``.
+class Sealed:
+    """``bundle.json`` of a model of any kind, held to its model_id and not yet understood.
 
     Attributes:
-        model_id: SHA-256 over the rest, 64 hex digits; the rest holds the digests of all files.
-        spec: The model.
-        digests: SHA-256 of each file, 64 hex digits.
+        model_id: SHA-256 over the rest, 64 hex digits.
+        version: The format, 1 to :data:`FORMAT`.
+        model: Says what the model is; JSON values.
+        files: SHA-256 of each file, by the name of the file, if all is well.
     """
 
     model_id: str
-    spec: BundleSpec
-    digests: Mapping[str, str]
+    version: int
+    model: Any
+    files: Any
 
     @classmethod
-    def of(cls, spec: BundleSpec, digests: Mapping[str, str]) -> tuple[Self, bytes]:
-        """Return the manifest as a reader will see it (tuples become lists), and its text.
+    def of(cls, model: Mapping[str, Any], digests: Mapping[str, str], *, version: int) -> tuple[Self, bytes]:
+        """Return it as a reader will see it (tuples become lists), and its text.
 
         Raises:
-            OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
+            OptionError: a value is no finite JSON value.
         """
-        version = FORMAT if SAMPLING in digests or spec.labels == "class" else 2
-        content = {"format": version, "model": spec.to_json(), "files": dict(sorted(digests.items()))}
+        content = {"format": version, "model": model, "files": dict(sorted(digests.items()))}
         try:
             plain = json.loads(json.dumps(content, allow_nan=False))
             model_id = digest_of(plain)
@@ -166,7 +181,7 @@ class Manifest:
                 f"training and figures must be finite JSON values ({one_line(error)})"
             ) from error
         text = json.dumps({"model_id": model_id, **plain}, indent=2, ensure_ascii=False) + "\n"
-        return cls(model_id, BundleSpec.from_json(plain["model"]), _checked(plain["files"])), text.encode()
+        return cls(model_id, version, plain["model"], plain["files"]), text.encode()
 
     @classmethod
     def read(cls, text: bytes, *, folder: Path) -> Self:
@@ -193,10 +208,60 @@ class Manifest:
             )
         if content["model_id"] != model_id:
             raise OptionError("bundle.json does not match its model_id")
-        model = content["model"]
-        if version == 1 and isinstance(model, dict):
+        return cls(model_id, version, content["model"], content["files"])
+
+    @property
+    def cleans(self) -> bool:
+        """Whether it is a cleaner's, which gives no latents."""
+        return isinstance(self.model, dict) and self.model.get("kind") == "cleaner"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The content of ``bundle.json`` of a model that gives latents.
+
+    Attributes:
+        model_id: SHA-256 over the rest, 64 hex digits; the rest holds the digests of all files.
+        spec: The model.
+        digests: SHA-256 of each file, 64 hex digits.
+    """
+
+    model_id: str
+    spec: BundleSpec
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, spec: BundleSpec, digests: Mapping[str, str]) -> tuple[Self, bytes]:
+        """Return the manifest as a reader will see it (tuples become lists), and its text.
+
+        Raises:
+            OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
+        """
+        since_3 = SAMPLING in digests or spec.labels == "class"
+        since_4 = spec.denoises is not None or spec.image.quick_jpeg
+        version = 4 if since_4 else 3 if since_3 else 2
+        sealed, text = Sealed.of(spec.to_json(), digests, version=version)
+        return cls(sealed.model_id, BundleSpec.from_json(sealed.model), _checked(sealed.files)), text
+
+    @classmethod
+    def read(cls, text: bytes, *, folder: Path) -> Self:
+        """Read ``bundle.json`` of the bundle in ``folder`` and check it against its model_id.
+
+        Raises:
+            BundleTooNewError: written by a later format.
+            BundleKindError: it is a cleaner's.
+            OptionError: it is damaged.
+        """
+        sealed = Sealed.read(text, folder=folder)
+        if sealed.cleans:
+            raise BundleKindError(
+                f"model {shown(folder.name)} is a cleaner, which gives no latents to search or draw with; "
+                "take another --model, or lookalike denoise"
+            )
+        model = sealed.model
+        if sealed.version == 1 and isinstance(model, dict):
             model = _of_format_1(model)
-        return cls(model_id, BundleSpec.from_json(model), _checked(content["files"]))
+        return cls(sealed.model_id, BundleSpec.from_json(model), _checked(sealed.files))
 
 
 def _are_names(value: Any) -> bool:
@@ -214,7 +279,7 @@ def _of_format_1(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(digests: Any) -> dict[str, str]:
-    if not isinstance(digests, dict) or not NEEDED <= set(digests) <= KNOWN:
+    if not isinstance(digests, dict) or not NEEDED <= set(digests) <= NEEDED | _OPTIONAL:
         got = shown(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
         raise OptionError(
             f"the files of a bundle are {', '.join(sorted(NEEDED))} and at most "

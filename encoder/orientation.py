@@ -5,12 +5,20 @@ Legend: W, H = width and height as shown; w, h = as stored; for orientations 5 t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "exif_orientation", "jpeg_orientation", "orient", "shown_size", "stored_box"]
+__all__ = [
+    "Box",
+    "exif_orientation",
+    "jpeg_orientation",
+    "orient",
+    "shown_size",
+    "stored_box",
+    "upright_exif",
+]
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels; right and bottom lie outside."""
@@ -31,7 +39,10 @@ _STEPS = {
 }
 
 
-def orient(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+_Value = TypeVar("_Value", bound=np.generic)
+
+
+def orient(pixels: NDArray[_Value], orientation: int) -> NDArray[_Value]:
     """Stored pixels ``(h, w, C)`` -> a view of them as shown, ``(H, W, C)``."""
     swap, flip, mirror = _STEPS[orientation]
     if swap:
@@ -78,6 +89,25 @@ def jpeg_orientation(data: bytes) -> int:
 
 def exif_orientation(exif: bytes) -> int:
     """The orientation in a block of EXIF data, 1..8; 1 where there is none or it makes no sense."""
+    found = _orientation_at(exif)
+    if found is None:
+        return 1
+    at, order = found
+    value = int.from_bytes(exif[at : at + 2], order)
+    return value if value in _STEPS else 1
+
+
+def upright_exif(exif: bytes) -> bytes:
+    """The same block of EXIF data, with an orientation of 1 where it has one: not a byte more is changed."""
+    found = _orientation_at(exif)
+    if found is None:
+        return exif
+    at, order = found
+    return exif[:at] + (1).to_bytes(2, order) + exif[at + 2 :]
+
+
+def _orientation_at(exif: bytes) -> tuple[int, Literal["little", "big"]] | None:
+    """Where the two bytes of the orientation lie in a block of EXIF data, and in what order."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order: Literal["little", "big"]
     if tiff[:4] == b"II*\0":
@@ -85,12 +115,11 @@ def exif_orientation(exif: bytes) -> int:
     elif tiff[:4] == b"MM\0*":
         order = "big"
     else:
-        return 1
+        return None
     start = int.from_bytes(tiff[4:8], order)
     count = int.from_bytes(tiff[start : start + 2], order)
     for at in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 9), 12):
         tag, kind = (int.from_bytes(tiff[at + i : at + i + 2], order) for i in (0, 2))
         if tag == _TAG and kind == _SHORT:
-            value = int.from_bytes(tiff[at + 8 : at + 10], order)
-            return value if value in _STEPS else 1
-    return 1
+            return len(exif) - len(tiff) + at + 8, order
+    return None

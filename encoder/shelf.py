@@ -7,14 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from encoder.attributes import ATTRIBUTES
 from encoder.errors import BundleNotFoundError, OptionError
 from encoder.images import shown
 from encoder.manifest import KNOWN, one_line
 
-__all__ = ["CALIBRATION", "check_target", "is_shipped", "locate", "resolved", "shipped_bundles"]
+__all__ = ["BESIDE", "CALIBRATION", "check_target", "is_shipped", "locate", "resolved", "shipped_bundles"]
 
 CALIBRATION: Final = "calibration.json"
 """May lie in a bundle's folder and is no part of the model."""
+BESIDE: Final = (CALIBRATION, ATTRIBUTES)
+"""All that may."""
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -81,7 +84,7 @@ def check_target(target: Path) -> None:
         raise OptionError(
             f"a bundle is a folder, {shown(str(target))} cannot be one ({error.strerror}); name another"
         ) from error
-    odd = inside if "bundle.json" not in inside else inside - KNOWN - {"bundle.json", CALIBRATION}
+    odd = inside if "bundle.json" not in inside else inside - KNOWN - {"bundle.json", *BESIDE}
     if odd:
         raise OptionError(
             f"a bundle replaces only a bundle, {shown(str(target))} holds {shown(min(odd))} too; "

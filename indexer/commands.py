@@ -44,6 +44,12 @@ store_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Scores by person and number, as lfw_attributes.txt has them.",
 )
+@click.option(
+    "--predict",
+    metavar="NAME,...",
+    help="Read these attributes off every picture (lookalike attributes list) and store them, where no table "
+    "knows them; over 0 means more likely there than not.",
+)
 @click.option("--checksum", is_flag=True, help="Compare contents (SHA-256), not size and time.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option("--prune", is_flag=True, help="Remove what is stored and no longer in the folder.")
@@ -71,6 +77,7 @@ def index(
     crop: str | None,
     payload: Path | None,
     attributes: Path | None,
+    predict: str | None,
     checksum: bool,
     dry_run: bool,
     prune: bool,
@@ -100,12 +107,14 @@ def index(
     from indexer.building import index_when_large
     from indexer.load import known_roots, load, prepare_collection
     from indexer.payloads import read_tables
+    from indexer.prediction import predict_attributes, predictable
     from indexer.report import events_to
     from indexer.store import open_store
 
     reading, files = chosen.reading(read_tables(payload, attributes)), chosen.files()
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
+        readings = predictable(model, predict)
         opened = stack.enter_context(open_store(store))
         framing = None if crop is None else Crop.parse(crop)
         found = chosen.opened(reading, files, known_roots(opened, collection))
@@ -127,6 +136,7 @@ def index(
             on_event=tell,
         )
         bar.close()
+        predicted = 0 if dry_run else predict_attributes(opened, collection, readings)
         if not dry_run:
             index_when_large(opened, collection, tell=partial(click.echo, err=True))
     for path, reason in done.failed:
@@ -135,7 +145,11 @@ def index(
     click.echo(f"{collection}: {done.in_words()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True)
     if done.seen == 0:
         click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
+    if readings:
+        names = ", ".join(one.name for one in readings)
+        click.echo(f"{names}: predicted for {predicted} pictures", err=True)
     if as_json:
         told = {"collection": collection, "store": store, "provider": model.provider}
-        click.echo(json.dumps({**told, **done.to_json()}))
+        more = {"predicted": predicted} if readings else {}
+        click.echo(json.dumps({**told, **done.to_json(), **more}))
     ctx.exit(3 if done.failed else 0)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from encoder.chunks import FileFacts, read_file
 from encoder.images import shown
 from indexer.compact import IdSet, Packed
-from indexer.payloads import RESERVED
+from indexer.payloads import RESERVED, known
 from indexer.points import Record
 from indexer.sources import Item, Source
 from indexer.store import Condition, Filter, VectorStore
@@ -187,7 +187,7 @@ def _same(item: Item, facts: FileFacts, *, checksum: bool) -> bool:
 
 def _says(item: Item, stored: Record) -> bool:
     now = payload_of(item, "", _facts_of(stored))
-    return _said(now) == _said(stored.payload)
+    return _said(now) == _said(known(stored.payload))
 
 
 def _said(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError, StoreUnreachableError
+from indexer.filters import Filter
 
-__all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said"]
+__all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said", "written"]
 
 NEEDED: Final = (1, 16)  # the first that keeps metadata
 
@@ -89,3 +90,14 @@ def _is_private(url: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return "." not in host or host.endswith((".local", ".internal", ".localhost"))
+
+
+def written(where: Filter, client: object) -> dict[str, Any]:
+    """Return a filter as JSON, when the client's models can say it.
+
+    Raises:
+        StoreError: they cannot.
+    """
+    if where.looks_inside and not hasattr(client, "MatchSubstring"):
+        raise StoreError("this qdrant-client cannot look for text in text (~); upgrade it")
+    return where.to_json()

@@ -17,10 +17,20 @@ from encoder.images import shown
 from encoder.lfw import read_scores
 from indexer.points import is_text
 
-__all__ = ["RESERVED", "read_payload", "read_tables"]
+__all__ = ["PREDICTED", "RESERVED", "known", "read_payload", "read_tables"]
 
 RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
 """What an item says of itself."""
+PREDICTED: Final = "predicted"
+"""Names the fields that a model read off a picture; all others are known."""
+
+
+def known(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a payload without what was predicted."""
+    guessed = payload.get(PREDICTED)
+    if not isinstance(guessed, list):
+        return dict(payload)
+    return {key: value for key, value in payload.items() if key != PREDICTED and key not in guessed}
 
 
 def read_payload(file: Path) -> dict[str, dict[str, Any]]:

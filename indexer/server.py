@@ -28,7 +28,7 @@ from encoder.errors import (
     StoreError,
     StoreUnreachableError,
 )
-from indexer.connection import check_key, check_version, missing, one_line, refused, said
+from indexer.connection import check_key, check_version, missing, one_line, refused, said, written
 from indexer.filters import Filter
 from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from indexer.spec import CollectionSpec, check_name, is_name
@@ -289,7 +289,7 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
-    return None if where is None else models.Filter.model_validate(where.to_json())
+    return None if where is None else models.Filter.model_validate(written(where, models))
 
 
 @contextmanager

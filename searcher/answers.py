@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from encoder.bundle import Bundle
@@ -11,6 +11,7 @@ from encoder.calibration import Likeness, default_prior
 from encoder.errors import OptionError
 from encoder.images import shown
 from indexer.store import Hit
+from searcher.clean_queries import Treatment
 
 __all__ = ["Answer", "Judge", "Result"]
 
@@ -70,6 +71,8 @@ class Answer:
         failure: Why there is no answer, in one line; None when there is one.
         match: Whether any result is above the threshold; None where there is no threshold or no answer.
         warning: Why the results mean little, in one line; None when nothing is known against them.
+        treatment: What was done to the query before; None where cleaning was not asked for.
+        asked: ``like`` and ``unlike``: the files of a query of several pictures; empty for one of one.
     """
 
     query: str
@@ -79,17 +82,26 @@ class Answer:
     failure: str | None = None
     match: bool | None = None
     warning: str | None = None
+    treatment: Treatment | None = None
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: query, model_id, took_ms, match, warning, results, and error when it failed."""
+        """Return JSON values: query, model_id, took_ms, match, warning, results.
+
+        Also treatment where cleaning was asked for, like and unlike of a query of several pictures, and error
+        when it failed.
+        """
         answer: dict[str, Any] = {
             "query": self.query,
+            **{side: list(files) for side, files in self.asked.items()},
             "model_id": self.model_id,
             "took_ms": round(self.took_ms, 3),
             "match": self.match,
             "warning": self.warning,
             "results": [result.to_json() for result in self.results],
         }
+        if self.treatment is not None:
+            answer["treatment"] = self.treatment.to_json()
         return answer if self.failure is None else answer | {"error": self.failure}
 
 

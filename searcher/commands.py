@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from indexer.commands import store_option
+from indexer.facet_commands import where_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from encoder.images import Crop
     from encoder.model import Provider
+    from searcher.clean_queries import QueryCleaner
     from searcher.search import Answer, Searcher
 
 __all__ = ["crop_option", "exit_code", "images_argument", "provider_option", "search"]
@@ -24,13 +28,12 @@ provider_option = click.option(
 crop_option = click.option(
     "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed, if otherwise."
 )
-images_argument = click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path)
-)
+_file = click.Path(path_type=Path)
+images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=_file)
 
 
 @click.command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")
-@images_argument
+@click.argument("images", nargs=-1, metavar="IMAGE...", type=_file)
 @click.option("--collection", required=True, metavar="NAME")
 @store_option
 @click.option(
@@ -43,6 +46,19 @@ images_argument = click.argument(
 )
 @click.option("--model", help="Bundle folder, if not where the collection remembers it.")
 @crop_option
+@where_option
+@click.option(
+    "--add",
+    "added",
+    multiple=True,
+    metavar="NAME=STRENGTH",
+    help="Search for the same face with more of an attribute: Smiling=2. Again for more.",
+)
+@click.option("--like", "liked", multiple=True, type=_file, help="All pictures together are one query.")
+@click.option(
+    "--unlike", "unliked", multiple=True, type=_file, help="The same, and away from this one. Again for more."
+)
+@click.option("--group-by", metavar="FIELD", help="The best result of each value only: person.")
 @click.option("--exclude-self", is_flag=True, help="Leave out items that are the query's very file.")
 @click.option(
     "--prior",
@@ -58,6 +74,16 @@ images_argument = click.argument(
     help="A match is a score that so many pairs of two people are above, 0.001 say; "
     "the smallest rate the calibration knows by default.",
 )
+@click.option(
+    "--clean", "cleaned", is_flag=True, help="Take noise off the queries first, where there is any."
+)
+@click.option(
+    "--clean-model",
+    default="clean",
+    show_default=True,
+    metavar="BUNDLE",
+    help="What takes it off: folder or shipped cleaner.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Draw queries and results: out.png.")
 @click.option("--json", "as_json", is_flag=True, help="A list on stdout, one object for each query.")
 @provider_option
@@ -70,9 +96,16 @@ def search(
     k: int,
     model: str | None,
     crop: str | None,
+    where: str | None,
+    added: tuple[str, ...],
+    liked: tuple[Path, ...],
+    unliked: tuple[Path, ...],
+    group_by: str | None,
     exclude_self: bool,
     prior: float | None,
     fmr: float | None,
+    cleaned: bool,
+    clean_model: str,
     sheet: Path | None,
     as_json: bool,
     provider: Provider,
@@ -82,19 +115,49 @@ def search(
     Of a calibrated model (see lookalike calibrate) a result has a probability p that it shows the query's
     person, and is a match when its score is above a threshold. p expects one picture of the person in the
     collection: where there are many, or most likely none, say so with --prior.
+
+    With --like or --unlike, all IMAGEs are one query: their mean, moved away from what it should be unlike.
     """
     from encoder.images import Crop
     from indexer.store import open_store
+    from indexer.where import parse_where
+    from searcher.edit import parse_strengths
+    from searcher.retrieving import Wanted
     from searcher.search import Searcher
 
+    if not images and not liked:
+        raise click.UsageError("a search needs an IMAGE or --like")
+    if (liked or unliked) and (prior is not None or fmr is not None):
+        raise click.UsageError("--prior and --fmr are of one picture's person, not of --like and --unlike")
     framing = None if crop is None else Crop.parse(crop)
+    strengths, condition = parse_strengths(added), None if where is None else parse_where(where)
+    wanted = Wanted(k=k, where=condition, exclude_self=exclude_self, group_by=group_by)
     with open_store(store) as opened:
         searcher = Searcher.open(opened, collection, model=model, provider=provider)
-        answers = list(
-            searcher.similar(images, k=k, exclude_self=exclude_self, crop=framing, prior=prior, fmr=fmr)
-        )
+        cleaner = _cleaner(clean_model, provider) if cleaned else None
+        if liked or unliked:
+            likes = (*images, *liked)
+            answers = [
+                searcher.like(likes, unliked, wanted=wanted, crop=framing, add=strengths, cleaner=cleaner)
+            ]
+        else:
+            found = searcher.similar(
+                images,
+                k=k,
+                exclude_self=exclude_self,
+                where=condition,
+                group_by=group_by,
+                crop=framing,
+                prior=prior,
+                fmr=fmr,
+                add=strengths,
+                cleaner=cleaner,
+            )
+            answers = list(found)
         good = [answer for answer in answers if answer.failure is None]
-        drawn = _draw_answers(sheet, searcher, good, framing) if sheet is not None and good else None
+        drawn = (
+            _draw_answers(sheet, searcher, good, framing, strengths) if sheet is not None and good else None
+        )
     if as_json:
         click.echo(json.dumps([answer.to_json() for answer in answers]))
     else:
@@ -110,13 +173,22 @@ def search(
     ctx.exit(exit_code(len(failed), len(answers)))
 
 
-def _draw_answers(sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None) -> str:
+def _cleaner(where: str, provider: Provider) -> QueryCleaner:
+    from encoder.cleaner import Cleaner
+    from searcher.clean_queries import QueryCleaner
+
+    return QueryCleaner(Cleaner.open(where, provider=provider))
+
+
+def _draw_answers(
+    sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None, add: Mapping[str, float]
+) -> str:
     """Write the sheet and return a line that says so."""
     from encoder.images import shown
     from encoder.sheets import save_picture
     from searcher.pictures import MOST_ROWS, answers_sheet
 
-    save_picture(sheet, answers_sheet(searcher, answers, crop=crop))
+    save_picture(sheet, answers_sheet(searcher, answers, crop=crop, add=add))
     some = f", the first {MOST_ROWS} of {len(answers)} queries" if len(answers) > MOST_ROWS else ""
     return f"drawn: {shown(str(sheet))}{some}"
 
@@ -142,6 +214,8 @@ def _print_notes(answers: list[Answer], *, matches: bool) -> None:
     from encoder.images import shown
 
     for answer in answers:
+        if answer.treatment is not None:
+            click.echo(f"{shown(answer.query)}: {answer.treatment.line()}", err=True)
         if answer.warning is not None:
             click.echo(f"{shown(answer.query)}: {answer.warning}", err=True)
         if matches and answer.match is False:

@@ -21,18 +21,30 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["generate", "interpolate", "reconstruct"]
+__all__ = [
+    "generate",
+    "interpolate",
+    "model_option",
+    "out_option",
+    "read_pictures",
+    "reconstruct",
+    "save_pictures",
+]
 
 _ALL: Final = "all"
-_model = click.option("--model", default="faces", show_default=True, help="Bundle folder or shipped model.")
-_out = click.option("--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each.")
+model_option = click.option(
+    "--model", default="faces", show_default=True, help="Bundle folder or shipped model."
+)
+out_option = click.option(
+    "--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each."
+)
 
 
 @click.command(epilog="Example: lookalike reconstruct me.jpg you.jpg --model faces --out sheet.png")
 @images_argument
-@_model
+@model_option
 @crop_option
-@_out
+@out_option
 @provider_option
 @click.pass_context
 def reconstruct(
@@ -43,22 +55,29 @@ def reconstruct(
     out: str,
     provider: Provider,
 ) -> None:
-    """Draw pictures above what the model keeps of them."""
+    """Draw pictures above what the model keeps of them.
+
+    A model that was taught to clean draws them without their noise.
+    """
     from encoder.model import Model
     from searcher import generate as drawing
     from searcher.pictures import caption, free_names, reconstruction_sheet
 
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop)
+    files, pixels = read_pictures(opened, images, crop)
+    if opened.bundle.spec.denoises is not None:
+        click.echo(f"{opened.bundle.name} was taught to clean noise {opened.bundle.spec.denoises}", err=True)
     if files:
         back = drawing.reconstruct(opened, pixels)
         names = free_names(files)
-        _save(out, names, back, lambda: reconstruction_sheet(opened, pixels, back, list(map(caption, files))))
+        save_pictures(
+            out, names, back, lambda: reconstruction_sheet(opened, pixels, back, list(map(caption, files)))
+        )
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
 @click.command(epilog="Example: lookalike generate --model faces -n 25 --seed 1 --out faces.png")
-@_model
+@model_option
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=16, show_default=True, help="How many.")
 @click.option(
     "--class",
@@ -86,7 +105,7 @@ def reconstruct(
     show_default=True,
     help="Under 1 tamer, over 1 wilder.",
 )
-@_out
+@out_option
 @provider_option
 def generate(
     model: str,
@@ -115,18 +134,18 @@ def generate(
         called = plain_names(opened.bundle.spec.classes)
         names = [f"{number}-{name}" for number in numbers for name in called]
         pictures = rows.reshape(-1, *rows.shape[2:])
-        _save(out, names, pictures, lambda: classes_sheet(opened, rows))
+        save_pictures(out, names, pictures, lambda: classes_sheet(opened, rows))
         return
     latents = drawing.draw(
         opened, count, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature
     )
     pictures = to_uint8(opened.decode(latents))
-    _save(out, _numbered(opened, numbers, latents, of_class), pictures, lambda: grid(list(pictures)))
+    save_pictures(out, _numbered(opened, numbers, latents, of_class), pictures, lambda: grid(list(pictures)))
 
 
 @click.command(epilog="Example: lookalike interpolate me.jpg you.jpg --steps 8 --model faces --out strip.png")
 @images_argument
-@_model
+@model_option
 @click.option(
     "--steps",
     type=click.IntRange(2, 200),
@@ -140,7 +159,7 @@ def generate(
     help="A straight line of latents, or one that keeps their length: the default of a vae.",
 )
 @crop_option
-@_out
+@out_option
 @provider_option
 @click.pass_context
 def interpolate(
@@ -165,17 +184,19 @@ def interpolate(
     if len(images) < 2:
         raise click.UsageError("from one picture to another needs two or more IMAGEs")
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop)
+    files, pixels = read_pictures(opened, images, crop)
     if len(files) < 2:
         ctx.exit(1)
     rows = drawing.interpolate(opened, pixels, steps, way=way)
     walk = [rows[0, 0], *(picture for row in rows for picture in row[1:])]  # where rows meet, one of the two
     names = [f"{number:0{len(str(len(walk) - 1))}d}" for number in range(len(walk))]
-    _save(out, names, walk, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files))))
+    save_pictures(
+        out, names, walk, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files)))
+    )
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
-def _read(model: Model, images: Sequence[Path], crop: str | None) -> tuple[list[Path], Pixels]:
+def read_pictures(model: Model, images: Sequence[Path], crop: str | None) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; say on stderr which cannot."""
     from encoder.images import Crop
     from searcher.generate import read_all
@@ -201,9 +222,10 @@ def _numbered(
     return [f"{number}-{called[name]}" for number, name in zip(numbers, drawn, strict=True)]
 
 
-def _save(
+def save_pictures(
     out: str, names: Sequence[str], pictures: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
 ) -> None:
+    """Write one PNG each into the folder ``out``, or one sheet into that file, and tell where."""
     from encoder.sheets import save_picture
     from searcher.pictures import is_folder, save_each
 

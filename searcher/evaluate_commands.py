@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from indexer.commands import store_option
+from searcher.denoising_commands import denoising
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,6 +98,9 @@ def _shared(command: Command) -> Command:
 @click.group()
 def evaluate() -> None:
     """Measure models, collections and anybody's vectors."""
+
+
+evaluate.add_command(denoising)
 
 
 @evaluate.command(epilog="Example: lookalike evaluate retrieval --model faces --collection family")

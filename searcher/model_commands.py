@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from encoder.bundle import Bundle
+    from encoder.cleaner_bundle import CleanerBundle
 
 __all__ = ["models"]
 
@@ -41,9 +42,9 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(where: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their figures: the shipped ones, or those that are given."""
-    from encoder.bundle import Bundle, shipped_bundles
+    from encoder.bundle import shipped_bundles
 
-    opened = [Bundle.open(name) for name in where or shipped_bundles()]
+    opened = [_opened(name) for name in where or shipped_bundles()]
     if as_json:
         click.echo(json.dumps([_to_json(bundle) for bundle in opened]))
         return
@@ -51,6 +52,17 @@ def list_(where: tuple[str, ...], as_json: bool) -> None:
         click.echo("no shipped bundle; lookalike train makes one", err=True)
     for bundle in opened:
         _print(bundle)
+
+
+def _opened(where: str) -> Bundle | CleanerBundle:
+    from encoder.bundle import Bundle
+    from encoder.cleaner_bundle import CleanerBundle
+    from encoder.errors import BundleKindError
+
+    try:
+        return Bundle.open(where)
+    except BundleKindError:
+        return CleanerBundle.open(where)
 
 
 @models.command(
@@ -142,8 +154,9 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def _to_json(bundle: Bundle) -> dict[str, object]:
-    likeness = None if bundle.calibration is None else bundle.calibration.likeness
+def _to_json(bundle: Bundle | CleanerBundle) -> dict[str, object]:
+    calibration = getattr(bundle, "calibration", None)  # a cleaner has none
+    likeness = None if calibration is None else calibration.likeness
     return {
         "name": bundle.name,
         "model_id": bundle.model_id,
@@ -179,19 +192,35 @@ def _of_drawing(bundle: Bundle) -> str:
     return f"draws from {', '.join(samplers)}{'; each class by itself' if by_class else ''}"
 
 
-def _print(bundle: Bundle) -> None:
+def _print(bundle: Bundle | CleanerBundle) -> None:
+    from encoder.bundle import Bundle
+
+    if isinstance(bundle, Bundle):
+        _print_of_latents(bundle)
+    else:
+        low, high = (255 * sigma for sigma in bundle.spec.deviations)
+        click.echo(
+            f"{bundle.name}  cleaner, any size, grey or RGB, multiples of {bundle.spec.multiple}, "
+            f"id {bundle.model_id[:12]}"
+        )
+        click.echo(f"  takes noise of sigma {low:g} to {high:g} (of 255) from pictures: lookalike denoise")
+    for key, value in bundle.spec.figures.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        click.echo(f"  {key:<18} {text}")
+
+
+def _print_of_latents(bundle: Bundle) -> None:
     click.echo(f"{bundle.name}  {_described(bundle)}")
     click.echo(f"  {_TRAINED[bundle.spec.labels]}")
     if bundle.spec.classes:
         click.echo(f"  {_of_classes(bundle)}")
     if "decoder.onnx" in bundle.graphs:
         click.echo(f"  {_of_drawing(bundle)}")
+    if bundle.spec.denoises is not None:
+        click.echo(f"  taught to clean: noise {bundle.spec.denoises}; lookalike reconstruct draws without it")
     likeness = None if bundle.calibration is None else bundle.calibration.likeness
     if likeness is not None:
         click.echo(
             f"  calibrated on {likeness.people} people: {likeness.matched} matched, "
             f"{likeness.mismatched} mismatched pairs"
         )
-    for key, value in bundle.spec.figures.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"  {key:<18} {text}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from encoder.images import Crop
 from encoder.model import Model
 from encoder.quality import psnr_of
 from encoder.sheets import Tile, contact_sheet, save_picture
+from searcher.edit import edit
+from searcher.generate import read_all
 from searcher.search import Answer, Result, Searcher
 
 __all__ = [
@@ -22,18 +24,23 @@ __all__ = [
     "caption",
     "chance",
     "classes_sheet",
+    "cleaned_sheet",
+    "edits_sheet",
     "free_names",
     "interpolation_sheet",
     "is_folder",
     "plain_names",
     "reconstruction_sheet",
     "save_each",
+    "smile_sheet",
 ]
 
 Pixels = NDArray[np.uint8]
 _ACROSS = 10
+_PAIRS_ACROSS = 6
 MOST_ROWS = 50
 _MOST_RESULTS = 20
+_MOST_ASKED = 5
 _LONGEST_CLASS = 40
 
 
@@ -84,12 +91,18 @@ def caption(file: Path) -> str:
 
 
 def answers_sheet(
-    searcher: Searcher, answers: Sequence[Answer], *, crop: Crop | None = None, side: int = 128
+    searcher: Searcher,
+    answers: Sequence[Answer],
+    *,
+    crop: Crop | None = None,
+    side: int = 128,
+    add: Mapping[str, float] | None = None,
 ) -> Pixels:
     """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
 
     With a calibrated model, probabilities stand beside the scores, names of what is under the threshold are
     grey, and a row without any match says so, as does a query unlike what the model was trained on.
+    Where attributes were added to the queries, the edited face stands behind each, if the model draws.
     At most 50 answers and 20 results of each are drawn.
 
     Raises:
@@ -100,15 +113,7 @@ def answers_sheet(
     some = answers[:MOST_ROWS]
     rows = []
     for answer in some:
-        query = Path(answer.query)
-        row = [
-            Tile(
-                pixels=searcher.query_picture(query, side=side, crop=crop),
-                caption=caption(query),
-                subcaption="query" if answer.warning is None else "unlike its training",
-                accent=True,
-            )
-        ]
+        row = _query_tiles(searcher, answer, crop, side, dict(add or {}))
         row += [
             Tile(
                 pixels=searcher.picture(result.payload, side=side),
@@ -124,6 +129,29 @@ def answers_sheet(
     return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
 
 
+def _query_tiles(
+    searcher: Searcher, answer: Answer, crop: Crop | None, side: int, add: Mapping[str, float]
+) -> list[Tile]:
+    """Return the pictures that asked, each before what was made of it where attributes were added."""
+    told = "query" if answer.warning is None else "unlike its training"
+    asked = {file: kind for kind, files in answer.asked.items() for file in files[:_MOST_ASKED]}
+    tiles = []
+    for name, kind in (asked or {answer.query: told}).items():
+        file = Path(name)
+        pixels = searcher.query_picture(file, side=side, crop=crop)
+        tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
+        if add and kind != "unlike" and searcher.model.draws:
+            framing = Crop.parse(searcher.spec.crop) if crop is None else crop
+            _, seen, _ = read_all(searcher.model, [file], crop=framing)
+            if len(seen):
+                words = _words(add)
+                meant = edit(searcher.model, seen, add)[0]
+                tiles.append(
+                    Tile(pixels=meant, caption=words, subcaption="what is searched for", accent=True)
+                )
+    return tiles
+
+
 def chance(probability: float) -> str:
     """Return a probability for people, as short as can be: 0.42, <0.01, >0.99."""
     return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
@@ -135,14 +163,41 @@ def _worth(result: Result) -> str:
 
 
 def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:
-    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3)."""
+    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3).
+
+    Of a model that was taught to clean there is no PSNR: what it takes off is not lost.
+    """
+    spec, name = model.bundle.spec, model.bundle.name
+    title = f"Originals above what {name} keeps of them: {spec.latent} numbers each"
+    if spec.denoises is not None:
+        title = f"As given, above what {name} makes of it without noise: {spec.latent} numbers each"
     rows: list[list[Tile]] = []
     for start in range(0, len(originals), _ACROSS):
         part = range(start, min(start + _ACROSS, len(originals)))
         rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
-        rows.append([Tile(pixels=back[i], caption=f"{psnr_of(originals[i], back[i]):.1f} dB") for i in part])
-    title = f"Originals above what {model.bundle.name} keeps of them: {model.bundle.spec.latent} numbers each"
+        kept = [f"{psnr_of(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
+        rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, kept, strict=True)])
     return contact_sheet(rows, title=title, side=112)
+
+
+def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
+    """Draw the middle of pictures before and after, six across, uint8 (H, W, 3).
+
+    Args:
+        views: File, estimated sigma in [0, 1] (None: unknown), and uint8 (h, w, 1 or 3) before and after.
+    """
+    rows: list[list[Tile]] = []
+    for start in range(0, len(views), _PAIRS_ACROSS):
+        part = views[start : start + _PAIRS_ACROSS]
+        told = ["" if sigma is None else f"sigma {255 * sigma:.1f}" for _, sigma, _ in part]
+        rows.append(
+            [
+                Tile(pixels=before, caption=caption(file), subcaption=text)
+                for (file, _, (before, _)), text in zip(part, told, strict=True)
+            ]
+        )
+        rows.append([Tile(pixels=after) for _, _, (_, after) in part])
+    return contact_sheet(rows, title="As given, above what is left without the noise", side=160)
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:
@@ -170,3 +225,60 @@ def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions:
         for start, row, end in zip(ends, rows, ends[1:], strict=False)
     ]
     return contact_sheet(tiles, title=f"{model.bundle.name}: from one picture to another", side=112)
+
+
+def edits_sheet(
+    model: Model,
+    originals: Pixels,
+    rows: Pixels,
+    captions: Sequence[str],
+    *,
+    title: str,
+    heads: Sequence[str] = (),
+) -> Pixels:
+    """Draw originals and what became of them, uint8 (H, W, 3).
+
+    With heads, each original stands before its steps; without, originals stand above, ten across.
+
+    Args:
+        model: What drew them.
+        originals: uint8 (N, H, W, C).
+        rows: uint8 (N, S, H, W, C), as :func:`searcher.edit.edit_steps` makes it; S is 1 without heads.
+        captions: N.
+        title: What was added.
+        heads: S strengths, or none.
+    """
+    tiles: list[list[Tile]] = []
+    heading = f"{model.bundle.name}: {title}"
+    if heads:
+        for pixels, row, text in zip(originals, rows, captions, strict=True):
+            first = Tile(pixels=pixels, caption=text, accent=True)
+            tiles.append([first, *(Tile(pixels=step) for step in row)])
+        return contact_sheet(tiles, title=heading, column_labels=["", *heads], side=96)
+    for start in range(0, len(originals), _ACROSS):
+        part = range(start, min(start + _ACROSS, len(originals)))
+        tiles.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
+        tiles.append([Tile(pixels=rows[i, 0]) for i in part])
+    return contact_sheet(tiles, title=heading, side=112)
+
+
+def smile_sheet(model: Model, originals: Pixels, captions: Sequence[str], add: Mapping[str, float]) -> Pixels:
+    """Draw four rows: originals, reconstructions, with attributes added, and with them taken away.
+
+    Args:
+        model: With a decoder and the attributes.
+        originals: uint8 (N, H, W, C).
+        captions: N.
+        add: Attribute to strength.
+    """
+    less = {name: -strength for name, strength in add.items()}
+    plain = edit(model, originals, {}, keep_detail=False)
+    rows = {"original": originals, "kept": plain, _words(add): edit(model, originals, add)}
+    rows[_words(less)] = edit(model, originals, less)
+    tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows.values()]
+    title = f"{model.bundle.name}: the same faces, {_words(add)} and {_words(less)}"
+    return contact_sheet(tiles, title=title, row_labels=list(rows), column_labels=captions, side=112)
+
+
+def _words(add: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {strength:+g}" for name, strength in add.items())

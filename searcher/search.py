@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.errors import BundleError, DataError, ImageError, ModelMismatchError
+from encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
 from encoder.images import Crop, ImageSpec, read_pixels, shown
 from encoder.model import Model, Provider
 from indexer.archives import located
 from indexer.load import NOTHING_SEEN
 from indexer.sources import as_path
-from indexer.store import CollectionSpec, Condition, Filter, Hit, VectorStore
+from indexer.store import CollectionSpec, Filter, Hit, VectorStore
 from searcher.answers import Answer, Judge, Result
+from searcher.clean_queries import QueryCleaner, Treatment
+from searcher.edit import attributes_of
+from searcher.retrieving import Wanted, opposed, retrieve
 
 __all__ = ["Answer", "Query", "Result", "Searcher"]
 
@@ -42,6 +46,16 @@ class Query(Protocol):
             OSError: it cannot be read.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Read:
+    """A query: its pixels and the SHA-256 of its file, or why it could not be read."""
+
+    pixels: NDArray[np.uint8] | None = None
+    digest: str = ""
+    treatment: Treatment | None = None
+    failure: str | None = None
 
 
 class Searcher:
@@ -106,6 +120,10 @@ class Searcher:
         crop: Crop | None = None,
         prior: float | None = None,
         fmr: float | None = None,
+        cleaner: QueryCleaner | None = None,
+        where: Filter | None = None,
+        group_by: str | None = None,
+        add: Mapping[str, float] | None = None,
     ) -> Iterator[Answer]:
         """Yield an answer for each query picture, in order. One that cannot be read fails alone.
 
@@ -117,14 +135,71 @@ class Searcher:
             prior: That a picture of the collection shows the query's person, before it is looked at, in
                 (0, 1); None: one match is expected in the collection.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+            cleaner: Takes noise off the queries first; None: they are compared as they are.
+            where: What results must pass.
+            group_by: Payload field: of each of its values, only the best result.
+            add: Attribute to strength: the query is edited in latent space first, see
+                :func:`searcher.edit.edit`.
 
         Raises:
-            OptionError: the prior or the rate cannot be, or is given for a model that is not calibrated.
+            OptionError: the prior or the rate cannot be, or is given for a model that is not calibrated; the
+                model has no such attribute; there can be no such field.
         """
         framing = Crop.parse(self.spec.crop) if crop is None else crop
         judge = self.judge(prior=prior, fmr=fmr)
+        wanted = Wanted(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
+        change = self._change(add)
         for start in range(0, len(queries), _TOGETHER):
-            yield from self._together(queries[start : start + _TOGETHER], k, exclude_self, framing, judge)
+            some = queries[start : start + _TOGETHER]
+            yield from self._together(some, wanted, framing, judge, change, cleaner)
+
+    def like(
+        self,
+        like: Sequence[Path],
+        unlike: Sequence[Path] = (),
+        *,
+        wanted: Wanted | None = None,
+        crop: Crop | None = None,
+        add: Mapping[str, float] | None = None,
+        cleaner: QueryCleaner | None = None,
+    ) -> Answer:
+        """Return what is like all of some pictures, and unlike others; see :func:`~.retrieving.opposed`.
+
+        Args:
+            like: At least one file; ``add`` edits these.
+            unlike: Files.
+            wanted: Which results.
+            crop: As for :meth:`similar`.
+            add: As for :meth:`similar`.
+            cleaner: As for :meth:`similar`.
+
+        Raises:
+            OptionError: nothing to be like, or as for :meth:`similar`.
+        """
+        if not like:
+            raise OptionError("what is unlike some pictures must be like another; give an IMAGE or --like")
+        framing = Crop.parse(self.spec.crop) if crop is None else crop
+        judge, change = self.judge(), self._change(add)
+        began = time.perf_counter()
+        read = [self._read(file, framing, cleaner) for file in (*like, *unlike)]
+        pictures = [each.pixels for each in read]
+        rows = self._embed(pictures[: len(like)], change) + self._embed(pictures[len(like) :], None)
+        name = " + ".join(map(str, like)) + "".join(f" - {file}" for file in unlike)
+        results: tuple[Result, ...] = ()
+        failure = None
+        there = [row for row in rows if row is not None]
+        if len(there) < len(rows):
+            bad = [row is None for row in rows].index(True)
+            failure = read[bad].failure or f"{shown(str((*like, *unlike)[bad]))}: {NOTHING_SEEN}"
+        else:
+            query = opposed(np.stack(there[: len(like)]), np.array(there[len(like) :], np.float32))
+            digests = [[each.digest for each in read]]
+            (hits,) = retrieve(self.store, self.collection, query, digests, wanted or Wanted())
+            results = judge.ranked(hits)
+        took = (time.perf_counter() - began) * 1000
+        match = None if failure else judge.matched(results)
+        asked = {"like": tuple(map(str, like)), "unlike": tuple(map(str, unlike))}
+        return Answer(name, self.model.model_id, took, results, failure, match, asked=asked)
 
     def similar_to(
         self,
@@ -164,24 +239,41 @@ class Searcher:
         except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
 
+    def _change(self, add: Mapping[str, float] | None) -> NDArray[np.float32] | None:
+        return attributes_of(self.model).change(add) if add else None
+
     def _together(
-        self, queries: Sequence[Query], k: int, exclude_self: bool, crop: Crop, judge: Judge
+        self,
+        queries: Sequence[Query],
+        wanted: Wanted,
+        crop: Crop,
+        judge: Judge,
+        change: NDArray[np.float32] | None,
+        cleaner: QueryCleaner | None,
     ) -> Iterator[Answer]:
         began = time.perf_counter()
-        read = [self._read(query, crop) for query in queries]
-        pictures = [pixels for pixels, _, _ in read]
-        rows, warnings = self._embed(pictures), self._warnings(pictures)
-        asked = [(row, digest) for row, (_, digest, _) in zip(rows, read, strict=True) if row is not None]
-        found = iter(self._search(asked, k, exclude_self) if asked else ())
+        read = [self._read(query, crop, cleaner) for query in queries]
+        pictures = [each.pixels for each in read]
+        rows, warnings = self._embed(pictures, change), self._warnings(pictures)
+        asked = [(row, [each.digest]) for row, each in zip(rows, read, strict=True) if row is not None]
+        found = iter(self._retrieved(asked, wanted) if asked else ())
         answers = [None if row is None else judge.ranked(next(found)) for row in rows]
         took = (time.perf_counter() - began) * 1000 / len(queries)
-        for query, results, warning, (_, _, failure) in zip(queries, answers, warnings, read, strict=True):
+        for query, results, warning, each in zip(queries, answers, warnings, read, strict=True):
             if results is None:
-                reason = failure or f"{shown(str(query))}: {NOTHING_SEEN}"
+                reason = each.failure or f"{shown(str(query))}: {NOTHING_SEEN}"
                 yield Answer(str(query), self.model.model_id, took, (), reason)
             else:
                 match = judge.matched(results)
-                yield Answer(str(query), self.model.model_id, took, results, None, match, warning)
+                yield Answer(
+                    str(query), self.model.model_id, took, results, None, match, warning, each.treatment
+                )
+
+    def _retrieved(
+        self, asked: Sequence[tuple[NDArray[np.float32], list[str]]], wanted: Wanted
+    ) -> list[list[Hit]]:
+        rows, digests = np.stack([row for row, _ in asked]), [digests for _, digests in asked]
+        return retrieve(self.store, self.collection, rows, digests, wanted)
 
     def _warnings(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[str | None]:
         """Return a line for each picture that the model draws far worse than those it was made for."""
@@ -192,37 +284,25 @@ class Searcher:
         found = [None if each is None else next(times) for each in pictures]
         return [None if far is None else UNLIKE.format(far) for far in found]
 
-    def _embed(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[NDArray[np.float32] | None]:
+    def _embed(
+        self, pictures: Sequence[NDArray[np.uint8] | None], change: NDArray[np.float32] | None
+    ) -> list[NDArray[np.float32] | None]:
         """Return a row for each picture that is there and has anything to compare."""
         good = [pixels for pixels in pictures if pixels is not None]
-        rows = iter(self.model.embed(np.stack(good)) if good else ())
+        rows = iter(self.model.embed(np.stack(good), change) if good else ())
         found: list[NDArray[np.float32] | None] = [None if each is None else next(rows) for each in pictures]
         return [row if row is not None and np.isfinite(row).all() and row.any() else None for row in found]
 
-    def _search(
-        self, asked: Sequence[tuple[NDArray[np.float32], str]], k: int, exclude_self: bool
-    ) -> list[Sequence[Hit]]:
-        rows = np.stack([row for row, _ in asked])
-        if not exclude_self:
-            return list(self.store.search(self.collection, rows, k=k))
-        found = self.store.search(self.collection, rows, k=k + 1)
-        return [self._others(row, digest, hits, k) for (row, digest), hits in zip(asked, found, strict=True)]
-
-    def _others(self, row: NDArray[np.float32], digest: str, hits: Sequence[Hit], k: int) -> Sequence[Hit]:
-        """Return the best k of k + 1 hits that are not the query's bytes; where copies crowd, ask again."""
-        others = [hit for hit in hits if hit.payload["sha256"] != digest]
-        if len(others) < k < len(hits):
-            where = Filter((Condition("sha256", "!=", digest),))
-            (others,) = self.store.search(self.collection, row[None], k=k, where=where)
-        return others[:k]
-
-    def _read(self, query: Query, crop: Crop) -> tuple[NDArray[np.uint8] | None, str, str | None]:
-        """Return pixels, SHA-256 and None, or None, nothing and the reason."""
+    def _read(self, query: Query, crop: Crop, cleaner: QueryCleaner | None) -> _Read:
+        spec, treatment = self.model.bundle.spec.image, None
         try:
             data = query.read_bytes()
-            pixels = read_pixels(data, self.model.bundle.spec.image, crop=crop, name=str(query))
+            if cleaner is None:
+                pixels = read_pixels(data, spec, crop=crop, name=str(query))
+            else:
+                pixels, treatment = cleaner.read(data, spec, crop=crop, name=str(query))
         except ImageError as error:
-            return None, "", str(error)
+            return _Read(failure=str(error))
         except OSError as error:
-            return None, "", f"{shown(str(query))}: cannot be read ({error.strerror})"
-        return pixels, hashlib.sha256(data).hexdigest(), None
+            return _Read(failure=f"{shown(str(query))}: cannot be read ({error.strerror})")
+        return _Read(pixels, hashlib.sha256(data).hexdigest(), treatment)

@@ -2,6 +2,9 @@
 
 A picture is ``sigmoid(latent @ OUT)``: every number of a latent lights its own pixels, so what was drawn can
 be read off a picture.
+
+And a cleaner: a blend with a box filter, the more of it the larger sigma is, and an estimate of noise from a
+difference of two Laplacians (Immerkaer, Fast Noise Variance Estimation, 1996).
 """
 
 from pathlib import Path
@@ -15,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from encoder.affine import AffineMap, LatentStatistics
 from encoder.bundle import Bundle, BundleSpec, Golden
+from encoder.cleaner import save_cleaner
+from encoder.cleaner_bundle import CleanerBundle, CleanerSpec
 from encoder.images import ImageSpec
 from encoder.manifest import Kind
 from encoder.model import Model
@@ -132,14 +137,78 @@ def _decoder(latent: int) -> bytes:
     )
 
 
+def make_cleaner(folder: Path, *, multiple: int = 4, reach: int = 3, box: int = 7) -> CleanerBundle:
+    """Save a cleaner that blends with the mean of `box` x `box` pixels; at sigma 0 it changes nothing."""
+    spec = CleanerSpec(
+        multiple=multiple, reach=reach, deviations=(0.0, 75 / 255), clean_below=2 / 255, opset=18
+    )
+    graphs = {"cleaner": box_cleaner(box, multiple), "estimator": laplacian_estimator()}
+    return save_cleaner(folder, spec=spec, graphs=graphs)
+
+
+def box_cleaner(box: int, multiple: int) -> bytes:
+    """pixels + w (mean of the box - pixels), w = sigma / (sigma + 0.02); H, W must be multiples."""
+    kernel = np.full((3, 1, box, box), 1 / box**2, np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["pixels"], ["image"], perm=[0, 3, 1, 2]),
+        # Sides that are no multiples fail here, as they would where a network halves them.
+        helper.make_node("SpaceToDepth", ["image"], ["blocks"], blocksize=multiple),
+        helper.make_node("DepthToSpace", ["blocks"], ["whole"], blocksize=multiple),
+        helper.make_node("Conv", ["whole", "kernel"], ["mean"], group=3, pads=[box // 2] * 4),
+        helper.make_node("Sub", ["mean", "whole"], ["change"]),
+        helper.make_node("Add", ["sigma", "half"], ["most"]),
+        helper.make_node("Div", ["sigma", "most"], ["share"]),
+        helper.make_node("Reshape", ["share", "column"], ["weight"]),
+        helper.make_node("Mul", ["weight", "change"], ["step"]),
+        helper.make_node("Add", ["whole", "step"], ["blended"]),
+        helper.make_node("Transpose", ["blended"], ["cleaned"], perm=[0, 2, 3, 1]),
+    ]
+    constants = {"kernel": kernel, "half": np.float32(0.02), "column": np.array([-1, 1, 1, 1])}
+    return _graph(
+        nodes,
+        {name: np.asarray(value) for name, value in constants.items()},
+        [
+            helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", "H", "W", 3]),
+            helper.make_tensor_value_info("sigma", TensorProto.FLOAT, ["N"]),
+        ],
+        helper.make_tensor_value_info("cleaned", TensorProto.FLOAT, ["N", "H", "W", 3]),
+    )
+
+
+def laplacian_estimator() -> bytes:
+    """sqrt(pi / 2) / 6 times the mean of |pixels * (1 -2 1, -2 4 -2, 1 -2 1)|, over all channels."""
+    mask = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["pixels"], ["image"], perm=[0, 3, 1, 2]),
+        helper.make_node("Pad", ["image", "rim"], ["wide"], mode="edge"),  # also one pixel has neighbours
+        helper.make_node("Conv", ["wide", "kernel"], ["edges"], group=3),
+        helper.make_node("Abs", ["edges"], ["sizes"]),
+        helper.make_node("Mul", ["sizes", "scale"], ["parts"]),
+        helper.make_node("ReduceMean", ["parts", "axes"], ["sigma"], keepdims=0),
+    ]
+    constants = {
+        "kernel": np.broadcast_to(mask, (3, 1, 3, 3)).copy(),
+        "scale": np.asarray(np.sqrt(np.pi / 2) / 6, np.float32),
+        "axes": np.array([1, 2, 3]),
+        "rim": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    }
+    return _graph(
+        nodes,
+        constants,
+        helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", "H", "W", 3]),
+        helper.make_tensor_value_info("sigma", TensorProto.FLOAT, ["N"]),
+    )
+
+
 def _graph(
     nodes: list[onnx.NodeProto],
     constants: dict[str, NDArray[np.generic]],
-    given: onnx.ValueInfoProto,
+    given: onnx.ValueInfoProto | list[onnx.ValueInfoProto],
     made: onnx.ValueInfoProto,
 ) -> bytes:
     held = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph(nodes, "hand-made", [given], [made], held)
+    inputs = given if isinstance(given, list) else [given]
+    graph = helper.make_graph(nodes, "hand-made", inputs, [made], held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoder.noise import NoiseSpec
 from tests.models import pictures
-from trainer.batches import ROWS, batches, evenly, moved, pieces, to_floats
+from trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 
-PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": 0.0, "seed": 0, "epoch": 0}
+PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}
 
 
 def drawn(images: NDArray[np.uint8], **changes: Any) -> list[tuple[Tensor, Tensor]]:
@@ -30,7 +31,7 @@ def numbered(count: int) -> NDArray[np.uint8]:
 
 def test_same_seed_and_epoch_give_the_same_batches() -> None:
     images = pictures(40)
-    options = {"shift": 2, "noise": 0.2, "seed": 3, "epoch": 5}
+    options = {"shift": 2, "noise": NoiseSpec(low=0, high=0.2), "seed": 3, "epoch": 5}
     for (input_, target), (again, target_again) in zip(
         drawn(images, **options), drawn(images, **options), strict=True
     ):
@@ -66,7 +67,7 @@ def test_only_the_chosen_images_are_shown() -> None:
 def test_source_images_stay_as_they_are() -> None:
     images = pictures(20)
     before = images.copy()
-    drawn(images, shift=2, noise=0.1)
+    drawn(images, shift=2, noise=NoiseSpec(low=0, high=0.1))
     np.testing.assert_array_equal(images, before)
 
 
@@ -104,7 +105,7 @@ def test_moves_reach_each_way_as_far_as_asked_and_no_further() -> None:
 
 def test_noise_has_a_level_of_its_own_on_each_input_and_none_on_the_target() -> None:
     images = np.full((300, 16, 16, 3), 128, np.uint8)
-    for input_, target in drawn(images, size=300, noise=0.2):
+    for input_, target in drawn(images, size=300, noise=NoiseSpec(low=0, high=0.2)):
         assert (target == 128 / 255).all()
         levels = (input_ - target).flatten(1).std(1)
         assert levels.max() < 0.22
@@ -138,3 +139,22 @@ def test_pieces_cut_in_order_and_evenly_chooses_in_order() -> None:
     assert (np.diff(some) == 100).all()
     assert len(some) == 10
     assert len(evenly(indices, 0)) == 1
+
+
+def test_labelled_batches_put_noise_on_the_picture_and_draw_the_target_alone() -> None:
+    images = np.full((64, 12, 12, 1), 102, np.uint8)  # 0.4
+    labels = np.arange(64) % 3
+    options: dict[str, Any] = {"size": 64, "shift": 0, "mirror": False, "seed": 0, "epoch": 0}
+    noise = NoiseSpec(low=0.1, high=0.1)
+    ((input_, target, told),) = labelled_batches(
+        images, labels, np.arange(64), binarise=True, noise=noise, **options
+    )
+    assert set(target.flatten().tolist()) == {0, 1}
+    assert target.mean().item() == pytest.approx(0.4, abs=0.02)
+    assert input_.mean().item() == pytest.approx(0.4, abs=0.01)  # the grey picture, not black and white
+    assert input_.std().item() == pytest.approx(0.1, rel=0.05)
+    np.testing.assert_array_equal(told.numpy(), labels)
+    ((plain, same, _),) = labelled_batches(images, labels, np.arange(64), binarise=True, **options)
+    assert plain is same
+    ((again, *_),) = labelled_batches(images, labels, np.arange(64), binarise=True, noise=noise, **options)
+    assert torch.equal(input_, again)

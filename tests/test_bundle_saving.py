@@ -1,5 +1,6 @@
 """Bundles are saved whole or not at all, replaced at once, and nothing else is ever replaced."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from encoder.bundle import Bundle, BundleSpec, check_target
-from encoder.errors import BundleError, BundleNotFoundError, OptionError
-from tests.models import FILES, assert_same, nothing_left, save_again
+from encoder.errors import BundleCorruptError, BundleError, BundleNotFoundError, OptionError
+from encoder.noise import NoiseSpec
+from tests.models import FILES, assert_same, forge, nothing_left, save_again
 
 
 def test_bundle_is_replaced_whole(copy: Path, tiny: Bundle) -> None:
@@ -220,3 +222,21 @@ while True:
         except BundleNotFoundError:  # killed between two renames; the old one is in .lookalike-*
             assert not copy.exists()
         assert_same(save_again(tiny, copy), tiny)
+
+
+def test_a_bundle_that_cleans_says_what_and_others_stay_as_they_were(tiny: Bundle, tmp_path: Path) -> None:
+    before = (tiny.folder / "bundle.json").read_bytes()
+    assert b"denoises" not in before
+    noise = NoiseSpec.parse("0:50")
+    taught = save_again(tiny, tmp_path / "taught", spec=replace(tiny.spec, denoises=noise))
+    assert Bundle.open(taught.folder).spec.denoises == noise
+    assert json.loads((taught.folder / "bundle.json").read_bytes())["format"] == 4  # older readers refuse it
+    again = save_again(taught, tmp_path / "again", spec=replace(taught.spec, denoises=None))
+    assert (again.folder / "bundle.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [None, "0:50", {"kind": "snow", "low": 0, "high": 1}, {"kind": "gaussian"}])
+def test_a_bundle_that_cleans_what_cannot_be_is_damaged(copy: Path, value: object) -> None:
+    forge(copy, change=lambda content: content["model"].update(denoises=value))
+    with pytest.raises(BundleCorruptError, match="noise"):
+        Bundle.open(copy)

@@ -10,7 +10,15 @@ from PIL import Image
 from indexer.store import open_store
 from tests.photos import lookalike
 
-PICTURES = ("search.png", "reconstructions.png", "generated.png", "digits-drawn.png", "digits-classes.png")
+PICTURES = (
+    "search.png",
+    "reconstructions.png",
+    "generated.png",
+    "smile.png",
+    "search-smiling.png",
+    "digits-drawn.png",
+    "digits-classes.png",
+)
 NO_LFW = {"LOOKALIKE_DATA": "", "LOOKALIKE_MIRRORS": "http://127.0.0.1:9"}  # nobody listens there
 
 

@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from encoder.cleaner import Cleaner, save_cleaner
+from encoder.cleaner_bundle import CleanerSpec
 from encoder.errors import ExportError, OptionError
-from encoder.export import OPSET, PARITY, Exported, export_graphs, round_weights, save_bundle
+from encoder.export import (
+    OPSET,
+    PARITY,
+    Exported,
+    export_cleaner,
+    export_graphs,
+    round_weights,
+    save_bundle,
+)
 from encoder.images import ImageSpec
 from encoder.model import Model
 from tests.models import pictures
@@ -272,3 +282,56 @@ def _save(folder: Path, exported: Exported, statistics: LatentStatistics) -> Bun
         opset=OPSET,
     )
     return save_bundle(folder, exported, spec, statistics=statistics, affine=affine)
+
+
+class Smoother(nn.Module):
+    """Halves the sides twice and doubles them again: H and W must be multiples of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(16, 64, 3, padding=1)
+        self.up = nn.Conv2d(64, 12, 3, padding=1)
+        self.further = nn.Sequential(nn.Conv2d(64, 64, 2, stride=2), nn.ConvTranspose2d(64, 64, 2, stride=2))
+
+    def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
+        h, w = pixels.shape[2:]
+        told = sigma.view(-1, 1, 1, 1).expand(-1, 1, h, w)
+        inner = nn.functional.pixel_unshuffle(torch.cat([pixels, told], 1), 2)  # (N, 16, H/2, W/2)
+        inner = self.down(inner).relu()
+        return pixels - nn.functional.pixel_shuffle(self.up(inner + self.further(inner)), 2)
+
+
+class Estimator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return nn.functional.softplus(self.features(pixels).mean((1, 2, 3)) - 3)
+
+
+def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, estimator = Smoother(), Estimator()
+    round_weights(network)
+    exported = export_cleaner(network, estimator, multiple=4)
+    assert set(exported.parity) == {"cleaner", "estimator"}
+    assert max(exported.parity.values()) <= PARITY
+    spec = CleanerSpec(multiple=4, reach=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET)
+    cleaner = Cleaner(save_cleaner(tmp_path / "net", spec=spec, graphs=exported.graphs))
+    cleaner.check()
+    for height, width in ((4, 4), (12, 40), (52, 36)):
+        pixels, sigma = torch.rand(2, height, width, 3), torch.tensor([0.1, 0.2])
+        with torch.no_grad():
+            image = pixels.permute(0, 3, 1, 2)
+            expected, estimated = network(image, sigma).permute(0, 2, 3, 1), estimator(image)
+        got = cleaner.clean(pixels.numpy(), sigma.numpy())
+        np.testing.assert_allclose(got, expected.numpy(), atol=PARITY)
+        np.testing.assert_allclose(cleaner.estimate(pixels.numpy()), estimated.numpy(), atol=PARITY)
+
+
+def test_a_cleaner_that_is_none_is_refused() -> None:
+    with pytest.raises(ExportError, match="the estimator must make"):
+        export_cleaner(Smoother(), nn.Conv2d(3, 3, 1), multiple=4)
+    with pytest.raises(ExportError, match="the cleaner"):
+        export_cleaner(Smoother(), Estimator(), multiple=1)

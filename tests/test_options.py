@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from encoder.errors import OptionError
+from encoder.noise import NoiseSpec
 from trainer.options import TrainingSpec
 
 
@@ -36,8 +37,13 @@ def test_options_that_cannot_be_are_refused(name: str, value: float | str) -> No
 
 
 def test_spec_becomes_json_values() -> None:
-    spec = TrainingSpec(epochs=3, noise=0.1)
-    assert TrainingSpec(**json.loads(json.dumps(spec.to_json()))) == spec
+    spec = TrainingSpec(epochs=3)
+    values = json.loads(json.dumps(spec.to_json()))
+    assert values["noise"] == 0.0
+    assert TrainingSpec(**values | {"noise": None}) == spec
+    noise = NoiseSpec.parse("salt-pepper:0.1:0.2")
+    told = json.loads(json.dumps(TrainingSpec(noise=noise).to_json()))
+    assert NoiseSpec.from_json(told["noise"]) == noise
 
 
 def test_options_bring_no_torch() -> None:

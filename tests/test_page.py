@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
 from tests.photos import make_home, photograph
 from tests.services import KEY, client_of
@@ -58,12 +58,15 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     assert told == []
 
 
+def chosen(data: bytes) -> list[FilePayload]:
+    """A file as one picks it."""
+    return [{"name": "me.jpg", "mimeType": "image/jpeg", "buffer": data}]
+
+
 @in_browser
 def test_a_picture_is_searched_and_one_leads_to_the_next(page: Page) -> None:
     expect(page.locator("#empty")).to_be_visible()
-    page.set_input_files(
-        "#file", files=[{"name": "me.jpg", "mimeType": "image/jpeg", "buffer": photograph(4)}]
-    )
+    page.set_input_files("#file", files=chosen(photograph(4)))
     expect(page.locator("#results li")).to_have_count(9)
     first = page.locator("#results li").first
     expect(first.locator("b")).to_have_text("Émilie du Châtelet")
@@ -117,8 +120,8 @@ def test_digits_are_drawn_by_class(page: Page) -> None:
 def test_before_and_after_are_wiped(page: Page) -> None:
     page.get_by_role("tab", name="Reconstruct").click()
     page.select_option("#keep-model", "tiny")
-    me = {"name": "me.jpg", "mimeType": "image/jpeg", "buffer": photograph(4)}
-    page.set_input_files("#keep-file", files=[me])
+    me = chosen(photograph(4))
+    page.set_input_files("#keep-file", files=me)
     expect(page.locator("#wipe")).to_be_visible()
     expect(page.locator("#keep-said")).to_contain_text("dB")
     page.locator("#wipe-at").fill("80")
@@ -127,11 +130,9 @@ def test_before_and_after_are_wiped(page: Page) -> None:
 
 @in_browser
 def test_a_bad_picture_is_told_and_a_good_one_makes_it_good(page: Page) -> None:
-    page.set_input_files("#file", files=[{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"no"}])
+    page.set_input_files("#file", files=chosen(b"no"))
     expect(page.get_by_role("alert")).to_contain_text("not a picture")
-    page.set_input_files(
-        "#file", files=[{"name": "me.jpg", "mimeType": "image/jpeg", "buffer": photograph(4)}]
-    )
+    page.set_input_files("#file", files=chosen(photograph(4)))
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#results li").first).to_be_visible()
 
@@ -225,7 +226,7 @@ def test_names_that_look_like_html_stay_text(browser: Browser, tiny_model: Path,
         while client.get(f"/api/v1/jobs/{job['id']}").json()["ended"] is None:
             pass
         for page in opened(browser, str(client.base_url)):
-            found = [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": photograph(12)}]
+            found = chosen(photograph(12))
             page.set_input_files("#file", files=found)
             expect(page.locator("#results b").first).to_contain_text("<img src=x")
             assert page.title() == "lookalike"

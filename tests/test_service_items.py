@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.originals import original
+from deploy.item_pictures import original
 from deploy.problems import Refusal
 from encoder.model import Model
 from indexer.spec import CollectionSpec
@@ -81,17 +81,35 @@ def test_nothing_that_a_file_tells_beside_its_picture_goes_out(home: Path, tiny_
             assert b"taken at home" not in client.get(collection_url(f"items/{point}/{path}")).content
 
 
+def linked(path: Path, target: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    path.symlink_to(target)
+
+
+def piped(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def made_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda file, secret: file.unlink(),
         lambda file, secret: file.write_bytes(SECRET),
-        lambda file, secret: (file.unlink(), file.symlink_to(secret)),
-        lambda file, secret: (file.unlink(), file.symlink_to("../../../secret.jpg")),
-        lambda file, secret: (file.unlink(), file.symlink_to(file)),
-        lambda file, secret: (file.unlink(), os.mkfifo(file)),
-        lambda file, secret: (file.unlink(), file.mkdir()),
-        lambda file, secret: (shutil.rmtree(file.parent), file.parent.symlink_to(secret.parent)),
+        lambda file, secret: linked(file, secret),
+        lambda file, secret: linked(file, Path("../../../secret.jpg")),
+        lambda file, secret: linked(file, file),
+        lambda file, secret: piped(file),
+        lambda file, secret: made_folder(file),
+        lambda file, secret: linked(file.parent, secret.parent),
     ],
     ids=["gone", "no picture", "link", "relative link", "circle", "pipe", "folder", "folder link"],
 )

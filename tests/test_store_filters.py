@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +13,11 @@ from qdrant_client import QdrantClient
 
 from encoder.errors import OptionError
 from indexer.edge import EdgeStore
+from indexer.filters import Op
 from indexer.server import ServerStore
 from indexer.store import Condition, Filter, Record, VectorStore
 from tests import stores
 from tests.stores import SPEC, fill, point_ids, random_vectors
-
-Op = Literal["=", "!=", "<", "<=", ">", ">="]
 
 store, name = stores.store, stores.name
 
@@ -48,6 +47,15 @@ FIELDS: list[dict[str, Any]] = [
         ("f", "<=", 0.5, [0, 1]),
         ("f", ">", 0.5, [2]),
         ("f", ">=", 0.5, [0, 2]),
+        ("f", "=", 0.5, [0]),
+        ("f", "!=", 0.5, [1, 2, 3, 4]),
+        ("f", "=", 2.0, [2]),
+        ("i", "=", 1.0, [0]),
+        ("i", "!=", 1.0, [1, 2, 3, 4]),
+        ("s", "~", "a", [0]),
+        ("s", "~", "😀", [2]),
+        ("i", "~", "1", [4]),
+        ("none", "~", "a", []),
         ("i", ">", 1, [1, 2]),
         ("deep.Eyes Open", "=", 2, [1]),
         ("list", "=", 5, [0]),
@@ -88,7 +96,9 @@ def test_filters_join_their_conditions(store: VectorStore, name: str) -> None:
         ("a..b", "=", 1),
         ('a"', "=", 1),
         ("\udcff", "=", 1),
-        ("a", "=", 0.5),
+        ("a", "=", float("nan")),
+        ("a", "~", ""),
+        ("a", "~", 1),
         ("a", "=", 2**63),
         ("a", "=", "\udcff"),
         ("a", "<", "x"),

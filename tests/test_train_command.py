@@ -13,6 +13,7 @@ from deploy.cli import main
 from encoder.bundle import Bundle
 from encoder.images import Crop
 from encoder.model import Model
+from encoder.noise import NoiseSpec
 from tests.people import write_people
 from trainer.commands import ae
 from trainer.networks import AESpec
@@ -117,7 +118,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--batch", "-1"), "batch must be 1 or more"),
         (("--learning-rate", "nan"), "learning_rate must be above 0"),
         (("--weight-decay", "-1"), "weight_decay must be 0 or more"),
-        (("--denoise", "-25"), "noise must be 0 or more"),
+        (("--denoise", "-25"), "levels of gaussian noise rise from 0 to 255, got -25 to -25"),
         (("--shift", "-1"), "shift must be 0 or more"),
         (("--seed", "-1"), "seed must be 0"),
         (("--pictures", "-1"), "--pictures"),
@@ -223,8 +224,10 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     options = {option.name: option for option in ae.params if isinstance(option, click.Option)}
     assert all(option.help for option in options.values())
     defaults = TrainingSpec().to_json() | AESpec(size=64, channels=3).to_json()
-    shared = options.keys() & defaults.keys() - {"hidden", "size"}
-    assert len(shared) == 9
+    shared = options.keys() & defaults.keys() - {"hidden", "size", "noise"}
+    assert len(shared) == 8
+    assert TrainingSpec().noise is None
+    assert NoiseSpec.parse(str(options["noise"].default)).nothing
     assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
     assert options["hidden"].default == ",".join(map(str, defaults["hidden"]))
 

@@ -20,6 +20,7 @@ from torch import nn
 from encoder.bundle import Bundle
 from encoder.errors import DataError, OptionError, TrainingError
 from encoder.images import ImageSpec
+from encoder.noise import NoiseSpec
 from encoder.quality import psnr
 from tests.people import SIDE, portraits, write_people
 from trainer import checkpoint
@@ -32,7 +33,7 @@ from trainer.training import Epoch, Run, pick_device, reconstruction_psnr, sched
 
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
-SPEC = TrainingSpec(epochs=4, batch=16, warmup=2, shift=1, noise=0.05)
+SPEC = TrainingSpec(epochs=4, batch=16, warmup=2, shift=1, noise=NoiseSpec(low=0, high=0.05))
 IMAGES = portraits(6, 8)
 TRAIN = np.arange(40)
 IDENTITY = {"data": "portraits", "training": {"epochs": 4, "batch": 16}, "network": {"hidden": [8]}}
@@ -181,7 +182,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path
 
 @pytest.mark.parametrize("averaging", [0.9, 0.998])  # the second reaches back to the start of these 180 steps
 def test_network_learns_more_than_pca(tmp_path: Path, averaging: float) -> None:
-    spec = replace(SPEC, epochs=60, noise=0.0, shift=0, learning_rate=5e-3, averaging=averaging)
+    spec = replace(SPEC, epochs=60, noise=None, shift=0, learning_rate=5e-3, averaging=averaging)
     run = start(tmp_path, spec)
     before = reconstruction_psnr(run.network, IMAGES, TRAIN, device=CPU)
     epochs = epochs_of(run)
@@ -278,7 +279,7 @@ def test_resuming_without_a_state_or_from_another_file_is_refused(tmp_path: Path
 
 
 def test_options_at_their_limits_train(tmp_path: Path) -> None:
-    spec = TrainingSpec(epochs=1, batch=1, warmup=0, averaging=0, shift=0, noise=0, seed=2**63 - 1)
+    spec = TrainingSpec(epochs=1, batch=1, warmup=0, averaging=0, shift=0, noise=None, seed=2**63 - 1)
     (epoch,) = epochs_of(start(tmp_path, spec))
     assert math.isfinite(epoch.loss)
 

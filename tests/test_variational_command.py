@@ -12,6 +12,7 @@ import torch
 from deploy.cli import main
 from encoder.bundle import Bundle
 from encoder.model import Model
+from encoder.noise import NoiseSpec
 from tests.classes import CLASSES, write_classes
 from tests.digits import write_digits
 from trainer.convolutional import VAESpec
@@ -224,9 +225,12 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     specs = (DRAWING, BoundSpec(), VAESpec(size=28, channels=1))
     defaults = {name: value for spec in specs for name, value in spec.to_json().items()}
     chosen = {"size", "down", "up", "likelihood", "binarise", "mirror", "classes"}  # by the data
+    chosen |= {"noise"}  # written as text
     for command, count in ((vae, 16), (cvae, 19)):
         options = {option.name: option for option in command.params if isinstance(option, click.Option)}
         assert all(option.help for option in options.values())
+        assert DRAWING.noise is None
+        assert NoiseSpec.parse(str(options["noise"].default)).nothing
         shared = options.keys() & defaults.keys() - chosen
         assert len(shared) == count
         assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}

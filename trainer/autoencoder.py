@@ -132,12 +132,15 @@ def train_autoencoder(
         mirror=dataset.mirrored,
         classes=dataset.classes,
         labels=dataset.labels,
+        noise=spec.noise,
     )
     Run.finish(folder)
     say(
         f"held-out PSNR {figures.held_out_psnr:.2f} dB, PCA of equal size {figures.pca_psnr:.2f} dB; "
         f"torch and ONNX differ by at most {max(figures.parity.values()):.0e}"
     )
+    if figures.cleaned is not None:
+        say(figures.cleaned.line())
     if figures.recall_at_1 is not None:
         say(
             f"held-out people find themselves first in {figures.recall_at_1:.1%} of searches among all images"
@@ -176,7 +179,7 @@ def _fit(
 
     def measure(network: nn.Module) -> tuple[float, float]:
         validation, held_out = (
-            reconstruction_psnr(network, images, indices, device=run.device)
+            reconstruction_psnr(network, images, indices, device=run.device, noise=run.spec.noise)
             for indices in (split.validation, some)
         )
         return validation, held_out
@@ -184,7 +187,7 @@ def _fit(
     task = reconstruction(images, split.train, run.spec, measure, mirror=mirror)
     for epoch in followed(run, task, identity=identity, written="{:.2f} dB", say=say):
         if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
-            picture = reconstruction_sheet(run.average.module, images, shown)
+            picture = reconstruction_sheet(run.average.module, images, shown, noise=run.spec.noise)
             save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
 
 

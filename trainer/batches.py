@@ -13,6 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoder.noise import NoiseSpec
+from trainer.corruption import noisy
+
 __all__ = ["ROWS", "batches", "evenly", "labelled_batches", "moved", "pieces", "to_floats"]
 
 Images = NDArray[np.uint8]
@@ -26,7 +29,7 @@ def batches(
     *,
     size: int,
     shift: int,
-    noise: float,
+    noise: NoiseSpec | None = None,
     mirror: bool = True,
     seed: int,
     epoch: int,
@@ -40,21 +43,16 @@ def batches(
         indices: Of the images that are shown, each once.
         size: B at most; the batches of an epoch differ by at most one image.
         shift: Each image is moved by up to this many pixels each way.
-        noise: Highest deviation of Gaussian noise on the input; each image draws its own below it.
+        noise: What is put on the input; each image draws its own level.
         mirror: Whether half of them are mirrored.
         seed: Of the run.
         epoch: From 0.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(indices)
-    source = torch.Generator().manual_seed(int(rng.integers(2**62)))
     for chosen in np.array_split(order, -(-len(order) // size)):
         target = to_floats(_varied(images, np.sort(chosen), rng, mirror=mirror, shift=shift))  # (B, C, S, S)
-        if noise:
-            level = torch.rand(len(target), 1, 1, 1, generator=source) * noise
-            yield target + level * torch.randn(target.shape, generator=source), target
-        else:
-            yield target, target
+        yield (target if noise is None else noisy(target, noise, rng)), target
 
 
 def labelled_batches(
@@ -66,10 +64,13 @@ def labelled_batches(
     shift: int,
     mirror: bool,
     binarise: bool,
+    noise: NoiseSpec | None = None,
     seed: int,
     epoch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images float32 (B, C, S, S) in [0, 1] and labels int64 (B,), the same whenever an epoch is drawn.
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield input and target, both float32 (B, C, S, S) in [0, 1], and labels int64 (B,).
+
+    The target is clean. An epoch is the same whenever it is drawn.
 
     Args:
         images: uint8 (N, S, S, C).
@@ -78,7 +79,9 @@ def labelled_batches(
         size: B at most; the batches of an epoch differ by at most one image.
         shift: Each image is moved by up to this many pixels each way.
         mirror: Whether half of them are mirrored.
-        binarise: Whether pixels are drawn, 1 with their brightness as the probability, else 0.
+        binarise: Whether pixels are drawn, 1 with their brightness as the probability, else 0; where there is
+            noise, those of the target alone: noise is put on the picture as it is.
+        noise: What is put on the input; each image draws its own level.
         seed: Of the run.
         epoch: From 0.
     """
@@ -87,10 +90,9 @@ def labelled_batches(
     source = torch.Generator().manual_seed(int(rng.integers(2**62)))
     for chosen in np.array_split(order, -(-len(order) // size)):
         rows = np.sort(chosen)
-        shown = to_floats(_varied(images, rows, rng, mirror=mirror, shift=shift))  # (B, C, S, S)
-        if binarise:
-            shown = torch.bernoulli(shown, generator=source)
-        yield shown, torch.from_numpy(labels[rows])
+        plain = to_floats(_varied(images, rows, rng, mirror=mirror, shift=shift))  # (B, C, S, S)
+        target = torch.bernoulli(plain, generator=source) if binarise else plain
+        yield (target if noise is None else noisy(plain, noise, rng)), target, torch.from_numpy(labels[rows])
 
 
 def _varied(

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from encoder.noise import NoiseSpec
 from trainer.batches import to_floats
 from trainer.convolutional import CVAE, VAE, as_pixels
+from trainer.corruption import noisy
 from trainer.losses import bernoulli_nll, divergence, floored, gaussian_nll, importance_bound, log_ratio
 from trainer.options import BoundSpec
 
@@ -173,6 +175,7 @@ def bounds(
     *,
     device: torch.device,
     draws: int = 1,
+    noise: NoiseSpec | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Return the negative bound and the divergence in it, both in nats an image, means over ``images[rows]``.
@@ -181,6 +184,9 @@ def bounds(
     bound. Of a conditional model both are given the true label. Pixels are binarised as in training, noise
     and binarisation come from the seed: every network is measured on the same.
 
+    With noise the encoder sees noisy images, and the bound is still one on the likelihood of the clean ones
+    (D. J. Im et al.: Denoising Criterion for Variational Auto-Encoding Framework. AAAI 2017).
+
     Args:
         model: Network and what it is taught.
         images: uint8 (N, S, S, C).
@@ -188,30 +194,31 @@ def bounds(
         labels: int64 (N,).
         device: Where the network is.
         draws: M.
-        seed: Of binarisation and draws.
+        noise: What is put on the input.
+        seed: Of noise, binarisation and draws.
     """
     model.eval()
     network = model.network
-    source = torch.Generator().manual_seed(seed)
+    source, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     total = apart = 0.0
     for some in np.array_split(rows, -(-len(rows) // max(1, _PICTURES // draws))):
-        shown = to_floats(images[some])
-        if model.spec.binarise == "dynamic":
-            shown = torch.bernoulli(shown, generator=source)
-        shown = shown.to(device)
+        plain = to_floats(images[some])
+        target = torch.bernoulli(plain, generator=source) if model.spec.binarise == "dynamic" else plain
+        shown = (target if noise is None else noisy(plain, noise, rng)).to(device)
         mean, log_variance, _ = network.encoder(shown)
-        noise = torch.randn(draws, *mean.shape, generator=source).to(device)
-        latents = mean + (log_variance / 2).exp() * noise  # (M, B, Z)
+        deviates = torch.randn(draws, *mean.shape, generator=source).to(device)
+        latents = mean + (log_variance / 2).exp() * deviates  # (M, B, Z)
         given: tuple[Tensor, ...] = (latents.flatten(0, 1),)
         if isinstance(network, CVAE):
             told = torch.from_numpy(labels[some]).to(device).repeat(draws)
             given += (one_hot(told, network.spec.classes).float(),)
-        lost = model.lost(network.decoder(*given).unflatten(0, (draws, len(some))), shown)  # (M, B)
+        drawn = network.decoder(*given).unflatten(0, (draws, len(some)))
+        lost = model.lost(drawn, target.to(device))  # (M, B)
         kl = divergence(mean, log_variance).sum(1)  # (B,)
         if draws == 1:
             negative = lost[0] + kl
         else:
-            negative = -importance_bound(log_ratio(latents, noise, log_variance) - lost)
+            negative = -importance_bound(log_ratio(latents, deviates, log_variance) - lost)
         total += negative.sum().item()
         apart += kl.sum().item()
     return total / len(rows), apart / len(rows)

@@ -6,13 +6,17 @@ import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
 from encoder.errors import TrainingError
+from trainer.noise_commands import denoise_option
 from trainer.options import NAMING, Device, Precision, TrainingSpec
 from trainer.variational_commands import class_options, cvae, vae, with_classes
+
+if TYPE_CHECKING:
+    from encoder.noise import NoiseSpec
 
 __all__ = ["need_extra", "train"]
 
@@ -83,13 +87,7 @@ train.add_command(cvae)
 @click.option("--batch", default=_DEFAULTS.batch, show_default=True, help="Images in a step.")
 @click.option("--learning-rate", default=_DEFAULTS.learning_rate, show_default=True, help="At its peak.")
 @click.option("--weight-decay", default=_DEFAULTS.weight_decay, show_default=True, help="Of AdamW.")
-@click.option(
-    "--denoise",
-    "noise",
-    default=255 * _DEFAULTS.noise,
-    metavar="SIGMA",
-    help="Noise on the input, of 255; target clean.",
-)
+@denoise_option
 @click.option(
     "--shift", default=_DEFAULTS.shift, show_default=True, help="Move training images by up to N pixels."
 )
@@ -131,7 +129,7 @@ def ae(
     batch: int,
     learning_rate: float,
     weight_decay: float,
-    noise: float,
+    noise: NoiseSpec | None,
     shift: int,
     precision: Precision,
     device: Device,
@@ -163,7 +161,7 @@ def ae(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         shift=shift,
-        noise=noise / 255,
+        noise=noise,
         precision=precision,
         seed=seed,
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from encoder.errors import OptionError
+
+if TYPE_CHECKING:
+    from encoder.noise import NoiseSpec
 
 __all__ = ["DRAWING", "NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
 
@@ -28,8 +31,7 @@ class TrainingSpec:
         averaging: Decay of the moving average of the weights that is evaluated and kept; less in a training
             of few steps.
         shift: Each image is moved by up to this many pixels each way.
-        noise: Highest deviation of the Gaussian noise on the input (of 1; the target stays clean); each
-            image draws its own between zero and this.
+        noise: What is put on the input, the target stays clean; each image draws its own level.
         precision: Of the large products: ``auto`` is bfloat16 on CUDA and float32 on the CPU, where only
             processors with bfloat16 arithmetic (AVX512-BF16, AMX) gain from it, about 2.5 times.
         seed: Of everything random.
@@ -42,7 +44,7 @@ class TrainingSpec:
     warmup: int = 200
     averaging: float = 0.998
     shift: int = 1
-    noise: float = 0.0
+    noise: NoiseSpec | None = None
     precision: Precision = "auto"
     seed: int = 0
 
@@ -55,7 +57,7 @@ class TrainingSpec:
             "warmup": (self.warmup >= 0, "0 or more"),
             "averaging": (0 <= self.averaging < 1, "0 to below 1"),
             "shift": (self.shift >= 0, "0 or more"),
-            "noise": (0 <= self.noise < math.inf, "0 or more"),
+            "noise": (_is_noise(self.noise), "a NoiseSpec or None"),
             "precision": (self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
             "seed": (0 <= self.seed < 2**63, "0 to below 2**63"),
         }
@@ -65,15 +67,21 @@ class TrainingSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return asdict(self)
+        return asdict(self) | {"noise": 0.0 if self.noise is None else self.noise.to_json()}
+
+
+def _is_noise(value: object) -> bool:
+    if value is None:
+        return True
+    from encoder.noise import NoiseSpec  # brings numpy, which --help does without
+
+    return isinstance(value, NoiseSpec)
 
 
 NAMING: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
 """How names are taught: many small steps; pictures are varied by views, not moved by whole pixels."""
 
-DRAWING: Final = TrainingSpec(
-    epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0, noise=0.0
-)
+DRAWING: Final = TrainingSpec(epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0)
 """How a VAE is trained: many small steps, on pictures as they are."""
 
 

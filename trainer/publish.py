@@ -25,9 +25,12 @@ from encoder.export import OPSET, export_graphs, round_weights, save_bundle
 from encoder.fidelity import picture_errors
 from encoder.fitting import calibration_of
 from encoder.images import ImageSpec, to_uint8
+from encoder.noise import NoiseSpec
 from encoder.quality import psnr
 from encoder.sheets import Tile, contact_sheet
 from trainer.batches import ROWS, evenly, pieces, to_floats
+from trainer.cleaning import Cleaned
+from trainer.corruption import noisy
 from trainer.datasets import Split
 from trainer.joined import Joined
 from trainer.networks import principal_axes
@@ -52,12 +55,14 @@ class Figures:
         recall_at_1: Share of the held-out images with another of their person that find one first among all
             images, in [0, 1]; None where no one held out has two.
         parity: Largest difference between torch and onnxruntime, by graph.
+        cleaned: What is given back of noisy held-out images; None where it was not taught to clean.
     """
 
     held_out_psnr: float
     pca_psnr: float
     recall_at_1: float | None
     parity: Mapping[str, float]
+    cleaned: Cleaned | None = None
 
 
 def pca_psnr(images: Images, split: Split, latent: int, *, mirror: bool = True) -> float:
@@ -103,6 +108,7 @@ def bundle_of(
     mirror: bool = True,
     classes: tuple[str, ...] = (),
     labels: Sequence[int] = (),
+    noise: NoiseSpec | None = None,
 ) -> tuple[Bundle, Figures]:
     """Export, fit the map to embeddings, calibrate on the validation people, measure, write.
 
@@ -118,6 +124,7 @@ def bundle_of(
         mirror: Whether an embedding averages the latents of an image and of its mirror image.
         classes: Names of the classes that pictures can be drawn of.
         labels: The class of each image, -1 where it is not known.
+        noise: What it was taught to clean.
 
     Raises:
         ExportError: ONNX and torch disagree; nothing is written.
@@ -136,6 +143,7 @@ def bundle_of(
         pca_psnr=pca,
         recall_at_1=_recall_at_1(network, affine, images, people, split, mirror=mirror),
         parity=exported.parity,
+        cleaned=Cleaned.measure(network, images, split.held_out, noise, device=torch.device("cpu")),
     )
     spec = BundleSpec(
         kind="ae",
@@ -146,6 +154,7 @@ def bundle_of(
         opset=OPSET,
         labels="person" if network.named else "class" if classes else "none",
         classes=classes,
+        denoises=noise,
         training={**training, **versions_here()},
         figures=_to_json(figures, split),
     )
@@ -215,6 +224,8 @@ def _recall_at_1(
 
 def _to_json(figures: Figures, split: Split) -> dict[str, Any]:
     found = {} if figures.recall_at_1 is None else {"held_out_recall_at_1": round(figures.recall_at_1, 3)}
+    if figures.cleaned is not None:
+        found |= figures.cleaned.to_json()
     return found | {
         "held_out_psnr_db": round(figures.held_out_psnr, 2),
         "pca_psnr_db": round(figures.pca_psnr, 2),
@@ -224,13 +235,21 @@ def _to_json(figures: Figures, split: Split) -> dict[str, Any]:
     }
 
 
-def reconstruction_sheet(network: nn.Module, images: Images, indices: NDArray[np.int64]) -> Images:
-    """Draw originals above their reconstructions, uint8 (H, W, 3)."""
+def reconstruction_sheet(
+    network: nn.Module, images: Images, indices: NDArray[np.int64], *, noise: NoiseSpec | None = None
+) -> Images:
+    """Draw originals above their reconstructions, uint8 (H, W, 3); with noise, noisy images between them."""
+    shown = to_floats(images[indices])
+    if noise is not None:
+        shown = noisy(shown, noise, np.random.default_rng(0))
     with torch.no_grad():
-        device = next(network.parameters()).device
-        back = network.eval()(to_floats(images[indices]).to(device)).cpu().permute(0, 2, 3, 1).numpy()
-    rows = [[Tile(pixels=pixels) for pixels in row] for row in (images[indices], to_uint8(back))]
-    return contact_sheet(rows, row_labels=["original", "reconstruction"], side=96)
+        back = network.eval()(shown.to(next(network.parameters()).device)).cpu()
+    seen, drawn = (to_uint8(each.permute(0, 2, 3, 1).numpy()) for each in (shown, back))
+    told = {"original": images[indices], "noisy": seen, "reconstruction": drawn}
+    if noise is None:
+        del told["noisy"]
+    rows = [[Tile(pixels=pixels) for pixels in row] for row in told.values()]
+    return contact_sheet(rows, row_labels=list(told), side=96)
 
 
 @torch.no_grad()

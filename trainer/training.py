@@ -23,9 +23,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from encoder.errors import OptionError, TrainingError
 from encoder.images import shown
 from encoder.manifest import one_line
+from encoder.noise import NoiseSpec
 from encoder.quality import psnr
 from trainer import checkpoint
 from trainer.batches import pieces, to_floats
+from trainer.corruption import noisy
 from trainer.losses import mean_squared_error
 from trainer.options import Device, TrainingSpec
 
@@ -261,7 +263,14 @@ def _as_floats(outputs: Any) -> Any:
 
 
 def _average(decay: float) -> Any:
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Return how the average goes on: in the first steps it forgets sooner, or the start would stay in it."""
+
+    def update(averaged: Any, current: Any, count: Any) -> None:
+        steps = int(count)
+        step = get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))  # type: ignore[no-untyped-call]  # torch's
+        step(averaged, current, count)
+
+    return update
 
 
 def _decayed_apart(network: nn.Module) -> list[dict[str, Any]]:
@@ -285,12 +294,23 @@ def schedule(step: int, total: int, *, warmup: int) -> float:
 
 @torch.no_grad()
 def reconstruction_psnr(
-    network: nn.Module, images: Images, indices: NDArray[np.int64], *, device: torch.device
+    network: nn.Module,
+    images: Images,
+    indices: NDArray[np.int64],
+    *,
+    device: torch.device,
+    noise: NoiseSpec | None = None,
 ) -> float:
-    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1]."""
+    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1].
+
+    With noise, of what is given back of noisy images; the same noise whenever it is measured.
+    """
     network.eval()
     total = 0.0
+    rng = np.random.default_rng(0)
     for rows in pieces(indices):
-        batch = to_floats(images[rows]).to(device)  # (B, C, S, S)
-        total += mean_squared_error(network(batch).clamp(0, 1), batch).item() * len(rows)
+        batch = to_floats(images[rows])  # (B, C, S, S)
+        shown = batch if noise is None else noisy(batch, noise, rng)
+        back = network(shown.to(device)).clamp(0, 1)
+        total += mean_squared_error(back, batch.to(device)).item() * len(rows)
     return psnr(total / len(indices))

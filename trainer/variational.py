@@ -55,7 +55,7 @@ def train_variational(
         image: How images become pixels.
         network: The network's shape; with classes a conditional model's.
         bound: What is maximised, and what is shown.
-        spec: How to train; its ``noise`` is not used.
+        spec: How to train. With noise the encoder sees noisy pictures, and the likelihood is of clean ones.
         device: Where to train.
         pictures: Every so many epochs a picture of held-out reconstructions; 0 for none.
         resume: Go on with the run in ``out.run``; without one there, begin.
@@ -102,12 +102,15 @@ def train_variational(
         training=identity,
         mirror=bound.mirror,
         device=where,
+        noise=spec.noise,
     )
     Run.finish(opened.folder)
     say(
         f"held-out -ELBO {figures.held_out_nelbo:.2f} nats, {figures.divergence:.2f} of it divergence; "
         f"weights in {figures.bits} bits cost {figures.rounding:.3f}; PSNR {figures.held_out_psnr:.2f} dB"
     )
+    if figures.cleaned is not None:
+        say(figures.cleaned.line())
     say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
     return bundle, figures
 
@@ -142,7 +145,8 @@ def _fit(
     task = likelihood_task(model, images, labels, split, run.spec, device=run.device)
     for epoch in followed(run, task, identity=identity, written="{:.2f} nats", say=say):
         if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
-            picture = reconstruction_sheet(_bounded(run.average.module).network, images, drawn)
+            network = _bounded(run.average.module).network
+            picture = reconstruction_sheet(network, images, drawn, noise=run.spec.noise)
             save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
 
 
@@ -171,7 +175,7 @@ def likelihood_task(
     some = split.held_out[:: -(-len(split.held_out) // _MEASURED)]
 
     def shown_in(epoch: int) -> Iterator[tuple[Tensor | tuple[Tensor, ...], Tensor]]:
-        for batch, told in labelled_batches(
+        for batch, target, told in labelled_batches(
             images,
             labels,
             split.train,
@@ -179,14 +183,23 @@ def likelihood_task(
             shift=spec.shift,
             mirror=bound.mirror,
             binarise=bound.binarise == "dynamic",
+            noise=spec.noise,
             seed=spec.seed,
             epoch=epoch,
         ):
-            yield ((batch, told) if isinstance(model.network, CVAE) else batch), batch
+            yield ((batch, told) if isinstance(model.network, CVAE) else batch), target
 
     def measure(network: nn.Module) -> tuple[float, float]:
         validation, held_out = (
-            -bounds(_bounded(network), images, rows, labels, device=device, draws=bound.importance)[0]
+            -bounds(
+                _bounded(network),
+                images,
+                rows,
+                labels,
+                device=device,
+                draws=bound.importance,
+                noise=spec.noise,
+            )[0]
             for rows in (split.validation, some)
         )
         return validation, held_out

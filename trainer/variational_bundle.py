@@ -21,8 +21,10 @@ from encoder.calibration import Calibration
 from encoder.export import OPSET, export_graphs, round_weights, save_bundle
 from encoder.fidelity import UsualErrors, picture_errors
 from encoder.images import ImageSpec
+from encoder.noise import NoiseSpec
 from trainer.batches import pieces, to_floats
 from trainer.bounds import Bounded, bounds
+from trainer.cleaning import Cleaned
 from trainer.convolutional import CVAE, VAE, Likelihood, as_pixels
 from trainer.datasets import Split
 from trainer.likeness_maps import choose_map
@@ -54,6 +56,7 @@ class VariationalFigures:
         bits: Of the stored weights.
         rounding: Nats of the validation images that these cost.
         parity: Largest difference between torch and onnxruntime, by graph.
+        cleaned: What is given back of noisy held-out images; None where it was not taught to clean.
     """
 
     validation_nelbo: float
@@ -66,6 +69,7 @@ class VariationalFigures:
     bits: int
     rounding: float
     parity: Mapping[str, float]
+    cleaned: Cleaned | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, rounded to what they are good for."""
@@ -81,6 +85,7 @@ class VariationalFigures:
             "rounding_cost_nats": round(self.rounding, 3),
             "parity": {name: float(f"{apart:.1e}") for name, apart in self.parity.items()},
         }
+        values |= {} if self.cleaned is None else self.cleaned.to_json()
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -96,6 +101,7 @@ def variational_bundle(
     training: Mapping[str, Any],
     mirror: bool,
     device: torch.device,
+    noise: NoiseSpec | None = None,
 ) -> tuple[Bundle, VariationalFigures]:
     """Round, export, choose the map to embeddings, fit what is drawn from, measure, write.
 
@@ -110,13 +116,14 @@ def variational_bundle(
         training: Configuration for the record.
         mirror: Whether an embedding averages the latents of an image and of its mirror image.
         device: Where to measure.
+        noise: What it was taught to clean.
 
     Raises:
         ExportError: ONNX and torch disagree; nothing is written.
         OptionError: something that is no bundle stands at ``folder``.
     """
     model, bits, rounding = _rounded(
-        model.to(memory_format=torch.contiguous_format), images, labels, split, device
+        model.to(memory_format=torch.contiguous_format), images, labels, split, device, noise
     )
     network = model.network.cpu().eval()
     conditional = isinstance(network, CVAE)
@@ -141,10 +148,10 @@ def variational_bundle(
         labels[split.validation],
         drawn=drawn,
     )
-    nelbo, divergence = bounds(model.to(device), images, split.held_out, labels, device=device)
+    nelbo, divergence = bounds(model.to(device), images, split.held_out, labels, device=device, noise=noise)
     held_out, _ = _encoded(network, images, split.held_out, device)
     figures = VariationalFigures(
-        validation_nelbo=bounds(model, images, split.validation, labels, device=device)[0],
+        validation_nelbo=bounds(model, images, split.validation, labels, device=device, noise=noise)[0],
         held_out_nelbo=nelbo,
         divergence=divergence,
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=device),
@@ -154,6 +161,7 @@ def variational_bundle(
         bits=bits,
         rounding=rounding,
         parity=exported.parity,
+        cleaned=Cleaned.measure(network, images, split.held_out, noise, device=device),
     )
     spec = BundleSpec(
         kind="cvae" if conditional else "vae",
@@ -164,11 +172,12 @@ def variational_bundle(
         opset=OPSET,
         labels="class" if classes else "none",
         classes=classes,
+        denoises=noise,
         training={**training, **versions_here()},
         figures=figures.to_json()
         | {"held_out_images": len(split.held_out), "training_images": len(split.train)},
     )
-    noise = np.random.default_rng(0).standard_normal(deviations.shape, np.float32)
+    deviates = np.random.default_rng(0).standard_normal(deviations.shape, np.float32)
     bundle = save_bundle(
         folder,
         exported,
@@ -176,21 +185,26 @@ def variational_bundle(
         statistics=statistics,
         affine=affine,
         calibration=_usual(network, images, split.validation, device),
-        sampling=fit_sampling(train[:, :drawn] + deviations * noise, labels[split.train], len(classes)),
+        sampling=fit_sampling(train[:, :drawn] + deviations * deviates, labels[split.train], len(classes)),
     )
     return bundle, figures
 
 
 def _rounded(
-    model: Bounded, images: Images, labels: NDArray[np.int64], split: Split, device: torch.device
+    model: Bounded,
+    images: Images,
+    labels: NDArray[np.int64],
+    split: Split,
+    device: torch.device,
+    noise: NoiseSpec | None,
 ) -> tuple[Bounded, int, float]:
     """Return the model with weights of eight bits, or of sixteen; which, and what they cost."""
-    before = bounds(model.to(device), images, split.validation, labels, device=device)[0]
+    before = bounds(model.to(device), images, split.validation, labels, device=device, noise=noise)[0]
     each: tuple[Literal[8, 16], ...] = (8, 16)
     for bits in each:
         small = copy.deepcopy(model).cpu()
         round_weights(small, bits=bits)
-        after = bounds(small.to(device), images, split.validation, labels, device=device)[0]
+        after = bounds(small.to(device), images, split.validation, labels, device=device, noise=noise)[0]
         if after - before <= _COSTS:
             break
     return small, bits, after - before

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import click
 
 from encoder.errors import DataError
+from trainer.noise_commands import denoise_option
 from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ _objective = _all(
     ),
 )
 _course = _all(
+    denoise_option,
     click.option(
         "--epochs", default=DRAWING.epochs, show_default=True, help="Passes over the training images."
     ),

@@ -1,0 +1,115 @@
+"""The same face, smiling: pictures drawn again from latents that were moved along attributes.
+
+Legend: N pictures, S steps, H = W pixels, C channels, D latent size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.attributes import Attributes
+from encoder.errors import OptionError
+from encoder.images import shown, to_uint8
+from encoder.model import Model
+
+__all__ = ["attributes_of", "edit", "edit_steps", "parse_steps", "parse_strengths"]
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+_MOST_STEPS = 200
+
+
+def attributes_of(model: Model) -> Attributes:
+    """Return the model's attributes.
+
+    Raises:
+        OptionError: it has none.
+    """
+    found = model.bundle.attributes
+    if found is None:
+        raise OptionError(
+            f"model {shown(model.bundle.name)} has no attributes; lookalike attributes fit makes some"
+        )
+    return found
+
+
+def edit(model: Model, pixels: Pixels, strengths: Mapping[str, float], *, keep_detail: bool = True) -> Pixels:
+    """Return pictures with attributes added to them: uint8 (N, H, W, C) of uint8 (N, H, W, C).
+
+    Args:
+        model: With a decoder and attributes.
+        pixels: The pictures.
+        strengths: Attribute to standard deviations of what is read of it; under 0 takes it away.
+        keep_detail: Add what the model does not keep of a picture, that minus its reconstruction, to what is
+            drawn: nothing added gives back the very picture.
+
+    Raises:
+        OptionError: the model has no decoder or no such attribute, or a strength is not finite.
+    """
+    return edit_steps(model, pixels, strengths, (1.0,), keep_detail=keep_detail)[:, 0]
+
+
+def edit_steps(
+    model: Model,
+    pixels: Pixels,
+    strengths: Mapping[str, float],
+    steps: Sequence[float],
+    *,
+    keep_detail: bool = True,
+) -> Pixels:
+    """Return each picture at each step, uint8 (N, S, H, W, C): strengths times 1, say, then times 2.
+
+    Arguments and errors are those of :func:`edit`.
+    """
+    change = attributes_of(model).change(strengths)
+    latents = model.encode(pixels)  # (N, D)
+    shape = (len(pixels), len(steps), *pixels.shape[1:])
+    moved = latents[:, None] + np.asarray(steps, np.float32)[:, None] * change  # (N, S, D)
+    drawn = model.decode(moved.reshape(-1, latents.shape[1])).reshape(shape)
+    if keep_detail:
+        drawn += (pixels / np.float32(255) - model.decode(latents))[:, None]
+    return to_uint8(drawn.reshape(-1, *pixels.shape[1:])).reshape(shape)
+
+
+def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
+    """Read ``Smiling=1.5`` and so on; ``Smiling`` alone is ``Smiling=1``.
+
+    Raises:
+        OptionError: one is something else, or an attribute is named twice.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, given, number = text.partition("=")
+        name = name.strip()
+        try:
+            strength = float(number) if given else 1.0
+        except ValueError:
+            strength = np.nan
+        if not name or not np.isfinite(strength):
+            raise OptionError(f"an edit is NAME=STRENGTH such as Smiling=1.5, '{shown(text)}' is not")
+        if name in found:
+            raise OptionError(f"an attribute is added once, {shown(name)} is there twice; join the two")
+        found[name] = strength
+    return found
+
+
+def parse_steps(text: str) -> list[float]:
+    """Read ``-2:2:9``: nine steps from -2 to 2.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    try:
+        first, last, count = text.split(":")
+        ends, number = (float(first), float(last)), int(count)
+    except ValueError:
+        number, ends = 0, (0.0, 0.0)
+    if not 2 <= number <= _MOST_STEPS or not np.isfinite(ends).all():
+        raise OptionError(
+            f"steps are FIRST:LAST:N such as -2:2:9, N of 2 to {_MOST_STEPS}; '{shown(text)}' is not"
+        )
+    return [round(step, 6) + 0.0 for step in np.linspace(*ends, number).tolist()]
