@@ -35,6 +35,7 @@ VERBS: Final = {
     ),
     "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),
     "models": ("searcher.model_commands", "List the bundles at hand, or wrap an encoder of your own."),
+    "serve": ("deploy.serve", "Answer over HTTP, with a page to look at."),
     "demo": ("deploy.demo", "The whole tour on real data, with pictures."),
 }
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""

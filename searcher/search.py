@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,25 @@ from searcher.clean_queries import QueryCleaner, Treatment
 from searcher.edit import attributes_of
 from searcher.retrieving import Wanted, opposed, retrieve
 
-__all__ = ["Answer", "Result", "Searcher"]
+__all__ = ["Answer", "Query", "Result", "Searcher"]
 
 _TOGETHER: Final = 64
 UNLIKE: Final = (
     "this picture is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
     "results mean little"
 )
+
+
+class Query(Protocol):
+    """A query picture: a ``Path``, or whatever has bytes and, as ``str``, a name."""
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -101,7 +113,7 @@ class Searcher:
 
     def similar(
         self,
-        queries: Sequence[Path],
+        queries: Sequence[Query],
         *,
         k: int = 10,
         exclude_self: bool = False,
@@ -116,7 +128,7 @@ class Searcher:
         """Yield an answer for each query picture, in order. One that cannot be read fails alone.
 
         Args:
-            queries: Picture files.
+            queries: Picture files, or what stands for them.
             k: Most results for each.
             exclude_self: Leave out items with exactly the query's bytes.
             crop: How the queries are framed; None: as the collection is.
@@ -232,7 +244,7 @@ class Searcher:
 
     def _together(
         self,
-        queries: Sequence[Path],
+        queries: Sequence[Query],
         wanted: Wanted,
         crop: Crop,
         judge: Judge,
@@ -281,7 +293,7 @@ class Searcher:
         found: list[NDArray[np.float32] | None] = [None if each is None else next(rows) for each in pictures]
         return [row if row is not None and np.isfinite(row).all() and row.any() else None for row in found]
 
-    def _read(self, query: Path, crop: Crop, cleaner: QueryCleaner | None) -> _Read:
+    def _read(self, query: Query, crop: Crop, cleaner: QueryCleaner | None) -> _Read:
         spec, treatment = self.model.bundle.spec.image, None
         try:
             data = query.read_bytes()

@@ -27,6 +27,7 @@ pytest.register_assert_rewrite(
     "tests.nats",
     "tests.people",
     "tests.photos",
+    "tests.services",
     "tests.shards",
     "tests.stores",
 )

@@ -1,0 +1,74 @@
+"""What every handler of the service works with: the settings, the open store and models, workers, jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Self, TypeVar, cast
+
+from fastapi import Depends, Request
+
+from deploy.holdings import Holdings
+from deploy.jobs import Jobs
+from deploy.lanes import Lanes
+from deploy.service_metrics import Metrics
+from deploy.service_settings import Settings
+from indexer.store import VectorStore
+
+__all__ = ["AtDesk", "Desk"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """All that a service has."""
+
+    settings: Settings
+    holdings: Holdings
+    lanes: Lanes
+    jobs: Jobs
+    metrics: Metrics
+
+    @classmethod
+    def open(cls, settings: Settings, store: VectorStore) -> Self:
+        """Open the models of a service; its store is open.
+
+        Raises:
+            BundleError, OptionError, StoreError: as :meth:`Holdings.open_models` says.
+        """
+        metrics = Metrics()
+        holdings = Holdings(store, timer=metrics.step)
+        holdings.open_models(settings.models, provider=settings.provider)
+        lanes = Lanes(
+            settings.workers,
+            waiting=settings.waiting,
+            seconds=settings.seconds,
+            on_wait=lambda seconds: metrics.took("wait", seconds),
+        )
+        return cls(settings, holdings, lanes, Jobs(), metrics)
+
+    async def drawn(self, work: Callable[[], T]) -> T:
+        """Do work that draws, timed as that."""
+
+        def timed() -> T:
+            with self.metrics.step("draw"):
+                return work()
+
+        return await self.lanes.run(timed)
+
+    def close(self) -> None:
+        """End the jobs, finish what runs, flush the store."""
+        try:
+            self.jobs.close()
+            self.lanes.close()
+        finally:
+            self.holdings.close()
+
+
+def _desk(request: Request) -> Desk:
+    return cast("Desk", request.app.state.desk)
+
+
+AtDesk = Annotated[Desk, Depends(_desk)]
+"""The parameter by which a handler gets it."""

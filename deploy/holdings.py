@@ -1,0 +1,167 @@
+"""What a service has open: one store, the models, and who answers for each collection. Safe for threads.
+
+Legend: N images, H, W, C of a picture; D latent size, E embedding size; Q queries, k hits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.problems import Refusal
+from encoder.errors import LookalikeError, ModelMismatchError, OptionError
+from encoder.model import Model, Provider
+from encoder.shelf import shipped_bundles
+from indexer.spec import CollectionSpec
+from indexer.store import Filter, Hit, VectorStore
+from searcher.search import Searcher
+
+__all__ = ["Holdings", "TimedModel"]
+
+_LOG: Final = logging.getLogger("lookalike.service")
+_FRESH_SECONDS: Final = 1.0
+Timer = Callable[[str], AbstractContextManager[None]]
+
+
+class TimedModel(Model):
+    """A model whose steps are timed: ``embed``, ``check`` (its own errors), ``draw``."""
+
+    timer: Timer
+
+    def embed(
+        self, pixels: NDArray[np.uint8], change: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """See :meth:`Model.embed`."""
+        with self.timer("embed"):
+            return super().embed(pixels, change)
+
+    def errors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """See :meth:`Model.errors`."""
+        with self.timer("check"):
+            return super().errors(pixels)
+
+
+class _TimedStore:
+    """A store whose searches are timed; all else is the store's own."""
+
+    def __init__(self, store: VectorStore, timer: Timer) -> None:
+        self._store, self._timer = store, timer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def search(
+        self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """See :meth:`VectorStore.search`."""
+        with self._timer("search"):
+            return self._store.search(name, queries, k=k, where=where)
+
+
+class Holdings:
+    """The open store and models of a service.
+
+    Args:
+        store: Where the collections are; closed by :meth:`close`.
+        timer: Times steps.
+
+    Attributes:
+        store: The same, its searches timed.
+    """
+
+    def __init__(self, store: VectorStore, *, timer: Timer) -> None:
+        self.store = cast("VectorStore", _TimedStore(store, timer))
+        self._timer = timer
+        self._models: dict[str, TimedModel] = {}
+        self._searchers: dict[str, tuple[float, Searcher]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def models(self) -> Mapping[str, TimedModel]:
+        """The models by name, in the order in which they were opened."""
+        return dict(self._models)
+
+    def open_models(self, names: tuple[str, ...], *, provider: Provider) -> None:
+        """Open bundles (none named: the shipped ones) and those that the collections remember.
+
+        Raises:
+            BundleError: one that was named cannot be used.
+            OptionError: two have one name.
+            StoreError: the store cannot say what it holds.
+        """
+        for name in names or shipped_bundles():
+            self._add(name, provider)
+        for collection in self.store.names():
+            try:
+                spec = self.store.describe(collection)
+                if not any(model.model_id == spec.model_id for model in self._models.values()):
+                    self._add(spec.model_name, provider, only=spec.model_id)
+            except LookalikeError as error:
+                _LOG.warning("collection not served", extra={"collection": collection, "error": str(error)})
+
+    def _add(self, where: str, provider: Provider, *, only: str | None = None) -> None:
+        model = TimedModel.open(where, provider=provider, threads=1)
+        model.timer = self._timer
+        if only is not None and model.model_id != only:
+            raise ModelMismatchError(f"model {where} is {model.model_id[:12]} now, not {only[:12]}")
+        name = model.bundle.name
+        if name in self._models:
+            if self._models[name].model_id == model.model_id:
+                return
+            raise OptionError(
+                f"two models are called {name!r}, which the service cannot tell apart; rename one"
+            )
+        model.check()
+        self._models[name] = model
+
+    def model(self, name: str) -> TimedModel:
+        """Return a model by its name, never by a path.
+
+        Raises:
+            Refusal: none is served by that name.
+        """
+        if name not in self._models:
+            raise Refusal("model-not-found", f"the models here are {', '.join(self._models) or 'none'}")
+        return self._models[name]
+
+    def searcher(self, collection: str) -> Searcher:
+        """Return who answers for a collection, as it was a second ago or later.
+
+        Raises:
+            CollectionNotFoundError: there is none of that name.
+            ModelMismatchError: its model is not served.
+        """
+        with self._lock:
+            made, known = self._searchers.get(collection, (0.0, None))
+        if known is not None and time.monotonic() - made < _FRESH_SECONDS:
+            return known
+        spec = self.store.describe(collection)
+        searcher = Searcher(self.store, collection, self._model_of(collection, spec))
+        with self._lock:
+            self._searchers[collection] = (time.monotonic(), searcher)
+        return searcher
+
+    def forget(self, collection: str) -> None:
+        """Look at a collection anew when it is next asked."""
+        with self._lock:
+            self._searchers.pop(collection, None)
+
+    def _model_of(self, collection: str, spec: CollectionSpec) -> TimedModel:
+        for model in self._models.values():
+            if model.model_id == spec.model_id:
+                return model
+        raise ModelMismatchError(
+            f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
+            "which is not served; name it with --model"
+        )
+
+    def close(self) -> None:
+        """Flush the store and let it go."""
+        self.store.close()

@@ -1,0 +1,148 @@
+// The search view: a picture or an item in, a grid of results out.
+"use strict";
+
+const searching = {
+  file: null, // the query, when it is a picture
+  item: null, // the query, when it is an item
+  person: null, // only results of this person
+  going: null, // the request under way
+  models: {},
+
+  // What is looked for, as values for the service.
+  values() {
+    const values = { collection: byId("collection").value, k: Number(byId("k").value) };
+    return searching.item ? { ...values, item: searching.item } : values;
+  },
+
+  async run() {
+    if (!searching.file && !searching.item) return;
+    if (searching.going) searching.going.abort();
+    const going = (searching.going = new AbortController());
+    const options = { signal: going.signal };
+    byId("results").setAttribute("aria-busy", "true");
+    byId("verdict").textContent = "Looking…";
+    try {
+      const values = searching.values();
+      const told = searching.item
+        ? await service.send("search", values, options)
+        : await service.sendFiles("search", values, [searching.file], options);
+      say(null);
+      searching.show(told.answers[0]);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      byId("results").replaceChildren();
+      byId("verdict").textContent = "";
+      say(error);
+    } finally {
+      if (searching.going === going) byId("results").setAttribute("aria-busy", "false");
+    }
+  },
+
+  show(answer) {
+    const found = answer.results;
+    const verdict = [];
+    if (answer.warning) verdict.push(answer.warning);
+    if (answer.match === false) verdict.push("no good match");
+    verdict.push(`${found.length} of the most alike, in ${answer.took_ms.toFixed(0)} ms`);
+    byId("verdict").textContent = verdict.join("; ");
+    byId("empty").hidden = found.length > 0;
+    if (!found.length) byId("empty").textContent = "Nothing is in this collection.";
+    searching.showFilters(found);
+    const shown = found.filter((each) => searching.person === null || each.person === searching.person);
+    byId("results").replaceChildren(...shown.map(searching.card));
+    byId("share").hidden = !searching.item;
+  },
+
+  showFilters(found) {
+    const counts = new Map();
+    for (const each of found) if (each.person) counts.set(each.person, (counts.get(each.person) || 0) + 1);
+    if (searching.person !== null && !counts.has(searching.person)) searching.person = null;
+    const many = [...counts].filter(([, count]) => count > 1).slice(0, 8);
+    const choose = (person) => () => {
+      searching.person = searching.person === person ? null : person;
+      searching.run();
+    };
+    byId("filters").replaceChildren(
+      ...many.map(([person, count]) => {
+        const text = `${readable(person)} (${count})`;
+        const button = make("button", { type: "button", className: "quiet", textContent: text });
+        button.setAttribute("aria-pressed", String(searching.person === person));
+        button.onclick = choose(person);
+        return button;
+      }),
+    );
+  },
+
+  card(result) {
+    const name = readable(result.person || result.path);
+    const image = make("img", { alt: name, loading: "lazy" });
+    const collection = encodeURIComponent(byId("collection").value);
+    service.picture(image, `items/${result.id}/thumbnail?side=256&collection=${collection}`);
+    const picture = make("button", { type: "button", className: "picture", title: "Show the whole picture" }, image);
+    picture.onclick = () => searching.enlarge(result, collection, name);
+    const score = make("span", { className: "score", textContent: `${result.score.toFixed(3)}` });
+    if (result.probability !== null) {
+      const chance = result.probability;
+      const text = chance < 0.01 ? "<1 %" : chance > 0.99 ? ">99 %" : `${(100 * chance).toFixed(0)} %`;
+      score.textContent += `, ${text}`;
+    }
+    const more = make("button", { type: "button", className: "quiet more", textContent: "More like this" });
+    more.setAttribute("aria-label", `More like this: ${name}`);
+    more.onclick = () => searching.like(result.id, name);
+    const said = make("div", {}, make("b", { textContent: name }), score);
+    if (result.match) said.append(make("span", { className: "match", textContent: " match" }));
+    return make("li", { className: "card" }, picture, said, more);
+  },
+
+  enlarge(result, collection, name) {
+    byId("large-image").alt = name;
+    byId("large-image").removeAttribute("src");
+    service.picture(byId("large-image"), `items/${result.id}/image?collection=${collection}`);
+    byId("large-name").textContent = `${name} · ${result.path}`;
+    byId("large").showModal();
+  },
+
+  // Search with an item; the view has an address of its own.
+  like(id, name) {
+    Object.assign(searching, { item: id, file: null, person: null });
+    searching.showQuery(name);
+    remember();
+    searching.run();
+  },
+
+  take(file) {
+    if (!file) return;
+    Object.assign(searching, { item: null, file, person: null });
+    searching.showQuery(file.name || "pasted");
+    remember();
+    searching.run();
+  },
+
+  showQuery(name) {
+    const image = byId("query");
+    image.hidden = false;
+    image.alt = `The query: ${name}`;
+    byId("drop-hint").hidden = true;
+    byId("query-name").textContent = name;
+    if (searching.file) {
+      const url = URL.createObjectURL(searching.file);
+      image.onload = () => URL.revokeObjectURL(url);
+      image.src = url;
+    } else {
+      const collection = encodeURIComponent(byId("collection").value);
+      service.picture(image, `items/${searching.item}/thumbnail?side=320&collection=${collection}`);
+    }
+  },
+
+  async random() {
+    try {
+      const collection = encodeURIComponent(byId("collection").value);
+      const drawn = await service.json(`items/random?collection=${collection}`);
+      searching.like(drawn.id, readable(drawn.payload.person || drawn.payload.path));
+    } catch (error) {
+      say(error);
+    }
+  },
+};
+
+const readable = (name) => name.replaceAll("_", " ");

@@ -1,0 +1,95 @@
+"""The service's process: its socket, its signals, its log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from encoder.errors import OptionError
+
+__all__ = ["JsonLines", "run"]
+
+_KEEP_ALIVE_SECONDS: Final = 15
+_FINISH_SECONDS: Final = 30
+_MOST_CONNECTIONS: Final = 2048
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """A log record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level, event, and whatever else the record was given."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        values: dict[str, Any] = {
+            "time": f"{when}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        values |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values, default=str)
+
+
+def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) -> None:
+    """Serve until a signal ends it; what has begun is finished, for half a minute at most.
+
+    Args:
+        app: The service.
+        host: Where it listens.
+        port: 0: any that is free.
+        tell: Told in a line where it is, once it answers.
+
+    Raises:
+        OptionError: it cannot listen there.
+    """
+    _log_to_stderr()
+    listener = _listener(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+        limit_concurrency=_MOST_CONNECTIONS,
+        lifespan="on",
+    )
+    name = f"[{host}]" if ":" in host else host
+    tell(f"serving on http://{name}:{listener.getsockname()[1]}/")
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+    except OSError as error:
+        raise OptionError(
+            f"the service cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("lookalike.service", "uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells bytes of what was sent

@@ -1,0 +1,137 @@
+"""The service: the same answers as the commands', over HTTP, with a page.
+
+One process holds the store and the models. Everything that blocks is done on a bounded pool of threads
+(``deploy/lanes.py``); errors become problem details in ``deploy/problems.py`` alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from deploy import (
+    service_collections,
+    service_drawing,
+    service_editing,
+    service_items,
+    service_jobs,
+    service_page,
+    service_search,
+)
+from deploy.desk import Desk
+from deploy.guard import Guard
+from deploy.problems import MEDIA_TYPE, PROBLEMS, Refusal, responded
+from deploy.service_settings import Settings
+from encoder.errors import LookalikeError
+from encoder.images import shown
+from indexer.store import VectorStore
+
+__all__ = ["create_app"]
+
+_LOG: Final = logging.getLogger("lookalike.service")
+_OF_STATUS: Final = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+_ROUTERS: Final = (
+    service_search.router,
+    service_drawing.router,
+    service_editing.router,
+    service_collections.router,
+    service_items.router,
+    service_jobs.router,
+)
+
+
+def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
+    """Return the ASGI application; its models are open, and it closes the store when it ends.
+
+    Args:
+        settings: How it is set up.
+        store: Opened from ``settings.store``.
+
+    Raises:
+        BundleError: a model that was named cannot be used.
+        StoreError: the store cannot say what it holds.
+    """
+    desk = Desk.open(settings, store)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _LOG.info("serving", extra={"models": list(desk.holdings.models), "workers": settings.workers})
+        try:
+            yield
+        finally:
+            desk.close()
+            _LOG.info("ended")
+
+    app = FastAPI(
+        title="lookalike",
+        version=version("lookalike"),
+        summary="Similar-image search that trains its own encoder.",
+        description="Likeness is no proof of identity: scores say how alike pictures are to a small model.",
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        responses=_problem_responses(),
+    )
+    app.state.desk = desk
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.include_router(service_collections.state_router)
+    app.include_router(service_page.router)
+    for kind in (LookalikeError, Refusal, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    app.add_middleware(cast("Any", Guard), settings=settings, metrics=desk.metrics)
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Return the problem of whatever was raised while a request was answered."""
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    if isinstance(error, HTTPException):
+        code = _OF_STATUS.get(error.status_code, "malformed")
+        headers = dict(error.headers or {})
+        error = Refusal(
+            code, PROBLEMS[code].title if code != "malformed" else str(error.detail), headers=headers
+        )
+    elif isinstance(error, RequestValidationError):
+        found = error.errors()[0]
+        where = shown(".".join(str(part) for part in found["loc"][1:]))
+        error = Refusal("invalid-request", f"{where}: {found['msg']}")
+    response = responded(error, request_id=request_id)
+    if response.status_code >= 500 and not isinstance(error, Refusal):
+        _LOG.error(
+            "problem", extra={"request": request_id, "error": str(error), "kind": type(error).__name__}
+        )
+    return response
+
+
+def _problem_responses() -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of answers that are problems: the same for every path."""
+    schema = {
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"type": "string", "enum": sorted(PROBLEMS)},
+            "request_id": {"type": "string"},
+        },
+    }
+    statuses = sorted({problem.status for problem in PROBLEMS.values()})
+    return {
+        status: {
+            "description": "; ".join(each.title for each in PROBLEMS.values() if each.status == status),
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }

@@ -1,0 +1,94 @@
+"""``POST /api/v1/edit``: the same face, smiling; and ``GET /api/v1/facets``: what can be filtered by."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from deploy.desk import AtDesk
+from deploy.problems import Refusal
+from deploy.service_drawing import DrawRequest, png_text, read_uploads
+from deploy.service_settings import MOST_DRAWN
+from deploy.uploads import described_body, parsed
+from indexer.counting import value_counts
+from indexer.where import parse_where
+from searcher.edit import edit_steps, parse_steps, parse_strengths
+
+__all__ = ["router"]
+
+router: Final = APIRouter(prefix="/api/v1", tags=["editing"])
+
+
+class EditRequest(DrawRequest):
+    """Pictures, and what to add to them; see lookalike edit."""
+
+    add: list[str] = Field(
+        min_length=1, max_length=16, description="NAME=STRENGTH, in standard deviations: Smiling=1.5."
+    )
+    steps: str | None = Field(None, max_length=100, description="A strip: FIRST:LAST:N multiples of it.")
+    keep_detail: bool = Field(True, description="Add back what the model does not keep of a picture.")
+
+
+class EditResponse(BaseModel):
+    """For each picture, in order, what it became at each step; PNG in Base64."""
+
+    model: str
+    model_id: str
+    steps: list[float]
+    rows: list[list[str]]
+
+
+class FacetsResponse(BaseModel):
+    """How many items have each value, the most frequent first."""
+
+    field: str
+    values: list[dict[str, Any]]
+
+
+@router.post(
+    "/edit",
+    response_model=EditResponse,
+    openapi_extra=described_body(
+        EditRequest, {"model": "faces", "images": ["iVBORw0KGgo="], "add": ["Smiling=1.5"]}
+    ),
+    summary="Draw the same face, smiling",
+)
+async def edit(request: Request, desk: AtDesk) -> Response:
+    """Draw pictures again from latents that were moved along attributes."""
+    asked, uploads = await parsed(request, EditRequest)
+    model, strengths = desk.holdings.model(asked.model), parse_strengths(asked.add)
+    steps = [1.0] if asked.steps is None else parse_steps(asked.steps)
+    if len(steps) * len(uploads) > MOST_DRAWN:
+        raise Refusal(
+            "invalid-request", f"at most {MOST_DRAWN} pictures are drawn for a request; ask for less"
+        )
+
+    def draw() -> Response:
+        pixels = read_uploads(model, uploads, asked.crop)
+        rows = edit_steps(model, pixels, strengths, steps, keep_detail=asked.keep_detail)
+        drawn = [[png_text(picture) for picture in row] for row in rows]
+        told = {"model": asked.model, "model_id": model.model_id, "steps": steps, "rows": drawn}
+        return JSONResponse(told)
+
+    return await desk.drawn(draw)
+
+
+@router.get("/facets", response_model=FacetsResponse, summary="Count the values of a field")
+async def facets(
+    desk: AtDesk,
+    collection: Annotated[str, Query(max_length=64, examples=["family"])],
+    field: Annotated[str, Query(max_length=200, examples=["person"])] = "person",
+    where: Annotated[str | None, Query(max_length=2000, description="Only of items that pass.")] = None,
+    most: Annotated[int, Query(ge=1, le=1000, description="Values at most.")] = 100,
+) -> JSONResponse:
+    """Count the items of a collection by the values of a field."""
+
+    def count() -> list[dict[str, Any]]:
+        condition = None if where is None else parse_where(where)
+        counts = value_counts(desk.holdings.store, collection, field, where=condition)
+        return [{"value": value, "count": number} for value, number in counts[:most]]
+
+    return JSONResponse({"field": field, "values": await desk.lanes.run(count)})
