@@ -153,7 +153,7 @@ def export_cleaner(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, s
             :data:`PARITY` apart, or a batch of one differs from a batch of five.
     """
     source = torch.Generator().manual_seed(seed)
-    unit = multiple * -(-16 // multiple)
+    unit = multiple * (-(-16 // multiple) | 1)  # odd: no multiple of more than was said
     free = {0: Dim("N"), 1: multiple * Dim("h", min=1), 2: multiple * Dim("w", min=1)}
     exported = Exported({}, {})
     modules = {"cleaner": _Cleans(cleaner), "estimator": _Estimates(estimator)}

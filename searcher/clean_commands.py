@@ -112,7 +112,9 @@ def denoise(
     provider: Provider,
     **options: Any,
 ) -> None:
-    """Take the noise from pictures: files, folders with all that is in them, or standard input (-).
+    """Take the noise from pictures of any size.
+
+    SOURCE is a file, a folder with all that is in it, or - for standard input.
 
     Size, depth, alpha, metadata and colour profile stay. Nothing is ever written over a picture that is
     read; what is clean already is copied. Run it again after an interruption and it goes on. Pictures that
