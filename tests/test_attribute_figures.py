@@ -101,10 +101,10 @@ def test_lines_and_json() -> None:
     assert lines[0] == (
         "Hat: read with AUC 0.900 on 50 held-out pictures; the judge has AUC 0.800 and is right on 75.0%"
     )
-    assert lines[2].split() == "-2 10 50.0% 100.0% A -0.25 sd; B -0.20 sd".split()
-    assert lines[3].split() == "+2 1,000 25.0% 75.0% -".split()
-    assert lines[5].split() == "plain 10 10.0% - 0.500 25.0%".split()
-    assert lines[6].split() == "+2 10 20.0% 30.0% 0.333 25.0%".split()
+    assert lines[2].split() == ["-2", "10", "50.0%", "100.0%", "A", "-0.25", "sd;", "B", "-0.20", "sd"]
+    assert lines[3].split() == ["+2", "1,000", "25.0%", "75.0%", "-"]
+    assert lines[5].split() == ["plain", "10", "10.0%", "-", "0.500", "25.0%"]
+    assert lines[6].split() == ["+2", "10", "20.0%", "30.0%", "0.333", "25.0%"]
     assert "2.0e-07" in lines[-1]
     told = json.loads(json.dumps(made_up().to_json()))
     assert told["undone"] == 2e-7
