@@ -40,8 +40,13 @@ VERBS: Final = {
 }
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""
 
-_BELOW: Final = {"evaluate": {"generation": "deploy.generation_commands"}}
-"""Verbs below a verb that its own room cannot hold, for they need rooms that it never imports."""
+_BELOW: Final = {
+    "evaluate": {
+        "attributes": "searcher.attribute_figures_commands",
+        "generation": "deploy.generation_commands",
+    }
+}
+"""Verbs below a verb that stand in modules of their own, or in rooms that its own room never imports."""
 
 
 class _LazyGroup(click.Group):

@@ -24,7 +24,16 @@ from encoder.attributes import Attribute, Attributes
 from encoder.errors import DataError
 from encoder.images import shown
 
-__all__ = ["FEWEST", "Discriminant", "Examples", "Method", "area_under", "discriminant", "fit_attributes"]
+__all__ = [
+    "FEWEST",
+    "Discriminant",
+    "Examples",
+    "Method",
+    "area_under",
+    "discriminant",
+    "fit_attributes",
+    "folds_of",
+]
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -94,7 +103,7 @@ def fit_attributes(
         DataError: fewer than :data:`FEWEST` examples with or without an attribute.
     """
     fitted = ~examples.tested
-    folds = _folds(examples.people)
+    folds = folds_of(examples.people)
     readings: dict[str, Discriminant] = {}
     for name, scores in examples.scores.items():
         chosen = fitted & np.isfinite(scores) & (scores != 0)
@@ -145,7 +154,7 @@ def area_under(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
     return float(above / (positive * (len(has) - positive)))
 
 
-def _folds(people: Sequence[str]) -> NDArray[np.int64]:
+def folds_of(people: Sequence[str]) -> NDArray[np.int64]:
     """Return which fold each picture is in, (N,): by the name alone, the same on every machine."""
     named = {
         name: hashlib.sha256(f"attributes {name}".encode(errors="surrogateescape")).digest()[0]

@@ -1,4 +1,4 @@
-"""ROC curves as a picture. The one module that names matplotlib."""
+"""ROC curves, and what an edit gains and costs, as pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from encoder.errors import MissingExtraError
 from encoder.sheets import save_picture
 from searcher.verification import FAR, Roc
 
-__all__ = ["draw_roc"]
+__all__ = ["draw_roc", "draw_trade_off"]
 
 _LOWEST: Final = 1e-3  # of the false acceptance rate: below it LFW has too few pairs to tell
 _COLOURS: Final = ("#1a68d6", "#c8412b", "#1b8a5a", "#8a4fbf", "#b8860b", "#0f8b9d")
@@ -66,6 +66,39 @@ def draw_roc(path: Path, curves: Sequence[tuple[str, bool, Roc]], *, title: str)
     axes.grid(which="major", color="#eceef0", linewidth=0.8, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="area under the curve", loc="upper left", frameon=False, alignment="left")
-    canvas: Any = FigureCanvasAgg(figure)
+    _save(path, FigureCanvasAgg(figure))
+
+
+def draw_trade_off(path: Path, lines: Sequence[tuple[str, Sequence[tuple[float, float, float]]]]) -> None:
+    """Draw lines (name, points of strength, success and identity kept), both shares in [0, 1].
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OptionError: the file cannot be written, or its kind is unknown.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
+    except ImportError as error:
+        raise MissingExtraError("a curve needs matplotlib; pip install 'lookalike[evaluate]'") from error
+    figure = Figure(figsize=(10.4, 4.8), dpi=130, facecolor="white", layout="constrained")
+    titles = "The judge sees the change", "It finds its own original first"
+    for column, (axes, title) in enumerate(zip(figure.subplots(1, 2, sharey=True), titles, strict=True), 1):
+        for place, (name, points) in enumerate(lines):
+            colour, dash = _COLOURS[place // 2 % len(_COLOURS)], ("-", "--")[place % 2]  # added, taken away
+            at, shares = [point[0] for point in points], [point[column] for point in points]
+            label = " " + name.replace("$", r"\$")
+            axes.plot(at, shares, color=colour, linestyle=dash, marker="o", linewidth=2.2, label=label)
+        axes.set(ylim=(0, 1.02), xlabel="strength of the edit, standard deviations")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_title(title, loc="left", fontsize=12, pad=10)
+        axes.grid(which="major", color="#eceef0", linewidth=0.8, zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="lower right" if column == 1 else "lower left", frameon=False)
+    _save(path, FigureCanvasAgg(figure))
+
+
+def _save(path: Path, canvas: Any) -> None:
     canvas.draw()
     save_picture(path, np.asarray(canvas.buffer_rgba())[:, :, :3].copy())

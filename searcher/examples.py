@@ -121,8 +121,16 @@ def gather(
     *,
     crop: Crop | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
+    on_pixels: Callable[[NDArray[np.uint8]], object] = lambda _: None,
 ) -> tuple[Examples, list[str]]:
     """Read and encode the pictures; return what attributes are fitted to, and why others cannot be read.
+
+    Args:
+        model: What encodes.
+        scored: The pictures.
+        crop: How they are framed, if otherwise.
+        on_progress: Told how many more are done.
+        on_pixels: Given the pixels of those that were read, uint8 (n, H, W, C), in the order of the examples.
 
     Raises:
         DataError: no picture could be read.
@@ -141,6 +149,7 @@ def gather(
             failures += failed
             latents.append(model.compared(pixels))
             colours.append(pixels.mean(axis=(1, 2)))
+            on_pixels(pixels)
             on_progress(len(part))
     if not rows:
         raise DataError(f"attributes need pictures, none of {len(files)} could be read ({failures[:1]})")
