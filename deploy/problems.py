@@ -78,6 +78,7 @@ OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.ImageTooLargeError: "image-too-large",
     errors.BundleError: "model-failed",
     errors.BundleNotFoundError: "model-failed",
+    errors.BundleKindError: "invalid-request",
     errors.BundleCorruptError: "model-failed",
     errors.BundleTooNewError: "model-failed",
     errors.GoldenMismatchError: "model-failed",

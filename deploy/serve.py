@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 
-@click.command(epilog="Example: lookalike serve --port 8000 --allow photos/")
+@click.command(epilog="Example: lookalike serve --port 8000")
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -81,7 +81,7 @@ def serve(
     timeout: float,
     provider: Provider,
 ) -> None:
-    """Answer over HTTP what the commands answer, with a page to look at.
+    """Answer over HTTP, with a page to look at.
 
     Open the address that it prints in a browser. It holds the embedded store alone, so index through it
     (--allow), or before it is started. SIGTERM and Ctrl-C let it finish what it has begun.
