@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deploy.problems import Refusal
 from encoder.errors import LookalikeError, ModelMismatchError, OptionError
+from encoder.manifest import Sealed
 from encoder.model import Model, Provider
 from encoder.shelf import shipped_bundles
 from indexer.spec import CollectionSpec
@@ -96,7 +97,7 @@ class Holdings:
             OptionError: two have one name.
             StoreError: the store cannot say what it holds.
         """
-        for name in names or shipped_bundles():
+        for name in names or _drawing():
             self._add(name, provider)
         for collection in self.store.names():
             try:
@@ -165,3 +166,12 @@ class Holdings:
     def close(self) -> None:
         """Flush the store and let it go."""
         self.store.close()
+
+
+def _drawing() -> list[str]:
+    """Return the shipped models that give latents: a cleaner has none to serve."""
+    return [
+        name
+        for name, folder in shipped_bundles().items()
+        if not Sealed.read((folder / "bundle.json").read_bytes(), folder=folder).cleans
+    ]
