@@ -243,7 +243,7 @@ def test_nothing_comes_from_elsewhere_and_no_script_is_in_line() -> None:
 
 
 def drawn_width(page: Page, selector: str) -> int:
-    """Return how wide a picture is in itself, once it is drawn; `wait_for_function` is what our policy forbids."""
+    """Return how wide a picture is in itself, once drawn; our policy forbids `wait_for_function` its eval."""
     width: int = page.locator(selector).evaluate(
         """async image => {
           image.loading = "eager";
