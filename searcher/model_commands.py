@@ -205,8 +205,10 @@ def _print(bundle: Bundle | CleanerBundle) -> None:
         )
         click.echo(f"  takes noise of sigma {low:g} to {high:g} (of 255) from pictures: lookalike denoise")
     for key, value in bundle.spec.figures.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"  {key:<18} {text}")
+        rows = value if isinstance(value, list) else [value]
+        for row in rows:  # of a cleaner, one for each noise that it was measured at
+            text = ", ".join(f"{k} {v}" for k, v in row.items()) if isinstance(row, dict) else row
+            click.echo(f"  {key:<18} {text}")
 
 
 def _print_of_latents(bundle: Bundle) -> None:

@@ -280,6 +280,10 @@ def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
         f"box  cleaner, any size, grey or RGB, multiples of 4, id {CleanerBundle.open(folder).model_id[:12]}",
         "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
     ]
+    measured = lookalike("models", "clean", cwd=tmp_path).stdout.splitlines()[2:6]
+    assert [line.split(",")[0] for line in measured] == [
+        f"  held_out           sigma {sigma}" for sigma in (0.0, 25.0, 50.0, 75.0)
+    ]
     (told,) = json.loads(lookalike("models", folder, "--json", cwd=tmp_path).stdout)
     assert (told["name"], told["kind"], told["reach"], told["calibration"]) == ("box", "cleaner", 3, None)
 
