@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 from encoder.errors import DataError
 from encoder.images import shown
 
-__all__ = ["PICTURE_SUFFIXES", "find_pictures", "is_picture"]
+__all__ = ["PICTURE_SUFFIXES", "find_names", "find_pictures", "is_picture"]
 
 PICTURE_SUFFIXES: Final = frozenset(
     {
@@ -40,7 +40,16 @@ def is_picture(name: str) -> bool:
 def find_pictures(
     root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[Path]:
+    """Yield the pictures under ``root``, relative to it, as :func:`find_names` does."""
+    return map(Path, find_names(root, hidden=hidden, on_unreadable=on_unreadable))
+
+
+def find_names(
+    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
+) -> Iterator[str]:
     """Yield the pictures under ``root``, relative to it, folder by folder in sorted order.
+
+    They come as the system spells them: a Path of each takes as long as finding it.
 
     Links to files are followed, links to folders are not (no loops).
 
@@ -59,10 +68,10 @@ def find_pictures(
     top = os.fspath(root)
     for folder, folders, names in os.walk(top, onerror=on_unreadable or _stop):
         folders[:] = sorted(filter(seen, folders))
-        here = folder[len(top) :].lstrip(os.sep)  # as text: a Path of each folder takes as long as listing it
+        here = folder[len(top) :].lstrip(os.sep)
         for name in sorted(names):
-            if seen(name) and is_picture(name):
-                yield Path(here, name) if here else Path(name)
+            if is_picture(name) and seen(name):
+                yield f"{here}{os.sep}{name}" if here else name
 
 
 def _stop(error: OSError) -> NoReturn:

@@ -119,6 +119,8 @@ def _check_payload(payload: Payload) -> dict[str, Any]:
             valid Unicode; the message names the key.
     """
     for key, value in payload.items():
+        if type(value) is str and value.isascii() and key.isascii():  # as nearly always, seen twice as fast
+            continue
         if not is_text(key) or not _is_json(value):
             raise StoreError(
                 "a payload holds JSON values of valid Unicode text and finite 64-bit numbers; "
