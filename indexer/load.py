@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder.chunks import FileFacts, facts_now
 from encoder.errors import CollectionNotFoundError, DataError, OptionError
@@ -21,15 +20,15 @@ from encoder.stream import PROCESSES_FROM, Embedded, embed_files, fork_workers
 from encoder.workers import Workers
 from indexer.compact import ahead
 from indexer.compare import Kept, Plan, Work, all_new, compare, more_said, payload_of
+from indexer.embedded import NOTHING_SEEN, comparable, count, gathered
 from indexer.points import Payload, Record
 from indexer.report import Event, Report, Status
 from indexer.sources import Source, as_text
 from indexer.store import CollectionSpec, VectorStore
 from indexer.walk import Walk
 
-__all__ = ["known_roots", "load", "prepare_collection"]
+__all__ = ["NOTHING_SEEN", "known_roots", "load", "prepare_collection"]
 
-NOTHING_SEEN: Final = "the model sees nothing in it that could be compared; leave it out"
 _DURABLE_TOGETHER: Final = 1024
 
 
@@ -106,13 +105,15 @@ def load(
             be read.
     """
     began = time.monotonic()
-    spec = _checked_roots(store, name, sources)
+    before = store.describe(name)
+    spec = _checked_roots(before, sources)
     run = _Run(store, name, _Told(Report(pruned=prune and not dry_run, dry=dry_run), on_event))
     walk, report = Walk(sources), run.told.report
     with ExitStack() as stack:
-        # Before the store is opened, and threads with it; in a full collection they may find nothing to do.
+        # Before the store is opened, and threads with it. Only a collection without roots, which nothing was
+        # ever loaded into, is known to be empty before; in another one there may be nothing to do.
         workers: Workers | None = None
-        if processes and not dry_run and walk.has(PROCESSES_FROM):
+        if processes and not dry_run and not before.roots and walk.has(PROCESSES_FROM):
             workers = fork_workers(model, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
             if workers is not None:
                 stack.enter_context(closing(workers))
@@ -121,7 +122,7 @@ def load(
         if dry_run:
             run.foretell(works)
         else:
-            if spec != store.describe(name):
+            if spec != before:
                 store.redescribe(name, spec)
             run.keep(run.plan.kept)
             stream = embed_files(
@@ -223,7 +224,7 @@ class _Run:
     def embed(self, stream: Generator[Embedded[Work]], on_progress: Callable[[int], object]) -> None:
         """Store what is embedded, and what turns out to be known."""
         with closing(stream):
-            for batch in _gathered(map(_comparable, stream)):
+            for batch in gathered(map(comparable, stream), _DURABLE_TOGETHER):
                 _store(self.store, self.name, batch)
                 for work in batch.keys:
                     self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
@@ -231,7 +232,7 @@ class _Run:
                     self.told.failed(shown(str(work.item.file)), reason, work.root_name)
                 recognised = (self._recognised(work, facts) for work, facts in batch.spared)
                 self.keep(kept for kept in recognised if kept is not None)
-                on_progress(_count(batch))
+                on_progress(count(batch))
 
     def finish(self, *, prune: bool) -> None:
         """Remove what is missing, and have what was done durable."""
@@ -257,48 +258,6 @@ def _kept_payload(kept: Kept, before: Record) -> Payload:
     return {**said, **payload_of(kept.item, kept.root_name, kept.facts)}
 
 
-def _comparable(batch: Embedded[Work]) -> Embedded[Work]:
-    """Move pictures whose embedding has no direction to the failures: no store takes them."""
-    rows = batch.embeddings
-    good: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
-    if good.all():
-        return batch
-    blank = [key for key, fine in zip(batch.keys, good, strict=True) if not fine]
-    return Embedded(
-        [key for key, fine in zip(batch.keys, good, strict=True) if fine],
-        [facts for facts, fine in zip(batch.facts, good, strict=True) if fine],
-        rows[good],
-        batch.failures + [(key, f"{shown(str(key.item.file))}: {NOTHING_SEEN}") for key in blank],
-        batch.spared,
-    )
-
-
-def _gathered(stream: Iterator[Embedded[Work]]) -> Iterator[Embedded[Work]]:
-    """Join batches: what a store does to make one durable costs the same for a few as for a thousand."""
-    held: list[Embedded[Work]] = []
-    for batch in stream:
-        held.append(batch)
-        if sum(map(_count, held)) >= _DURABLE_TOGETHER:
-            yield _joined(held)
-            held = []
-    if held:
-        yield _joined(held)
-
-
-def _joined(batches: Sequence[Embedded[Work]]) -> Embedded[Work]:
-    return Embedded(
-        [key for batch in batches for key in batch.keys],
-        [facts for batch in batches for facts in batch.facts],
-        np.concatenate([batch.embeddings for batch in batches]),
-        [failure for batch in batches for failure in batch.failures],
-        [spared for batch in batches for spared in batch.spared],
-    )
-
-
-def _count(batch: Embedded[Work]) -> int:
-    return len(batch.keys) + len(batch.failures) + len(batch.spared)
-
-
 def _store(store: VectorStore, name: str, batch: Embedded[Work]) -> None:
     payloads = [
         payload_of(work.item, work.root_name, facts)
@@ -308,9 +267,8 @@ def _store(store: VectorStore, name: str, batch: Embedded[Work]) -> None:
         store.upsert(name, [work.item.id for work in batch.keys], batch.embeddings, payloads)
 
 
-def _checked_roots(store: VectorStore, name: str, sources: Sequence[Source]) -> CollectionSpec:
+def _checked_roots(spec: CollectionSpec, sources: Sequence[Source]) -> CollectionSpec:
     """Return the description with the sources' roots in it."""
-    spec = store.describe(name)
     fresh: dict[str, str] = {}
     for source in sources:
         root = as_text(source.root)

@@ -53,8 +53,7 @@ class Item:
 
     def __reduce__(self) -> tuple[type[Item], tuple[object, ...]]:
         """Be pickled as what it was made of: a dataclass with slots takes five times as long."""
-        told = (self.id, self.path, self.root, self.relative, self.person, self.payload, self.member)
-        return type(self), told
+        return Item, (self.id, self.path, self.root, self.relative, self.person, self.payload, self.member)
 
     @property
     def file(self) -> Path:
@@ -112,13 +111,14 @@ class Source:
         """
         if self.splits is not None:
             for digit, label in find_digits(self.root, self.splits):
-                yield from self._item(digit.name, digit, label)
+                if item := self._item(digit.name, digit, label):
+                    yield item
         elif self.only is not None and is_archive(self.only):
             for member in find_members(self.root / self.only):
-                yield from self._item(str(self.only / PurePosixPath(member.name)), member)
+                if item := self._item(str(self.only / PurePosixPath(member.name)), member):
+                    yield item
         else:
-            for relative in self._paths(on_unreadable):
-                yield from self._item(relative)
+            yield from filter(None, map(self._item, self._paths(on_unreadable)))
 
     def covers(self, path: str) -> bool:
         """Whether an item with this path is missing when :meth:`items` does not yield it."""
@@ -128,18 +128,16 @@ class Source:
             return path.startswith(tuple(f"{split}/" for split in self.splits))
         return self.only is None or path.startswith(f"{as_text(self.only)}/")
 
-    def _item(
-        self, relative: str, member: Contained | None = None, label: str | None = None
-    ) -> Iterator[Item]:
+    def _item(self, relative: str, member: Contained | None = None, label: str | None = None) -> Item | None:
         path = as_text(relative)
         named = self.listed is not None or (self.only is not None and relative == str(self.only))
         if not self.reading.takes(path, named=named):
-            return
+            return None
         around = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
         folders = around.split("/")[:-1]
         person = self.reading.person_in(path, label or (folders[-1] if folders else None))
         payload = None if self.reading.payload is None else self.reading.payload.get(path, {})
-        yield Item(item_id(self.root_name, path), path, self.root, relative, person, payload, member)
+        return Item(item_id(self.root_name, path), path, self.root, relative, person, payload, member)
 
     def _paths(self, on_unreadable: Callable[[OSError], object]) -> Iterator[str]:
         if self.listed is not None:
