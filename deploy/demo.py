@@ -136,10 +136,9 @@ def _trained(out: Path, epochs: int) -> str:
 
 def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
     """Fill the demo's collection, called as its source; one that another model made is begun again."""
-    from tqdm import tqdm
-
     from encoder.errors import ModelMismatchError
     from encoder.images import Crop
+    from indexer.bar import progress_bar
     from indexer.load import load, prepare_collection
 
     name = faces.source.root_name
@@ -149,14 +148,14 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
     except ModelMismatchError:
         store.drop(name)
         prepare_collection(store, name, model, crop=crop)
-    with tqdm(desc="indexing", unit="image", disable=None, leave=False) as bar:
+    with progress_bar("indexing") as bar:
         return load(
             store,
             name,
             model,
             [faces.source],
-            on_total=bar.reset,
-            on_progress=bar.update,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
             prune=True,
             processes=True,
         )

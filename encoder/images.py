@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, Literal, cast
 
 import numpy as np
@@ -248,6 +248,7 @@ def _tidy(*edges: float) -> Box:
     return left, top, right, bottom
 
 
+@lru_cache(maxsize=256)  # asked twice of each picture, and most are of few sizes
 def _stored(crop: Crop, width: int, height: int, orientation: int) -> Box:
     return stored_box(crop.box(*shown_size(width, height, orientation)), width, height, orientation)
 

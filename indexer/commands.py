@@ -99,11 +99,10 @@ def index(
 
         index_latents(ctx)
         ctx.exit(0)
-    from tqdm import tqdm
-
     from encoder.folders import PICTURE_SUFFIXES
     from encoder.images import Crop
     from encoder.model import Model
+    from indexer.bar import progress_bar
     from indexer.building import index_when_large
     from indexer.load import known_roots, load, prepare_collection
     from indexer.payloads import read_tables
@@ -120,22 +119,21 @@ def index(
         found = chosen.opened(reading, files, known_roots(opened, collection))
         prepare_collection(opened, collection, model, crop=framing)
         tell = stack.enter_context(events_to(report))
-        bar = stack.enter_context(tqdm(unit="image", disable=None, leave=False))
-        done = load(
-            opened,
-            collection,
-            model,
-            found,
-            prune=prune,
-            checksum=checksum,
-            dry_run=dry_run,
-            max_pixels=max_pixels,
-            processes=True,
-            on_total=bar.reset,
-            on_progress=bar.update,
-            on_event=tell,
-        )
-        bar.close()
+        with progress_bar() as bar:
+            done = load(
+                opened,
+                collection,
+                model,
+                found,
+                prune=prune,
+                checksum=checksum,
+                dry_run=dry_run,
+                max_pixels=max_pixels,
+                processes=True,
+                on_total=bar.on_total,
+                on_progress=bar.on_progress,
+                on_event=tell,
+            )
         predicted = 0 if dry_run else predict_attributes(opened, collection, readings)
         if not dry_run:
             index_when_large(opened, collection, tell=partial(click.echo, err=True))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pickle  # reads nothing but what this process wrote into its own memory
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Final, Generic, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IdSet", "Packed"]
+__all__ = ["IdSet", "Packed", "ahead"]
 
 Each = TypeVar("Each")
 _TOGETHER: Final = 1024
 _WIDE: Final = "S16"
+_STEP: Final = 128
+_PACE: Final = 4
 
 
 class Packed(Generic[Each]):
@@ -29,15 +33,47 @@ class Packed(Generic[Each]):
 
     def __iter__(self) -> Iterator[Each]:
         for pack in self._packs:
-            yield from pickle.loads(zlib.decompress(pack))  # noqa: S301  # of our own
+            yield from _unpacked(pack)
         yield from self._loose
 
     def append(self, each: Each) -> None:
         """Add one that can be pickled."""
         self._loose.append(each)
         if len(self._loose) == _TOGETHER:
-            self._packs.append(zlib.compress(pickle.dumps(self._loose, pickle.HIGHEST_PROTOCOL), level=1))
+            self._packs.append(_packed(self._loose))
             self._loose = []
+
+
+def ahead(each: Iterable[Each], on_total: Callable[[int], object]) -> Iterator[Each]:
+    """Yield all that there is, and take four of them for each that is yielded: what waits is packed.
+
+    So work begins with the first of a million, and how many they are is known long before the last.
+
+    Args:
+        each: What there is, in as many as fit into memory when they are packed; each can be pickled.
+        on_total: Told how many there are, once that is known.
+    """
+    steps, waiting = _steps(each, on_total), deque[bytes]()
+    while some := _unpacked(waiting.popleft()) if waiting else next(steps, []):
+        yield from some
+        waiting.extend(_packed(more) for more in islice(steps, _PACE))
+
+
+def _steps(each: Iterable[Each], on_total: Callable[[int], object]) -> Iterator[list[Each]]:
+    left, total = iter(each), 0
+    while some := list(islice(left, _STEP)):
+        total += len(some)
+        yield some
+    on_total(total)
+
+
+def _packed(some: list[Any]) -> bytes:
+    return zlib.compress(pickle.dumps(some, pickle.HIGHEST_PROTOCOL), level=1)
+
+
+def _unpacked(pack: bytes) -> list[Any]:
+    some: list[Any] = pickle.loads(zlib.decompress(pack))  # noqa: S301  # of our own
+    return some
 
 
 class IdSet:

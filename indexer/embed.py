@@ -214,11 +214,11 @@ class _Run:
     def _count_left(self) -> int:
         return sum(key not in self.old for _, key in self._pictures())
 
-    def _left(self) -> Iterator[tuple[_Picture, Path | Readable]]:
+    def _left(self) -> Iterator[tuple[_Picture, str | Readable]]:
         """Yield the pictures to embed; the rows of the others are noted as taken over."""
         for picture, key in self._pictures():
             if key is None or not self.old.take(key):
-                yield picture, picture.item.member or picture.item.file
+                yield picture, picture.item.where
 
     def _stream(self) -> Any:
         crop = Crop.parse(self.spec.crop)

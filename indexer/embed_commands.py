@@ -62,11 +62,10 @@ def embed(
     date is left alone; --overwrite brings one that is not up to date, and without it such a file is refused.
     Pictures that cannot be read are named and stop nothing; the exit code is then 3.
     """
-    from tqdm import tqdm
-
     from encoder.folders import PICTURE_SUFFIXES
     from encoder.images import Crop
     from encoder.model import Model
+    from indexer.bar import progress_bar
     from indexer.embed import embed as run
 
     reading, files = chosen.reading(), chosen.files()
@@ -74,7 +73,7 @@ def embed(
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         framing = None if crop is None else Crop.parse(crop)
         found = chosen.opened(reading, files, known={})
-        bar = stack.enter_context(tqdm(unit="image", disable=None, leave=False))
+        bar = stack.enter_context(progress_bar())
         report = run(
             model,
             found,
@@ -83,8 +82,8 @@ def embed(
             max_pixels=max_pixels,
             processes=True,
             overwrite=overwrite,
-            on_total=bar.reset,
-            on_progress=bar.update,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
         )
     for path, reason in report.failed:
         click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
 
+from encoder.chunks import FileFacts, facts_now
 from encoder.errors import CollectionNotFoundError, DataError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
 from encoder.model import Model
-from encoder.stream import Embedded, embed_files
-from indexer.compare import Kept, Plan, Work, compare, more_said, payload_of
+from encoder.stream import PROCESSES_FROM, Embedded, embed_files, fork_workers
+from encoder.workers import Workers
+from indexer.compact import ahead
+from indexer.compare import Kept, Plan, Work, all_new, compare, more_said, payload_of
+from indexer.embedded import NOTHING_SEEN, comparable, count, gathered
 from indexer.points import Payload, Record
 from indexer.report import Event, Report, Status
 from indexer.sources import Source, as_text
 from indexer.store import CollectionSpec, VectorStore
+from indexer.walk import Walk
 
-__all__ = ["known_roots", "load", "prepare_collection"]
+__all__ = ["NOTHING_SEEN", "known_roots", "load", "prepare_collection"]
 
-NOTHING_SEEN: Final = "the model sees nothing in it that could be compared; leave it out"
 _DURABLE_TOGETHER: Final = 1024
 
 
@@ -85,11 +90,11 @@ def load(
         model: Its model.
         sources: What it should hold.
         prune: Remove what is stored under a source and no longer there.
-        checksum: Compare SHA-256, not size and time.
+        checksum: Compare SHA-256, not size and time; each picture is read once.
         dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger pictures fail.
         processes: May embed in processes of their own, see :func:`encoder.stream.embed_files`.
-        on_total: Told how many images will be embedded.
+        on_total: Told how many images will be read: before the first; of an empty collection, on the way.
         on_progress: Told of each batch: images done.
         on_event: Told of each item that is not as it was, when that is durable.
 
@@ -100,37 +105,43 @@ def load(
             be read.
     """
     began = time.monotonic()
-    told = _Told(Report(pruned=prune and not dry_run, dry=dry_run), on_event)
-    spec = _checked_roots(store, name, sources)
-    plan = compare(store, name, sources, checksum=checksum)
-    told.report.unchanged = plan.unchanged
-    for folder, reason in plan.unreadable:
-        told.failed(folder, f"{folder}: {reason}")
-    _check_pruning(name, sources, plan, prune=prune)
-    on_total(len(plan.work))
-    if dry_run:
-        _foretell(plan, told)
-    else:
-        if spec != store.describe(name):
-            store.redescribe(name, spec)
-        _keep(store, name, plan, told)
-        files = ((work, work.item.member or work.item.file) for work in plan.work)
-        stream = embed_files(
-            model,
-            files,
-            crop=Crop.parse(spec.crop),
-            max_pixels=max_pixels,
-            processes=processes,
-        )
-        _embed(store, name, stream, told, on_progress)
-        if prune and plan.missing:
-            store.delete(name, list(plan.missing))
-        if plan.work or plan.kept or (prune and plan.missing):  # else there is nothing to make durable
-            store.flush(name)
-    for path in plan.missing.values():
-        told.tell("missing", path)
-    told.report.seconds = time.monotonic() - began
-    return told.report
+    before = store.describe(name)
+    spec = _checked_roots(before, sources)
+    run = _Run(store, name, _Told(Report(pruned=prune and not dry_run, dry=dry_run), on_event))
+    walk, report = Walk(sources), run.told.report
+    with ExitStack() as stack:
+        # Before the store is opened, and threads with it. Only a collection without roots, which nothing was
+        # ever loaded into, is known to be empty before; in another one there may be nothing to do.
+        workers: Workers | None = None
+        if processes and not dry_run and not before.roots and walk.has(PROCESSES_FROM):
+            workers = fork_workers(model, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
+            if workers is not None:
+                stack.enter_context(closing(workers))
+        works = run.plan_for(walk, checksum=checksum, on_total=on_total)
+        _check_pruning(name, sources, run.plan, prune=prune)
+        if dry_run:
+            run.foretell(works)
+        else:
+            if spec != before:
+                store.redescribe(name, spec)
+            run.keep(run.plan.kept)
+            stream = embed_files(
+                model,
+                ((work, work.item.where) for work in works),
+                crop=Crop.parse(spec.crop),
+                max_pixels=max_pixels,
+                processes=processes,
+                workers=workers,
+                known=attrgetter("known"),
+            )
+            run.embed(stream, on_progress)
+            run.finish(prune=prune)
+    for folder, reason in walk.unreadable:
+        run.told.failed(folder, f"{folder}: {reason}")
+    for path in run.plan.missing.values():
+        run.told.tell("missing", path)
+    report.seconds = time.monotonic() - began
+    return report
 
 
 @dataclass(slots=True)
@@ -158,94 +169,93 @@ def _check_pruning(name: str, sources: Sequence[Source], plan: Plan, *, prune: b
         )
 
 
-def _foretell(plan: Plan, told: _Told) -> None:
-    for kept in plan.kept:
-        _tell_kept(kept, told)
-    for work in plan.work:
-        told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+@dataclass(slots=True)
+class _Run:
+    """One call of :func:`load`."""
 
+    store: VectorStore
+    name: str
+    told: _Told
+    plan: Plan = field(default_factory=Plan)
 
-def _tell_kept(kept: Kept, told: _Told) -> None:
-    status: Status = "relabelled" if kept.path is None else "moved"
-    told.tell(status, kept.item.path, kept.root_name, kept.path or "")
+    def plan_for(self, walk: Walk, *, checksum: bool, on_total: Callable[[int], object]) -> Iterable[Work]:
+        """Return what is to be read; what an empty collection is to hold comes as it is found."""
+        if not self.store.count(self.name):
+            return ahead(all_new(walk), on_total)
+        self.plan = compare(self.store, self.name, walk, checksum=checksum)
+        self.told.report.unchanged = self.plan.unchanged
+        on_total(len(self.plan.work))
+        return self.plan.work
 
+    def foretell(self, works: Iterable[Work]) -> None:
+        """Tell what would be done."""
+        for kept in self.plan.kept:
+            self._tell_kept(kept)
+        for work in works:
+            facts = facts_now(work.item.where) if work.known else None
+            if facts is not None and facts.sha256 in work.known:
+                self._tell_kept(self._recognised(work, facts))
+            else:
+                self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
 
-def _keep(store: VectorStore, name: str, plan: Plan, told: _Told) -> None:
-    """Write items anew with the vectors that are stored.
+    def keep(self, each: Iterable[Kept]) -> None:
+        """Write items anew with the vectors that are stored; taken up only as those before are written.
 
-    Where one has moved, its old point goes first: killed in between, the next run embeds it as new and ends
-    at the same; the other way round, both would stay.
-    """
-    left = iter(plan.kept)
-    while some := list(islice(left, _DURABLE_TOGETHER)):
-        there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
-        moved = [kept.stored for kept in some if kept.stored != kept.item.id]
-        if moved:
-            store.delete(name, moved)
-        store.upsert(
-            name,
-            [kept.item.id for kept in some],
-            np.array([there[kept.stored].vector for kept in some], np.float32),
-            [_kept_payload(kept, there[kept.stored]) for kept in some],
-        )
-        for kept in some:
-            _tell_kept(kept, told)
+        Where one has moved, its old point goes first: killed in between, the next run embeds it as new and
+        ends at the same; the other way round, both would stay.
+        """
+        store, name = self.store, self.name
+        left = iter(each)
+        while some := list(islice(left, _DURABLE_TOGETHER)):
+            there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
+            moved = [kept.stored for kept in some if kept.status == "moved"]
+            if moved:
+                store.delete(name, moved)
+            store.upsert(
+                name,
+                [kept.item.id for kept in some],
+                np.array([there[kept.stored].vector for kept in some], np.float32),
+                [_kept_payload(kept, there[kept.stored]) for kept in some],
+            )
+            for kept in some:
+                self.plan.written(kept)
+                self._tell_kept(kept)
+
+    def embed(self, stream: Generator[Embedded[Work]], on_progress: Callable[[int], object]) -> None:
+        """Store what is embedded, and what turns out to be known."""
+        with closing(stream):
+            for batch in gathered(map(comparable, stream), _DURABLE_TOGETHER):
+                _store(self.store, self.name, batch)
+                for work in batch.keys:
+                    self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+                for work, reason in batch.failures:
+                    self.told.failed(shown(str(work.item.file)), reason, work.root_name)
+                recognised = (self._recognised(work, facts) for work, facts in batch.spared)
+                self.keep(kept for kept in recognised if kept is not None)
+                on_progress(count(batch))
+
+    def finish(self, *, prune: bool) -> None:
+        """Remove what is missing, and have what was done durable."""
+        if prune and self.plan.missing:
+            self.store.delete(self.name, list(self.plan.missing))
+        report = self.told.report
+        if report.stored or (prune and self.plan.missing):  # else there is nothing to make durable
+            self.store.flush(self.name)
+
+    def _recognised(self, work: Work, facts: FileFacts) -> Kept | None:
+        kept = self.plan.recognised(work, facts)
+        self.told.report.unchanged += kept is None
+        return kept
+
+    def _tell_kept(self, kept: Kept | None) -> None:
+        if kept is not None:
+            self.told.tell(kept.status, kept.item.path, kept.root_name, kept.path)
 
 
 def _kept_payload(kept: Kept, before: Record) -> Payload:
     """Return what is to be stored; where no table was given, what an earlier one said stays."""
-    said = more_said(before.payload) if kept.item.payload is None else {}
+    said = more_said(before.payload) if kept.item.payload is None and kept.status != "added" else {}
     return {**said, **payload_of(kept.item, kept.root_name, kept.facts)}
-
-
-def _embed(
-    store: VectorStore,
-    name: str,
-    stream: Generator[Embedded[Work]],
-    told: _Told,
-    on_progress: Callable[[int], object],
-) -> None:
-    with closing(stream):
-        for batch in _gathered(map(_comparable, stream)):
-            _store(store, name, batch)
-            for work in batch.keys:
-                told.tell("added" if work.new else "changed", work.item.path, work.root_name)
-            for work, reason in batch.failures:
-                told.failed(shown(str(work.item.file)), reason, work.root_name)
-            on_progress(len(batch.keys) + len(batch.failures))
-
-
-def _comparable(batch: Embedded[Work]) -> Embedded[Work]:
-    """Move pictures whose embedding has no direction to the failures: no store takes them."""
-    good = [bool(np.isfinite(row).all() and row.any()) for row in batch.embeddings]
-    blank = [key for key, fine in zip(batch.keys, good, strict=True) if not fine]
-    return Embedded(
-        [key for key, fine in zip(batch.keys, good, strict=True) if fine],
-        [facts for facts, fine in zip(batch.facts, good, strict=True) if fine],
-        batch.embeddings[good],
-        batch.failures + [(key, f"{shown(str(key.item.file))}: {NOTHING_SEEN}") for key in blank],
-    )
-
-
-def _gathered(stream: Iterator[Embedded[Work]]) -> Iterator[Embedded[Work]]:
-    """Join batches: what a store does to make one durable costs the same for a few as for a thousand."""
-    held: list[Embedded[Work]] = []
-    for batch in stream:
-        held.append(batch)
-        if sum(len(one.keys) + len(one.failures) for one in held) >= _DURABLE_TOGETHER:
-            yield _joined(held)
-            held = []
-    if held:
-        yield _joined(held)
-
-
-def _joined(batches: Sequence[Embedded[Work]]) -> Embedded[Work]:
-    return Embedded(
-        [key for batch in batches for key in batch.keys],
-        [facts for batch in batches for facts in batch.facts],
-        np.concatenate([batch.embeddings for batch in batches]),
-        [failure for batch in batches for failure in batch.failures],
-    )
 
 
 def _store(store: VectorStore, name: str, batch: Embedded[Work]) -> None:
@@ -257,9 +267,8 @@ def _store(store: VectorStore, name: str, batch: Embedded[Work]) -> None:
         store.upsert(name, [work.item.id for work in batch.keys], batch.embeddings, payloads)
 
 
-def _checked_roots(store: VectorStore, name: str, sources: Sequence[Source]) -> CollectionSpec:
+def _checked_roots(spec: CollectionSpec, sources: Sequence[Source]) -> CollectionSpec:
     """Return the description with the sources' roots in it."""
-    spec = store.describe(name)
     fresh: dict[str, str] = {}
     for source in sources:
         root = as_text(source.root)

@@ -20,6 +20,8 @@ from encoder.errors import OptionError, StoreError, VectorError
 __all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
 
 QUERIES: Final = 64
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Payload = Mapping[str, Any]
@@ -119,7 +121,9 @@ def _check_payload(payload: Payload) -> dict[str, Any]:
             valid Unicode; the message names the key.
     """
     for key, value in payload.items():
-        if not is_text(key) or not _is_json(value):
+        # Plain text and numbers, as nearly always, are seen in half the time.
+        plain = value.isascii() if type(value) is str else type(value) is int and _LEAST <= value <= _MOST
+        if not (plain and key.isascii()) and not (is_text(key) and _is_json(value)):
             raise StoreError(
                 "a payload holds JSON values of valid Unicode text and finite 64-bit numbers; "
                 f"field {key!r} does not; convert or escape it"
@@ -146,7 +150,7 @@ def _is_json(value: object) -> bool:
     if isinstance(value, str):
         return is_text(value)
     if type(value) is int:
-        return -(2**63) <= value < 2**63
+        return _LEAST <= value <= _MOST
     if type(value) is float:
         return math.isfinite(value)
     if type(value) is list:

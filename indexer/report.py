@@ -70,10 +70,14 @@ class Report:
     seconds: float = 0.0
 
     @property
+    def stored(self) -> int:
+        """Pictures that were written."""
+        return self.added + self.changed + self.moved + self.relabelled
+
+    @property
     def seen(self) -> int:
         """Pictures that were found in the sources, and folders that could not be listed."""
-        stored = self.added + self.changed + self.moved + self.relabelled + self.unchanged
-        return stored + len(self.failed)
+        return self.stored + self.unchanged + len(self.failed)
 
     @property
     def images_per_second(self) -> float:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.compact import IdSet, Packed
+from indexer.compact import IdSet, Packed, ahead
 from indexer.sources import Item, item_id
 
 
@@ -36,11 +37,38 @@ def test_an_item_takes_some_tens_of_bytes() -> None:
     tracemalloc.start()
     for number in range(50 * 1024):
         path = f"{number // 20:05d}/{number}.jpg"
-        packed.append(Work(Item(item_id("r", path), path, Path("/data/photos"), Path(path), path[:5]), True))
+        packed.append(Work(Item(item_id("r", path), path, Path("/data/photos"), path, path[:5]), True))
         if len(packed) in (10 * 1024, 50 * 1024):
             held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert (held[1] - held[0]) / (40 * 1024) < 50
+
+
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 640, 641, 5000])
+def test_what_is_taken_ahead_comes_in_order_and_is_counted_early(count: int) -> None:
+    taken = 0
+    totals: list[int] = []
+    seen: list[tuple[int, str]] = []
+
+    def numbers() -> Iterator[tuple[int, str]]:
+        nonlocal taken
+        for number in range(count):
+            taken += 1
+            yield number, f"\udcff{number}"
+
+    known_at = None
+    for each in ahead(numbers(), totals.append):
+        seen.append(each)
+        if len(seen) == 1:
+            assert taken <= 128  # the first is there before all is taken
+        assert taken <= 128 + 4 * len(seen)
+        if totals and known_at is None:
+            known_at = len(seen)
+    assert seen == [(number, f"\udcff{number}") for number in range(count)]
+    assert totals == [count]
+    if count > 640:
+        assert known_at is not None
+        assert known_at <= count / 4 + 128
 
 
 ids = st.lists(

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 import indexer.load
 from encoder.model import Model
-from encoder.stream import embed_files
 from indexer.load import load, prepare_collection
 from indexer.reading import Reading
 from indexer.report import Event, Report, events_to
@@ -64,11 +64,25 @@ def assert_as_fresh(store: VectorStore, model: Model, source: Path, **options: A
 
 
 def no_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Model, files: Any, **options: Any) -> Any:
-        assert not list(files)
-        return embed_files(_, [], **options)
+    really = Model.embed
 
-    monkeypatch.setattr(indexer.load, "embed_files", refuse)
+    def refuse(self: Model, pixels: Any) -> Any:
+        assert not len(pixels)
+        return really(self, pixels)
+
+    monkeypatch.setattr(Model, "embed", refuse)
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count how often each picture is opened from now on, in this process."""
+    really, counts = os.open, Counter[str]()
+
+    def opens(path: Any, *rest: Any, **options: Any) -> int:
+        counts.update([Path(os.fsdecode(path)).name] if os.fsdecode(path).endswith(".jpg") else [])
+        return really(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", opens)
+    return counts
 
 
 def test_what_moved_is_not_embedded_again(
@@ -131,6 +145,73 @@ def test_bytes_changed_behind_size_and_time_are_seen_by_their_checksum(
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert index(store, model, photos).unchanged == 9
     assert index(store, model, photos, checksum=True).changed == 1
+
+
+def test_by_checksum_each_picture_is_read_once_whatever_it_comes_to(
+    store: VectorStore, model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index(store, model, photos)
+    (photos / "Hypatia" / "0.jpg").write_bytes(photograph(15))  # changed
+    os.utime(photos / "Hypatia" / "1.jpg", (1, 1))  # touched only
+    (photos / "Hypatia" / "2.jpg").rename(photos / "moved.jpg")
+    shutil.copy(photos / "moved.jpg", photos / "moved too.jpg")
+    (photos / "new.jpg").write_bytes(photograph(14))
+    said = Reading(payload={"Ada_Lovelace/0.jpg": {"Smiling": 0.5}})
+    with monkeypatch.context() as patch:
+        counts = reads(patch)
+        report = index(store, model, photos, said, checksum=True)
+    assert (report.changed, report.moved, report.added, report.relabelled) == (1, 1, 2, 1)
+    assert (report.unchanged, report.missing, report.failed) == (6, 0, [])
+    assert counts == Counter(
+        {"0.jpg": 3, "1.jpg": 3, "2.jpg": 2, "moved.jpg": 1, "moved too.jpg": 1, "new.jpg": 1}
+    )
+
+
+def test_what_may_have_moved_is_read_once_also_when_it_has_not(
+    store: VectorStore, model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index(store, model, photos)
+    data = (photos / "Hypatia" / "0.jpg").read_bytes()
+    (photos / "Hypatia" / "0.jpg").rename(photos / "moved.jpg")
+    (photos / "Hypatia" / "1.jpg").unlink()
+    (photos / "as long.jpg").write_bytes(data[:-40] + bytes([data[-40] ^ 1]) + data[-39:])
+    (photos / "other.jpg").write_bytes(photograph(14))
+    counts = reads(monkeypatch)
+    report = index(store, model, photos, prune=True)
+    assert (report.moved, report.added, report.missing, report.unchanged) == (1, 2, 1, 7)
+    assert counts == Counter(["moved.jpg", "as long.jpg", "other.jpg"])
+    monkeypatch.undo()
+    assert_as_fresh(store, model, photos)
+
+
+@pytest.mark.parametrize("together", [1, 2, 1024])
+def test_copies_of_what_moved_take_its_vector(
+    store: VectorStore, model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    shutil.copy(photos / "Hypatia" / "0.jpg", photos / "twin.jpg")
+    index(store, model, photos)
+    (photos / "twin.jpg").unlink()
+    (photos / "Hypatia" / "0.jpg").rename(photos / "a.jpg")
+    for name in ("b", "c", "d", "e"):
+        shutil.copy(photos / "a.jpg", photos / f"{name}.jpg")
+    with monkeypatch.context() as patch:
+        no_embedding(patch)
+        patch.setattr(indexer.load, "_DURABLE_TOGETHER", together)
+        report = index(store, model, photos)
+    assert (report.moved, report.added, report.unchanged, report.missing) == (2, 3, 8, 0)
+    assert_as_fresh(store, model, photos)
+
+
+def test_a_dry_run_foretells_copies_and_checksums(store: VectorStore, model: Model, photos: Path) -> None:
+    index(store, model, photos)
+    (photos / "Hypatia" / "0.jpg").rename(photos / "a.jpg")
+    shutil.copy(photos / "a.jpg", photos / "b.jpg")
+    os.utime(photos / "Hypatia" / "1.jpg", (1, 1))
+    (photos / "Hypatia" / "2.jpg").write_bytes(photograph(15))
+    foretold = index(store, model, photos, dry_run=True, checksum=True)
+    done = index(store, model, photos, checksum=True)
+    assert (foretold.moved, foretold.added, foretold.changed, foretold.unchanged) == (1, 1, 1, 7)
+    assert (done.moved, done.added, done.changed, done.unchanged) == (1, 1, 1, 7)
 
 
 def test_a_dry_run_does_nothing(store: VectorStore, model: Model, photos: Path) -> None:

@@ -81,6 +81,16 @@ def test_an_unchanged_folder_is_not_opened(store: EdgeStore, model: Model, photo
     assert told == [0]
 
 
+def test_how_many_there_are_is_told_of_an_empty_collection_too(
+    store: EdgeStore, model: Model, tmp_path: Path
+) -> None:
+    write_many(tmp_path / "photos", 1500)
+    told: list[int] = []
+    report = index(store, model, tmp_path / "photos", on_total=told.append)
+    assert (report.added, told) == (1500, [1500])
+    assert index(store, model, tmp_path / "photos", dry_run=True).unchanged == 1500
+
+
 def test_changed_new_and_missing_files_are_told_apart(store: EdgeStore, model: Model, photos: Path) -> None:
     index(store, model, photos)
     (photos / "Hypatia" / "0.jpg").write_bytes(photograph(15))

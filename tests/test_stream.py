@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from encoder.chunks import read_file
 from encoder.errors import OptionError
 from encoder.images import Crop, encode_png, read_pixels
 from encoder.model import Model
@@ -207,6 +208,31 @@ def test_error_of_the_input_comes_through_and_stops_the_threads(model: Model, fo
 def test_impossible_numbers_of_threads_are_refused_at_once(model: Model, threads: int) -> None:
     with pytest.raises(OptionError, match=f"threads must be 1 or more, not {threads}"):
         embed_files(model, [], threads=threads)
+
+
+def test_files_whose_content_is_known_are_spared(model: Model, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    paths: list[str | Path] = [
+        folder / "00.png",
+        str(folder / "01.png"),
+        tmp_path / "text.png",
+        folder / "02.png",
+    ]
+    sums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
+    known = [{"0" * 64}, {"1" * 64, sums[1]}, {sums[2]}, set[str]()]
+    (batch,) = embed_files(model, list(enumerate(paths)), known=known.__getitem__)
+    assert (batch.keys, batch.failures) == ([0, 3], [])
+    assert [(key, facts.sha256) for key, facts in batch.spared] == [(1, sums[1]), (2, sums[2])]
+    expected = joined(list(embed_files(model, [(0, folder / "00.png"), (3, folder / "02.png")])))
+    np.testing.assert_allclose(batch.embeddings, expected, atol=1e-6)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no file that is longer than it says")
+def test_a_file_is_read_to_its_end_however_long_it_was_said_to_be() -> None:
+    data, facts = read_file("/proc/self/status")  # says 0 bytes, as one that is being written may say too few
+    assert data.startswith(b"Name:")
+    assert data.endswith(b"\n")
+    assert facts.size == len(data) > 100
 
 
 def test_keys_may_be_anything(model: Model, folder: Path) -> None:
