@@ -81,7 +81,7 @@ def written(kind: str) -> tuple[str, bytes]:
     elif kind == "palette":
         colour = colour.quantize(64)
     elif kind == "large":  # than what is cleaned at once
-        colour = Image.fromarray(noisy(times=6)).crop((0, 0, 700, 650))
+        colour = Image.fromarray(noisy(times=6)).crop((0, 0, 700, 96))
     name = "a.jpg" if kind == "jpeg-turned" else "a.png"
     colour.save(out, "JPEG" if name == "a.jpg" else "PNG", **options)
     return name, out.getvalue()
