@@ -100,7 +100,7 @@ async def denoise(request: Request, desk: AtDesk) -> Response:
         quality=None,
         max_pixels=MOST_CLEANED,
     )
-    work = _Work(treatment, uploads, due=time.monotonic() + desk.settings.seconds)
+    work = _Work(treatment, uploads, seconds=desk.settings.seconds)
     if alone:
         (treated,) = await desk.drawn(lambda: list(work.done()), step="clean")
         return Response(treated.data, media_type="image/png")
@@ -124,8 +124,9 @@ def _told(upload: Upload, treated: Treated) -> dict[str, Any]:
 class _Work:
     """The pictures of one request, cleaned within its bounds."""
 
-    def __init__(self, treatment: Treatment, uploads: list[Upload], *, due: float) -> None:
-        self._treatment, self._uploads, self._due = treatment, uploads, due
+    def __init__(self, treatment: Treatment, uploads: list[Upload], *, seconds: float) -> None:
+        self._treatment, self._uploads, self._seconds = treatment, uploads, seconds
+        self._due = time.monotonic() + seconds
         self._left = MOST_CLEANED
 
     def done(self) -> Iterator[Treated]:
@@ -155,4 +156,4 @@ class _Work:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._due:
-            raise Refusal("timeout", "the time for this request is over; send less")
+            raise Refusal("timeout", f"it took more than {self._seconds:g} s; send less, or later")

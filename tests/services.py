@@ -33,7 +33,14 @@ def client_of(home: Path, model: Path, *others: str | Path, **options: Any) -> I
     with open_store(settings.store) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(settings, store=store)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="on")
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=60,  # longer than the client keeps a connection: none is cut under a request
+                lifespan="on",
+            )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

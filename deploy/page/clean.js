@@ -5,6 +5,7 @@ const cleaning = {
   file: null,
   going: null, // the request under way
   models: {},
+  asked: "", // what was asked last
   urls: [], // of the pictures shown
 
   offer(models) {
@@ -41,7 +42,7 @@ const cleaning = {
     if (told) byId("clean-sigma").value = view.get("sigma");
     if (view.has("strength")) byId("clean-strength").value = view.get("strength");
     cleaning.offerNoise();
-    cleaning.run();
+    if (JSON.stringify(cleaning.values()) !== cleaning.asked) cleaning.run();
   },
 
   take(file) {
@@ -59,6 +60,7 @@ const cleaning = {
     byId("clean-said").textContent = "Cleaning…";
     try {
       const values = cleaning.values();
+      cleaning.asked = JSON.stringify(values);
       const told = await service.sendFiles("denoise", values, [cleaning.file], { signal: going.signal });
       say(null);
       cleaning.show(told.images[0], values);
