@@ -48,11 +48,11 @@ class Desk:
         )
         return cls(settings, holdings, lanes, Jobs(), metrics)
 
-    async def drawn(self, work: Callable[[], T]) -> T:
-        """Do work that draws, timed as that."""
+    async def drawn(self, work: Callable[[], T], *, step: str = "draw") -> T:
+        """Do work that draws, timed as that; or as another step."""
 
         def timed() -> T:
-            with self.metrics.step("draw"):
+            with self.metrics.step(step):
                 return work()
 
         return await self.lanes.run(timed)

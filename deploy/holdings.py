@@ -1,4 +1,4 @@
-"""What a service has open: one store, the models, and who answers for each collection. Safe for threads.
+"""What a service has open: a store, models, cleaners, and who answers for each collection. Safe for threads.
 
 Legend: N images, H, W, C of a picture; D latent size, E embedding size; Q queries, k hits.
 """
@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.problems import Refusal
-from encoder.errors import LookalikeError, ModelMismatchError, OptionError
-from encoder.manifest import Sealed
+from encoder.cleaner import Cleaner
+from encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, OptionError
+from encoder.images import Crop, ImageSpec, shown
 from encoder.model import Model, Provider
 from encoder.shelf import shipped_bundles
 from indexer.spec import CollectionSpec
 from indexer.store import Filter, Hit, VectorStore
+from searcher.clean_queries import QueryCleaner, Treatment
 from searcher.search import Searcher
 
 __all__ = ["Holdings", "TimedModel"]
@@ -49,6 +51,21 @@ class TimedModel(Model):
             return super().errors(pixels)
 
 
+class _TimedQueryCleaner(QueryCleaner):
+    """A cleaner of queries whose work is timed: ``clean``."""
+
+    def __init__(self, cleaner: Cleaner, timer: Timer) -> None:
+        super().__init__(cleaner)
+        self._timer = timer
+
+    def read(
+        self, data: bytes, spec: ImageSpec, *, crop: Crop, name: str
+    ) -> tuple[NDArray[np.uint8], Treatment]:
+        """See :meth:`QueryCleaner.read`."""
+        with self._timer("clean"):
+            return super().read(data, spec, crop=crop, name=name)
+
+
 class _TimedStore:
     """A store whose searches are timed; all else is the store's own."""
 
@@ -67,7 +84,7 @@ class _TimedStore:
 
 
 class Holdings:
-    """The open store and models of a service.
+    """The open store, models and cleaners of a service. No two of these have one name.
 
     Args:
         store: Where the collections are; closed by :meth:`close`.
@@ -81,13 +98,19 @@ class Holdings:
         self.store = cast("VectorStore", _TimedStore(store, timer))
         self._timer = timer
         self._models: dict[str, TimedModel] = {}
+        self._cleaners: dict[str, Cleaner] = {}
         self._searchers: dict[str, tuple[float, Searcher]] = {}
         self._lock = threading.Lock()
 
     @property
     def models(self) -> Mapping[str, TimedModel]:
-        """The models by name, in the order in which they were opened."""
+        """The models that give latents by name, in the order in which they were opened."""
         return dict(self._models)
+
+    @property
+    def cleaners(self) -> Mapping[str, Cleaner]:
+        """The cleaners by name, in the order in which they were opened."""
+        return dict(self._cleaners)
 
     def open_models(self, names: tuple[str, ...], *, provider: Provider) -> None:
         """Open bundles (none named: the shipped ones) and those that the collections remember.
@@ -97,7 +120,7 @@ class Holdings:
             OptionError: two have one name.
             StoreError: the store cannot say what it holds.
         """
-        for name in names or _drawing():
+        for name in names or shipped_bundles():
             self._add(name, provider)
         for collection in self.store.names():
             try:
@@ -108,29 +131,79 @@ class Holdings:
                 _LOG.warning("collection not served", extra={"collection": collection, "error": str(error)})
 
     def _add(self, where: str, provider: Provider, *, only: str | None = None) -> None:
-        model = TimedModel.open(where, provider=provider, threads=1)
-        model.timer = self._timer
-        if only is not None and model.model_id != only:
-            raise ModelMismatchError(f"model {where} is {model.model_id[:12]} now, not {only[:12]}")
-        name = model.bundle.name
-        if name in self._models:
-            if self._models[name].model_id == model.model_id:
+        opened: TimedModel | Cleaner
+        try:
+            opened = TimedModel.open(where, provider=provider, threads=1)
+            opened.timer = self._timer
+        except BundleKindError:
+            opened = Cleaner.open(where, provider=provider, threads=1)
+        if only is not None and opened.model_id != only:
+            raise ModelMismatchError(f"model {where} is {opened.model_id[:12]} now, not {only[:12]}")
+        name = opened.bundle.name
+        known = self._models.get(name) or self._cleaners.get(name)
+        if known is not None:
+            if known.model_id == opened.model_id:
                 return
             raise OptionError(
                 f"two models are called {name!r}, which the service cannot tell apart; rename one"
             )
-        model.check()
-        self._models[name] = model
+        opened.check()
+        if isinstance(opened, Cleaner):
+            self._cleaners[name] = opened
+        else:
+            self._models[name] = opened
 
     def model(self, name: str) -> TimedModel:
-        """Return a model by its name, never by a path.
+        """Return a model that gives latents by its name, never by a path.
 
         Raises:
-            Refusal: none is served by that name.
+            Refusal: none is served by that name, or it is a cleaner.
         """
-        if name not in self._models:
-            raise Refusal("model-not-found", f"the models here are {', '.join(self._models) or 'none'}")
-        return self._models[name]
+        found = self._any(name)
+        if isinstance(found, Cleaner):
+            raise Refusal(
+                "model-kind",
+                f"model {shown(name)} is a cleaner, it gives no latents; those that do are "
+                f"{', '.join(self._models) or 'none'}",
+            )
+        return found
+
+    def query_cleaner(self, name: str) -> QueryCleaner:
+        """Return what takes noise off queries by the name of a cleaner.
+
+        Raises:
+            Refusal: none is served by that name, or it is no cleaner.
+        """
+        found = self._any(name)
+        if not isinstance(found, Cleaner):
+            raise Refusal(
+                "model-kind",
+                f"model {shown(name)} is no cleaner; those here are {', '.join(self._cleaners) or 'none'}",
+            )
+        return _TimedQueryCleaner(found, self._timer)
+
+    def cleaning(self, name: str) -> TimedModel | Cleaner:
+        """Return what takes noise off pictures by its name: a cleaner, or a model that was taught to clean.
+
+        Raises:
+            Refusal: none is served by that name, or it was taught no such thing.
+        """
+        found = self._any(name)
+        if isinstance(found, TimedModel) and found.bundle.spec.denoises is None:
+            taught = [each for each, model in self._models.items() if model.bundle.spec.denoises is not None]
+            raise Refusal(
+                "model-kind",
+                f"model {shown(name)} was not taught to clean; those that were are "
+                f"{', '.join([*self._cleaners, *taught]) or 'none'}",
+            )
+        return found
+
+    def _any(self, name: str) -> TimedModel | Cleaner:
+        found = self._models.get(name) or self._cleaners.get(name)
+        if found is None:
+            there = ", ".join([*self._models, *self._cleaners]) or "none"
+            raise Refusal("model-not-found", f"the models here are {there}")
+        return found
 
     def searcher(self, collection: str) -> Searcher:
         """Return who answers for a collection, as it was a second ago or later.
@@ -166,12 +239,3 @@ class Holdings:
     def close(self) -> None:
         """Flush the store and let it go."""
         self.store.close()
-
-
-def _drawing() -> list[str]:
-    """Return the shipped models that give latents: a cleaner has none to serve."""
-    return [
-        name
-        for name, folder in shipped_bundles().items()
-        if not Sealed.read((folder / "bundle.json").read_bytes(), folder=folder).cleans
-    ]

@@ -34,7 +34,8 @@ __all__ = ["serve"]
     "models",
     multiple=True,
     metavar="BUNDLE",
-    help="Serve this model; repeatable. By default the shipped ones, and always those of the collections.",
+    help="Serve this model or cleaner; repeatable. By default the shipped ones, and always the models of the "
+    "collections.",
 )
 @click.option(
     "--allow",

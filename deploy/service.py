@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from deploy import (
+    service_cleaning,
     service_collections,
     service_drawing,
     service_editing,
@@ -42,6 +43,7 @@ _ROUTERS: Final = (
     service_search.router,
     service_drawing.router,
     service_editing.router,
+    service_cleaning.router,
     service_collections.router,
     service_items.router,
     service_jobs.router,
@@ -63,7 +65,8 @@ def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        _LOG.info("serving", extra={"models": list(desk.holdings.models), "workers": settings.workers})
+        served = [*desk.holdings.models, *desk.holdings.cleaners]
+        _LOG.info("serving", extra={"models": served, "workers": settings.workers})
         try:
             yield
         finally:

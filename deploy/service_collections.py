@@ -6,13 +6,14 @@ import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from deploy import service_metrics
 from deploy.desk import AtDesk
 from deploy.holdings import Holdings
 from deploy.problems import PROBLEMS, Refusal
+from encoder.cleaner import Cleaner
 from encoder.errors import LookalikeError
 from encoder.model import Model
 
@@ -44,18 +45,20 @@ class CollectionsResponse(BaseModel):
 
 
 class ModelJson(BaseModel):
-    """A model that is served."""
+    """A model that is served. A cleaner takes pictures of any size, and gives no latents: these are null."""
 
     name: str
     model_id: str
     kind: str
-    size: int
-    channels: int
-    crop: str
-    latent: int
+    size: int | None
+    channels: int | None
+    crop: str | None
+    latent: int | None
     classes: list[str]
     attributes: list[str]
     draws: bool
+    cleans: bool
+    sigma: list[float] | None = Field(description="Of 255: the least and greatest noise it can be told.")
     calibrated: bool
     provider: str
     figures: dict[str, Any]
@@ -96,8 +99,9 @@ def _collections(holdings: Holdings) -> list[dict[str, Any]]:
 
 @router.get("/models", response_model=ModelsResponse, summary="List the models")
 async def models(desk: AtDesk) -> JSONResponse:
-    """List the models that are served, with what was measured of them."""
-    return JSONResponse({"models": [_model_json(model) for model in desk.holdings.models.values()]})
+    """List the models that are served, cleaners among them, with what was measured of them."""
+    told = [_model_json(model) for model in desk.holdings.models.values()]
+    return JSONResponse({"models": told + [_cleaner_json(each) for each in desk.holdings.cleaners.values()]})
 
 
 def _model_json(model: Model) -> dict[str, Any]:
@@ -113,8 +117,28 @@ def _model_json(model: Model) -> dict[str, Any]:
         "classes": list(spec.classes),
         "attributes": [] if model.bundle.attributes is None else list(model.bundle.attributes.names),
         "draws": model.draws,
+        "cleans": spec.denoises is not None,
+        "sigma": None,
         "calibrated": calibration is not None and calibration.likeness is not None,
         "provider": model.provider,
+        "figures": dict(spec.figures),
+    }
+
+
+def _cleaner_json(cleaner: Cleaner) -> dict[str, Any]:
+    spec = cleaner.bundle.spec
+    return {
+        "name": cleaner.bundle.name,
+        "model_id": cleaner.model_id,
+        "kind": spec.kind,
+        **dict.fromkeys(("size", "channels", "crop", "latent")),
+        "classes": [],
+        "attributes": [],
+        "draws": False,
+        "cleans": True,
+        "sigma": [round(255 * each, 2) for each in spec.deviations],
+        "calibrated": False,
+        "provider": cleaner.provider,
         "figures": dict(spec.figures),
     }
 
@@ -140,6 +164,7 @@ async def readyz(desk: AtDesk) -> dict[str, Any]:
     except (LookalikeError, TimeoutError) as error:
         raise Refusal("not-ready", "the store does not answer") from error
     providers = {name: model.provider for name, model in desk.holdings.models.items()}
+    providers |= {name: cleaner.provider for name, cleaner in desk.holdings.cleaners.items()}
     return {"status": "ready", "providers": providers}
 
 

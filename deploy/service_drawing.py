@@ -26,10 +26,11 @@ from encoder.model import Model
 from encoder.quality import psnr_of
 from encoder.sheets import grid
 from searcher import generate as drawing
+from searcher.clean_queries import QueryCleaner
 from searcher.generate import Sampler, Way
 from searcher.pictures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
 
-__all__ = ["png_text", "read_uploads", "router"]
+__all__ = ["AS_PNG", "png_text", "read_uploads", "router", "wants_png"]
 
 Pixels = NDArray[np.uint8]
 router: Final = APIRouter(prefix="/api/v1", tags=["drawing"])
@@ -37,7 +38,8 @@ router: Final = APIRouter(prefix="/api/v1", tags=["drawing"])
 _PNG: Final = "image/png"
 _ALL: Final = "all"
 _SHEET: Final[dict[str, Any]] = {_PNG: {"schema": {"type": "string", "format": "binary"}}}
-_SHEETS: Final[dict[int | str, dict[str, Any]]] = {200: {"content": _SHEET, "description": "What was drawn."}}
+AS_PNG: Final[dict[int | str, dict[str, Any]]] = {200: {"content": _SHEET, "description": "What was drawn."}}
+"""What OpenAPI says of an answer that may be one picture."""
 
 
 class DrawRequest(BaseModel, extra="forbid", allow_inf_nan=False):
@@ -104,8 +106,10 @@ def png_text(pixels: Pixels) -> str:
     return base64.b64encode(encode_png(pixels)).decode()
 
 
-def read_uploads(model: Model, uploads: Sequence[Upload], crop: str | None) -> Pixels:
-    """Return uint8 (N, H, W, C): pictures as the model sees them.
+def read_uploads(
+    model: Model, uploads: Sequence[Upload], crop: str | None, cleaner: QueryCleaner | None = None
+) -> Pixels:
+    """Return uint8 (N, H, W, C): pictures as the model sees them; with a cleaner, without their noise.
 
     Raises:
         Refusal: there is none.
@@ -113,12 +117,15 @@ def read_uploads(model: Model, uploads: Sequence[Upload], crop: str | None) -> P
     """
     if not uploads:
         raise Refusal("invalid-request", "send a picture: images, or files called image")
-    framing, image = None if crop is None else Crop.parse(crop), model.bundle.spec.image
-    read = [read_pixels(each.data, image, crop=framing, name=each.name) for each in uploads]
-    return np.stack(read)
+    image = model.bundle.spec.image
+    framing = image.crop if crop is None else Crop.parse(crop)
+    if cleaner is not None:
+        return np.stack([cleaner.read(up.data, image, crop=framing, name=up.name)[0] for up in uploads])
+    return np.stack([read_pixels(up.data, image, crop=framing, name=up.name) for up in uploads])
 
 
-def _wants_sheet(request: Request) -> bool:
+def wants_png(request: Request) -> bool:
+    """Whether a picture is asked for in place of JSON."""
     return _PNG in request.headers.get("accept", "")
 
 
@@ -129,14 +136,14 @@ def _captions(uploads: Sequence[Upload]) -> list[str]:
 @router.post(
     "/reconstruct",
     response_model=ReconstructResponse,
-    responses=_SHEETS,
+    responses=AS_PNG,
     openapi_extra=described_body(DrawRequest, {"model": "faces", "images": ["iVBORw0KGgo="]}),
     summary="Draw what a model keeps of pictures",
 )
 async def reconstruct(request: Request, desk: AtDesk) -> Response:
     """Draw what a model keeps of pictures, with the PSNR of each in dB."""
     asked, uploads = await parsed(request, DrawRequest)
-    model, sheet = desk.holdings.model(asked.model), _wants_sheet(request)
+    model, sheet = desk.holdings.model(asked.model), wants_png(request)
 
     def draw() -> Response:
         pixels = read_uploads(model, uploads, asked.crop)
@@ -160,7 +167,7 @@ async def reconstruct(request: Request, desk: AtDesk) -> Response:
 @router.post(
     "/interpolate",
     response_model=DrawnResponse,
-    responses=_SHEETS,
+    responses=AS_PNG,
     openapi_extra=described_body(
         InterpolateRequest, {"model": "faces", "images": ["iVBORw0KGgo=", "iVBORw0KGgo="], "steps": 8}
     ),
@@ -169,7 +176,7 @@ async def reconstruct(request: Request, desk: AtDesk) -> Response:
 async def interpolate(request: Request, desk: AtDesk) -> Response:
     """Draw a row from each picture to the next, evenly through the latents."""
     asked, uploads = await parsed(request, InterpolateRequest)
-    model, sheet = desk.holdings.model(asked.model), _wants_sheet(request)
+    model, sheet = desk.holdings.model(asked.model), wants_png(request)
 
     def draw() -> Response:
         pixels = read_uploads(model, uploads, asked.crop)
@@ -184,7 +191,7 @@ async def interpolate(request: Request, desk: AtDesk) -> Response:
 @router.post(
     "/generate",
     response_model=DrawnResponse,
-    responses=_SHEETS,
+    responses=AS_PNG,
     openapi_extra=described_body(
         GenerateRequest, {"model": "digits", "n": 8, "class": "7", "seed": 1}, pictures=False
     ),
@@ -195,7 +202,7 @@ async def generate(request: Request, desk: AtDesk) -> Response:
     asked, uploads = await parsed(request, GenerateRequest)
     if uploads:
         raise Refusal("invalid-request", "generate takes no pictures")
-    model, sheet = desk.holdings.model(asked.model), _wants_sheet(request)
+    model, sheet = desk.holdings.model(asked.model), wants_png(request)
     classes = len(model.bundle.spec.classes)
     if asked.of_class == _ALL and asked.n * classes > MOST_DRAWN:
         raise Refusal(

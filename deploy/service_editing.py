@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse, Response
 
 from deploy.desk import AtDesk
+from deploy.item_pictures import original
 from deploy.problems import Refusal
 from deploy.service_drawing import DrawRequest, png_text, read_uploads
+from deploy.service_items import found_item
 from deploy.service_settings import MOST_DRAWN
-from deploy.uploads import described_body, parsed
+from deploy.uploads import Upload, described_body, parsed
 from indexer.counting import value_counts
 from indexer.where import parse_where
 from searcher.edit import edit_steps, parse_steps, parse_strengths
@@ -23,13 +26,24 @@ router: Final = APIRouter(prefix="/api/v1", tags=["editing"])
 
 
 class EditRequest(DrawRequest):
-    """Pictures, and what to add to them; see lookalike edit."""
+    """Pictures or a stored item, and what to add to them; see lookalike edit."""
+
+    collection: str | None = Field(None, max_length=64, description="Where the item is.")
+    item: UUID | None = Field(None, description="This item's picture, framed as its collection is.")
+    clean: bool = Field(False, description="Take noise off first, as search does with clean.")
+    clean_model: str = Field("clean", max_length=200, description="What takes it off: a cleaner's name.")
 
     add: list[str] = Field(
         min_length=1, max_length=16, description="NAME=STRENGTH, in standard deviations: Smiling=1.5."
     )
     steps: str | None = Field(None, max_length=100, description="A strip: FIRST:LAST:N multiples of it.")
     keep_detail: bool = Field(True, description="Add back what the model does not keep of a picture.")
+
+    @model_validator(mode="after")
+    def _item_of_a_collection(self) -> EditRequest:
+        if (self.item is None) != (self.collection is None):
+            raise ValueError("an item and its collection are named together")
+        return self
 
 
 class EditResponse(BaseModel):
@@ -57,9 +71,12 @@ class FacetsResponse(BaseModel):
     summary="Draw the same face, smiling",
 )
 async def edit(request: Request, desk: AtDesk) -> Response:
-    """Draw pictures again from latents that were moved along attributes."""
+    """Draw pictures again from latents that were moved along attributes: those sent, or a stored item's."""
     asked, uploads = await parsed(request, EditRequest)
     model, strengths = desk.holdings.model(asked.model), parse_strengths(asked.add)
+    cleaner = desk.holdings.query_cleaner(asked.clean_model) if asked.clean else None
+    if asked.item is not None and uploads:
+        raise Refusal("invalid-request", "send pictures or an item, not both")
     steps = [1.0] if asked.steps is None else parse_steps(asked.steps)
     if len(steps) * len(uploads) > MOST_DRAWN:
         raise Refusal(
@@ -67,7 +84,11 @@ async def edit(request: Request, desk: AtDesk) -> Response:
         )
 
     def draw() -> Response:
-        pixels = read_uploads(model, uploads, asked.crop)
+        sent, framing = uploads, asked.crop
+        if asked.item is not None:
+            spec, payload = found_item(desk, str(asked.collection), asked.item)
+            sent, framing = [Upload(str(payload["path"]), original(spec, payload))], framing or spec.crop
+        pixels = read_uploads(model, sent, framing, cleaner)
         rows = edit_steps(model, pixels, strengths, steps, keep_detail=asked.keep_detail)
         drawn = [[png_text(picture) for picture in row] for row in rows]
         told = {"model": asked.model, "model_id": model.model_id, "steps": steps, "rows": drawn}

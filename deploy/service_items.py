@@ -14,7 +14,7 @@ from deploy.item_pictures import picture, thumbnail
 from deploy.problems import Refusal
 from indexer.spec import CollectionSpec
 
-__all__ = ["router"]
+__all__ = ["found_item", "router"]
 
 router: Final = APIRouter(prefix="/api/v1", tags=["items"])
 _KEEP: Final = "private, max-age=3600"
@@ -52,7 +52,7 @@ def _random(desk: Desk, collection: str) -> dict[str, Any]:
 @router.get("/items/{item}", summary="Show an item")
 async def item(desk: AtDesk, item: UUID, collection: Collection) -> JSONResponse:
     """Show what is stored beside an item's vector."""
-    _, payload = await desk.lanes.run(lambda: _found(desk, collection, item))
+    _, payload = await desk.lanes.run(lambda: found_item(desk, collection, item))
     return JSONResponse({"id": str(item), "collection": collection, "payload": payload})
 
 
@@ -69,7 +69,7 @@ async def item_thumbnail(
     """Return an item's picture, square, with a little more around it than the model sees."""
 
     def draw() -> tuple[str, bytes | None]:
-        spec, payload = _found(desk, collection, item)
+        spec, payload = found_item(desk, collection, item)
         tag = f'"{payload.get("sha256", "")}-{side}"'
         known = request.headers.get("if-none-match") == tag
         return tag, None if known else thumbnail(spec, payload, side=side)
@@ -82,7 +82,7 @@ async def item_image(request: Request, desk: AtDesk, item: UUID, collection: Col
     """Return an item's whole picture, at most 2048 pixels wide and high, without what else its file tells."""
 
     def draw() -> tuple[str, bytes | None]:
-        spec, payload = _found(desk, collection, item)
+        spec, payload = found_item(desk, collection, item)
         tag = f'"{payload.get("sha256", "")}"'
         known = request.headers.get("if-none-match") == tag
         return tag, None if known else picture(spec, payload)
@@ -90,7 +90,7 @@ async def item_image(request: Request, desk: AtDesk, item: UUID, collection: Col
     return _sent(*await desk.drawn(draw))
 
 
-def _found(desk: Desk, collection: str, item: UUID) -> tuple[CollectionSpec, dict[str, Any]]:
+def found_item(desk: Desk, collection: str, item: UUID) -> tuple[CollectionSpec, dict[str, Any]]:
     """Return what the collection remembers, and the item's payload.
 
     Raises:

@@ -37,8 +37,8 @@ class Metrics:
         )
         self._steps = Histogram(
             "lookalike_step_seconds",
-            "What time goes into: wait for a worker, embed, check whether it is like the training pictures, "
-            "search, draw.",
+            "What time goes into: wait for a worker, clean, embed, check whether it is like the training "
+            "pictures, search, draw.",
             ("step",),
             buckets=_BUCKETS,
             registry=self.registry,

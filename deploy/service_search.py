@@ -19,6 +19,7 @@ from deploy.uploads import Upload, described_body, parsed
 from encoder.images import Crop, read_pixels
 from indexer.store import Filter
 from indexer.where import parse_where
+from searcher.clean_queries import QueryCleaner
 from searcher.edit import parse_strengths
 from searcher.retrieving import Wanted, retrieve
 from searcher.search import Answer, Searcher
@@ -55,6 +56,8 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     add: list[str] = Field(
         [], max_length=16, description="Edit the query first: Smiling=1.5, in standard deviations."
     )
+    clean: bool = Field(False, description="Take noise off the query first, where there is any.")
+    clean_model: str = Field("clean", max_length=200, description="What takes it off: a cleaner's name.")
     prior: float | None = Field(
         None, description="How probable a match is before looking, for each picture of the collection."
     )
@@ -80,6 +83,14 @@ class ResultJson(BaseModel):
     id: str
 
 
+class TreatmentJson(BaseModel):
+    """What was done to a query before."""
+
+    cleaner: str
+    sigma: float = Field(description="Deviation of the noise that was found, of 255.")
+    cleaned: bool = Field(description="False: it was left as it is, clean enough.")
+
+
 class AnswerJson(BaseModel):
     """What one query got."""
 
@@ -89,6 +100,7 @@ class AnswerJson(BaseModel):
     match: bool | None
     warning: str | None
     results: list[ResultJson]
+    treatment: TreatmentJson | None = None
     error: str | None = None
 
 
@@ -119,17 +131,24 @@ async def search(request: Request, desk: AtDesk) -> JSONResponse:
     if asked.item is not None and uploads:
         raise Refusal("invalid-request", "send pictures or an item, not both")
     holdings = desk.holdings
+    cleaner = holdings.query_cleaner(asked.clean_model) if asked.clean else None
     if asked.item is not None:
-        answers = [await desk.lanes.run(lambda: _like_item(holdings.searcher(asked.collection), asked))]
+        answers = [
+            await desk.lanes.run(lambda: _like_item(holdings.searcher(asked.collection), asked, cleaner))
+        ]
     elif len(uploads) == 1:
         kind = (SearchRequest, asked.model_dump_json(exclude={"images"}))
         answers = [
             await desk.lanes.together(
-                kind, uploads[0], lambda some: _each(holdings.searcher(asked.collection), asked, some)
+                kind,
+                uploads[0],
+                lambda some: _each(holdings.searcher(asked.collection), asked, some, cleaner),
             )
         ]
     else:
-        answers = await desk.lanes.run(lambda: _some(holdings.searcher(asked.collection), asked, uploads))
+        answers = await desk.lanes.run(
+            lambda: _some(holdings.searcher(asked.collection), asked, uploads, cleaner)
+        )
     return JSONResponse({"answers": [answer_json(answer) for answer in answers]})
 
 
@@ -141,7 +160,9 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     return told
 
 
-def _answered(searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload]) -> list[Answer]:
+def _answered(
+    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryCleaner | None
+) -> list[Answer]:
     return list(
         searcher.similar(
             uploads,
@@ -150,6 +171,7 @@ def _answered(searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload
             crop=None if asked.crop is None else Crop.parse(asked.crop),
             prior=asked.prior,
             fmr=asked.fmr,
+            cleaner=cleaner,
             where=_filter(asked),
             group_by=asked.group_by,
             add=parse_strengths(asked.add),
@@ -162,23 +184,25 @@ def _filter(asked: SearchRequest) -> Filter | None:
 
 
 def _each(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload]
+    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryCleaner | None
 ) -> Sequence[Answer | Exception]:
     """Answer requests of one picture each, all asked alike; what is wrong with one is its own."""
-    answers = _answered(searcher, asked, uploads)
+    answers = _answered(searcher, asked, uploads, cleaner)
     return [
         answer if answer.failure is None else _failure(searcher, upload, answer)
         for answer, upload in zip(answers, uploads, strict=True)
     ]
 
 
-def _some(searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload]) -> list[Answer]:
+def _some(
+    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryCleaner | None
+) -> list[Answer]:
     """Answer one request of several pictures.
 
     Raises:
         ImageError, Refusal: none of them can be used; that of the first is raised.
     """
-    answers = _answered(searcher, asked, uploads)
+    answers = _answered(searcher, asked, uploads, cleaner)
     if all(answer.failure is not None for answer in answers):
         raise _failure(searcher, uploads[0], answers[0])
     return answers
@@ -193,8 +217,8 @@ def _failure(searcher: Searcher, upload: Upload, answer: Answer) -> Exception:
     return Refusal("vector-unusable", answer.failure or "")
 
 
-def _like_item(searcher: Searcher, asked: SearchRequest) -> Answer:
-    """Find what is most like a stored item, by the vector that is stored; edited, by its picture.
+def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryCleaner | None) -> Answer:
+    """Find what is most like a stored item, by the vector that is stored; edited or cleaned, by its picture.
 
     Raises:
         Refusal: there is no such item.
@@ -205,9 +229,9 @@ def _like_item(searcher: Searcher, asked: SearchRequest) -> Answer:
         raise Refusal("item-not-found", f"collection {searcher.collection} has no item {point}")
     asked = asked.model_copy(update={"exclude_self": asked.exclude_self is not False})
     name, payload = str(record.payload["path"]), dict(record.payload)
-    if asked.add:  # its latent is not stored, its picture is there
+    if asked.add or cleaner is not None:  # its latent is not stored, its picture is there
         upload = Upload(name, original(searcher.spec, payload))
-        return _some(searcher, asked, [upload])[0]
+        return _some(searcher, asked, [upload], cleaner)[0]
     wanted = Wanted(
         k=asked.k, where=_filter(asked), exclude_self=bool(asked.exclude_self), group_by=asked.group_by
     )

@@ -12,7 +12,15 @@ from encoder.errors import OptionError
 from encoder.model import Provider
 from indexer.store import DEFAULT_STORE
 
-__all__ = ["KEY_VARIABLE", "MOST_DRAWN", "MOST_PICTURES", "MOST_RESULTS", "Settings", "is_loopback"]
+__all__ = [
+    "KEY_VARIABLE",
+    "MOST_CLEANED",
+    "MOST_DRAWN",
+    "MOST_PICTURES",
+    "MOST_RESULTS",
+    "Settings",
+    "is_loopback",
+]
 
 KEY_VARIABLE: Final = "LOOKALIKE_API_KEY"
 MOST_RESULTS: Final = 1000
@@ -21,6 +29,8 @@ MOST_PICTURES: Final = 16
 """Pictures of one request."""
 MOST_DRAWN: Final = 100
 """Pictures that one request may have drawn."""
+MOST_CLEANED: Final = 16_000_000
+"""Pixels that one request may have cleaned, of all its pictures together."""
 _SHORTEST_KEY: Final = 16
 
 

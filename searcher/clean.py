@@ -28,7 +28,7 @@ from encoder.rewriting import rewrite
 from encoder.sessions import Provider
 from searcher.tiles import Mapper, clean_in_place, estimate_sigma
 
-__all__ = ["DrawnAnew", "Treated", "Treatment", "WithCleaner", "open_treatment"]
+__all__ = ["DrawnAnew", "Treated", "Treatment", "WithCleaner", "open_treatment", "treatment_of"]
 
 Pixels = NDArray[np.uint8]
 _VIEW = 160
@@ -184,35 +184,55 @@ def open_treatment(
         OptionError: the model was taught no such thing, or not at this sigma.
         BundleError: the bundle cannot be used.
     """
+    model: Cleaner | Model
     try:
-        cleaner = Cleaner(CleanerBundle.open(where), provider=provider, threads=1)
+        model = Cleaner(CleanerBundle.open(where), provider=provider, threads=1)
     except BundleKindError:
-        bundle = Bundle.open(where)
-    else:
-        low, high = cleaner.bundle.spec.deviations
+        model = Model(Bundle.open(where), provider=provider, threads=1)
+    treatment = treatment_of(
+        model, sigma=sigma, strength=strength, kind=kind, quality=quality, max_pixels=max_pixels
+    )
+    model.check()
+    return treatment
+
+
+def treatment_of(
+    model: Cleaner | Model,
+    *,
+    sigma: float | None,
+    strength: float,
+    kind: str | None,
+    quality: int | None,
+    max_pixels: int,
+) -> WithCleaner | DrawnAnew:
+    """Return the treatment by a model that is open; see :func:`open_treatment`.
+
+    Raises:
+        OptionError: the model was taught no such thing, or not at this sigma.
+    """
+    if isinstance(model, Cleaner):
+        low, high = model.bundle.spec.deviations
         if sigma is not None and not low <= sigma <= high:
             raise OptionError(
-                f"model {shown(cleaner.bundle.name)} cleans noise of sigma {255 * low:g} to {255 * high:g}, "
+                f"model {shown(model.bundle.name)} cleans noise of sigma {255 * low:g} to {255 * high:g}, "
                 f"not {255 * sigma:g}; name one of these, or auto"
             )
-        cleaner.check()
         return WithCleaner(
-            cleaner=cleaner,
+            cleaner=model,
             sigma=sigma,
             strength=strength,
             kind=kind,
             quality=quality,
             max_pixels=max_pixels,
         )
-    if bundle.spec.denoises is None:
+    spec = model.bundle.spec
+    if spec.denoises is None:
         raise OptionError(
-            f"model {shown(bundle.name)} ({bundle.spec.kind}) was not taught to clean; take a cleaner, "
+            f"model {shown(model.bundle.name)} ({spec.kind}) was not taught to clean; take a cleaner, "
             "or one that was trained with --denoise"
         )
     if sigma is not None:
-        raise OptionError(f"model {shown(bundle.name)} cannot be told a sigma; leave --sigma out")
-    model = Model(bundle, provider=provider, threads=1)
-    model.check()
+        raise OptionError(f"model {shown(model.bundle.name)} cannot be told a sigma; leave it at auto")
     return DrawnAnew(
         model=model, strength=strength, kind=kind or "PNG", quality=quality, max_pixels=max_pixels
     )

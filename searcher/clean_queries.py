@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoder.cleaner import Cleaner
-from encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
+from encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
+from searcher.tiles import clean_in_place, estimate_sigma
 
 __all__ = ["QueryCleaner", "Treatment"]
 
@@ -77,22 +78,26 @@ class QueryCleaner:
         """
         whole = _reduced(decode_rgb(data, name=name), crop, spec.size)
         part = _part(crop, whole)
-        pixels = whole[part].astype(np.float32)[None] / np.float32(255)
-        found = self.cleaner.estimate(pixels)
+        found = estimate_sigma(self.cleaner, whole[part])
         bundle = self.cleaner.bundle
-        noisy = bool(found[0] >= bundle.spec.clean_below)
-        done = Treatment(bundle.name, float(found[0]), noisy)
+        noisy = found >= bundle.spec.clean_below
+        done = Treatment(bundle.name, found, noisy)
         if not noisy:
             return read_pixels(data, spec, crop=crop, name=name), done
-        whole[part] = to_uint8(self.cleaner.clean(pixels, found)[0])
+        clean_in_place(self.cleaner, whole[part], found)
         return read_pixels(encode_png(whole), spec, crop=crop, name=name), done
 
 
 def _reduced(whole: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.uint8]:
-    """Return a picture whose part is at most twice :data:`_TIMES` as wide or high as the model's side."""
+    """Return a picture whose part is at most twice :data:`_TIMES` the model's side, in width and in height.
+
+    A window, which the model sees as a square, is reduced as much the more as it is longer along one side.
+    """
     left, top, right, bottom = crop.box(whole.shape[1], whole.shape[0])
-    factor = int(min(right - left, bottom - top) / (_TIMES * size))
-    return np.array(Image.fromarray(whole).reduce(factor)) if factor > 1 else whole
+    across, down = (max(1, int(side / (_TIMES * size))) for side in (right - left, bottom - top))
+    if crop.window is None:  # a square also where rounding has the last word
+        across = down = min(across, down)
+    return np.array(Image.fromarray(whole).reduce((across, down))) if max(across, down) > 1 else whole
 
 
 def _part(crop: Crop, whole: NDArray[np.uint8]) -> tuple[slice, slice]:

@@ -20,6 +20,7 @@ from encoder.lfw import LFW, find_lfw
 from encoder.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
+    "tests.browsers",
     "tests.digits",
     "tests.embedding",
     "tests.handmade",

@@ -25,16 +25,22 @@ KEY: Final = "0123456789abcdef0123456789abcdef"
 
 
 @contextmanager
-def client_of(home: Path, model: Path, **options: Any) -> Iterator[httpx.Client]:
+def client_of(home: Path, model: Path, *others: str | Path, **options: Any) -> Iterator[httpx.Client]:
     """The real application, on a real socket, with the store of what tests.photos.make_home has filled."""
-    settings = Settings(
-        store=str(home / ".lookalike"), models=(str(model), "digits"), roots=(home.resolve(),), **options
-    )
+    models = (str(model), "digits", *map(str, others))
+    settings = Settings(store=str(home / ".lookalike"), models=models, roots=(home.resolve(),), **options)
     headers = {} if settings.key is None else {"Authorization": f"Bearer {settings.key}"}
     with open_store(settings.store) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(settings, store=store)
         server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="on")
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=60,  # longer than the client keeps a connection: none is cut under a request
+                lifespan="on",
+            )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,26 @@ def test_a_big_picture_is_reduced_first(cleaner: QueryCleaner) -> None:
     pixels, done = cleaner.read(encode_png(with_noise(big, 100)), SPEC, crop=Crop(), name="a")
     assert done.cleaned
     assert pixels.shape == SPEC.shape
+
+
+def test_a_long_window_is_reduced_along_its_length(
+    cleaner: QueryCleaner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[tuple[int, ...]] = []
+    clean = cleaner.cleaner.clean
+
+    def noted(pixels: Any, sigma: Any) -> Any:
+        cleaned.append(pixels.shape)
+        return clean(pixels, sigma)
+
+    monkeypatch.setattr(cleaner.cleaner, "clean", noted)
+    long = np.tile(smooth(200), (20, 1, 1))  # 4000 x 200: the model sees it as a square
+    data = encode_png(with_noise(long, 40))
+    pixels, done = cleaner.read(data, SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
+    assert (pixels.shape, done.cleaned) == (SPEC.shape, True)
+    assert sum(height * width for _, height, width, _ in cleaned) <= (2 * 4 * SPEC.size) ** 2
+    want = read_pixels(encode_png(long), SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
+    assert psnr_of(pixels, want) > 25
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 70), (70, 2), (5, 9)])

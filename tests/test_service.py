@@ -268,9 +268,10 @@ def test_the_description_is_whole_and_has_examples(client: httpx.Client) -> None
     told = client.get(f"{API}/openapi.json").json()
     assert told["info"]["title"] == "lookalike"
     posts = [path for path, ways in told["paths"].items() if "post" in ways]
-    assert {f"{API}/{verb}" for verb in ("search", "reconstruct", "generate", "interpolate", "index")} <= set(
-        posts
-    )
+    assert {
+        f"{API}/{verb}"
+        for verb in ("search", "reconstruct", "generate", "interpolate", "edit", "denoise", "index")
+    } <= set(posts)
     for path in posts:
         content = told["paths"][path]["post"]["requestBody"]["content"]
         assert "example" in content["application/json"], path

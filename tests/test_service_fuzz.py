@@ -16,7 +16,7 @@ from tests.test_fuzz import KINDS, mutated, written
 @pytest.fixture(scope="module")
 def client(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     home = make_home(tmp_path_factory.mktemp("home"), tiny_model)
-    with client_of(home, tiny_model) as opened:
+    with client_of(home, tiny_model, "clean") as opened:
         yield opened
 
 
@@ -25,8 +25,8 @@ def test_mutated_pictures_are_answered_or_refused(client: httpx.Client, tiny_mod
     rng, refused = random.Random(count), 0
     for number in range(count):
         data = mutated(written(rng.choice([*KINDS]), number % 16), rng)
-        verb = rng.choice(["search", "reconstruct"])
-        form = {"collection": NAME} if verb == "search" else {"model": tiny_model.name}
+        verb = rng.choice(["search", "reconstruct", "denoise"])
+        form = {"search": {"collection": NAME}, "reconstruct": {"model": tiny_model.name}}.get(verb, {})
         response = client.post(f"{API}/{verb}", data=form, files={"image": ("x.bin", data)})
         if response.status_code != 200:
             refused += 1
@@ -48,7 +48,9 @@ def test_mutated_bodies_are_answered_or_refused(client: httpx.Client, count: int
         ),
     )
     form, kind = kept.read(), kept.headers["content-type"]
-    text = b'{"collection": "photos", "k": 3, "images": ["AAAA"], "crop": "full", "prior": 0.5}'
+    text = (
+        b'{"collection": "photos", "k": 3, "images": ["AAAA"], "crop": "full", "prior": 0.5, "clean": true}'
+    )
     for number in range(count):
         body, said = (form, kind) if number % 2 else (text, "application/json")
         response = client.post(f"{API}/search", content=mutated(body, rng), headers={"Content-Type": said})

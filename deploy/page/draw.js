@@ -69,18 +69,14 @@ const drawing = {
       const told = await service.sendFiles("reconstruct", { model: byId("keep-model").value }, [file]);
       say(null);
       const [image] = told.images;
-      byId("before").src = png(image.original);
-      byId("after").src = png(image.reconstruction);
+      drawing.wipe(png(image.original), png(image.reconstruction));
       byId("keep-said").textContent = `${image.name}: ${image.psnr.toFixed(1)} dB`;
       byId("wipe").hidden = false;
       byId("keep-empty").hidden = true;
-      drawing.wipe();
     } catch (error) {
       say(error);
     }
   },
-
-  wipe() {
-    byId("after").style.clipPath = `inset(0 0 0 ${byId("wipe-at").value}%)`;
-  },
 };
+
+drawing.wipe = wiper(byId("keep-wipe"), byId("wipe-at"));

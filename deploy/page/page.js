@@ -1,7 +1,7 @@
 // The page as a whole: tabs, the address of each view, and what happens when something is done.
 "use strict";
 
-const TABS = ["search", "generate", "keep"];
+const TABS = ["search", "generate", "clean", "keep"];
 
 function open(name, focus = false) {
   for (const tab of TABS) {
@@ -24,16 +24,16 @@ function remember() {
     view.set("k", byId("k").value);
     if (searching.item) view.set("item", searching.item);
     if (searching.person !== null) view.set("person", searching.person);
+    for (const [name, strength] of Object.entries(editing.strengths())) view.append("add", `${name}=${strength}`);
+    if (editing.cleaning()) view.set("clean", "1");
   } else if (tab === "generate") {
     for (const name of ["model", "class", "n", "seed", "temperature"]) view.set(name, byId(`generate-${name}`).value);
+  } else if (tab === "clean") {
+    for (const [name, value] of Object.entries(cleaning.values())) view.set(name, value);
   } else {
     view.set("model", byId("keep-model").value);
   }
   if (location.hash !== `#${view}`) history.pushState(null, "", `#${view}`);
-}
-
-function choose(select, value) {
-  if (value !== null && [...select.options].some((option) => option.value === value)) select.value = value;
 }
 
 // Show what the address says.
@@ -41,16 +41,9 @@ async function recall() {
   const view = new URLSearchParams(location.hash.slice(1));
   const tab = TABS.includes(view.get("view")) ? view.get("view") : "search";
   open(tab);
-  if (tab === "search") {
-    choose(byId("collection"), view.get("collection"));
-    choose(byId("k"), view.get("k"));
-    const item = view.get("item");
-    if (item && item !== searching.item) {
-      Object.assign(searching, { item, file: null, person: view.get("person") });
-      searching.showQuery("");
-      await searching.run();
-    }
-  } else if (tab === "generate" && view.has("model")) {
+  if (tab === "search") await recallSearch(view);
+  else if (tab === "clean") cleaning.recall(view);
+  else if (tab === "generate" && view.has("model")) {
     choose(byId("generate-model"), view.get("model"));
     drawing.offerClasses();
     choose(byId("generate-class"), view.get("class"));
@@ -59,6 +52,22 @@ async function recall() {
   } else if (tab === "keep") {
     choose(byId("keep-model"), view.get("model"));
   }
+}
+
+async function recallSearch(view) {
+  choose(byId("collection"), view.get("collection"));
+  choose(byId("k"), view.get("k"));
+  editing.offerSliders();
+  editing.set(Object.fromEntries(view.getAll("add").map((text) => text.split("="))));
+  byId("clean-query").checked = view.get("clean") === "1";
+  const item = view.get("item");
+  if (!item && !searching.file) return searching.clear();
+  searching.person = view.get("person");
+  if (item !== searching.item && item) {
+    Object.assign(searching, { item, file: null });
+    searching.showQuery("");
+  } else editing.draw();
+  if (searching.question() !== searching.asked) await searching.run();
 }
 
 async function start() {
@@ -74,7 +83,9 @@ async function start() {
       byId("empty").textContent = "There is no collection yet: lookalike index photos/ --collection family makes one.";
     }
     for (const id of ["random", "file", "collection"]) byId(id).disabled = !collections.length;
+    editing.offer(collections, models);
     drawing.offer(models);
+    cleaning.offer(models);
     await recall();
   } catch (error) {
     say(error);
@@ -97,34 +108,37 @@ for (const [n, tab] of TABS.entries()) {
   };
 }
 
-const drop = byId("drop");
-drop.ondragover = (event) => {
+// A picture that is dropped anywhere or pasted goes to the view that is open, or to the search.
+function take(file) {
+  if (!file) return;
+  const takers = { clean: cleaning.take, keep: drawing.keep };
+  if (takers[opened()]) return takers[opened()](file);
+  open("search");
+  searching.take(file);
+}
+
+document.ondragover = (event) => {
   event.preventDefault();
-  drop.classList.add("over");
+  document.body.classList.add("over");
 };
-drop.ondragleave = () => drop.classList.remove("over");
-drop.ondrop = (event) => {
+document.ondragleave = (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("over");
+};
+document.ondrop = (event) => {
   event.preventDefault();
-  drop.classList.remove("over");
-  searching.take(event.dataTransfer.files[0]);
+  document.body.classList.remove("over");
+  take(event.dataTransfer.files[0]);
 };
-drop.onkeydown = (event) => {
-  if (event.key === "Enter" || event.key === " ") byId("file").click();
+document.onpaste = (event) => {
+  take([...event.clipboardData.files].find((each) => each.type.startsWith("image/")));
 };
 byId("file").onchange = (event) => searching.take(event.target.files[0]);
-document.onpaste = (event) => {
-  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-  if (!file) return;
-  if (opened() === "keep") drawing.keep(file);
-  else {
-    open("search");
-    searching.take(file);
-  }
-};
 byId("random").onclick = searching.random;
 byId("collection").onchange = () => {
-  searching.item = null;
+  editing.offerSliders();
+  if (searching.item) searching.clear();
   remember();
+  editing.draw();
   searching.run();
 };
 byId("k").onchange = () => {
@@ -145,7 +159,6 @@ byId("generate-temperature").oninput = (event) => {
   byId("temperature-said").value = Number(event.target.value).toFixed(1);
 };
 byId("keep-file").onchange = (event) => drawing.keep(event.target.files[0]);
-byId("wipe-at").oninput = drawing.wipe;
 byId("key-form").onsubmit = (event) => {
   event.preventDefault();
   service.key = byId("key").value;

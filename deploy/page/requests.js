@@ -35,7 +35,9 @@ const service = {
   // Send pictures beside values, as a form.
   sendFiles(path, values, files, options = {}) {
     const form = new FormData();
-    for (const [name, value] of Object.entries(values)) form.append(name, value);
+    for (const [name, value] of Object.entries(values)) {
+      for (const each of [value].flat()) form.append(name, each);
+    }
     for (const file of files) form.append("image", file, file.name || "pasted");
     return service.json(path, { ...options, method: "POST", body: form });
   },
@@ -72,9 +74,23 @@ function say(error) {
 }
 
 const png = (text) => `data:image/png;base64,${text}`;
+const pngBlob = (text) => new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], { type: "image/png" });
+
+// Return a function that does something once it has not been called for so many milliseconds.
+function later(wait, work) {
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(work, wait);
+  };
+}
 
 function fill(select, names, labels = names) {
   const before = select.value;
   select.replaceChildren(...names.map((name, n) => make("option", { value: name, textContent: labels[n] })));
   if (names.includes(before)) select.value = before;
+}
+
+function choose(select, value) {
+  if (value !== null && [...select.options].some((option) => option.value === value)) select.value = value;
 }

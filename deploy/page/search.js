@@ -6,11 +6,11 @@ const searching = {
   item: null, // the query, when it is an item
   person: null, // only results of this person
   going: null, // the request under way
-  models: {},
+  asked: "", // what was asked last
 
   // What is looked for, as values for the service.
   values() {
-    const values = { collection: byId("collection").value, k: Number(byId("k").value) };
+    const values = { collection: byId("collection").value, k: Number(byId("k").value), ...editing.values() };
     return searching.item ? { ...values, item: searching.item } : values;
   },
 
@@ -19,6 +19,7 @@ const searching = {
     if (searching.going) searching.going.abort();
     const going = (searching.going = new AbortController());
     const options = { signal: going.signal };
+    searching.asked = searching.question();
     byId("results").setAttribute("aria-busy", "true");
     byId("verdict").textContent = "Looking…";
     try {
@@ -30,7 +31,8 @@ const searching = {
       searching.show(told.answers[0]);
     } catch (error) {
       if (error.name === "AbortError") return;
-      byId("results").replaceChildren();
+      for (const id of ["results", "filters"]) byId(id).replaceChildren();
+      searching.asked = "";
       byId("verdict").textContent = "";
       say(error);
     } finally {
@@ -38,9 +40,17 @@ const searching = {
     }
   },
 
+  // The same text for the same question.
+  question: () => JSON.stringify([searching.values(), searching.person, searching.file && searching.file.name]),
+
   show(answer) {
     const found = answer.results;
     const verdict = [];
+    if (!byId("query-name").textContent) byId("query-name").textContent = readable(answer.query);
+    if (answer.treatment) {
+      const noise = `(noise of about ${answer.treatment.sigma.toFixed(0)} of 255)`;
+      verdict.push(`${answer.treatment.cleaned ? "cleaned first" : "left as it is, clean enough"} ${noise}`);
+    }
     if (answer.warning) verdict.push(answer.warning);
     if (answer.match === false) verdict.push("no good match");
     verdict.push(`${found.length} of the most alike, in ${answer.took_ms.toFixed(0)} ms`);
@@ -118,7 +128,18 @@ const searching = {
     searching.run();
   },
 
+  // Go back to how it was before anything was asked.
+  clear() {
+    if (searching.going) searching.going.abort();
+    Object.assign(searching, { item: null, file: null, person: null, asked: "" });
+    for (const id of ["results", "filters"]) byId(id).replaceChildren();
+    for (const id of ["verdict", "query-name"]) byId(id).textContent = "";
+    for (const id of ["query", "share", "edited"]) byId(id).hidden = true;
+    for (const id of ["drop-hint", "empty"]) byId(id).hidden = false;
+  },
+
   showQuery(name) {
+    editing.draw();
     const image = byId("query");
     image.hidden = false;
     image.alt = `The query: ${name}`;
