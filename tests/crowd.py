@@ -6,8 +6,10 @@ reads of an answer no more than its head. What that takes of the processor is me
 
 from __future__ import annotations
 
+import math
 import selectors
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,8 +138,16 @@ class Crowd:
         self._requests, self._on_answer, self._on_tick = requests, on_answer, on_tick
         self._turns = counting()
 
-    def drive(self, clients: int, *, count: int, seconds: float = 1e9) -> Load:
-        """Have some clients send so many requests in all, or fewer in so many seconds; all are waited for.
+    def drive(
+        self, clients: int, *, count: int, seconds: float = math.inf, stop: threading.Event | None = None
+    ) -> Load:
+        """Have some clients send so many requests in all; all that are sent are waited for.
+
+        Args:
+            clients: How many.
+            count: Requests.
+            seconds: Later none is sent.
+            stop: Once it is set none is sent.
 
         Raises:
             TimeoutError: the service does not answer any more.
@@ -150,19 +160,23 @@ class Crowd:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 watched.register(connection, selectors.EVENT_READ, _Client(connection))
             began, busy = time.perf_counter(), time.thread_time()
-            self._drive(watched, self._some(count, began + seconds), load)
+            self._drive(watched, self._some(count, began + seconds, stop or threading.Event()), load)
             load.seconds, load.client_seconds = time.perf_counter() - began, time.thread_time() - busy
         return load
 
-    def _some(self, count: int, until: float) -> Iterator[bytes]:
+    def _some(self, count: int, until: float, stop: threading.Event) -> Iterator[bytes]:
         for _ in range(count):
-            if time.perf_counter() >= until:
+            if time.perf_counter() >= until or stop.is_set():
                 return
             yield self._requests[next(self._turns) % len(self._requests)]
 
     def _drive(self, watched: selectors.BaseSelector, requests: Iterator[bytes], load: Load) -> None:
         for key in list(watched.get_map().values()):
-            key.data.ask(next(requests))
+            request = next(requests, None)
+            if request is None:
+                watched.unregister(key.fileobj)
+            else:
+                key.data.ask(request)
         tick = 0.0
         while watched.get_map():
             ready = watched.select(_PATIENCE)
