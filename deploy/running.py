@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from encoder.errors import OptionError
 
-__all__ = ["JsonLines", "run"]
+__all__ = ["JsonLines", "listening", "run"]
 
 _KEEP_ALIVE_SECONDS: Final = 15
 _FINISH_SECONDS: Final = 30
@@ -53,7 +53,7 @@ def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) ->
         OptionError: it cannot listen there.
     """
     _log_to_stderr()
-    listener = _listener(host, port)
+    listener = listening(host, port)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -72,7 +72,12 @@ def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) ->
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OptionError: it cannot listen there.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         created = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
