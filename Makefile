@@ -5,6 +5,7 @@
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
+#   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE
 #   make clean          remove what these made, the virtual environment included
@@ -17,7 +18,7 @@ MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat1
 DIGITS_ARGS ?= --precision bfloat16 --pictures 0
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check bench bench-million model digits clean
+.PHONY: demo test check bench bench-million bench-serve model digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -53,6 +54,9 @@ bench: $(VENV)/.installed-dev$(comma)train
 
 bench-million: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m tests.bench_million $(ARGS)
+
+bench-serve: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m tests.bench_serve $(ARGS)
 
 model: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)

@@ -66,7 +66,7 @@ class Desk:
             self.holdings.close()
 
 
-def _desk(request: Request) -> Desk:
+async def _desk(request: Request) -> Desk:  # on the loop: FastAPI gives a plain function a thread
     return cast("Desk", request.app.state.desk)
 
 

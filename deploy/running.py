@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from encoder.errors import OptionError
 
-__all__ = ["JsonLines", "run"]
+__all__ = ["JsonLines", "listening", "run"]
 
 _KEEP_ALIVE_SECONDS: Final = 15
 _FINISH_SECONDS: Final = 30
@@ -53,7 +53,7 @@ def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) ->
         OptionError: it cannot listen there.
     """
     _log_to_stderr()
-    listener = _listener(host, port)
+    listener = listening(host, port)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -72,16 +72,22 @@ def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) ->
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OptionError: it cannot listen there.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+        created = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
     except OSError as error:
         raise OptionError(
             f"the service cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"
         ) from error
-    listener.set_inheritable(False)
-    return listener
+    # asyncio switches Nagle's algorithm off only where the socket says that it is TCP; with it, an answer on
+    # an open connection waits 40 ms for the client's delayed acknowledgement.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=created.detach())
 
 
 def _log_to_stderr() -> None:

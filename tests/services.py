@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
+from deploy.running import listening
 from deploy.service import create_app
 from deploy.service_settings import Settings
 from indexer.store import open_store
@@ -30,7 +30,7 @@ def client_of(home: Path, model: Path, *others: str | Path, **options: Any) -> I
     models = (str(model), "digits", *map(str, others))
     settings = Settings(store=str(home / ".lookalike"), models=models, roots=(home.resolve(),), **options)
     headers = {} if settings.key is None else {"Authorization": f"Bearer {settings.key}"}
-    with open_store(settings.store) as store, socket.create_server(("127.0.0.1", 0)) as listener:
+    with open_store(settings.store) as store, listening("127.0.0.1", 0) as listener:
         app = create_app(settings, store=store)
         server = uvicorn.Server(
             uvicorn.Config(

@@ -59,9 +59,11 @@ def test_mutated_bodies_are_answered_or_refused(client: httpx.Client, count: int
             problem(response, response.status_code, response.json()["code"])
 
 
-@pytest.mark.parametrize("each", [12, pytest.param(150, marks=pytest.mark.slow)])
-def test_requests_made_of_the_description_get_what_it_says(client: httpx.Client, each: int) -> None:
-    """So many for each of some fifteen operations: the slow ones are over two thousand."""
+@pytest.mark.parametrize(("each", "least"), [(12, 120), pytest.param(150, 2000, marks=pytest.mark.slow)])
+def test_requests_made_of_the_description_get_what_it_says(
+    client: httpx.Client, each: int, least: int
+) -> None:
+    """So many for each operation that can be asked in as many ways."""
     import schemathesis
     from hypothesis import HealthCheck, Phase, settings
     from schemathesis.checks import not_a_server_error
@@ -103,4 +105,4 @@ def test_requests_made_of_the_description_get_what_it_says(client: httpx.Client,
         from hypothesis import given
 
         given(case=operation.as_strategy())(ask)()
-    assert asked >= each * 10
+    assert asked >= least
