@@ -129,6 +129,15 @@ def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
     assert not gradients(model.network.decoder)
 
 
+def test_pictures_to_be_recognised_are_of_the_same_latents_where_these_will_be_aligned() -> None:
+    model = made(3, align=True).eval()
+    drawn = model(BATCH, TOLD)
+    assert isinstance(model.network, CVAE)
+    assert drawn.asked is not None
+    pictures = model.network.decoder(drawn.latents[0], torch.eye(3)[drawn.asked]).sigmoid()
+    torch.testing.assert_close(drawn.recognised, model.network.recognised(pictures))
+
+
 def test_guesser_learns_the_class_of_a_latent_and_the_encoder_to_hide_it() -> None:
     found = {}
     for weight in (0.5, 1.0):

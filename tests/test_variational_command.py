@@ -114,6 +114,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
     assert spec.classes == tuple("0123456789")
     bound = spec.training["bound"]
     assert (spec.mirror, bound["binarise"], bound["align"]) == (False, "dynamic", False)
+    assert (bound["independence"], bound["consistency"]) == (10.0, 1.0)
     assert spec.training["network"]["likelihood"] == "bernoulli"
     assert spec.training["network"]["down"] == [32, 64]
 
@@ -146,6 +147,7 @@ def test_folder_becomes_a_bundle(
     binary = "dynamic" in words
     assert spec.training["network"]["likelihood"] == ("bernoulli" if binary else "gaussian")
     assert spec.training["bound"]["align"] is ("--no-align" not in words)
+    assert spec.training["bound"]["consistency"] == 0
     assert spec.mirror is ("--no-mirror" not in words)
 
 
@@ -246,10 +248,20 @@ def test_descriptor_of_digits_is_refused(lookalike: Lookalike) -> None:
 def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     specs = (DRAWING, BoundSpec(), VAESpec(size=28, channels=1))
     defaults = {name: value for spec in specs for name, value in spec.to_json().items()}
-    chosen = {"size", "down", "up", "likelihood", "binarise", "mirror", "align", "classes"}  # by the data
+    chosen = {
+        "size",
+        "down",
+        "up",
+        "likelihood",
+        "binarise",
+        "mirror",
+        "align",
+        "classes",
+        "consistency",
+    }  # by the data
     chosen |= {"epochs", "batch"}  # by their number
     chosen |= {"noise"}  # written as text
-    for command, count in ((vae, 14), (cvae, 17)):
+    for command, count in ((vae, 14), (cvae, 16)):
         options = {option.name: option for option in command.params if isinstance(option, click.Option)}
         assert all(option.help for option in options.values())
         assert DRAWING.noise is None

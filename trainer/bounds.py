@@ -127,7 +127,7 @@ class Bounded(nn.Module):
     def _worth(self) -> float:
         """How much likelihood is at stake beside that of a digit: the label is to count as much."""
         spec = self.network.spec
-        return spec.channels * spec.size**2 / _DIGIT
+        return max(1.0, spec.channels * spec.size**2 / _DIGIT)
 
     def loss(self, drawn: Drawn, images: Tensor, progress: float) -> Tensor:
         """Return what is minimised, in nats an image: a scalar.

@@ -128,8 +128,8 @@ class BoundSpec:
             by the class it is told; conditional models.
         consistency: Weight of the cross-entropy of q(y|x) on pictures drawn of z ~ N(0, I) and a class y by
             lot, as many as the batch has, from which the decoder alone learns; conditional models. These
-            three weights are those of a digit of 28 x 28 grey pixels, and grow with the values of a picture,
-            as its likelihood does.
+            three weights are those of a digit of 28 x 28 grey pixels, and grow with the values of a picture
+            that has more, as its likelihood does.
         binarise: ``dynamic``: pixels are drawn anew each time they are shown, white as often as they are
             bright; ``none``: they are shown as they are.
         mirror: Whether mirror images are shown too.

@@ -186,10 +186,10 @@ def vae(**options: Any) -> None:
 )
 @click.option(
     "--consistency",
-    default=_BOUND.consistency,
-    show_default=True,
+    type=float,
     metavar="WEIGHT",
-    help="Of the demand that what is drawn of a class is recognised as it; 0: none.",
+    help=f"Of the demand that what is drawn of a class is recognised as it; mnist: {_BOUND.consistency:g}, "
+    "others: 0, none.",
 )
 @_course
 def cvae(**options: Any) -> None:
@@ -244,6 +244,8 @@ def _train(
         "likelihood": likelihood or ("bernoulli" if binary or data == "mnist" else "gaussian"),
     }
     shaped = VAESpec(**shape)
+    if options.get("consistency") is None:
+        options["consistency"] = _BOUND.consistency if data == "mnist" else 0.0
     bound = BoundSpec(
         **_taken(BoundSpec, options),
         binarise="dynamic" if binary else "none",
