@@ -90,7 +90,7 @@ def test_deviation_runs_only_where_it_is_learned_and_down_to_a_floor(given: floa
 def test_label_weighs_as_much_in_a_large_picture_as_in_a_digit() -> None:
     torch.manual_seed(0)
     spec = VAESpec(size=56, channels=3, latent=3, hidden=8, down=(4, 4), up=(4, 4), classes=3)
-    weights: dict[str, float] = {"label_weight": 2.0, "consistency": 3.0, "independence": 5.0}
+    weights: dict[str, Any] = {"label_weight": 2.0, "consistency": 3.0, "independence": 5.0}
     model = Bounded(CVAE(spec), BoundSpec(**weights))
     images = torch.rand(6, 3, 56, 56)
     drawn = model(images, TOLD[:6])

@@ -233,7 +233,8 @@ def _train(
     side, channels = usual_shape(data)
     channels = 1 if grey else channels
     binary = (binarise or ("dynamic" if data == "mnist" else "none")) == "dynamic"
-    chosen = {name: value for name, value in (("epochs", epochs), ("batch", batch)) if value is not None}
+    given = {"epochs": epochs, "batch": batch}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     spec = TrainingSpec(**_taken(TrainingSpec, options), **chosen)
     shape: dict[str, Any] = _taken(VAESpec, options) | {
         "size": side if size is None else size,
@@ -274,7 +275,7 @@ def _train(
     click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
 
 
-def _usual(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, int]:
+def _usual(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, Any]:
     """Return the epochs and the batch that suit a data set: a CVAE learns from what has a class."""
     rows = range(len(dataset.paths))
     split = dataset.split(row for row in rows if kind == "vae" or dataset.labels[row] >= 0)
