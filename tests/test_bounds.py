@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from encoder.errors import OptionError
 from tests.classes import shapes
@@ -67,6 +68,47 @@ def test_several_draws_are_weighed_by_importance() -> None:
     torch.testing.assert_close(model.loss(drawn, BATCH, 1.0), expected)
 
 
+def test_deviation_that_is_not_given_is_that_of_the_batch() -> None:
+    model = made(shape={"likelihood": "gaussian"}, beta=0.0)
+    drawn = model(BATCH)
+    squared = (drawn.image[0] - BATCH).square().mean()
+    expected = 256 * (squared.log() + math.log(2 * math.pi) + 1) / 2
+    torch.testing.assert_close(model.loss(drawn, BATCH, 1.0), expected)
+    after = 0.9 * math.log(0.2) + 0.1 * squared.log().item() / 2
+    assert model.network.log_deviation.item() == pytest.approx(after, rel=1e-5)
+
+
+@pytest.mark.parametrize("given", [None, 0.1])
+def test_deviation_runs_only_where_it_is_learned_and_down_to_a_floor(given: float | None) -> None:
+    model = made(shape={"likelihood": "gaussian", "deviation": given})
+    drawn = model(BATCH)
+    for _ in range(200):
+        model.loss(drawn, drawn.image[0].detach(), 1.0)
+    assert model.network.log_deviation.exp().item() == pytest.approx(given or 0.01, rel=1e-3)
+
+
+def test_label_weighs_as_much_in_a_large_picture_as_in_a_digit() -> None:
+    torch.manual_seed(0)
+    spec = VAESpec(size=56, channels=3, latent=3, hidden=8, down=(4, 4), up=(4, 4), classes=3)
+    weights: dict[str, Any] = {"label_weight": 2.0, "consistency": 3.0, "independence": 5.0}
+    model = Bounded(CVAE(spec), BoundSpec(**weights))
+    images = torch.rand(6, 3, 56, 56)
+    drawn = model(images, TOLD[:6])
+    bare = model.loss(drawn._replace(scores=None, recognised=None), images, 1.0)
+    times = 12  # values of this picture for each of a digit's
+    expected = 2.0 * times * cross_entropy(drawn.scores, TOLD[:6])
+    expected = expected + 3.0 * times * cross_entropy(drawn.recognised, drawn.asked)
+    torch.testing.assert_close(model.loss(drawn, images, 1.0) - bare, expected, rtol=1e-3, atol=1e-2)
+    assert model.guesser is not None
+    told = TOLD[:6]
+    weights_of_mean = model.network.encoder.mean.weight
+    turned, plain = (
+        torch.autograd.grad(cross_entropy(guessed, told), weights_of_mean, retain_graph=True)[0]
+        for guessed in (drawn.guessed, model.guesser(drawn.latents[0]))
+    )
+    torch.testing.assert_close(turned, -5.0 * times * plain)
+
+
 def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
     model = made(3, label_weight=1.0, consistency=1.0)
     model.network.decoder.eval()  # statistics of the batch would be shared with what is reconstructed
@@ -78,13 +120,22 @@ def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
     assert drawn.image.shape == (1, 12, 1, 16, 16)
     assert drawn.recognised.shape == (12, 3)
     assert set(drawn.asked.tolist()) <= {0, 1, 2}
-    torch.nn.functional.cross_entropy(drawn.recognised, drawn.asked).backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    cross_entropy(drawn.recognised, drawn.asked).backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert not any(bool(gradient.any()) for gradient in gradients(model.network.encoder))
     assert any(bool(gradient.any()) for gradient in gradients(model.network.decoder))
     model.zero_grad()
-    torch.nn.functional.cross_entropy(drawn.scores, TOLD).backward()  # type: ignore[no-untyped-call]  # the same
+    cross_entropy(drawn.scores, TOLD).backward()  # type: ignore[no-untyped-call]  # the same
     assert any(bool(gradient.any()) for gradient in gradients(model.network.encoder))
     assert not gradients(model.network.decoder)
+
+
+def test_pictures_to_be_recognised_are_of_the_same_latents_where_these_will_be_aligned() -> None:
+    model = made(3, align=True).eval()
+    drawn = model(BATCH, TOLD)
+    assert isinstance(model.network, CVAE)
+    assert drawn.asked is not None
+    pictures = model.network.decoder(drawn.latents[0], torch.eye(3)[drawn.asked]).sigmoid()
+    torch.testing.assert_close(drawn.recognised, model.network.recognised(pictures))
 
 
 def test_guesser_learns_the_class_of_a_latent_and_the_encoder_to_hide_it() -> None:
@@ -93,11 +144,11 @@ def test_guesser_learns_the_class_of_a_latent_and_the_encoder_to_hide_it() -> No
         model = made(3, label_weight=0.0, consistency=0.0, beta=0.0, independence=weight)
         assert model.guesser is not None
         drawn = model(BATCH, TOLD)
-        loss = torch.nn.functional.cross_entropy(drawn.guessed, TOLD)
+        loss = cross_entropy(drawn.guessed, TOLD)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         found[weight] = [gradients(model.guesser), gradients(model.network.encoder)]
         assert not gradients(model.network.decoder)
-        plain = torch.nn.functional.cross_entropy(model.guesser(drawn.latents[0].detach()), TOLD)
+        plain = cross_entropy(model.guesser(drawn.latents[0].detach()), TOLD)
         torch.testing.assert_close(loss, plain)
     for half, whole in zip(found[0.5][0], found[1.0][0], strict=True):
         torch.testing.assert_close(half, whole)

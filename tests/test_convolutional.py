@@ -23,7 +23,7 @@ def made(**changes: Any) -> VAE | CVAE:
 
 @pytest.mark.parametrize("classes", [0, 4])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("size", "side"), [(28, 7), (32, 8), (64, 8), (96, 6), (128, 8)])
+@pytest.mark.parametrize(("size", "side"), [(28, 7), (32, 4), (36, 9), (64, 4), (80, 5), (96, 6), (128, 4)])
 def test_shapes_there_and_back(size: int, side: int, channels: int, classes: int) -> None:
     network = made(size=size, channels=channels, classes=classes)
     assert network.spec.side == side
@@ -52,7 +52,7 @@ def test_parameters_are_counted_by_hand() -> None:
     features = 6 * 4 * 4
     encoder = 16 * 4 + 8 + 16 * 4 * 6 + 12 + features * 8 + 16 + 2 * (8 * 3 + 3)
     decoder = 3 * 8 + 16 + 8 * features + 2 * features + 16 * 6 * 5 + 10 + 16 * 5 + 1
-    assert sum(weights.numel() for weights in network.parameters()) == encoder + decoder + 1
+    assert sum(weights.numel() for weights in network.parameters()) == encoder + decoder
 
 
 def test_log_variance_stays_within_what_exponentials_bear() -> None:
@@ -100,19 +100,22 @@ def test_recognition_is_what_the_encoder_says_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "deviation", "learned"),
+    ("changes", "deviation", "grey"),
     [
         ({"likelihood": "gaussian"}, 0.2, True),
-        ({"likelihood": "gaussian", "deviation": 0.1}, 0.1, False),
+        ({"likelihood": "gaussian", "deviation": 0.1}, 0.1, True),
         ({}, 0.2, False),
     ],
 )
-def test_deviation_of_gaussian_pixels_is_learned_unless_it_is_given(
-    changes: dict[str, Any], deviation: float, learned: bool
+def test_pixels_begin_grey_with_a_deviation_that_no_gradient_reaches(
+    changes: dict[str, Any], deviation: float, grey: bool
 ) -> None:
     network = made(**changes)
     assert network.log_deviation.exp().item() == pytest.approx(deviation)
-    assert network.log_deviation.requires_grad is learned
+    assert not network.log_deviation.requires_grad
+    bias = network.decoder.last.bias
+    assert bias is not None
+    assert (bias == 0.5).all() if grey else (bias != 0.5).all()
 
 
 @pytest.mark.parametrize(
@@ -145,4 +148,4 @@ def test_network_of_the_other_kind_is_refused() -> None:
 def test_spec_becomes_json_values_with_its_widths() -> None:
     values = VAESpec(size=28, channels=1).to_json()
     assert (values["down"], values["up"]) == ([32, 64], [64, 32])
-    assert VAESpec(size=128, channels=3).to_json()["down"] == [32, 64, 128, 128]
+    assert VAESpec(size=128, channels=3).to_json()["down"] == [32, 64, 128, 128, 128]

@@ -9,7 +9,7 @@ import pytest
 
 from encoder.errors import OptionError
 from encoder.noise import NoiseSpec
-from trainer.options import TrainingSpec
+from trainer.options import DRAWING, TrainingSpec, drawing
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,12 @@ def test_spec_becomes_json_values() -> None:
 def test_options_bring_no_torch() -> None:
     program = "import sys, trainer.options, trainer.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("pictures", "epochs", "batch"),
+    [(55_000, 60, 128), (5_000, 60, 128), (4_999, 32, 64), (2_091, 76, 64), (499, 157, 32), (3, 2_500, 32)],
+)
+def test_few_pictures_are_shown_more_often_in_smaller_batches(pictures: int, epochs: int, batch: int) -> None:
+    assert drawing(pictures) == (epochs, batch)
+    assert pictures < 5_000 or (epochs, batch) == (DRAWING.epochs, DRAWING.batch)

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from encoder.bundle import Bundle
 from encoder.errors import DataError, OptionError, TrainingError
 from encoder.images import ImageSpec
 from encoder.model import Model
+from searcher.generate import sample_classes
 from tests.classes import CLASSES, shapes, write_classes
 from tests.people import write_people
 from trainer.convolutional import VAESpec
-from trainer.datasets import open_dataset
+from trainer.datasets import open_dataset, read_pixel_cache
 from trainer.labelling import by_subfolder
-from trainer.options import BoundSpec, TrainingSpec
+from trainer.options import DRAWING, BoundSpec, TrainingSpec, drawing
 from trainer.training import Run
 from trainer.variational import train_variational
 from trainer.variational_bundle import VariationalFigures
@@ -209,6 +211,38 @@ def test_every_objective_makes_a_bundle(
     Model.open(bundle.folder).check()
     assert bundle.spec.mirror is bool(bound.get("mirror"))
     assert np.isfinite(figures.held_out_nelbo)
+
+
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+def test_aligned_latents_are_all_together_those_of_the_prior(tmp_path: Path, data: Path, kind: str) -> None:
+    image = ImageSpec(size=SIDE, channels=3)
+    dataset = by_subfolder(open_dataset(str(data)))
+    shape: dict[str, Any] = {"likelihood": "gaussian"}
+    bound = replace(BOUND, binarise="none", align=True)
+    bundle, _ = train(data, tmp_path / "model", kind, channels=3, shape=shape, bound=bound, dataset=dataset)
+    pixels = read_pixel_cache(dataset, image)
+    mean, deviation = Model.open(bundle.folder).posterior(pixels.images[dataset.split(pixels.usable).train])
+    np.testing.assert_allclose(mean.mean(0), 0, atol=0.01)
+    whole = np.cov(mean.T, bias=True) + np.diag(np.square(deviation).mean(0))
+    np.testing.assert_allclose(whole, np.eye(Z), atol=0.02)
+
+
+@pytest.mark.slow
+def test_conditional_model_of_few_coloured_pictures_draws_the_class_that_is_asked(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "shapes", each=60)
+    epochs, batch = drawing(140)
+    spec = replace(DRAWING, epochs=epochs // 3, batch=batch)
+    bound = BoundSpec(align=True, consistency=0.0)
+    bundle, _ = train(
+        root, tmp_path / "model", "cvae", channels=3, shape={"likelihood": "gaussian"}, bound=bound, spec=spec
+    )
+    drawn = sample_classes(Model.open(bundle.folder), 40)  # (N, K, H, W, C)
+    fresh = shapes(60, seed=1)
+    judge = LogisticRegression(max_iter=500).fit(
+        fresh.reshape(len(fresh), -1) / 255, np.repeat(np.arange(K), 60)
+    )
+    seen = judge.predict(drawn[..., 0].reshape(40 * K, -1) / 255)
+    assert (seen == np.tile(np.arange(K), 40)).mean() > 0.9
 
 
 def test_people_without_classes_are_split_by_person(tmp_path: Path) -> None:

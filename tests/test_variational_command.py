@@ -112,7 +112,10 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
     Model.open(out).check()
     assert (spec.kind, spec.image.size, spec.image.channels) == ("cvae", 28, 1)
     assert spec.classes == tuple("0123456789")
-    assert (spec.mirror, spec.training["bound"]["binarise"]) == (False, "dynamic")
+    bound = spec.training["bound"]
+    assert (spec.mirror, bound["binarise"], bound["align"]) == (False, "dynamic", False)
+    assert (bound["independence"], bound["consistency"]) == (10.0, 1.0)
+    assert spec.training["network"]["likelihood"] == "bernoulli"
     assert spec.training["network"]["down"] == [32, 64]
 
 
@@ -121,7 +124,11 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
     [
         (("vae", *NARROW), CLASSES, 3),
         (("vae", *NARROW, "--grey", "--classes", "none", "--importance", "3"), (), 1),
-        (("cvae", *NARROW, "--grey", "--plain", "--binarise", "dynamic", "--no-mirror"), CLASSES, 1),
+        (
+            ("cvae", *NARROW, "--grey", "--plain", "--binarise", "dynamic", "--no-mirror", "--no-align"),
+            CLASSES,
+            1,
+        ),
     ],
 )
 def test_folder_becomes_a_bundle(
@@ -137,8 +144,24 @@ def test_folder_becomes_a_bundle(
     assert done.code == 0, done.said
     spec = Bundle.open(out).spec
     assert (spec.classes, spec.image.channels, spec.image.size) == (classes, channels, 16)
-    assert spec.training["network"]["likelihood"] == ("gaussian" if channels == 3 else "bernoulli")
+    binary = "dynamic" in words
+    assert spec.training["network"]["likelihood"] == ("bernoulli" if binary else "gaussian")
+    assert spec.training["bound"]["align"] is ("--no-align" not in words)
+    assert spec.training["bound"]["consistency"] == 0
     assert spec.mirror is ("--no-mirror" not in words)
+
+
+def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
+    tmp_path: Path, data: Path, lookalike: Lookalike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.options._STEPS", 6)
+    words = ("--latent", "4", "--hidden", "16", "--down", "4,4", "--up", "4,4", "--size", "16")
+    for chosen, epochs, batch in (((), 6, 32), (("--epochs", "1"), 1, 32), (("--batch", "8"), 6, 8)):
+        out = tmp_path / f"model-{epochs}-{batch}"
+        done = lookalike("vae", "--data", str(data), "--out", str(out), *words, *chosen)
+        assert done.code == 0, done.said
+        training = Bundle.open(out).spec.training["training"]
+        assert (training["epochs"], training["batch"]) == (epochs, batch)
 
 
 @pytest.mark.usefixtures("digits")
@@ -184,6 +207,7 @@ def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
         (("--importance", "0"), "importance must be 1 to 10,000"),
         (("--free-bits", "-1"), "free_bits must be 0 or more"),
         (("--importance", "5", "--free-bits", "1"), "free bits are of the ELBO"),
+        (("--batch", "2"), "must be 3 or more"),
         (("--beta", "nan"), "beta must be 0 or more"),
         (("--averaging", "1"), "averaging must be 0 to below 1"),
         (("--binarise", "static"), "--binarise"),
@@ -224,9 +248,20 @@ def test_descriptor_of_digits_is_refused(lookalike: Lookalike) -> None:
 def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     specs = (DRAWING, BoundSpec(), VAESpec(size=28, channels=1))
     defaults = {name: value for spec in specs for name, value in spec.to_json().items()}
-    chosen = {"size", "down", "up", "likelihood", "binarise", "mirror", "classes"}  # by the data
+    chosen = {
+        "size",
+        "down",
+        "up",
+        "likelihood",
+        "binarise",
+        "mirror",
+        "align",
+        "classes",
+        "consistency",
+    }  # by the data
+    chosen |= {"epochs", "batch"}  # by their number
     chosen |= {"noise"}  # written as text
-    for command, count in ((vae, 16), (cvae, 19)):
+    for command, count in ((vae, 14), (cvae, 16)):
         options = {option.name: option for option in command.params if isinstance(option, click.Option)}
         assert all(option.help for option in options.values())
         assert DRAWING.noise is None

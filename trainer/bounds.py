@@ -23,8 +23,13 @@ from trainer.options import BoundSpec
 __all__ = ["Bounded", "Drawn", "bounds"]
 
 Images = NDArray[np.uint8]
+_DIGIT: Final = 28 * 28
 _GUESSER: Final = 256
 """Features of each layer of the guesser."""
+_LEAST_DEVIATION: Final = 0.01
+"""Of Gaussian pixels, where it is not given: flat pictures would be worth ever more nats the nearer they are
+met, where nobody sees a difference any more."""
+_RUNNING: Final = 0.1  # as BatchNorm's statistics run
 _PICTURES: Final = 1024
 """Pictures drawn at once when a bound is measured: they bound the memory."""
 
@@ -40,8 +45,8 @@ class Drawn(NamedTuple):
         log_variance: (N, Z), of q(z|x).
         labels: int64 (N,), the true classes; None of a VAE.
         scores: (N, K), logits of q(y|x); None of a VAE.
-        recognised: (N, K), the same of pictures drawn of N(0, I) and the class ``asked``; None where that is
-            not taught.
+        recognised: (N, K), the same of pictures drawn of N(0, I), or of the same latents where they are to be
+            aligned, and the class ``asked``; None where that is not taught.
         asked: int64 (N,).
         guessed: (N, K), logits of the class as a guesser reads it from a latent; None where that is not
             taught.
@@ -93,7 +98,7 @@ class Bounded(nn.Module):
         )
 
     def _told(self, network: CVAE, labels: Tensor, drawn: Drawn) -> Drawn:
-        """Draw pictures of latents and the true labels; with them, some of N(0, I) and any class.
+        """Draw pictures of latents and the true labels; with them, some of any class.
 
         Both in one batch: BatchNorm's statistics are then those of what is reconstructed and of what is
         generated, in training as in evaluation. What the encoder learns of the second is by way of these
@@ -102,12 +107,14 @@ class Bounded(nn.Module):
         count = network.spec.classes
         draws, images, _ = drawn.latents.shape
         if self.guesser is not None:
-            drawn = drawn._replace(guessed=self.guesser(_turned(drawn.latents[0], self.spec.independence)))
+            turned = _turned(drawn.latents[0], self._worth * self.spec.independence)
+            drawn = drawn._replace(guessed=self.guesser(turned))
         latents, told = drawn.latents.flatten(0, 1), labels.repeat(draws)  # (M N, Z), (M N,)
         asked = None
         if self.spec.consistency:
             asked = torch.randint(count, (images,), device=labels.device)
-            latents = torch.cat([latents, torch.randn_like(latents[:images])])
+            other = latents[:images].detach() if self.spec.align else torch.randn_like(latents[:images])
+            latents = torch.cat([latents, other])
             told = torch.cat([told, asked])
         pictures = network.decoder(latents, one_hot(told, count).to(latents.dtype))
         image = pictures[: draws * images].unflatten(0, (draws, images))
@@ -115,6 +122,12 @@ class Bounded(nn.Module):
             return drawn._replace(image=image)
         imagined = as_pixels(pictures[draws * images :], network.spec.likelihood)
         return drawn._replace(image=image, recognised=network.recognised(imagined), asked=asked)
+
+    @property
+    def _worth(self) -> float:
+        """How much likelihood is at stake beside that of a digit: the label is to count as much."""
+        spec = self.network.spec
+        return max(1.0, spec.channels * spec.size**2 / _DIGIT)
 
     def loss(self, drawn: Drawn, images: Tensor, progress: float) -> Tensor:
         """Return what is minimised, in nats an image: a scalar.
@@ -126,25 +139,44 @@ class Bounded(nn.Module):
         """
         spec = self.spec
         beta = spec.beta * (min(1.0, progress / spec.beta_warmup) if spec.beta_warmup else 1.0)
-        lost = self.lost(drawn.image, images)  # (M, N)
+        lost = self.lost(drawn.image, images, self._deviation(drawn.image, images))  # (M, N)
         if spec.importance == 1:
             loss = lost.mean() + beta * floored(divergence(drawn.mean, drawn.log_variance), spec.free_bits)
         else:
             ratio = log_ratio(drawn.latents, drawn.noise, drawn.log_variance)
             loss = -importance_bound(beta * ratio - lost).mean()
         if drawn.scores is not None and drawn.labels is not None:
-            loss = loss + spec.label_weight * cross_entropy(drawn.scores, drawn.labels)
+            loss = loss + self._worth * spec.label_weight * cross_entropy(drawn.scores, drawn.labels)
         if drawn.guessed is not None and drawn.labels is not None:
             loss = loss + cross_entropy(drawn.guessed, drawn.labels)
         if drawn.recognised is not None and drawn.asked is not None:
-            loss = loss + spec.consistency * cross_entropy(drawn.recognised, drawn.asked)
+            loss = loss + self._worth * spec.consistency * cross_entropy(drawn.recognised, drawn.asked)
         return loss
 
-    def lost(self, image: Tensor, target: Tensor) -> Tensor:
-        """Return -log p(x|z) in nats, (M, N) of (M, N, C, S, S) and (N, C, S, S)."""
+    def lost(self, image: Tensor, target: Tensor, log_deviation: Tensor | None = None) -> Tensor:
+        """Return -log p(x|z) in nats, (M, N) of (M, N, C, S, S) and (N, C, S, S).
+
+        Args:
+            image: Logits or means.
+            target: In [0, 1].
+            log_deviation: Of Gaussian pixels; None: the network's.
+        """
         if self.network.spec.likelihood == "bernoulli":
             return bernoulli_nll(image, target)
-        return gaussian_nll(image, target, self.network.log_deviation)
+        if log_deviation is None:
+            log_deviation = self.network.log_deviation
+        return gaussian_nll(image, target, log_deviation)
+
+    @torch.no_grad()
+    def _deviation(self, image: Tensor, target: Tensor) -> Tensor | None:
+        """Return the log-deviation at which a batch is likeliest, and let the network's run after it."""
+        spec = self.network.spec
+        if spec.likelihood == "bernoulli" or spec.deviation is not None:
+            return None
+        squared = (image - target).square().mean()
+        found = squared.clamp(min=_LEAST_DEVIATION**2).log() / 2
+        self.network.log_deviation.lerp_(found, _RUNNING)
+        return found
 
 
 def _guesser(latent: int, classes: int) -> nn.Sequential:

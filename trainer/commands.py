@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, get_args
 import click
 
 from encoder.errors import TrainingError
+from trainer.class_options import class_options, with_classes
 from trainer.cleaner_commands import cleaner
 from trainer.noise_commands import denoise_option
 from trainer.options import NAMING, Device, Precision, TrainingSpec
-from trainer.variational_commands import class_options, cvae, vae, with_classes
+from trainer.variational_commands import cvae, vae
 
 if TYPE_CHECKING:
     from encoder.noise import NoiseSpec

@@ -24,11 +24,15 @@ __all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "as_pixels"]
 
 Likelihood = Literal["bernoulli", "gaussian"]
 
-_WIDTHS: Final = (32, 64, 128, 128)
+_WIDTHS: Final = (32, 64, 128, 128, 128)
 _SMALLEST: Final = 10
-"""Convolutions halve the side until it is at most this."""
+"""Convolutions halve the side until it is at most this, and once more where it is 8 or 10: what is dense then
+has a quarter of the weights."""
+_MOST: Final = 160
 _LOG_VARIANCE: Final = 8.0
 """Log-variances of q(z|x) stay within this: no exponential overflows at the start of a training."""
+_DEVIATION: Final = 0.2
+"""Where the deviation of pixels begins that is not given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +51,8 @@ class VAESpec:
         classes: K of a conditional VAE, 2 or more; 0 of a VAE.
         modulated: Whether the class also scales and shifts the channels of each stage of the decoder.
         likelihood: Of the pixels given the latent.
-        deviation: Of Gaussian pixels, one for all; None: learned (O. Rybkin et al.: Simple and Effective VAE
-            Training with Calibrated Decoders, ICML 2021).
+        deviation: Of Gaussian pixels, one for all; None: what it is of each batch, on which the likelihood is
+            highest (O. Rybkin et al.: Simple and Effective VAE Training with Calibrated Decoders, ICML 2021).
     """
 
     size: int
@@ -75,10 +79,11 @@ class VAESpec:
         if self.deviation is not None and not 0 < self.deviation < 10:
             raise OptionError(f"the deviation of pixels must be above 0 and below 10, not {self.deviation}")
         halvings = len(self.down or self.up) or _halvings(self.size)
-        if halvings > len(_WIDTHS) or self.size % 2**halvings:
+        large = self.size > _MOST and not (self.down or self.up)
+        if large or halvings > len(_WIDTHS) or self.size % 2**halvings:
             raise OptionError(
                 f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
-                f"{_SMALLEST * 2 ** len(_WIDTHS)}, {self.size} is not; take a --size of 28, 32, 64 or 128"
+                f"{_MOST}, {self.size} is not; take a --size of 28, 32, 64 or 128"
             )
         object.__setattr__(self, "down", self.down or _WIDTHS[:halvings])
         object.__setattr__(self, "up", self.up or self.down[::-1])
@@ -102,7 +107,7 @@ def _halvings(size: int) -> int:
     halvings = 1
     while size > _SMALLEST << halvings:
         halvings += 1
-    return halvings
+    return halvings + (size in (8 << halvings, _SMALLEST << halvings))
 
 
 @final
@@ -114,8 +119,10 @@ class VAE(nn.Module):
     Attributes:
         encoder: (N, C, S, S) to mean and log-variance of q(z|x), both (N, Z).
         decoder: (N, Z) to logits or means (N, C, S, S).
-        log_deviation: Of Gaussian pixels, a scalar.
+        log_deviation: Of Gaussian pixels, a scalar: given, or the running one of what was learned from.
     """
+
+    log_deviation: Tensor
 
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
@@ -124,7 +131,7 @@ class VAE(nn.Module):
         self.spec = spec
         self.encoder = _Encoder(spec)
         self.decoder = _Decoder(spec)
-        self.log_deviation = _log_deviation(spec)
+        self.register_buffer("log_deviation", torch.tensor(spec.deviation or _DEVIATION).log())
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, Z), the mean -> (N, C, S, S) in [0, 1]."""
@@ -139,8 +146,10 @@ class CVAE(nn.Module):
     Attributes:
         encoder: (N, C, S, S) to mean and log-variance of q(z|x), both (N, Z), and logits of q(y|x) (N, K).
         decoder: (N, Z) and class weights (N, K) to logits or means (N, C, S, S).
-        log_deviation: Of Gaussian pixels, a scalar.
+        log_deviation: Of Gaussian pixels, a scalar: given, or the running one of what was learned from.
     """
+
+    log_deviation: Tensor
 
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
@@ -149,7 +158,7 @@ class CVAE(nn.Module):
         self.spec = spec
         self.encoder = _Encoder(spec)
         self.decoder = _Decoder(spec)
-        self.log_deviation = _log_deviation(spec)
+        self.register_buffer("log_deviation", torch.tensor(spec.deviation or _DEVIATION).log())
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, Z), the mean, and (N, K), class probabilities -> (N, C, S, S) in [0, 1]."""
@@ -176,7 +185,14 @@ def as_pixels(drawn: Tensor, likelihood: Likelihood) -> Tensor:
 
 
 class _Encoder(nn.Module):
-    """(N, C, S, S) -> mean (N, Z), log-variance (N, Z), class logits (N, K): None without classes."""
+    """(N, C, S, S) -> mean (N, Z), log-variance (N, Z), class logits (N, K): None without classes.
+
+    Attributes:
+        mixing: (Z, Z), the squares of a linear map of the latents that ``trainer/alignment.py`` put in; None
+            in training.
+    """
+
+    mixing: Tensor | None
 
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
@@ -188,10 +204,13 @@ class _Encoder(nn.Module):
         self.mean = nn.Linear(spec.hidden, spec.latent)
         self.log_variance = nn.Linear(spec.hidden, spec.latent)
         self.label = nn.Linear(spec.hidden, spec.classes) if spec.classes else None
+        self.register_buffer("mixing", None)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         features = self.features(self.convolutions(images))  # (N, C, S, S) -> (N, F)
         log_variance = self.log_variance(features).clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
+        if self.mixing is not None:
+            log_variance = (log_variance.exp() @ self.mixing.T).log()
         return self.mean(features), log_variance, None if self.label is None else self.label(features)
 
 
@@ -209,6 +228,16 @@ class _Decoder(nn.Module):
         told = spec.classes if spec.modulated else 0
         self.stages = nn.ModuleList(_Stage(i, o, told) for i, o in itertools.pairwise(spec.up))
         self.last = nn.ConvTranspose2d(spec.up[-1], spec.channels, 4, 2, 1)
+        if spec.likelihood == "gaussian":
+            nn.init.constant_(self.last.get_parameter("bias"), 0.5)  # grey, as logits of 0 are
+
+    @property
+    def entrance(self) -> tuple[nn.Linear, nn.BatchNorm1d]:
+        """What latents, and the classes behind them, meet first."""
+        first, norm = self.features[0], self.features[1]
+        if not isinstance(first, nn.Linear) or not isinstance(norm, nn.BatchNorm1d):
+            raise TypeError(type(first).__name__)
+        return first, norm
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         if classes is not None:
@@ -241,12 +270,6 @@ class _Stage(nn.Module):
 
 def _dense(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
-
-
-def _log_deviation(spec: VAESpec) -> nn.Parameter:
-    learned = spec.likelihood == "gaussian" and spec.deviation is None
-    start = torch.tensor(spec.deviation or 0.2).log()
-    return nn.Parameter(start, requires_grad=learned)
 
 
 def _named_values(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -11,7 +11,17 @@ from encoder.errors import OptionError
 if TYPE_CHECKING:
     from encoder.noise import NoiseSpec
 
-__all__ = ["CLEANING", "DRAWING", "NAMING", "Binarise", "BoundSpec", "Device", "Precision", "TrainingSpec"]
+__all__ = [
+    "CLEANING",
+    "DRAWING",
+    "NAMING",
+    "Binarise",
+    "BoundSpec",
+    "Device",
+    "Precision",
+    "TrainingSpec",
+    "drawing",
+]
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -82,7 +92,22 @@ NAMING: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_d
 """How names are taught: many small steps; pictures are varied by views, not moved by whole pixels."""
 
 DRAWING: Final = TrainingSpec(epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0)
-"""How a VAE is trained: many small steps, on pictures as they are."""
+"""How a VAE is trained: many small steps, on pictures as they are; of few :func:`drawing` tells."""
+
+_STEPS: Final = 2_500
+_BATCHES: Final = ((5_000, 128), (500, 64), (0, 32))  # from so many training pictures
+
+
+def drawing(pictures: int) -> tuple[int, int]:
+    """Return the epochs and the batch that suit a VAE of so many training pictures, 1 or more.
+
+    A network learns by steps: of few pictures they are as many as it needs, 2,500, in smaller batches; from
+    5,000 pictures on it is :data:`DRAWING`.
+    """
+    batch = next(size for fewest, size in _BATCHES if pictures >= fewest)
+    if batch == DRAWING.batch:
+        return DRAWING.epochs, batch
+    return math.ceil(_STEPS / math.ceil(pictures / batch)), batch
 
 
 CLEANING: Final = TrainingSpec(epochs=40, batch=16, learning_rate=3e-3, warmup=100, shift=0)
@@ -102,10 +127,14 @@ class BoundSpec:
         independence: Weight of the demand that a latent tells nothing of the class, so that the decoder goes
             by the class it is told; conditional models.
         consistency: Weight of the cross-entropy of q(y|x) on pictures drawn of z ~ N(0, I) and a class y by
-            lot, as many as the batch has, from which the decoder alone learns; conditional models.
+            lot, as many as the batch has, from which the decoder alone learns; conditional models. These
+            three weights are those of a digit of 28 x 28 grey pixels, and grow with the values of a picture
+            that has more, as its likelihood does.
         binarise: ``dynamic``: pixels are drawn anew each time they are shown, white as often as they are
             bright; ``none``: they are shown as they are.
         mirror: Whether mirror images are shown too.
+        align: Whether latents are turned and scaled when the training is over, so that all of them together
+            are as N(0, I) says; a ``consistency`` then draws of those of the batch, which will be so.
     """
 
     importance: int = 1
@@ -117,6 +146,7 @@ class BoundSpec:
     consistency: float = 1.0
     binarise: Binarise = "none"
     mirror: bool = True
+    align: bool = False
 
     def __post_init__(self) -> None:
         rules = {

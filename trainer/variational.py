@@ -29,6 +29,8 @@ from trainer.variational_bundle import VariationalFigures, variational_bundle
 __all__ = ["likelihood_task", "train_variational"]
 
 _SHOWN: Final = 10
+_FEWEST: Final = 3
+"""Images of a batch: of fewer, an odd one out would be a batch of one, which has no deviation."""
 _MEASURED: Final = 1000
 """Held-out images that an epoch's figure is measured on; the bundle's is measured on all."""
 
@@ -69,6 +71,8 @@ def train_variational(
     """
     where = pick_device(device)
     _check(dataset, image, network, bound)
+    if spec.batch < _FEWEST:
+        raise OptionError(f"a batch of a VAE must be {_FEWEST} or more, for its BatchNorm, not {spec.batch}")
     opened = open_run(dataset, out, image, resume=resume, say=say, labelled=network.classes > 0)
     identity = opened.identity | {
         "network": network.to_json(),

@@ -22,6 +22,7 @@ from encoder.export import OPSET, export_graphs, round_weights, save_bundle
 from encoder.fidelity import UsualErrors, picture_errors
 from encoder.images import ImageSpec
 from encoder.noise import NoiseSpec
+from trainer.alignment import align
 from trainer.batches import pieces, to_floats
 from trainer.bounds import Bounded, bounds
 from trainer.cleaning import Cleaned
@@ -37,7 +38,9 @@ __all__ = ["VariationalFigures", "variational_bundle"]
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _COSTS: Final = 0.1
-"""Nats of the validation images that eight bits may cost; sixteen are taken where they cost more."""
+"""Nats of a validation digit that eight bits may cost, of a larger picture as many more as it has values;
+sixteen are taken where they cost more."""
+_DIGIT: Final = 28 * 28
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +106,7 @@ def variational_bundle(
     device: torch.device,
     noise: NoiseSpec | None = None,
 ) -> tuple[Bundle, VariationalFigures]:
-    """Round, export, choose the map to embeddings, fit what is drawn from, measure, write.
+    """Align, round, export, choose the map to embeddings, fit what is drawn from, measure, write.
 
     Args:
         model: Trained, on the CPU.
@@ -122,6 +125,8 @@ def variational_bundle(
         ExportError: ONNX and torch disagree; nothing is written.
         OptionError: something that is no bundle stands at ``folder``.
     """
+    if model.spec.align:
+        _align(model.network.eval(), images, split.train, device)
     model, bits, rounding = _rounded(
         model.to(memory_format=torch.contiguous_format), images, labels, split, device, noise
     )
@@ -190,6 +195,11 @@ def variational_bundle(
     return bundle, figures
 
 
+def _align(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device) -> None:
+    means, deviations = _encoded(network.to(device), images, rows, device)
+    align(network.cpu(), means[:, : network.spec.latent], deviations)
+
+
 def _rounded(
     model: Bounded,
     images: Images,
@@ -205,7 +215,7 @@ def _rounded(
         small = copy.deepcopy(model).cpu()
         round_weights(small, bits=bits)
         after = bounds(small.to(device), images, split.validation, labels, device=device, noise=noise)[0]
-        if after - before <= _COSTS:
+        if after - before <= _COSTS * max(1.0, images[0].size / _DIGIT):
             break
     return small, bits, after - before
 

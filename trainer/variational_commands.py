@@ -3,58 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
 
 from encoder.errors import DataError
+from trainer.class_options import all_of, class_options, with_classes
 from trainer.noise_commands import denoise_option
-from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec
+from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec, drawing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from trainer.datasets import Dataset
 
-__all__ = ["class_options", "cvae", "vae", "with_classes"]
+__all__ = ["cvae", "vae"]
 
 _BOUND: Final = BoundSpec()
 _NO_CLASSES: Final = (
     "a conditional model needs two classes or more, {} has none; sort the pictures into subfolders, "
     "take --class-attribute (lfw), or train a vae"
 )
-Command = Callable[..., Any]
 
 
-def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def class_options(default: str) -> Callable[[Command], Command]:
-    """Return the options that say what the classes are."""
-    return _all(
-        click.option(
-            "--classes",
-            default=default,
-            show_default=True,
-            type=click.Choice(("subfolder", "none")),
-            help="subfolder: a folder's subfolders are classes, split by picture; none: they are people.",
-        ),
-        click.option(
-            "--class-attribute", metavar="NAME", help="lfw: two classes, with this attribute and without."
-        ),
-    )
-
-
-_shape = _all(
+_shape = all_of(
     click.option(
         "--data",
         required=True,
@@ -73,17 +47,17 @@ _shape = _all(
     click.option("--down", metavar="N,N,...", help="Channels of the encoder's convolutions; by size."),
     click.option("--up", metavar="N,N,...", help="Channels of the decoder's stages; by size."),
 )
-_objective = _all(
+_objective = all_of(
     click.option(
         "--likelihood",
         type=click.Choice(("bernoulli", "gaussian")),
-        help="Of pixels given the latent; grey: bernoulli, colour: gaussian.",
+        help="Of pixels given the latent; mnist, or with --binarise dynamic: bernoulli, others: gaussian.",
     ),
     click.option(
         "--deviation",
         type=float,
         default=None,
-        help="Of gaussian pixels, of 1, one for all; left out, it is learned.",
+        help="Of gaussian pixels, of 1, one for all; left out, the likeliest.",
     ),
     click.option(
         "--binarise",
@@ -92,6 +66,12 @@ _objective = _all(
     ),
     click.option(
         "--mirror/--no-mirror", default=None, help="Mirror images are as good; mnist: no, others: yes."
+    ),
+    click.option(
+        "--align/--no-align",
+        default=None,
+        help="Turn and scale the trained latents so that all together are as N(0, I) says; mnist: no, "
+        "others: yes.",
     ),
     click.option(
         "--importance",
@@ -115,12 +95,18 @@ _objective = _all(
         help="Divergence of each latent that costs nothing more.",
     ),
 )
-_course = _all(
+_course = all_of(
     denoise_option,
     click.option(
-        "--epochs", default=DRAWING.epochs, show_default=True, help="Passes over the training images."
+        "--epochs",
+        type=int,
+        help=f"Passes over the training images; of 5,000 {DRAWING.epochs}, of fewer what makes 2,500 steps.",
     ),
-    click.option("--batch", default=DRAWING.batch, show_default=True, help="Images in a step."),
+    click.option(
+        "--batch",
+        type=int,
+        help=f"Images in a step, 3 or more; of 5,000 {DRAWING.batch}, of 500 64, of fewer 32.",
+    ),
     click.option(
         "--learning-rate",
         default=DRAWING.learning_rate,
@@ -200,10 +186,10 @@ def vae(**options: Any) -> None:
 )
 @click.option(
     "--consistency",
-    default=_BOUND.consistency,
-    show_default=True,
+    type=float,
     metavar="WEIGHT",
-    help="Of the demand that what is drawn of a class is recognised as it; 0: none.",
+    help=f"Of the demand that what is drawn of a class is recognised as it; mnist: {_BOUND.consistency:g}, "
+    "others: 0, none.",
 )
 @_course
 def cvae(**options: Any) -> None:
@@ -228,9 +214,12 @@ def _train(
     likelihood: Literal["bernoulli", "gaussian"] | None,
     binarise: Binarise | None,
     mirror: bool | None,
+    align: bool | None,
     device: Device,
     pictures: int,
     resume: bool,
+    epochs: int | None,
+    batch: int | None,
     **options: Any,
 ) -> None:
     from trainer.commands import need_extra
@@ -243,20 +232,26 @@ def _train(
 
     side, channels = usual_shape(data)
     channels = 1 if grey else channels
-    spec = TrainingSpec(**_taken(TrainingSpec, options))
+    binary = (binarise or ("dynamic" if data == "mnist" else "none")) == "dynamic"
+    given = {"epochs": epochs, "batch": batch}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    spec = TrainingSpec(**_taken(TrainingSpec, options), **chosen)
     shape: dict[str, Any] = _taken(VAESpec, options) | {
         "size": side if size is None else size,
         "channels": channels,
         "modulated": not options.get("plain"),
         "down": _widths(down, "--down"),
         "up": _widths(up, "--up"),
-        "likelihood": likelihood or ("bernoulli" if channels == 1 else "gaussian"),
+        "likelihood": likelihood or ("bernoulli" if binary or data == "mnist" else "gaussian"),
     }
     shaped = VAESpec(**shape)
+    if options.get("consistency") is None:
+        options["consistency"] = _BOUND.consistency if data == "mnist" else 0.0
     bound = BoundSpec(
         **_taken(BoundSpec, options),
-        binarise=binarise or ("dynamic" if data == "mnist" and channels == 1 else "none"),
+        binarise="dynamic" if binary else "none",
         mirror=data != "mnist" if mirror is None else mirror,
+        align=data != "mnist" if align is None else align,
     )
     framing = None if crop is None else Crop.parse(crop)
     dataset = with_classes(open_dataset(data, progress=True), options["classes"], options["class_attribute"])
@@ -264,6 +259,7 @@ def _train(
         if not dataset.classes:
             raise DataError(_NO_CLASSES.format(shown(dataset.name)))
         shaped = VAESpec(**shape, classes=len(dataset.classes))
+    spec = replace(spec, **_usual(dataset, kind) | chosen)
     train_variational(
         dataset,
         out,
@@ -279,18 +275,11 @@ def _train(
     click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
 
 
-def with_classes(dataset: Dataset, classes: str, attribute: str | None) -> Dataset:
-    """Sort a data set into classes as ``--classes`` and ``--class-attribute`` say.
-
-    Raises:
-        OptionError: an attribute that there is none of.
-        DataError: subfolders that cannot be classes.
-    """
-    from trainer.labelling import by_attribute, by_subfolder
-
-    if attribute is not None:
-        return by_attribute(dataset, attribute)
-    return by_subfolder(dataset) if classes == "subfolder" else dataset
+def _usual(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, Any]:
+    """Return the epochs and the batch that suit a data set: a CVAE learns from what has a class."""
+    rows = range(len(dataset.paths))
+    split = dataset.split(row for row in rows if kind == "vae" or dataset.labels[row] >= 0)
+    return dict(zip(("epochs", "batch"), drawing(len(split.train)), strict=True))
 
 
 def _taken(kind: type[DataclassInstance], options: dict[str, Any]) -> dict[str, Any]:
