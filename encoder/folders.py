@@ -66,11 +66,11 @@ def find_names(
     Raises:
         DataError: a folder cannot be listed. To pass over it in silence would make its pictures look deleted.
     """
-    top = os.fspath(root)
+    top = os.path.join(root, "")  # noqa: PTH118  # with the separator that ends it
     left = [""]
     while left:
         here = left.pop()
-        folders, names = _listed(os.path.join(top, here) if here else top, on_unreadable or _stop)  # noqa: PTH118
+        folders, names = _listed(top + here if here else os.fspath(root), on_unreadable or _stop)
         above = here + os.sep if here else ""
         left += [above + name for name in sorted(folders, reverse=True) if hidden or name[0] != "."]
         for name in sorted(names):

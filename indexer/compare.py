@@ -176,15 +176,15 @@ def _place(plan: Plan, item: Item, root_name: str, stored: Record | None, *, che
     if stored is None:
         plan.work.append(Work(item, root_name, new=True))
         return
-    facts = _facts_of(stored)
+    payload = stored.payload
     relabel = item.payload is not None and not _says(item, stored)
     if checksum:
-        sums = frozenset([facts.sha256])
+        sums = frozenset([payload["sha256"]])
         plan.work.append(Work(item, root_name, new=False, known=sums, relabel=relabel))
-    elif item.facts() != (facts.size, facts.mtime_ns):
+    elif item.facts() != (payload["size"], payload["mtime_ns"]):
         plan.work.append(Work(item, root_name, new=False))
     elif relabel:
-        plan.kept.append(Kept(item, root_name, facts, item.id, "relabelled"))
+        plan.kept.append(Kept(item, root_name, _facts_of(stored), item.id, "relabelled"))
     else:
         plan.unchanged += 1
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from encoder.errors import DataError, OptionError
 from encoder.folders import find_names
@@ -37,7 +37,7 @@ class Item:
         id: UUIDv5 of root name and relative path.
         path: Relative to its root, with ``/``, as :func:`as_text` writes it.
         root: Its root, a folder.
-        relative: The same path, as the system spells it; text, as a Path takes ten times the room and time.
+        relative: The same path, as the system spells it.
         person: Who is on it: as the source is read, by default its folder, of a digit its class.
         payload: More to store; None: nothing was given.
         member: Where in an archive or a file of digits it lies.
@@ -62,18 +62,19 @@ class Item:
 
     @property
     def where(self) -> str | Contained:
-        """What it is read from, see :func:`encoder.stream.embed_files`."""
-        return self.member or os.path.join(self.root, self.relative)  # noqa: PTH118  # no Path is made
+        """What it is read from; joined as text, at a fifth of os.path.join's time."""
+        above = str(self.root)
+        return self.member or (above if above.endswith(os.sep) else above + os.sep) + self.relative
 
     def facts(self) -> tuple[int, int] | None:
         """Return size in bytes and mtime in ns as they are now; None of what is not there."""
         if self.member is not None:
             return self.member.size, self.member.mtime_ns
         try:
-            status = os.stat(os.path.join(self.root, self.relative))  # noqa: PTH116, PTH118  # no Path is made
+            now = os.stat(cast("str", self.where))  # noqa: PTH116  # no Path is made
         except OSError:
             return None  # it will fail to open too, and be named then
-        return status.st_size, status.st_mtime_ns
+        return now.st_size, now.st_mtime_ns
 
 
 def _raise(error: OSError) -> None:
