@@ -38,7 +38,7 @@ def client_of(home: Path, model: Path, *others: str | Path, **options: Any) -> I
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=60,  # longer than the client keeps a connection: none is cut under a request
+                timeout_keep_alive=60,  # the client lets go first: no request meets a closing door
                 lifespan="on",
             )
         )
