@@ -20,6 +20,7 @@ from encoder.errors import LookalikeError, ModelMismatchError, OptionError
 from encoder.manifest import Sealed
 from encoder.model import Model, Provider
 from encoder.shelf import shipped_bundles
+from indexer.aliases import standing_for
 from indexer.spec import CollectionSpec
 from indexer.store import Filter, Hit, VectorStore
 from searcher.search import Searcher
@@ -83,6 +84,8 @@ class Holdings:
         self._models: dict[str, TimedModel] = {}
         self._searchers: dict[str, tuple[float, Searcher]] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._provider: Provider = "auto"
 
     @property
     def models(self) -> Mapping[str, TimedModel]:
@@ -97,6 +100,7 @@ class Holdings:
             OptionError: two have one name.
             StoreError: the store cannot say what it holds.
         """
+        self._provider = provider
         for name in names or _drawing():
             self._add(name, provider)
         for collection in self.store.names():
@@ -107,7 +111,7 @@ class Holdings:
             except LookalikeError as error:
                 _LOG.warning("collection not served", extra={"collection": collection, "error": str(error)})
 
-    def _add(self, where: str, provider: Provider, *, only: str | None = None) -> None:
+    def _add(self, where: str, provider: Provider, *, only: str | None = None) -> TimedModel:
         model = TimedModel.open(where, provider=provider, threads=1)
         model.timer = self._timer
         if only is not None and model.model_id != only:
@@ -115,12 +119,13 @@ class Holdings:
         name = model.bundle.name
         if name in self._models:
             if self._models[name].model_id == model.model_id:
-                return
+                return self._models[name]
             raise OptionError(
                 f"two models are called {name!r}, which the service cannot tell apart; rename one"
             )
         model.check()
         self._models[name] = model
+        return model
 
     def model(self, name: str) -> TimedModel:
         """Return a model by its name, never by a path.
@@ -133,12 +138,13 @@ class Holdings:
         return self._models[name]
 
     def searcher(self, collection: str) -> Searcher:
-        """Return who answers for a collection, as it was a second ago or later.
+        """Return who answers for a collection as it was a second ago or later, or for that of an alias now.
 
         Raises:
             CollectionNotFoundError: there is none of that name.
-            ModelMismatchError: its model is not served.
+            ModelMismatchError: its model is not served and cannot be opened.
         """
+        collection = standing_for(self.store, collection)
         with self._lock:
             made, known = self._searchers.get(collection, (0.0, None))
         if known is not None and time.monotonic() - made < _FRESH_SECONDS:
@@ -151,17 +157,22 @@ class Holdings:
 
     def forget(self, collection: str) -> None:
         """Look at a collection anew when it is next asked."""
+        collection = standing_for(self.store, collection)
         with self._lock:
             self._searchers.pop(collection, None)
 
     def _model_of(self, collection: str, spec: CollectionSpec) -> TimedModel:
-        for model in self._models.values():
-            if model.model_id == spec.model_id:
-                return model
-        raise ModelMismatchError(
-            f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
-            "which is not served; name it with --model"
-        )
+        with self._opening:  # a collection may be newer than this service, and so may its model
+            for model in self.models.values():
+                if model.model_id == spec.model_id:
+                    return model
+            try:
+                return self._add(spec.model_name, self._provider, only=spec.model_id)
+            except (LookalikeError, OSError) as error:
+                raise ModelMismatchError(
+                    f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
+                    f"which is not served and cannot be opened ({error}); name it with --model"
+                ) from error
 
     def close(self) -> None:
         """Flush the store and let it go."""

@@ -5,8 +5,8 @@ Legend: N vectors, D dimensions of an embedding, P peers of a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal, Self, get_args
 
 from encoder.errors import OptionError
@@ -183,6 +183,10 @@ class LayoutOptions:
         values = {field.name: getattr(self, field.name) for field in fields(Layout)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def filled(self, *, expect: int, numbers: Sequence[str] = ()) -> LayoutOptions:
+        """Return the same with the count that is known, unless one was given, and fields of numbers."""
+        return replace(self, expect=expect if self.expect is None else self.expect, numbers=tuple(numbers))
+
     def settled(self, dimension: int, peers: int = 1) -> Layout:
         """Return the layout: the rule's, but for what was asked.
 
@@ -213,7 +217,7 @@ class LayoutOptions:
 
 
 def differing(options: LayoutOptions, layout: Layout) -> dict[str, str]:
-    """Return which options a collection was not made with: the option as it was given, and what it has."""
+    """Return which options a collection was not made with: each as it was given, and what it has."""
     has = layout.to_json()
     return {
         _said(name, value): _said(name, has[name])

@@ -16,8 +16,9 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.errors import CollectionNotFoundError
 from indexer.filters import Condition, Filter
-from indexer.layout import Layout, LayoutOptions
+from indexer.layout import Layout, LayoutOptions, differing
 from indexer.points import Hit, Payload, Record
 from indexer.spec import CollectionSpec, check_name
 
@@ -35,6 +36,7 @@ __all__ = [
     "VectorStore",
     "check_name",
     "open_store",
+    "said_in_vain",
 ]
 
 DEFAULT_STORE: Final = ".lookalike"
@@ -218,6 +220,22 @@ class VectorStore(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def said_in_vain(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
+    """Return a line about options that would change a collection that is there, if any: it stays as it is."""
+    if not options.asked:
+        return None
+    try:
+        layout = store.index_state(name).layout
+    except CollectionNotFoundError:
+        return None
+    if layout is None or not (other := differing(options, layout)):
+        return None
+    return (
+        f"{name} was made with {', '.join(other.values())} and stays so; for {', '.join(other)} copy it "
+        "(lookalike collections copy), or index into a new one"
+    )
 
 
 def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
