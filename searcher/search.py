@@ -75,7 +75,7 @@ class Searcher:
         self.collection = standing_for(store, collection)  # so that the model is its model to the end
         self.model = model
         self.spec: CollectionSpec = store.describe(self.collection)
-        self.spec.check_model(collection, model_id=model.model_id, crop=self.spec.crop)
+        self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now: no query waits for it
         calibration = model.bundle.calibration

@@ -45,8 +45,8 @@ def test_index_makes_what_is_asked_and_says_what_it_cannot_change(tiny_model: Pa
     other = lookalike(*words, "--quantization", "none", "--on-disk", cwd=own)
     assert other.returncode == 0
     assert other.stderr.splitlines()[0] == (
-        "new was made with --quantization int8, --in-memory and stays so; for --quantization none, --on-disk copy "
-        "it (lookalike collections copy), or index into a new one"
+        "new was made with --quantization int8, --in-memory and stays so; for --quantization none, --on-disk "
+        "copy it (lookalike collections copy), or index into a new one"
     )
     copied = lookalike("collections", "copy", "new", "newer", "--quantization", "none", "--on-disk", cwd=own)
     assert copied.returncode == 0, copied.stderr
