@@ -26,7 +26,10 @@ VERBS: Final = {
     "interpolate": ("searcher.drawing_commands", "Draw what lies between pictures."),
     "denoise": ("searcher.clean_commands", "Take the noise from pictures of any size."),
     "edit": ("searcher.edit_commands", "Draw the same face, smiling."),
-    "collections": ("indexer.collections_commands", "List, show, copy, verify or delete collections."),
+    "collections": (
+        "indexer.collections_commands",
+        "List, show, make, copy, switch or delete collections.",
+    ),
     "facets": ("indexer.facet_commands", "Count what the pictures of a collection say of themselves."),
     "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
     "attributes": (
@@ -41,10 +44,14 @@ VERBS: Final = {
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""
 
 _BELOW: Final = {
+    "collections": {
+        "create": "indexer.creation_commands",
+        "switch": "indexer.creation_commands",
+    },
     "evaluate": {
         "attributes": "searcher.attribute_figures_commands",
         "generation": "deploy.generation_commands",
-    }
+    },
 }
 """Verbs below a verb that stand in modules of their own, or in rooms that its own room never imports."""
 

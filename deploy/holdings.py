@@ -21,6 +21,7 @@ from encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, 
 from encoder.images import Crop, ImageSpec, shown
 from encoder.model import Model, Provider
 from encoder.shelf import shipped_bundles
+from indexer.aliases import standing_for
 from indexer.spec import CollectionSpec
 from indexer.store import Filter, Hit, VectorStore
 from searcher.clean_queries import QueryCleaner, Treatment
@@ -101,6 +102,8 @@ class Holdings:
         self._cleaners: dict[str, Cleaner] = {}
         self._searchers: dict[str, tuple[float, Searcher]] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._provider: Provider = "auto"
 
     @property
     def models(self) -> Mapping[str, TimedModel]:
@@ -120,6 +123,7 @@ class Holdings:
             OptionError: two have one name.
             StoreError: the store cannot say what it holds.
         """
+        self._provider = provider
         for name in names or shipped_bundles():
             self._add(name, provider)
         for collection in self.store.names():
@@ -206,12 +210,13 @@ class Holdings:
         return found
 
     def searcher(self, collection: str) -> Searcher:
-        """Return who answers for a collection, as it was a second ago or later.
+        """Return who answers for a collection as it was a second ago or later, or for that of an alias now.
 
         Raises:
             CollectionNotFoundError: there is none of that name.
-            ModelMismatchError: its model is not served.
+            ModelMismatchError: its model is not served and cannot be opened.
         """
+        collection = standing_for(self.store, collection)
         with self._lock:
             made, known = self._searchers.get(collection, (0.0, None))
         if known is not None and time.monotonic() - made < _FRESH_SECONDS:
@@ -224,17 +229,27 @@ class Holdings:
 
     def forget(self, collection: str) -> None:
         """Look at a collection anew when it is next asked."""
+        collection = standing_for(self.store, collection)
         with self._lock:
             self._searchers.pop(collection, None)
 
     def _model_of(self, collection: str, spec: CollectionSpec) -> TimedModel:
-        for model in self._models.values():
-            if model.model_id == spec.model_id:
-                return model
-        raise ModelMismatchError(
-            f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
-            "which is not served; name it with --model"
-        )
+        with self._opening:  # a collection may be newer than this service, and so may its model
+            try:
+                if (known := self._known(spec)) is None:
+                    self._add(spec.model_name, self._provider, only=spec.model_id)
+                    known = self._known(spec)
+                if known is None:
+                    raise BundleKindError("it is a cleaner")
+            except (LookalikeError, OSError) as error:
+                raise ModelMismatchError(
+                    f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
+                    f"which is not served and cannot be opened ({error}); name it with --model"
+                ) from error
+            return known
+
+    def _known(self, spec: CollectionSpec) -> TimedModel | None:
+        return next((model for model in self.models.values() if model.model_id == spec.model_id), None)
 
     def close(self) -> None:
         """Flush the store and let it go."""

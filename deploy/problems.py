@@ -94,6 +94,7 @@ OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.StoreError: "store-failed",
     errors.StoreBusyError: "store-busy",
     errors.StoreUnreachableError: "store-unreachable",
+    errors.StoreFailingError: "store-unreachable",
     errors.CollectionNotFoundError: "collection-not-found",
     errors.CollectionExistsError: "collection-exists",
     errors.ModelMismatchError: "model-mismatch",

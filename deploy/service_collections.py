@@ -35,6 +35,7 @@ class CollectionJson(BaseModel):
     crop: str
     metric: str
     roots: list[str]
+    aliases: list[str]
     index: dict[str, Any]
 
 
@@ -78,6 +79,7 @@ async def collections(desk: AtDesk) -> JSONResponse:
 
 def _collections(holdings: Holdings) -> list[dict[str, Any]]:
     rows = []
+    aliases = holdings.store.aliases()
     for name in holdings.store.names():
         spec, state = holdings.store.describe(name), holdings.store.index_state(name)
         served = [model.bundle.name for model in holdings.models.values() if model.model_id == spec.model_id]
@@ -91,6 +93,7 @@ def _collections(holdings: Holdings) -> list[dict[str, Any]]:
                 "crop": spec.crop,
                 "metric": spec.metric,
                 "roots": sorted(spec.roots),
+                "aliases": [alias for alias, real in aliases.items() if real == name],
                 "index": state.to_json()["index"],
             }
         )

@@ -15,6 +15,7 @@ from deploy.jobs import Job
 from deploy.problems import Refusal
 from deploy.uploads import described_body, parsed
 from encoder.images import Crop, shown
+from indexer.aliases import standing_for
 from indexer.building import index_when_large
 from indexer.load import known_roots, load, prepare_collection
 from indexer.sources import open_source
@@ -106,12 +107,13 @@ def _index(desk: Desk, asked: IndexRequest, source: Path, job: Job) -> dict[str,
     """Do what the command does."""
     store, model = desk.holdings.store, desk.holdings.model(asked.model)
     crop = None if asked.crop is None else Crop.parse(asked.crop)
-    found = open_source(str(source), root_name=None, known=known_roots(store, asked.collection))
-    prepare_collection(store, asked.collection, model, crop=crop)
+    collection = standing_for(store, asked.collection)
+    found = open_source(str(source), root_name=None, known=known_roots(store, collection))
+    prepare_collection(store, collection, model, crop=crop)
     try:
         report = load(
             store,
-            asked.collection,
+            collection,
             model,
             [found],
             prune=asked.prune,
@@ -119,9 +121,9 @@ def _index(desk: Desk, asked: IndexRequest, source: Path, job: Job) -> dict[str,
             on_total=job.on_total,
             on_progress=job.on_progress,
         )
-        index_when_large(store, asked.collection)
+        index_when_large(store, collection)
     finally:
-        desk.holdings.forget(asked.collection)
+        desk.holdings.forget(collection)
     return report.to_json()
 
 

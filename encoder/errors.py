@@ -23,6 +23,7 @@
     └── StoreError                  the vector store failed
         ├── StoreBusyError          another process holds this embedded store
         ├── StoreUnreachableError   the server does not answer or refuses us
+        │   └── StoreFailingError   it fails or is overloaded now: the same again may succeed
         ├── CollectionNotFoundError no collection of that name
         ├── CollectionExistsError   a collection of that name is there already
         ├── ModelMismatchError      the collection was made by another model or with another crop
@@ -56,6 +57,7 @@ __all__ = [
     "ProviderError",
     "StoreBusyError",
     "StoreError",
+    "StoreFailingError",
     "StoreUnreachableError",
     "TrainingError",
     "VectorError",
@@ -144,6 +146,16 @@ class StoreBusyError(StoreError):
 
 class StoreUnreachableError(StoreError):
     """The server does not answer or refuses us."""
+
+
+class StoreFailingError(StoreUnreachableError):
+    """The server does not answer, fails or is overloaded now: what is asked again may succeed.
+
+    Attributes:
+        wait: Seconds after which it asks to be asked again; 0: it does not say.
+    """
+
+    wait: float = 0.0
 
 
 class CollectionNotFoundError(StoreError):

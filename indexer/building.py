@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from encoder.errors import StoreError
+from indexer.layout import Layout
 
 if TYPE_CHECKING:
     from indexer.store import VectorStore
@@ -25,7 +27,7 @@ _CHILD: Final = """
 import sys
 sys.path.append(sys.argv[1])
 from indexer.building import build_as_child
-build_as_child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+build_as_child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
 """
 
 
@@ -55,21 +57,25 @@ def index_when_large(
     return True
 
 
-def build_apart(shard: Path, dimension: int) -> None:
+def build_apart(shard: Path, dimension: int, layout: Layout) -> None:
     """Build the graph of an embedded shard in a process of its own, and wait for it.
 
     Args:
         shard: Its folder. Nobody may hold it.
         dimension: D of its vectors.
+        layout: That of its collection.
 
     Raises:
         StoreError: the process failed; the shard is of no more use.
     """
     root = Path(__file__).resolve().parents[1]
     # -P: a folder called indexer where the user happens to be is not ours.
-    words = [sys.executable, "-P", "-c", _CHILD, str(root), str(shard), str(dimension), str(os.getpid())]
+    words = [str(root), str(shard), str(dimension), str(os.getpid()), json.dumps(layout.to_json())]
     child = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-P", "-c", _CHILD, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     try:
         _, said = child.communicate()
@@ -84,11 +90,11 @@ def build_apart(shard: Path, dimension: int) -> None:
         )
 
 
-def build_as_child(shard: str, dimension: int, parent: int) -> None:
+def build_as_child(shard: str, dimension: int, parent: int, layout: str) -> None:
     """Build the graph, ending at once when the process that asked for it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere it builds on for nobody
     if os.getppid() == parent:
         from indexer.shard import build_graph
 
-        build_graph(Path(shard), dimension)
+        build_graph(Path(shard), dimension, Layout.from_json(json.loads(layout)))

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer.commands import store_option
+from indexer.layout_commands import laying_out
 
 if TYPE_CHECKING:
     from indexer.audit import Audit
+    from indexer.layout import LayoutOptions
     from indexer.store import IndexState, VectorStore
 
 __all__ = ["collections"]
@@ -23,19 +25,25 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="An object on st
 
 @click.group()
 def collections() -> None:
-    """List, show, copy, verify or delete collections."""
+    """List, show, make, copy, switch or delete collections."""
 
 
 @collections.command("list", epilog="Example: lookalike collections list")
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(store: str, as_json: bool) -> None:
-    """List the collections of a store."""
+    """List the collections of a store, and their aliases."""
     from indexer.store import open_store
 
     with open_store(store) as opened:
+        aliases = opened.aliases()
         rows = [
-            {"name": name, "count": opened.count(name), **opened.describe(name).to_json()}
+            {
+                "name": name,
+                "count": opened.count(name),
+                **opened.describe(name).to_json(),
+                "aliases": [alias for alias, real in aliases.items() if real == name],
+            }
             for name in opened.names()
         ]
     if as_json:
@@ -44,7 +52,9 @@ def list_(store: str, as_json: bool) -> None:
     if not rows:
         click.echo(f"no collection in {store}; lookalike index makes one", err=True)
     for row in rows:
-        click.echo(f"{row['name']:<24} {row['count']:>9}  {row['model_name']} ({str(row['model_id'])[:12]})")
+        also = "".join(f", also called {alias}" for alias in row["aliases"])
+        model = f"{row['model_name']} ({str(row['model_id'])[:12]})"
+        click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{also}")
 
 
 @collections.command(epilog="Example: lookalike collections show faces")
@@ -52,15 +62,24 @@ def list_(store: str, as_json: bool) -> None:
 @store_option
 @_as_json
 def show(name: str, store: str, as_json: bool) -> None:
-    """Show what a collection remembers about itself, what it takes and how it is searched."""
+    """Show what a collection remembers about itself, what it takes and how it lies and is searched.
+
+    Of an alias, that of the collection that it stands for.
+    """
     from indexer.store import open_store
 
     with open_store(store) as opened:
-        state = opened.index_state(name)
-        values: dict[str, Any] = {"name": name, "count": state.points, **opened.describe(name).to_json()}
+        aliases = opened.aliases()
+        real = aliases.get(name, name)
+        state = opened.index_state(real)
+        values: dict[str, Any] = {"name": real, "count": state.points, **opened.describe(real).to_json()}
+    values["aliases"] = [alias for alias, stands_for in aliases.items() if stands_for == real]
+    if real != name:
+        click.echo(f"{name} is an alias of {real}", err=True)
     if as_json:
         click.echo(json.dumps(values | state.to_json()))
         return
+    values["aliases"] = ", ".join(values["aliases"]) or "none"
     for key, value in (values | _in_words(state)).items():
         click.echo(f"{key:<12} {value if not isinstance(value, dict) else ''}".rstrip())
         if isinstance(value, dict):
@@ -75,8 +94,11 @@ def show(name: str, store: str, as_json: bool) -> None:
 @click.argument("target", metavar="DST")
 @store_option
 @click.option("--to-store", metavar="FOLDER|URL", help="Where DST is; default: the same store.")
+@laying_out
 @_as_json
-def copy(source: str, target: str, store: str, to_store: str | None, as_json: bool) -> None:
+def copy(
+    source: str, target: str, store: str, to_store: str | None, layout: LayoutOptions, as_json: bool
+) -> None:
     """Copy a collection to another name or store; vectors stay as they are, no picture is opened.
 
     DST is made when it is not there, and refused when another model made it. Killed on the way and run again,
@@ -86,14 +108,25 @@ def copy(source: str, target: str, store: str, to_store: str | None, as_json: bo
 
     from indexer.building import index_when_large
     from indexer.copying import copy_collection
-    from indexer.store import open_store
+    from indexer.store import open_store, said_in_vain
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
         other = opened if to_store in (None, store) else stack.enter_context(open_store(to_store))
+        in_vain = said_in_vain(other, target, layout)
         with tqdm(unit="item", disable=None, leave=False) as bar:
-            done = copy_collection(opened, source, other, target, on_total=bar.reset, on_progress=bar.update)
+            done = copy_collection(
+                opened,
+                source,
+                other,
+                target,
+                options=layout,
+                on_total=bar.reset,
+                on_progress=bar.update,
+            )
         index_when_large(other, target, tell=partial(click.echo, err=True))
+    if in_vain is not None:
+        click.echo(in_vain, err=True)
     click.echo(
         f"{target}: {done.copied} copied, {done.unchanged} there already, {done.count} items now; "
         f"{done.seconds:.1f} s",
@@ -192,10 +225,15 @@ def optimize(name: str, store: str, above: int) -> None:
 @store_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, store: str, yes: bool) -> None:
-    """Delete a collection and everything in it. The pictures themselves are not touched."""
+    """Delete a collection and everything in it. The pictures themselves are not touched.
+
+    One that an alias stands for is not deleted: lookalike collections switch.
+    """
+    from indexer.aliases import check_unaliased
     from indexer.store import open_store
 
     with open_store(store) as opened:
+        check_unaliased(opened.address, name, opened.aliases())
         held = _held(opened, name)
         if not yes:
             if not sys.stdin.isatty():
@@ -221,6 +259,8 @@ def _in_words(state: IndexState) -> dict[str, str]:
     """Return how it is searched and what it takes, for people."""
     index = f"HNSW over {state.indexed} vectors" if state.indexed else "none, search is exact"
     words = {"index": index}
+    if state.layout is not None:
+        words |= {key.replace("_", " "): str(value) for key, value in state.layout.to_json().items()}
     if state.disk_bytes is not None:
         words["disk"] = f"{state.disk_bytes / 1e6:.1f} MB"
     return words

@@ -6,11 +6,16 @@ import json
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from indexer.layout_commands import laying_out
 from indexer.selection_commands import Selection, selecting
 from indexer.store import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from indexer.layout import LayoutOptions
 
 __all__ = ["index", "store_option"]
 
@@ -50,6 +55,7 @@ store_option = click.option(
     help="Read these attributes off every picture (lookalike attributes list) and store them, where no table "
     "knows them; over 0 means more likely there than not.",
 )
+@laying_out
 @click.option("--checksum", is_flag=True, help="Compare contents (SHA-256), not size and time.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option("--prune", is_flag=True, help="Remove what is stored and no longer in the folder.")
@@ -71,6 +77,7 @@ store_option = click.option(
 def index(
     ctx: click.Context,
     chosen: Selection,
+    layout: LayoutOptions,
     model_name: str,
     collection: str,
     store: str,
@@ -97,27 +104,35 @@ def index(
     if any(map(is_latents, chosen.sources)):
         from indexer.embed_commands import index_latents
 
-        index_latents(ctx)
+        index_latents(ctx, layout)
         ctx.exit(0)
     from encoder.folders import PICTURE_SUFFIXES
     from encoder.images import Crop
     from encoder.model import Model
+    from indexer.aliases import standing_for
     from indexer.bar import progress_bar
     from indexer.building import index_when_large
     from indexer.load import known_roots, load, prepare_collection
-    from indexer.payloads import read_tables
+    from indexer.payloads import numbers_in, read_tables
     from indexer.prediction import predict_attributes, predictable
     from indexer.report import events_to
-    from indexer.store import open_store
+    from indexer.store import open_store, said_in_vain
 
-    reading, files = chosen.reading(read_tables(payload, attributes)), chosen.files()
+    tables, files = read_tables(payload, attributes), chosen.files()
+    reading = chosen.reading(tables)
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         readings = predictable(model, predict)
         opened = stack.enter_context(open_store(store))
+        collection = standing_for(opened, collection)
         framing = None if crop is None else Crop.parse(crop)
         found = chosen.opened(reading, files, known_roots(opened, collection))
-        prepare_collection(opened, collection, model, crop=framing)
+        numbers = [*numbers_in(tables), *(one.name for one in readings)]
+        wanted = layout.filled(expect=len(files), numbers=numbers)
+        in_vain = said_in_vain(opened, collection, layout)
+        prepare_collection(opened, collection, model, crop=framing, options=wanted)
+        if in_vain is not None:
+            click.echo(in_vain, err=True)
         tell = stack.enter_context(events_to(report))
         with progress_bar() as bar:
             done = load(

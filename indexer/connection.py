@@ -8,7 +8,13 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError, StoreUnreachableError
+from encoder.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    StoreError,
+    StoreFailingError,
+    StoreUnreachableError,
+)
 from indexer.filters import Filter
 
 __all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said", "written"]
@@ -65,8 +71,8 @@ def refused(status: int, reason: str, *, address: str, name: str | None) -> Stor
         return missing(address, name)
     if status == 404:
         return StoreUnreachableError(f"no Qdrant server at {address} (404); check the address and its port")
-    if status >= 500:
-        return StoreUnreachableError(f"the server at {address} failed ({status}: {reason}); see its log")
+    if status >= 500 or status in (408, 429):
+        return StoreFailingError(f"the server at {address} failed ({status}: {reason}); see its log")
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
-from indexer.store import CollectionSpec, Record, VectorStore, check_name
+from indexer.aliases import standing_for
+from indexer.store import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
 
 __all__ = ["Copied", "copy_collection"]
 
@@ -44,6 +45,7 @@ def copy_collection(
     target: VectorStore,
     target_name: str,
     *,
+    options: LayoutOptions | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Copied:
@@ -57,6 +59,7 @@ def copy_collection(
         name: The collection there.
         target: Where to; may be the same store.
         target_name: Made when it is not there.
+        options: How a new one is to lie there; by default, as so many points should.
         on_total: Told how many points there are.
         on_progress: Told of each page: points done.
 
@@ -67,12 +70,15 @@ def copy_collection(
         StoreError: a store failed, or the counts afterwards do not agree.
     """
     began = time.monotonic()
-    if (source.address, name) == (target.address, target_name):
+    name = standing_for(source, name)
+    if (source.address, name) == (target.address, standing_for(target, target_name)):
         raise OptionError(
             f"a collection is copied to another name or store, {name!r} is itself; pass --to-store"
         )
-    _describe(source.describe(name), name, target, check_name(target_name))
-    total, before = source.count(name), target.count(target_name)
+    spec, total = source.describe(name), source.count(name)
+    wanted = (options or LayoutOptions()).filled(expect=total)
+    _describe(spec, name, target, check_name(target_name), wanted)
+    before = target.count(target_name)
     on_total(total)
     done, new, fresh = Copied(), 0, _Pages(target, target_name, on_progress)
     for record, is_there, same in _compared(
@@ -119,12 +125,14 @@ class _Pages:
         self._held, self._seen = [], 0
 
 
-def _describe(spec: CollectionSpec, name: str, target: VectorStore, target_name: str) -> None:
+def _describe(
+    spec: CollectionSpec, name: str, target: VectorStore, target_name: str, wanted: LayoutOptions
+) -> None:
     """Make the target, or check that it may hold these vectors, and have it know their roots."""
     try:
         there = target.describe(target_name)
     except CollectionNotFoundError:
-        target.create(target_name, spec)
+        target.create(target_name, spec, wanted)
         return
     ours, theirs = ((s.model_id, s.crop, s.dimension) for s in (spec, there))
     if ours != theirs:

@@ -3,6 +3,7 @@
 ::
 
     <root>/<collection>/collection.json   what the collection remembers (CollectionSpec)
+    <root>/<collection>/layout.json       how it lies there (Layout); not there: as by default
     <root>/<collection>/shard/            vectors, payloads and write-ahead log, written by Qdrant Edge
     <root>/<collection>/shard-<hex>/  shard.name      its successor (``indexer.succession``)
     <root>/.making-*  .dropped-*          remains of a create or drop that was killed; swept by the next one
@@ -18,9 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from encoder.errors import CollectionExistsError, LookalikeError, StoreBusyError, StoreError
+from encoder.errors import CollectionExistsError, LookalikeError, OptionError, StoreBusyError, StoreError
+from indexer.layout import Layout
 from indexer.spec import CollectionSpec, is_name
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "holds_collection",
     "list_collections",
     "mapped",
+    "read_layout",
     "read_spec",
     "replace_spec",
     "sync",
@@ -40,6 +43,7 @@ __all__ = [
 SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
 SPEC_FILE: Final = "collection.json"
+LAYOUT_FILE: Final = "layout.json"
 SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
 ROOM: Final = 48 << 20
 """Opening a shard takes 8 MiB, where the disk is in memory (tmpfs) 32 more; all but points takes less."""
@@ -108,12 +112,15 @@ def holds_collection(folder: Path) -> bool:
     return (folder / SPEC_FILE).is_file()
 
 
-def create_collection(folder: Path, spec: CollectionSpec, *, make_shard: Callable[[Path], None]) -> None:
+def create_collection(
+    folder: Path, spec: CollectionSpec, layout: Layout, *, make_shard: Callable[[Path], None]
+) -> None:
     """Make a collection that is whole on disk from the moment it is there.
 
     Args:
         folder: Where it will be.
         spec: What it remembers.
+        layout: How it lies there.
         make_shard: Makes the shard's folder and what is in it.
 
     Raises:
@@ -130,6 +137,7 @@ def create_collection(folder: Path, spec: CollectionSpec, *, make_shard: Callabl
         making = root / f".making-{folder.name}-{secrets.token_hex(4)}"
         try:
             make_shard(making / SHARD)
+            write_whole(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2))
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
                 sync(path)
@@ -159,6 +167,29 @@ def read_spec(folder: Path) -> CollectionSpec:
     file = folder / SPEC_FILE
     with mapped(file):
         content = file.read_bytes()
+    return CollectionSpec.from_json(_values(content, file), where=str(file))
+
+
+def read_layout(folder: Path) -> Layout:
+    """Return how a collection lies in its folder.
+
+    Raises:
+        StoreError: it cannot be read, is damaged, or is a later version's.
+    """
+    file = folder / LAYOUT_FILE
+    with mapped(file):
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            return Layout()
+    try:
+        return Layout.from_json(_values(content, file))
+    except OptionError as error:
+        raise StoreError(f"{file}: {error}; upgrade lookalike, or index again") from error
+
+
+def _values(content: bytes, file: Path) -> dict[str, Any]:
+    """Return the JSON object that a file of ours holds."""
     try:
         value = json.loads(content)
     except ValueError:
@@ -167,7 +198,7 @@ def read_spec(folder: Path) -> CollectionSpec:
         raise StoreError(
             f"{file} is damaged; put it back from a copy, or delete the collection and index again"
         )
-    return CollectionSpec.from_json(value, where=str(file))
+    return value
 
 
 def replace_spec(folder: Path, spec: CollectionSpec) -> None:

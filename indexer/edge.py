@@ -22,9 +22,9 @@ from encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     LookalikeError,
-    StoreBusyError,
     StoreError,
 )
+from indexer.aliases import check_unaliased, read_alias, read_aliases, switch_alias, taken_by_alias
 from indexer.building import build_apart
 from indexer.disk import (
     check_room,
@@ -37,11 +37,19 @@ from indexer.disk import (
     replace_spec,
 )
 from indexer.filters import Filter
+from indexer.layout import LayoutOptions
 from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from indexer.shard import Shard, make_shard
 from indexer.spec import CollectionSpec, check_name, is_name
 from indexer.store import IndexState, VectorStore
-from indexer.succession import bytes_on_disk, current_shard, replace_shard, successor_shard, sweep_shards
+from indexer.succession import (
+    bytes_on_disk,
+    check_idle,
+    open_shard,
+    replace_shard,
+    successor_shard,
+    sweep_shards,
+)
 
 __all__ = ["EdgeStore"]
 
@@ -84,19 +92,38 @@ class EdgeStore(VectorStore):
         self._check_open()
         return list_collections(self._root)
 
-    def create(self, name: str, spec: CollectionSpec) -> None:
-        """See :meth:`VectorStore.create`. Killed half-way, it leaves no collection of that name."""
+    def aliases(self) -> dict[str, str]:
+        """See :meth:`VectorStore.aliases`."""
+        self._check_open()
+        return read_aliases(self._root)
+
+    def switch(self, alias: str, name: str | None) -> None:
+        """See :meth:`VectorStore.switch`. Who has the store open sees it too."""
+        self._check_open()
+        switch_alias(self._root, check_name(alias), None if name is None else self._real(name))
+
+    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
+        """See :meth:`VectorStore.create`. Killed half-way, it leaves no collection of that name.
+
+        Raises:
+            OptionError: also when shards or copies are asked for.
+        """
         self._check_open()
         folder = self._root / check_name(name)
         if holds_collection(folder):
             raise CollectionExistsError(
                 f"collection {name!r} is in {self._root} already; choose another name or delete it first"
             )
+        if (real := read_alias(self._root, name)) is not None:
+            raise taken_by_alias(self.address, name, real)
         if not 1 <= spec.dimension <= MOST_DIMENSIONS:
             raise StoreError(
                 f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
             )
-        create_collection(folder, spec, make_shard=lambda path: make_shard(path, spec.dimension))
+        layout = (options or LayoutOptions()).embedded(spec.dimension)
+        create_collection(
+            folder, spec, layout, make_shard=lambda path: make_shard(path, spec.dimension, layout)
+        )
 
     def describe(self, name: str) -> CollectionSpec:
         """See :meth:`VectorStore.describe`."""
@@ -104,17 +131,19 @@ class EdgeStore(VectorStore):
 
     def redescribe(self, name: str, spec: CollectionSpec) -> None:
         """See :meth:`VectorStore.redescribe`."""
+        name = self._real(name)
         self._opened(name)  # nobody else may be writing it
         self.describe(name).check_successor(name, spec)
-        replace_spec(self._folder(name), spec)
+        replace_spec(self._root / name, spec)
 
     def drop(self, name: str) -> None:
         """See :meth:`VectorStore.drop`; a damaged collection can be dropped too."""
+        check_unaliased(self.address, name, self.aliases())
         folder = self._folder(name)
         with self._writer(name), self._lock, mapped(folder):
             opened = self._open.pop(name, None)
             if opened is None:
-                _check_idle(folder)
+                check_idle(folder)
             else:
                 opened.shard.close()
             drop_collection(folder)
@@ -123,6 +152,7 @@ class EdgeStore(VectorStore):
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
     ) -> None:
         """See :meth:`VectorStore.upsert`. While an index is being built, it waits."""
+        name = self._real(name)
         points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
         size = points[1].nbytes + len(json.dumps(points[2]))
         with self._writer(name), self._using(name) as shard:
@@ -131,6 +161,7 @@ class EdgeStore(VectorStore):
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """See :meth:`VectorStore.delete`. While an index is being built, it waits."""
+        name = self._real(name)
         self._opened(name)
         keys = check_ids(ids)
         with self._writer(name), self._using(name) as shard:
@@ -139,6 +170,7 @@ class EdgeStore(VectorStore):
 
     def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """See :meth:`VectorStore.fetch`."""
+        name = self._real(name)
         self._opened(name)
         keys = check_ids(ids)
         with self._using(name) as shard:
@@ -148,6 +180,7 @@ class EdgeStore(VectorStore):
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
         """See :meth:`VectorStore.search`."""
+        name = self._real(name)
 
         def ask(asked: list[list[float]], limit: int) -> list[list[Hit]]:
             with self._using(name) as shard:
@@ -159,6 +192,7 @@ class EdgeStore(VectorStore):
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
     ) -> Iterator[Record]:
         """See :meth:`VectorStore.scroll`."""
+        name = self._real(name)
         self._opened(name)
         return self._pages(name, where, with_vectors=with_vectors)
 
@@ -179,7 +213,8 @@ class EdgeStore(VectorStore):
     def index_state(self, name: str) -> IndexState:
         """See :meth:`VectorStore.index_state`."""
         with self._using(name) as shard:
-            return IndexState(shard.count(), shard.indexed(), bytes_on_disk(self._root / name))
+            disk = bytes_on_disk(self._folder(name))
+            return IndexState(shard.count(), shard.indexed(), disk, shard.layout)
 
     def build_index(self, name: str) -> None:
         """See :meth:`VectorStore.build_index`. Takes room on disk for a second copy.
@@ -187,13 +222,14 @@ class EdgeStore(VectorStore):
         A process of its own builds on the copy, which then takes the place of what was searched until then:
         this process goes on answering, and killed at any moment it leaves the old state or the new one.
         """
+        name = self._real(name)
         folder = self._root / name
         with self._writer(name), mapped(folder):
             with self._using(name) as shard:
                 shard.flush()
-                points, dimension = shard.count(), self._open[name].dimension
+                points, dimension, layout = shard.count(), self._open[name].dimension, shard.layout
             with successor_shard(folder) as fresh:
-                build_apart(fresh, dimension)
+                build_apart(fresh, dimension, layout)
                 self._take_over(name, fresh, points)
 
     def _take_over(self, name: str, fresh: Path, points: int) -> None:
@@ -203,7 +239,7 @@ class EdgeStore(VectorStore):
             opened = self._open.pop(name)  # whatever fails, the next call opens what the disk says
             with closing(old), ExitStack() as undo:
                 check_room(folder)
-                built = undo.enter_context(closing(Shard.load(fresh)))
+                built = undo.enter_context(closing(Shard.load(fresh, old.layout)))
                 if built.count() != points:
                     raise StoreError(
                         f"collection {name!r} has {points} points, its new index {built.count()}; "
@@ -240,23 +276,31 @@ class EdgeStore(VectorStore):
             raise StoreError(f"store {self._root} is closed; open it again")
 
     def _folder(self, name: str) -> Path:
-        """Return the folder of a collection that is there."""
+        """Return the folder of a collection that is there, by its name or an alias."""
         self._check_open()
-        if not is_name(name) or not holds_collection(self._root / name):
-            raise CollectionNotFoundError(
-                f"no collection {name!r} in {self._root}; it has: {', '.join(self.names()) or 'none'}"
-            )
-        return self._root / name
+        if name in self._open:  # so no alias is asked about by those who keep a name
+            return self._root / name
+        if is_name(name):
+            for real in (name, read_alias(self._root, name)):
+                if real is not None and holds_collection(self._root / real):
+                    return self._root / real
+        raise CollectionNotFoundError(f"no collection {name!r} in {self._root}; it has: {self._listed()}")
+
+    def _real(self, name: str) -> str:
+        """Return the name of a collection that is there: a call of several steps means one in all."""
+        return self._folder(name).name
+
+    def _listed(self) -> str:
+        return ", ".join([*self.names(), *self.aliases()]) or "none"
 
     def _opened(self, name: str) -> _Opened:
         """Return the shard of a collection, opened on first use and kept."""
         with self._lock:
-            self._check_open()
-            if name not in self._open:
-                folder = self._folder(name)
-                spec = self.describe(name)
-                self._open[name] = _Opened(_load(folder), spec.dimension)
-            return self._open[name]
+            folder = self._folder(name)
+            if folder.name not in self._open:
+                spec = read_spec(folder)
+                self._open[folder.name] = _Opened(open_shard(folder), spec.dimension)
+            return self._open[folder.name]
 
     @contextmanager
     def _using(self, name: str) -> Iterator[Shard]:
@@ -266,37 +310,9 @@ class EdgeStore(VectorStore):
         """
         with self._lock:
             opened = self._opened(name)
-            with mapped(self._root / name):
+            with mapped(self._folder(name)):
                 yield opened.shard
 
     def _writer(self, name: str) -> threading.RLock:
         """Return what a collection's writers hold; taken before ``_lock``, never after."""
         return self._writers.setdefault(name, threading.RLock())
-
-
-def _load(folder: Path) -> Shard:
-    """Open a collection's shard; once more when another process has put a new one in its place meanwhile."""
-    while True:
-        path = current_shard(folder)
-        try:
-            with mapped(folder):
-                check_room(folder)
-                shard = Shard.load(path)
-        except StoreError:
-            if current_shard(folder) == path:
-                raise
-            continue
-        if current_shard(folder) == path:
-            sweep_shards(folder)
-            return shard
-        shard.close()
-
-
-def _check_idle(folder: Path) -> None:
-    """Raise StoreBusyError when another process holds the shard; one that cannot be opened is idle."""
-    try:
-        _load(folder).close()
-    except StoreBusyError:
-        raise
-    except StoreError:
-        return

@@ -6,12 +6,15 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
 
 from indexer.selection_commands import Selection, selecting
+
+if TYPE_CHECKING:
+    from indexer.layout import LayoutOptions
 
 __all__ = ["embed", "index_latents"]
 
@@ -105,17 +108,18 @@ def embed(
     ctx.exit(3 if report.failed else 0)
 
 
-def index_latents(ctx: click.Context) -> None:
+def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
     """Do what ``lookalike index`` was asked, when its sources are files of latents."""
     from tqdm import tqdm
 
     from indexer.load_latents import load_latents
-    from indexer.store import open_store
+    from indexer.store import open_store, said_in_vain
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(asked["store"]))
+        in_vain = said_in_vain(opened, asked["collection"], layout)
         bar = stack.enter_context(tqdm(unit="row", disable=None, leave=False))
         report = load_latents(
             opened,
@@ -123,9 +127,12 @@ def index_latents(ctx: click.Context) -> None:
             files,
             root_name=asked["root_name"],
             model_name=_model_name(ctx, files),
+            options=layout,
             on_total=bar.reset,
             on_progress=bar.update,
         )
+    if in_vain is not None:
+        click.echo(in_vain, err=True)
     click.echo(
         f"{asked['collection']}: {report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged; {report.seconds:.1f} s",

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from encoder.bundle import Bundle
 from encoder.chunks import FileFacts, facts_now
 from encoder.errors import CollectionNotFoundError, DataError, OptionError
 from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
@@ -24,10 +25,10 @@ from indexer.embedded import NOTHING_SEEN, comparable, count, gathered
 from indexer.points import Payload, Record
 from indexer.report import Event, Report, Status
 from indexer.sources import Source, as_text
-from indexer.store import CollectionSpec, VectorStore
+from indexer.store import CollectionSpec, LayoutOptions, VectorStore
 from indexer.walk import Walk
 
-__all__ = ["NOTHING_SEEN", "known_roots", "load", "prepare_collection"]
+__all__ = ["NOTHING_SEEN", "known_roots", "load", "new_spec", "prepare_collection"]
 
 _DURABLE_TOGETHER: Final = 1024
 
@@ -40,27 +41,45 @@ def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
         return {}
 
 
-def prepare_collection(store: VectorStore, name: str, model: Model, *, crop: Crop | None) -> CollectionSpec:
+def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:
+    """Return what a new collection of this model's vectors is to remember; crop None: the model's."""
+    return CollectionSpec(
+        model_id=bundle.model_id,
+        model_name=bundle.address,
+        dimension=bundle.spec.embedding,
+        crop=str(crop if crop is not None else bundle.spec.image.crop),
+    )
+
+
+def prepare_collection(
+    store: VectorStore,
+    name: str,
+    model: Model,
+    *,
+    crop: Crop | None,
+    options: LayoutOptions | None = None,
+) -> CollectionSpec:
     """Make the collection for this model, or check that it is this model's.
+
+    Args:
+        store: Where.
+        name: Of it.
+        model: Whose vectors it holds, or is to hold.
+        crop: How its pictures are framed; None: as it remembers, or the model's.
+        options: How a new one is to lie in the store; of one that is there they change nothing.
 
     Raises:
         ModelMismatchError: it holds vectors of another model or another crop.
         OptionError: the name cannot be.
     """
-    framing = str(crop if crop is not None else model.bundle.spec.image.crop)
     try:
         spec = store.describe(name)
     except CollectionNotFoundError:
-        spec = CollectionSpec(
-            model_id=model.model_id,
-            model_name=model.bundle.address,
-            dimension=model.bundle.spec.embedding,
-            crop=framing,
-        )
-        store.create(name, spec)
+        spec = new_spec(model.bundle, crop=crop)
+        store.create(name, spec, options)
         return spec
     # A collection remembers its crop: only one that is given can differ.
-    spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else framing)
+    spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
     return spec
 
 

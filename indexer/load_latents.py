@@ -17,11 +17,12 @@ import numpy as np
 
 from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
 from encoder.images import shown
+from indexer.aliases import standing_for
 from indexer.latents import Entry, LatentsFile
 from indexer.report import Report
 from indexer.sources import Source, as_path, item_id, named
 from indexer.spec import CollectionSpec
-from indexer.store import Record, VectorStore
+from indexer.store import LayoutOptions, Record, VectorStore
 
 __all__ = ["load_latents"]
 
@@ -37,6 +38,7 @@ def load_latents(
     *,
     root_name: str | None = None,
     model_name: str | None = None,
+    options: LayoutOptions | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Report:
@@ -52,6 +54,7 @@ def load_latents(
         files: Written by ``lookalike embed``; all are opened before anything is stored.
         root_name: What the collection calls the one root of the files; None: as they do.
         model_name: What opens the model again, for a new collection; None: as the files say.
+        options: How a new collection is to lie in the store; by default, as so many rows should.
         on_total: Told how many rows there are.
         on_progress: Told of each piece: rows done.
 
@@ -66,6 +69,7 @@ def load_latents(
     report = Report()
     with ExitStack() as stack:
         opened = [stack.enter_context(LatentsFile.open(file)) for file in files]
+        name = standing_for(store, name)
         spec = _stored_spec(store, name, opened)
         new = spec is None
         spec = spec or replace(opened[0].spec, roots={}, model_name=model_name or opened[0].spec.model_name)
@@ -74,11 +78,13 @@ def load_latents(
         for file, call in zip(opened, calls, strict=True):
             for root, folder in file.spec.roots.items():
                 roots[call[root]] = folder
+        count = sum(file.count for file in opened)
         if new:
-            store.create(name, replace(spec, roots=roots))
+            wanted = (options or LayoutOptions()).filled(expect=count)
+            store.create(name, replace(spec, roots=roots), wanted)
         elif roots != spec.roots:
             store.redescribe(name, replace(spec, roots=roots))
-        on_total(sum(file.count for file in opened))
+        on_total(count)
         for file, call in zip(opened, calls, strict=True):
             _load(store, name, file, call, report, on_progress)
     store.flush(name)

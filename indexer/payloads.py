@@ -9,6 +9,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from encoder.images import shown
 from encoder.lfw import read_scores
 from indexer.points import is_text
 
-__all__ = ["PREDICTED", "RESERVED", "known", "read_payload", "read_tables"]
+__all__ = ["PREDICTED", "RESERVED", "known", "numbers_in", "read_payload", "read_tables"]
 
 RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
 """What an item says of itself."""
@@ -74,6 +75,13 @@ def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, M
     for path, row in ({} if payload is None else read_payload(payload)).items():
         said[path] = {**said.get(path, {}), **row}
     return said
+
+
+def numbers_in(tables: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    """Return the fields of which tables say numbers, by their first thousand rows."""
+    rows = islice((tables or {}).values(), 1000)
+    found = dict.fromkeys(key for row in rows for key, value in row.items() if type(value) in (int, float))
+    return [key for key in found if key not in RESERVED]
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

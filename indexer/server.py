@@ -1,17 +1,15 @@
-"""A Qdrant server or cluster as the store. The one module that names ``qdrant_client``.
+"""A Qdrant server or cluster: what is asked of it, in our words. The one module that names ``qdrant_client``.
 
-What a collection remembers (CollectionSpec) lies in the collection's metadata under the key ``lookalike``, so
-it travels with snapshots and replicas; metadata needs server 1.16. Collections without it are another's: they
-are not listed and not touched. Segments are searched exactly below 100,000 vectors, above through HNSW.
+What a collection remembers lies in the collection's metadata under the key ``lookalike``, so it travels with
+snapshots and replicas; metadata needs server 1.16.
 """
 
 from __future__ import annotations
 
 import os
-import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from json import JSONDecodeError
 from typing import Any, Final, Self
 
@@ -21,52 +19,58 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from encoder.errors import (
-    CollectionExistsError,
-    CollectionNotFoundError,
-    LookalikeError,
-    StoreError,
-    StoreUnreachableError,
-)
+from encoder.errors import CollectionNotFoundError, LookalikeError, StoreError, StoreFailingError
+from indexer.configuration import understood
 from indexer.connection import check_key, check_version, missing, one_line, refused, said, written
 from indexer.filters import Filter
-from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
-from indexer.spec import CollectionSpec, check_name, is_name
-from indexer.store import IndexState, VectorStore
+from indexer.layout import WIDTH_SEARCHING, Layout, oversampling
+from indexer.points import Hit, Record
 
-__all__ = ["ServerStore"]
+__all__ = ["Known", "Server"]
 
 KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
-BATCH: Final = 256
 PAGE: Final = 1000
-POLL_SECONDS: Final = 1
-EXACT_BELOW: Final = 100_000
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 
 
-class ServerStore(VectorStore):
-    """A :class:`~indexer.store.VectorStore` on a Qdrant server.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """What the server says of a collection.
+
+    Attributes:
+        remembered: What lookalike wrote about it; None when it is another's.
+        layout: How it lies there; None when that is none of ours.
+        indexed: Vectors in HNSW graphs.
+        building: Whether it is at work on them, or about to be.
+        failed: Whether it could not.
+    """
+
+    remembered: dict[str, Any] | None
+    layout: Layout | None
+    indexed: int
+    building: bool
+    failed: bool
+
+
+class Server:
+    """A server by its address. Every method raises a StoreError of one line where it fails.
 
     Args:
         client: The client; closed by :meth:`close`.
         address: What to call the server in messages, the URL that opens it again.
+        in_memory: It is the client's own engine, which has one peer, no indexes, and is for one thread.
     """
 
-    def __init__(self, client: QdrantClient, *, address: str) -> None:
+    def __init__(self, client: QdrantClient, address: str, *, in_memory: bool = False) -> None:
         self._client = client
-        self._address = address
-        self._dimensions: dict[str, int] = {}
-        self._closed = False
+        self.address = address
+        self.in_memory = in_memory
 
     @classmethod
     def connect(cls, url: str, api_key: str | None = None) -> Self:
         """Open the server at ``url``, once it has answered.
-
-        Args:
-            url: ``http(s)://host[:port][/prefix]``; port 6333 when none is given.
-            api_key: When None, ``QDRANT_API_KEY`` of the environment. Over plain http it is sent only to this
-                machine and private networks.
 
         Raises:
             StoreUnreachableError: no answer, no Qdrant, one older than 1.16, or the key is refused.
@@ -81,204 +85,185 @@ class ServerStore(VectorStore):
             finally:
                 probe.close()
             check_version(url, version)
-            return cls(_client(url, key, timeout=TIMEOUT_SECONDS), address=url)
-
-    @property
-    def address(self) -> str:
-        """The URL."""
-        return self._address
-
-    def names(self) -> list[str]:
-        """See :meth:`VectorStore.names`."""
-        with self._call():
-            found = [each.name for each in self._client.get_collections().collections]
-        return sorted(name for name in found if self._metadata(name) is not None)
-
-    def create(self, name: str, spec: CollectionSpec) -> None:
-        """See :meth:`VectorStore.create`."""
-        with self._call(check_name(name)):
-            if self._client.collection_exists(name):
-                raise CollectionExistsError(
-                    f"collection {name!r} is on {self._address} already; choose another name or delete it"
-                )
-            kilobytes = EXACT_BELOW * spec.dimension * 4 // 1024
-            self._client.create_collection(
-                name,
-                vectors_config=models.VectorParams(size=spec.dimension, distance=models.Distance.COSINE),
-                optimizers_config=models.OptimizersConfigDiff(indexing_threshold=max(1, kilobytes)),
-                metadata={KEY: spec.to_json()},
-            )
-            if self._metadata(name) is None:
-                self._client.delete_collection(name)
-                raise StoreError(f"the server at {self._address} keeps no metadata; upgrade Qdrant to 1.16")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the client's in-memory engine warns that it has no indexes
-                self._client.create_payload_index(name, "person", models.PayloadSchemaType.KEYWORD, wait=True)
-
-    def describe(self, name: str) -> CollectionSpec:
-        """See :meth:`VectorStore.describe`.
-
-        Raises:
-            StoreError: the collection was not made by lookalike.
-        """
-        with self._call(name):
-            if not self._client.collection_exists(name):
-                raise missing(self._address, name)
-        where = f"collection {name!r} on {self._address}"
-        value = self._metadata(name)
-        if value is None:
-            raise StoreError(f"{where} is not a lookalike collection; index into another name")
-        spec = CollectionSpec.from_json(value, where=where)
-        self._dimensions[name] = spec.dimension
-        return spec
-
-    def redescribe(self, name: str, spec: CollectionSpec) -> None:
-        """See :meth:`VectorStore.redescribe`."""
-        self.describe(name).check_successor(name, spec)
-        with self._call(name):
-            # Metadata is merged key by key, one level deep: our one key is replaced whole.
-            self._client.update_collection(name, metadata={KEY: spec.to_json()})
-
-    def drop(self, name: str) -> None:
-        """See :meth:`VectorStore.drop`. Collections that lookalike did not make are refused."""
-        with self._call(name):
-            if not self._client.collection_exists(name):
-                raise missing(self._address, name)
-            if self._metadata(name) is None:
-                raise StoreError(
-                    f"collection {name!r} on {self._address} is not a lookalike collection; "
-                    "delete it with Qdrant's own tools"
-                )
-            self._client.delete_collection(name)
-            self._dimensions.pop(name, None)
-
-    def upsert(
-        self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
-    ) -> None:
-        """See :meth:`VectorStore.upsert`."""
-        keys, rows, fields = check_points(ids, vectors, payloads, dimension=self._dimension(name))
-        with self._call(name):
-            for start in range(0, len(keys), BATCH):
-                part = slice(start, start + BATCH)
-                points = [
-                    models.PointStruct(id=key, vector=row, payload=payload)
-                    for key, row, payload in zip(keys[part], rows[part].tolist(), fields[part], strict=True)
-                ]
-                self._client.upsert(name, points, wait=True)
-
-    def delete(self, name: str, ids: Sequence[str]) -> None:
-        """See :meth:`VectorStore.delete`."""
-        self._dimension(name)
-        keys = check_ids(ids)
-        with self._call(name):
-            for start in range(0, len(keys), PAGE):
-                self._client.delete(
-                    name, models.PointIdsList(points=[*keys[start : start + PAGE]]), wait=True
-                )
-
-    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
-        """See :meth:`VectorStore.fetch`."""
-        self._dimension(name)
-        with self._call(name):
-            points = self._client.retrieve(name, check_ids(ids), with_vectors=with_vectors)
-        return {str(point.id): Record.of(point, with_vector=with_vectors) for point in points}
-
-    def search(
-        self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
-    ) -> list[list[Hit]]:
-        """See :meth:`VectorStore.search`."""
-        dimension = self._dimension(name)
-        condition = _filter(where)
-
-        def ask(asked: list[list[float]], limit: int) -> list[list[Hit]]:
-            requests = [
-                models.QueryRequest(query=row, limit=limit, filter=condition, with_payload=True)
-                for row in asked
-            ]
-            with self._call(name):
-                answers = self._client.query_batch_points(name, requests)
-            return [[Hit(str(p.id), p.score, p.payload or {}) for p in each.points] for each in answers]
-
-        return best_hits(ask, queries, k=k, dimension=dimension)
-
-    def scroll(
-        self, name: str, *, where: Filter | None = None, with_vectors: bool = False
-    ) -> Iterator[Record]:
-        """See :meth:`VectorStore.scroll`."""
-        self._dimension(name)
-        return self._pages(name, _filter(where), with_vectors=with_vectors)
-
-    def _pages(self, name: str, where: models.Filter | None, *, with_vectors: bool) -> Iterator[Record]:
-        offset: Any = None
-        while True:
-            with self._call(name):
-                points, offset = self._client.scroll(
-                    name, where, limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
-                )
-            yield from (Record.of(point, with_vector=with_vectors) for point in points)
-            if offset is None:
-                return
-
-    def count(self, name: str, *, where: Filter | None = None) -> int:
-        """See :meth:`VectorStore.count`."""
-        self._dimension(name)
-        with self._call(name):
-            return self._client.count(name, _filter(where), exact=True).count
-
-    def index_state(self, name: str) -> IndexState:
-        """See :meth:`VectorStore.index_state`; a server does not tell what it takes on disk."""
-        points = self.count(name)
-        with self._call(name):
-            return IndexState(points, self._client.get_collection(name).indexed_vectors_count or 0)
-
-    def build_index(self, name: str) -> None:
-        """See :meth:`VectorStore.build_index`: the server is told to index small segments too, and builds."""
-        self._dimension(name)
-        with self._call(name):
-            small = models.OptimizersConfigDiff(indexing_threshold=1)
-            self._client.update_collection(name, optimizers_config=small)
-            status = models.CollectionStatus
-            now = status.YELLOW
-            while now in (status.YELLOW, status.GREY):
-                time.sleep(POLL_SECONDS)  # before the first look too: it begins only after it has answered
-                now = self._client.get_collection(name).status
-            if now == status.RED:
-                raise StoreError(f"the server at {self._address} could not build {name}; see its log")
-
-    def flush(self, name: str) -> None:
-        """See :meth:`VectorStore.flush`. The server has acknowledged every write already."""
-        self._dimension(name)
+            return cls(_client(url, key, timeout=TIMEOUT_SECONDS), url)
 
     def close(self) -> None:
-        """See :meth:`VectorStore.close`."""
-        if not self._closed:
-            self._closed = True
-            with _mapped(self._address):
-                self._client.close()
+        """Let it go."""
+        with _mapped(self.address):
+            self._client.close()
 
-    @contextmanager
-    def _call(self, name: str | None = None) -> Iterator[None]:
-        if self._closed:
-            raise StoreError(f"store {self._address} is closed; open it again")
-        if name is not None and not is_name(name):
-            raise missing(self._address, name)
-        with _mapped(self._address, name):
-            yield
+    def peers(self) -> int:
+        """Return how many peers the cluster has; 1: it is none."""
+        if self.in_memory:
+            return 1
+        with _mapped(self.address):
+            status = self._client.cluster_status()
+        return max(1, len(status.peers)) if isinstance(status, models.ClusterStatusOneOf1) else 1
 
-    def _metadata(self, name: str) -> dict[str, Any] | None:
-        """Return what lookalike wrote about a collection; None when it is another's, or gone meanwhile."""
+    def collections(self) -> list[str]:
+        """Return the names of all collections, other programs' too."""
+        with _mapped(self.address):
+            return [each.name for each in self._client.get_collections().collections]
+
+    def aliases(self) -> dict[str, str]:
+        """Return all aliases, each with its collection."""
+        with _mapped(self.address):
+            return {each.alias_name: each.collection_name for each in self._client.get_aliases().aliases}
+
+    def alias(self, alias: str, name: str | None, *, there: bool) -> None:
+        """Point an alias to a collection, in one step, or remove it (None); ``there``: it is there now."""
+        steps: list[Any] = []
+        if there:
+            steps.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+        if name is not None:
+            make = models.CreateAlias(collection_name=name, alias_name=alias)
+            steps.append(models.CreateAliasOperation(create_alias=make))
+        with _mapped(self.address, name):
+            self._client.update_collection_aliases(change_aliases_operations=steps)
+
+    def known(self, name: str) -> Known | None:
+        """Return what the server says of a collection; None when it is not there, or gone meanwhile."""
         try:
-            with self._call(name):
-                metadata = self._client.get_collection(name).config.metadata or {}
+            with _mapped(self.address, name):
+                info = self._client.get_collection(name)
         except CollectionNotFoundError:
             return None
-        value = metadata.get(KEY)
-        return value if isinstance(value, dict) else None
+        value = (info.config.metadata or {}).get(KEY)
+        status = models.CollectionStatus
+        return Known(
+            remembered=value if isinstance(value, dict) else None,
+            layout=understood(info.config.model_dump(exclude_none=True)),
+            indexed=info.indexed_vectors_count or 0,
+            building=info.status in (status.YELLOW, status.GREY),
+            failed=info.status == status.RED,
+        )
 
-    def _dimension(self, name: str) -> int:
-        if self._closed or name not in self._dimensions:
-            self.describe(name)
-        return self._dimensions[name]
+    def make(self, name: str, configured: Mapping[str, Any], remembered: dict[str, Any]) -> None:
+        """Make a collection, by :func:`indexer.configuration.configuration`, that remembers this."""
+        with _mapped(self.address, name):
+            body = models.CreateCollection.model_validate({**configured, "metadata": {KEY: remembered}})
+            self._client.create_collection(
+                name,
+                vectors_config=body.vectors,
+                shard_number=body.shard_number,
+                replication_factor=body.replication_factor,
+                optimizers_config=body.optimizers_config,
+                hnsw_config=body.hnsw_config,
+                quantization_config=body.quantization_config,
+                metadata=body.metadata,
+            )
+
+    def remember(self, name: str, values: dict[str, Any]) -> None:
+        """Write anew what a collection remembers."""
+        with _mapped(self.address, name):
+            # Metadata is merged key by key, one level deep: our one key is replaced whole.
+            self._client.update_collection(name, metadata={KEY: values})
+
+    def index_payload(self, name: str, words: Sequence[str], numbers: Sequence[str]) -> None:
+        """Have payload fields indexed, given as Qdrant's paths; doing it again changes nothing."""
+        if self.in_memory:
+            return
+        kinds = models.PayloadSchemaType
+        with _mapped(self.address, name):
+            for fields, kind in ((words, kinds.KEYWORD), (numbers, kinds.FLOAT)):
+                for field in fields:
+                    self._client.create_payload_index(name, field, kind, wait=True)
+
+    def drop(self, name: str) -> None:
+        """Delete a collection."""
+        with _mapped(self.address, name):
+            self._client.delete_collection(name)
+
+    def put(
+        self, name: str, keys: Sequence[str], rows: NDArray[np.float32], payloads: Sequence[dict[str, Any]]
+    ) -> None:
+        """Insert or replace N points; acknowledged, they are in its log but not yet seen: :meth:`settle`."""
+        points = [
+            models.PointStruct(id=key, vector=row, payload=payload)
+            for key, row, payload in zip(keys, rows.tolist(), payloads, strict=True)
+        ]
+        with _mapped(self.address, name):
+            self._client.upsert(name, points, wait=False)
+
+    def settle(self, name: str, keys: Sequence[str]) -> None:
+        """Return once all that was acknowledged is applied in every shard, and N different points are there.
+
+        Raises:
+            StoreFailingError: that has not happened yet.
+        """
+        nobody = models.Filter(must=[models.HasIdCondition(has_id=[_NOBODY])])
+        these = models.Filter(must=[models.HasIdCondition(has_id=list(keys))])
+        with _mapped(self.address, name):
+            # A shard applies its log in order; what names points by a filter goes into that of each.
+            self._applied(self._client.delete(name, models.FilterSelector(filter=nobody), wait=True))
+            there = self._client.count(name, these, exact=True).count
+        if there < len(keys):
+            raise StoreFailingError(
+                f"{self.address} holds {there} of {len(keys)} points that it acknowledged; see its log"
+            )
+
+    def delete(self, name: str, keys: Sequence[str]) -> None:
+        """Delete points; it is done once it returns."""
+        with _mapped(self.address, name):
+            self._applied(self._client.delete(name, models.PointIdsList(points=[*keys]), wait=True))
+
+    def _applied(self, result: models.UpdateResult) -> None:
+        if result.status != models.UpdateStatus.COMPLETED:
+            raise StoreFailingError(f"{self.address} took too long ({result.status})")
+
+    def fetch(self, name: str, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
+        """Return those of these points that are there."""
+        with _mapped(self.address, name):
+            points = self._client.retrieve(name, list(keys), with_vectors=with_vectors)
+        return [Record.of(point, with_vector=with_vectors) for point in points]
+
+    def query(
+        self, name: str, rows: list[list[float]], *, limit: int, where: Filter | None, layout: Layout | None
+    ) -> list[list[Hit]]:
+        """Return for each row at most ``limit`` hits, best first, rescored where copies are quantized."""
+        more = oversampling(None if layout is None else layout.quantization)
+        copies = None if more is None else models.QuantizationSearchParams(rescore=True, oversampling=more)
+        detour = models.AcornSearchParams(enable=True, max_selectivity=1.0)
+        params = models.SearchParams(
+            hnsw_ef=WIDTH_SEARCHING,
+            quantization=copies,
+            acorn=detour if where is not None and where.conditions else None,
+        )
+        condition = _filter(where)
+        requests = [
+            models.QueryRequest(
+                query=row,
+                limit=limit,
+                filter=condition,
+                with_payload=True,
+                params=None if self.in_memory else params,
+            )
+            for row in rows
+        ]
+        with _mapped(self.address, name):
+            answers = self._client.query_batch_points(name, requests)
+        return [[Hit(str(p.id), p.score, p.payload or {}) for p in each.points] for each in answers]
+
+    def page(
+        self, name: str, offset: Any, *, where: Filter | None, with_vectors: bool
+    ) -> tuple[list[Record], Any]:
+        """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
+        with _mapped(self.address, name):
+            points, following = self._client.scroll(
+                name, _filter(where), limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
+            )
+        return [Record.of(point, with_vector=with_vectors) for point in points], following
+
+    def count(self, name: str, where: Filter | None) -> int:
+        """Return exactly how many points pass."""
+        with _mapped(self.address, name):
+            return self._client.count(name, _filter(where), exact=True).count
+
+    def index_small(self, name: str) -> None:
+        """Have small segments indexed too."""
+        with _mapped(self.address, name):
+            small = models.OptimizersConfigDiff(indexing_threshold=1)
+            self._client.update_collection(name, optimizers_config=small)
 
 
 def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
@@ -304,12 +289,15 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
         raise refused(error.status_code or 0, reason, address=address, name=name) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
         reason = one_line(getattr(error, "source", error))
-        raise StoreUnreachableError(
+        raise StoreFailingError(
             f"no Qdrant server answers at {address} ({reason}); check the address and that it runs"
         ) from error
     except ResourceExhaustedResponse as error:
-        wait = f"try again in {error.retry_after_s} s"
-        raise StoreUnreachableError(f"{address} is overloaded ({one_line(error)}); {wait}") from error
+        busy = StoreFailingError(
+            f"{address} is overloaded ({one_line(error)}); try again in {error.retry_after_s} s"
+        )
+        busy.wait = float(error.retry_after_s)
+        raise busy from error
     except (ApiException, QdrantException) as error:
         raise StoreError(f"the server at {address} failed ({one_line(error)}); see its log") from error
     except Exception as error:

@@ -16,6 +16,7 @@ import qdrant_edge as qe
 from numpy.typing import NDArray
 
 from indexer.filters import Condition, Filter
+from indexer.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
 from indexer.payloads import RESERVED
 from indexer.points import Hit, Record, check_ids
 
@@ -23,10 +24,6 @@ __all__ = ["Shard", "build_graph", "make_shard"]
 
 POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000
-EDGES: Final = 16
-WIDTH_BUILDING: Final = 128
-WIDTH_SEARCHING: Final = 512
-"""So recall@10 of a million 128-d vectors of people is 0.984, in 3 ms; 256 gives 0.975 in half of that."""
 EXACT_UP_TO: Final = 100_000
 """Points of which those that pass conditions are compared one by one, beside a graph too.
 
@@ -40,15 +37,20 @@ SHARE_IN_GRAPH: Final = 0.02
 
 
 class Shard:
-    """A shard that this process holds. Its methods raise what Qdrant Edge does (``indexer.disk.mapped``)."""
+    """A shard that this process holds. Its methods raise what Qdrant Edge does (``indexer.disk.mapped``).
 
-    def __init__(self, shard: qe.EdgeShard) -> None:
+    Attributes:
+        layout: What it was made with.
+    """
+
+    def __init__(self, shard: qe.EdgeShard, layout: Layout) -> None:
         self._shard = shard
+        self.layout = layout
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, layout: Layout) -> Self:
         """Open the shard in a folder and hold it until :meth:`close`."""
-        return cls(qe.EdgeShard.load(str(path)))
+        return cls(qe.EdgeShard.load(str(path)), layout)
 
     def upsert(self, keys: list[str], rows: NDArray[np.float32], payloads: list[dict[str, Any]]) -> None:
         """Insert or replace N points, rows float32 (N, D) of unit length; on disk once it returns."""
@@ -70,7 +72,8 @@ class Shard:
         """Return for each row at most ``limit`` hits, best first.
 
         What no graph covers is compared one by one. So is everything where the graph would miss hits or gain
-        nothing: for more hits than it is searched for, and, under conditions, up to so many points.
+        nothing: for more hits than it is searched for, and, under conditions, up to so many points. What is
+        found among quantized copies is rescored by the original vectors.
         """
         condition, params = _filter(where), self._params(limit, where)
         requests = [
@@ -87,7 +90,9 @@ class Shard:
         if limit > WIDTH_SEARCHING or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
             return qe.SearchParams(exact=True)
         detour = qe.AcornSearchParams(enable=True, max_selectivity=1.0) if conditions else None
-        return qe.SearchParams(hnsw_ef=WIDTH_SEARCHING, acorn=detour)
+        more = oversampling(self.layout.quantization)
+        copies = None if more is None else qe.QuantizationSearchParams(rescore=True, oversampling=more)
+        return qe.SearchParams(hnsw_ef=WIDTH_SEARCHING, acorn=detour, quantization=copies)
 
     def page(self, offset: Any, *, where: Filter | None, with_vectors: bool) -> tuple[list[Record], Any]:
         """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
@@ -125,17 +130,22 @@ class Shard:
         self._shard.close()
 
 
-def make_shard(path: Path, dimension: int) -> None:
+def make_shard(path: Path, dimension: int, layout: Layout) -> None:
     """Make an empty shard in a new folder."""
     path.mkdir(parents=True)
-    shard = qe.EdgeShard.create(str(path), qe.EdgeConfig(vectors=_vectors(dimension), wal_enabled=True))
+    config = qe.EdgeConfig(
+        vectors=_vectors(dimension, layout), wal_enabled=True, quantization_config=_quantization(layout)
+    )
+    shard = qe.EdgeShard.create(str(path), config)
     shard.update(qe.UpdateOperation.create_field_index("person", qe.PayloadSchemaType.Keyword))
     shard.flush()
     shard.close()
 
 
-def build_graph(path: Path, dimension: int) -> None:
+def build_graph(path: Path, dimension: int, layout: Layout) -> None:
     """Put every vector of a shard that nobody holds into one HNSW graph. Takes minutes and the GIL.
+
+    Where the layout wants quantized copies they are made too.
 
     Numbers that stand beside the vectors (a smile, a year) are indexed too: without, every condition on one
     reads the payloads of all points.
@@ -143,6 +153,7 @@ def build_graph(path: Path, dimension: int) -> None:
     Args:
         path: The shard's folder, changed in place. Killed on the way, it may be of no more use.
         dimension: D.
+        layout: That of its collection.
     """
     shard = qe.EdgeShard.load(str(path))
     kilobytes = shard.info().points_count * dimension * 4 / 1024
@@ -152,14 +163,15 @@ def build_graph(path: Path, dimension: int) -> None:
     shard.flush()
     shard.close()
     config = qe.EdgeConfig(
-        vectors=_vectors(dimension),
+        vectors=_vectors(dimension, layout),
         wal_enabled=True,
         hnsw_config=qe.HnswIndexConfig(
-            m=EDGES,
-            ef_construct=WIDTH_BUILDING,
+            m=layout.hnsw_m,
+            ef_construct=layout.hnsw_ef_construct,
             full_scan_threshold=max(1, int(SHARE_IN_GRAPH * kilobytes)),
-            payload_m=0,  # no edges of their own for those that share a payload
+            payload_m=layout.hnsw_payload_m,
         ),
+        quantization_config=_quantization(layout),
         # One segment, of whatever size, with a graph: who calls has decided that it is worth it.
         optimizers=qe.EdgeOptimizersConfig(
             indexing_threshold=1, default_segment_number=1, max_segment_size=1 << 40
@@ -186,8 +198,19 @@ def _numbers(shard: qe.EdgeShard) -> list[str]:
     return plain[:NUMBERS_INDEXED]
 
 
-def _vectors(dimension: int) -> qe.EdgeVectorParams:
-    return qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine)
+def _vectors(dimension: int, layout: Layout) -> qe.EdgeVectorParams:
+    where = qe.Memory.Cold if layout.on_disk else None
+    return qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine, memory=where)
+
+
+def _quantization(layout: Layout) -> qe.ScalarQuantizationConfig | qe.BinaryQuantizationConfig | None:
+    match layout.quantization:
+        case "int8":
+            return qe.ScalarQuantizationConfig(qe.ScalarType.Int8, quantile=QUANTILE, memory=qe.Memory.Pinned)
+        case "binary":
+            return qe.BinaryQuantizationConfig(memory=qe.Memory.Pinned)
+        case "none":
+            return None
 
 
 def _filter(where: Filter | None) -> qe.Filter | None:

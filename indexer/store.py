@@ -1,7 +1,7 @@
 """What a vector store must do, and how one is opened.
 
 Two real implementations stand behind :class:`VectorStore`: ``indexer.edge`` (embedded, the default) and
-``indexer.server`` (a Qdrant server or cluster). Both answer the same (tests/test_store_contract.py).
+``indexer.remote`` (a Qdrant server or cluster). Both answer the same (tests/test_store_contract.py).
 
 Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 """
@@ -16,7 +16,9 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.errors import CollectionNotFoundError
 from indexer.filters import Condition, Filter
+from indexer.layout import Layout, LayoutOptions, differing
 from indexer.points import Hit, Payload, Record
 from indexer.spec import CollectionSpec, check_name
 
@@ -27,11 +29,14 @@ __all__ = [
     "Filter",
     "Hit",
     "IndexState",
+    "Layout",
+    "LayoutOptions",
     "Payload",
     "Record",
     "VectorStore",
     "check_name",
     "open_store",
+    "said_in_vain",
 ]
 
 DEFAULT_STORE: Final = ".lookalike"
@@ -45,11 +50,13 @@ class IndexState:
         points: How many there are.
         indexed: Vectors in an HNSW graph; those replaced or deleted since it was built still count.
         disk_bytes: What it takes on disk; None when the store does not tell.
+        layout: How it lies there; None when that is none of ours.
     """
 
     points: int
     indexed: int
     disk_bytes: int | None = None
+    layout: Layout | None = None
 
     @property
     def unindexed(self) -> int:
@@ -57,16 +64,23 @@ class IndexState:
         return max(0, self.points - self.indexed)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; ``disk_bytes`` only where it is known."""
-        index = {"search": "hnsw" if self.indexed else "exact", "indexed": self.indexed}
-        return {"index": index} | ({} if self.disk_bytes is None else {"disk_bytes": self.disk_bytes})
+        """Return JSON values; ``disk_bytes`` and ``layout`` only where they are known."""
+        told: dict[str, Any] = {
+            "index": {"search": "hnsw" if self.indexed else "exact", "indexed": self.indexed}
+        }
+        if self.disk_bytes is not None:
+            told["disk_bytes"] = self.disk_bytes
+        if self.layout is not None:
+            told["layout"] = self.layout.to_json()
+        return told
 
 
 class VectorStore(Protocol):
     """A store of named collections. Not for use by several threads unless an implementation says so.
 
     Every method that takes ``name`` raises CollectionNotFoundError when there is no such collection
-    (``create`` excepted), and StoreError or a child of it when the store itself fails.
+    (``create`` excepted), and StoreError or a child of it when the store itself fails. An alias will do for a
+    name, but in ``create`` and ``drop``, and means the collection that it stands for at that moment.
     """
 
     @property
@@ -75,15 +89,34 @@ class VectorStore(Protocol):
         ...
 
     def names(self) -> list[str]:
-        """Names of all lookalike collections, sorted."""
+        """Names of all lookalike collections, sorted, without aliases."""
         ...
 
-    def create(self, name: str, spec: CollectionSpec) -> None:
+    def aliases(self) -> dict[str, str]:
+        """Return the aliases, each with the name of the collection that it stands for."""
+        ...
+
+    def switch(self, alias: str, name: str | None) -> None:
+        """Have an alias stand for a collection from now on, in one step; None removes it.
+
+        Raises:
+            CollectionExistsError: a collection is called so.
+            CollectionNotFoundError: there is no such collection, or no such alias to remove.
+            OptionError: the alias breaks the rule of :func:`check_name`.
+        """
+        ...
+
+    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
         """Make an empty collection.
+
+        Args:
+            name: Of a collection that is not there.
+            spec: What it remembers.
+            options: How it is to lie in the store; None: as :func:`indexer.layout.layout_for` says.
 
         Raises:
             CollectionExistsError: the name is taken.
-            OptionError: the name breaks the rule of :func:`check_name`.
+            OptionError: the name breaks the rule of :func:`check_name`, or this store has no such layout.
         """
         ...
 
@@ -100,7 +133,11 @@ class VectorStore(Protocol):
         ...
 
     def drop(self, name: str) -> None:
-        """Delete the collection and everything in it."""
+        """Delete the collection and everything in it.
+
+        Raises:
+            StoreError: an alias stands for it, or is meant.
+        """
         ...
 
     def upsert(
@@ -162,6 +199,7 @@ class VectorStore(Protocol):
     def build_index(self, name: str) -> None:
         """Put all of its vectors into an HNSW graph, and return when that is done: it may take minutes.
 
+        Quantized copies, where the layout wants them, are made with it at the latest.
         From some 100,000 vectors on this is worth it; of less than a kilobyte of them no graph is made.
         Killed on the way, it leaves the collection as it was.
         """
@@ -184,6 +222,22 @@ class VectorStore(Protocol):
         self.close()
 
 
+def said_in_vain(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
+    """Return a line about options that would change a collection that is there, if any: it stays as it is."""
+    if not options.asked:
+        return None
+    try:
+        layout = store.index_state(name).layout
+    except CollectionNotFoundError:
+        return None
+    if layout is None or not (other := differing(options, layout)):
+        return None
+    return (
+        f"{name} was made with {', '.join(other.values())} and stays so; for {', '.join(other)} copy it "
+        "(lookalike collections copy), or index into a new one"
+    )
+
+
 def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
     """Open the store at a folder (embedded; made when missing) or an ``http(s)://`` URL (Qdrant server).
 
@@ -195,7 +249,7 @@ def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> V
         StoreUnreachableError: the server does not answer or refuses the key.
     """
     if address.startswith(("http://", "https://")):
-        from indexer.server import ServerStore
+        from indexer.remote import ServerStore
 
         return ServerStore.connect(address, api_key=api_key)
     from indexer.edge import EdgeStore

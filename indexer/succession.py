@@ -18,10 +18,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from encoder.errors import StoreError
-from indexer.disk import SHARD, mapped, sync, write_whole
+from encoder.errors import StoreBusyError, StoreError
+from indexer.disk import SHARD, check_room, mapped, read_layout, sync, write_whole
+from indexer.shard import Shard
 
-__all__ = ["bytes_on_disk", "current_shard", "replace_shard", "successor_shard", "sweep_shards"]
+__all__ = [
+    "bytes_on_disk",
+    "check_idle",
+    "current_shard",
+    "open_shard",
+    "replace_shard",
+    "successor_shard",
+    "sweep_shards",
+]
 
 SHARD_NAME: Final = "shard.name"
 _SHARD: Final = re.compile(r"shard(-[0-9a-f]{8})?")
@@ -86,6 +95,34 @@ def bytes_on_disk(folder: Path) -> int:
                 continue  # it was only there for a moment
             taken += status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
     return taken
+
+
+def open_shard(folder: Path) -> Shard:
+    """Open a collection's shard; once more when another process has put a new one in its place meanwhile."""
+    while True:
+        path = current_shard(folder)
+        try:
+            with mapped(folder):
+                check_room(folder)
+                shard = Shard.load(path, read_layout(folder))
+        except StoreError:
+            if current_shard(folder) == path:
+                raise
+            continue
+        if current_shard(folder) == path:
+            sweep_shards(folder)
+            return shard
+        shard.close()
+
+
+def check_idle(folder: Path) -> None:
+    """Raise StoreBusyError when another process holds the shard; one that cannot be opened is idle."""
+    try:
+        open_shard(folder).close()
+    except StoreBusyError:
+        raise
+    except StoreError:
+        return
 
 
 def _copy(source: str, target: str) -> None:

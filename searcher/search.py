@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
 from encoder.images import Crop, ImageSpec, read_pixels, shown
 from encoder.model import Model, Provider
+from indexer.aliases import standing_for
 from indexer.archives import located
 from indexer.load import NOTHING_SEEN
 from indexer.sources import as_path
@@ -63,7 +64,7 @@ class Searcher:
 
     Attributes:
         store: Where the collection is.
-        collection: Its name.
+        collection: Its name; of an alias, what it stood for when this was made.
         model: What made it.
         spec: What the collection remembers.
         size: How many items it held when this was made.
@@ -71,11 +72,11 @@ class Searcher:
 
     def __init__(self, store: VectorStore, collection: str, model: Model) -> None:
         self.store = store
-        self.collection = collection
+        self.collection = standing_for(store, collection)  # so that the model is its model to the end
         self.model = model
-        self.spec: CollectionSpec = store.describe(collection)
-        self.spec.check_model(collection, model_id=model.model_id, crop=self.spec.crop)
-        self.size = store.count(collection)
+        self.spec: CollectionSpec = store.describe(self.collection)
+        self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
+        self.size = store.count(self.collection)
         _ = model.provider  # loads the model now: no query waits for it
         calibration = model.bundle.calibration
         self._usual = None if calibration is None or not model.draws else calibration.errors

@@ -17,7 +17,7 @@ import indexer.load
 from encoder.model import Model
 from indexer.edge import EdgeStore
 from indexer.spec import CollectionSpec
-from indexer.store import Payload
+from indexer.store import LayoutOptions, Payload
 from tests.photos import index
 
 BATCH: Final = 16
@@ -52,9 +52,9 @@ class DoomedStore(EdgeStore):
             os.kill(os.getpid(), signal.SIGKILL)
         self.moments += 1
 
-    def create(self, name: str, spec: CollectionSpec) -> None:
+    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
         with self._write():
-            super().create(name, spec)
+            super().create(name, spec, options)
 
     def redescribe(self, name: str, spec: CollectionSpec) -> None:
         with self._write():

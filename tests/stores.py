@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
 from encoder.errors import StoreError
-from indexer.server import ServerStore
+from indexer.remote import ServerStore
+from indexer.server import Server
 from indexer.store import CollectionSpec, VectorStore, open_store
 
 D = 8
@@ -36,7 +37,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
         case "edge":
             made = open_store(str(tmp_path / "store"))
         case "memory":
-            made = ServerStore(QdrantClient(":memory:"), address=":memory:")
+            made = ServerStore(Server(QdrantClient(":memory:"), ":memory:", in_memory=True))
         case _:
             made = open_store(os.environ["QDRANT_URL"])
     with made:

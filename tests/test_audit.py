@@ -15,6 +15,7 @@ from encoder.images import Crop
 from encoder.model import Model
 from indexer.audit import KINDS, Audit, audit, remembered_model
 from indexer.edge import EdgeStore
+from indexer.layout import Layout
 from indexer.load import load, prepare_collection
 from indexer.shard import Shard
 from indexer.sources import item_id, open_source
@@ -140,7 +141,7 @@ def test_vectors_that_cannot_be_are_named(edge: EdgeStore, model: Model, tmp_pat
     records = sorted(edge.scroll(NAME), key=lambda r: str(r.payload["path"]))
     edge.close()
     # Past the store, which lets none in.
-    shard = Shard.load(tmp_path / "edge" / NAME / "shard")
+    shard = Shard.load(tmp_path / "edge" / NAME / "shard", Layout())
     bad = np.zeros((2, model.bundle.spec.embedding), np.float32)
     bad[0, 0] = np.nan
     shard.upsert([r.id for r in records[:2]], bad, [dict(r.payload) for r in records[:2]])

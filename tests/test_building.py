@@ -17,7 +17,7 @@ from encoder.errors import StoreError
 from indexer.building import build_apart, index_when_large
 from indexer.edge import EdgeStore
 from indexer.shard import Shard
-from indexer.store import Condition, Filter
+from indexer.store import Condition, Filter, Layout
 from tests import shards
 from tests.shards import POINTS, builders, is_whole, shard_folders, until
 from tests.stores import SPEC, Vectors, point_ids, random_vectors, unit
@@ -89,7 +89,7 @@ def test_numbers_beside_the_vectors_are_indexed_and_compared_as_before(folder: P
         assert before == [{ids[1], ids[3]}, {ids[0], ids[3]}, {ids[0]}, {ids[0]}]
         store.build_index("c")
         assert found() == before
-    shard = Shard.load(folder / "c" / shard_folders(folder)[0])
+    shard = Shard.load(folder / "c" / shard_folders(folder)[0], Layout())
     assert shard.indexed_fields() == {"a b", "n", "person", "year"}
     shard.close()
 
@@ -172,9 +172,9 @@ def test_when_the_building_process_dies_that_is_said_and_all_is_as_before(folder
 
 
 def test_a_reason_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(fresh: Path, dimension: int) -> None:
+    def spoil(fresh: Path, dimension: int, layout: Layout) -> None:
         (fresh / "edge_config.json").write_text("{")
-        build_apart(fresh, dimension)
+        build_apart(fresh, dimension, layout)
 
     monkeypatch.setattr("indexer.edge.build_apart", spoil)
     with EdgeStore(str(folder)) as store:
@@ -185,8 +185,8 @@ def test_a_reason_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lose(fresh: Path, dimension: int) -> None:
-        shard = Shard.load(fresh)
+    def lose(fresh: Path, dimension: int, layout: Layout) -> None:
+        shard = Shard.load(fresh, layout)
         shard.delete(point_ids(5))
         shard.close()
 
@@ -199,7 +199,7 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
 
 def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EdgeStore(str(folder))
-    monkeypatch.setattr("indexer.edge.build_apart", lambda fresh, dimension: store.close())
+    monkeypatch.setattr("indexer.edge.build_apart", lambda fresh, dimension, layout: store.close())
     with pytest.raises(StoreError, match="is closed"):
         store.build_index("c")
     with EdgeStore(str(folder)) as again:

@@ -17,7 +17,8 @@ from qdrant_client import QdrantClient
 from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
 from indexer.copying import Copied, copy_collection
 from indexer.edge import EdgeStore
-from indexer.server import ServerStore
+from indexer.remote import ServerStore
+from indexer.server import Server
 from indexer.store import Payload, VectorStore, open_store
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors
@@ -39,7 +40,7 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
     if request.param == "edge":
         made = open_store(str(tmp_path / "other"))
     else:
-        made = ServerStore(QdrantClient(":memory:"), address=":other:")
+        made = ServerStore(Server(QdrantClient(":memory:"), ":other:", in_memory=True))
     with made:
         yield made
 

@@ -1,12 +1,14 @@
 """What deploy/ ships for containers, clusters and systemd, as far as a machine without an engine can tell."""
 
 import configparser
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,9 @@ import pytest
 import yaml
 
 from deploy.cli import VERBS, group
+from indexer.layout import Layout, layout_for
+from tests.models import make_bundle
+from tests.photos import lookalike, photograph, write_photos
 
 ROOT: Final = Path(__file__).parents[1]
 DEPLOY: Final = ROOT / "deploy"
@@ -164,6 +169,16 @@ def test_services_policies_and_claims_lead_to_pods_that_are_there() -> None:
     assert {"name": "QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR", "value": "2"} in qdrant["env"]
 
 
+def test_the_index_job_asks_for_what_the_cluster_can_keep() -> None:
+    (container,) = of_kind("Job")["index"]["spec"]["template"]["spec"]["containers"]
+    said = dict(pairwise(container["args"]))
+    (qdrant,) = of_kind("StatefulSet")["qdrant"]["spec"]["template"]["spec"]["containers"]
+    copies = {each["name"]: each.get("value") for each in qdrant["env"]}
+    rule = layout_for(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
+    assert (int(said["--shards"]), int(said["--replicas"])) == (rule.shards, rule.replicas)
+    assert copies["QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR"] == said["--replicas"]
+
+
 def test_every_manifest_is_in_the_kustomization() -> None:
     told = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
     files = {file.name for file in (DEPLOY / "kubernetes").glob("*.yaml")} - {"kustomization.yaml"}
@@ -208,3 +223,36 @@ def test_its_readme_names_what_is_there() -> None:
         size = int(vectors.replace(",", "")) * int(dimension) * 4
         number, unit = alone.split()
         assert float(number) == pytest.approx(size / {"MB": 1e6, "GB": 1e9}[unit], rel=0.03)
+    quantized = Layout(quantization="int8", on_disk=True)
+    rows = re.findall(r"\| ([\d,]+) . (\d+)[^|]*\|[^|]*\| ([\d.]+ [MG]B) \| ([\d.]+ [MG]B) \|", text)
+    assert len(rows) == 5
+    for vectors, dimension, *told in rows:
+        for layout, size in zip((Layout(), quantized), told, strict=True):
+            number, unit = size.split()
+            expected = layout.memory(int(vectors.replace(",", "")), int(dimension))
+            assert float(number) == pytest.approx(expected / {"MB": 1e6, "GB": 1e9}[unit], rel=0.05)
+
+
+def test_a_new_model_takes_the_place_of_the_old_one_as_its_readme_says(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+    (tmp_path / "me.jpg").write_bytes(photograph(4))
+    newer = make_bundle(tmp_path / "models" / "newer", seed=1)
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    section = text.split("- **A new model**")[1].split("\n## ")[0]
+    lines = "".join(re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)).splitlines()
+    read = []
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "lookalike"
+        done = lookalike(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        if words[0] == "search":
+            assert "Hypatia" in done.stdout or "Lovelace" in done.stdout
+            shown = json.loads(lookalike("collections", "show", "family", "--json", cwd=tmp_path).stdout)
+            read.append((shown["name"], shown["model_name"], shown["aliases"]))
+    assert read == [
+        ("family-1", "faces", ["family"]),
+        ("family-2", str(newer.folder), ["family"]),
+    ]
+    listed = json.loads(lookalike("collections", "list", "--json", cwd=tmp_path).stdout)
+    assert [row["name"] for row in listed] == ["family-2"]

@@ -21,7 +21,8 @@ from qdrant_client.http import exceptions
 
 from encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
 from indexer.connection import check_key
-from indexer.server import ServerStore
+from indexer.remote import ServerStore
+from indexer.server import Server
 from indexer.store import open_store
 from tests.stores import SPEC, point_ids, random_vectors
 
@@ -150,7 +151,7 @@ def test_another_programs_collections_are_left_alone() -> None:
     client.create_collection("plain", vectors_config=vectors)
     client.create_collection("noted", vectors_config=vectors, metadata={"owner": "me"})
     client.create_collection("mangled", vectors_config=vectors, metadata={"lookalike": {"format": 1}})
-    with ServerStore(client, address=":memory:") as store:
+    with ServerStore(Server(client, ":memory:", in_memory=True)) as store:
         store.create("ours", SPEC)
         assert store.names() == ["mangled", "ours"]
         for name in ("plain", "noted", "mangled"):
@@ -167,7 +168,7 @@ def test_another_programs_collections_are_left_alone() -> None:
 
 def test_a_collection_deleted_behind_our_back() -> None:
     client = QdrantClient(":memory:")
-    with ServerStore(client, address=":memory:") as store:
+    with ServerStore(Server(client, ":memory:", in_memory=True)) as store:
         store.create("c", SPEC)
         store.upsert("c", point_ids(1), random_vectors(1), [{}])
         client.delete_collection("c")

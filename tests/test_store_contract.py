@@ -15,7 +15,7 @@ from encoder.errors import (
     StoreError,
     VectorError,
 )
-from indexer.store import Filter, VectorStore
+from indexer.store import Filter, LayoutOptions, VectorStore
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 
@@ -38,6 +38,90 @@ def test_create_describe_drop(store: VectorStore, name: str) -> None:
     store.upsert(name, point_ids(1), np.ones((1, 3), np.float32), [{}])
 
 
+def test_an_alias_stands_for_a_collection_in_everything(store: VectorStore, name: str) -> None:
+    alias = f"alias-{name}"
+    store.switch(alias, name)
+    assert store.aliases()[alias] == name
+    assert alias not in store.names()
+    assert store.describe(alias) == SPEC
+    ids, vectors = fill(store, alias, 30)
+    assert store.count(alias) == store.count(name) == 30
+    assert store.search(alias, vectors[:1], k=1)[0][0].id == ids[0]
+    assert store.fetch(alias, ids[:1]).keys() == {ids[0]}
+    store.delete(alias, ids[:1])
+    assert len(list(store.scroll(alias))) == 29
+    assert store.index_state(alias).points == 29
+    store.redescribe(alias, replace(SPEC, roots={"new": "/new"}))
+    assert store.describe(name).roots == {"new": "/new"}
+    store.flush(alias)
+    store.build_index(alias)
+    store.switch(alias, None)
+    assert alias not in store.aliases()
+    with pytest.raises(CollectionNotFoundError, match=alias):
+        store.describe(alias)
+    assert store.count(name) == 29
+
+
+def test_whoever_asks_by_an_alias_reads_what_it_was_switched_to(store: VectorStore, name: str) -> None:
+    alias, other = f"alias-{name}", f"other-{name}"
+    store.create(other, replace(SPEC, dimension=3, model_id="b" * 64))
+    store.upsert(other, point_ids(1, seed=9), np.ones((1, 3), np.float32), [{}])
+    fill(store, name, 10)
+    store.switch(alias, name)
+    assert (store.count(alias), store.describe(alias)) == (10, SPEC)
+    pages = store.scroll(alias)
+    seen = [next(pages).id]
+    store.switch(alias, other)
+    assert store.describe(alias).model_id == "b" * 64
+    assert store.search(alias, np.ones((1, 3), np.float32), k=1)[0][0].id == point_ids(1, seed=9)[0]
+    with pytest.raises(VectorError):  # of the old one's dimension
+        store.search(alias, random_vectors(1), k=1)
+    assert sorted([*seen, *(record.id for record in pages)]) == sorted(point_ids(10))  # what it began with
+    store.switch(alias, None)
+    store.drop(other)
+
+
+def test_what_an_alias_stands_for_is_not_dropped(store: VectorStore, name: str) -> None:
+    alias = f"alias-{name}"
+    store.switch(alias, name)
+    with pytest.raises(StoreError, match=f"is what {alias} stands for; .*switch {alias} OTHER") as caught:
+        store.drop(name)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreError, match=f"alias of collection '{name}'; .*switch {alias} --remove"):
+        store.drop(alias)
+    assert store.count(alias) == 0
+    store.switch(alias, None)
+    store.drop(name)
+
+
+def test_names_and_aliases_are_one_set(store: VectorStore, name: str) -> None:
+    alias, third = f"alias-{name}", f"third-{name}"
+    store.switch(alias, name)
+    with pytest.raises(CollectionExistsError, match="is an alias of collection"):
+        store.create(alias, SPEC)
+    with pytest.raises(CollectionExistsError, match="is a collection"):
+        store.switch(name, name)
+    for target in ("absent", None):
+        with pytest.raises(CollectionNotFoundError, match="absent"):
+            store.switch("absent" if target is None else third, target)
+    with pytest.raises(OptionError, match="collection name"):
+        store.switch("../up", name)
+    store.switch(third, alias)  # to what that stands for
+    assert store.aliases()[third] == name
+    store.switch(third, None)
+    store.switch(alias, None)
+
+
+def test_a_layout_changes_no_answer(store: VectorStore) -> None:
+    options = LayoutOptions(quantization="int8", on_disk=True, hnsw_m=24, hnsw_payload_m=8, expect=10**9)
+    name = f"test-{point_ids(1, seed=5)[0]}"
+    store.create(name, SPEC, options)
+    ids, vectors = fill(store, name, 300)
+    for hits, row in zip(store.search(name, vectors[:20], k=3), unit(vectors[:20]), strict=True):
+        assert [hit.id for hit in hits] == [ids[n] for n in np.argsort(-(unit(vectors) @ row))[:3]]
+    store.drop(name)
+
+
 def test_redescribe_replaces_roots_and_nothing_else(store: VectorStore, name: str) -> None:
     fill(store, name, 3)
     moved = replace(SPEC, roots={"other": "/elsewhere"})
@@ -58,6 +142,7 @@ def test_names_that_break_the_rule(store: VectorStore, wrong: str) -> None:
 
 
 CALLS: dict[str, Callable[[VectorStore, str], object]] = {
+    "switch": lambda s, n: s.switch("alias", n),
     "describe": lambda s, n: s.describe(n),
     "redescribe": lambda s, n: s.redescribe(n, SPEC),
     "drop": lambda s, n: s.drop(n),

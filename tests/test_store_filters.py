@@ -14,7 +14,8 @@ from qdrant_client import QdrantClient
 from encoder.errors import OptionError
 from indexer.edge import EdgeStore
 from indexer.filters import Op
-from indexer.server import ServerStore
+from indexer.remote import ServerStore
+from indexer.server import Server
 from indexer.store import Condition, Filter, Record, VectorStore
 from tests import stores
 from tests.stores import SPEC, fill, point_ids, random_vectors
@@ -134,7 +135,7 @@ def pair() -> Iterator[tuple[VectorStore, VectorStore]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         EdgeStore(folder) as edge,
-        ServerStore(QdrantClient(":memory:"), address=":memory:") as server,
+        ServerStore(Server(QdrantClient(":memory:"), ":memory:", in_memory=True)) as server,
     ):
         for store in (edge, server):
             store.create("c", SPEC)
