@@ -27,6 +27,10 @@ _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/", "/page/", "/favicon.ico")
 """Asked without a key: they tell nothing of what is stored. One that ends in a slash stands for all below."""
 
+_READ_OFF: Final = 4
+_READ_OFF_SECONDS: Final = 5.0
+"""Of a body that is refused as much is read off as this many bodies may hold, for so long."""
+
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -73,7 +77,7 @@ class Guard:
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
-            self._check(scope, headers)
+            await self._checked(scope, headers, receive)
             await self._app(scope, self._limited(receive), sent)
         except Exception as error:
             if not isinstance(error, Refusal):
@@ -99,6 +103,31 @@ class Guard:
                 "ms": round(seconds * 1000, 1),
             },
         )
+
+    async def _checked(self, scope: Scope, headers: Headers, receive: Receive) -> None:
+        """Refuse as :meth:`_check` does, once what is being sent has been read off."""
+        try:
+            self._check(scope, headers)
+        except Refusal:
+            if "expect" not in headers:  # who asks first has not begun to send
+                await self._read_off(receive)
+            raise
+
+    async def _read_off(self, receive: Receive) -> None:
+        """Read the rest of a body and forget it, a bounded amount for a bounded time.
+
+        A connection that is closed on unread bytes is reset, and the client never sees why it was refused
+        (RFC 9112, 9.6).
+        """
+        left, due = _READ_OFF * self._settings.body_bytes, time.monotonic() + _READ_OFF_SECONDS
+        while left > 0:
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, due - time.monotonic()))
+            except TimeoutError:
+                return
+            left -= len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Refuse what need not be looked at further.
@@ -140,6 +169,8 @@ class Guard:
             left -= len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if left < 0:
+                if not complete:
+                    await self._read_off(receive)
                 raise self._too_large()
             return message
 
