@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import click
 
 from encoder.errors import TrainingError
-from trainer.class_options import class_options, with_classes
+from trainer.class_commands import class_options, with_classes
 from trainer.cleaner_commands import cleaner
 from trainer.noise_commands import denoise_option
 from trainer.options import NAMING, Device, Precision, TrainingSpec

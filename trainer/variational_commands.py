@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import click
 
 from encoder.errors import DataError
-from trainer.class_options import all_of, class_options, with_classes
+from trainer.class_commands import all_of, class_options, with_classes
 from trainer.noise_commands import denoise_option
 from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec, drawing
 
