@@ -96,9 +96,10 @@ def embed_files(
         max_pixels: Larger pictures fail.
         threads: That read, decode and embed, 1 or more; None: one for each core. The model should have
             one thread of its own.
-        processes: From 2,048 files on take processes in place of threads: they need half a second to start
-            and do not wait for each other. As :mod:`multiprocessing` has it, the program's main module must
-            be safe to import. A model on a GPU stays with threads.
+        processes: From 2,048 files on take processes in place of threads: they do not wait for each other.
+            Forked where :func:`encoder.workers.may_fork` allows it; else they need half a second to start,
+            and, as :mod:`multiprocessing` has it, the program's main module must be safe to import. A model
+            on a GPU stays with threads.
         workers: Who does it, from :func:`fork_workers` with this model, crop and limit; closed at the end.
         known: Of a key, SHA-256 sums (hex): where its file has one of them, it is ``spared``.
 

@@ -111,15 +111,14 @@ class Source:
             DataError: an archive cannot be read.
         """
         if self.splits is not None:
-            for digit, label in find_digits(self.root, self.splits):
-                if item := self._item(digit.name, digit, label):
-                    yield item
+            digits = find_digits(self.root, self.splits)
+            found = (self._item(digit.name, digit, label) for digit, label in digits)
         elif self.only is not None and is_archive(self.only):
-            for member in find_members(self.root / self.only):
-                if item := self._item(str(self.only / PurePosixPath(member.name)), member):
-                    yield item
+            only, members = self.only, find_members(self.root / self.only)
+            found = (self._item(str(only / PurePosixPath(member.name)), member) for member in members)
         else:
-            yield from filter(None, map(self._item, self._paths(on_unreadable)))
+            found = (self._item(relative) for relative in self._paths(on_unreadable))
+        return (item for item in found if item is not None)
 
     def covers(self, path: str) -> bool:
         """Whether an item with this path is missing when :meth:`items` does not yield it."""
