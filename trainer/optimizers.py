@@ -93,7 +93,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
         product = step @ product
         square = step @ square @ step
     found = product @ found  # -> (m, n)
-    return found if wide else found.T
+    back: Tensor = found if wide else found.T
+    return back
 
 
 def _muon(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) -> None:
