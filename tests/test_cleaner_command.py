@@ -1,6 +1,9 @@
-"""``lookalike train cleaner``: made-up pictures in, a bundle out that cleans; killed and resumed it is the same."""
+"""``lookalike train cleaner``: made-up pictures in, out a bundle that cleans; the same when it was killed."""
 
+import contextlib
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,17 +20,21 @@ from numpy.typing import NDArray
 from deploy.cli import main
 from encoder.cleaner import Cleaner
 from encoder.cleaner_bundle import CleanerBundle
-from encoder.noise import corrupted
+from encoder.noise import NoiseSpec, corrupted
 from encoder.quality import psnr
 from tests.digits import write_digits
 from tests.people import portraits, write_people
 from trainer.cleaner_commands import cleaner
-from trainer.cleaner_network import MULTIPLE, CleanerShape
-from trainer.options import CLEANING
-from trainer.training import Run
+from trainer.cleaner_network import MULTIPLE, Blind, CleanerShape
+from trainer.cleaner_training import cleaning_task
+from trainer.datasets import open_dataset, read_pixel_cache
+from trainer.optimizers import muon
+from trainer.options import CLEANING, TrainingSpec
+from trainer.patches import PatchSpec, sources_of, views_of
+from trainer.training import Run, Task
 
-NARROW = ("--widths", "16,16,16", "--blocks", "1,1,1", "--device", "cpu")
-SMALL = (*NARROW, "--patch", "16", "--batch", "64")
+NARROW = ("--widths", "16,16,16", "--blocks", "1,1,1", "--batch", "64", "--device", "cpu")
+SMALL = (*NARROW, "--patch", "16", "--learning-rate", "0.01", "--epochs", "12")
 SIGMA = 50 / 255
 
 # Writes its state after every epoch, not every 15 seconds: there is more to resume from.
@@ -105,15 +112,43 @@ def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Cleaner:
-    """A small cleaner, taught in seconds."""
+def done(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Done:
+    """The command has run to its end, in seconds."""
     out = tmp_path_factory.mktemp("trained") / "clean"
-    words = ["lookalike", "train", "cleaner", "--data", str(data), "--out", str(out), *SMALL]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr(sys, "argv", [*words, "--epochs", "12"])
-        main()
-    assert not stopped.value.code
-    return Cleaner.open(out)
+    words = ["lookalike", "train", "cleaner", "--data", str(data), "--out", str(out), *SMALL, "--resume"]
+    code: object = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as answer,
+        contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
+        patch.setattr(sys, "argv", words)
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        answer.seek(0)
+        told = answer.read()
+    assert isinstance(code, int)
+    return Done(code, told, said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def trained(done: Done) -> Cleaner:
+    """What it made."""
+    assert done.code == 0, done.said
+    return Cleaner.open(done.out.rstrip("\n"))
+
+
+def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, trained: Cleaner) -> None:
+    lines = done.said.splitlines()
+    assert lines[0].startswith("people: 40 training, 8 validation and 16 held-out images; ")
+    assert lines[0].endswith(" weights; training on cpu")
+    assert [line.split()[1] for line in lines[1:13]] == [f"{epoch}/12" for epoch in range(1, 13)]
+    assert [line.split(":")[0] for line in lines[13:17]] == [
+        f"held-out PSNR at sigma {sigma}" for sigma in (0, 25, 50, 75)
+    ]
+    assert lines[17:] == [f"model {trained.model_id[:12]} is in {trained.bundle.folder}"]
 
 
 def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Cleaner) -> None:
@@ -123,14 +158,14 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Cleaner) -> None:
     assert spec.deviations == (0, 75 / 255)
     assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 48}
     assert (spec.training["data"], spec.training["patches"]["side"]) == ("people", 16)
-    assert sum(spec.training["images"].values()) == 64
+    assert spec.training["images"] == {"train": 40, "validation": 8, "held_out": 16}
     figures = spec.figures
-    assert figures["held_out_images"] == spec.training["images"]["held_out"]
+    assert figures["held_out_images"] == 16
     assert [level["sigma"] for level in figures["held_out"]] == [0, 25, 50, 75]
     for level in figures["held_out"][1:]:
-        assert level["told_psnr_db"] > level["noisy_psnr_db"] + 5
-        assert level["blind_psnr_db"] > level["told_psnr_db"] - 1
-        assert level["estimate_error"] < 5
+        assert level["told_psnr_db"] > level["noisy_psnr_db"] + 3
+        assert level["blind_psnr_db"] > level["told_psnr_db"] - 0.5
+        assert level["estimate"] == pytest.approx(level["sigma"], rel=0.2)
     run = trained.bundle.folder.with_name("clean.run")
     assert [path.name for path in run.iterdir()] == ["log.csv"]
     log = (run / "log.csv").read_text().splitlines()
@@ -148,84 +183,86 @@ def test_pictures_of_any_size_are_cleaned_told_and_blind(
     told = trained.clean(noisy, np.full(len(noisy), SIGMA, np.float32))
     blind = trained.clean(noisy)
     assert told.shape == blind.shape == clean.shape
-    more = 6 if min(size) > 50 else 2
-    assert between(told, clean) > between(noisy, clean) + more
-    assert between(blind, clean) > between(noisy, clean) + more
+    assert between(told, clean) > between(noisy, clean) + 3
+    assert between(blind, clean) > between(noisy, clean) + 3
     if min(size) > 50:
-        assert trained.estimate(noisy) == pytest.approx(SIGMA, rel=0.15)
+        assert trained.estimate(noisy) == pytest.approx(SIGMA, rel=0.2)
 
 
 def test_clean_pictures_are_hardly_touched(trained: Cleaner) -> None:
     clean = enlarged(height=128, width=128)
-    assert between(trained.clean(clean, np.zeros(4, np.float32)), clean) > 45
+    assert between(trained.clean(clean, np.zeros(4, np.float32)), clean) > 40
     assert (trained.estimate(clean) < 5 / 255).all()
 
 
-def test_the_same_seed_gives_the_same_model(tmp_path: Path, data: Path, lookalike: Lookalike) -> None:
-    ids = []
-    for name, seed in zip("abc", (0, 0, 1), strict=True):
-        done = lookalike("--data", data, "--out", tmp_path / name, *SMALL, "--epochs", 1, "--seed", seed)
-        assert (done.code, done.out) == (0, f"{tmp_path / name}\n"), done.said
-        lines = done.said.splitlines()
-        assert lines[0].startswith("people: ")
-        assert lines[0].endswith(" weights; training on cpu")
-        assert lines[1].startswith("epoch 1/1  loss ")
-        assert [line.split(":")[0] for line in lines[2:-1]] == [
-            f"held-out PSNR at sigma {sigma}" for sigma in (0, 25, 50, 75)
-        ]
-        ids.append(CleanerBundle.open(tmp_path / name).model_id)
-        assert lines[-1] == f"model {ids[-1][:12]} is in {tmp_path / name}"
-    assert ids[0] == ids[1] != ids[2]
-
-
-def test_bfloat16_and_a_range_of_noise(tmp_path: Path, data: Path, lookalike: Lookalike) -> None:
-    words = ("--denoise", "20:50", "--precision", "bfloat16", "--epochs", "1")
-    done = lookalike("--data", data, "--out", tmp_path / "m", *SMALL, *words)
-    assert done.code == 0, done.said
-    spec = CleanerBundle.open(tmp_path / "m").spec
-    assert spec.deviations == (20 / 255, 50 / 255)
-    assert spec.training["training"]["precision"] == "bfloat16"
-    assert [level["sigma"] for level in spec.figures["held_out"]] == [0, 30, 40, 50]
-
-
-def test_digits_have_their_own_sizes(
+def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     tmp_path: Path, lookalike: Lookalike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_digits(tmp_path / "data" / "MNIST" / "raw")
     monkeypatch.setenv("LOOKALIKE_DATA", str(tmp_path / "data"))
-    done = lookalike("--data", "mnist", "--out", tmp_path / "m", *NARROW, "--epochs", "1", "--batch", "128")
-    assert done.code == 0, done.said
+    words = ("--epochs", "1", "--denoise", "20:50", "--precision", "bfloat16")
+    done = lookalike("--data", "mnist", "--out", tmp_path / "m", *NARROW, *words)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'm'}\n"), done.said
     assert done.said.startswith("mnist: 20 training, 10 validation and 20 held-out images; ")
     spec = CleanerBundle.open(tmp_path / "m").spec
-    assert spec.deviations == (0, 191 / 255)
+    assert spec.deviations == (20 / 255, 50 / 255)
+    assert spec.training["training"]["precision"] == "bfloat16"
     assert spec.training["patches"] == {"side": 28, "mirror": False, "turned": 0.0, "grey": 0.3}
+    assert [level["sigma"] for level in spec.figures["held_out"]] == [0, 30, 40, 50]
 
 
 def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
-    tmp_path: Path, data: Path, lookalike: Lookalike
+    tmp_path: Path, data: Path, lookalike: Lookalike, trained: Cleaner
 ) -> None:
-    words = ("--data", data, *SMALL, "--epochs", "4")
-    done = lookalike(*words, "--out", tmp_path / "whole", "--resume")  # nothing to resume: it begins
-    assert done.code == 0, done.said
     out = tmp_path / "cut"
-    again = (*words, "--out", out)
-    assert _stopped(*again, after=1, by=signal.SIGKILL) == -signal.SIGKILL
+    words = ("--data", data, "--out", out, *SMALL)
+    assert _stopped(*words, after=2, by=signal.SIGKILL) == -signal.SIGKILL
     assert Run.unfinished(tmp_path / "cut.run")
     assert not out.exists()
-    refused = lookalike(*again)
+    refused = lookalike(*words)
     assert (refused.code, refused.out) == (1, "")
     assert "cut.run; pass --resume to go on, or remove that folder" in refused.said
-    other = lookalike(*again, "--resume", "--learning-rate", "0.1")
-    assert other.code == 1
-    assert "had learning_rate 0.003 (now 0.1); give the same" in other.said
-    assert _stopped(*again, "--resume", after=2, by=signal.SIGINT) == 130
-    resumed = lookalike(*again, "--resume")
+    for option, value, change in (
+        ("--learning-rate", "0.1", "learning_rate 0.01 (now 0.1)"),
+        ("--seed", "1", "seed 0 (now 1)"),
+        ("--denoise", "25", "low 0.0 (now 0.09"),
+    ):
+        other = lookalike(*words, "--resume", option, value)
+        assert other.code == 1
+        assert f"resumes with the options and data it began with, {out}.run had " in other.said
+        assert change in other.said
+    assert _stopped(*words, "--resume", after=5, by=signal.SIGINT) == 130
+    resumed = lookalike(*words, "--resume")
     assert resumed.code == 0, resumed.said
-    assert "resuming after epoch " in resumed.said
-    ids = [CleanerBundle.open(tmp_path / name).model_id for name in ("whole", "cut")]
-    assert ids[0] == ids[1]  # a digest over weights and figures
-    logs = [(tmp_path / f"{name}.run" / "log.csv").read_text() for name in ("whole", "cut")]
-    assert logs[0] == logs[1]
+    assert re.search(r"^resuming after epoch (5|6|7|8|9|10|11) of 12$", resumed.said, re.MULTILINE)
+    assert CleanerBundle.open(out).model_id == trained.model_id  # a digest over weights and figures
+    logs = [folder.with_name(f"{folder.name}.run") / "log.csv" for folder in (out, trained.bundle.folder)]
+    assert logs[0].read_text() == logs[1].read_text()
+
+
+def test_another_seed_gives_another_model(tmp_path: Path, data: Path) -> None:
+    ends = []
+    for seed in (0, 0, 1):
+        run, task = _run(tmp_path / f"{len(ends)}", data, seed=seed)
+        assert len(list(run.fit(task, identity={}))) == 1
+        ends.append(torch.cat([weight.flatten() for weight in run.take_best().parameters()]))
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Task]:
+    dataset = open_dataset(str(data))
+    spec = TrainingSpec(epochs=1, batch=256, learning_rate=0.01, shift=0, seed=seed)
+    views, patches, noise = views_of(dataset), PatchSpec(side=8), NoiseSpec.parse("0:75")
+    pixels = read_pixel_cache(dataset, next(iter(views)))
+    split = dataset.split(pixels.usable)
+    sources, _ = sources_of(dataset, views, split.train, side=patches.side)
+    torch.manual_seed(0)
+    network = Blind(CleanerShape(widths=(16, 16, 16), blocks=(1, 1, 1), estimator=8))
+    cpu = torch.device("cpu")
+    task = cleaning_task(sources, pixels.images, split, patches, noise, spec, device=cpu)
+    assert task.steps == 1024 // 256
+    return Run(folder, network, spec, device=cpu, optimizer=muon), task
 
 
 def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
@@ -302,7 +339,7 @@ def test_too_few_pictures_and_places_that_are_taken_fail_in_one_line(
 
 
 def test_a_learning_rate_that_is_too_high_is_told(data: Path, lookalike: Lookalike) -> None:
-    done = lookalike("--data", data, "--out", "model", *SMALL, "--epochs", "1", "--learning-rate", "1e9")
+    done = lookalike("--data", data, "--out", "model", *SMALL, "--learning-rate", "1e9")
     assert (done.code, done.out) == (1, "")
     assert "the loss must stay finite" in done.said.splitlines()[-1]
     assert not Path("model").exists()
