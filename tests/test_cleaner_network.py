@@ -1,5 +1,7 @@
 """The cleaner's networks: what they begin as, how far they see, and sizes of any kind."""
 
+from typing import TypeVar
+
 import pytest
 import torch
 
@@ -9,7 +11,10 @@ from trainer.cleaner_network import MULTIPLE, Blind, Cleaner, CleanerShape, Esti
 NARROW = CleanerShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
 
 
-def awake(network: torch.nn.Module) -> torch.nn.Module:
+Network = TypeVar("Network", bound=torch.nn.Module)
+
+
+def awake(network: Network) -> Network:
     """Weights that change something: the last layer begins at zero."""
     torch.manual_seed(0)
     with torch.no_grad():
@@ -24,8 +29,8 @@ def test_it_begins_as_what_changes_nothing() -> None:
 
 
 def test_each_picture_is_cleaned_by_itself_and_by_its_own_sigma() -> None:
-    network = awake(Cleaner(NARROW))
-    pixels, sigma = torch.rand(3, 3, 16, 16), torch.tensor([0.0, 0.1, 0.3])
+    network = awake(Cleaner(NARROW)).double()
+    pixels, sigma = torch.rand(3, 3, 16, 16).double(), torch.tensor([0.0, 0.1, 0.3]).double()
     together = network(pixels, sigma)
     for row in range(3):
         alone = network(pixels[row : row + 1], sigma[row : row + 1])
@@ -83,10 +88,11 @@ def test_neither_network_teaches_the_other() -> None:
 
 def test_estimates_are_never_negative_but_in_training() -> None:
     network = Estimator(4)
+    assert network.guess.bias is not None
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()
-        network.guess.bias.copy_(torch.tensor([-0.5, 0.0]))  # type: ignore[misc]  # there is one
+        network.guess.bias.copy_(torch.tensor([-0.5, 0.0]))
     pixels = torch.rand(2, 3, 16, 16)
     assert network.eval()(pixels).tolist() == [0, 0]
     assert network.train()(pixels).tolist() == pytest.approx([-0.5, -0.5])

@@ -15,7 +15,7 @@ SPEC = TrainingSpec(learning_rate=0.01)
 def plain(matrix: Tensor) -> Tensor:
     """Jordan's iteration as he writes it: X becomes aX + b(XX')X + c(XX')^2 X, five times."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    found = matrix / (matrix.norm() + 1e-7)
+    found: Tensor = matrix / (matrix.norm() + 1e-7)
     for _ in range(5):
         square = found @ found.T
         found = a * found + (b * square + c * square @ square) @ found
