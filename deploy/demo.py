@@ -45,9 +45,11 @@ class _Faces:
 def demo(out: Path, train: bool, epochs: int) -> None:
     """The whole tour on real data, with pictures.
 
-    It indexes LFW, finds who looks like whom, and draws faces and digits that never were. Where LFW is
-    neither at hand nor to be had, a hundred tiny faces of scikit-image stand in: a taste only.
+    It indexes LFW, finds who looks like whom, takes noise off pictures, and draws faces and digits that
+    never were. Where LFW is neither at hand nor to be had, a hundred tiny faces of scikit-image stand in:
+    a taste only.
     """
+    from deploy.demo_cleaning import draw_cleaned
     from deploy.demo_digits import draw_digits
     from encoder.model import Model
     from indexer.store import open_store
@@ -67,6 +69,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
         answers = list(searcher.similar(faces.queries, k=10, exclude_self=True))
         pictures = _draw(out, searcher, answers, model, faces)
     click.echo(f"Asked for {faces.asked}: {median(a.took_ms for a in answers):.1f} ms a query.")
+    pictures += draw_cleaned(out, faces.queries)
     digits, missing = draw_digits(out)
     if missing:
         click.echo(missing)

@@ -1,4 +1,4 @@
-"""The digits of ``lookalike demo``: kept, drawn, and the same in every class."""
+"""The digits of ``lookalike demo``: kept, cleaned, drawn, and the same in every class."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["draw_digits"]
 
 _MODEL: Final = "digits"
+_CLEANER: Final = "clean-digits"
 _KEPT: Final = 20
+_CLEANED: Final = 10
+_SIGMA: Final = 127
 _DRAWN: Final = 40
 _ROWS: Final = 6
+_SIDE: Final = 84
 
 
 def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
@@ -25,6 +29,8 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
     Returns:
         Each picture and what is to be seen on it, and a line about what is missing: empty where nothing is.
     """
+    from deploy.demo_cleaning import cleaning_sheet
+    from encoder.cleaner import Cleaner
     from encoder.errors import DataError
     from encoder.mnist import find_mnist
     from encoder.model import Model
@@ -36,9 +42,14 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
     try:
         digits = find_mnist(progress=True).images("test")[:_KEPT]
     except DataError as error:
-        missing = f"MNIST is not to be had, so no digit is reconstructed: {error}"
+        missing = f"MNIST is not to be had, so no digit is reconstructed or cleaned: {error}"
     else:
         sheets["digits-kept.png"] = _kept(model, digits), "test digits above what the model keeps of them"
+        noisy = list(digits[:_CLEANED, :, :, None])
+        sheet = cleaning_sheet(
+            Cleaner.open(_CLEANER), noisy, [""] * len(noisy), [_SIGMA] * len(noisy), side=_SIDE
+        )
+        sheets["digits-cleaned.png"] = sheet, "noise put on test digits, taken off again, and what they were"
     sheets["digits-drawn.png"] = grid(list(sample(model, _DRAWN)), columns=10), "digits that never were"
     rows = sample_classes(model, _ROWS, seed=1)
     sheets["digits-classes.png"] = classes_sheet(model, rows), "the same latents in all ten classes"

@@ -16,6 +16,7 @@ PICTURES = (
     "generated.png",
     "smile.png",
     "search-smiling.png",
+    "cleaned.png",
     "digits-drawn.png",
     "digits-classes.png",
 )

@@ -14,7 +14,9 @@ from torch.distributions import Normal, kl_divergence
 from encoder.quality import psnr
 from trainer.losses import (
     bernoulli_nll,
+    cleaning_loss,
     divergence,
+    estimation_loss,
     floored,
     gaussian_nll,
     importance_bound,
@@ -52,6 +54,20 @@ def test_one_grey_level_everywhere_is_48_decibels() -> None:
 
 def test_psnr_of_equal_images_is_infinite() -> None:
     assert psnr(0.0) == math.inf
+
+
+def test_cleaning_loss_of_known_errors() -> None:
+    clean = torch.zeros(2, 3, 2, 2)
+    cleaned = torch.tensor([0.1, 0.2])[:, None, None, None].expand(clean.shape)
+    sigma = torch.tensor([0.1, 0.0])
+    expected = (math.log(0.01 + 0.0003 + 1e-6) + math.log(0.04 + 1e-6)) / 2
+    assert cleaning_loss(cleaned, clean, sigma).item() == pytest.approx(expected, rel=1e-5)
+    assert cleaning_loss(clean, clean, sigma * 0).item() == pytest.approx(math.log(1e-6), rel=1e-5)
+
+
+def test_estimation_loss_is_of_relative_errors() -> None:
+    made, true = torch.tensor([0.12, 0.0]), torch.tensor([0.08, 0.02])
+    assert estimation_loss(made, true).item() == pytest.approx((0.04 / 0.1 + 0.02 / 0.04) / 2)
 
 
 def test_divergence_of_known_gaussians_from_the_standard_one() -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["cleaner"]
 
 _WIDTHS: Final = (64, 96, 128)
-_DIGITS: Final = (32, 48, 64)
+_DIGITS: Final = (48, 64, 96)
+_DIGITS_EPOCHS: Final = 3
 
 
 def _noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> NoiseSpec | None:
@@ -40,15 +41,15 @@ def _noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> N
     help="Gaussian noise that it learns to take off, of 255; mnist: 0:191, others: 0:75.",
 )
 @click.option(
-    "--widths", metavar="N,N,N", help="Features at 1/2, 1/4, 1/8 of the side; 64,96,128, mnist: 32,48,64."
+    "--widths", metavar="N,N,N", help="Features at 1/2, 1/4, 1/8 of the side; 64,96,128, mnist: 48,64,96."
 )
 @click.option("--blocks", default="2,2,2", show_default=True, metavar="N,N,N", help="Residual blocks there.")
 @click.option("--patch", type=click.IntRange(min=8), help="Side of a patch in pixels; mnist: 28, others: 64.")
 @click.option(
     "--epochs",
-    default=CLEANING.epochs,
-    show_default=True,
-    help="Of as many patches as there are training images.",
+    type=int,
+    help="Of as many patches as there are training images, 1,024 at least; "
+    f"mnist: {_DIGITS_EPOCHS}, others: {CLEANING.epochs}.",
 )
 @click.option("--batch", default=CLEANING.batch, show_default=True, help="Patches in a step.")
 @click.option("--learning-rate", default=CLEANING.learning_rate, show_default=True, help="At its peak.")
@@ -71,7 +72,7 @@ def cleaner(
     widths: str | None,
     blocks: str,
     patch: int | None,
-    epochs: int,
+    epochs: int | None,
     batch: int,
     learning_rate: float,
     precision: Precision,
@@ -98,6 +99,8 @@ def cleaner(
     shape = CleanerShape(
         widths=usual if widths is None else _three(widths, "--widths"), blocks=_three(blocks, "--blocks")
     )
+    if epochs is None:
+        epochs = _DIGITS_EPOCHS if digits else CLEANING.epochs
     patches = PatchSpec(side=28, mirror=False, turned=0.0) if digits else PatchSpec()
     train_cleaner(
         open_dataset(data, progress=True),

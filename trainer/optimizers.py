@@ -76,18 +76,24 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about U V^T of a matrix U S V^T, float (M, N): its singular values between 0.6 and 1.3.
+    """Return about U V^T of a matrix U S V^T, float32 (M, N): what is no tiny share of S becomes 0.6 to 1.3.
 
-    The products are in bfloat16, whose rounding does no harm here.
+    The polynomials are multiplied up in the smaller of M x M and N x N, and meet the matrix once, at the end:
+    half the work of taking it through each of them.
     """
     a, b, c = _POLYNOMIAL
     wide = matrix.shape[0] <= matrix.shape[1]
-    found = (matrix if wide else matrix.T).bfloat16()
+    found = matrix if wide else matrix.T  # (m, n), m <= n
     found = found / (found.norm() + 1e-7)
+    square = found @ found.T  # (m, m), as all below
+    same = torch.eye(len(square), dtype=found.dtype, device=found.device)
+    product = same
     for _ in range(_ROUNDS):
-        square = found @ found.T
-        found = a * found + (b * square + c * square @ square) @ found
-    back: Tensor = (found if wide else found.T).to(matrix.dtype)
+        step = torch.addmm(a * same + b * square, square, square, alpha=c)
+        product = step @ product
+        square = step @ square @ step
+    found = product @ found  # -> (m, n)
+    back: Tensor = found if wide else found.T
     return back
 
 
@@ -95,8 +101,11 @@ def _muon(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) 
     if not state:
         state["average"] = torch.zeros_like(weight)
     state["average"].lerp_(gradient, 1 - _MOMENTUM)
-    ahead = gradient.lerp(state["average"], _MOMENTUM).flatten(1)  # Nesterov's
-    weight.add_(orthogonal(ahead).view_as(weight), alpha=-rate * _STEP * max(ahead.shape) ** 0.5)
+    ahead = gradient.lerp(state["average"], _MOMENTUM)  # Nesterov's
+    rows = ahead.permute(0, 2, 3, 1)  # (O, H, W, I), as it lies in memory: columns may come in any order
+    matrix = rows.flatten(1)  # -> (O, HWI)
+    step = orthogonal(matrix).view_as(rows).permute(0, 3, 1, 2)  # -> (O, I, H, W)
+    weight.add_(step, alpha=-rate * _STEP * max(matrix.shape) ** 0.5)
 
 
 def _adam(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoder.errors import DataError
+from encoder.errors import DataError, OptionError
 from encoder.images import LFW_CROP, Crop, ImageSpec
 from encoder.mnist import SIDE
 from trainer.batches import to_floats
@@ -90,7 +90,16 @@ def sources_of(
 
     Returns:
         Sources, and the fingerprints of what they are.
+
+    Raises:
+        OptionError: S is larger than all sizes.
     """
+    largest = max(spec.size for spec in views)
+    if side > largest:
+        raise OptionError(
+            f"patches are cut from pictures of {largest}x{largest} pixels at most, --patch {side} is larger; "
+            "take a smaller one"
+        )
     sources, fingerprints = [], []
     for spec, share in views.items():
         pixels = read_pixel_cache(dataset, spec, progress=True)
@@ -101,8 +110,11 @@ def sources_of(
     return sources, fingerprints
 
 
-def photographs() -> list[Images]:
+def photographs(*, side: int) -> list[Images]:
     """Return the two photographs that scikit-learn carries, and both at half the size: uint8 (H, W, 3).
+
+    Args:
+        side: S; what is smaller than it is left out.
 
     Raises:
         DataError: this scikit-learn has none.
@@ -112,7 +124,8 @@ def photographs() -> list[Images]:
     found = [np.asarray(image, np.uint8) for image in load_sample_images().images]
     if not found:
         raise DataError("scikit-learn has no sample images; install it again")
-    return found + [_half(image) for image in found]
+    every = found + [_half(image) for image in found]
+    return [image for image in every if min(image.shape[:2]) >= side]
 
 
 def _half(image: Images) -> Images:
