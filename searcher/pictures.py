@@ -42,6 +42,7 @@ MOST_ROWS = 50
 _MOST_RESULTS = 20
 _MOST_ASKED = 5
 _LONGEST_CLASS = 40
+_FEW_CLASSES = 5
 
 
 def is_folder(out: str) -> bool:
@@ -202,9 +203,10 @@ def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:
     """Draw uint8 (N, K, H, W, C) as :func:`searcher.generate.sample_classes` makes it, uint8 (H, W, 3)."""
-    title = f"{model.bundle.name}: one latent in a row, one class in a column"
+    few = rows.shape[1] <= _FEW_CLASSES  # and a narrow sheet
+    title = f"{model.bundle.name}: one latent in a row{'' if few else ', one class in a column'}"
     tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows]
-    return contact_sheet(tiles, title=title, column_labels=model.bundle.spec.classes, side=84)
+    return contact_sheet(tiles, title=title, column_labels=model.bundle.spec.classes, side=168 if few else 84)
 
 
 def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions: Sequence[str]) -> Pixels:
