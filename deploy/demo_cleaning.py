@@ -22,6 +22,8 @@ _FACES: Final = 4
 _PHOTOGRAPHS: Final = ("chelsea", "coffee")
 _SIGMAS: Final = (25, 50)
 """Of 255, by turns."""
+_SMALL: Final = 64
+"""Lower pictures have the first alone: the second would leave nothing to be seen."""
 _SIDE: Final = 192
 
 
@@ -39,7 +41,7 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     from searcher.pictures import caption
 
     shown = faces[:_FACES]
-    pictures = [decode_rgb(file.read_bytes(), name=file.name) for file in shown]
+    pictures = [_as_grey(decode_rgb(file.read_bytes(), name=file.name)) for file in shown]
     called = [caption(file) for file in shown]
     try:
         exhibit = open_exhibit("photographs")
@@ -50,7 +52,10 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
             if name in _PHOTOGRAPHS:
                 pictures.append(to_uint8(picture))
                 called.append(name)
-    sigmas = [_SIGMAS[place % len(_SIGMAS)] for place in range(len(pictures))]
+    sigmas = [
+        _SIGMAS[place % len(_SIGMAS)] if len(picture) >= _SMALL else _SIGMAS[0]
+        for place, picture in enumerate(pictures)
+    ]
     sheet = cleaning_sheet(Cleaner.open(_MODEL), pictures, called, sigmas, side=_SIDE)
     save_picture(out / "cleaned.png", sheet)
     return [(out / "cleaned.png", "noise put on whole pictures, taken off again, and what they were")]
@@ -102,3 +107,8 @@ def cleaning_sheet(
     rows = [list(row) for row in zip(*columns, strict=True)]
     title = f"Cleaned by {cleaner.bundle.name}, which is told nothing of the noise"
     return contact_sheet(rows, title=title, row_labels=("with noise", "cleaned", "as it was"), side=side)
+
+
+def _as_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return one channel of a picture that is grey: its noise is grey too."""
+    return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels

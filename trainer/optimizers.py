@@ -3,8 +3,8 @@
 Muon replaces the average of the gradients of a matrix by the nearest orthogonal one, up to a factor, found by
 a polynomial that drives all singular values towards 1: K. Jordan et al., "Muon", 2024,
 https://kellerjordan.github.io/posts/muon; the length of a step is that of AdamW's usual one, as in J. Liu et
-al., "Muon is Scalable for LLM Training", arXiv:2502.16982. The cleaner learns two to three times as fast with
-it as with AdamW (trainer/EXPERIMENTS.md).
+al., "Muon is Scalable for LLM Training", arXiv:2502.16982. After as many steps the cleaner is better than
+with AdamW (trainer/EXPERIMENTS.md).
 """
 
 from __future__ import annotations
