@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 from encoder.chunks import Chunk, Readable, embed_chunk
 from encoder.errors import BundleError, EmbeddingError
 from encoder.images import Crop, shown
+from encoder.lifeline import live_with_parent
 from encoder.model import Model
 
 __all__ = ["Files", "Known", "Processes", "Threads", "Workers", "may_fork"]
@@ -170,18 +171,9 @@ _here: Final[dict[str, Model]] = {}
 
 def _begin(model: Model | None) -> None:
     """Begin a process: an interrupt is the parent's to answer, and where the parent is killed, this ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(limits=1, user_api="blas")
+    live_with_parent()
     if model is not None:
         _here[model.model_id] = model
-    parent = multiprocessing.parent_process()
-
-    def end() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end, daemon=True).start()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoder.errors import MissingExtraError
+from encoder.lifeline import live_with_parent
 
 __all__ = ["Extract", "Feature", "extract", "extractor"]
 
@@ -64,7 +65,8 @@ def extractor(count: int) -> Iterator[Extract]:
         return
     # Started afresh: forking a process that runs threads (onnxruntime's) may hang.
     workers = min(os.cpu_count() or 1, _MOST_WORKERS)
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    apart = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=apart, initializer=live_with_parent)
     try:
         yield lambda feature, pictures: pool.map(functools.partial(extract, feature), _parts(pictures))
     finally:
