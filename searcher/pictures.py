@@ -198,7 +198,7 @@ def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels
             ]
         )
         rows.append([Tile(pixels=after) for _, _, (_, after) in part])
-    return contact_sheet(rows, title="As given, above what is left without the noise", side=160)
+    return contact_sheet(rows, title="Cleaned", side=160)
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:

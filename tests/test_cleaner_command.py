@@ -39,9 +39,10 @@ SIGMA = 50 / 255
 
 # Writes its state after every epoch, not every 15 seconds: there is more to resume from.
 COMMAND = """
-import torch
+import signal, torch
 import trainer.training
 from deploy.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
 torch.set_num_threads(1)
 trainer.training._WRITE_EVERY = -1.0
 main()
