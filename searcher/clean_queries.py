@@ -24,6 +24,11 @@ _TIMES: Final = 4
 """A picture whose part is more than so many times the model's side is reduced to it first: averaging takes
 off more noise there than any cleaner, and a photograph of any size takes no longer than a small one."""
 
+_STRENGTH: Final = 0.85
+"""Some grain is left, for a face without any is smoother than those that a model knows. Of 286 queries of the
+validation people of LFW, Recall@1 with all, 0.85 and 0.7 of the noise taken off: 0.573, 0.584 and 0.573 at
+sigma 25; 0.507, 0.549 and 0.545 at 50; 0.416, 0.413 and 0.423 at 75."""
+
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
@@ -84,7 +89,7 @@ class QueryCleaner:
         done = Treatment(bundle.name, found, noisy)
         if not noisy:
             return read_pixels(data, spec, crop=crop, name=name), done
-        clean_in_place(self.cleaner, whole[part], found)
+        clean_in_place(self.cleaner, whole[part], found, strength=_STRENGTH)
         return read_pixels(encode_png(whole), spec, crop=crop, name=name), done
 
 
