@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -43,6 +44,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("LOOKALIKE_MIRRORS", raising=False)
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         yield cache
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Commands that tests interrupt hear it, also where a shell has started the tests in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
