@@ -8,8 +8,9 @@
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE
-#   make cleaner        train the shipped cleaner again (two core-hours with bfloat16 arithmetic, six without)
-#   make cleaner-digits train the shipped cleaner of digits again (a quarter of an hour of one core with bfloat16)
+#   make cleaner        train a cleaner like the shipped one, on as many patches; by the time of a step, two core-hours
+#                       with bfloat16 arithmetic and six without
+#   make cleaner-digits the same of digits (a quarter of an hour of one core with bfloat16)
 #   make clean          remove what these made, the virtual environment included
 
 VENV   ?= .venv

@@ -145,8 +145,8 @@ def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
 def oversampling(quantization: Quantization | None) -> float | None:
     """Return how many times as many candidates as hits are rescored; None where nothing is quantized.
 
-    So recall@10 of the 13,233 faces of LFW, 512-d, through the graph is 1.000 with int8 (0.989 without
-    rescoring) and 0.986 with binary (0.54 without, 0.90 with 8 times as many).
+    So recall@10 of the 13,233 faces of LFW, 512-d, through the graph is 1.000 with int8 and 0.985 with binary
+    (``python -m tests.bench_layouts``).
 
     Args:
         quantization: Of the collection; None: quantized in some way that is not ours.
