@@ -11,46 +11,60 @@ import sys
 from typing import Final
 
 import click
-
-from encoder.errors import LookalikeError, OptionError
+from lookalike.encoder.errors import LookalikeError, OptionError
 
 __all__ = ["VERBS", "group", "main"]
 
 VERBS: Final = {
-    "train": ("trainer.commands", "Train a model on LFW, MNIST or a folder of images."),
-    "index": ("indexer.commands", "Put the pictures of folders into a collection."),
-    "embed": ("indexer.embed_commands", "Write the latents of pictures into a Parquet file."),
-    "search": ("searcher.commands", "Find the pictures most like a picture."),
-    "reconstruct": ("searcher.drawing_commands", "Draw pictures above what the model keeps of them."),
-    "generate": ("searcher.drawing_commands", "Draw pictures that never were."),
-    "interpolate": ("searcher.drawing_commands", "Draw what lies between pictures."),
-    "denoise": ("searcher.clean_commands", "Take the noise from pictures of any size."),
-    "edit": ("searcher.edit_commands", "Draw the same face, smiling."),
+    "train": ("lookalike.trainer.commands", "Train a model on LFW, MNIST or a folder of images."),
+    "index": ("lookalike.indexer.commands", "Put the pictures of folders into a collection."),
+    "embed": ("lookalike.indexer.embed_commands", "Write the latents of pictures into a Parquet file."),
+    "search": ("lookalike.searcher.commands", "Find the pictures most like a picture."),
+    "reconstruct": (
+        "lookalike.searcher.drawing_commands",
+        "Draw pictures above what the model keeps of them.",
+    ),
+    "generate": ("lookalike.searcher.drawing_commands", "Draw pictures that never were."),
+    "interpolate": ("lookalike.searcher.drawing_commands", "Draw what lies between pictures."),
+    "denoise": ("lookalike.searcher.clean_commands", "Take the noise from pictures of any size."),
+    "edit": ("lookalike.searcher.edit_commands", "Draw the same face, smiling."),
     "collections": (
-        "indexer.collections_commands",
+        "lookalike.indexer.collections_commands",
         "List, show, make, copy, switch or delete collections.",
     ),
-    "facets": ("indexer.facet_commands", "Count what the pictures of a collection say of themselves."),
-    "evaluate": ("searcher.evaluate_commands", "Measure models, collections and anybody's vectors."),
+    "facets": (
+        "lookalike.indexer.facet_commands",
+        "Count what the pictures of a collection say of themselves.",
+    ),
+    "evaluate": (
+        "lookalike.searcher.evaluate_commands",
+        "Measure models, collections and anybody's vectors.",
+    ),
     "attributes": (
-        "searcher.attribute_commands",
+        "lookalike.searcher.attribute_commands",
         "Fit or list attributes: Smiling and what else can be told.",
     ),
-    "calibrate": ("searcher.calibration_commands", "Fit probabilities and thresholds to people in folders."),
-    "models": ("searcher.model_commands", "List the bundles at hand, or wrap an encoder of your own."),
-    "serve": ("deploy.serve", "Answer over HTTP, with a page to look at."),
-    "demo": ("deploy.demo", "The whole tour on real data, with pictures."),
+    "calibrate": (
+        "lookalike.searcher.calibration_commands",
+        "Fit probabilities and thresholds to people in folders.",
+    ),
+    "models": (
+        "lookalike.searcher.model_commands",
+        "List the bundles at hand, or wrap an encoder of your own.",
+    ),
+    "serve": ("lookalike.deploy.serve", "Answer over HTTP, with a page to look at."),
+    "demo": ("lookalike.deploy.demo", "The whole tour on real data, with pictures."),
 }
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""
 
 _BELOW: Final = {
     "collections": {
-        "create": "indexer.creation_commands",
-        "switch": "indexer.creation_commands",
+        "create": "lookalike.indexer.creation_commands",
+        "switch": "lookalike.indexer.creation_commands",
     },
     "evaluate": {
-        "attributes": "searcher.attribute_figures_commands",
-        "generation": "deploy.generation_commands",
+        "attributes": "lookalike.searcher.attribute_figures_commands",
+        "generation": "lookalike.deploy.generation_commands",
     },
 }
 """Verbs below a verb that stand in modules of their own, or in rooms that its own room never imports."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from encoder.model import Model
-    from indexer.report import Report
-    from indexer.sources import Source
-    from indexer.store import VectorStore
-    from searcher.search import Answer, Searcher
+    from lookalike.encoder.model import Model
+    from lookalike.indexer.report import Report
+    from lookalike.indexer.sources import Source
+    from lookalike.indexer.store import VectorStore
+    from lookalike.searcher.search import Answer, Searcher
 
 __all__ = ["demo"]
 
@@ -49,11 +49,11 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     never were. Where LFW is neither at hand nor to be had, a hundred tiny faces of scikit-image stand in:
     a taste only.
     """
-    from deploy.demo_cleaning import draw_cleaned
-    from deploy.demo_digits import draw_digits
-    from encoder.model import Model
-    from indexer.store import open_store
-    from searcher.search import Searcher
+    from lookalike.deploy.demo_cleaning import draw_cleaned
+    from lookalike.deploy.demo_digits import draw_digits
+    from lookalike.encoder.model import Model
+    from lookalike.indexer.store import open_store
+    from lookalike.searcher.search import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
     faces = _find_faces(out)
@@ -79,10 +79,10 @@ def demo(out: Path, train: bool, epochs: int) -> None:
 
 
 def _find_faces(out: Path) -> _Faces:
-    from encoder.errors import DataError
-    from encoder.lfw import find_lfw
-    from encoder.taste import write_taste
-    from indexer.sources import Source
+    from lookalike.encoder.errors import DataError
+    from lookalike.encoder.lfw import find_lfw
+    from lookalike.encoder.taste import write_taste
+    from lookalike.indexer.sources import Source
 
     try:
         lfw = find_lfw(progress=True)
@@ -112,15 +112,15 @@ def _find_faces(out: Path) -> _Faces:
 
 
 def _trained(out: Path, epochs: int) -> str:
-    from trainer.commands import need_extra
+    from lookalike.trainer.commands import need_extra
 
     need_extra()
-    from encoder.images import ImageSpec
-    from trainer.autoencoder import train_autoencoder
-    from trainer.datasets import open_dataset
-    from trainer.descriptor import DescriptorSpec
-    from trainer.networks import AESpec
-    from trainer.options import TrainingSpec
+    from lookalike.encoder.images import ImageSpec
+    from lookalike.trainer.autoencoder import train_autoencoder
+    from lookalike.trainer.datasets import open_dataset
+    from lookalike.trainer.descriptor import DescriptorSpec
+    from lookalike.trainer.networks import AESpec
+    from lookalike.trainer.options import TrainingSpec
 
     dataset = open_dataset("lfw", progress=True)
     image = ImageSpec(size=64, channels=3, crop=dataset.crop)
@@ -139,10 +139,10 @@ def _trained(out: Path, epochs: int) -> str:
 
 def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
     """Fill the demo's collection, called as its source; one that another model made is begun again."""
-    from encoder.errors import ModelMismatchError
-    from encoder.images import Crop
-    from indexer.bar import progress_bar
-    from indexer.load import load, prepare_collection
+    from lookalike.encoder.errors import ModelMismatchError
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.bar import progress_bar
+    from lookalike.indexer.load import load, prepare_collection
 
     name = faces.source.root_name
     crop = None if faces.crop is None else Crop.parse(faces.crop)
@@ -180,10 +180,10 @@ def _indexed(report: Report, model: Model, faces: _Faces) -> str:
 def _draw(
     out: Path, searcher: Searcher, answers: list[Answer], model: Model, faces: _Faces
 ) -> list[tuple[Path, str]]:
-    from encoder.images import Crop
-    from encoder.sheets import grid, save_picture
-    from searcher.generate import read_all, reconstruct, sample
-    from searcher.pictures import answers_sheet, caption, reconstruction_sheet, smile_sheet
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.sheets import grid, save_picture
+    from lookalike.searcher.generate import read_all, reconstruct, sample
+    from lookalike.searcher.pictures import answers_sheet, caption, reconstruction_sheet, smile_sheet
 
     crop = None if faces.crop is None else Crop.parse(faces.crop)
     shown = [

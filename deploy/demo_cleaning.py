@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np
+    from lookalike.encoder.cleaner import Cleaner
     from numpy.typing import NDArray
-
-    from encoder.cleaner import Cleaner
 
 __all__ = ["cleaning_sheet", "draw_cleaned"]
 
@@ -33,12 +32,12 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     Returns:
         Each picture and what is to be seen on it.
     """
-    from encoder.cleaner import Cleaner
-    from encoder.errors import MissingExtraError
-    from encoder.images import decode_rgb, to_uint8
-    from encoder.sheets import save_picture
-    from searcher.exhibits import open_exhibit
-    from searcher.pictures import caption
+    from lookalike.encoder.cleaner import Cleaner
+    from lookalike.encoder.errors import MissingExtraError
+    from lookalike.encoder.images import decode_rgb, to_uint8
+    from lookalike.encoder.sheets import save_picture
+    from lookalike.searcher.exhibits import open_exhibit
+    from lookalike.searcher.pictures import caption
 
     shown = faces[:_FACES]
     pictures = [_as_grey(decode_rgb(file.read_bytes(), name=file.name)) for file in shown]
@@ -81,11 +80,10 @@ def cleaning_sheet(
         side: Of a tile.
     """
     import numpy as np
-
-    from encoder.images import to_uint8
-    from encoder.noise import corrupted
-    from encoder.quality import psnr
-    from encoder.sheets import Tile, contact_sheet
+    from lookalike.encoder.images import to_uint8
+    from lookalike.encoder.noise import corrupted
+    from lookalike.encoder.quality import psnr
+    from lookalike.encoder.sheets import Tile, contact_sheet
 
     columns = []
     for place, (picture, name, sigma) in enumerate(zip(pictures, called, sigmas, strict=True)):

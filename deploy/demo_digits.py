@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np
+    from lookalike.encoder.model import Model
     from numpy.typing import NDArray
-
-    from encoder.model import Model
 
 __all__ = ["draw_digits"]
 
@@ -29,14 +28,14 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
     Returns:
         Each picture and what is to be seen on it, and a line about what is missing: empty where nothing is.
     """
-    from deploy.demo_cleaning import cleaning_sheet
-    from encoder.cleaner import Cleaner
-    from encoder.errors import DataError
-    from encoder.mnist import find_mnist
-    from encoder.model import Model
-    from encoder.sheets import grid, save_picture
-    from searcher.generate import sample, sample_classes
-    from searcher.pictures import classes_sheet
+    from lookalike.deploy.demo_cleaning import cleaning_sheet
+    from lookalike.encoder.cleaner import Cleaner
+    from lookalike.encoder.errors import DataError
+    from lookalike.encoder.mnist import find_mnist
+    from lookalike.encoder.model import Model
+    from lookalike.encoder.sheets import grid, save_picture
+    from lookalike.searcher.generate import sample, sample_classes
+    from lookalike.searcher.pictures import classes_sheet
 
     model, sheets, missing = Model.open(_MODEL), {}, ""
     try:
@@ -59,8 +58,8 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
 
 
 def _kept(model: Model, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    from searcher.generate import classes_of, reconstruct
-    from searcher.pictures import reconstruction_sheet
+    from lookalike.searcher.generate import classes_of, reconstruct
+    from lookalike.searcher.pictures import reconstruction_sheet
 
     pixels = digits[..., None]
     found = classes_of(model, model.encode(pixels))

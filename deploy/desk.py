@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar, cast
 
 from fastapi import Depends, Request
-
-from deploy.holdings import Holdings
-from deploy.jobs import Jobs
-from deploy.lanes import Lanes
-from deploy.service_metrics import Metrics
-from deploy.service_settings import Settings
-from indexer.store import VectorStore
+from lookalike.deploy.holdings import Holdings
+from lookalike.deploy.jobs import Jobs
+from lookalike.deploy.lanes import Lanes
+from lookalike.deploy.service_metrics import Metrics
+from lookalike.deploy.service_settings import Settings
+from lookalike.indexer.store import VectorStore
 
 __all__ = ["AtDesk", "Desk"]
 

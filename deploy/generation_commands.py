@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from encoder.model import Model, Provider
-    from searcher.handwriting import Digits
-    from searcher.yardstick import Plan
+    from lookalike.encoder.model import Model, Provider
+    from lookalike.searcher.handwriting import Digits
+    from lookalike.searcher.yardstick import Plan
 
 __all__ = ["generation"]
 
@@ -104,11 +104,11 @@ def generation(
     and kept in the cache; it never saw a drawn digit. 5,000 samples of all 10,000 digits are 50 million
     drawings, hours by each protocol; --images 1000 --few 200 comes within some 0.02 nats in a seventh of it.
     """
-    from encoder.model import Model
-    from searcher.generation import generation as measured
-    from searcher.generation_tables import generation_lines, generation_markdown
-    from searcher.handwriting import Digits
-    from searcher.yardstick import Plan, yardstick
+    from lookalike.encoder.model import Model
+    from lookalike.searcher.generation import generation as measured
+    from lookalike.searcher.generation_tables import generation_lines, generation_markdown
+    from lookalike.searcher.handwriting import Digits
+    from lookalike.searcher.yardstick import Plan, yardstick
 
     if markdown and as_json:
         raise click.UsageError("--markdown and --json are two forms of one answer; take one")
@@ -130,13 +130,13 @@ def generation(
 
 def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
     """Return the judge from the cache, trained first where it is not there; None where no part needs it."""
-    from encoder.errors import MissingExtraError
-    from encoder.model import Model
+    from lookalike.encoder.errors import MissingExtraError
+    from lookalike.encoder.model import Model
 
     if not plan.judged:
         return None
     try:
-        from trainer.judge import cached_judge
+        from lookalike.trainer.judge import cached_judge
     except ImportError as error:
         raise MissingExtraError(
             "the judge is trained with PyTorch; pip install 'lookalike[train]', or measure "

@@ -12,12 +12,11 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
+from lookalike.deploy.problems import Refusal, responded
+from lookalike.deploy.service_metrics import Metrics
+from lookalike.deploy.service_settings import Settings
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from deploy.problems import Refusal, responded
-from deploy.service_metrics import Metrics
-from deploy.service_settings import Settings
 
 __all__ = ["OPEN_PATHS", "Guard", "is_key"]
 

@@ -13,19 +13,18 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
 import numpy as np
+from lookalike.deploy.problems import Refusal
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, OptionError
+from lookalike.encoder.images import Crop, ImageSpec, shown
+from lookalike.encoder.model import Model, Provider
+from lookalike.encoder.shelf import shipped_bundles
+from lookalike.indexer.aliases import standing_for
+from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.store import Filter, Hit, VectorStore
+from lookalike.searcher.clean_queries import QueryCleaner, Treatment
+from lookalike.searcher.search import Searcher
 from numpy.typing import NDArray
-
-from deploy.problems import Refusal
-from encoder.cleaner import Cleaner
-from encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, OptionError
-from encoder.images import Crop, ImageSpec, shown
-from encoder.model import Model, Provider
-from encoder.shelf import shipped_bundles
-from indexer.aliases import standing_for
-from indexer.spec import CollectionSpec
-from indexer.store import Filter, Hit, VectorStore
-from searcher.clean_queries import QueryCleaner, Treatment
-from searcher.search import Searcher
 
 __all__ = ["Holdings", "TimedModel"]
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from lookalike.deploy.problems import Refusal
+from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.mnist import MNIST
+from lookalike.indexer.archives import located
+from lookalike.indexer.digits import Digit
+from lookalike.indexer.sources import as_path
+from lookalike.indexer.spec import CollectionSpec
 from numpy.typing import NDArray
 from PIL import Image
-
-from deploy.problems import Refusal
-from encoder.errors import DataError, ImageError
-from encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
-from encoder.mnist import MNIST
-from indexer.archives import located
-from indexer.digits import Digit
-from indexer.sources import as_path
-from indexer.spec import CollectionSpec
 
 __all__ = ["LARGEST", "as_jpeg", "original", "picture", "thumbnail"]
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lookalike.encoder import errors
 from starlette.responses import Response
-
-from encoder import errors
 
 __all__ = ["MEDIA_TYPE", "OF_ERRORS", "PROBLEMS", "Problem", "Refusal", "code_of", "content", "responded"]
 

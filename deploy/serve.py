@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from indexer.commands import store_option
-from searcher.commands import provider_option
+from lookalike.indexer.commands import store_option
+from lookalike.searcher.commands import provider_option
 
 if TYPE_CHECKING:
-    from encoder.model import Provider
+    from lookalike.encoder.model import Provider
 
 __all__ = ["serve"]
 
@@ -87,17 +86,17 @@ def serve(
     Open the address that it prints in a browser. It holds the embedded store alone, so index through it
     (--allow), or before it is started. SIGTERM and Ctrl-C let it finish what it has begun.
     """
-    from encoder.errors import MissingExtraError
+    from lookalike.encoder.errors import MissingExtraError
 
     try:
-        from deploy.running import run
-        from deploy.service import create_app
-        from deploy.service_settings import KEY_VARIABLE, Settings
+        from lookalike.deploy.running import run
+        from lookalike.deploy.service import create_app
+        from lookalike.deploy.service_settings import KEY_VARIABLE, Settings
     except ImportError as error:
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"
         ) from error
-    from indexer.store import open_store
+    from lookalike.indexer.store import open_store
 
     settings = Settings(
         store=store,

@@ -14,10 +14,7 @@ from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-
-from deploy import (
+from lookalike.deploy import (
     service_cleaning,
     service_collections,
     service_drawing,
@@ -27,13 +24,15 @@ from deploy import (
     service_page,
     service_search,
 )
-from deploy.desk import Desk
-from deploy.guard import Guard
-from deploy.problems import MEDIA_TYPE, PROBLEMS, Refusal, responded
-from deploy.service_settings import Settings
-from encoder.errors import LookalikeError
-from encoder.images import shown
-from indexer.store import VectorStore
+from lookalike.deploy.desk import Desk
+from lookalike.deploy.guard import Guard
+from lookalike.deploy.problems import MEDIA_TYPE, PROBLEMS, Refusal, responded
+from lookalike.deploy.service_settings import Settings
+from lookalike.encoder.errors import LookalikeError
+from lookalike.encoder.images import shown
+from lookalike.indexer.store import VectorStore
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 __all__ = ["create_app"]
 

@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request
+from lookalike.deploy.desk import AtDesk
+from lookalike.deploy.problems import Refusal
+from lookalike.deploy.service_drawing import AS_PNG, wants_png
+from lookalike.deploy.service_settings import MOST_CLEANED, MOST_PICTURES
+from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.encoder.errors import ImageTooLargeError
+from lookalike.searcher.clean import Treated, Treatment, treatment_of
 from pydantic import BaseModel, Field, field_validator
 from starlette.responses import JSONResponse, Response
-
-from deploy.desk import AtDesk
-from deploy.problems import Refusal
-from deploy.service_drawing import AS_PNG, wants_png
-from deploy.service_settings import MOST_CLEANED, MOST_PICTURES
-from deploy.uploads import Upload, described_body, parsed
-from encoder.errors import ImageTooLargeError
-from searcher.clean import Treated, Treatment, treatment_of
 
 __all__ = ["router"]
 

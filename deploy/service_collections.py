@@ -6,16 +6,15 @@ import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter
+from lookalike.deploy import service_metrics
+from lookalike.deploy.desk import AtDesk
+from lookalike.deploy.holdings import Holdings
+from lookalike.deploy.problems import PROBLEMS, Refusal
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.errors import LookalikeError
+from lookalike.encoder.model import Model
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
-
-from deploy import service_metrics
-from deploy.desk import AtDesk
-from deploy.holdings import Holdings
-from deploy.problems import PROBLEMS, Refusal
-from encoder.cleaner import Cleaner
-from encoder.errors import LookalikeError
-from encoder.model import Model
 
 __all__ = ["router", "state_router"]
 

@@ -13,22 +13,21 @@ from typing import Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Request
+from lookalike.deploy.desk import AtDesk
+from lookalike.deploy.problems import Refusal
+from lookalike.deploy.service_settings import MOST_DRAWN, MOST_PICTURES
+from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.encoder.images import Crop, encode_png, read_pixels, to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.quality import psnr_of
+from lookalike.encoder.sheets import grid
+from lookalike.searcher import generate as drawing
+from lookalike.searcher.clean_queries import QueryCleaner
+from lookalike.searcher.generate import Sampler, Way
+from lookalike.searcher.pictures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
-
-from deploy.desk import AtDesk
-from deploy.problems import Refusal
-from deploy.service_settings import MOST_DRAWN, MOST_PICTURES
-from deploy.uploads import Upload, described_body, parsed
-from encoder.images import Crop, encode_png, read_pixels, to_uint8
-from encoder.model import Model
-from encoder.quality import psnr_of
-from encoder.sheets import grid
-from searcher import generate as drawing
-from searcher.clean_queries import QueryCleaner
-from searcher.generate import Sampler, Way
-from searcher.pictures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
 
 __all__ = ["AS_PNG", "png_text", "read_uploads", "router", "wants_png"]
 

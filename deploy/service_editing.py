@@ -6,19 +6,18 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from lookalike.deploy.desk import AtDesk
+from lookalike.deploy.item_pictures import original
+from lookalike.deploy.problems import Refusal
+from lookalike.deploy.service_drawing import DrawRequest, png_text, read_uploads
+from lookalike.deploy.service_items import found_item
+from lookalike.deploy.service_settings import MOST_DRAWN
+from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.indexer.counting import value_counts
+from lookalike.indexer.where import parse_where
+from lookalike.searcher.edit import edit_steps, parse_steps, parse_strengths
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse, Response
-
-from deploy.desk import AtDesk
-from deploy.item_pictures import original
-from deploy.problems import Refusal
-from deploy.service_drawing import DrawRequest, png_text, read_uploads
-from deploy.service_items import found_item
-from deploy.service_settings import MOST_DRAWN
-from deploy.uploads import Upload, described_body, parsed
-from indexer.counting import value_counts
-from indexer.where import parse_where
-from searcher.edit import edit_steps, parse_steps, parse_strengths
 
 __all__ = ["router"]
 

@@ -7,12 +7,11 @@ from uuid import UUID
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
+from lookalike.deploy.desk import AtDesk, Desk
+from lookalike.deploy.item_pictures import picture, thumbnail
+from lookalike.deploy.problems import Refusal
+from lookalike.indexer.spec import CollectionSpec
 from starlette.responses import JSONResponse, Response
-
-from deploy.desk import AtDesk, Desk
-from deploy.item_pictures import picture, thumbnail
-from deploy.problems import Refusal
-from indexer.spec import CollectionSpec
 
 __all__ = ["found_item", "router"]
 

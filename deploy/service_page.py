@@ -7,9 +7,8 @@ from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, Request
+from lookalike.deploy.problems import Refusal
 from starlette.responses import Response
-
-from deploy.problems import Refusal
 
 __all__ = ["router"]
 
@@ -22,7 +21,7 @@ _KINDS: Final = {
 }
 _FILES: Final = {
     file.name: file.read_bytes()
-    for file in (files("deploy") / "page").iterdir()
+    for file in (files("lookalike.deploy") / "page").iterdir()
     if file.name.rpartition(".")[2] in _KINDS
 }
 

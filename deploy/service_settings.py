@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from encoder.errors import OptionError
-from encoder.model import Provider
-from indexer.store import DEFAULT_STORE
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.model import Provider
+from lookalike.indexer.store import DEFAULT_STORE
 
 __all__ = [
     "KEY_VARIABLE",

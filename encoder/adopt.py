@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnxruntime as ort
+from lookalike.encoder.affine import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import Bundle, BundleSpec, check_target
+from lookalike.encoder.errors import NetworkError, OptionError
+from lookalike.encoder.golden import Golden
+from lookalike.encoder.images import Crop, ImageSpec, shown
+from lookalike.encoder.manifest import one_line
+from lookalike.encoder.shelf import resolved
 from numpy.typing import NDArray
 
-from encoder.affine import AffineMap, LatentStatistics
-from encoder.bundle import Bundle, BundleSpec, check_target
-from encoder.errors import NetworkError, OptionError
-from encoder.golden import Golden
-from encoder.images import Crop, ImageSpec, shown
-from encoder.manifest import one_line
-from encoder.shelf import resolved
-
 if TYPE_CHECKING:
-    from encoder.surgery import Network, Preparation
+    from lookalike.encoder.surgery import Network, Preparation
 
 __all__ = ["adopt", "need_extra"]
 
@@ -73,7 +72,7 @@ def adopt(
         NetworkError: it is no network from one image to one vector, or cannot be run here.
         OptionError: an option does not fit the network, or something that is no bundle stands at ``folder``.
     """
-    from encoder.surgery import Network
+    from lookalike.encoder.surgery import Network
 
     check_target(resolved(folder))
     data = _read(file)

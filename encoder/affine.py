@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
 
 __all__ = ["AffineMap", "LatentStatistics"]
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.fidelity import count_of, real_of
+from lookalike.encoder.golden import npz_bytes, read_npz
+from lookalike.encoder.images import shown
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.fidelity import count_of, real_of
-from encoder.golden import npz_bytes, read_npz
-from encoder.images import shown
 
 __all__ = ["ATTRIBUTES", "Attribute", "Attributes"]
 

@@ -28,17 +28,24 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 import numpy as np
-
-from encoder.affine import AffineMap, LatentStatistics
-from encoder.attributes import ATTRIBUTES, Attributes
-from encoder.calibration import Calibration
-from encoder.contents import digests_of, intact, read_file, unchanged, unwritable, write_all
-from encoder.errors import BundleCorruptError, OptionError
-from encoder.golden import Golden, npz_bytes, read_npz
-from encoder.images import shown
-from encoder.manifest import FORMAT, SAMPLING, BundleSpec, Manifest, one_line
-from encoder.sampling import Sampling
-from encoder.shelf import BESIDE, CALIBRATION, check_target, is_shipped, locate, resolved, shipped_bundles
+from lookalike.encoder.affine import AffineMap, LatentStatistics
+from lookalike.encoder.attributes import ATTRIBUTES, Attributes
+from lookalike.encoder.calibration import Calibration
+from lookalike.encoder.contents import digests_of, intact, read_file, unchanged, unwritable, write_all
+from lookalike.encoder.errors import BundleCorruptError, OptionError
+from lookalike.encoder.golden import Golden, npz_bytes, read_npz
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import FORMAT, SAMPLING, BundleSpec, Manifest, one_line
+from lookalike.encoder.sampling import Sampling
+from lookalike.encoder.shelf import (
+    BESIDE,
+    CALIBRATION,
+    check_target,
+    is_shipped,
+    locate,
+    resolved,
+    shipped_bundles,
+)
 
 __all__ = [
     "FORMAT",

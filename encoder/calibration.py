@@ -14,11 +14,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.fidelity import UsualErrors, count_of, real_of
+from lookalike.encoder.manifest import digest_of, one_line
 from numpy.typing import ArrayLike, NDArray
-
-from encoder.errors import OptionError
-from encoder.fidelity import UsualErrors, count_of, real_of
-from encoder.manifest import digest_of, one_line
 
 __all__ = ["RATES", "Calibration", "Likeness", "default_prior"]
 

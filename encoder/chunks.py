@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images import Crop, read_pixels, shown
+from lookalike.encoder.model import Model
 from numpy.typing import NDArray
-
-from encoder.errors import ImageError
-from encoder.images import Crop, read_pixels, shown
-from encoder.model import Model
 
 __all__ = ["Chunk", "FileFacts", "Readable", "embed_chunk", "facts_now", "read_file"]
 

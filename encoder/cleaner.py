@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
+from lookalike.encoder.cleaner_bundle import CleanerBundle, CleanerGolden, CleanerSpec
+from lookalike.encoder.errors import BundleCorruptError, OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import one_line
+from lookalike.encoder.sessions import Provider, Runtime, Session, compare_golden
 from numpy.typing import NDArray
-
-from encoder.cleaner_bundle import CleanerBundle, CleanerGolden, CleanerSpec
-from encoder.errors import BundleCorruptError, OptionError
-from encoder.images import shown
-from encoder.manifest import one_line
-from encoder.sessions import Provider, Runtime, Session, compare_golden
 
 __all__ = ["Cleaner", "save_cleaner"]
 

@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import numpy as np
+from lookalike.encoder.contents import digests_of, intact, read_file, unchanged, write_all
+from lookalike.encoder.errors import BundleCorruptError, BundleKindError, OptionError
+from lookalike.encoder.golden import npz_bytes, read_npz
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import CLEANING, Sealed, one_line
+from lookalike.encoder.shelf import check_target, is_shipped, locate, resolved
 from numpy.typing import NDArray
-
-from encoder.contents import digests_of, intact, read_file, unchanged, write_all
-from encoder.errors import BundleCorruptError, BundleKindError, OptionError
-from encoder.golden import npz_bytes, read_npz
-from encoder.images import shown
-from encoder.manifest import CLEANING, Sealed, one_line
-from encoder.shelf import check_target, is_shipped, locate, resolved
 
 __all__ = ["CleanerBundle", "CleanerGolden", "CleanerSpec"]
 
@@ -236,7 +235,7 @@ class CleanerBundle:
         """Write a bundle whole or not at all, and open it again.
 
         A bundle that stands there is replaced; anything else that stands there is left alone. To have the
-        golden values made and the graphs tried: :func:`encoder.cleaner.save_cleaner`.
+        golden values made and the graphs tried: :func:`save_cleaner`.
 
         Args:
             folder: Where to.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from encoder.errors import BundleCorruptError, BundleError
-from encoder.images import shown
-from encoder.replacing import replacing
+from lookalike.encoder.errors import BundleCorruptError, BundleError
+from lookalike.encoder.images import shown
+from lookalike.encoder.replacing import replacing
 
 __all__ = ["digests_of", "intact", "read_file", "unchanged", "unwritable", "write_all"]
 

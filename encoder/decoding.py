@@ -53,8 +53,8 @@ except ImportError:  # Pillow before 11.3
 else:
     _AVIF = AvifImagePlugin.AvifImageFile
 
-from encoder.errors import ImageError, ImageTooLargeError
-from encoder.orientation import exif_orientation, jpeg_orientation
+from lookalike.encoder.errors import ImageError, ImageTooLargeError
+from lookalike.encoder.orientation import exif_orientation, jpeg_orientation
 
 __all__ = ["DEFAULT_MAX_PIXELS", "Picture", "Shrink", "decode", "opened", "shown"]
 

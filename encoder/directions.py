@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from lookalike.encoder.attributes import Attribute, Attributes
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import shown
 from numpy.typing import NDArray
-
-from encoder.attributes import Attribute, Attributes
-from encoder.errors import DataError
-from encoder.images import shown
 
 __all__ = [
     "FEWEST",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, OptionError
 
 __all__ = ["RemoteFile", "cache_folder", "fetch", "only_one", "unpack"]
 

@@ -26,18 +26,17 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnx
 import torch
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
+from lookalike.encoder.calibration import Calibration
+from lookalike.encoder.errors import ExportError
+from lookalike.encoder.images import to_uint8
+from lookalike.encoder.manifest import one_line
+from lookalike.encoder.onnx_storage import SMALL_FROM, forget_notes, store_small
+from lookalike.encoder.parity import PARITY, parity_of, run_all, session_of
+from lookalike.encoder.rounding import steps_of
+from lookalike.encoder.sampling import Sampling
 from torch import Tensor, nn
 from torch.export import Dim
-
-from encoder.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
-from encoder.calibration import Calibration
-from encoder.errors import ExportError
-from encoder.images import to_uint8
-from encoder.manifest import one_line
-from encoder.onnx_storage import SMALL_FROM, forget_notes, store_small
-from encoder.parity import PARITY, parity_of, run_all, session_of
-from encoder.rounding import steps_of
-from encoder.sampling import Sampling
 
 __all__ = ["OPSET", "PARITY", "Exported", "export_cleaner", "export_graphs", "round_weights", "save_bundle"]
 
@@ -140,7 +139,7 @@ def export_cleaner(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, s
     """Export both modules and compare them with torch on random pictures of two sizes.
 
     Both are exported as they are in evaluation mode; they themselves are left as they are. What is returned
-    is for :func:`encoder.cleaner.save_cleaner`.
+    is for :func:`save_cleaner`.
 
     Args:
         cleaner: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
 
 __all__ = ["QUANTILES", "UsualErrors", "count_of", "picture_errors", "real_of"]
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.calibration import RATES, Calibration, Likeness
+from lookalike.encoder.errors import CalibrationError, OptionError
+from lookalike.encoder.fidelity import UsualErrors
 from numpy.typing import NDArray
-
-from encoder.calibration import RATES, Calibration, Likeness
-from encoder.errors import CalibrationError, OptionError
-from encoder.fidelity import UsualErrors
 
 __all__ = ["FEWEST_PEOPLE", "Pairs", "calibration_of", "fit_calibration", "fit_likeness", "pair_scores"]
 
@@ -59,7 +58,7 @@ def calibration_of(
     Args:
         embeddings: float32 (N, E) of unit length, of people that the model has not learned from.
         people: N names; None where nobody is named.
-        errors: float64 (N, 2) from :func:`encoder.fidelity.picture_errors`; None for a model that does not
+        errors: float64 (N, 2) from :func:`picture_errors`; None for a model that does not
             draw.
         seed: Of the choice of pairs.
 
@@ -80,7 +79,7 @@ def fit_calibration(
     Args:
         embeddings: float32 (N, E) of unit length, of people that the model has not learned from.
         people: N names; pictures of nobody named (None) count for the errors only.
-        errors: float64 (N, 2) from :func:`encoder.fidelity.picture_errors`, or None.
+        errors: float64 (N, 2) from :func:`picture_errors`, or None.
         seed: Of the choice of pairs.
 
     Raises:

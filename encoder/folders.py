@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
-from encoder.errors import DataError
-from encoder.images import shown
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import shown
 
 __all__ = ["PICTURE_SUFFIXES", "find_names", "find_pictures", "is_picture"]
 

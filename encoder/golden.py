@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from lookalike.encoder.manifest import one_line
 from numpy.typing import NDArray
-
-from encoder.manifest import one_line
 
 __all__ = ["Golden", "npz_bytes", "read_npz"]
 

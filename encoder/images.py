@@ -15,12 +15,11 @@ from functools import lru_cache, partial
 from typing import Final, Literal, cast
 
 import numpy as np
+from lookalike.encoder.decoding import DEFAULT_MAX_PIXELS, Picture, decode, shown
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.orientation import Box, orient, shown_size, stored_box
 from numpy.typing import NDArray
 from PIL import Image
-
-from encoder.decoding import DEFAULT_MAX_PIXELS, Picture, decode, shown
-from encoder.errors import OptionError
-from encoder.orientation import Box, orient, shown_size, stored_box
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",

@@ -6,9 +6,8 @@ import unicodedata
 from functools import cache
 from typing import Final
 
+from lookalike.encoder.decoding import shown
 from PIL import ImageFont
-
-from encoder.decoding import shown
 
 __all__ = ["cut", "drawable", "font_of"]
 

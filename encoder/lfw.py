@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, final
 
-from encoder.downloads import RemoteFile, cache_folder, fetch, only_one, unpack
-from encoder.errors import DataError, OptionError
+from lookalike.encoder.downloads import RemoteFile, cache_folder, fetch, only_one, unpack
+from lookalike.encoder.errors import DataError, OptionError
 
 __all__ = ["LFW", "Pair", "find_lfw", "person_from_folder", "read_scores"]
 

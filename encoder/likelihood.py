@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
 
 __all__ = [
     "CLIP",

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
-from encoder.errors import BundleKindError, BundleTooNewError, OptionError
-from encoder.images import ImageSpec, shown
-from encoder.noise import NoiseSpec
+from lookalike.encoder.errors import BundleKindError, BundleTooNewError, OptionError
+from lookalike.encoder.images import ImageSpec, shown
+from lookalike.encoder.noise import NoiseSpec
 
 __all__ = [
     "CLEANING",

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.affine import LatentStatistics
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
-
-from encoder.affine import LatentStatistics
-from encoder.errors import OptionError
 
 __all__ = ["MOST", "Mixture"]
 

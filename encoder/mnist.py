@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, final
 
-from encoder.downloads import RemoteFile, cache_folder, fetch, only_one
-from encoder.errors import DataError, OptionError
+from lookalike.encoder.downloads import RemoteFile, cache_folder, fetch, only_one
+from lookalike.encoder.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np

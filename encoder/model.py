@@ -11,14 +11,13 @@ from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import BundleCorruptError, OptionError
+from lookalike.encoder.fidelity import picture_errors
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import one_line
+from lookalike.encoder.sessions import Provider, Runtime, Session, compare_golden
 from numpy.typing import NDArray
-
-from encoder.bundle import Bundle
-from encoder.errors import BundleCorruptError, OptionError
-from encoder.fidelity import picture_errors
-from encoder.images import shown
-from encoder.manifest import one_line
-from encoder.sessions import Provider, Runtime, Session, compare_golden
 
 __all__ = ["Model", "Provider"]
 
@@ -153,7 +152,7 @@ class Model:
     def errors(self, pixels: Pixels) -> NDArray[np.float64]:
         """Return how far off its drawing of each picture is, float64 (N, 2), of uint8 (N, H, W, C).
 
-        See :func:`encoder.fidelity.picture_errors`.
+        See :func:`picture_errors`.
 
         Raises:
             OptionError: another dtype or shape, or the model has no decoder.

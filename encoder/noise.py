@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
+from lookalike.encoder.decoding import shown
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
 from PIL import Image
-
-from encoder.decoding import shown
-from encoder.errors import OptionError
 
 __all__ = ["QUIETEST", "Floats", "NoiseKind", "NoiseSpec", "applied", "corrupted", "drawn", "saved_as_jpeg"]
 

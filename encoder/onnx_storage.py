@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-
-from encoder.rounding import eight_bits
+from lookalike.encoder.rounding import eight_bits
 
 __all__ = ["SMALL_FROM", "forget_notes", "store_small"]
 

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.decoding import opened, shown
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.orientation import exif_orientation, orient, upright_exif
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin
-
-from encoder.decoding import opened, shown
-from encoder.errors import ImageError
-from encoder.orientation import exif_orientation, orient, upright_exif
 
 __all__ = ["Company", "Original", "Values", "png_chunks", "read_original"]
 

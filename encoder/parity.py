@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
+from lookalike.encoder.errors import ExportError
 from numpy.typing import NDArray
-
-from encoder.errors import ExportError
 
 __all__ = ["PARITY", "parity_of", "run_all", "session_of"]
 

@@ -16,12 +16,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.decoding import shown
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.orientation import upright_exif
+from lookalike.encoder.originals import Company, Original, Values, png_chunks
 from PIL import Image, TiffImagePlugin
-
-from encoder.decoding import shown
-from encoder.errors import ImageError
-from encoder.orientation import upright_exif
-from encoder.originals import Company, Original, Values, png_chunks
 
 __all__ = ["DEFAULT_QUALITY", "WRITTEN", "rewrite"]
 
@@ -49,7 +48,7 @@ def rewrite(original: Original, *, kind: str | None = None, quality: int | None 
     """Return the bytes of a picture file with these pixels and what came with them.
 
     Args:
-        original: As :func:`encoder.originals.read_original` gave it; its pixels may have been changed.
+        original: As :func:`read_original` gave it; its pixels may have been changed.
         kind: One of :data:`WRITTEN`; None: as it was.
         quality: 1..100 of JPEG, WebP and AVIF; None: a JPEG keeps the tables it came with, a lossless WebP
             stays lossless, others get :data:`DEFAULT_QUALITY`.

@@ -15,12 +15,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.golden import npz_bytes, read_npz
+from lookalike.encoder.manifest import SAMPLING, one_line
+from lookalike.encoder.mixtures import MOST, Mixture
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.golden import npz_bytes, read_npz
-from encoder.manifest import SAMPLING, one_line
-from encoder.mixtures import MOST, Mixture
 
 __all__ = ["Mixture", "Sampling"]
 

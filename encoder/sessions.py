@@ -11,11 +11,10 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import onnxruntime as ort
+from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError, OptionError, ProviderError
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import one_line
 from numpy.typing import NDArray
-
-from encoder.errors import BundleCorruptError, GoldenMismatchError, OptionError, ProviderError
-from encoder.images import shown
-from encoder.manifest import one_line
 
 __all__ = ["Provider", "Runtime", "Session", "compare_golden"]
 

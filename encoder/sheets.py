@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.decoding import shown
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.lettering import cut, drawable, font_of
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-
-from encoder.decoding import shown
-from encoder.errors import OptionError
-from encoder.lettering import cut, drawable, font_of
 
 __all__ = ["Tile", "contact_sheet", "grid", "save_picture"]
 

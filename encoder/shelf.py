@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from encoder.attributes import ATTRIBUTES
-from encoder.errors import BundleNotFoundError, OptionError
-from encoder.images import shown
-from encoder.manifest import KNOWN, one_line
+from lookalike.encoder.attributes import ATTRIBUTES
+from lookalike.encoder.errors import BundleNotFoundError, OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import KNOWN, one_line
 
 __all__ = ["BESIDE", "CALIBRATION", "check_target", "is_shipped", "locate", "resolved", "shipped_bundles"]
 
@@ -22,7 +22,7 @@ BESIDE: Final = (CALIBRATION, ATTRIBUTES)
 
 def shipped_bundles() -> dict[str, Path]:
     """Return the bundles that come with the package, name to folder."""
-    shelf = Path(str(files("encoder") / "shipped"))
+    shelf = Path(str(files("lookalike.encoder") / "shipped"))
     return {path.parent.name: path.parent for path in sorted(shelf.glob("*/bundle.json"))}
 
 

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 import numpy as np
+from lookalike.encoder.chunks import Chunk, FileFacts, Readable
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.model import Model
+from lookalike.encoder.workers import Processes, Threads, Workers, may_fork
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-
-from encoder.chunks import Chunk, FileFacts, Readable
-from encoder.errors import OptionError
-from encoder.images import DEFAULT_MAX_PIXELS, Crop
-from encoder.model import Model
-from encoder.workers import Processes, Threads, Workers, may_fork
 
 __all__ = ["PROCESSES_FROM", "Embedded", "embed_files", "fork_workers"]
 
@@ -97,7 +96,7 @@ def embed_files(
         threads: That read, decode and embed, 1 or more; None: one for each core. The model should have
             one thread of its own.
         processes: From 2,048 files on take processes in place of threads: they do not wait for each other.
-            Forked where :func:`encoder.workers.may_fork` allows it; else they need half a second to start,
+            Forked where :func:`may_fork` allows it; else they need half a second to start,
             and, as :mod:`multiprocessing` has it, the program's main module must be safe to import. A model
             on a GPU stays with threads.
         workers: Who does it, from :func:`fork_workers` with this model, crop and limit; closed at the end.

@@ -17,12 +17,11 @@ from typing import Any, Final, Literal, Self, final
 
 import numpy as np
 import onnx
+from lookalike.encoder.errors import NetworkError, OptionError
+from lookalike.encoder.images import ImageSpec, shown
+from lookalike.encoder.manifest import one_line
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-from encoder.errors import NetworkError, OptionError
-from encoder.images import ImageSpec, shown
-from encoder.manifest import one_line
 
 __all__ = ["Network", "Preparation"]
 

@@ -14,8 +14,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-
-from encoder.errors import DataError
+from lookalike.encoder.errors import DataError
 
 __all__ = ["FACES", "write_taste"]
 

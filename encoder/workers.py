@@ -15,19 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Protocol, final
 
+from lookalike.encoder.chunks import Chunk, Readable, embed_chunk
+from lookalike.encoder.errors import BundleError, EmbeddingError
+from lookalike.encoder.images import Crop, shown
+from lookalike.encoder.lifeline import live_with_parent
+from lookalike.encoder.model import Model
 from threadpoolctl import threadpool_info
-
-from encoder.chunks import Chunk, Readable, embed_chunk
-from encoder.errors import BundleError, EmbeddingError
-from encoder.images import Crop, shown
-from encoder.lifeline import live_with_parent
-from encoder.model import Model
 
 __all__ = ["Files", "Known", "Processes", "Threads", "Workers", "may_fork"]
 
 Files = Sequence[str | Path | Readable]
 Known = Sequence[Collection[str]]
-"""Of each file, SHA-256 sums under which it is spared; see :func:`encoder.chunks.embed_chunk`."""
+"""Of each file, SHA-256 sums under which it is spared; see :func:`embed_chunk`."""
 
 
 class Workers(Protocol):

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
-from indexer.disk import holds_collection, mapped, sync, write_whole
-from indexer.spec import is_name
+from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
+from lookalike.indexer.disk import holds_collection, mapped, sync, write_whole
+from lookalike.indexer.spec import is_name
 
 if TYPE_CHECKING:
-    from indexer.store import VectorStore
+    from lookalike.indexer.store import VectorStore
 
 __all__ = [
     "aliased_collection",

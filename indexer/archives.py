@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from encoder.chunks import FileFacts
-from encoder.errors import DataError
-from encoder.folders import is_picture
-from encoder.images import shown
-from indexer.digits import Digit, digit_at
+from lookalike.encoder.chunks import FileFacts
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.folders import is_picture
+from lookalike.encoder.images import shown
+from lookalike.indexer.digits import Digit, digit_at
 
 __all__ = ["Contained", "Member", "find_members", "is_archive", "located"]
 
@@ -37,7 +37,7 @@ class Member:
     mtime_ns: int
 
     def read(self) -> tuple[bytes, FileFacts]:
-        """See :meth:`encoder.chunks.Readable.read`."""
+        """See :meth:`Readable.read`."""
         with self.archive.open("rb") as file:
             file.seek(self.start)
             data = file.read(self.size)

@@ -15,16 +15,15 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import numpy as np
+from lookalike.encoder.chunks import Readable
+from lookalike.encoder.errors import BundleError, DataError, ModelMismatchError, OptionError
+from lookalike.encoder.images import Crop
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import Embedded, embed_files
+from lookalike.indexer.archives import Contained, located
+from lookalike.indexer.sources import Source, as_path, item_id
+from lookalike.indexer.store import CollectionSpec, Payload, Record, VectorStore
 from numpy.typing import NDArray
-
-from encoder.chunks import Readable
-from encoder.errors import BundleError, DataError, ModelMismatchError, OptionError
-from encoder.images import Crop
-from encoder.model import Model
-from encoder.stream import Embedded, embed_files
-from indexer.archives import Contained, located
-from indexer.sources import Source, as_path, item_id
-from indexer.store import CollectionSpec, Payload, Record, VectorStore
 
 __all__ = ["KINDS", "Audit", "Finding", "audit", "remembered_model"]
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from encoder.errors import StoreError
-from indexer.layout import Layout
+from lookalike.encoder.errors import StoreError
+from lookalike.indexer.layout import Layout
 
 if TYPE_CHECKING:
-    from indexer.store import VectorStore
+    from lookalike.indexer.store import VectorStore
 
 __all__ = ["INDEX_ABOVE", "build_apart", "build_as_child", "index_when_large"]
 
@@ -25,9 +25,8 @@ INDEX_ABOVE: Final = 100_000
 
 _CHILD: Final = """
 import sys
-sys.path.append(sys.argv[1])
-from indexer.building import build_as_child
-build_as_child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+from lookalike.indexer.building import build_as_child
+build_as_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """
 
 
@@ -68,9 +67,8 @@ def build_apart(shard: Path, dimension: int, layout: Layout) -> None:
     Raises:
         StoreError: the process failed; the shard is of no more use.
     """
-    root = Path(__file__).resolve().parents[1]
-    # -P: a folder called indexer where the user happens to be is not ours.
-    words = [str(root), str(shard), str(dimension), str(os.getpid()), json.dumps(layout.to_json())]
+    # -P: a folder called lookalike where the user happens to be is not ours.
+    words = [str(shard), str(dimension), str(os.getpid()), json.dumps(layout.to_json())]
     child = subprocess.Popen(
         [sys.executable, "-P", "-c", _CHILD, *words],
         stdin=subprocess.DEVNULL,
@@ -95,6 +93,6 @@ def build_as_child(shard: str, dimension: int, parent: int, layout: str) -> None
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere it builds on for nobody
     if os.getppid() == parent:
-        from indexer.shard import build_graph
+        from lookalike.indexer.shard import build_graph
 
         build_graph(Path(shard), dimension, Layout.from_json(json.loads(layout)))

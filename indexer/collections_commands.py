@@ -9,14 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from indexer.commands import store_option
-from indexer.layout_commands import laying_out
+from lookalike.indexer.commands import store_option
+from lookalike.indexer.layout_commands import laying_out
 
 if TYPE_CHECKING:
-    from indexer.audit import Audit
-    from indexer.layout import LayoutOptions
-    from indexer.store import IndexState, VectorStore
+    from lookalike.indexer.audit import Audit
+    from lookalike.indexer.layout import LayoutOptions
+    from lookalike.indexer.store import IndexState, VectorStore
 
 __all__ = ["collections"]
 
@@ -33,7 +32,7 @@ def collections() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(store: str, as_json: bool) -> None:
     """List the collections of a store, and their aliases."""
-    from indexer.store import open_store
+    from lookalike.indexer.store import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -66,7 +65,7 @@ def show(name: str, store: str, as_json: bool) -> None:
 
     Of an alias, that of the collection that it stands for.
     """
-    from indexer.store import open_store
+    from lookalike.indexer.store import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -104,11 +103,10 @@ def copy(
     DST is made when it is not there, and refused when another model made it. Killed on the way and run again,
     it goes on.
     """
+    from lookalike.indexer.building import index_when_large
+    from lookalike.indexer.copying import copy_collection
+    from lookalike.indexer.store import open_store, said_in_vain
     from tqdm import tqdm
-
-    from indexer.building import index_when_large
-    from indexer.copying import copy_collection
-    from indexer.store import open_store, said_in_vain
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
@@ -167,11 +165,10 @@ def verify(
     stored (extra), vectors that cannot be, items stored twice, and pictures of which the model makes another
     vector now (differing). The exit code is 3 when there are any.
     """
+    from lookalike.encoder.model import Model
+    from lookalike.indexer.audit import audit, remembered_model
+    from lookalike.indexer.store import open_store
     from tqdm import tqdm
-
-    from encoder.model import Model
-    from indexer.audit import audit, remembered_model
-    from indexer.store import open_store
 
     with open_store(store) as opened, tqdm(unit="item", disable=None, leave=False) as bar:
         bundle = None
@@ -209,7 +206,7 @@ def optimize(name: str, store: str, above: int) -> None:
     lookalike index does it by itself once more than 100,000 vectors are in none. An embedded store takes
     room for a second copy meanwhile.
     """
-    from indexer.store import open_store
+    from lookalike.indexer.store import open_store
 
     with open_store(store) as opened:
         points = opened.count(name)
@@ -229,8 +226,8 @@ def delete(name: str, store: str, yes: bool) -> None:
 
     One that an alias stands for is not deleted: lookalike collections switch.
     """
-    from indexer.aliases import check_unaliased
-    from indexer.store import open_store
+    from lookalike.indexer.aliases import check_unaliased
+    from lookalike.indexer.store import open_store
 
     with open_store(store) as opened:
         check_unaliased(opened.address, name, opened.aliases())
@@ -245,7 +242,12 @@ def delete(name: str, store: str, yes: bool) -> None:
 
 def _held(store: VectorStore, name: str) -> str:
     """Return how much a collection holds, for people; one that cannot be opened can be deleted too."""
-    from encoder.errors import CollectionNotFoundError, StoreBusyError, StoreError, StoreUnreachableError
+    from lookalike.encoder.errors import (
+        CollectionNotFoundError,
+        StoreBusyError,
+        StoreError,
+        StoreUnreachableError,
+    )
 
     try:
         return f"{store.count(name)} items"
@@ -267,7 +269,7 @@ def _in_words(state: IndexState) -> dict[str, str]:
 
 
 def _print_audit(name: str, report: Audit, *, findings: bool) -> None:
-    from encoder.images import shown
+    from lookalike.encoder.images import shown
 
     if findings:
         for finding in report.findings:

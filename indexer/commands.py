@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from indexer.layout_commands import laying_out
-from indexer.selection_commands import Selection, selecting
-from indexer.store import DEFAULT_STORE
+from lookalike.indexer.layout_commands import laying_out
+from lookalike.indexer.selection_commands import Selection, selecting
+from lookalike.indexer.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from indexer.layout import LayoutOptions
+    from lookalike.indexer.layout import LayoutOptions
 
 __all__ = ["index", "store_option"]
 
@@ -99,24 +98,24 @@ def index(
     run over an unchanged folder opens no picture; what has moved is not embedded again. Files that cannot be
     read are named and stop nothing; the exit code is then 3.
     """
-    from indexer.latents import is_latents
+    from lookalike.indexer.latents import is_latents
 
     if any(map(is_latents, chosen.sources)):
-        from indexer.embed_commands import index_latents
+        from lookalike.indexer.embed_commands import index_latents
 
         index_latents(ctx, layout)
         ctx.exit(0)
-    from encoder.folders import PICTURE_SUFFIXES
-    from encoder.images import Crop
-    from encoder.model import Model
-    from indexer.aliases import standing_for
-    from indexer.bar import progress_bar
-    from indexer.building import index_when_large
-    from indexer.load import known_roots, load, prepare_collection
-    from indexer.payloads import numbers_in, read_tables
-    from indexer.prediction import predict_attributes, predictable
-    from indexer.report import events_to
-    from indexer.store import open_store, said_in_vain
+    from lookalike.encoder.folders import PICTURE_SUFFIXES
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.model import Model
+    from lookalike.indexer.aliases import standing_for
+    from lookalike.indexer.bar import progress_bar
+    from lookalike.indexer.building import index_when_large
+    from lookalike.indexer.load import known_roots, load, prepare_collection
+    from lookalike.indexer.payloads import numbers_in, read_tables
+    from lookalike.indexer.prediction import predict_attributes, predictable
+    from lookalike.indexer.report import events_to
+    from lookalike.indexer.store import open_store, said_in_vain
 
     tables, files = read_tables(payload, attributes), chosen.files()
     reading = chosen.reading(tables)

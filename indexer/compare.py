@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from encoder.chunks import FileFacts
-from indexer.compact import IdSet, Packed
-from indexer.payloads import RESERVED, known
-from indexer.points import Record
-from indexer.sources import Item, Source
-from indexer.store import Condition, Filter, VectorStore
-from indexer.walk import Walk, together
+from lookalike.encoder.chunks import FileFacts
+from lookalike.indexer.compact import IdSet, Packed
+from lookalike.indexer.payloads import RESERVED, known
+from lookalike.indexer.points import Record
+from lookalike.indexer.sources import Item, Source
+from lookalike.indexer.store import Condition, Filter, VectorStore
+from lookalike.indexer.walk import Walk, together
 
 __all__ = ["Kept", "Plan", "Work", "all_new", "compare", "more_said", "payload_of"]
 

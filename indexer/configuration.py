@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from encoder.errors import OptionError
-from indexer.layout import QUANTILE, Layout, LayoutOptions, Quantization
+from lookalike.encoder.errors import OptionError
+from lookalike.indexer.layout import QUANTILE, Layout, LayoutOptions, Quantization
 
 __all__ = ["configuration", "understood"]
 

@@ -8,14 +8,14 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from encoder.errors import (
+from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     StoreError,
     StoreFailingError,
     StoreUnreachableError,
 )
-from indexer.filters import Filter
+from lookalike.indexer.filters import Filter
 
 __all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said", "written"]
 

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-
-from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
-from indexer.aliases import standing_for
-from indexer.store import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
+from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
+from lookalike.indexer.aliases import standing_for
+from lookalike.indexer.store import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
 
 __all__ = ["Copied", "copy_collection"]
 

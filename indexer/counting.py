@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from indexer.filters import Condition, Filter
-from indexer.store import VectorStore
+from lookalike.indexer.filters import Condition, Filter
+from lookalike.indexer.store import VectorStore
 
 __all__ = ["value_counts"]
 

@@ -6,12 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import click
-
-from indexer.commands import store_option
-from indexer.layout_commands import laying_out
+from lookalike.indexer.commands import store_option
+from lookalike.indexer.layout_commands import laying_out
 
 if TYPE_CHECKING:
-    from indexer.layout import LayoutOptions
+    from lookalike.indexer.layout import LayoutOptions
 
 __all__ = ["create", "switch"]
 
@@ -38,10 +37,10 @@ def create(
 
     lookalike index makes one too; this is for a layout that is to be settled, or looked at, first.
     """
-    from encoder.bundle import Bundle
-    from encoder.images import Crop
-    from indexer.load import new_spec
-    from indexer.store import open_store
+    from lookalike.encoder.bundle import Bundle
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.load import new_spec
+    from lookalike.indexer.store import open_store
 
     bundle = Bundle.open(model_name)
     with open_store(store) as opened:
@@ -75,7 +74,7 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
     So pictures are embedded anew, or by another model, into a collection of another name while the old one
     goes on answering; then the alias is switched, and the old one deleted.
     """
-    from indexer.store import open_store
+    from lookalike.indexer.store import open_store
 
     if remove == (name is not None):
         raise click.UsageError("switch an alias to the name of a collection, or give --remove without one")

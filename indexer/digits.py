@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from encoder.chunks import FileFacts
-from encoder.errors import DataError
-from encoder.mnist import CLASSES, MNIST, SIDE, Split
+from lookalike.encoder.chunks import FileFacts
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.mnist import CLASSES, MNIST, SIDE, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Digit:
         return f"{self.split}/{self.number:05d}.pgm"
 
     def read(self) -> tuple[bytes, FileFacts]:
-        """See :meth:`encoder.chunks.Readable.read`."""
+        """See :meth:`Readable.read`."""
         try:
             images = _images(self.folder, self.split, self.mtime_ns)
         except DataError as error:

@@ -5,7 +5,7 @@
     <root>/<collection>/collection.json   what the collection remembers (CollectionSpec)
     <root>/<collection>/layout.json       how it lies there (Layout); not there: as by default
     <root>/<collection>/shard/            vectors, payloads and write-ahead log, written by Qdrant Edge
-    <root>/<collection>/shard-<hex>/  shard.name      its successor (``indexer.succession``)
+    <root>/<collection>/shard-<hex>/  shard.name      its successor (``lookalike.indexer.succession``)
     <root>/.making-*  .dropped-*          remains of a create or drop that was killed; swept by the next one
 """
 
@@ -21,9 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from encoder.errors import CollectionExistsError, LookalikeError, OptionError, StoreBusyError, StoreError
-from indexer.layout import Layout
-from indexer.spec import CollectionSpec, is_name
+from lookalike.encoder.errors import (
+    CollectionExistsError,
+    LookalikeError,
+    OptionError,
+    StoreBusyError,
+    StoreError,
+)
+from lookalike.indexer.layout import Layout
+from lookalike.indexer.spec import CollectionSpec, is_name
 
 __all__ = [
     "SHARD",

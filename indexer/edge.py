@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-
-from encoder.errors import (
+from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     LookalikeError,
     StoreError,
 )
-from indexer.aliases import check_unaliased, read_alias, read_aliases, switch_alias, taken_by_alias
-from indexer.building import build_apart
-from indexer.disk import (
+from lookalike.indexer.aliases import check_unaliased, read_alias, read_aliases, switch_alias, taken_by_alias
+from lookalike.indexer.building import build_apart
+from lookalike.indexer.disk import (
     check_room,
     create_collection,
     drop_collection,
@@ -36,13 +34,13 @@ from indexer.disk import (
     read_spec,
     replace_spec,
 )
-from indexer.filters import Filter
-from indexer.layout import LayoutOptions
-from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
-from indexer.shard import Shard, make_shard
-from indexer.spec import CollectionSpec, check_name, is_name
-from indexer.store import IndexState, VectorStore
-from indexer.succession import (
+from lookalike.indexer.filters import Filter
+from lookalike.indexer.layout import LayoutOptions
+from lookalike.indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from lookalike.indexer.shard import Shard, make_shard
+from lookalike.indexer.spec import CollectionSpec, check_name, is_name
+from lookalike.indexer.store import IndexState, VectorStore
+from lookalike.indexer.succession import (
     bytes_on_disk,
     check_idle,
     open_shard,
@@ -50,6 +48,7 @@ from indexer.succession import (
     successor_shard,
     sweep_shards,
 )
+from numpy.typing import NDArray
 
 __all__ = ["EdgeStore"]
 
@@ -65,7 +64,7 @@ class _Opened:
 
 
 class EdgeStore(VectorStore):
-    """A :class:`~indexer.store.VectorStore` in a folder. Several threads may share one.
+    """A :class:`VectorStore` in a folder. Several threads may share one.
 
     Args:
         address: The folder. Reading never makes it, :meth:`create` does.

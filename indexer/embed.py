@@ -1,6 +1,6 @@
 """Pictures to a file of latents: killed at any moment and run again, it ends as one whole run does.
 
-Rows become durable piece by piece (``indexer.parts``) and are joined at the end. A row is taken over, from
+Rows become durable piece by piece (``lookalike.indexer.parts``) and are joined at the end. A row is taken over, from
 pieces of a killed run or from the file that is to be replaced, when its picture has the size and time it had.
 In memory are a few batches of pixels, one piece of rows, and a digest of each row that may be taken over.
 """
@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-
-from encoder.chunks import Readable
-from encoder.errors import DataError, OptionError
-from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
-from encoder.model import Model
-from encoder.stream import Embedded, embed_files
-from indexer.latents import ROWS, Entry, LatentsFile, Rows, key_of
-from indexer.load import NOTHING_SEEN
-from indexer.parts import OldRows, Parts, alike, earlier_file, together
-from indexer.sources import Item, Source, as_text
-from indexer.spec import CollectionSpec
+from lookalike.encoder.chunks import Readable
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import Embedded, embed_files
+from lookalike.indexer.latents import ROWS, Entry, LatentsFile, Rows, key_of
+from lookalike.indexer.load import NOTHING_SEEN
+from lookalike.indexer.parts import OldRows, Parts, alike, earlier_file, together
+from lookalike.indexer.sources import Item, Source, as_text
+from lookalike.indexer.spec import CollectionSpec
 
 __all__ = ["EmbedReport", "embed"]
 
@@ -93,7 +92,7 @@ def embed(
         out: The file, ``.parquet``.
         crop: How the pictures are framed; None: as the model was trained.
         max_pixels: Larger pictures fail.
-        processes: May embed in processes of their own, see :func:`encoder.stream.embed_files`.
+        processes: May embed in processes of their own, see :func:`embed_files`.
         overwrite: Bring a file that is there up to date; rows that still hold are taken over.
         on_total: Told how many images will be embedded.
         on_progress: Told of each batch: images done.

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
-
-from indexer.selection_commands import Selection, selecting
+from lookalike.indexer.selection_commands import Selection, selecting
 
 if TYPE_CHECKING:
-    from indexer.layout import LayoutOptions
+    from lookalike.indexer.layout import LayoutOptions
 
 __all__ = ["embed", "index_latents"]
 
@@ -65,11 +64,11 @@ def embed(
     date is left alone; --overwrite brings one that is not up to date, and without it such a file is refused.
     Pictures that cannot be read are named and stop nothing; the exit code is then 3.
     """
-    from encoder.folders import PICTURE_SUFFIXES
-    from encoder.images import Crop
-    from encoder.model import Model
-    from indexer.bar import progress_bar
-    from indexer.embed import embed as run
+    from lookalike.encoder.folders import PICTURE_SUFFIXES
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.model import Model
+    from lookalike.indexer.bar import progress_bar
+    from lookalike.indexer.embed import embed as run
 
     reading, files = chosen.reading(), chosen.files()
     with ExitStack() as stack:
@@ -110,10 +109,9 @@ def embed(
 
 def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
     """Do what ``lookalike index`` was asked, when its sources are files of latents."""
+    from lookalike.indexer.load_latents import load_latents
+    from lookalike.indexer.store import open_store, said_in_vain
     from tqdm import tqdm
-
-    from indexer.load_latents import load_latents
-    from indexer.store import open_store, said_in_vain
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])
@@ -145,9 +143,9 @@ def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
 
 def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse what cannot be said of a file of latents."""
-    from encoder.errors import OptionError
-    from encoder.images import shown
-    from indexer.latents import is_latents
+    from lookalike.encoder.errors import OptionError
+    from lookalike.encoder.images import shown
+    from lookalike.indexer.latents import is_latents
 
     other = [source for source in sources if not is_latents(source)]
     if other:
@@ -174,10 +172,10 @@ def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
     Raises:
         ModelMismatchError: another model, or ``--crop`` another crop.
     """
-    from encoder.bundle import Bundle
-    from encoder.errors import ModelMismatchError
-    from encoder.images import Crop, shown
-    from indexer.latents import LatentsFile
+    from lookalike.encoder.bundle import Bundle
+    from lookalike.encoder.errors import ModelMismatchError
+    from lookalike.encoder.images import Crop, shown
+    from lookalike.indexer.latents import LatentsFile
 
     said = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
     bundle = Bundle.open(ctx.params["model_name"]) if said else None

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.images import shown
+from lookalike.encoder.stream import Embedded
+from lookalike.indexer.compare import Work
 from numpy.typing import NDArray
-
-from encoder.images import shown
-from encoder.stream import Embedded
-from indexer.compare import Work
 
 __all__ = ["NOTHING_SEEN", "comparable", "count", "gathered"]
 

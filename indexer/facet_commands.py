@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import click
-
-from indexer.commands import store_option
+from lookalike.indexer.commands import store_option
 
 __all__ = ["facets", "where_option"]
 
@@ -31,10 +30,10 @@ def facets(field: str, collection: str, store: str, where: str | None, most: int
 
     FIELD is person, path, or what --payload or --attributes told when indexing.
     """
-    from encoder.images import shown
-    from indexer.counting import value_counts
-    from indexer.store import open_store
-    from indexer.where import parse_where
+    from lookalike.encoder.images import shown
+    from lookalike.indexer.counting import value_counts
+    from lookalike.indexer.store import open_store
+    from lookalike.indexer.where import parse_where
 
     condition = None if where is None else parse_where(where)
     with open_store(store) as opened:

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from encoder.errors import OptionError
-from indexer.points import check_ids, is_text
+from lookalike.encoder.errors import OptionError
+from lookalike.indexer.points import check_ids, is_text
 
 __all__ = ["Condition", "Filter", "Op"]
 

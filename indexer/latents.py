@@ -19,12 +19,11 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
+from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
+from lookalike.encoder.images import shown
+from lookalike.indexer.disk import sync
+from lookalike.indexer.spec import CollectionSpec
 from numpy.typing import NDArray
-
-from encoder.errors import DataError, MissingExtraError, StoreError
-from encoder.images import shown
-from indexer.disk import sync
-from indexer.spec import CollectionSpec
 
 __all__ = [
     "FORMAT",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal, Self, get_args
 
-from encoder.errors import OptionError
+from lookalike.encoder.errors import OptionError
 
 __all__ = [
     "EDGES",

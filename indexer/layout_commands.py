@@ -45,7 +45,7 @@ def laying_out(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_layout(*words: Any, **options: Any) -> None:
-        from indexer.layout import LayoutOptions
+        from lookalike.indexer.layout import LayoutOptions
 
         said = {
             field.name: options.pop(field.name) for field in fields(LayoutOptions) if field.name in options

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from encoder.errors import DataError
-from encoder.images import shown
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import shown
 
 __all__ = ["read_list"]
 

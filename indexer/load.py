@@ -11,22 +11,21 @@ from operator import attrgetter
 from typing import Final
 
 import numpy as np
-
-from encoder.bundle import Bundle
-from encoder.chunks import FileFacts, facts_now
-from encoder.errors import CollectionNotFoundError, DataError, OptionError
-from encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
-from encoder.model import Model
-from encoder.stream import PROCESSES_FROM, Embedded, embed_files, fork_workers
-from encoder.workers import Workers
-from indexer.compact import ahead
-from indexer.compare import Kept, Plan, Work, all_new, compare, more_said, payload_of
-from indexer.embedded import NOTHING_SEEN, comparable, count, gathered
-from indexer.points import Payload, Record
-from indexer.report import Event, Report, Status
-from indexer.sources import Source, as_text
-from indexer.store import CollectionSpec, LayoutOptions, VectorStore
-from indexer.walk import Walk
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.chunks import FileFacts, facts_now
+from lookalike.encoder.errors import CollectionNotFoundError, DataError, OptionError
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import PROCESSES_FROM, Embedded, embed_files, fork_workers
+from lookalike.encoder.workers import Workers
+from lookalike.indexer.compact import ahead
+from lookalike.indexer.compare import Kept, Plan, Work, all_new, compare, more_said, payload_of
+from lookalike.indexer.embedded import NOTHING_SEEN, comparable, count, gathered
+from lookalike.indexer.points import Payload, Record
+from lookalike.indexer.report import Event, Report, Status
+from lookalike.indexer.sources import Source, as_text
+from lookalike.indexer.store import CollectionSpec, LayoutOptions, VectorStore
+from lookalike.indexer.walk import Walk
 
 __all__ = ["NOTHING_SEEN", "known_roots", "load", "new_spec", "prepare_collection"]
 
@@ -112,7 +111,7 @@ def load(
         checksum: Compare SHA-256, not size and time; each picture is read once.
         dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger pictures fail.
-        processes: May embed in processes of their own, see :func:`encoder.stream.embed_files`.
+        processes: May embed in processes of their own, see :func:`embed_files`.
         on_total: Told how many images will be read: before the first; of an empty collection, on the way.
         on_progress: Told of each batch: images done.
         on_event: Told of each item that is not as it was, when that is durable.

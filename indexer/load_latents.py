@@ -1,4 +1,4 @@
-"""Files of latents into a collection: what ``indexer.load`` would store, with no picture opened.
+"""Files of latents into a collection: what ``lookalike.indexer.load`` would store, with no picture opened.
 
 In memory is one piece of a file's rows, however many there are in it and in the collection.
 """
@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-
-from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
-from encoder.images import shown
-from indexer.aliases import standing_for
-from indexer.latents import Entry, LatentsFile
-from indexer.report import Report
-from indexer.sources import Source, as_path, item_id, named
-from indexer.spec import CollectionSpec
-from indexer.store import LayoutOptions, Record, VectorStore
+from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
+from lookalike.encoder.images import shown
+from lookalike.indexer.aliases import standing_for
+from lookalike.indexer.latents import Entry, LatentsFile
+from lookalike.indexer.report import Report
+from lookalike.indexer.sources import Source, as_path, item_id, named
+from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.store import LayoutOptions, Record, VectorStore
 
 __all__ = ["load_latents"]
 

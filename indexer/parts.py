@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from encoder.errors import DataError, OptionError
-from encoder.images import shown
-from indexer.latents import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
-from indexer.spec import CollectionSpec
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import shown
+from lookalike.indexer.latents import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
+from lookalike.indexer.spec import CollectionSpec
 
 __all__ = ["OldRows", "Parts", "alike", "earlier_file", "joined", "together"]
 

@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from encoder.errors import DataError
-from encoder.images import shown
-from encoder.lfw import read_scores
-from indexer.points import is_text
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import shown
+from lookalike.encoder.lfw import read_scores
+from lookalike.indexer.points import is_text
 
 __all__ = ["PREDICTED", "RESERVED", "known", "numbers_in", "read_payload", "read_tables"]
 
@@ -64,7 +64,7 @@ def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, M
 
     Args:
         payload: For :func:`read_payload`.
-        attributes: Scores in the form of ``lfw_attributes.txt``, for :func:`encoder.lfw.read_scores`.
+        attributes: Scores in the form of ``lfw_attributes.txt``, for :func:`read_scores`.
 
     Raises:
         DataError: a file is missing or malformed (with its line).

@@ -10,14 +10,13 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
-
-from encoder.attributes import Attribute
-from encoder.errors import OptionError
-from encoder.images import shown
-from encoder.model import Model
-from indexer.payloads import PREDICTED, RESERVED, known
-from indexer.points import Record
-from indexer.store import VectorStore
+from lookalike.encoder.attributes import Attribute
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.model import Model
+from lookalike.indexer.payloads import PREDICTED, RESERVED, known
+from lookalike.indexer.points import Record
+from lookalike.indexer.store import VectorStore
 
 __all__ = ["predict_attributes", "predictable"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from encoder.errors import OptionError
+from lookalike.encoder.errors import OptionError
 
 __all__ = ["Reading", "person_pattern"]
 

@@ -10,19 +10,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import CollectionExistsError, StoreError
+from lookalike.indexer.aliases import aliased_collection, check_unaliased, missing_alias, taken_by_alias
+from lookalike.indexer.configuration import configuration
+from lookalike.indexer.connection import missing
+from lookalike.indexer.filters import Condition, Filter
+from lookalike.indexer.layout import Layout, LayoutOptions
+from lookalike.indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from lookalike.indexer.server import Known, Server
+from lookalike.indexer.spec import CollectionSpec, check_name, is_name
+from lookalike.indexer.store import IndexState, VectorStore
+from lookalike.indexer.upload import STREAMS, last_of_each, patiently, send
 from numpy.typing import NDArray
-
-from encoder.errors import CollectionExistsError, StoreError
-from indexer.aliases import aliased_collection, check_unaliased, missing_alias, taken_by_alias
-from indexer.configuration import configuration
-from indexer.connection import missing
-from indexer.filters import Condition, Filter
-from indexer.layout import Layout, LayoutOptions
-from indexer.points import Hit, Payload, Record, best_hits, check_ids, check_points
-from indexer.server import Known, Server
-from indexer.spec import CollectionSpec, check_name, is_name
-from indexer.store import IndexState, VectorStore
-from indexer.upload import STREAMS, last_of_each, patiently, send
 
 __all__ = ["ServerStore"]
 
@@ -31,7 +30,7 @@ POLL_SECONDS: Final = 1
 
 
 class ServerStore(VectorStore):
-    """A :class:`~indexer.store.VectorStore` on a Qdrant server. Several threads may share one.
+    """A :class:`VectorStore` on a Qdrant server. Several threads may share one.
 
     Args:
         server: The server; closed by :meth:`close`.

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from encoder.errors import DataError
-from encoder.images import shown
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import shown
 
 __all__ = ["Event", "Report", "Status", "events_to"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 if TYPE_CHECKING:
-    from indexer.reading import Reading
-    from indexer.sources import Source
+    from lookalike.indexer.reading import Reading
+    from lookalike.indexer.sources import Source
 
 __all__ = ["Selection", "selecting"]
 
@@ -48,7 +48,7 @@ class Selection:
         Raises:
             OptionError: ``--person-from`` is no regular expression.
         """
-        from indexer.reading import Reading, person_pattern
+        from lookalike.indexer.reading import Reading, person_pattern
 
         return Reading(
             include=self.include,
@@ -64,7 +64,7 @@ class Selection:
         Raises:
             DataError: it cannot be read, or names nothing.
         """
-        from indexer.listing import read_list
+        from lookalike.indexer.listing import read_list
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
@@ -80,7 +80,7 @@ class Selection:
             DataError: a source is not there.
             OptionError: a root's name cannot be, or a file lies outside ``--root``.
         """
-        from indexer.sources import list_source, open_source
+        from lookalike.indexer.sources import list_source, open_source
 
         found = [
             open_source(source, root_name=self.root_name, known=known, reading=reading, split=self.split)

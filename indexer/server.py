@@ -14,17 +14,16 @@ from json import JSONDecodeError
 from typing import Any, Final, Self
 
 import numpy as np
+from lookalike.encoder.errors import CollectionNotFoundError, LookalikeError, StoreError, StoreFailingError
+from lookalike.indexer.configuration import understood
+from lookalike.indexer.connection import check_key, check_version, missing, one_line, refused, said, written
+from lookalike.indexer.filters import Filter
+from lookalike.indexer.layout import WIDTH_SEARCHING, Layout, oversampling
+from lookalike.indexer.points import Hit, Record
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
-
-from encoder.errors import CollectionNotFoundError, LookalikeError, StoreError, StoreFailingError
-from indexer.configuration import understood
-from indexer.connection import check_key, check_version, missing, one_line, refused, said, written
-from indexer.filters import Filter
-from indexer.layout import WIDTH_SEARCHING, Layout, oversampling
-from indexer.points import Hit, Record
 
 __all__ = ["Known", "Server"]
 
@@ -139,7 +138,7 @@ class Server:
         )
 
     def make(self, name: str, configured: Mapping[str, Any], remembered: dict[str, Any]) -> None:
-        """Make a collection, by :func:`indexer.configuration.configuration`, that remembers this."""
+        """Make a collection, by :func:`configuration`, that remembers this."""
         with _mapped(self.address, name):
             body = models.CreateCollection.model_validate({**configured, "metadata": {KEY: remembered}})
             self._client.create_collection(

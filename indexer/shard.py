@@ -1,7 +1,7 @@
 """One Qdrant Edge shard: what is asked of it, in our words. The one module that names ``qdrant_edge``.
 
 Qdrant Edge holds the GIL from the start of a call to its end, so building an index here would stop every
-thread of the process for minutes: ``indexer.building`` calls :func:`build_graph` in a process of its own.
+thread of the process for minutes: ``lookalike.indexer.building`` calls :func:`build_graph` in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any, Final, Self
 
 import numpy as np
 import qdrant_edge as qe
+from lookalike.indexer.filters import Condition, Filter
+from lookalike.indexer.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
+from lookalike.indexer.payloads import RESERVED
+from lookalike.indexer.points import Hit, Record, check_ids
 from numpy.typing import NDArray
-
-from indexer.filters import Condition, Filter
-from indexer.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
-from indexer.payloads import RESERVED
-from indexer.points import Hit, Record, check_ids
 
 __all__ = ["Shard", "build_graph", "make_shard"]
 
@@ -37,7 +36,7 @@ SHARE_IN_GRAPH: Final = 0.02
 
 
 class Shard:
-    """A shard that this process holds. Its methods raise what Qdrant Edge does (``indexer.disk.mapped``).
+    """A shard that this process holds. Its methods raise what Qdrant Edge does (``lookalike.indexer.disk.mapped``).
 
     Attributes:
         layout: What it was made with.

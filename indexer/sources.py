@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
 
-from encoder.errors import DataError, OptionError
-from encoder.folders import find_names
-from encoder.images import shown
-from encoder.lfw import find_lfw
-from encoder.mnist import SPLITS, Split, find_mnist
-from indexer.archives import Contained, find_members, is_archive
-from indexer.digits import find_digits
-from indexer.reading import Reading
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.folders import find_names
+from lookalike.encoder.images import shown
+from lookalike.encoder.lfw import find_lfw
+from lookalike.encoder.mnist import SPLITS, Split, find_mnist
+from lookalike.indexer.archives import Contained, find_members, is_archive
+from lookalike.indexer.digits import find_digits
+from lookalike.indexer.reading import Reading
 
 __all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Self
 
-from encoder.errors import ModelMismatchError, OptionError, StoreError
+from lookalike.encoder.errors import ModelMismatchError, OptionError, StoreError
 
 __all__ = ["CollectionSpec", "check_name", "is_name"]
 
@@ -23,7 +23,7 @@ class CollectionSpec:
         model_id: Digest of the one model whose embeddings it holds.
         model_name: Shipped name or folder that opens that model again.
         dimension: D, the length of every vector.
-        crop: How its pictures were framed, as ``encoder.images.Crop`` writes it.
+        crop: How its pictures were framed, as ``lookalike.encoder.images.Crop`` writes it.
         metric: Always ``cosine``: embeddings have unit length.
         roots: Root name -> folder that item paths are relative to.
         format: Version of this record.

@@ -1,7 +1,7 @@
 """What a vector store must do, and how one is opened.
 
-Two real implementations stand behind :class:`VectorStore`: ``indexer.edge`` (embedded, the default) and
-``indexer.remote`` (a Qdrant server or cluster). Both answer the same (tests/test_store_contract.py).
+Two real implementations stand behind :class:`VectorStore`: ``lookalike.indexer.edge`` (embedded, the default) and
+``lookalike.indexer.remote`` (a Qdrant server or cluster). Both answer the same (tests/test_store_contract.py).
 
 Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 """
@@ -14,13 +14,12 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
+from lookalike.encoder.errors import CollectionNotFoundError
+from lookalike.indexer.filters import Condition, Filter
+from lookalike.indexer.layout import Layout, LayoutOptions, differing
+from lookalike.indexer.points import Hit, Payload, Record
+from lookalike.indexer.spec import CollectionSpec, check_name
 from numpy.typing import NDArray
-
-from encoder.errors import CollectionNotFoundError
-from indexer.filters import Condition, Filter
-from indexer.layout import Layout, LayoutOptions, differing
-from indexer.points import Hit, Payload, Record
-from indexer.spec import CollectionSpec, check_name
 
 __all__ = [
     "DEFAULT_STORE",
@@ -112,7 +111,7 @@ class VectorStore(Protocol):
         Args:
             name: Of a collection that is not there.
             spec: What it remembers.
-            options: How it is to lie in the store; None: as :func:`indexer.layout.layout_for` says.
+            options: How it is to lie in the store; None: as :func:`layout_for` says.
 
         Raises:
             CollectionExistsError: the name is taken.
@@ -249,9 +248,9 @@ def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> V
         StoreUnreachableError: the server does not answer or refuses the key.
     """
     if address.startswith(("http://", "https://")):
-        from indexer.remote import ServerStore
+        from lookalike.indexer.remote import ServerStore
 
         return ServerStore.connect(address, api_key=api_key)
-    from indexer.edge import EdgeStore
+    from lookalike.indexer.edge import EdgeStore
 
     return EdgeStore(address)

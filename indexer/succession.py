@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from encoder.errors import StoreBusyError, StoreError
-from indexer.disk import SHARD, check_room, mapped, read_layout, sync, write_whole
-from indexer.shard import Shard
+from lookalike.encoder.errors import StoreBusyError, StoreError
+from lookalike.indexer.disk import SHARD, check_room, mapped, read_layout, sync, write_whole
+from lookalike.indexer.shard import Shard
 
 __all__ = [
     "bytes_on_disk",

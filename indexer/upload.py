@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
-from encoder.errors import StoreFailingError
+from lookalike.encoder.errors import StoreFailingError
 
 __all__ = ["BATCH", "PAUSES", "STREAMS", "last_of_each", "patiently", "send"]
 

@@ -8,9 +8,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from encoder.images import shown
-from indexer.compact import IdSet
-from indexer.sources import Item, Source
+from lookalike.encoder.images import shown
+from lookalike.indexer.compact import IdSet
+from lookalike.indexer.sources import Item, Source
 
 __all__ = ["Walk", "together"]
 

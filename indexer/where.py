@@ -20,9 +20,9 @@ import math
 import re
 from typing import Final, get_args
 
-from encoder.errors import OptionError
-from encoder.images import shown
-from indexer.filters import Condition, Filter, Op
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import shown
+from lookalike.indexer.filters import Condition, Filter, Op
 
 __all__ = ["parse_where"]
 

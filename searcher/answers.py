@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from encoder.bundle import Bundle
-from encoder.calibration import Likeness, default_prior
-from encoder.errors import OptionError
-from encoder.images import shown
-from indexer.store import Hit
-from searcher.clean_queries import Treatment
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.calibration import Likeness, default_prior
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import shown
+from lookalike.indexer.store import Hit
+from lookalike.searcher.clean_queries import Treatment
 
 __all__ = ["Answer", "Judge", "Result"]
 
@@ -126,7 +126,7 @@ class Judge:
         Args:
             bundle: The model.
             size: Pictures in the collection.
-            prior: In (0, 1); None: one match expected, see :func:`encoder.calibration.default_prior`.
+            prior: In (0, 1); None: one match expected, see :func:`default_prior`.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
 
         Raises:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from searcher.commands import crop_option, provider_option
+from lookalike.searcher.commands import crop_option, provider_option
 
 if TYPE_CHECKING:
-    from encoder.attributes import Attributes
-    from encoder.directions import Method
-    from encoder.model import Provider
-    from searcher.examples import Scored
+    from lookalike.encoder.attributes import Attributes
+    from lookalike.encoder.directions import Method
+    from lookalike.encoder.model import Provider
+    from lookalike.searcher.examples import Scored
 
 __all__ = ["attributes"]
 
@@ -80,12 +79,11 @@ def fit(
     what is indexed with it can be searched with the copy. AUC is of people left out: of lfw those that no
     shipped model saw, else one in five.
     """
+    from lookalike.encoder.directions import fit_attributes
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.model import Model
+    from lookalike.searcher.examples import gather
     from tqdm import tqdm
-
-    from encoder.directions import fit_attributes
-    from encoder.images import Crop
-    from encoder.model import Model
-    from searcher.examples import gather
 
     scored = _scored(data, table, positive, negative, name)
     scored = scored.only(tuple(part.strip() for part in only.split(",")) if only else ())
@@ -112,7 +110,7 @@ def fit(
 @click.option("--json", "as_json", is_flag=True, help="A list on stdout.")
 def list_attributes(model: str, as_json: bool) -> None:
     """List a model's attributes: examples, and how well each is read of people left out of the fit."""
-    from encoder.bundle import Bundle
+    from lookalike.encoder.bundle import Bundle
 
     there = Bundle.open(model).attributes
     if as_json:
@@ -126,7 +124,7 @@ def list_attributes(model: str, as_json: bool) -> None:
 def _scored(
     data: str, table: Path | None, positive: Path | None, negative: Path | None, name: str | None
 ) -> Scored:
-    from searcher.examples import two_folders, with_table
+    from lookalike.searcher.examples import two_folders, with_table
 
     if (positive is None) != (negative is None):
         raise click.UsageError("--positive and --negative go together: pictures with it and without it")
@@ -140,7 +138,7 @@ def _scored(
 
 
 def _print(attributes: Attributes) -> None:
-    from encoder.images import shown
+    from lookalike.encoder.images import shown
 
     width = max(9, *(len(shown(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")

@@ -10,17 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.attributes import Attributes
+from lookalike.encoder.directions import FEWEST, Examples, area_under
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.model import Model
+from lookalike.searcher.attribute_judge import Judge, appearance, appearances
+from lookalike.searcher.edit import attributes_of, edit_steps
+from lookalike.searcher.examples import Scored, gather
+from lookalike.searcher.vectors import Steps, silently
 from numpy.typing import NDArray
-
-from encoder.attributes import Attributes
-from encoder.directions import FEWEST, Examples, area_under
-from encoder.errors import DataError, OptionError
-from encoder.images import shown
-from encoder.model import Model
-from searcher.attribute_judge import Judge, appearance, appearances
-from searcher.edit import attributes_of, edit_steps
-from searcher.examples import Scored, gather
-from searcher.vectors import Steps, silently
 
 __all__ = [
     "AttributeFigures",

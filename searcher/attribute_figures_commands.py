@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from encoder.model import Provider
-    from searcher.attribute_figures import AttributeFigures
+    from lookalike.encoder.model import Provider
+    from lookalike.searcher.attribute_figures import AttributeFigures
 
 __all__ = ["attributes"]
 
@@ -74,10 +74,10 @@ def attributes(
     the other people, whose own AUC stands beside it. An edited face should still find its own original first
     among all pictures of LFW, and no other attribute should move.
     """
-    from encoder.model import Model
-    from searcher.attribute_figures import attribute_figures
-    from searcher.attribute_tables import attribute_lines
-    from searcher.examples import with_table
+    from lookalike.encoder.model import Model
+    from lookalike.searcher.attribute_figures import attribute_figures
+    from lookalike.searcher.attribute_tables import attribute_lines
+    from lookalike.searcher.examples import with_table
 
     opened = Model.open(model, provider=provider)
     scored = with_table("lfw", None).only(
@@ -95,9 +95,9 @@ def attributes(
 
 def _draw(file: Path, found: AttributeFigures) -> bool:
     """Draw the trade-off and return whether the part that draws is installed."""
-    from encoder.errors import MissingExtraError
-    from encoder.images import shown
-    from searcher.curves import draw_trade_off
+    from lookalike.encoder.errors import MissingExtraError
+    from lookalike.encoder.images import shown
+    from lookalike.searcher.curves import draw_trade_off
 
     lines = [
         (f"{one.name} {'added' if sign > 0 else 'taken away'}", [

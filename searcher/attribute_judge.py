@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+from lookalike.encoder.directions import Discriminant, Examples, area_under, discriminant, folds_of
+from lookalike.searcher.local_features import extract, extractor
+from lookalike.searcher.vectors import Steps, silently
 from numpy.typing import NDArray
-
-from encoder.directions import Discriminant, Examples, area_under, discriminant, folds_of
-from searcher.local_features import extract, extractor
-from searcher.vectors import Steps, silently
 
 __all__ = ["Judge", "appearance", "appearances"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from searcher.attribute_figures import AttributeFigures, Edited, Figures, Searched
+from lookalike.searcher.attribute_figures import AttributeFigures, Edited, Figures, Searched
 
 __all__ = ["attribute_lines"]
 

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images import shown
+from lookalike.encoder.placing import place, sweep
+from lookalike.searcher.clean import Treatment
+from lookalike.searcher.destinations import Task
 from numpy.typing import NDArray
-
-from encoder.errors import ImageError
-from encoder.images import shown
-from encoder.placing import place, sweep
-from searcher.clean import Treatment
-from searcher.destinations import Task
 
 __all__ = ["BatchReport", "Outcome", "clean_all"]
 
@@ -135,7 +134,7 @@ def clean_all(
     a killed run left half written is removed.
 
     Args:
-        tasks: As :func:`searcher.destinations.check_tasks` found good.
+        tasks: As :func:`check_tasks` found good.
         treatment: What cleans.
         overwrite: Whether to make again what is there already.
         threads: That clean; None: one for each core.

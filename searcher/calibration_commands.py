@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from encoder.calibration import Calibration
-    from encoder.model import Provider
-    from searcher.reliability import Reliability
+    from lookalike.encoder.calibration import Calibration
+    from lookalike.encoder.model import Provider
+    from lookalike.searcher.reliability import Reliability
 
 __all__ = ["calibrate"]
 
@@ -53,14 +53,13 @@ def calibrate(
     none of our figures is reported are taken. The model itself stays: what is indexed with it can be searched
     with the copy, search --model BUNDLE. Figures are of people left out of the fit in turn.
     """
+    from lookalike.encoder.errors import CalibrationError
+    from lookalike.encoder.fitting import fit_calibration
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.model import Model
+    from lookalike.searcher.gathering import find_people, measure
+    from lookalike.searcher.reliability import cross_validate
     from tqdm import tqdm
-
-    from encoder.errors import CalibrationError
-    from encoder.fitting import fit_calibration
-    from encoder.images import Crop
-    from encoder.model import Model
-    from searcher.gathering import find_people, measure
-    from searcher.reliability import cross_validate
 
     opened = Model.open(model, provider=provider)
     named = find_people(source, opened)
@@ -89,9 +88,9 @@ def calibrate(
 
 
 def _draw(judged: Reliability, file: Path) -> None:
-    from encoder.images import shown
-    from encoder.sheets import save_picture
-    from searcher.reliability import draw
+    from lookalike.encoder.images import shown
+    from lookalike.encoder.sheets import save_picture
+    from lookalike.searcher.reliability import draw
 
     save_picture(file, draw(judged))
     click.echo(f"drawn: {shown(str(file))}", err=True)

@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.cleaner_bundle import CleanerBundle
+from lookalike.encoder.errors import BundleKindError, OptionError
+from lookalike.encoder.images import read_pixels, shown, to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.originals import Company, Original, Values, read_original
+from lookalike.encoder.rewriting import rewrite
+from lookalike.encoder.sessions import Provider
+from lookalike.searcher.tiles import Mapper, clean_in_place, estimate_sigma
 from numpy.typing import NDArray
-
-from encoder.bundle import Bundle
-from encoder.cleaner import Cleaner
-from encoder.cleaner_bundle import CleanerBundle
-from encoder.errors import BundleKindError, OptionError
-from encoder.images import read_pixels, shown, to_uint8
-from encoder.model import Model
-from encoder.originals import Company, Original, Values, read_original
-from encoder.rewriting import rewrite
-from encoder.sessions import Provider
-from searcher.tiles import Mapper, clean_in_place, estimate_sigma
 
 __all__ = ["DrawnAnew", "Treated", "Treatment", "WithCleaner", "open_treatment", "treatment_of"]
 
@@ -178,7 +177,7 @@ def open_treatment(
         kind: As in :class:`WithCleaner`.
         quality: As in :class:`WithCleaner`.
         max_pixels: As in :class:`WithCleaner`.
-        provider: As of :class:`encoder.model.Model`.
+        provider: As of :class:`Model`.
 
     Raises:
         OptionError: the model was taught no such thing, or not at this sigma.

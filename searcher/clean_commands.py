@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-
-from searcher.commands import provider_option
+from lookalike.searcher.commands import provider_option
 
 if TYPE_CHECKING:
-    from encoder.model import Provider
-    from searcher.batch import BatchReport, Outcome
-    from searcher.clean import DrawnAnew, WithCleaner
-    from searcher.destinations import Destination, Task
+    from lookalike.encoder.model import Provider
+    from lookalike.searcher.batch import BatchReport, Outcome
+    from lookalike.searcher.clean import DrawnAnew, WithCleaner
+    from lookalike.searcher.destinations import Destination, Task
 
 __all__ = ["denoise"]
 
@@ -122,8 +121,8 @@ def denoise(
     """
     from dataclasses import replace
 
-    from searcher.clean import DrawnAnew, open_treatment
-    from searcher.destinations import destination_of
+    from lookalike.searcher.clean import DrawnAnew, open_treatment
+    from lookalike.searcher.destinations import destination_of
 
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
     wanted = None if kind is None else _KINDS[kind]
@@ -164,7 +163,7 @@ def _of_stdin(treatment: WithCleaner | DrawnAnew) -> None:
 
 
 def _listed(sources: tuple[str, ...], options: dict[str, Any]) -> list[Path]:
-    from indexer.listing import read_list
+    from lookalike.indexer.listing import read_list
 
     if not sources and options["files_from"] is None:
         raise click.UsageError("name a source: a folder, a picture file, - or --files-from")
@@ -177,9 +176,9 @@ def _tasks(
     sources: tuple[str, ...], listed: list[Path], destination: Destination, options: dict[str, Any]
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return what there is to do, and folders that cannot be listed with the reason."""
-    from encoder.images import shown
-    from indexer.reading import Reading
-    from searcher.destinations import check_tasks, find_tasks
+    from lookalike.encoder.images import shown
+    from lookalike.indexer.reading import Reading
+    from lookalike.searcher.destinations import check_tasks, find_tasks
 
     unreadable: list[tuple[str, str]] = []
 
@@ -215,9 +214,8 @@ def _run(
 ) -> tuple[BatchReport, list[Outcome]]:
     from dataclasses import replace
 
+    from lookalike.searcher.batch import clean_all
     from tqdm import tqdm
-
-    from searcher.batch import clean_all
 
     outcomes: list[Outcome] = []
     views: list[Outcome] = []
@@ -248,8 +246,8 @@ def _run(
 
 @contextmanager
 def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
-    from encoder.errors import DataError
-    from encoder.images import shown
+    from lookalike.encoder.errors import DataError
+    from lookalike.encoder.images import shown
 
     if file is None:
         yield lambda _: None
@@ -266,8 +264,8 @@ def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
 
 
 def _sheet(file: Path, views: list[Outcome]) -> None:
-    from encoder.sheets import save_picture
-    from searcher.pictures import cleaned_sheet
+    from lookalike.encoder.sheets import save_picture
+    from lookalike.searcher.pictures import cleaned_sheet
 
     if not views:
         click.echo("no picture was cleaned: there is nothing for a sheet", err=True)
@@ -277,8 +275,8 @@ def _sheet(file: Path, views: list[Outcome]) -> None:
 
 
 def _tell(report: BatchReport, treatment: WithCleaner | DrawnAnew, tasks: list[Task]) -> None:
-    from encoder.folders import PICTURE_SUFFIXES
-    from encoder.images import shown
+    from lookalike.encoder.folders import PICTURE_SUFFIXES
+    from lookalike.encoder.images import shown
 
     for path, reason in report.failed:
         click.echo(f"failed: {shown(path)}: {reason}", err=True)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
+from lookalike.searcher.tiles import clean_in_place, estimate_sigma
 from numpy.typing import NDArray
 from PIL import Image
-
-from encoder.cleaner import Cleaner
-from encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
-from searcher.tiles import clean_in_place, estimate_sigma
 
 __all__ = ["QueryCleaner", "Treatment"]
 
@@ -70,7 +69,7 @@ class QueryCleaner:
         """Read one query: uint8 (S, S, C), and what was done to it.
 
         Cleaned is the part that is compared, by the noise that is found there. A picture that is clean
-        already gives exactly the pixels of :func:`encoder.images.read_pixels`.
+        already gives exactly the pixels of :func:`read_pixels`.
 
         Args:
             data: The whole file.

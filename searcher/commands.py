@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from indexer.commands import store_option
-from indexer.facet_commands import where_option
+from lookalike.indexer.commands import store_option
+from lookalike.indexer.facet_commands import where_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from encoder.images import Crop
-    from encoder.model import Provider
-    from searcher.clean_queries import QueryCleaner
-    from searcher.search import Answer, Searcher
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.model import Provider
+    from lookalike.searcher.clean_queries import QueryCleaner
+    from lookalike.searcher.search import Answer, Searcher
 
 __all__ = ["crop_option", "exit_code", "images_argument", "provider_option", "search"]
 
@@ -118,12 +117,12 @@ def search(
 
     With --like or --unlike, all IMAGEs are one query: their mean, moved away from what it should be unlike.
     """
-    from encoder.images import Crop
-    from indexer.store import open_store
-    from indexer.where import parse_where
-    from searcher.edit import parse_strengths
-    from searcher.retrieving import Wanted
-    from searcher.search import Searcher
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.store import open_store
+    from lookalike.indexer.where import parse_where
+    from lookalike.searcher.edit import parse_strengths
+    from lookalike.searcher.retrieving import Wanted
+    from lookalike.searcher.search import Searcher
 
     if not images and not liked:
         raise click.UsageError("a search needs an IMAGE or --like")
@@ -174,8 +173,8 @@ def search(
 
 
 def _cleaner(where: str, provider: Provider) -> QueryCleaner:
-    from encoder.cleaner import Cleaner
-    from searcher.clean_queries import QueryCleaner
+    from lookalike.encoder.cleaner import Cleaner
+    from lookalike.searcher.clean_queries import QueryCleaner
 
     return QueryCleaner(Cleaner.open(where, provider=provider))
 
@@ -184,9 +183,9 @@ def _draw_answers(
     sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None, add: Mapping[str, float]
 ) -> str:
     """Write the sheet and return a line that says so."""
-    from encoder.images import shown
-    from encoder.sheets import save_picture
-    from searcher.pictures import MOST_ROWS, answers_sheet
+    from lookalike.encoder.images import shown
+    from lookalike.encoder.sheets import save_picture
+    from lookalike.searcher.pictures import MOST_ROWS, answers_sheet
 
     save_picture(sheet, answers_sheet(searcher, answers, crop=crop, add=add))
     some = f", the first {MOST_ROWS} of {len(answers)} queries" if len(answers) > MOST_ROWS else ""
@@ -195,8 +194,8 @@ def _draw_answers(
 
 def _print_table(answers: list[Answer]) -> None:
     """A query's file, then a line for each result: rank, score, probability and person where known, path."""
-    from encoder.images import shown
-    from searcher.pictures import chance
+    from lookalike.encoder.images import shown
+    from lookalike.searcher.pictures import chance
 
     for number, answer in enumerate(answers):
         click.echo(f"{chr(10) if number else ''}{shown(answer.query)}  ({answer.took_ms:.1f} ms)")
@@ -211,7 +210,7 @@ def _print_table(answers: list[Answer]) -> None:
 
 def _print_notes(answers: list[Answer], *, matches: bool) -> None:
     """Say on stderr what there is against an answer."""
-    from encoder.images import shown
+    from lookalike.encoder.images import shown
 
     for answer in answers:
         if answer.treatment is not None:

@@ -11,14 +11,13 @@ from itertools import groupby
 from typing import Self
 
 import numpy as np
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.errors import BundleKindError, OptionError
+from lookalike.encoder.images import shown, to_uint8
+from lookalike.encoder.model import Model, Provider
+from lookalike.searcher.exhibits import Exhibit
+from lookalike.searcher.rivals import Rival
 from numpy.typing import NDArray
-
-from encoder.cleaner import Cleaner
-from encoder.errors import BundleKindError, OptionError
-from encoder.images import shown, to_uint8
-from encoder.model import Model, Provider
-from searcher.exhibits import Exhibit
-from searcher.rivals import Rival
 
 __all__ = ["Cleaning", "Contender", "Drawing"]
 
@@ -45,7 +44,7 @@ class Cleaning:
         return "nothing" if self.blind else "true sigma"
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """As :meth:`searcher.rivals.Rival.clean` says."""
+        """As :meth:`Rival.clean` says."""
         made: list[Floats] = []
         for _, alike in groupby(noisy, key=np.shape):
             pixels = np.stack(list(alike))  # (N, H, W, C)
@@ -73,7 +72,7 @@ class Drawing:
         return "nothing; not taught to clean" if noise is None else f"nothing; taught noise {noise}"
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:  # noqa: ARG002  # it is not told
-        """As :meth:`searcher.rivals.Rival.clean` says."""
+        """As :meth:`Rival.clean` says."""
         return list(self.model.reconstruct(to_uint8(np.stack(noisy))))
 
 

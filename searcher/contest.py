@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from lookalike.encoder.errors import DataError, MissingExtraError
+from lookalike.encoder.images import LFW_CROP, Crop
+from lookalike.encoder.model import Model
+from lookalike.indexer.store import VectorStore
+from lookalike.searcher.baselines import Baseline, training_images
+from lookalike.searcher.labelled import Labelled
+from lookalike.searcher.parquet import parquet_vectors
+from lookalike.searcher.squares import Squares
+from lookalike.searcher.vectors import Steps, Vectors, embed_images, silently, stored_vectors
 from numpy.typing import NDArray
-
-from encoder.errors import DataError, MissingExtraError
-from encoder.images import LFW_CROP, Crop
-from encoder.model import Model
-from indexer.store import VectorStore
-from searcher.baselines import Baseline, training_images
-from searcher.labelled import Labelled
-from searcher.parquet import parquet_vectors
-from searcher.squares import Squares
-from searcher.vectors import Steps, Vectors, embed_images, silently, stored_vectors
 
 __all__ = ["Contest", "hold"]
 

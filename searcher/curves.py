@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-
-from encoder.errors import MissingExtraError
-from encoder.sheets import save_picture
-from searcher.verification import FAR, Roc
+from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.sheets import save_picture
+from lookalike.searcher.verification import FAR, Roc
 
 __all__ = ["draw_roc", "draw_trade_off"]
 

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.quality import psnr
+from lookalike.searcher.exhibits import Exhibit
+from lookalike.searcher.rivals import BM3D, Rival
+from lookalike.searcher.vectors import Steps, silently
 from numpy.typing import NDArray
-
-from encoder.errors import MissingExtraError
-from encoder.quality import psnr
-from searcher.exhibits import Exhibit
-from searcher.rivals import BM3D, Rival
-from searcher.vectors import Steps, silently
 
 __all__ = ["Bout", "Row", "compete", "need_extra", "race"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from encoder.cleaner import Cleaner
-    from encoder.model import Provider
-    from searcher.denoising import Bout
-    from searcher.exhibits import Exhibit, Name
-    from searcher.noisy_queries import Recall
-    from searcher.rivals import Rival
+    from lookalike.encoder.cleaner import Cleaner
+    from lookalike.encoder.model import Provider
+    from lookalike.searcher.denoising import Bout
+    from lookalike.searcher.exhibits import Exhibit, Name
+    from lookalike.searcher.noisy_queries import Recall
+    from lookalike.searcher.rivals import Rival
 
 __all__ = ["denoising"]
 
@@ -123,9 +123,9 @@ def denoising(
     takes, is undone behind them, and behind BM3D in a row of its own. BM3D is there where the package bm3d is
     installed (its licence forbids commercial use); what it made is kept in the cache.
     """
-    from searcher.denoising import compete, need_extra
-    from searcher.denoising_tables import denoising_lines, denoising_sheet, recall_lines
-    from searcher.exhibits import open_exhibit
+    from lookalike.searcher.denoising import compete, need_extra
+    from lookalike.searcher.denoising_tables import denoising_lines, denoising_sheet, recall_lines
+    from lookalike.searcher.exhibits import open_exhibit
 
     need_extra()
     field = _Field(models, no_bm3d=no_bm3d, no_rivals=no_rivals, threads=threads, provider=provider)
@@ -164,8 +164,8 @@ class _Field:
     def __init__(
         self, models: Sequence[str], *, no_bm3d: bool, no_rivals: bool, threads: int, provider: Provider
     ) -> None:
-        from encoder.shelf import shipped_bundles
-        from searcher.contenders import Contender
+        from lookalike.encoder.shelf import shipped_bundles
+        from lookalike.searcher.contenders import Contender
 
         named = models or ((_CLEANER,) if _CLEANER in shipped_bundles() else ())
         self._contenders = [Contender.open(name, threads=threads, provider=provider) for name in named]
@@ -176,14 +176,14 @@ class _Field:
 
     def cleaner(self) -> Cleaner | None:
         """Return the first model that is a cleaner."""
-        from encoder.cleaner import Cleaner
+        from lookalike.encoder.cleaner import Cleaner
 
         return next((each.cleans for each in self._contenders if isinstance(each.cleans, Cleaner)), None)
 
     def rivals(self, exhibit: Exhibit, sigma: float) -> list[Rival]:
         """Return those that clean these pictures: models first; sigma is of 1."""
-        from encoder.errors import MissingExtraError
-        from searcher.rivals import BM3D, classical
+        from lookalike.encoder.errors import MissingExtraError
+        from lookalike.searcher.rivals import BM3D, classical
 
         digits = exhibit.name == "mnist"
         found: list[Rival] = []
@@ -215,11 +215,11 @@ def _recalls(
     field: _Field, search_model: str, sigmas: Sequence[float], count: int, seed: int, provider: Provider
 ) -> list[Recall]:
     """Search LFW with noisy pictures of held-out people, cleaned by the first cleaner that takes part."""
-    from encoder.model import Model
-    from searcher.clean_queries import QueryCleaner
-    from searcher.labelled import open_labelled
-    from searcher.noisy_queries import noisy_recall
-    from searcher.pairs import held_people
+    from lookalike.encoder.model import Model
+    from lookalike.searcher.clean_queries import QueryCleaner
+    from lookalike.searcher.labelled import open_labelled
+    from lookalike.searcher.noisy_queries import noisy_recall
+    from lookalike.searcher.pairs import held_people
 
     images = open_labelled("lfw", progress=True)
     cleaner = field.cleaner()
@@ -238,8 +238,8 @@ def _recalls(
 
 
 def _draw(file: Path, pixels: Any) -> None:
-    from encoder.images import shown
-    from encoder.sheets import save_picture
+    from lookalike.encoder.images import shown
+    from lookalike.encoder.sheets import save_picture
 
     save_picture(file, pixels)
     click.echo(f"drawn: {shown(str(file))}", err=True)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.images import to_uint8
+from lookalike.encoder.quality import psnr
+from lookalike.encoder.sheets import Tile, contact_sheet
+from lookalike.searcher.denoising import Bout, Row
+from lookalike.searcher.noisy_queries import Recall
 from numpy.typing import NDArray
-
-from encoder.images import to_uint8
-from encoder.quality import psnr
-from encoder.sheets import Tile, contact_sheet
-from searcher.denoising import Bout, Row
-from searcher.noisy_queries import Recall
 
 __all__ = ["denoising_lines", "denoising_sheet", "recall_lines"]
 

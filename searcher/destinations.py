@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from encoder.errors import DataError, OptionError
-from encoder.folders import PICTURE_SUFFIXES, find_pictures
-from encoder.images import shown
-from encoder.rewriting import WRITTEN
-from indexer.reading import Reading
-from indexer.sources import as_text
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images import shown
+from lookalike.encoder.rewriting import WRITTEN
+from lookalike.indexer.reading import Reading
+from lookalike.indexer.sources import as_text
 
 __all__ = ["Destination", "Task", "check_tasks", "destination_of", "find_tasks"]
 

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-
-from searcher.commands import crop_option, exit_code, images_argument, provider_option
+from lookalike.searcher.commands import crop_option, exit_code, images_argument, provider_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
+    from lookalike.encoder.model import Model, Provider
+    from lookalike.searcher.generate import Sampler, Way
     from numpy.typing import NDArray
-
-    from encoder.model import Model, Provider
-    from searcher.generate import Sampler, Way
 
     Pixels = NDArray[np.uint8]
 
@@ -59,9 +57,9 @@ def reconstruct(
 
     A model that was taught to clean draws them without their noise.
     """
-    from encoder.model import Model
-    from searcher import generate as drawing
-    from searcher.pictures import caption, free_names, reconstruction_sheet
+    from lookalike.encoder.model import Model
+    from lookalike.searcher import generate as drawing
+    from lookalike.searcher.pictures import caption, free_names, reconstruction_sheet
 
     opened = Model.open(model, provider=provider)
     files, pixels = read_pictures(opened, images, crop)
@@ -121,11 +119,11 @@ def generate(
 
     They are sampled from where the training pictures lie. lookalike models tells which classes a model knows.
     """
-    from encoder.images import to_uint8
-    from encoder.model import Model
-    from encoder.sheets import grid
-    from searcher import generate as drawing
-    from searcher.pictures import classes_sheet, plain_names
+    from lookalike.encoder.images import to_uint8
+    from lookalike.encoder.model import Model
+    from lookalike.encoder.sheets import grid
+    from lookalike.searcher import generate as drawing
+    from lookalike.searcher.pictures import classes_sheet, plain_names
 
     opened = Model.open(model, provider=provider)
     numbers = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
@@ -177,9 +175,9 @@ def interpolate(
     A row leads from each picture to the next, evenly through the latents, with the two themselves at its
     ends. A folder gets the pictures of the whole way in order, without the originals.
     """
-    from encoder.model import Model
-    from searcher import generate as drawing
-    from searcher.pictures import caption, interpolation_sheet
+    from lookalike.encoder.model import Model
+    from lookalike.searcher import generate as drawing
+    from lookalike.searcher.pictures import caption, interpolation_sheet
 
     if len(images) < 2:
         raise click.UsageError("from one picture to another needs two or more IMAGEs")
@@ -198,8 +196,8 @@ def interpolate(
 
 def read_pictures(model: Model, images: Sequence[Path], crop: str | None) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; say on stderr which cannot."""
-    from encoder.images import Crop
-    from searcher.generate import read_all
+    from lookalike.encoder.images import Crop
+    from lookalike.searcher.generate import read_all
 
     files, pixels, failed = read_all(model, images, crop=None if crop is None else Crop.parse(crop))
     for failure in failed:
@@ -211,8 +209,8 @@ def _numbered(
     model: Model, numbers: Sequence[str], latents: NDArray[np.float32], of_class: str | None
 ) -> list[str]:
     """Return names of files: the number, and behind it the class where one was drawn."""
-    from searcher.generate import classes_of
-    from searcher.pictures import plain_names
+    from lookalike.searcher.generate import classes_of
+    from lookalike.searcher.pictures import plain_names
 
     classes = model.bundle.spec.classes
     drawn = [of_class] * len(numbers) if of_class is not None else classes_of(model, latents)
@@ -226,8 +224,8 @@ def save_pictures(
     out: str, names: Sequence[str], pictures: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
 ) -> None:
     """Write one PNG each into the folder ``out``, or one sheet into that file, and tell where."""
-    from encoder.sheets import save_picture
-    from searcher.pictures import is_folder, save_each
+    from lookalike.encoder.sheets import save_picture
+    from lookalike.searcher.pictures import is_folder, save_each
 
     if is_folder(out):
         for path in save_each(Path(out), names, list(pictures)):

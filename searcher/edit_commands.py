@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from searcher.commands import crop_option, exit_code, images_argument, provider_option
-from searcher.drawing_commands import model_option, out_option, read_pictures, save_pictures
+from lookalike.searcher.commands import crop_option, exit_code, images_argument, provider_option
+from lookalike.searcher.drawing_commands import model_option, out_option, read_pictures, save_pictures
 
 if TYPE_CHECKING:
-    from encoder.model import Provider
+    from lookalike.encoder.model import Provider
 
 __all__ = ["edit"]
 
@@ -58,9 +57,9 @@ def edit(
     A picture's latent is moved and drawn again; lookalike attributes list tells what can be added. What comes
     out is the part of the picture that the model sees, as large as it sees it.
     """
-    from encoder.model import Model
-    from searcher import edit as editing
-    from searcher.pictures import caption, edits_sheet, free_names
+    from lookalike.encoder.model import Model
+    from lookalike.searcher import edit as editing
+    from lookalike.searcher.pictures import caption, edits_sheet, free_names
 
     strengths = editing.parse_strengths(added)
     multiples = [1.0] if steps is None else editing.parse_steps(steps)

@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-
-from indexer.commands import store_option
-from searcher.denoising_commands import denoising
+from lookalike.indexer.commands import store_option
+from lookalike.searcher.denoising_commands import denoising
 
 if TYPE_CHECKING:
     import numpy as np
+    from lookalike.encoder.model import Provider
+    from lookalike.indexer.store import VectorStore
+    from lookalike.searcher.contest import Contest
+    from lookalike.searcher.evaluate import Ranking
+    from lookalike.searcher.labelled import Labelled
+    from lookalike.searcher.misses import MissSheet
+    from lookalike.searcher.pairs import Folds
+    from lookalike.searcher.verification import Roc
     from numpy.typing import NDArray
-
-    from encoder.model import Provider
-    from indexer.store import VectorStore
-    from searcher.contest import Contest
-    from searcher.evaluate import Ranking
-    from searcher.labelled import Labelled
-    from searcher.misses import MissSheet
-    from searcher.pairs import Folds
-    from searcher.verification import Roc
 
 __all__ = ["evaluate"]
 
@@ -112,9 +110,9 @@ def retrieval(ctx: click.Context, /, **options: Any) -> None:
     "held out" are people whom no baseline was fitted to; of lfw they are those that the shipped models never
     saw: believe that row. A collection is asked as it is, all else through a store made for it.
     """
-    from searcher.evaluate import rank, temporary_collection
-    from searcher.pairs import held_people
-    from searcher.tables import retrieval_table
+    from lookalike.searcher.evaluate import rank, temporary_collection
+    from lookalike.searcher.pairs import held_people
+    from lookalike.searcher.tables import retrieval_table
 
     asked = _Asked(**options)
     with ExitStack() as stack:
@@ -161,8 +159,8 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
     to 5 alone, to whose people no baseline and no shipped model was fitted. "all" flatters a model that saw
     the others: believe held.
     """
-    from searcher.tables import verification_table
-    from searcher.verification import measure
+    from lookalike.searcher.tables import verification_table
+    from lookalike.searcher.verification import measure
 
     asked = _Asked(**options)
     with ExitStack() as stack:
@@ -200,15 +198,15 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 
 
 def _opened(asked: _Asked, stack: ExitStack) -> VectorStore | None:
-    from indexer.store import open_store
+    from lookalike.indexer.store import open_store
 
     return stack.enter_context(open_store(asked.store)) if asked.collections else None
 
 
 def _images(asked: _Asked, store: VectorStore | None) -> Labelled:
     """Return what --data names, else what the first collection holds, else lfw."""
-    from encoder.errors import DataError
-    from searcher.labelled import collection_images, lfw_behind, open_labelled
+    from lookalike.encoder.errors import DataError
+    from lookalike.searcher.labelled import collection_images, lfw_behind, open_labelled
 
     if asked.data is not None or store is None:
         return open_labelled(asked.data or "lfw", progress=True)
@@ -221,7 +219,7 @@ def _images(asked: _Asked, store: VectorStore | None) -> Labelled:
 
 
 def _folds(asked: _Asked, images: Labelled, pairs: Path | None) -> Folds:
-    from searcher.pairs import draw_folds, lfw_folds, read_folds
+    from lookalike.searcher.pairs import draw_folds, lfw_folds, read_folds
 
     if pairs is not None:
         return read_folds(pairs, images)
@@ -230,10 +228,10 @@ def _folds(asked: _Asked, images: Labelled, pairs: Path | None) -> Folds:
 
 def _contest(asked: _Asked, images: Labelled, held: frozenset[str], store: VectorStore | None) -> Contest:
     """Get the rows; collections only where a store is given."""
-    from encoder.images import Crop
-    from encoder.model import Model
-    from searcher.baselines import BASELINES
-    from searcher.contest import hold
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.model import Model
+    from lookalike.searcher.baselines import BASELINES
+    from lookalike.searcher.contest import hold
 
     named = asked.models or (() if asked.collections or asked.vectors else ("faces",))
     return hold(
@@ -274,16 +272,16 @@ def _say(contest: Contest) -> None:
 
 
 def _miss_sheet(asked: _Asked, images: Labelled) -> MissSheet:
-    from encoder.images import Crop
-    from searcher.misses import MissSheet
+    from lookalike.encoder.images import Crop
+    from lookalike.searcher.misses import MissSheet
 
     return MissSheet(images, crop=None if asked.crop is None else Crop.parse(asked.crop))
 
 
 def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
     """Write the sheet of misses and say so; where nothing went wrong there is none."""
-    from encoder.images import shown
-    from encoder.sheets import save_picture
+    from lookalike.encoder.images import shown
+    from lookalike.encoder.sheets import save_picture
 
     drawn = sheet()
     if drawn is None:
@@ -295,9 +293,9 @@ def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
 
 def _draw_roc(file: Path, curves: list[tuple[str, bool, Roc]], images: Labelled) -> bool:
     """Draw the curves and return whether the part that draws is installed."""
-    from encoder.errors import MissingExtraError
-    from encoder.images import shown
-    from searcher.curves import draw_roc
+    from lookalike.encoder.errors import MissingExtraError
+    from lookalike.encoder.images import shown
+    from lookalike.searcher.curves import draw_roc
 
     try:
         draw_roc(file, curves, title=f"One person or two? Held-out pairs of {images.name}")

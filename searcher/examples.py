@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.directions import Examples
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import Crop, shown
+from lookalike.encoder.lfw import read_scores
+from lookalike.encoder.model import Model
+from lookalike.indexer.payloads import read_payload
+from lookalike.searcher.generate import read_all
+from lookalike.searcher.labelled import Labelled, open_labelled
 from numpy.typing import NDArray
-
-from encoder.directions import Examples
-from encoder.errors import DataError, OptionError
-from encoder.images import Crop, shown
-from encoder.lfw import read_scores
-from encoder.model import Model
-from indexer.payloads import read_payload
-from searcher.generate import read_all
-from searcher.labelled import Labelled, open_labelled
 
 __all__ = ["Scored", "gather", "two_folders", "with_table"]
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
 import numpy as np
+from lookalike.encoder.errors import DataError, MissingExtraError, OptionError
+from lookalike.encoder.images import LFW_CROP, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.lfw import find_lfw
+from lookalike.encoder.mnist import find_mnist
+from lookalike.encoder.noise import corrupted
 from numpy.typing import NDArray
-
-from encoder.errors import DataError, MissingExtraError, OptionError
-from encoder.images import LFW_CROP, ImageSpec, decode_rgb, read_pixels
-from encoder.lfw import find_lfw
-from encoder.mnist import find_mnist
-from encoder.noise import corrupted
 
 __all__ = ["PHOTOGRAPHS", "Exhibit", "Name", "open_exhibit"]
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.folders import find_pictures
+from lookalike.encoder.images import Crop, shown
+from lookalike.encoder.lfw import find_lfw, person_from_folder
+from lookalike.encoder.model import Model
+from lookalike.searcher.generate import read_all
 from numpy.typing import NDArray
-
-from encoder.errors import DataError, OptionError
-from encoder.folders import find_pictures
-from encoder.images import Crop, shown
-from encoder.lfw import find_lfw, person_from_folder
-from encoder.model import Model
-from searcher.generate import read_all
 
 __all__ = ["Measured", "find_people", "measure"]
 
@@ -34,7 +33,7 @@ class Measured:
     Attributes:
         embeddings: float32 (N, E), unit length.
         people: N names.
-        errors: float64 (N, 2), see :func:`encoder.fidelity.picture_errors`; None where a model does not draw.
+        errors: float64 (N, 2), see :func:`picture_errors`; None where a model does not draw.
         failures: A one-line reason for each picture that could not be read.
     """
 

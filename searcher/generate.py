@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import ImageError, OptionError
+from lookalike.encoder.images import Crop, read_pixels, shown, to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.sampling import Mixture
 from numpy.typing import NDArray
-
-from encoder.bundle import Bundle
-from encoder.errors import ImageError, OptionError
-from encoder.images import Crop, read_pixels, shown, to_uint8
-from encoder.model import Model
-from encoder.sampling import Mixture
 
 __all__ = [
     "MOST_PICTURES",

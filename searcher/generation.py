@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
+from lookalike.encoder.model import Model
+from lookalike.searcher.generate import Sampler, sample
+from lookalike.searcher.judging import Accuracy, Diversity, agreement, diversity, look
+from lookalike.searcher.nats import PROTOCOLS, Nats, nats
+from lookalike.searcher.neighbours import Neighbours, stored_neighbours
+from lookalike.searcher.vectors import Steps, silently
+from lookalike.searcher.yardstick import Closeness, Jury, Yardstick, closeness
 from numpy.typing import NDArray
-
-from encoder.model import Model
-from searcher.generate import Sampler, sample
-from searcher.judging import Accuracy, Diversity, agreement, diversity, look
-from searcher.nats import PROTOCOLS, Nats, nats
-from searcher.neighbours import Neighbours, stored_neighbours
-from searcher.vectors import Steps, silently
-from searcher.yardstick import Closeness, Jury, Yardstick, closeness
 
 __all__ = ["Generation", "generation"]
 

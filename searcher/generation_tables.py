@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from searcher.generation import Generation
-from searcher.judging import Diversity
-from searcher.nats import PROTOCOLS, Nats
-from searcher.yardstick import Closeness, Yardstick
+from lookalike.searcher.generation import Generation
+from lookalike.searcher.judging import Diversity
+from lookalike.searcher.nats import PROTOCOLS, Nats
+from lookalike.searcher.yardstick import Closeness, Yardstick
 
 __all__ = ["generation_lines", "generation_markdown"]
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.mnist import CLASSES, find_mnist
+from lookalike.encoder.model import Model
+from lookalike.searcher.labelled import Labelled
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.images import shown
-from encoder.mnist import CLASSES, find_mnist
-from encoder.model import Model
-from searcher.labelled import Labelled
 
 __all__ = ["Digits", "Pictures"]
 
@@ -83,7 +82,7 @@ class Digits:
 
     @classmethod
     def mnist(cls, *, progress: bool = False) -> Self:
-        """Read MNIST, found as :func:`encoder.mnist.find_mnist` does.
+        """Read MNIST, found as :func:`find_mnist` does.
 
         Raises:
             DataError: it is nowhere, or cannot be fetched or read.

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.model import Model
+from lookalike.searcher.manifolds import mean_distance
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.images import shown
-from encoder.model import Model
-from searcher.manifolds import mean_distance
 
 __all__ = ["Accuracy", "Diversity", "Seen", "agreement", "diversity", "look"]
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoder.errors import DataError
-from encoder.folders import PICTURE_SUFFIXES, find_pictures
-from encoder.images import LFW_CROP, Crop, shown
-from encoder.lfw import LFW, find_lfw, person_from_folder
-from indexer.points import Record
-from indexer.sources import as_path, as_text
-from indexer.store import CollectionSpec, VectorStore
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images import LFW_CROP, Crop, shown
+from lookalike.encoder.lfw import LFW, find_lfw, person_from_folder
+from lookalike.indexer.points import Record
+from lookalike.indexer.sources import as_path, as_text
+from lookalike.indexer.store import CollectionSpec, VectorStore
 
 __all__ = ["Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
 

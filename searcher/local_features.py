@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 import numpy as np
+from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.lifeline import live_with_parent
 from numpy.typing import NDArray
-
-from encoder.errors import MissingExtraError
-from encoder.lifeline import live_with_parent
 
 __all__ = ["Extract", "Feature", "extract", "extractor"]
 

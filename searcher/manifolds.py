@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
 
 __all__ = ["frechet_distance", "mean_distance", "precision_recall"]
 

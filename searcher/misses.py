@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.sheets import Tile, contact_sheet
+from lookalike.searcher.evaluate import Query
+from lookalike.searcher.labelled import Labelled
+from lookalike.searcher.pairs import Fold
+from lookalike.searcher.verification import fold_thresholds, likeness
 from numpy.typing import NDArray
-
-from encoder.errors import ImageError
-from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels
-from encoder.sheets import Tile, contact_sheet
-from searcher.evaluate import Query
-from searcher.labelled import Labelled
-from searcher.pairs import Fold
-from searcher.verification import fold_thresholds, likeness
 
 __all__ = ["MissSheet"]
 

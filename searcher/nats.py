@@ -29,13 +29,12 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.likelihood import Proposal, bernoulli, bounds
+from lookalike.encoder.model import Model
+from lookalike.searcher.handwriting import Pictures
+from lookalike.searcher.vectors import Steps, silently
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.likelihood import Proposal, bernoulli, bounds
-from encoder.model import Model
-from searcher.handwriting import Pictures
-from searcher.vectors import Steps, silently
 
 __all__ = ["PROTOCOLS", "Nats", "Protocol", "binarised", "nats"]
 

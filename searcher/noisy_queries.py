@@ -13,17 +13,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-
-from encoder.errors import DataError
-from encoder.images import decode_rgb, encode_png, to_uint8
-from encoder.model import Model
-from encoder.noise import corrupted
-from indexer.sources import item_id
-from indexer.store import CollectionSpec, open_store
-from searcher.clean_queries import QueryCleaner
-from searcher.labelled import Labelled
-from searcher.search import Searcher
-from searcher.vectors import Steps, embed_images, silently
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import decode_rgb, encode_png, to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.noise import corrupted
+from lookalike.indexer.sources import item_id
+from lookalike.indexer.store import CollectionSpec, open_store
+from lookalike.searcher.clean_queries import QueryCleaner
+from lookalike.searcher.labelled import Labelled
+from lookalike.searcher.search import Searcher
+from lookalike.searcher.vectors import Steps, embed_images, silently
 
 __all__ = ["Recall", "noisy_recall"]
 

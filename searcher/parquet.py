@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
+from lookalike.encoder.images import shown
+from lookalike.searcher.labelled import Labelled
+from lookalike.searcher.vectors import Vectors, match, placed
 from numpy.typing import NDArray
-
-from encoder.errors import DataError, MissingExtraError, VectorError
-from encoder.images import shown
-from searcher.labelled import Labelled
-from searcher.vectors import Vectors, match, placed
 
 __all__ = ["parquet_vectors"]
 
@@ -22,7 +21,7 @@ __all__ = ["parquet_vectors"]
 def parquet_vectors(file: Path, images: Labelled) -> Vectors:
     """Read the columns ``path`` (text) and ``vector`` (a list of as many numbers in each row).
 
-    Paths name pictures as :func:`searcher.vectors.match` says. Where there is a column ``person``, it must
+    Paths name pictures as :func:`match` says. Where there is a column ``person``, it must
     say what the data say: that guards against paths that name other pictures than was meant.
 
     Raises:

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import Crop
+from lookalike.encoder.model import Model
+from lookalike.encoder.quality import psnr_of
+from lookalike.encoder.sheets import Tile, contact_sheet, save_picture
+from lookalike.searcher.edit import edit
+from lookalike.searcher.generate import read_all
+from lookalike.searcher.search import Answer, Result, Searcher
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.images import Crop
-from encoder.model import Model
-from encoder.quality import psnr_of
-from encoder.sheets import Tile, contact_sheet, save_picture
-from searcher.edit import edit
-from searcher.generate import read_all
-from searcher.search import Answer, Result, Searcher
 
 __all__ = [
     "MOST_ROWS",
@@ -202,7 +201,7 @@ def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:
-    """Draw uint8 (N, K, H, W, C) as :func:`searcher.generate.sample_classes` makes it, uint8 (H, W, 3)."""
+    """Draw uint8 (N, K, H, W, C) as :func:`sample_classes` makes it, uint8 (H, W, 3)."""
     few = rows.shape[1] <= _FEW_CLASSES  # and a narrow sheet
     title = f"{model.bundle.name}: one latent in a row{'' if few else ', one class in a column'}"
     tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows]
@@ -215,7 +214,7 @@ def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions:
     Args:
         model: What drew them.
         originals: uint8 (N, H, W, C).
-        rows: uint8 (N - 1, steps, H, W, C), as :func:`searcher.generate.interpolate` makes it.
+        rows: uint8 (N - 1, steps, H, W, C), as :func:`interpolate` makes it.
         captions: N.
     """
     ends = [
@@ -245,7 +244,7 @@ def edits_sheet(
     Args:
         model: What drew them.
         originals: uint8 (N, H, W, C).
-        rows: uint8 (N, S, H, W, C), as :func:`searcher.edit.edit_steps` makes it; S is 1 without heads.
+        rows: uint8 (N, S, H, W, C), as :func:`edit_steps` makes it; S is 1 without heads.
         captions: N.
         title: What was added.
         heads: S strengths, or none.

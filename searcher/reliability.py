@@ -15,12 +15,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.calibration import Likeness, default_prior
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.fitting import fit_likeness, pair_scores
+from lookalike.encoder.images import decode_rgb
 from numpy.typing import NDArray
-
-from encoder.calibration import Likeness, default_prior
-from encoder.errors import OptionError
-from encoder.fitting import fit_likeness, pair_scores
-from encoder.images import decode_rgb
 
 __all__ = ["Bin", "Reliability", "binned", "calibration_error", "cllr", "cross_validate", "draw"]
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from indexer.store import Condition, Filter, Hit, VectorStore
 
 __all__ = ["Wanted", "opposed", "retrieve"]
 

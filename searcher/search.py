@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
+from lookalike.encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
+from lookalike.encoder.images import Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.model import Model, Provider
+from lookalike.indexer.aliases import standing_for
+from lookalike.indexer.archives import located
+from lookalike.indexer.load import NOTHING_SEEN
+from lookalike.indexer.sources import as_path
+from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore
+from lookalike.searcher.answers import Answer, Judge, Result
+from lookalike.searcher.clean_queries import QueryCleaner, Treatment
+from lookalike.searcher.edit import attributes_of
+from lookalike.searcher.retrieving import Wanted, opposed, retrieve
 from numpy.typing import NDArray
-
-from encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
-from encoder.images import Crop, ImageSpec, read_pixels, shown
-from encoder.model import Model, Provider
-from indexer.aliases import standing_for
-from indexer.archives import located
-from indexer.load import NOTHING_SEEN
-from indexer.sources import as_path
-from indexer.store import CollectionSpec, Filter, Hit, VectorStore
-from searcher.answers import Answer, Judge, Result
-from searcher.clean_queries import QueryCleaner, Treatment
-from searcher.edit import attributes_of
-from searcher.retrieving import Wanted, opposed, retrieve
 
 __all__ = ["Answer", "Query", "Result", "Searcher"]
 
@@ -140,7 +139,7 @@ class Searcher:
             where: What results must pass.
             group_by: Payload field: of each of its values, only the best result.
             add: Attribute to strength: the query is edited in latent space first, see
-                :func:`searcher.edit.edit`.
+                :func:`edit`.
 
         Raises:
             OptionError: the prior or the rate cannot be, or is given for a model that is not calibrated; the

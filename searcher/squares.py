@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
+from lookalike.searcher.labelled import Labelled
+from lookalike.searcher.vectors import Steps, silently
 from numpy.typing import NDArray
-
-from encoder.errors import ImageError
-from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
-from searcher.labelled import Labelled
-from searcher.vectors import Steps, silently
 
 __all__ = ["Squares"]
 

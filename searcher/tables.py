@@ -11,7 +11,7 @@ Told = Sequence[Mapping[str, Any]]
 
 
 def retrieval_table(told: Told) -> str:
-    """Return lines of what :meth:`searcher.evaluate.Retrieval.to_json` says, with name and people."""
+    """Return lines of what :meth:`Retrieval.to_json` says, with name and people."""
     width = max(4, *(len(row["name"]) for row in told))
     head = f"{'queries':>8} {'others':>8} {'Recall@1':>9} {'Recall@5':>9} {'mAP':>7}"
     lines = [f"{'row':<{width}}  {'people':<10} {head}"]

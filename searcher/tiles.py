@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.originals import Values
 from numpy.typing import NDArray
-
-from encoder.cleaner import Cleaner
-from encoder.originals import Values
 
 __all__ = ["Mapper", "clean_in_place", "estimate_sigma"]
 

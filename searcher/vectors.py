@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from lookalike.encoder.errors import DataError, VectorError
+from lookalike.encoder.images import Crop, shown
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import embed_files
+from lookalike.indexer.load import NOTHING_SEEN
+from lookalike.indexer.store import VectorStore
+from lookalike.searcher.labelled import Labelled, called
 from numpy.typing import NDArray
-
-from encoder.errors import DataError, VectorError
-from encoder.images import Crop, shown
-from encoder.model import Model
-from encoder.stream import embed_files
-from indexer.load import NOTHING_SEEN
-from indexer.store import VectorStore
-from searcher.labelled import Labelled, called
 
 __all__ = ["Steps", "Vectors", "embed_images", "match", "placed", "silently", "stored_vectors", "unit_length"]
 

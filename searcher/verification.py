@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from lookalike.encoder.errors import OptionError
+from lookalike.searcher.pairs import Fold
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from searcher.pairs import Fold
 
 __all__ = [
     "FAR",

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
-from encoder.errors import OptionError
-from encoder.model import Model
-from searcher.handwriting import Digits, Pictures
-from searcher.judging import Accuracy, Seen, agreement, look
-from searcher.manifolds import frechet_distance, precision_recall
-from searcher.neighbours import Neighbours, baseline_neighbours
-from searcher.vectors import Steps, silently
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.model import Model
+from lookalike.searcher.handwriting import Digits, Pictures
+from lookalike.searcher.judging import Accuracy, Seen, agreement, look
+from lookalike.searcher.manifolds import frechet_distance, precision_recall
+from lookalike.searcher.neighbours import Neighbours, baseline_neighbours
+from lookalike.searcher.vectors import Steps, silently
 
 __all__ = ["PARTS", "Closeness", "Jury", "Part", "Plan", "Yardstick", "closeness", "yardstick"]
 

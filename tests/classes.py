@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.images import encode_png
 from numpy.typing import NDArray
-
-from encoder.images import encode_png
 
 CLASSES: Final = ("cross", "ring", "stripes")
 

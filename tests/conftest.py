@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-
-from encoder.bundle import Bundle
-from encoder.lfw import LFW, find_lfw
-from encoder.mnist import MNIST, find_mnist
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.lfw import LFW, find_lfw
+from lookalike.encoder.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
     "tests.browsers",

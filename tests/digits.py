@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.mnist import Split
 from numpy.typing import NDArray
-
-from encoder.mnist import Split
 
 STEMS: Final[dict[Split, str]] = {"train": "train", "test": "t10k"}
 COUNTS: Final[dict[Split, int]] = {"train": 30, "test": 20}

@@ -13,17 +13,16 @@ from typing import Final
 import numpy as np
 import onnx
 import onnxruntime as ort
+from lookalike.encoder.affine import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import Bundle, BundleSpec, Golden
+from lookalike.encoder.cleaner import save_cleaner
+from lookalike.encoder.cleaner_bundle import CleanerBundle, CleanerSpec
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.manifest import Kind
+from lookalike.encoder.model import Model
+from lookalike.encoder.sampling import Mixture, Sampling
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-from encoder.affine import AffineMap, LatentStatistics
-from encoder.bundle import Bundle, BundleSpec, Golden
-from encoder.cleaner import save_cleaner
-from encoder.cleaner_bundle import CleanerBundle, CleanerSpec
-from encoder.images import ImageSpec
-from encoder.manifest import Kind
-from encoder.model import Model
-from encoder.sampling import Mixture, Sampling
 
 SIZE: Final = 28
 Z: Final = 3

@@ -16,10 +16,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from lookalike.indexer.latents import ROWS, Entry, Rows
+from lookalike.indexer.spec import CollectionSpec
 from numpy.typing import NDArray
-
-from indexer.latents import ROWS, Entry, Rows
-from indexer.spec import CollectionSpec
 
 Vectors = NDArray[np.float32]
 NOISE = 0.9

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.images import Crop, ImageSpec
 from numpy.typing import NDArray
-
-from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from encoder.images import Crop, ImageSpec
 
 SIZE, CHANNELS, LATENT = 16, 3, 4
 """16 x 16 x 3 values times 16 hidden features are weights large enough to be stored as float16."""
@@ -35,9 +34,8 @@ def make_bundle(
 ) -> Bundle:
     """Start an autoencoder from PCA of random pictures, export it, save it. Needs torch; takes seconds."""
     import torch
-
-    from encoder.export import OPSET, export_graphs, round_weights, save_bundle
-    from trainer.networks import AE, AESpec
+    from lookalike.encoder.export import OPSET, export_graphs, round_weights, save_bundle
+    from lookalike.trainer.networks import AE, AESpec
 
     pixels = pictures(256, size=size, channels=channels, seed=seed)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

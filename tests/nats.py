@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime as ort
+from lookalike.encoder.bundle import Bundle, Golden
+from lookalike.encoder.model import Model
+from lookalike.encoder.sampling import Sampling
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from encoder.bundle import Bundle, Golden
-from encoder.model import Model
-from encoder.sampling import Sampling
 from tests.handmade import CLASSES, Z, make_digits
 from tests.models import save_again
 

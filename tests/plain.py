@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from encoder.affine import AffineMap, LatentStatistics
-from encoder.export import OPSET, export_graphs, save_bundle
-from encoder.images import LFW_CROP, ImageSpec
-from encoder.manifest import BundleSpec
-from trainer.networks import AE, AESpec
+from lookalike.encoder.affine import AffineMap, LatentStatistics
+from lookalike.encoder.export import OPSET, export_graphs, save_bundle
+from lookalike.encoder.images import LFW_CROP, ImageSpec
+from lookalike.encoder.manifest import BundleSpec
+from lookalike.trainer.networks import AE, AESpec
 
 __all__ = ["SPEC", "plain_autoencoder", "save_plain"]
 

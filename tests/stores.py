@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import StoreError
+from lookalike.indexer.remote import ServerStore
+from lookalike.indexer.server import Server
+from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient
-
-from encoder.errors import StoreError
-from indexer.remote import ServerStore
-from indexer.server import Server
-from indexer.store import CollectionSpec, VectorStore, open_store
 
 D = 8
 SPEC = CollectionSpec(

@@ -11,15 +11,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from lookalike.encoder.adopt import adopt
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import NetworkError, OptionError
+from lookalike.encoder.images import Crop
+from lookalike.encoder.model import Model
+from lookalike.encoder.surgery import Preparation
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from encoder.adopt import adopt
-from encoder.bundle import Bundle
-from encoder.errors import NetworkError, OptionError
-from encoder.images import Crop
-from encoder.model import Model
-from encoder.surgery import Preparation
 from tests.people import write_people
 from tests.photos import lookalike, one_line
 
@@ -403,7 +403,7 @@ def test_without_onnx_it_says_what_to_install(tmp_path: Path) -> None:
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'onnx' else find(name, *a)\n"
         "sys.argv = 'lookalike models import my.onnx --mean 1 --std 1 --name new'.split()\n"
-        "from deploy.cli import main; main()"
+        "from lookalike.deploy.cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False

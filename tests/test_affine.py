@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from lookalike.encoder.affine import AffineMap, LatentStatistics
+from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
-
-from encoder.affine import AffineMap, LatentStatistics
-from encoder.errors import OptionError
 
 RNG = np.random.default_rng(0)
 

@@ -7,16 +7,16 @@ import threading
 from pathlib import Path
 
 import pytest
+from lookalike.encoder.errors import StoreError
+from lookalike.indexer.aliases import read_aliases, standing_for
+from lookalike.indexer.edge import EdgeStore
 
-from encoder.errors import StoreError
-from indexer.aliases import read_aliases, standing_for
-from indexer.edge import EdgeStore
 from tests.stores import SPEC, fill, random_vectors
 
 ROOT = Path(__file__).parents[1]
 SWITCHER = """
 import sys
-from indexer.edge import EdgeStore
+from lookalike.indexer.edge import EdgeStore
 with EdgeStore(sys.argv[1]) as store:
     print("began", flush=True)
     while True:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.trainer.alignment import align, aligning
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
 
 from tests.classes import shapes
-from trainer.alignment import align, aligning
-from trainer.batches import to_floats
-from trainer.convolutional import CVAE, VAE, VAESpec
 
 Z = 3
 

@@ -122,7 +122,7 @@ def test_every_file_exports_what_it_names() -> None:
 
 
 def test_every_error_of_the_tree_is_drawn_and_exported() -> None:
-    from encoder import errors
+    from lookalike.encoder import errors
 
     assert errors.__doc__ is not None
     for name in errors.__all__:

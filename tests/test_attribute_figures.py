@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from encoder.attributes import Attributes
-from encoder.directions import Examples
-from encoder.errors import DataError, OptionError
-from encoder.lfw import LFW
-from encoder.model import Model
-from searcher.attribute_figures import (
+from lookalike.encoder.attributes import Attributes
+from lookalike.encoder.directions import Examples
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.lfw import LFW
+from lookalike.encoder.model import Model
+from lookalike.searcher.attribute_figures import (
     AttributeFigures,
     Edited,
     Figures,
@@ -23,10 +21,12 @@ from searcher.attribute_figures import (
     search_share,
     undo_error,
 )
-from searcher.attribute_judge import Judge, appearance, appearances
-from searcher.attribute_tables import attribute_lines
-from searcher.curves import draw_trade_off
-from searcher.examples import Scored, with_table
+from lookalike.searcher.attribute_judge import Judge, appearance, appearances
+from lookalike.searcher.attribute_tables import attribute_lines
+from lookalike.searcher.curves import draw_trade_off
+from lookalike.searcher.examples import Scored, with_table
+from PIL import Image
+
 from tests.photos import lookalike
 from tests.test_attributes import hand_made
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.attributes import ATTRIBUTES, Attribute, Attributes
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.directions import Examples, area_under, fit_attributes
+from lookalike.encoder.errors import BundleCorruptError, DataError, OptionError
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.model import Model
+from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.where import parse_where
+from lookalike.searcher.edit import edit, edit_steps, parse_steps, parse_strengths
+from lookalike.searcher.generate import read_all
+from lookalike.searcher.pictures import answers_sheet
+from lookalike.searcher.retrieving import Wanted, opposed
+from lookalike.searcher.search import Searcher
 from numpy.typing import NDArray
 
-from encoder.attributes import ATTRIBUTES, Attribute, Attributes
-from encoder.bundle import Bundle
-from encoder.directions import Examples, area_under, fit_attributes
-from encoder.errors import BundleCorruptError, DataError, OptionError
-from encoder.images import encode_png
-from encoder.model import Model
-from indexer.store import VectorStore, open_store
-from indexer.where import parse_where
-from searcher.edit import edit, edit_steps, parse_steps, parse_strengths
-from searcher.generate import read_all
-from searcher.pictures import answers_sheet
-from searcher.retrieving import Wanted, opposed
-from searcher.search import Searcher
 from tests.models import LATENT, SIZE, pictures
 from tests.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
 

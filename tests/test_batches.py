@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoder.noise import NoiseSpec
 from tests.models import pictures
-from trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}
 

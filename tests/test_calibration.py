@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.calibration import RATES, Calibration, Likeness, default_prior
+from lookalike.encoder.errors import BundleCorruptError, OptionError
+from lookalike.encoder.fidelity import UsualErrors
+from lookalike.encoder.manifest import digest_of
+from lookalike.encoder.model import Model
+from lookalike.encoder.shelf import CALIBRATION
 
-from encoder.bundle import Bundle
-from encoder.calibration import RATES, Calibration, Likeness, default_prior
-from encoder.errors import BundleCorruptError, OptionError
-from encoder.fidelity import UsualErrors
-from encoder.manifest import digest_of
-from encoder.model import Model
-from encoder.shelf import CALIBRATION
 from tests.models import FILES, assert_same, nothing_left, save_again
 
 LINE = Likeness(

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-
-from encoder.errors import TrainingError
-from trainer import checkpoint
+from lookalike.encoder.errors import TrainingError
+from lookalike.trainer import checkpoint
 
 STATE = {
     "identity": {"seed": 0, "hidden": [512, 256], "rate": 1e-3, "name": "lfw", "none": None},
@@ -24,7 +23,7 @@ STATE = {
 WRITER = """
 import sys, torch
 from pathlib import Path
-from trainer import checkpoint
+from lookalike.trainer import checkpoint
 step = 0
 while True:
     checkpoint.save(Path(sys.argv[1]), {"step": step, "weights": torch.full((500_000,), float(step))})

@@ -15,23 +15,23 @@ import click
 import numpy as np
 import pytest
 import torch
+from lookalike.deploy.cli import main
+from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.cleaner_bundle import CleanerBundle
+from lookalike.encoder.noise import NoiseSpec, corrupted
+from lookalike.encoder.quality import psnr
+from lookalike.trainer.cleaner_commands import cleaner
+from lookalike.trainer.cleaner_network import MULTIPLE, Blind, CleanerShape
+from lookalike.trainer.cleaner_training import cleaning_task
+from lookalike.trainer.datasets import open_dataset, read_pixel_cache
+from lookalike.trainer.optimizers import muon
+from lookalike.trainer.options import CLEANING, TrainingSpec
+from lookalike.trainer.patches import PatchSpec, sources_of, views_of
+from lookalike.trainer.training import Run, Task
 from numpy.typing import NDArray
 
-from deploy.cli import main
-from encoder.cleaner import Cleaner
-from encoder.cleaner_bundle import CleanerBundle
-from encoder.noise import NoiseSpec, corrupted
-from encoder.quality import psnr
 from tests.digits import write_digits
 from tests.people import portraits, write_people
-from trainer.cleaner_commands import cleaner
-from trainer.cleaner_network import MULTIPLE, Blind, CleanerShape
-from trainer.cleaner_training import cleaning_task
-from trainer.datasets import open_dataset, read_pixel_cache
-from trainer.optimizers import muon
-from trainer.options import CLEANING, TrainingSpec
-from trainer.patches import PatchSpec, sources_of, views_of
-from trainer.training import Run, Task
 
 NARROW = ("--widths", "16,16,16", "--blocks", "1,1,1", "--batch", "64", "--device", "cpu")
 SMALL = (*NARROW, "--patch", "16", "--learning-rate", "0.01", "--epochs", "12")
@@ -40,11 +40,11 @@ SIGMA = 50 / 255
 # Writes its state after every epoch, not every 15 seconds: there is more to resume from.
 COMMAND = """
 import signal, torch
-import trainer.training
-from deploy.cli import main
+import lookalike.trainer.training
+from lookalike.deploy.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
 torch.set_num_threads(1)
-trainer.training._WRITE_EVERY = -1.0
+lookalike.trainer.training._WRITE_EVERY = -1.0
 main()
 """
 

@@ -4,9 +4,8 @@ from typing import TypeVar
 
 import pytest
 import torch
-
-from encoder.errors import OptionError
-from trainer.cleaner_network import MULTIPLE, Blind, Cleaner, CleanerShape, Estimator, reflected
+from lookalike.encoder.errors import OptionError
+from lookalike.trainer.cleaner_network import MULTIPLE, Blind, Cleaner, CleanerShape, Estimator, reflected
 
 NARROW = CleanerShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
 

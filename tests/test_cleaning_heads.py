@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import ImageSpec, to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.noise import NoiseSpec, corrupted
+from lookalike.encoder.quality import psnr
+from lookalike.trainer.autoencoder import train_autoencoder
+from lookalike.trainer.cleaning import Cleaned
+from lookalike.trainer.convolutional import VAESpec
+from lookalike.trainer.datasets import open_dataset
+from lookalike.trainer.networks import AESpec
+from lookalike.trainer.options import BoundSpec, TrainingSpec
+from lookalike.trainer.training import reconstruction_psnr
+from lookalike.trainer.variational import train_variational
 from torch import nn
 
-from encoder.bundle import Bundle
-from encoder.images import ImageSpec, to_uint8
-from encoder.model import Model
-from encoder.noise import NoiseSpec, corrupted
-from encoder.quality import psnr
 from tests.people import SIDE, portraits, write_people
-from trainer.autoencoder import train_autoencoder
-from trainer.cleaning import Cleaned
-from trainer.convolutional import VAESpec
-from trainer.datasets import open_dataset
-from trainer.networks import AESpec
-from trainer.options import BoundSpec, TrainingSpec
-from trainer.training import reconstruction_psnr
-from trainer.variational import train_variational
 
 NOISE = NoiseSpec.parse("50:80")
 HOLES = NoiseSpec.parse("masking:0.3:0.5")

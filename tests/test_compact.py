@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from indexer.compact import IdSet, Packed, ahead
-from indexer.sources import Item, item_id
+from lookalike.indexer.compact import IdSet, Packed, ahead
+from lookalike.indexer.sources import Item, item_id
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 3000])

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lookalike.indexer.load
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookalike.encoder.model import Model
+from lookalike.indexer.load import load, prepare_collection
+from lookalike.indexer.reading import Reading
+from lookalike.indexer.report import Event, Report, events_to
+from lookalike.indexer.sources import open_source
+from lookalike.indexer.store import VectorStore, open_store
 
-import indexer.load
-from encoder.model import Model
-from indexer.load import load, prepare_collection
-from indexer.reading import Reading
-from indexer.report import Event, Report, events_to
-from indexer.sources import open_source
-from indexer.store import VectorStore, open_store
 from tests.photos import NAME, photograph, stored, write_photos
 
 
@@ -196,7 +196,7 @@ def test_copies_of_what_moved_take_its_vector(
         shutil.copy(photos / "a.jpg", photos / f"{name}.jpg")
     with monkeypatch.context() as patch:
         no_embedding(patch)
-        patch.setattr(indexer.load, "_DURABLE_TOGETHER", together)
+        patch.setattr(lookalike.indexer.load, "_DURABLE_TOGETHER", together)
         report = index(store, model, photos)
     assert (report.moved, report.added, report.unchanged, report.missing) == (2, 3, 8, 0)
     assert_as_fresh(store, model, photos)

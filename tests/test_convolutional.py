@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from lookalike.encoder.errors import OptionError
+from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
 from torch import nn
-
-from encoder.errors import OptionError
-from trainer.convolutional import CVAE, VAE, VAESpec
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
 

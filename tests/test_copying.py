@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
+from lookalike.indexer.copying import Copied, copy_collection
+from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.remote import ServerStore
+from lookalike.indexer.server import Server
+from lookalike.indexer.store import Payload, VectorStore, open_store
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
-from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
-from indexer.copying import Copied, copy_collection
-from indexer.edge import EdgeStore
-from indexer.remote import ServerStore
-from indexer.server import Server
-from indexer.store import Payload, VectorStore, open_store
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors
 
@@ -27,8 +27,8 @@ store, name = stores.store, stores.name
 ROOT = Path(__file__).parents[1]
 COPIER = """
 import sys
-from indexer.copying import copy_collection
-from indexer.store import open_store
+from lookalike.indexer.copying import copy_collection
+from lookalike.indexer.store import open_store
 with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
     copy_collection(source, "c", target, "d", on_progress=lambda n: print(n, flush=True))
 """

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
+from lookalike.encoder.lfw import LFW
+from lookalike.trainer.datasets import Dataset, Split, open_dataset, read_pixel_cache, share_of
 
-from encoder.errors import DataError
-from encoder.images import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
-from encoder.lfw import LFW
 from tests.people import portraits, write_people
-from trainer.datasets import Dataset, Split, open_dataset, read_pixel_cache, share_of
 
 SPEC = ImageSpec(size=16)
 
 READER = """
 import hashlib, sys
-from encoder.images import ImageSpec
-from trainer.datasets import open_dataset, read_pixel_cache
+from lookalike.encoder.images import ImageSpec
+from lookalike.trainer.datasets import open_dataset, read_pixel_cache
 pixels = read_pixel_cache(open_dataset(sys.argv[1]), ImageSpec(size=16))
 print(hashlib.sha256(pixels.images.tobytes()).hexdigest(), len(pixels.failures))
 """

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.errors import OptionError
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.joined import Joined
+from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.views import another_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoder.errors import OptionError
 from tests.people import SIDE, portraits
-from trainer.batches import to_floats
-from trainer.descriptor import Descriptor, DescriptorSpec
-from trainer.joined import Joined
-from trainer.networks import AE, AESpec
-from trainer.views import another_view
 
 IMAGES = portraits(30, 4)
 TRAIN = np.arange(80)

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import ImageSpec, encode_png, read_pixels
+from lookalike.encoder.mnist import MNIST
+from lookalike.encoder.model import Model
+from lookalike.indexer.archives import located
+from lookalike.indexer.audit import audit
+from lookalike.indexer.digits import Digit, find_digits
+from lookalike.indexer.embed import embed
+from lookalike.indexer.load import load, prepare_collection
+from lookalike.indexer.load_latents import load_latents
+from lookalike.indexer.reading import Reading, person_pattern
+from lookalike.indexer.report import Event, Report
+from lookalike.indexer.sources import Source, item_id, open_source
+from lookalike.indexer.store import VectorStore, open_store
 
-from encoder.errors import DataError, OptionError
-from encoder.images import ImageSpec, encode_png, read_pixels
-from encoder.mnist import MNIST
-from encoder.model import Model
-from indexer.archives import located
-from indexer.audit import audit
-from indexer.digits import Digit, find_digits
-from indexer.embed import embed
-from indexer.load import load, prepare_collection
-from indexer.load_latents import load_latents
-from indexer.reading import Reading, person_pattern
-from indexer.report import Event, Report
-from indexer.sources import Source, item_id, open_source
-from indexer.store import VectorStore, open_store
 from tests.digits import made_up_images, made_up_labels, write_digits
 from tests.photos import lookalike, one_line, photograph, stored
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from encoder.errors import OptionError
-from encoder.images import to_uint8
-from encoder.model import Model
-from encoder.sampling import Sampling
-from searcher.generate import (
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.sampling import Sampling
+from lookalike.searcher.generate import (
     MOST_PICTURES,
     Sampler,
     classes_of,
@@ -22,6 +21,7 @@ from searcher.generate import (
     sample,
     sample_classes,
 )
+
 from tests.handmade import CLASSES, SIZE, Z, drawn_of_classes, every_kind, make_digits
 from tests.models import save_again
 

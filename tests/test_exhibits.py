@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-
-from encoder.errors import OptionError
-from encoder.lfw import LFW
-from encoder.mnist import MNIST
-from searcher.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.lfw import LFW
+from lookalike.encoder.mnist import MNIST
+from lookalike.searcher.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
 
 
 def test_photographs_are_the_middle_of_scikit_images() -> None:

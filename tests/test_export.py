@@ -9,14 +9,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from encoder.cleaner import Cleaner, save_cleaner
-from encoder.cleaner_bundle import CleanerSpec
-from encoder.errors import ExportError, OptionError
-from encoder.export import (
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.cleaner import Cleaner, save_cleaner
+from lookalike.encoder.cleaner_bundle import CleanerSpec
+from lookalike.encoder.errors import ExportError, OptionError
+from lookalike.encoder.export import (
     OPSET,
     PARITY,
     Exported,
@@ -25,10 +22,13 @@ from encoder.export import (
     round_weights,
     save_bundle,
 )
-from encoder.images import ImageSpec
-from encoder.model import Model
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.model import Model
+from lookalike.trainer.networks import AE, AESpec
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from tests.models import pictures
-from trainer.networks import AE, AESpec
 
 SIZE, LATENT = 8, 4
 GRAPHS = ("encoder", "decoder")

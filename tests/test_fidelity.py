@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.fidelity import UsualErrors, picture_errors
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.fidelity import UsualErrors, picture_errors
 
 USUAL = UsualErrors(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))
 

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookalike.encoder.calibration import Calibration
+from lookalike.encoder.errors import CalibrationError, OptionError
+from lookalike.encoder.fitting import (
+    FEWEST_PEOPLE,
+    Pairs,
+    calibration_of,
+    fit_calibration,
+    fit_likeness,
+    pair_scores,
+)
 from numpy.typing import NDArray
-
-from encoder.calibration import Calibration
-from encoder.errors import CalibrationError, OptionError
-from encoder.fitting import FEWEST_PEOPLE, Pairs, calibration_of, fit_calibration, fit_likeness, pair_scores
 
 
 def crowd(

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import Crop, read_pixels, to_uint8
+from lookalike.encoder.model import Model
+from lookalike.encoder.quality import psnr_of
+from lookalike.searcher.generate import read_all, reconstruct, sample
+from lookalike.searcher.pictures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from PIL import Image
 
-from encoder.errors import OptionError
-from encoder.images import Crop, read_pixels, to_uint8
-from encoder.model import Model
-from encoder.quality import psnr_of
-from searcher.generate import read_all, reconstruct, sample
-from searcher.pictures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from tests.photos import lookalike, one_line, photograph, write_photos
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lookalike.encoder.mnist import CLASSES, MNIST, SPLITS
+from lookalike.searcher.handwriting import Digits
+from lookalike.searcher.yardstick import PARTS
 
-from encoder.mnist import CLASSES, MNIST, SPLITS
-from searcher.handwriting import Digits
-from searcher.yardstick import PARTS
 from tests.digits import STEMS, idx
 from tests.handmade import drawn_of_classes, make_digits
 from tests.nats import variational
@@ -113,7 +113,7 @@ def test_parts_can_be_chosen_and_few_samples_speak_of_all(home: Path) -> None:
 
 
 def test_the_parts_are_those_of_the_searcher(home: Path) -> None:
-    from deploy.generation_commands import _PARTS
+    from lookalike.deploy.generation_commands import _PARTS
 
     assert _PARTS == PARTS
     assert Digits.__doc__

@@ -4,26 +4,26 @@ import math
 from pathlib import Path
 from typing import Any
 
+import lookalike.trainer.training
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.errors import DataError, OptionError, TrainingError
+from lookalike.encoder.images import Crop, ImageSpec
+from lookalike.encoder.model import Model
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.datasets import Split
+from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.identity import Identity, IdentitySpec, Named, People, area_under_roc, with_room
+from lookalike.trainer.joined import Joined
+from lookalike.trainer.naming import teach_names
+from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.options import TrainingSpec
+from lookalike.trainer.views import ViewSpec, another_view
 from torch.nn.functional import normalize
 
-import trainer.training
-from encoder.errors import DataError, OptionError, TrainingError
-from encoder.images import Crop, ImageSpec
-from encoder.model import Model
 from tests.people import SIDE, portraits, write_people
 from tests.test_training import SPEC, train
-from trainer.batches import to_floats
-from trainer.datasets import Split
-from trainer.descriptor import Descriptor, DescriptorSpec
-from trainer.identity import Identity, IdentitySpec, Named, People, area_under_roc, with_room
-from trainer.joined import Joined
-from trainer.naming import teach_names
-from trainer.networks import AE, AESpec
-from trainer.options import TrainingSpec
-from trainer.views import ViewSpec, another_view
 
 CPU = torch.device("cpu")
 IMAGES = portraits(40, 4)
@@ -168,7 +168,7 @@ def test_joined_parts_have_a_length_of_their_own_in_what_is_compared() -> None:
 def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.training, "_WRITE_EVERY", -1.0)
+    monkeypatch.setattr(lookalike.trainer.training, "_WRITE_EVERY", -1.0)
     data = write_people(tmp_path / "people")
     options: dict[str, Any] = {"names": spec(), "spec": SPEC}
     expected = train(data, tmp_path / "whole", **options)

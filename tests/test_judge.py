@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.downloads import cache_folder
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.model import Model
+from lookalike.searcher.judging import agreement, look
+from lookalike.trainer.judge import Classifier, JudgeSpec, cached_judge, train_judge
+from lookalike.trainer.options import TrainingSpec
 from numpy.typing import NDArray
-
-from encoder.downloads import cache_folder
-from encoder.errors import DataError, OptionError
-from encoder.model import Model
-from searcher.judging import agreement, look
-from trainer.judge import Classifier, JudgeSpec, cached_judge, train_judge
-from trainer.options import TrainingSpec
 
 CLASSES = ("high", "middle", "low")
 SPEC = JudgeSpec(

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-from encoder.errors import OptionError
-from encoder.model import Model
-from searcher.judging import agreement, diversity, look
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.model import Model
+from lookalike.searcher.judging import agreement, diversity, look
 
 CLASSES = ("4", "7", "9")
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.lfw import LFW
+from lookalike.encoder.mnist import MNIST
+from lookalike.trainer.datasets import open_dataset, read_pixel_cache, usual_shape
+from lookalike.trainer.labelling import by_attribute, by_subfolder
 
-from encoder.errors import DataError, OptionError
-from encoder.images import ImageSpec
-from encoder.lfw import LFW
-from encoder.mnist import MNIST
 from tests.classes import CLASSES, write_classes
 from tests.digits import made_up_images, made_up_labels, write_digits
 from tests.people import write_people
-from trainer.datasets import open_dataset, read_pixel_cache, usual_shape
-from trainer.labelling import by_attribute, by_subfolder
 
 
 def test_subfolders_become_classes_and_each_picture_is_placed_by_itself(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_one_subfolder_is_no_class(tmp_path: Path) -> None:
 
 
 def test_as_many_subfolders_as_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.labelling._MOST", 3)
+    monkeypatch.setattr("lookalike.trainer.labelling._MOST", 3)
     dataset = open_dataset(str(write_people(tmp_path / "people", people=4, each=1)))
     with pytest.raises(DataError, match="has 4; are they people"):
         by_subfolder(dataset)

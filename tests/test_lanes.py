@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-
-from deploy.lanes import TOGETHER, Lanes
-from deploy.problems import Refusal
+from lookalike.deploy.lanes import TOGETHER, Lanes
+from lookalike.deploy.problems import Refusal
 
 
 def with_lanes(

@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-
-from encoder.errors import DataError
-from indexer.latents import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
-from indexer.parts import joined
-from indexer.spec import CollectionSpec
+from lookalike.encoder.errors import DataError
+from lookalike.indexer.latents import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
+from lookalike.indexer.parts import joined
+from lookalike.indexer.spec import CollectionSpec
 
 SPEC = CollectionSpec(
     model_id="a" * 64,

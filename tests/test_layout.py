@@ -4,10 +4,9 @@ import json
 from typing import Any, get_args
 
 import pytest
-
-from encoder.errors import OptionError
-from indexer.configuration import configuration, understood
-from indexer.layout import Layout, LayoutOptions, Quantization, differing, layout_for, oversampling
+from lookalike.encoder.errors import OptionError
+from lookalike.indexer.configuration import configuration, understood
+from lookalike.indexer.layout import Layout, LayoutOptions, Quantization, differing, layout_for, oversampling
 
 MILLION = 1_000_000
 

@@ -5,10 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.likelihood import (
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.likelihood import (
     CLIP,
     LogLikelihood,
     Proposal,
@@ -18,6 +16,7 @@ from encoder.likelihood import (
     log_bernoulli,
     log_normal,
 )
+from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)

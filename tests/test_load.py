@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.bundle import AffineMap
+from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError, StoreError
+from lookalike.encoder.images import Crop, read_pixels
+from lookalike.encoder.model import Model
+from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.load import NOTHING_SEEN, load, prepare_collection
+from lookalike.indexer.sources import open_source
+from lookalike.indexer.store import Payload, open_store
 from numpy.typing import NDArray
 from PIL import Image
 
-from encoder.bundle import AffineMap
-from encoder.errors import DataError, ModelMismatchError, OptionError, StoreError
-from encoder.images import Crop, read_pixels
-from encoder.model import Model
-from indexer.edge import EdgeStore
-from indexer.load import NOTHING_SEEN, load, prepare_collection
-from indexer.sources import open_source
-from indexer.store import Payload, open_store
 from tests.models import make_bundle, save_again
 from tests.photos import COMMAND, NAME, index, lookalike, photograph, stored, write_many, write_photos
 

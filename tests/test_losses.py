@@ -8,11 +8,8 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
-from torch.distributions import Normal, kl_divergence
-
-from encoder.quality import psnr
-from trainer.losses import (
+from lookalike.encoder.quality import psnr
+from lookalike.trainer.losses import (
     bernoulli_nll,
     cleaning_loss,
     divergence,
@@ -23,6 +20,8 @@ from trainer.losses import (
     log_ratio,
     mean_squared_error,
 )
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 W, D = 1.5, 0.5
 

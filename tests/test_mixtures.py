@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.mixtures import MOST, Mixture
 from numpy.typing import NDArray
-
-from encoder.errors import OptionError
-from encoder.mixtures import MOST, Mixture
 
 Floats = NDArray[np.float32]
 

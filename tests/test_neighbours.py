@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-
-from encoder.errors import OptionError
-from encoder.mnist import MNIST, Split
-from searcher.handwriting import Digits, Pictures
-from searcher.neighbours import baseline_neighbours, nearest, vote
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.mnist import MNIST, Split
+from lookalike.searcher.handwriting import Digits, Pictures
+from lookalike.searcher.neighbours import baseline_neighbours, nearest, vote
 
 ROWS = np.array([[1.0, 0], [3, 0.3], [0, 1], [0, 5]], np.float32)
 

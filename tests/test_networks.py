@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.errors import OptionError
+from lookalike.trainer.networks import AE, AESpec, principal_axes
 from torch import Tensor, nn
-
-from encoder.errors import OptionError
-from trainer.networks import AE, AESpec, principal_axes
 
 HIDDEN = [(12,), (40,), (20, 14), (14, 20), (24, 12, 16)]
 

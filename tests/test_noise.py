@@ -11,13 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookalike.encoder import noise
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.noise import NoiseKind, NoiseSpec
+from lookalike.trainer import corruption
 from numpy.typing import NDArray
 
-from encoder import noise
-from encoder.errors import OptionError
-from encoder.noise import NoiseKind, NoiseSpec
 from tests.models import pictures
-from trainer import corruption
 
 KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
 

@@ -4,10 +4,9 @@ import copy
 
 import pytest
 import torch
+from lookalike.trainer.optimizers import Muon, adamw, muon, orthogonal
+from lookalike.trainer.options import TrainingSpec
 from torch import Tensor, nn
-
-from trainer.optimizers import Muon, adamw, muon, orthogonal
-from trainer.options import TrainingSpec
 
 SPEC = TrainingSpec(learning_rate=0.01)
 

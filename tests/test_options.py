@@ -6,10 +6,9 @@ import subprocess
 import sys
 
 import pytest
-
-from encoder.errors import OptionError
-from encoder.noise import NoiseSpec
-from trainer.options import DRAWING, TrainingSpec, drawing
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.trainer.options import DRAWING, TrainingSpec, drawing
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,9 @@ def test_spec_becomes_json_values() -> None:
 
 
 def test_options_bring_no_torch() -> None:
-    program = "import sys, trainer.options, trainer.commands; sys.exit('torch' in sys.modules)"
+    program = (
+        "import sys, lookalike.trainer.options, lookalike.trainer.commands; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

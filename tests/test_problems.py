@@ -4,9 +4,8 @@ import json
 from typing import Any
 
 import pytest
-
-from deploy.problems import OF_ERRORS, PROBLEMS, Refusal, code_of, content, responded
-from encoder import errors
+from lookalike.deploy.problems import OF_ERRORS, PROBLEMS, Refusal, code_of, content, responded
+from lookalike.encoder import errors
 
 
 def test_every_error_of_the_tree_has_a_code() -> None:

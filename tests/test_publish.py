@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.model import Model
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.datasets import Split
+from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.joined import Joined
+from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
 from numpy.typing import NDArray
 
-from encoder.bundle import AffineMap, Bundle, LatentStatistics
-from encoder.errors import OptionError
-from encoder.images import ImageSpec
-from encoder.model import Model
 from tests.people import SIDE, portraits
-from trainer.batches import to_floats
-from trainer.datasets import Split
-from trainer.descriptor import Descriptor, DescriptorSpec
-from trainer.joined import Joined
-from trainer.networks import AE, AESpec
-from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
 
 IMAGES = portraits(12, 10)
 PEOPLE = [f"person-{index // 10}" for index in range(120)]

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from encoder.replacing import replacing
+from lookalike.encoder.replacing import replacing
 
 
 def write(target: Path, text: str) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.noise import corrupted
+from lookalike.encoder.quality import psnr
+from lookalike.searcher import rivals
+from lookalike.searcher.exhibits import open_exhibit
+from lookalike.searcher.rivals import BM3D, classical, unclipped
 from numpy.typing import NDArray
-
-from encoder.errors import MissingExtraError
-from encoder.noise import corrupted
-from encoder.quality import psnr
-from searcher import rivals
-from searcher.exhibits import open_exhibit
-from searcher.rivals import BM3D, classical, unclipped
 
 SIGMA = 25 / 255
 bm3d_only = pytest.mark.skipif(

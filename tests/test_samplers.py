@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-from encoder.errors import OptionError
-from encoder.mixtures import Mixture
-from trainer.samplers import fit_sampling
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.mixtures import Mixture
+from lookalike.trainer.samplers import fit_sampling
 
 
 def clouds(

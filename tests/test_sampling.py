@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.calibration import Calibration
+from lookalike.encoder.errors import BundleCorruptError, BundleError, OptionError
+from lookalike.encoder.sampling import Mixture, Sampling
 
-from encoder.bundle import Bundle
-from encoder.calibration import Calibration
-from encoder.errors import BundleCorruptError, BundleError, OptionError
-from encoder.sampling import Mixture, Sampling
 from tests.models import FILES, LATENT, arrays_of, assert_same, forge, npz, save_again
 from tests.test_bundle_damage import opened_or_refused
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.bundle import AffineMap
+from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
+from lookalike.encoder.images import Crop
+from lookalike.encoder.model import Model
+from lookalike.indexer.load import NOTHING_SEEN, prepare_collection
+from lookalike.indexer.sources import item_id
+from lookalike.indexer.store import Condition, Filter, VectorStore, open_store
+from lookalike.searcher.pictures import answers_sheet
+from lookalike.searcher.search import Answer, Result, Searcher
 from PIL import Image
 
-from encoder.bundle import AffineMap
-from encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
-from encoder.images import Crop
-from encoder.model import Model
-from indexer.load import NOTHING_SEEN, prepare_collection
-from indexer.sources import item_id
-from indexer.store import Condition, Filter, VectorStore, open_store
-from searcher.pictures import answers_sheet
-from searcher.search import Answer, Result, Searcher
 from tests.models import make_bundle, save_again
 from tests.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 

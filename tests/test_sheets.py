@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import decode_rgb
+from lookalike.encoder.sheets import Tile, contact_sheet, grid, save_picture
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
-
-from encoder.errors import OptionError
-from encoder.images import decode_rgb
-from encoder.sheets import Tile, contact_sheet, grid, save_picture
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from encoder.errors import (
+from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     LookalikeError,
@@ -15,7 +14,8 @@ from encoder.errors import (
     StoreError,
     VectorError,
 )
-from indexer.store import Filter, LayoutOptions, VectorStore
+from lookalike.indexer.store import Filter, LayoutOptions, VectorStore
+
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.chunks import read_file
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import Crop, encode_png, read_pixels
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import Embedded, embed_files
 from numpy.typing import NDArray
 
-from encoder.chunks import read_file
-from encoder.errors import OptionError
-from encoder.images import Crop, encode_png, read_pixels
-from encoder.model import Model
-from encoder.stream import Embedded, embed_files
 from tests.models import SIZE, pictures
 
 BATCH = 128

@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
+from lookalike.encoder.errors import StoreBusyError, StoreError
+from lookalike.indexer.edge import EdgeStore
 
-from encoder.errors import StoreBusyError, StoreError
-from indexer.edge import EdgeStore
 from tests import shards
 from tests.shards import POINTS, builders, is_whole, shard_folders, start, until
 
 folder = shards.folder
 BUILDER = """
 import sys
-from indexer.edge import EdgeStore
+from lookalike.indexer.edge import EdgeStore
 store = EdgeStore(sys.argv[1])
 store.count("c")
 print("building", flush=True)
@@ -25,7 +25,7 @@ print("built", flush=True)
 """
 STEP = """
 import os, signal, sys
-from indexer import edge, succession
+from lookalike.indexer import edge, succession
 module, step, when = {"edge": edge, "succession": succession}[sys.argv[2]], sys.argv[3], sys.argv[4]
 store = edge.EdgeStore(sys.argv[1])
 store.count("c")
@@ -39,8 +39,8 @@ store.build_index("c")
 """
 READER = """
 import sys, time
-from encoder.errors import StoreBusyError
-from indexer.edge import EdgeStore
+from lookalike.encoder.errors import StoreBusyError
+from lookalike.indexer.edge import EdgeStore
 for _ in range(40):
     try:
         with EdgeStore(sys.argv[1]) as store:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.taste import FACES, write_taste
 from PIL import Image
-
-from encoder.errors import DataError
-from encoder.taste import FACES, write_taste
 
 
 def test_a_hundred_grey_faces_are_written(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 import pytest
+from lookalike.deploy.cli import main
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import Crop
+from lookalike.encoder.model import Model
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.trainer.commands import ae
+from lookalike.trainer.networks import AESpec
+from lookalike.trainer.options import TrainingSpec
 
-from deploy.cli import main
-from encoder.bundle import Bundle
-from encoder.images import Crop
-from encoder.model import Model
-from encoder.noise import NoiseSpec
 from tests.people import write_people
-from trainer.commands import ae
-from trainer.networks import AESpec
-from trainer.options import TrainingSpec
 
 Main = Callable[..., tuple[int, str]]
 COMMAND = Path(sys.executable).with_name("lookalike")
@@ -40,7 +40,7 @@ WITHOUT = """
 import sys
 for name in sys.argv.pop(1).split(","):
     sys.modules[name] = None  # as if it were not installed: importing it fails
-from deploy.cli import main
+from lookalike.deploy.cli import main
 main()
 """
 

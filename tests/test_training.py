@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import DataError, OptionError, TrainingError
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.quality import psnr
+from lookalike.trainer import checkpoint
+from lookalike.trainer.autoencoder import reconstruction, train_autoencoder
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.datasets import open_dataset
+from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.options import TrainingSpec
+from lookalike.trainer.training import Epoch, Run, pick_device, reconstruction_psnr, schedule
 from torch import nn
 
-from encoder.bundle import Bundle
-from encoder.errors import DataError, OptionError, TrainingError
-from encoder.images import ImageSpec
-from encoder.noise import NoiseSpec
-from encoder.quality import psnr
 from tests.people import SIDE, portraits, write_people
-from trainer import checkpoint
-from trainer.autoencoder import reconstruction, train_autoencoder
-from trainer.batches import to_floats
-from trainer.datasets import open_dataset
-from trainer.networks import AE, AESpec
-from trainer.options import TrainingSpec
-from trainer.training import Epoch, Run, pick_device, reconstruction_psnr, schedule
 
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
@@ -42,10 +42,10 @@ IDENTITY = {"data": "portraits", "training": {"epochs": 4, "batch": 16}, "networ
 TRAINER = """
 import sys, torch
 from pathlib import Path
-import trainer.training
+import lookalike.trainer.training
 from tests.test_training import train
 torch.set_num_threads(1)
-trainer.training._WRITE_EVERY = -1.0
+lookalike.trainer.training._WRITE_EVERY = -1.0
 train(Path(sys.argv[1]), Path(sys.argv[2]), resume=True, say=lambda line: print(line, flush=True))
 """
 

@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import DataError, OptionError, TrainingError
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.model import Model
+from lookalike.searcher.generate import sample_classes
+from lookalike.trainer.convolutional import VAESpec
+from lookalike.trainer.datasets import open_dataset, read_pixel_cache
+from lookalike.trainer.labelling import by_subfolder
+from lookalike.trainer.options import DRAWING, BoundSpec, TrainingSpec, drawing
+from lookalike.trainer.training import Run
+from lookalike.trainer.variational import train_variational
+from lookalike.trainer.variational_bundle import VariationalFigures
 from sklearn.linear_model import LogisticRegression
 
-from encoder.bundle import Bundle
-from encoder.errors import DataError, OptionError, TrainingError
-from encoder.images import ImageSpec
-from encoder.model import Model
-from searcher.generate import sample_classes
 from tests.classes import CLASSES, shapes, write_classes
 from tests.people import write_people
-from trainer.convolutional import VAESpec
-from trainer.datasets import open_dataset, read_pixel_cache
-from trainer.labelling import by_subfolder
-from trainer.options import DRAWING, BoundSpec, TrainingSpec, drawing
-from trainer.training import Run
-from trainer.variational import train_variational
-from trainer.variational_bundle import VariationalFigures
 
 SIDE = 16
 Z, K = 4, 3
@@ -40,11 +40,11 @@ BOUND = BoundSpec(binarise="dynamic", mirror=False, independence=1.0)
 TRAINER = """
 import sys, torch
 from pathlib import Path
-import trainer.training
+import lookalike.trainer.training
 from dataclasses import replace
 from tests.test_variational import SPEC, train
 torch.set_num_threads(1)
-trainer.training._WRITE_EVERY = -1.0
+lookalike.trainer.training._WRITE_EVERY = -1.0
 spec = replace(SPEC, epochs=12)
 data, out = map(Path, sys.argv[1:])
 train(data, out, "cvae", spec=spec, resume=True, say=lambda line: print(line, flush=True))

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lookalike.encoder.errors import OptionError
+from lookalike.searcher.pairs import Fold
+from lookalike.searcher.verification import best_threshold, fold_thresholds, likeness, measure, roc, verify
 from sklearn.metrics import roc_auc_score, roc_curve
-
-from encoder.errors import OptionError
-from searcher.pairs import Fold
-from searcher.verification import best_threshold, fold_thresholds, likeness, measure, roc, verify
 
 
 def floats(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

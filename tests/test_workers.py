@@ -11,25 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import BundleError, EmbeddingError
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import Embedded, embed_files
+from lookalike.encoder.workers import Processes
+from lookalike.indexer.store import open_store
 from threadpoolctl import threadpool_info
 
-from encoder.bundle import Bundle
-from encoder.errors import BundleError, EmbeddingError
-from encoder.images import encode_png
-from encoder.model import Model
-from encoder.stream import Embedded, embed_files
-from encoder.workers import Processes
-from indexer.store import open_store
 from tests.models import SIZE, pictures
 
 MANY = 2048
-INDEX = "from deploy.cli import main; main()"
+INDEX = "from lookalike.deploy.cli import main; main()"
 ATTENDED = "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start(); "
 """With a thread beside it, a process forks no workers: they are spawned."""
 MAY_FORK = """
 import sys
-from encoder.model import Model
-from encoder.workers import may_fork
+from lookalike.encoder.model import Model
+from lookalike.encoder.workers import may_fork
 def main():
     model = Model.open(sys.argv[1], threads={threads})
     {first}
@@ -215,7 +215,7 @@ def test_workers_that_are_killed_end_the_command_with_one_line(
         ("import faulthandler; faulthandler.dump_traceback_later(600)", 1, False),
         ("pass", 3, False),
         (
-            "from indexer.edge import EdgeStore; from indexer.spec import CollectionSpec; global store; "
+            "from lookalike.indexer.edge import EdgeStore; from lookalike.indexer.spec import CollectionSpec; global store; "
             "store = EdgeStore(sys.argv[2]); "
             "store.create('a', CollectionSpec(model_id='0' * 64, model_name='m', dimension=2, crop='full')); "
             "store.count('a')",
@@ -244,8 +244,8 @@ def test_forked_processes_give_what_threads_give(tiny_model: Path, folder: Path)
 import sys, warnings
 from pathlib import Path
 import numpy as np
-from encoder.model import Model
-from encoder.stream import embed_files, fork_workers
+from lookalike.encoder.model import Model
+from lookalike.encoder.stream import embed_files, fork_workers
 warnings.simplefilter("error")
 model = Model.open(sys.argv[1], threads=1)
 files = [(path.name, str(path)) for path in sorted(Path(sys.argv[2]).iterdir())]

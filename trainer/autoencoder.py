@@ -8,27 +8,26 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import ImageSpec, shown
+from lookalike.encoder.sheets import save_picture
+from lookalike.trainer.batches import batches
+from lookalike.trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
+from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.identity import IdentitySpec, People, with_room
+from lookalike.trainer.joined import Joined
+from lookalike.trainer.losses import mean_squared_error
+from lookalike.trainer.naming import teach_names
+from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.opening import open_run
+from lookalike.trainer.options import Device, TrainingSpec
+from lookalike.trainer.progress import followed
+from lookalike.trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
+from lookalike.trainer.training import Run, Task, pick_device, reconstruction_psnr
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
-
-from encoder.bundle import Bundle
-from encoder.errors import OptionError
-from encoder.images import ImageSpec, shown
-from encoder.sheets import save_picture
-from trainer.batches import batches
-from trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
-from trainer.descriptor import Descriptor, DescriptorSpec
-from trainer.identity import IdentitySpec, People, with_room
-from trainer.joined import Joined
-from trainer.losses import mean_squared_error
-from trainer.naming import teach_names
-from trainer.networks import AE, AESpec
-from trainer.opening import open_run
-from trainer.options import Device, TrainingSpec
-from trainer.progress import followed
-from trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
-from trainer.training import Run, Task, pick_device, reconstruction_psnr
 
 __all__ = ["reconstruction", "train_autoencoder"]
 

@@ -9,16 +9,22 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 import torch
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.convolutional import CVAE, VAE, as_pixels
+from lookalike.trainer.corruption import noisy
+from lookalike.trainer.losses import (
+    bernoulli_nll,
+    divergence,
+    floored,
+    gaussian_nll,
+    importance_bound,
+    log_ratio,
+)
+from lookalike.trainer.options import BoundSpec
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
-
-from encoder.noise import NoiseSpec
-from trainer.batches import to_floats
-from trainer.convolutional import CVAE, VAE, as_pixels
-from trainer.corruption import noisy
-from trainer.losses import bernoulli_nll, divergence, floored, gaussian_nll, importance_bound, log_ratio
-from trainer.options import BoundSpec
 
 __all__ = ["Bounded", "Drawn", "bounds"]
 

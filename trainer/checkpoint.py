@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from encoder.errors import TrainingError
-from encoder.images import shown
-from encoder.manifest import one_line
+from lookalike.encoder.errors import TrainingError
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import one_line
 
 __all__ = ["load", "save"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from trainer.datasets import Dataset
+    from lookalike.trainer.datasets import Dataset
 
 __all__ = ["Command", "all_of", "class_options", "with_classes"]
 
@@ -49,7 +49,7 @@ def with_classes(dataset: Dataset, classes: str, attribute: str | None) -> Datas
         OptionError: an attribute that there is none of.
         DataError: subfolders that cannot be classes.
     """
-    from trainer.labelling import by_attribute, by_subfolder
+    from lookalike.trainer.labelling import by_attribute, by_subfolder
 
     if attribute is not None:
         return by_attribute(dataset, attribute)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 import click
-
-from trainer.options import CLEANING, Device, Precision, TrainingSpec
+from lookalike.trainer.options import CLEANING, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
-    from encoder.noise import NoiseSpec
+    from lookalike.encoder.noise import NoiseSpec
 
 __all__ = ["cleaner"]
 
@@ -22,7 +21,7 @@ _DIGITS_EPOCHS: Final = 3
 
 
 def _noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> NoiseSpec | None:
-    from encoder.noise import NoiseSpec
+    from lookalike.encoder.noise import NoiseSpec
 
     return None if text is None else NoiseSpec.parse(text)
 
@@ -85,14 +84,14 @@ def cleaner(
     It cleans grey and RGB pictures of any size. Figures are reported on people whom it never saw. The run
     keeps its checkpoints and log.csv in OUT.run.
     """
-    from trainer.commands import need_extra
+    from lookalike.trainer.commands import need_extra
 
     need_extra()
-    from encoder.noise import NoiseSpec
-    from trainer.cleaner_network import CleanerShape
-    from trainer.cleaner_training import train_cleaner
-    from trainer.datasets import open_dataset
-    from trainer.patches import PatchSpec
+    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.trainer.cleaner_network import CleanerShape
+    from lookalike.trainer.cleaner_training import train_cleaner
+    from lookalike.trainer.datasets import open_dataset
+    from lookalike.trainer.patches import PatchSpec
 
     digits = data == "mnist"
     usual = _DIGITS if digits else _WIDTHS

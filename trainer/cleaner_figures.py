@@ -14,17 +14,16 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from lookalike.encoder.cleaner import save_cleaner
+from lookalike.encoder.cleaner_bundle import CleanerBundle, CleanerSpec
+from lookalike.encoder.export import OPSET, export_cleaner, round_weights
+from lookalike.trainer.batches import evenly, to_floats
+from lookalike.trainer.cleaner_network import MULTIPLE, Blind
+from lookalike.trainer.corruption import corrupted
+from lookalike.trainer.datasets import Split
+from lookalike.trainer.publish import versions_here
 from numpy.typing import NDArray
 from torch import Tensor
-
-from encoder.cleaner import save_cleaner
-from encoder.cleaner_bundle import CleanerBundle, CleanerSpec
-from encoder.export import OPSET, export_cleaner, round_weights
-from trainer.batches import evenly, to_floats
-from trainer.cleaner_network import MULTIPLE, Blind
-from trainer.corruption import corrupted
-from trainer.datasets import Split
-from trainer.publish import versions_here
 
 __all__ = ["CleanerFigures", "Cleaning", "cleaner_bundle", "cleaning_at", "measured_levels", "told_psnr"]
 

@@ -9,24 +9,23 @@ from typing import Final
 
 import numpy as np
 import torch
+from lookalike.encoder.cleaner_bundle import CleanerBundle
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.trainer.batches import evenly
+from lookalike.trainer.cleaner_figures import CleanerFigures, cleaner_bundle, measured_levels, told_psnr
+from lookalike.trainer.cleaner_network import Blind, CleanerShape, Made
+from lookalike.trainer.datasets import Dataset, Split
+from lookalike.trainer.losses import cleaning_loss, estimation_loss
+from lookalike.trainer.opening import open_run
+from lookalike.trainer.optimizers import muon
+from lookalike.trainer.options import Device, TrainingSpec
+from lookalike.trainer.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.progress import followed
+from lookalike.trainer.training import Run, Task, pick_device
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from encoder.cleaner_bundle import CleanerBundle
-from encoder.errors import OptionError
-from encoder.images import shown
-from encoder.noise import NoiseSpec
-from trainer.batches import evenly
-from trainer.cleaner_figures import CleanerFigures, cleaner_bundle, measured_levels, told_psnr
-from trainer.cleaner_network import Blind, CleanerShape, Made
-from trainer.datasets import Dataset, Split
-from trainer.losses import cleaning_loss, estimation_loss
-from trainer.opening import open_run
-from trainer.optimizers import muon
-from trainer.options import Device, TrainingSpec
-from trainer.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
-from trainer.progress import followed
-from trainer.training import Run, Task, pick_device
 
 __all__ = ["cleaning_task", "train_cleaner"]
 

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 import click
-
-from encoder.errors import TrainingError
-from trainer.class_commands import class_options, with_classes
-from trainer.cleaner_commands import cleaner
-from trainer.noise_commands import denoise_option
-from trainer.options import NAMING, Device, Precision, TrainingSpec
-from trainer.variational_commands import cvae, vae
+from lookalike.encoder.errors import TrainingError
+from lookalike.trainer.class_commands import class_options, with_classes
+from lookalike.trainer.cleaner_commands import cleaner
+from lookalike.trainer.noise_commands import denoise_option
+from lookalike.trainer.options import NAMING, Device, Precision, TrainingSpec
+from lookalike.trainer.variational_commands import cvae, vae
 
 if TYPE_CHECKING:
-    from encoder.noise import NoiseSpec
+    from lookalike.encoder.noise import NoiseSpec
 
 __all__ = ["need_extra", "train"]
 
@@ -146,12 +145,12 @@ def ae(
     checkpoints, log.csv and pictures in OUT.run.
     """
     need_extra()
-    from encoder.images import Crop, ImageSpec
-    from trainer.autoencoder import train_autoencoder
-    from trainer.datasets import open_dataset, usual_shape
-    from trainer.descriptor import DescriptorSpec
-    from trainer.identity import IdentitySpec
-    from trainer.networks import AESpec
+    from lookalike.encoder.images import Crop, ImageSpec
+    from lookalike.trainer.autoencoder import train_autoencoder
+    from lookalike.trainer.datasets import open_dataset, usual_shape
+    from lookalike.trainer.descriptor import DescriptorSpec
+    from lookalike.trainer.identity import IdentitySpec
+    from lookalike.trainer.networks import AESpec
 
     side, channels = usual_shape(data)
     size, channels = side if size is None else size, 1 if grey else channels

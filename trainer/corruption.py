@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from lookalike.encoder.noise import QUIETEST, NoiseKind, NoiseSpec, drawn, saved_as_jpeg
 from torch import Tensor
-
-from encoder.noise import QUIETEST, NoiseKind, NoiseSpec, drawn, saved_as_jpeg
 
 __all__ = ["applied", "corrupted", "noisy"]
 
@@ -44,7 +43,7 @@ def applied(images: Tensor, levels: Tensor, draws: Tensor, *, kind: NoiseKind) -
     Args:
         images: float32 (N, C, H, W) in [0, 1].
         levels: float32 (N,).
-        draws: As :func:`encoder.noise.drawn` has them, but (N, C, H, W) or (N, 1, H, W).
+        draws: As :func:`drawn` has them, but (N, C, H, W) or (N, 1, H, W).
         kind: As in ``encoder/noise.py``.
     """
     each = levels[:, None, None, None]

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from lookalike.encoder.downloads import cache_folder, only_one
+from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.lfw import find_lfw, person_from_folder
+from lookalike.encoder.mnist import CLASSES, SIDE, SPLITS, find_mnist
 from numpy.typing import NDArray
 from tqdm import tqdm
-
-from encoder.downloads import cache_folder, only_one
-from encoder.errors import DataError, ImageError
-from encoder.folders import PICTURE_SUFFIXES, find_pictures
-from encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
-from encoder.lfw import find_lfw, person_from_folder
-from encoder.mnist import CLASSES, SIDE, SPLITS, find_mnist
 
 __all__ = [
     "HELD_OUT_SHARE",

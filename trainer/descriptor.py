@@ -7,7 +7,7 @@
 4. PCA whitens the cells (as in PCANet; Chan et al., IEEE TIP 24, 2015).
 5. Directions are weighed by how little they change between views of one picture: within-class covariance
    normalisation (Hatch, Kajarekar & Stolcke, Interspeech 2006) where each picture is its own class and
-   :func:`~trainer.views.another_view` makes its members. The first ``numbers`` directions stay.
+   :func:`another_view` makes its members. The first ``numbers`` directions stay.
 
 Legend: N images, C channels, H = W = S pixels, F filters, P = 2 F x cells, K components, E numbers.
 """
@@ -20,15 +20,14 @@ from typing import Any, Final, Self, final
 
 import numpy as np
 import torch
+from lookalike.encoder.errors import OptionError
+from lookalike.trainer.batches import evenly, pieces, to_floats
+from lookalike.trainer.contrast import Contrast
+from lookalike.trainer.networks import principal_axes
+from lookalike.trainer.views import another_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize, pad, relu
-
-from encoder.errors import OptionError
-from trainer.batches import evenly, pieces, to_floats
-from trainer.contrast import Contrast
-from trainer.networks import principal_axes
-from trainer.views import another_view
 
 __all__ = ["Descriptor", "DescriptorSpec"]
 

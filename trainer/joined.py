@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Final, final
 
 import torch
+from lookalike.trainer.descriptor import Descriptor
+from lookalike.trainer.identity import Identity
+from lookalike.trainer.networks import AE
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-
-from trainer.descriptor import Descriptor
-from trainer.identity import Identity
-from trainer.networks import AE
 
 __all__ = ["Joined"]
 

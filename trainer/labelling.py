@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-from encoder.errors import DataError, OptionError
-from encoder.images import shown
-from encoder.lfw import LFW, person_from_folder
-from trainer.datasets import HELD_OUT_SHARE, Dataset, chosen, share_of
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import shown
+from lookalike.encoder.lfw import LFW, person_from_folder
+from lookalike.trainer.datasets import HELD_OUT_SHARE, Dataset, chosen, share_of
 
 __all__ = ["by_attribute", "by_subfolder"]
 

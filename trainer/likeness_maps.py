@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.affine import AffineMap, LatentStatistics
+from lookalike.trainer.batches import evenly
 from numpy.typing import NDArray
-
-from encoder.affine import AffineMap, LatentStatistics
-from trainer.batches import evenly
 
 __all__ = ["choose_map", "neighbour_accuracy"]
 

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, final
 
 import torch
+from lookalike.encoder.errors import OptionError
 from torch import Tensor, nn
-
-from encoder.errors import OptionError
 
 __all__ = ["AE", "AESpec", "principal_axes"]
 

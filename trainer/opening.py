@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoder.bundle import check_target
-from encoder.errors import DataError, TrainingError
-from encoder.images import ImageSpec, shown
-from trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
-from trainer.training import Run
+from lookalike.encoder.bundle import check_target
+from lookalike.encoder.errors import DataError, TrainingError
+from lookalike.encoder.images import ImageSpec, shown
+from lookalike.trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
+from lookalike.trainer.training import Run
 
 __all__ = ["Opened", "open_run"]
 

@@ -12,14 +12,13 @@ from typing import Final
 
 import numpy as np
 import torch
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec
+from lookalike.encoder.mnist import SIDE
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.datasets import Dataset, read_pixel_cache
 from numpy.typing import NDArray
 from torch import Tensor
-
-from encoder.errors import DataError, OptionError
-from encoder.images import LFW_CROP, Crop, ImageSpec
-from encoder.mnist import SIDE
-from trainer.batches import to_floats
-from trainer.datasets import Dataset, read_pixel_cache
 
 __all__ = ["PatchSpec", "Source", "noisy_batches", "photographs", "sources_of", "views_of"]
 

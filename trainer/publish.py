@@ -16,26 +16,25 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.calibration import Calibration
+from lookalike.encoder.export import OPSET, export_graphs, round_weights, save_bundle
+from lookalike.encoder.fidelity import picture_errors
+from lookalike.encoder.fitting import calibration_of
+from lookalike.encoder.images import ImageSpec, to_uint8
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.quality import psnr
+from lookalike.encoder.sheets import Tile, contact_sheet
+from lookalike.trainer.batches import ROWS, evenly, pieces, to_floats
+from lookalike.trainer.cleaning import Cleaned
+from lookalike.trainer.corruption import noisy
+from lookalike.trainer.datasets import Split
+from lookalike.trainer.joined import Joined
+from lookalike.trainer.networks import principal_axes
+from lookalike.trainer.samplers import fit_sampling
+from lookalike.trainer.training import reconstruction_psnr
 from numpy.typing import NDArray
 from torch import nn
-
-from encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from encoder.calibration import Calibration
-from encoder.export import OPSET, export_graphs, round_weights, save_bundle
-from encoder.fidelity import picture_errors
-from encoder.fitting import calibration_of
-from encoder.images import ImageSpec, to_uint8
-from encoder.noise import NoiseSpec
-from encoder.quality import psnr
-from encoder.sheets import Tile, contact_sheet
-from trainer.batches import ROWS, evenly, pieces, to_floats
-from trainer.cleaning import Cleaned
-from trainer.corruption import noisy
-from trainer.datasets import Split
-from trainer.joined import Joined
-from trainer.networks import principal_axes
-from trainer.samplers import fit_sampling
-from trainer.training import reconstruction_psnr
 
 __all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet", "versions_here"]
 

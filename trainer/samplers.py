@@ -9,10 +9,9 @@ import warnings
 from typing import Final
 
 import numpy as np
+from lookalike.encoder.sampling import Mixture, Sampling
+from lookalike.trainer.batches import evenly
 from numpy.typing import NDArray
-
-from encoder.sampling import Mixture, Sampling
-from trainer.batches import evenly
 
 __all__ = ["fit_sampling"]
 

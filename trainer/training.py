@@ -16,21 +16,20 @@ from typing import Any, Final, Self, get_args
 
 import numpy as np
 import torch
+from lookalike.encoder.errors import OptionError, TrainingError
+from lookalike.encoder.images import shown
+from lookalike.encoder.manifest import one_line
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.quality import psnr
+from lookalike.trainer import checkpoint
+from lookalike.trainer.batches import pieces, to_floats
+from lookalike.trainer.corruption import noisy
+from lookalike.trainer.losses import mean_squared_error
+from lookalike.trainer.optimizers import adamw
+from lookalike.trainer.options import Device, TrainingSpec
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from encoder.errors import OptionError, TrainingError
-from encoder.images import shown
-from encoder.manifest import one_line
-from encoder.noise import NoiseSpec
-from encoder.quality import psnr
-from trainer import checkpoint
-from trainer.batches import pieces, to_floats
-from trainer.corruption import noisy
-from trainer.losses import mean_squared_error
-from trainer.optimizers import adamw
-from trainer.options import Device, TrainingSpec
 
 __all__ = ["Epoch", "Run", "Task", "TrainingSpec", "pick_device", "reconstruction_psnr"]
 

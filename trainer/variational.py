@@ -8,23 +8,22 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import ImageSpec, shown
+from lookalike.encoder.sheets import save_picture
+from lookalike.trainer.batches import labelled_batches
+from lookalike.trainer.bounds import Bounded, bounds
+from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
+from lookalike.trainer.datasets import Dataset, Split
+from lookalike.trainer.opening import Opened, open_run
+from lookalike.trainer.options import BoundSpec, Device, TrainingSpec
+from lookalike.trainer.progress import followed
+from lookalike.trainer.publish import reconstruction_sheet
+from lookalike.trainer.training import Run, Task, pick_device
+from lookalike.trainer.variational_bundle import VariationalFigures, variational_bundle
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from encoder.bundle import Bundle
-from encoder.errors import OptionError
-from encoder.images import ImageSpec, shown
-from encoder.sheets import save_picture
-from trainer.batches import labelled_batches
-from trainer.bounds import Bounded, bounds
-from trainer.convolutional import CVAE, VAE, VAESpec
-from trainer.datasets import Dataset, Split
-from trainer.opening import Opened, open_run
-from trainer.options import BoundSpec, Device, TrainingSpec
-from trainer.progress import followed
-from trainer.publish import reconstruction_sheet
-from trainer.training import Run, Task, pick_device
-from trainer.variational_bundle import VariationalFigures, variational_bundle
 
 __all__ = ["likelihood_task", "train_variational"]
 

@@ -13,25 +13,24 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from lookalike.encoder.bundle import Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.calibration import Calibration
+from lookalike.encoder.export import OPSET, export_graphs, round_weights, save_bundle
+from lookalike.encoder.fidelity import UsualErrors, picture_errors
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.noise import NoiseSpec
+from lookalike.trainer.alignment import align
+from lookalike.trainer.batches import pieces, to_floats
+from lookalike.trainer.bounds import Bounded, bounds
+from lookalike.trainer.cleaning import Cleaned
+from lookalike.trainer.convolutional import CVAE, VAE, Likelihood, as_pixels
+from lookalike.trainer.datasets import Split
+from lookalike.trainer.likeness_maps import choose_map
+from lookalike.trainer.publish import versions_here
+from lookalike.trainer.samplers import fit_sampling
+from lookalike.trainer.training import reconstruction_psnr
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from encoder.bundle import Bundle, BundleSpec, LatentStatistics
-from encoder.calibration import Calibration
-from encoder.export import OPSET, export_graphs, round_weights, save_bundle
-from encoder.fidelity import UsualErrors, picture_errors
-from encoder.images import ImageSpec
-from encoder.noise import NoiseSpec
-from trainer.alignment import align
-from trainer.batches import pieces, to_floats
-from trainer.bounds import Bounded, bounds
-from trainer.cleaning import Cleaned
-from trainer.convolutional import CVAE, VAE, Likelihood, as_pixels
-from trainer.datasets import Split
-from trainer.likeness_maps import choose_map
-from trainer.publish import versions_here
-from trainer.samplers import fit_sampling
-from trainer.training import reconstruction_psnr
 
 __all__ = ["VariationalFigures", "variational_bundle"]
 

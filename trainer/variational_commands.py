@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
-
-from encoder.errors import DataError
-from trainer.class_commands import all_of, class_options, with_classes
-from trainer.noise_commands import denoise_option
-from trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec, drawing
+from lookalike.encoder.errors import DataError
+from lookalike.trainer.class_commands import all_of, class_options, with_classes
+from lookalike.trainer.noise_commands import denoise_option
+from lookalike.trainer.options import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec, drawing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-    from trainer.datasets import Dataset
+    from lookalike.trainer.datasets import Dataset
 
 __all__ = ["cvae", "vae"]
 
@@ -222,13 +220,13 @@ def _train(
     batch: int | None,
     **options: Any,
 ) -> None:
-    from trainer.commands import need_extra
+    from lookalike.trainer.commands import need_extra
 
     need_extra()
-    from encoder.images import Crop, ImageSpec, shown
-    from trainer.convolutional import VAESpec
-    from trainer.datasets import open_dataset, usual_shape
-    from trainer.variational import train_variational
+    from lookalike.encoder.images import Crop, ImageSpec, shown
+    from lookalike.trainer.convolutional import VAESpec
+    from lookalike.trainer.datasets import open_dataset, usual_shape
+    from lookalike.trainer.variational import train_variational
 
     side, channels = usual_shape(data)
     channels = 1 if grey else channels

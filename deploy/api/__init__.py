@@ -1,0 +1,1 @@
+"""Similar-image search that trains its own encoder."""
