@@ -11,6 +11,7 @@ import sys
 from typing import Final
 
 import click
+
 from lookalike.encoder.errors import LookalikeError, OptionError
 
 __all__ = ["VERBS", "group", "main"]

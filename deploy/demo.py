@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.report import Report
     from lookalike.indexer.sources import Source
     from lookalike.indexer.store import VectorStore
@@ -51,7 +51,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     """
     from lookalike.deploy.demo_cleaning import draw_cleaned
     from lookalike.deploy.demo_digits import draw_digits
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.store import open_store
     from lookalike.searcher.search import Searcher
 
@@ -79,9 +79,9 @@ def demo(out: Path, train: bool, epochs: int) -> None:
 
 
 def _find_faces(out: Path) -> _Faces:
+    from lookalike.encoder.datasets.lfw import find_lfw
+    from lookalike.encoder.datasets.sample_faces import write_taste
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.lfw import find_lfw
-    from lookalike.encoder.taste import write_taste
     from lookalike.indexer.sources import Source
 
     try:
@@ -115,7 +115,7 @@ def _trained(out: Path, epochs: int) -> str:
     from lookalike.trainer.commands import need_extra
 
     need_extra()
-    from lookalike.encoder.images import ImageSpec
+    from lookalike.encoder.images.preprocess import ImageSpec
     from lookalike.trainer.autoencoder import train_autoencoder
     from lookalike.trainer.datasets import open_dataset
     from lookalike.trainer.descriptor import DescriptorSpec
@@ -140,7 +140,7 @@ def _trained(out: Path, epochs: int) -> str:
 def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
     """Fill the demo's collection, called as its source; one that another model made is begun again."""
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images import Crop
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.bar import progress_bar
     from lookalike.indexer.load import load, prepare_collection
 
@@ -180,8 +180,8 @@ def _indexed(report: Report, model: Model, faces: _Faces) -> str:
 def _draw(
     out: Path, searcher: Searcher, answers: list[Answer], model: Model, faces: _Faces
 ) -> list[tuple[Path, str]]:
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.sheets import grid, save_picture
+    from lookalike.encoder.images.contact_sheet import grid, save_picture
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.searcher.generate import read_all, reconstruct, sample
     from lookalike.searcher.pictures import answers_sheet, caption, reconstruction_sheet, smile_sheet
 

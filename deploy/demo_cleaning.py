@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np
-    from lookalike.encoder.cleaner import Cleaner
     from numpy.typing import NDArray
+
+    from lookalike.encoder.runtime.denoiser import Cleaner
 
 __all__ = ["cleaning_sheet", "draw_cleaned"]
 
@@ -32,10 +33,10 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     Returns:
         Each picture and what is to be seen on it.
     """
-    from lookalike.encoder.cleaner import Cleaner
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images import decode_rgb, to_uint8
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
+    from lookalike.encoder.runtime.denoiser import Cleaner
     from lookalike.searcher.exhibits import open_exhibit
     from lookalike.searcher.pictures import caption
 
@@ -80,10 +81,11 @@ def cleaning_sheet(
         side: Of a tile.
     """
     import numpy as np
-    from lookalike.encoder.images import to_uint8
-    from lookalike.encoder.noise import corrupted
-    from lookalike.encoder.quality import psnr
-    from lookalike.encoder.sheets import Tile, contact_sheet
+
+    from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
+    from lookalike.encoder.images.noise import corrupted
+    from lookalike.encoder.images.preprocess import to_uint8
+    from lookalike.encoder.images.psnr import psnr
 
     columns = []
     for place, (picture, name, sigma) in enumerate(zip(pictures, called, sigmas, strict=True)):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np
-    from lookalike.encoder.model import Model
     from numpy.typing import NDArray
+
+    from lookalike.encoder.runtime.model import Model
 
 __all__ = ["draw_digits"]
 
@@ -29,11 +30,11 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
         Each picture and what is to be seen on it, and a line about what is missing: empty where nothing is.
     """
     from lookalike.deploy.demo_cleaning import cleaning_sheet
-    from lookalike.encoder.cleaner import Cleaner
+    from lookalike.encoder.datasets.mnist import find_mnist
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.mnist import find_mnist
-    from lookalike.encoder.model import Model
-    from lookalike.encoder.sheets import grid, save_picture
+    from lookalike.encoder.images.contact_sheet import grid, save_picture
+    from lookalike.encoder.runtime.denoiser import Cleaner
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.generate import sample, sample_classes
     from lookalike.searcher.pictures import classes_sheet
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar, cast
 
 from fastapi import Depends, Request
+
 from lookalike.deploy.holdings import Holdings
 from lookalike.deploy.jobs import Jobs
 from lookalike.deploy.lanes import Lanes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.model import Model, Provider
+    from lookalike.encoder.runtime.model import Model, Provider
     from lookalike.searcher.handwriting import Digits
     from lookalike.searcher.yardstick import Plan
 
@@ -104,7 +104,7 @@ def generation(
     and kept in the cache; it never saw a drawn digit. 5,000 samples of all 10,000 digits are 50 million
     drawings, hours by each protocol; --images 1000 --few 200 comes within some 0.02 nats in a seventh of it.
     """
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.generation import generation as measured
     from lookalike.searcher.generation_tables import generation_lines, generation_markdown
     from lookalike.searcher.handwriting import Digits
@@ -131,7 +131,7 @@ def generation(
 def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
     """Return the judge from the cache, trained first where it is not there; None where no part needs it."""
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
 
     if not plan.judged:
         return None

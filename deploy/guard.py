@@ -12,11 +12,12 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from lookalike.deploy.problems import Refusal, responded
 from lookalike.deploy.service_metrics import Metrics
 from lookalike.deploy.service_settings import Settings
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["OPEN_PATHS", "Guard", "is_key"]
 

@@ -13,18 +13,19 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.deploy.problems import Refusal
-from lookalike.encoder.cleaner import Cleaner
+from lookalike.encoder.bundle.registry import shipped_bundles
 from lookalike.encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, OptionError
-from lookalike.encoder.images import Crop, ImageSpec, shown
-from lookalike.encoder.model import Model, Provider
-from lookalike.encoder.shelf import shipped_bundles
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.model import Model, Provider
 from lookalike.indexer.aliases import standing_for
 from lookalike.indexer.spec import CollectionSpec
 from lookalike.indexer.store import Filter, Hit, VectorStore
 from lookalike.searcher.clean_queries import QueryCleaner, Treatment
 from lookalike.searcher.search import Searcher
-from numpy.typing import NDArray
 
 __all__ = ["Holdings", "TimedModel"]
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from lookalike.deploy.problems import Refusal
+from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.encoder.mnist import MNIST
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.indexer.archives import located
 from lookalike.indexer.digits import Digit
 from lookalike.indexer.sources import as_path
 from lookalike.indexer.spec import CollectionSpec
-from numpy.typing import NDArray
-from PIL import Image
 
 __all__ = ["LARGEST", "as_jpeg", "original", "picture", "thumbnail"]
 

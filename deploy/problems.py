@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lookalike.encoder import errors
 from starlette.responses import Response
+
+from lookalike.encoder import errors
 
 __all__ = ["MEDIA_TYPE", "OF_ERRORS", "PROBLEMS", "Problem", "Refusal", "code_of", "content", "responded"]
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+
 from lookalike.encoder.errors import OptionError
 
 __all__ = ["JsonLines", "listening", "run"]

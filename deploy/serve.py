@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from lookalike.indexer.commands import store_option
 from lookalike.searcher.commands import provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.runtime.model import Provider
 
 __all__ = ["serve"]
 

@@ -14,6 +14,9 @@ from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
 from lookalike.deploy import (
     service_cleaning,
     service_collections,
@@ -29,10 +32,8 @@ from lookalike.deploy.guard import Guard
 from lookalike.deploy.problems import MEDIA_TYPE, PROBLEMS, Refusal, responded
 from lookalike.deploy.service_settings import Settings
 from lookalike.encoder.errors import LookalikeError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.store import VectorStore
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 __all__ = ["create_app"]
 

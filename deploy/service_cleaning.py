@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, field_validator
+from starlette.responses import JSONResponse, Response
+
 from lookalike.deploy.desk import AtDesk
 from lookalike.deploy.problems import Refusal
 from lookalike.deploy.service_drawing import AS_PNG, wants_png
@@ -19,8 +22,6 @@ from lookalike.deploy.service_settings import MOST_CLEANED, MOST_PICTURES
 from lookalike.deploy.uploads import Upload, described_body, parsed
 from lookalike.encoder.errors import ImageTooLargeError
 from lookalike.searcher.clean import Treated, Treatment, treatment_of
-from pydantic import BaseModel, Field, field_validator
-from starlette.responses import JSONResponse, Response
 
 __all__ = ["router"]
 

@@ -6,15 +6,16 @@ import asyncio
 from typing import Any, Final
 
 from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
 from lookalike.deploy import service_metrics
 from lookalike.deploy.desk import AtDesk
 from lookalike.deploy.holdings import Holdings
 from lookalike.deploy.problems import PROBLEMS, Refusal
-from lookalike.encoder.cleaner import Cleaner
 from lookalike.encoder.errors import LookalikeError
-from lookalike.encoder.model import Model
-from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, Response
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.model import Model
 
 __all__ = ["router", "state_router"]
 

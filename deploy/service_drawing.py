@@ -13,21 +13,22 @@ from typing import Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+
 from lookalike.deploy.desk import AtDesk
 from lookalike.deploy.problems import Refusal
 from lookalike.deploy.service_settings import MOST_DRAWN, MOST_PICTURES
 from lookalike.deploy.uploads import Upload, described_body, parsed
-from lookalike.encoder.images import Crop, encode_png, read_pixels, to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.quality import psnr_of
-from lookalike.encoder.sheets import grid
+from lookalike.encoder.images.contact_sheet import grid
+from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher import generate as drawing
 from lookalike.searcher.clean_queries import QueryCleaner
 from lookalike.searcher.generate import Sampler, Way
 from lookalike.searcher.pictures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
 
 __all__ = ["AS_PNG", "png_text", "read_uploads", "router", "wants_png"]
 

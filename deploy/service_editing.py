@@ -6,6 +6,9 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field, model_validator
+from starlette.responses import JSONResponse, Response
+
 from lookalike.deploy.desk import AtDesk
 from lookalike.deploy.item_pictures import original
 from lookalike.deploy.problems import Refusal
@@ -16,8 +19,6 @@ from lookalike.deploy.uploads import Upload, described_body, parsed
 from lookalike.indexer.counting import value_counts
 from lookalike.indexer.where import parse_where
 from lookalike.searcher.edit import edit_steps, parse_steps, parse_strengths
-from pydantic import BaseModel, Field, model_validator
-from starlette.responses import JSONResponse, Response
 
 __all__ = ["router"]
 

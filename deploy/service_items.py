@@ -7,11 +7,12 @@ from uuid import UUID
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
 from lookalike.deploy.desk import AtDesk, Desk
 from lookalike.deploy.item_pictures import picture, thumbnail
 from lookalike.deploy.problems import Refusal
 from lookalike.indexer.spec import CollectionSpec
-from starlette.responses import JSONResponse, Response
 
 __all__ = ["found_item", "router"]
 

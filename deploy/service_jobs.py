@@ -7,18 +7,19 @@ from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+
 from lookalike.deploy.desk import AtDesk, Desk
 from lookalike.deploy.jobs import Job
 from lookalike.deploy.problems import Refusal
 from lookalike.deploy.uploads import described_body, parsed
-from lookalike.encoder.images import Crop, shown
+from lookalike.encoder.images.preprocess import Crop, shown
 from lookalike.indexer.aliases import standing_for
 from lookalike.indexer.building import index_when_large
 from lookalike.indexer.load import known_roots, load, prepare_collection
 from lookalike.indexer.sources import open_source
 from lookalike.indexer.spec import check_name
-from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
 
 __all__ = ["router"]
 

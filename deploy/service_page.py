@@ -7,8 +7,9 @@ from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, Request
-from lookalike.deploy.problems import Refusal
 from starlette.responses import Response
+
+from lookalike.deploy.problems import Refusal
 
 __all__ = ["router"]
 

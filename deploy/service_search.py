@@ -8,20 +8,21 @@ from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, model_validator
+from starlette.responses import JSONResponse
+
 from lookalike.deploy.desk import AtDesk
 from lookalike.deploy.item_pictures import original
 from lookalike.deploy.problems import Refusal
 from lookalike.deploy.service_settings import MOST_PICTURES, MOST_RESULTS
 from lookalike.deploy.uploads import Upload, described_body, parsed
-from lookalike.encoder.images import Crop, read_pixels
+from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.indexer.store import Filter
 from lookalike.indexer.where import parse_where
 from lookalike.searcher.clean_queries import QueryCleaner
 from lookalike.searcher.edit import parse_strengths
 from lookalike.searcher.retrieving import Wanted, retrieve
 from lookalike.searcher.search import Answer, Searcher
-from pydantic import BaseModel, Field, model_validator
-from starlette.responses import JSONResponse
 
 __all__ = ["router"]
 

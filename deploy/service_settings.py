@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.model import Provider
+from lookalike.encoder.runtime.model import Provider
 from lookalike.indexer.store import DEFAULT_STORE
 
 __all__ = [

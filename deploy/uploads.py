@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.service_settings import MOST_PICTURES
-from lookalike.encoder.images import shown
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
+
+from lookalike.deploy.problems import Refusal
+from lookalike.deploy.service_settings import MOST_PICTURES
+from lookalike.encoder.images.preprocess import shown
 
 __all__ = ["Upload", "body_of", "described_body", "parsed"]
 

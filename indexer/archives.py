@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lookalike.encoder.chunks import FileFacts
+from lookalike.encoder.embed.batch import FileFacts
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.folders import is_picture
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.discover import is_picture
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.digits import Digit, digit_at
 
 __all__ = ["Contained", "Member", "find_members", "is_archive", "located"]

@@ -15,15 +15,16 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import numpy as np
-from lookalike.encoder.chunks import Readable
+from numpy.typing import NDArray
+
+from lookalike.encoder.embed.batch import Readable
+from lookalike.encoder.embed.pipeline import Embedded, embed_files
 from lookalike.encoder.errors import BundleError, DataError, ModelMismatchError, OptionError
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import Embedded, embed_files
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.archives import Contained, located
 from lookalike.indexer.sources import Source, as_path, item_id
 from lookalike.indexer.store import CollectionSpec, Payload, Record, VectorStore
-from numpy.typing import NDArray
 
 __all__ = ["KINDS", "Audit", "Finding", "audit", "remembered_model"]
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from lookalike.indexer.commands import store_option
 from lookalike.indexer.layout_commands import laying_out
 
@@ -103,10 +104,11 @@ def copy(
     DST is made when it is not there, and refused when another model made it. Killed on the way and run again,
     it goes on.
     """
+    from tqdm import tqdm
+
     from lookalike.indexer.building import index_when_large
     from lookalike.indexer.copying import copy_collection
     from lookalike.indexer.store import open_store, said_in_vain
-    from tqdm import tqdm
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
@@ -165,10 +167,11 @@ def verify(
     stored (extra), vectors that cannot be, items stored twice, and pictures of which the model makes another
     vector now (differing). The exit code is 3 when there are any.
     """
-    from lookalike.encoder.model import Model
+    from tqdm import tqdm
+
+    from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.audit import audit, remembered_model
     from lookalike.indexer.store import open_store
-    from tqdm import tqdm
 
     with open_store(store) as opened, tqdm(unit="item", disable=None, leave=False) as bar:
         bundle = None
@@ -269,7 +272,7 @@ def _in_words(state: IndexState) -> dict[str, str]:
 
 
 def _print_audit(name: str, report: Audit, *, findings: bool) -> None:
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
 
     if findings:
         for finding in report.findings:

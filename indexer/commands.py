@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from lookalike.indexer.layout_commands import laying_out
 from lookalike.indexer.selection_commands import Selection, selecting
 from lookalike.indexer.store import DEFAULT_STORE
@@ -105,9 +106,9 @@ def index(
 
         index_latents(ctx, layout)
         ctx.exit(0)
-    from lookalike.encoder.folders import PICTURE_SUFFIXES
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.images.discover import PICTURE_SUFFIXES
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.aliases import standing_for
     from lookalike.indexer.bar import progress_bar
     from lookalike.indexer.building import index_when_large

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from lookalike.encoder.chunks import FileFacts
+from lookalike.encoder.embed.batch import FileFacts
 from lookalike.indexer.compact import IdSet, Packed
 from lookalike.indexer.payloads import RESERVED, known
 from lookalike.indexer.points import Record

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
 from lookalike.indexer.aliases import standing_for
 from lookalike.indexer.store import CollectionSpec, LayoutOptions, Record, VectorStore, check_name

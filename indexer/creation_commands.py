@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import click
+
 from lookalike.indexer.commands import store_option
 from lookalike.indexer.layout_commands import laying_out
 
@@ -37,8 +38,8 @@ def create(
 
     lookalike index makes one too; this is for a layout that is to be settled, or looked at, first.
     """
-    from lookalike.encoder.bundle import Bundle
-    from lookalike.encoder.images import Crop
+    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.load import new_spec
     from lookalike.indexer.store import open_store
 

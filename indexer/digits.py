@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from lookalike.encoder.chunks import FileFacts
+from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SIDE, Split
+from lookalike.encoder.embed.batch import FileFacts
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.mnist import CLASSES, MNIST, SIDE, Split
 
 if TYPE_CHECKING:
     import numpy as np

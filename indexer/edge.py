@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
@@ -48,7 +50,6 @@ from lookalike.indexer.succession import (
     successor_shard,
     sweep_shards,
 )
-from numpy.typing import NDArray
 
 __all__ = ["EdgeStore"]
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from lookalike.encoder.chunks import Readable
+
+from lookalike.encoder.embed.batch import Readable
+from lookalike.encoder.embed.pipeline import Embedded, embed_files
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import Embedded, embed_files
+from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, shown
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.latents import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.load import NOTHING_SEEN
 from lookalike.indexer.parts import OldRows, Parts, alike, earlier_file, together

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
+
 from lookalike.indexer.selection_commands import Selection, selecting
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def embed(
     date is left alone; --overwrite brings one that is not up to date, and without it such a file is refused.
     Pictures that cannot be read are named and stop nothing; the exit code is then 3.
     """
-    from lookalike.encoder.folders import PICTURE_SUFFIXES
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.images.discover import PICTURE_SUFFIXES
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.bar import progress_bar
     from lookalike.indexer.embed import embed as run
 
@@ -109,9 +110,10 @@ def embed(
 
 def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
     """Do what ``lookalike index`` was asked, when its sources are files of latents."""
+    from tqdm import tqdm
+
     from lookalike.indexer.load_latents import load_latents
     from lookalike.indexer.store import open_store, said_in_vain
-    from tqdm import tqdm
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])
@@ -144,7 +146,7 @@ def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
 def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse what cannot be said of a file of latents."""
     from lookalike.encoder.errors import OptionError
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.indexer.latents import is_latents
 
     other = [source for source in sources if not is_latents(source)]
@@ -172,9 +174,9 @@ def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
     Raises:
         ModelMismatchError: another model, or ``--crop`` another crop.
     """
-    from lookalike.encoder.bundle import Bundle
+    from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images import Crop, shown
+    from lookalike.encoder.images.preprocess import Crop, shown
     from lookalike.indexer.latents import LatentsFile
 
     said = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT

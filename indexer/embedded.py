@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.images import shown
-from lookalike.encoder.stream import Embedded
-from lookalike.indexer.compare import Work
 from numpy.typing import NDArray
+
+from lookalike.encoder.embed.pipeline import Embedded
+from lookalike.encoder.images.preprocess import shown
+from lookalike.indexer.compare import Work
 
 __all__ = ["NOTHING_SEEN", "comparable", "count", "gathered"]
 

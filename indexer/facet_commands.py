@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import click
+
 from lookalike.indexer.commands import store_option
 
 __all__ = ["facets", "where_option"]
@@ -30,7 +31,7 @@ def facets(field: str, collection: str, store: str, where: str | None, most: int
 
     FIELD is person, path, or what --payload or --attributes told when indexing.
     """
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.indexer.counting import value_counts
     from lookalike.indexer.store import open_store
     from lookalike.indexer.where import parse_where

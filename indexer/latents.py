@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.disk import sync
 from lookalike.indexer.spec import CollectionSpec
-from numpy.typing import NDArray
 
 __all__ = [
     "FORMAT",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 
 __all__ = ["read_list"]
 

@@ -11,13 +11,14 @@ from operator import attrgetter
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.chunks import FileFacts, facts_now
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.embed.batch import FileFacts, facts_now
+from lookalike.encoder.embed.pipeline import PROCESSES_FROM, Embedded, embed_files, fork_workers
+from lookalike.encoder.embed.workers import Workers
 from lookalike.encoder.errors import CollectionNotFoundError, DataError, OptionError
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop, shown
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import PROCESSES_FROM, Embedded, embed_files, fork_workers
-from lookalike.encoder.workers import Workers
+from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, shown
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.compact import ahead
 from lookalike.indexer.compare import Kept, Plan, Work, all_new, compare, more_said, payload_of
 from lookalike.indexer.embedded import NOTHING_SEEN, comparable, count, gathered

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.aliases import standing_for
 from lookalike.indexer.latents import Entry, LatentsFile
 from lookalike.indexer.report import Report

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.latents import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.spec import CollectionSpec
 

@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import shown
-from lookalike.encoder.lfw import read_scores
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.points import is_text
 
 __all__ = ["PREDICTED", "RESERVED", "known", "numbers_in", "read_payload", "read_tables"]

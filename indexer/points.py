@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-from lookalike.encoder.errors import OptionError, StoreError, VectorError
 from numpy.typing import NDArray
+
+from lookalike.encoder.errors import OptionError, StoreError, VectorError
 
 __all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
 

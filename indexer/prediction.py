@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.attributes import Attribute
+
+from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.payloads import PREDICTED, RESERVED, known
 from lookalike.indexer.points import Record
 from lookalike.indexer.store import VectorStore

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import CollectionExistsError, StoreError
 from lookalike.indexer.aliases import aliased_collection, check_unaliased, missing_alias, taken_by_alias
 from lookalike.indexer.configuration import configuration
@@ -21,7 +23,6 @@ from lookalike.indexer.server import Known, Server
 from lookalike.indexer.spec import CollectionSpec, check_name, is_name
 from lookalike.indexer.store import IndexState, VectorStore
 from lookalike.indexer.upload import STREAMS, last_of_each, patiently, send
-from numpy.typing import NDArray
 
 __all__ = ["ServerStore"]
 

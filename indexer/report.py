@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 
 __all__ = ["Event", "Report", "Status", "events_to"]
 

@@ -14,16 +14,17 @@ from json import JSONDecodeError
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
 from lookalike.encoder.errors import CollectionNotFoundError, LookalikeError, StoreError, StoreFailingError
 from lookalike.indexer.configuration import understood
 from lookalike.indexer.connection import check_key, check_version, missing, one_line, refused, said, written
 from lookalike.indexer.filters import Filter
 from lookalike.indexer.layout import WIDTH_SEARCHING, Layout, oversampling
 from lookalike.indexer.points import Hit, Record
-from numpy.typing import NDArray
-from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 __all__ = ["Known", "Server"]
 

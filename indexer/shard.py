@@ -13,11 +13,12 @@ from typing import Any, Final, Self
 
 import numpy as np
 import qdrant_edge as qe
+from numpy.typing import NDArray
+
 from lookalike.indexer.filters import Condition, Filter
 from lookalike.indexer.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
 from lookalike.indexer.payloads import RESERVED
 from lookalike.indexer.points import Hit, Record, check_ids
-from numpy.typing import NDArray
 
 __all__ = ["Shard", "build_graph", "make_shard"]
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
 
+from lookalike.encoder.datasets.lfw import find_lfw
+from lookalike.encoder.datasets.mnist import SPLITS, Split, find_mnist
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.folders import find_names
-from lookalike.encoder.images import shown
-from lookalike.encoder.lfw import find_lfw
-from lookalike.encoder.mnist import SPLITS, Split, find_mnist
+from lookalike.encoder.images.discover import find_names
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.archives import Contained, find_members, is_archive
 from lookalike.indexer.digits import find_digits
 from lookalike.indexer.reading import Reading

@@ -23,7 +23,7 @@ class CollectionSpec:
         model_id: Digest of the one model whose embeddings it holds.
         model_name: Shipped name or folder that opens that model again.
         dimension: D, the length of every vector.
-        crop: How its pictures were framed, as ``lookalike.encoder.images.Crop`` writes it.
+        crop: How its pictures were framed, as ``lookalike.encoder.images.preprocess.Crop`` writes it.
         metric: Always ``cosine``: embeddings have unit length.
         roots: Root name -> folder that item paths are relative to.
         format: Version of this record.

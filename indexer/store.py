@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import CollectionNotFoundError
 from lookalike.indexer.filters import Condition, Filter
 from lookalike.indexer.layout import Layout, LayoutOptions, differing
 from lookalike.indexer.points import Hit, Payload, Record
 from lookalike.indexer.spec import CollectionSpec, check_name
-from numpy.typing import NDArray
 
 __all__ = [
     "DEFAULT_STORE",

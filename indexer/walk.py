@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.compact import IdSet
 from lookalike.indexer.sources import Item, Source
 

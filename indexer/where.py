@@ -21,7 +21,7 @@ import re
 from typing import Final, get_args
 
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.filters import Condition, Filter, Op
 
 __all__ = ["parse_where"]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.calibration import Likeness, default_prior
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.calibration import Likeness, default_prior
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.store import Hit
 from lookalike.searcher.clean_queries import Treatment
 

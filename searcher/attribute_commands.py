@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from lookalike.searcher.commands import crop_option, provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.attributes import Attributes
-    from lookalike.encoder.directions import Method
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.bundle.attributes import Attributes
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.examples import Scored
+    from lookalike.trainer.fitting.attributes import Method
 
 __all__ = ["attributes"]
 
@@ -79,11 +80,12 @@ def fit(
     what is indexed with it can be searched with the copy. AUC is of people left out: of lfw those that no
     shipped model saw, else one in five.
     """
-    from lookalike.encoder.directions import fit_attributes
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.model import Model
-    from lookalike.searcher.examples import gather
     from tqdm import tqdm
+
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.searcher.examples import gather
+    from lookalike.trainer.fitting.attributes import fit_attributes
 
     scored = _scored(data, table, positive, negative, name)
     scored = scored.only(tuple(part.strip() for part in only.split(",")) if only else ())
@@ -110,7 +112,7 @@ def fit(
 @click.option("--json", "as_json", is_flag=True, help="A list on stdout.")
 def list_attributes(model: str, as_json: bool) -> None:
     """List a model's attributes: examples, and how well each is read of people left out of the fit."""
-    from lookalike.encoder.bundle import Bundle
+    from lookalike.encoder.bundle.bundle import Bundle
 
     there = Bundle.open(model).attributes
     if as_json:
@@ -138,7 +140,7 @@ def _scored(
 
 
 def _print(attributes: Attributes) -> None:
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
 
     width = max(9, *(len(shown(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")

@@ -10,16 +10,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.attributes import Attributes
-from lookalike.encoder.directions import FEWEST, Examples, area_under
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import shown
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.attribute_judge import Judge, appearance, appearances
 from lookalike.searcher.edit import attributes_of, edit_steps
 from lookalike.searcher.examples import Scored, gather
 from lookalike.searcher.vectors import Steps, silently
-from numpy.typing import NDArray
+from lookalike.trainer.fitting.attributes import FEWEST, Examples, area_under
 
 __all__ = [
     "AttributeFigures",

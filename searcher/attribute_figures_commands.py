@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.attribute_figures import AttributeFigures
 
 __all__ = ["attributes"]
@@ -74,7 +74,7 @@ def attributes(
     the other people, whose own AUC stands beside it. An edited face should still find its own original first
     among all pictures of LFW, and no other attribute should move.
     """
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.attribute_figures import attribute_figures
     from lookalike.searcher.attribute_tables import attribute_lines
     from lookalike.searcher.examples import with_table
@@ -96,7 +96,7 @@ def attributes(
 def _draw(file: Path, found: AttributeFigures) -> bool:
     """Draw the trade-off and return whether the part that draws is installed."""
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.searcher.curves import draw_trade_off
 
     lines = [

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
-from lookalike.encoder.directions import Discriminant, Examples, area_under, discriminant, folds_of
+from numpy.typing import NDArray
+
 from lookalike.searcher.local_features import extract, extractor
 from lookalike.searcher.vectors import Steps, silently
-from numpy.typing import NDArray
+from lookalike.trainer.fitting.attributes import Discriminant, Examples, area_under, discriminant, folds_of
 
 __all__ = ["Judge", "appearance", "appearances"]
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.downloads import cache_folder
+from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, MissingExtraError
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.local_features import Extract, Feature, extractor
 from lookalike.searcher.squares import Squares
 from lookalike.searcher.vectors import Vectors
-from numpy.typing import NDArray
 
 __all__ = ["BASELINES", "Baseline", "training_images"]
 

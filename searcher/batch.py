@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images import shown
-from lookalike.encoder.placing import place, sweep
+from lookalike.encoder.files import place, sweep
+from lookalike.encoder.images.preprocess import shown
 from lookalike.searcher.clean import Treatment
 from lookalike.searcher.destinations import Task
-from numpy.typing import NDArray
 
 __all__ = ["BatchReport", "Outcome", "clean_all"]
 

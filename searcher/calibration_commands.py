@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.calibration import Calibration
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.bundle.calibration import Calibration
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.reliability import Reliability
 
 __all__ = ["calibrate"]
@@ -53,13 +53,14 @@ def calibrate(
     none of our figures is reported are taken. The model itself stays: what is indexed with it can be searched
     with the copy, search --model BUNDLE. Figures are of people left out of the fit in turn.
     """
+    from tqdm import tqdm
+
     from lookalike.encoder.errors import CalibrationError
-    from lookalike.encoder.fitting import fit_calibration
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.gathering import find_people, measure
     from lookalike.searcher.reliability import cross_validate
-    from tqdm import tqdm
+    from lookalike.trainer.fitting.calibration import fit_calibration
 
     opened = Model.open(model, provider=provider)
     named = find_people(source, opened)
@@ -88,8 +89,8 @@ def calibrate(
 
 
 def _draw(judged: Reliability, file: Path) -> None:
-    from lookalike.encoder.images import shown
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.searcher.reliability import draw
 
     save_picture(file, draw(judged))

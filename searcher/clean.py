@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.cleaner import Cleaner
-from lookalike.encoder.cleaner_bundle import CleanerBundle
-from lookalike.encoder.errors import BundleKindError, OptionError
-from lookalike.encoder.images import read_pixels, shown, to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.originals import Company, Original, Values, read_original
-from lookalike.encoder.rewriting import rewrite
-from lookalike.encoder.sessions import Provider
-from lookalike.searcher.tiles import Mapper, clean_in_place, estimate_sigma
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.denoiser import CleanerBundle
+from lookalike.encoder.errors import BundleKindError, OptionError
+from lookalike.encoder.images.preprocess import read_pixels, shown, to_uint8
+from lookalike.encoder.images.read import Company, Original, Values, read_original
+from lookalike.encoder.images.write import rewrite
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.searcher.tiles import Mapper, clean_in_place, estimate_sigma
 
 __all__ = ["DrawnAnew", "Treated", "Treatment", "WithCleaner", "open_treatment", "treatment_of"]
 

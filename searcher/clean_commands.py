@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
 from lookalike.searcher.commands import provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.batch import BatchReport, Outcome
     from lookalike.searcher.clean import DrawnAnew, WithCleaner
     from lookalike.searcher.destinations import Destination, Task
@@ -176,7 +177,7 @@ def _tasks(
     sources: tuple[str, ...], listed: list[Path], destination: Destination, options: dict[str, Any]
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return what there is to do, and folders that cannot be listed with the reason."""
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.indexer.reading import Reading
     from lookalike.searcher.destinations import check_tasks, find_tasks
 
@@ -214,8 +215,9 @@ def _run(
 ) -> tuple[BatchReport, list[Outcome]]:
     from dataclasses import replace
 
-    from lookalike.searcher.batch import clean_all
     from tqdm import tqdm
+
+    from lookalike.searcher.batch import clean_all
 
     outcomes: list[Outcome] = []
     views: list[Outcome] = []
@@ -247,7 +249,7 @@ def _run(
 @contextmanager
 def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
 
     if file is None:
         yield lambda _: None
@@ -264,7 +266,7 @@ def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
 
 
 def _sheet(file: Path, views: list[Outcome]) -> None:
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
     from lookalike.searcher.pictures import cleaned_sheet
 
     if not views:
@@ -275,8 +277,8 @@ def _sheet(file: Path, views: list[Outcome]) -> None:
 
 
 def _tell(report: BatchReport, treatment: WithCleaner | DrawnAnew, tasks: list[Task]) -> None:
-    from lookalike.encoder.folders import PICTURE_SUFFIXES
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.discover import PICTURE_SUFFIXES
+    from lookalike.encoder.images.preprocess import shown
 
     for path, reason in report.failed:
         click.echo(f"failed: {shown(path)}: {reason}", err=True)

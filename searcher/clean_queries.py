@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.cleaner import Cleaner
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
-from lookalike.searcher.tiles import clean_in_place, estimate_sigma
 from numpy.typing import NDArray
 from PIL import Image
+
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.searcher.tiles import clean_in_place, estimate_sigma
 
 __all__ = ["QueryCleaner", "Treatment"]
 

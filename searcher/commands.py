@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from lookalike.indexer.commands import store_option
 from lookalike.indexer.facet_commands import where_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.clean_queries import QueryCleaner
     from lookalike.searcher.search import Answer, Searcher
 
@@ -117,7 +118,7 @@ def search(
 
     With --like or --unlike, all IMAGEs are one query: their mean, moved away from what it should be unlike.
     """
-    from lookalike.encoder.images import Crop
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.store import open_store
     from lookalike.indexer.where import parse_where
     from lookalike.searcher.edit import parse_strengths
@@ -173,7 +174,7 @@ def search(
 
 
 def _cleaner(where: str, provider: Provider) -> QueryCleaner:
-    from lookalike.encoder.cleaner import Cleaner
+    from lookalike.encoder.runtime.denoiser import Cleaner
     from lookalike.searcher.clean_queries import QueryCleaner
 
     return QueryCleaner(Cleaner.open(where, provider=provider))
@@ -183,8 +184,8 @@ def _draw_answers(
     sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None, add: Mapping[str, float]
 ) -> str:
     """Write the sheet and return a line that says so."""
-    from lookalike.encoder.images import shown
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.searcher.pictures import MOST_ROWS, answers_sheet
 
     save_picture(sheet, answers_sheet(searcher, answers, crop=crop, add=add))
@@ -194,7 +195,7 @@ def _draw_answers(
 
 def _print_table(answers: list[Answer]) -> None:
     """A query's file, then a line for each result: rank, score, probability and person where known, path."""
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.searcher.pictures import chance
 
     for number, answer in enumerate(answers):
@@ -210,7 +211,7 @@ def _print_table(answers: list[Answer]) -> None:
 
 def _print_notes(answers: list[Answer], *, matches: bool) -> None:
     """Say on stderr what there is against an answer."""
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
 
     for answer in answers:
         if answer.treatment is not None:

@@ -11,13 +11,14 @@ from itertools import groupby
 from typing import Self
 
 import numpy as np
-from lookalike.encoder.cleaner import Cleaner
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import BundleKindError, OptionError
-from lookalike.encoder.images import shown, to_uint8
-from lookalike.encoder.model import Model, Provider
+from lookalike.encoder.images.preprocess import shown, to_uint8
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.model import Model, Provider
 from lookalike.searcher.exhibits import Exhibit
 from lookalike.searcher.rivals import Rival
-from numpy.typing import NDArray
 
 __all__ = ["Cleaning", "Contender", "Drawing"]
 

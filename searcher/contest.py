@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import DataError, MissingExtraError
-from lookalike.encoder.images import LFW_CROP, Crop
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import VectorStore
 from lookalike.searcher.baselines import Baseline, training_images
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.parquet import parquet_vectors
 from lookalike.searcher.squares import Squares
 from lookalike.searcher.vectors import Steps, Vectors, embed_images, silently, stored_vectors
-from numpy.typing import NDArray
 
 __all__ = ["Contest", "hold"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.sheets import save_picture
+from lookalike.encoder.images.contact_sheet import save_picture
 from lookalike.searcher.verification import FAR, Roc
 
 __all__ = ["draw_roc", "draw_trade_off"]

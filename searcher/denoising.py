@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.quality import psnr
+from lookalike.encoder.images.psnr import psnr
 from lookalike.searcher.exhibits import Exhibit
 from lookalike.searcher.rivals import BM3D, Rival
 from lookalike.searcher.vectors import Steps, silently
-from numpy.typing import NDArray
 
 __all__ = ["Bout", "Row", "compete", "need_extra", "race"]
 

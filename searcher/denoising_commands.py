@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.cleaner import Cleaner
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.runtime.denoiser import Cleaner
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.denoising import Bout
     from lookalike.searcher.exhibits import Exhibit, Name
     from lookalike.searcher.noisy_queries import Recall
@@ -164,7 +164,7 @@ class _Field:
     def __init__(
         self, models: Sequence[str], *, no_bm3d: bool, no_rivals: bool, threads: int, provider: Provider
     ) -> None:
-        from lookalike.encoder.shelf import shipped_bundles
+        from lookalike.encoder.bundle.registry import shipped_bundles
         from lookalike.searcher.contenders import Contender
 
         named = models or ((_CLEANER,) if _CLEANER in shipped_bundles() else ())
@@ -176,7 +176,7 @@ class _Field:
 
     def cleaner(self) -> Cleaner | None:
         """Return the first model that is a cleaner."""
-        from lookalike.encoder.cleaner import Cleaner
+        from lookalike.encoder.runtime.denoiser import Cleaner
 
         return next((each.cleans for each in self._contenders if isinstance(each.cleans, Cleaner)), None)
 
@@ -215,7 +215,7 @@ def _recalls(
     field: _Field, search_model: str, sigmas: Sequence[float], count: int, seed: int, provider: Provider
 ) -> list[Recall]:
     """Search LFW with noisy pictures of held-out people, cleaned by the first cleaner that takes part."""
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.clean_queries import QueryCleaner
     from lookalike.searcher.labelled import open_labelled
     from lookalike.searcher.noisy_queries import noisy_recall
@@ -238,8 +238,8 @@ def _recalls(
 
 
 def _draw(file: Path, pixels: Any) -> None:
-    from lookalike.encoder.images import shown
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.preprocess import shown
 
     save_picture(file, pixels)
     click.echo(f"drawn: {shown(str(file))}", err=True)

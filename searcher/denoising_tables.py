@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.images import to_uint8
-from lookalike.encoder.quality import psnr
-from lookalike.encoder.sheets import Tile, contact_sheet
+from numpy.typing import NDArray
+
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
+from lookalike.encoder.images.preprocess import to_uint8
+from lookalike.encoder.images.psnr import psnr
 from lookalike.searcher.denoising import Bout, Row
 from lookalike.searcher.noisy_queries import Recall
-from numpy.typing import NDArray
 
 __all__ = ["denoising_lines", "denoising_sheet", "recall_lines"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
-from lookalike.encoder.images import shown
-from lookalike.encoder.rewriting import WRITTEN
+from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.write import WRITTEN
 from lookalike.indexer.reading import Reading
 from lookalike.indexer.sources import as_text
 

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+
 from lookalike.searcher.commands import crop_option, exit_code, images_argument, provider_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
-    from lookalike.encoder.model import Model, Provider
-    from lookalike.searcher.generate import Sampler, Way
     from numpy.typing import NDArray
+
+    from lookalike.encoder.runtime.model import Model, Provider
+    from lookalike.searcher.generate import Sampler, Way
 
     Pixels = NDArray[np.uint8]
 
@@ -57,7 +59,7 @@ def reconstruct(
 
     A model that was taught to clean draws them without their noise.
     """
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher import generate as drawing
     from lookalike.searcher.pictures import caption, free_names, reconstruction_sheet
 
@@ -119,9 +121,9 @@ def generate(
 
     They are sampled from where the training pictures lie. lookalike models tells which classes a model knows.
     """
-    from lookalike.encoder.images import to_uint8
-    from lookalike.encoder.model import Model
-    from lookalike.encoder.sheets import grid
+    from lookalike.encoder.images.contact_sheet import grid
+    from lookalike.encoder.images.preprocess import to_uint8
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher import generate as drawing
     from lookalike.searcher.pictures import classes_sheet, plain_names
 
@@ -175,7 +177,7 @@ def interpolate(
     A row leads from each picture to the next, evenly through the latents, with the two themselves at its
     ends. A folder gets the pictures of the whole way in order, without the originals.
     """
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher import generate as drawing
     from lookalike.searcher.pictures import caption, interpolation_sheet
 
@@ -196,7 +198,7 @@ def interpolate(
 
 def read_pictures(model: Model, images: Sequence[Path], crop: str | None) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; say on stderr which cannot."""
-    from lookalike.encoder.images import Crop
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.searcher.generate import read_all
 
     files, pixels, failed = read_all(model, images, crop=None if crop is None else Crop.parse(crop))
@@ -224,7 +226,7 @@ def save_pictures(
     out: str, names: Sequence[str], pictures: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
 ) -> None:
     """Write one PNG each into the folder ``out``, or one sheet into that file, and tell where."""
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
     from lookalike.searcher.pictures import is_folder, save_each
 
     if is_folder(out):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from lookalike.encoder.attributes import Attributes
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown, to_uint8
-from lookalike.encoder.model import Model
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.attributes import Attributes
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import shown, to_uint8
+from lookalike.encoder.runtime.model import Model
 
 __all__ = ["attributes_of", "edit", "edit_steps", "parse_steps", "parse_strengths"]
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from lookalike.searcher.commands import crop_option, exit_code, images_argument, provider_option
 from lookalike.searcher.drawing_commands import model_option, out_option, read_pictures, save_pictures
 
 if TYPE_CHECKING:
-    from lookalike.encoder.model import Provider
+    from lookalike.encoder.runtime.model import Provider
 
 __all__ = ["edit"]
 
@@ -57,7 +58,7 @@ def edit(
     A picture's latent is moved and drawn again; lookalike attributes list tells what can be added. What comes
     out is the part of the picture that the model sees, as large as it sees it.
     """
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher import edit as editing
     from lookalike.searcher.pictures import caption, edits_sheet, free_names
 

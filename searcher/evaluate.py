@@ -16,13 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import OptionError
 from lookalike.indexer.points import Hit, Record
 from lookalike.indexer.sources import item_id
 from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.vectors import Steps, Vectors, silently
-from numpy.typing import NDArray
 
 __all__ = ["Query", "Ranking", "Retrieval", "rank", "retrieval", "temporary_collection"]
 

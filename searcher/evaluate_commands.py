@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
 from lookalike.indexer.commands import store_option
 from lookalike.searcher.denoising_commands import denoising
 
 if TYPE_CHECKING:
     import numpy as np
-    from lookalike.encoder.model import Provider
+    from numpy.typing import NDArray
+
+    from lookalike.encoder.runtime.model import Provider
     from lookalike.indexer.store import VectorStore
     from lookalike.searcher.contest import Contest
     from lookalike.searcher.evaluate import Ranking
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from lookalike.searcher.misses import MissSheet
     from lookalike.searcher.pairs import Folds
     from lookalike.searcher.verification import Roc
-    from numpy.typing import NDArray
 
 __all__ = ["evaluate"]
 
@@ -228,8 +230,8 @@ def _folds(asked: _Asked, images: Labelled, pairs: Path | None) -> Folds:
 
 def _contest(asked: _Asked, images: Labelled, held: frozenset[str], store: VectorStore | None) -> Contest:
     """Get the rows; collections only where a store is given."""
-    from lookalike.encoder.images import Crop
-    from lookalike.encoder.model import Model
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.baselines import BASELINES
     from lookalike.searcher.contest import hold
 
@@ -272,7 +274,7 @@ def _say(contest: Contest) -> None:
 
 
 def _miss_sheet(asked: _Asked, images: Labelled) -> MissSheet:
-    from lookalike.encoder.images import Crop
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.searcher.misses import MissSheet
 
     return MissSheet(images, crop=None if asked.crop is None else Crop.parse(asked.crop))
@@ -280,8 +282,8 @@ def _miss_sheet(asked: _Asked, images: Labelled) -> MissSheet:
 
 def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
     """Write the sheet of misses and say so; where nothing went wrong there is none."""
-    from lookalike.encoder.images import shown
-    from lookalike.encoder.sheets import save_picture
+    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.preprocess import shown
 
     drawn = sheet()
     if drawn is None:
@@ -294,7 +296,7 @@ def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
 def _draw_roc(file: Path, curves: list[tuple[str, bool, Roc]], images: Labelled) -> bool:
     """Draw the curves and return whether the part that draws is installed."""
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
     from lookalike.searcher.curves import draw_roc
 
     try:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.directions import Examples
+from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import Crop, shown
-from lookalike.encoder.lfw import read_scores
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.payloads import read_payload
 from lookalike.searcher.generate import read_all
 from lookalike.searcher.labelled import Labelled, open_labelled
-from numpy.typing import NDArray
+from lookalike.trainer.fitting.attributes import Examples
 
 __all__ = ["Scored", "gather", "two_folders", "with_table"]
 

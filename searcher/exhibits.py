@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final, Literal, Self, get_args
 
 import numpy as np
-from lookalike.encoder.errors import DataError, MissingExtraError, OptionError
-from lookalike.encoder.images import LFW_CROP, ImageSpec, decode_rgb, read_pixels
-from lookalike.encoder.lfw import find_lfw
-from lookalike.encoder.mnist import find_mnist
-from lookalike.encoder.noise import corrupted
 from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.lfw import find_lfw
+from lookalike.encoder.datasets.mnist import find_mnist
+from lookalike.encoder.errors import DataError, MissingExtraError, OptionError
+from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.preprocess import LFW_CROP, ImageSpec, decode_rgb, read_pixels
 
 __all__ = ["PHOTOGRAPHS", "Exhibit", "Name", "open_exhibit"]
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.folders import find_pictures
-from lookalike.encoder.images import Crop, shown
-from lookalike.encoder.lfw import find_lfw, person_from_folder
-from lookalike.encoder.model import Model
-from lookalike.searcher.generate import read_all
 from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images.discover import find_pictures
+from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.generate import read_all
 
 __all__ = ["Measured", "find_people", "measure"]
 

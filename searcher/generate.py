@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import ImageError, OptionError
-from lookalike.encoder.images import Crop, read_pixels, shown, to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.sampling import Mixture
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.latent_prior import Mixture
+from lookalike.encoder.errors import ImageError, OptionError
+from lookalike.encoder.images.preprocess import Crop, read_pixels, shown, to_uint8
+from lookalike.encoder.runtime.model import Model
 
 __all__ = [
     "MOST_PICTURES",

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
-from lookalike.encoder.model import Model
+from numpy.typing import NDArray
+
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generate import Sampler, sample
 from lookalike.searcher.judging import Accuracy, Diversity, agreement, diversity, look
 from lookalike.searcher.nats import PROTOCOLS, Nats, nats
 from lookalike.searcher.neighbours import Neighbours, stored_neighbours
 from lookalike.searcher.vectors import Steps, silently
 from lookalike.searcher.yardstick import Closeness, Jury, Yardstick, closeness
-from numpy.typing import NDArray
 
 __all__ = ["Generation", "generation"]
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown
-from lookalike.encoder.mnist import CLASSES, find_mnist
-from lookalike.encoder.model import Model
-from lookalike.searcher.labelled import Labelled
 from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.labelled import Labelled
 
 __all__ = ["Digits", "Pictures"]
 

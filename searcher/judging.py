@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown
-from lookalike.encoder.model import Model
-from lookalike.searcher.manifolds import mean_distance
 from numpy.typing import NDArray
+
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.manifolds import mean_distance
 
 __all__ = ["Accuracy", "Diversity", "Seen", "agreement", "diversity", "look"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
-from lookalike.encoder.images import LFW_CROP, Crop, shown
-from lookalike.encoder.lfw import LFW, find_lfw, person_from_folder
+from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, shown
 from lookalike.indexer.points import Record
 from lookalike.indexer.sources import as_path, as_text
 from lookalike.indexer.store import CollectionSpec, VectorStore

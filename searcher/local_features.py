@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 import numpy as np
-from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.lifeline import live_with_parent
 from numpy.typing import NDArray
+
+from lookalike.encoder.embed.lifeline import live_with_parent
+from lookalike.encoder.errors import MissingExtraError
 
 __all__ = ["Extract", "Feature", "extract", "extractor"]
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
+
+from lookalike.encoder.errors import OptionError
 
 __all__ = ["frechet_distance", "mean_distance", "precision_recall"]
 

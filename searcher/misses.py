@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels
-from lookalike.encoder.sheets import Tile, contact_sheet
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
 from lookalike.searcher.evaluate import Query
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.pairs import Fold
 from lookalike.searcher.verification import fold_thresholds, likeness
-from numpy.typing import NDArray
 
 __all__ = ["MissSheet"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.bundle import Bundle
-    from lookalike.encoder.cleaner_bundle import CleanerBundle
+    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.bundle.denoiser import CleanerBundle
 
 __all__ = ["models"]
 
@@ -42,7 +42,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(where: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their figures: the shipped ones, or those that are given."""
-    from lookalike.encoder.bundle import shipped_bundles
+    from lookalike.encoder.bundle.bundle import shipped_bundles
 
     opened = [_opened(name) for name in where or shipped_bundles()]
     if as_json:
@@ -55,8 +55,8 @@ def list_(where: tuple[str, ...], as_json: bool) -> None:
 
 
 def _opened(where: str) -> Bundle | CleanerBundle:
-    from lookalike.encoder.bundle import Bundle
-    from lookalike.encoder.cleaner_bundle import CleanerBundle
+    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.bundle.denoiser import CleanerBundle
     from lookalike.encoder.errors import BundleKindError
 
     try:
@@ -118,12 +118,12 @@ def import_(
     It can index and search, not draw. The network takes float images, (N, C, H, W) or (N, H, W, C), and gives
     one vector each; --mean and --std are one number or three, in the order of its channels.
     """
-    from lookalike.encoder.adopt import adopt, need_extra
     from lookalike.encoder.errors import OptionError
-    from lookalike.encoder.images import Crop, shown
+    from lookalike.encoder.export.import_model import adopt, need_extra
+    from lookalike.encoder.images.preprocess import Crop, shown
 
     need_extra()
-    from lookalike.encoder.surgery import Preparation
+    from lookalike.encoder.export.onnx_graph import Preparation
 
     if name in ("", ".", "..") or Path(name).name != name:
         raise OptionError(f"a name is that of a folder, {shown(name)!r} cannot be; say where with --out")
@@ -174,7 +174,7 @@ def _described(bundle: Bundle) -> str:
 
 
 def _of_classes(bundle: Bundle) -> str:
-    from lookalike.encoder.images import shown
+    from lookalike.encoder.images.preprocess import shown
 
     names = bundle.spec.classes
     more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
@@ -193,7 +193,7 @@ def _of_drawing(bundle: Bundle) -> str:
 
 
 def _print(bundle: Bundle | CleanerBundle) -> None:
-    from lookalike.encoder.bundle import Bundle
+    from lookalike.encoder.bundle.bundle import Bundle
 
     if isinstance(bundle, Bundle):
         _print_of_latents(bundle)

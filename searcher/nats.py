@@ -29,12 +29,13 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.deploy.evaluation.likelihood import Proposal, bernoulli, bounds
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.likelihood import Proposal, bernoulli, bounds
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.handwriting import Pictures
 from lookalike.searcher.vectors import Steps, silently
-from numpy.typing import NDArray
 
 __all__ = ["PROTOCOLS", "Nats", "Protocol", "binarised", "nats"]
 

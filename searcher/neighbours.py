@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.evaluate import temporary_collection
 from lookalike.searcher.handwriting import Digits, Pictures
 from lookalike.searcher.vectors import Steps, Vectors, silently
-from numpy.typing import NDArray
 
 __all__ = ["Neighbours", "baseline_neighbours", "nearest", "stored_neighbours", "vote"]
 

@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import decode_rgb, encode_png, to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.noise import corrupted
+from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.preprocess import decode_rgb, encode_png, to_uint8
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources import item_id
 from lookalike.indexer.store import CollectionSpec, open_store
 from lookalike.searcher.clean_queries import QueryCleaner

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import shown
-from lookalike.searcher.labelled import Labelled
 from numpy.typing import NDArray
+
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images.preprocess import shown
+from lookalike.searcher.labelled import Labelled
 
 __all__ = ["Fold", "Folds", "deal_people", "draw_folds", "held_people", "lfw_folds", "read_folds"]
 

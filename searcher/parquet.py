@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
-from lookalike.encoder.images import shown
+from lookalike.encoder.images.preprocess import shown
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.vectors import Vectors, match, placed
-from numpy.typing import NDArray
 
 __all__ = ["parquet_vectors"]
 

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
-from lookalike.encoder.quality import psnr_of
-from lookalike.encoder.sheets import Tile, contact_sheet, save_picture
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_picture
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.edit import edit
 from lookalike.searcher.generate import read_all
 from lookalike.searcher.search import Answer, Result, Searcher
-from numpy.typing import NDArray
 
 __all__ = [
     "MOST_ROWS",

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.calibration import Likeness, default_prior
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.fitting import fit_likeness, pair_scores
-from lookalike.encoder.images import decode_rgb
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.calibration import Likeness, default_prior
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import decode_rgb
+from lookalike.trainer.fitting.calibration import fit_likeness, pair_scores
 
 __all__ = ["Bin", "Reliability", "binned", "calibration_error", "cllr", "cross_validate", "draw"]
 

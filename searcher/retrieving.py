@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import OptionError
 from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
-from numpy.typing import NDArray
 
 __all__ = ["Wanted", "opposed", "retrieve"]
 

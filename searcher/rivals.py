@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-from lookalike.encoder.downloads import cache_folder
-from lookalike.encoder.errors import MissingExtraError
 from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.download import cache_folder
+from lookalike.encoder.errors import MissingExtraError
 
 __all__ = ["BM3D", "Filtered", "Rival", "classical", "unclipped"]
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
-from lookalike.encoder.images import Crop, ImageSpec, read_pixels, shown
-from lookalike.encoder.model import Model, Provider
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.runtime.model import Model, Provider
 from lookalike.indexer.aliases import standing_for
 from lookalike.indexer.archives import located
 from lookalike.indexer.load import NOTHING_SEEN
@@ -25,7 +27,6 @@ from lookalike.searcher.answers import Answer, Judge, Result
 from lookalike.searcher.clean_queries import QueryCleaner, Treatment
 from lookalike.searcher.edit import attributes_of
 from lookalike.searcher.retrieving import Wanted, opposed, retrieve
-from numpy.typing import NDArray
 
 __all__ = ["Answer", "Query", "Result", "Searcher"]
 

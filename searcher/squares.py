@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels, shown
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.vectors import Steps, silently
-from numpy.typing import NDArray
 
 __all__ = ["Squares"]
 

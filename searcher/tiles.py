@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.cleaner import Cleaner
-from lookalike.encoder.originals import Values
 from numpy.typing import NDArray
+
+from lookalike.encoder.images.read import Values
+from lookalike.encoder.runtime.denoiser import Cleaner
 
 __all__ = ["Mapper", "clean_in_place", "estimate_sigma"]
 

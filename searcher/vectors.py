@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.embed.pipeline import embed_files
 from lookalike.encoder.errors import DataError, VectorError
-from lookalike.encoder.images import Crop, shown
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import embed_files
+from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.load import NOTHING_SEEN
 from lookalike.indexer.store import VectorStore
 from lookalike.searcher.labelled import Labelled, called
-from numpy.typing import NDArray
 
 __all__ = ["Steps", "Vectors", "embed_images", "match", "placed", "silently", "stored_vectors", "unit_length"]
 

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import OptionError
 from lookalike.searcher.pairs import Fold
-from numpy.typing import NDArray
 
 __all__ = [
     "FAR",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.handwriting import Digits, Pictures
 from lookalike.searcher.judging import Accuracy, Seen, agreement, look
 from lookalike.searcher.manifolds import frechet_distance, precision_recall

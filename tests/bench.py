@@ -17,12 +17,12 @@ from pathlib import Path
 
 import click
 import numpy as np
-from lookalike.encoder.images import read_pixels
-from lookalike.encoder.lfw import LFW, find_lfw
-from lookalike.encoder.model import Model
+
+from lookalike.encoder.datasets.lfw import LFW, find_lfw
+from lookalike.encoder.images.preprocess import read_pixels
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import open_store
 from lookalike.searcher.search import Searcher
-
 from tests.plain import plain_autoencoder, save_plain
 
 ROUNDS = 3

@@ -14,12 +14,12 @@ from typing import Final
 
 import click
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.indexer.latents import LatentsFile, write_latents
 from lookalike.indexer.layout import Quantization
 from lookalike.indexer.load_latents import load_latents
 from lookalike.indexer.store import LayoutOptions, open_store
-from numpy.typing import NDArray
-
 from tests.million import People
 
 K: Final = 10

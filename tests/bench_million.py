@@ -33,14 +33,14 @@ from typing import Any, Final
 import click
 import numpy as np
 import pyarrow as pa
-from lookalike.encoder.model import Model
+
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.latents import LatentsFile, Rows, write_latents
 from lookalike.indexer.load import load
 from lookalike.indexer.load_latents import load_latents
 from lookalike.indexer.sources import open_source
 from lookalike.indexer.spec import CollectionSpec
 from lookalike.indexer.store import Condition, Filter, open_store
-
 from tests.million import Nearest, People, entry, unit
 
 NAME: Final = "people"

@@ -31,12 +31,12 @@ from typing import Any, Final
 
 import click
 import numpy as np
+
 from lookalike.deploy.uploads import Upload
-from lookalike.encoder.lfw import find_lfw
-from lookalike.encoder.model import Model
+from lookalike.encoder.datasets.lfw import find_lfw
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import open_store
 from lookalike.searcher.search import Searcher
-
 from tests.crowd import Answer, Crowd, form
 from tests.photos import COMMAND
 from tests.services import API, Running, running

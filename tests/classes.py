@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.images import encode_png
 from numpy.typing import NDArray
+
+from lookalike.encoder.images.preprocess import encode_png
 
 CLASSES: Final = ("cross", "ring", "stripes")
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.lfw import LFW, find_lfw
-from lookalike.encoder.mnist import MNIST, find_mnist
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.datasets.lfw import LFW, find_lfw
+from lookalike.encoder.datasets.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
     "tests.browsers",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.mnist import Split
 from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.mnist import Split
 
 STEMS: Final[dict[Split, str]] = {"train": "train", "test": "t10k"}
 COUNTS: Final[dict[Split, int]] = {"train": 30, "test": 20}

@@ -8,16 +8,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
-import lookalike.encoder.stream
-import lookalike.indexer.load
 import numpy as np
 import pytest
-from lookalike.encoder.model import Model
+from numpy.typing import NDArray
+
+import lookalike.encoder.embed.pipeline
+import lookalike.indexer.load
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.spec import CollectionSpec
 from lookalike.indexer.store import LayoutOptions, Payload
-from numpy.typing import NDArray
-
 from tests.photos import index
 
 BATCH: Final = 16
@@ -28,7 +28,7 @@ TOGETHER: Final = 48
 @contextmanager
 def small_batches() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lookalike.encoder.stream, "_BATCH", BATCH)
+        patch.setattr(lookalike.encoder.embed.pipeline, "_BATCH", BATCH)
         patch.setattr(lookalike.indexer.load, "_DURABLE_TOGETHER", TOGETHER)
         yield
 

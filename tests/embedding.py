@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lookalike.encoder.model import Model
+from numpy.typing import NDArray
+
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embed import EmbedReport, embed
 from lookalike.indexer.latents import Entry, LatentsFile
 from lookalike.indexer.sources import open_source
-from numpy.typing import NDArray
 
 
 def run(model: Model, out: Path, *sources: Path, **options: Any) -> EmbedReport:

@@ -13,16 +13,17 @@ from typing import Final
 import numpy as np
 import onnx
 import onnxruntime as ort
-from lookalike.encoder.affine import AffineMap, LatentStatistics
-from lookalike.encoder.bundle import Bundle, BundleSpec, Golden
-from lookalike.encoder.cleaner import save_cleaner
-from lookalike.encoder.cleaner_bundle import CleanerBundle, CleanerSpec
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.manifest import Kind
-from lookalike.encoder.model import Model
-from lookalike.encoder.sampling import Mixture, Sampling
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, Golden
+from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerSpec
+from lookalike.encoder.bundle.latent_prior import Mixture, Sampling
+from lookalike.encoder.bundle.manifest import Kind
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.runtime.denoiser import save_cleaner
+from lookalike.encoder.runtime.model import Model
 
 SIZE: Final = 28
 Z: Final = 3

@@ -16,9 +16,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from lookalike.indexer.latents import ROWS, Entry, Rows
 from lookalike.indexer.spec import CollectionSpec
-from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 NOISE = 0.9

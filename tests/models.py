@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from lookalike.encoder.images import Crop, ImageSpec
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.images.preprocess import Crop, ImageSpec
 
 SIZE, CHANNELS, LATENT = 16, 3, 4
 """16 x 16 x 3 values times 16 hidden features are weights large enough to be stored as float16."""
@@ -34,7 +35,8 @@ def make_bundle(
 ) -> Bundle:
     """Start an autoencoder from PCA of random pictures, export it, save it. Needs torch; takes seconds."""
     import torch
-    from lookalike.encoder.export import OPSET, export_graphs, round_weights, save_bundle
+
+    from lookalike.encoder.export.torch_export import OPSET, export_graphs, round_weights, save_bundle
     from lookalike.trainer.networks import AE, AESpec
 
     pixels = pictures(256, size=size, channels=channels, seed=seed)

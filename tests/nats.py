@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime as ort
-from lookalike.encoder.bundle import Bundle, Golden
-from lookalike.encoder.model import Model
-from lookalike.encoder.sampling import Sampling
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from lookalike.encoder.bundle.bundle import Bundle, Golden
+from lookalike.encoder.bundle.latent_prior import Sampling
+from lookalike.encoder.runtime.model import Model
 from tests.handmade import CLASSES, Z, make_digits
 from tests.models import save_again
 

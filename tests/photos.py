@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from lookalike.encoder.model import Model
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.data import astronaut
+
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.load import load, prepare_collection
 from lookalike.indexer.report import Report
 from lookalike.indexer.sources import open_source
 from lookalike.indexer.store import VectorStore, open_store
-from numpy.typing import NDArray
-from PIL import Image
-from skimage.data import astronaut
 
 COMMAND: Final = Path(sys.executable).with_name("lookalike")
 PEOPLE: Final = ("Ada_Lovelace", "Émilie_du_Châtelet", "Hypatia")

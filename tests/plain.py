@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lookalike.encoder.affine import AffineMap, LatentStatistics
-from lookalike.encoder.export import OPSET, export_graphs, save_bundle
-from lookalike.encoder.images import LFW_CROP, ImageSpec
-from lookalike.encoder.manifest import BundleSpec
+
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.export.torch_export import OPSET, export_graphs, save_bundle
+from lookalike.encoder.images.preprocess import LFW_CROP, ImageSpec
 from lookalike.trainer.networks import AE, AESpec
 
 __all__ = ["SPEC", "plain_autoencoder", "save_plain"]

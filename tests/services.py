@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import httpx
 import uvicorn
+
 from lookalike.deploy.running import listening
 from lookalike.deploy.service import create_app
 from lookalike.deploy.service_settings import Settings
 from lookalike.indexer.store import open_store
-
 from tests.photos import COMMAND, NAME
 
 API: Final = "/api/v1"

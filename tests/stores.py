@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient
+
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.remote import ServerStore
 from lookalike.indexer.server import Server
 from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
-from numpy.typing import NDArray
-from qdrant_client import QdrantClient
 
 D = 8
 SPEC = CollectionSpec(

@@ -11,15 +11,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from lookalike.encoder.adopt import adopt
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import NetworkError, OptionError
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
-from lookalike.encoder.surgery import Preparation
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.errors import NetworkError, OptionError
+from lookalike.encoder.export.import_model import adopt
+from lookalike.encoder.export.onnx_graph import Preparation
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.model import Model
 from tests.people import write_people
 from tests.photos import lookalike, one_line
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from lookalike.encoder.affine import AffineMap, LatentStatistics
-from lookalike.encoder.errors import OptionError
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.errors import OptionError
 
 RNG = np.random.default_rng(0)
 

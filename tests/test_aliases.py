@@ -7,10 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.aliases import read_aliases, standing_for
 from lookalike.indexer.edge import EdgeStore
-
 from tests.stores import SPEC, fill, random_vectors
 
 ROOT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from lookalike.trainer.alignment import align, aligning
 from lookalike.trainer.batches import to_floats
 from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
-
 from tests.classes import shapes
 
 Z = 3

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.attributes import Attributes
-from lookalike.encoder.directions import Examples
+from PIL import Image
+
+from lookalike.encoder.bundle.attributes import Attributes
+from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.lfw import LFW
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.attribute_figures import (
     AttributeFigures,
     Edited,
@@ -25,8 +26,7 @@ from lookalike.searcher.attribute_judge import Judge, appearance, appearances
 from lookalike.searcher.attribute_tables import attribute_lines
 from lookalike.searcher.curves import draw_trade_off
 from lookalike.searcher.examples import Scored, with_table
-from PIL import Image
-
+from lookalike.trainer.fitting.attributes import Examples
 from tests.photos import lookalike
 from tests.test_attributes import hand_made
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.attributes import ATTRIBUTES, Attribute, Attributes
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.directions import Examples, area_under, fit_attributes
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attribute, Attributes
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, DataError, OptionError
-from lookalike.encoder.images import encode_png
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import encode_png
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import VectorStore, open_store
 from lookalike.indexer.where import parse_where
 from lookalike.searcher.edit import edit, edit_steps, parse_steps, parse_strengths
@@ -21,8 +22,7 @@ from lookalike.searcher.generate import read_all
 from lookalike.searcher.pictures import answers_sheet
 from lookalike.searcher.retrieving import Wanted, opposed
 from lookalike.searcher.search import Searcher
-from numpy.typing import NDArray
-
+from lookalike.trainer.fitting.attributes import Examples, area_under, fit_attributes
 from tests.models import LATENT, SIZE, pictures
 from tests.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.audit import KINDS, Audit, audit, remembered_model
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.layout import Layout
@@ -19,7 +20,6 @@ from lookalike.indexer.load import load, prepare_collection
 from lookalike.indexer.shard import Shard
 from lookalike.indexer.sources import item_id, open_source
 from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
-
 from tests import stores
 from tests.models import make_bundle
 from tests.photos import NAME, index, photograph, write_photos

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookalike.encoder.chunks import read_file
-from lookalike.encoder.model import Model
+from PIL import Image
+
+from lookalike.encoder.embed.batch import read_file
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.report import Event
 from lookalike.indexer.sources import as_path
 from lookalike.indexer.store import VectorStore, open_store
-from PIL import Image
-
 from tests.photos import COMMAND, NAME, cuttings, index, lookalike, photograph, stored, write_photos
 
 

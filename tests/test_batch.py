@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.cleaner import Cleaner
-from lookalike.encoder.placing import place, sweep
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.encoder.files import place, sweep
+from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.indexer.reading import Reading
 from lookalike.searcher import batch
 from lookalike.searcher.batch import BatchReport, Outcome, clean_all
 from lookalike.searcher.clean import WithCleaner
 from lookalike.searcher.destinations import Destination, Task, check_tasks, find_tasks
-from numpy.typing import NDArray
-from PIL import Image
-
 from tests.handmade import make_cleaner
 from tests.photos import COMMAND, cuttings, lookalike, one_line
 

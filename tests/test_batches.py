@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 from tests.models import pictures
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}

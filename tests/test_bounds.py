@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
 from lookalike.encoder.errors import OptionError
 from lookalike.trainer.batches import to_floats
 from lookalike.trainer.bounds import Bounded, Drawn, _turned, bounds
 from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
 from lookalike.trainer.losses import bernoulli_nll, divergence
 from lookalike.trainer.options import BoundSpec
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-
 from tests.classes import shapes
 
 CPU = torch.device("cpu")

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lookalike.indexer.shard
 import numpy as np
 import pytest
+
+import lookalike.indexer.shard
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.building import build_apart, index_when_large
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.shard import Shard
 from lookalike.indexer.store import Condition, Filter, Layout
-
 from tests import shards
 from tests.shards import POINTS, builders, is_whole, shard_folders, until
 from tests.stores import SPEC, Vectors, point_ids, random_vectors, unit

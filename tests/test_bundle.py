@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookalike.encoder import bundle as bundle_module
-from lookalike.encoder import shelf
-from lookalike.encoder.bundle import Bundle, BundleSpec, shipped_bundles
-from lookalike.encoder.cleaner_bundle import CleanerBundle
-from lookalike.encoder.errors import BundleCorruptError, BundleNotFoundError, OptionError
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
 
+from lookalike.encoder.bundle import bundle as bundle_module
+from lookalike.encoder.bundle import registry as shelf
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, shipped_bundles
+from lookalike.encoder.bundle.denoiser import CleanerBundle
+from lookalike.encoder.errors import BundleCorruptError, BundleNotFoundError, OptionError
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.model import Model
 from tests.models import FILES, assert_same, nothing_left, save_again
 
 # Round trip and identity
@@ -152,7 +152,7 @@ def test_graph_it_does_not_have_is_an_option_error(tiny: Bundle, name: str) -> N
 
 def test_opening_needs_neither_torch_nor_onnxruntime(tiny: Bundle) -> None:
     code = (
-        f"import sys; from lookalike.encoder.bundle import Bundle; Bundle.open({str(tiny.folder)!r}); "
+        f"import sys; from lookalike.encoder.bundle.bundle import Bundle; Bundle.open({str(tiny.folder)!r}); "
         "print(*sorted({'torch', 'onnx', 'onnxruntime'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

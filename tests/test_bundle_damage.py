@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookalike.encoder.bundle import Bundle, BundleSpec
-from lookalike.encoder.errors import BundleCorruptError, BundleError, BundleTooNewError
 from numpy.typing import NDArray
 
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
+from lookalike.encoder.errors import BundleCorruptError, BundleError, BundleTooNewError
 from tests.models import FILES, arrays_of, assert_same, forge, npz
 
 

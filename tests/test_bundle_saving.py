@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookalike.encoder.bundle import Bundle, BundleSpec, check_target
-from lookalike.encoder.errors import BundleCorruptError, BundleError, BundleNotFoundError, OptionError
-from lookalike.encoder.noise import NoiseSpec
 
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, check_target
+from lookalike.encoder.errors import BundleCorruptError, BundleError, BundleNotFoundError, OptionError
+from lookalike.encoder.images.noise import NoiseSpec
 from tests.models import FILES, assert_same, forge, nothing_left, save_again
 
 
@@ -204,7 +204,7 @@ def test_save_at_once_by_several_leaves_one_whole(tiny: Bundle, tmp_path: Path) 
 def test_killed_while_saving_leaves_a_bundle_or_none(copy: Path, tiny: Bundle) -> None:
     writer = f"""
 import sys
-from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.bundle.bundle import Bundle
 from tests.models import save_again
 bundle = Bundle.open({str(tiny.folder)!r})
 print("go", flush=True)

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import Bundle
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.registry import CALIBRATION
+from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import encode_png
-from lookalike.encoder.lfw import LFW
-from lookalike.encoder.model import Model
-from lookalike.encoder.shelf import CALIBRATION
+from lookalike.encoder.images.preprocess import encode_png
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import open_store
 from lookalike.searcher.gathering import find_people
 from lookalike.searcher.pictures import answers_sheet, chance
 from lookalike.searcher.search import Searcher
-from numpy.typing import NDArray
-from PIL import Image
-
 from tests.models import save_again
 from tests.people import SIDE, portraits, write_people
 from tests.photos import lookalike, one_line

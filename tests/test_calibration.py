@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.calibration import RATES, Calibration, Likeness, default_prior
-from lookalike.encoder.errors import BundleCorruptError, OptionError
-from lookalike.encoder.fidelity import UsualErrors
-from lookalike.encoder.manifest import digest_of
-from lookalike.encoder.model import Model
-from lookalike.encoder.shelf import CALIBRATION
 
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.calibration import RATES, Calibration, Likeness, default_prior
+from lookalike.encoder.bundle.manifest import digest_of
+from lookalike.encoder.bundle.ood import UsualErrors
+from lookalike.encoder.bundle.registry import CALIBRATION
+from lookalike.encoder.errors import BundleCorruptError, OptionError
+from lookalike.encoder.runtime.model import Model
 from tests.models import FILES, assert_same, nothing_left, save_again
 
 LINE = Likeness(

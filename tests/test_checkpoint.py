@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from lookalike.encoder.errors import TrainingError
 from lookalike.trainer import checkpoint
 

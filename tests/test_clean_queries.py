@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalike.encoder.cleaner import Cleaner
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images import Crop, ImageSpec, encode_png, read_pixels, to_uint8
-from lookalike.encoder.lfw import LFW
-from lookalike.encoder.model import Model
-from lookalike.encoder.noise import corrupted
-from lookalike.encoder.quality import psnr_of
+from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import open_store
 from lookalike.searcher.clean_queries import QueryCleaner
 from lookalike.searcher.labelled import open_labelled
 from lookalike.searcher.noisy_queries import noisy_recall
 from lookalike.searcher.search import Searcher
-from numpy.typing import NDArray
-from PIL import Image
-
 from tests.handmade import make_cleaner
 from tests.people import write_people
 from tests.photos import NAME, lookalike, make_home, one_line

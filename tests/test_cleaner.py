@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.cleaner import Cleaner, save_cleaner
-from lookalike.encoder.cleaner_bundle import CleanerBundle, CleanerSpec
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerSpec
+from lookalike.encoder.bundle.manifest import CLEANING, Sealed
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleKindError,
@@ -19,10 +21,8 @@ from lookalike.encoder.errors import (
     LookalikeError,
     OptionError,
 )
-from lookalike.encoder.manifest import CLEANING, Sealed
-from lookalike.encoder.model import Model
-from numpy.typing import NDArray
-
+from lookalike.encoder.runtime.denoiser import Cleaner, save_cleaner
+from lookalike.encoder.runtime.model import Model
 from tests.handmade import box_cleaner, laplacian_estimator, make_cleaner, make_digits
 from tests.photos import lookalike, one_line
 
@@ -154,7 +154,7 @@ def test_what_is_saved_opens_equal(folder: Path, cleaner: Cleaner, tmp_path: Pat
 
 def test_it_is_of_a_format_that_older_readers_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads((copy / "bundle.json").read_text())["format"] == 4
-    monkeypatch.setattr("lookalike.encoder.manifest.FORMAT", 3)  # what a reader before it knew
+    monkeypatch.setattr("lookalike.encoder.bundle.manifest.FORMAT", 3)  # what a reader before it knew
     with pytest.raises(BundleTooNewError, match="format 4, this lookalike reads up to 3"):
         Bundle.open(copy)
 

@@ -15,11 +15,13 @@ import click
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+
 from lookalike.deploy.cli import main
-from lookalike.encoder.cleaner import Cleaner
-from lookalike.encoder.cleaner_bundle import CleanerBundle
-from lookalike.encoder.noise import NoiseSpec, corrupted
-from lookalike.encoder.quality import psnr
+from lookalike.encoder.bundle.denoiser import CleanerBundle
+from lookalike.encoder.images.noise import NoiseSpec, corrupted
+from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.trainer.cleaner_commands import cleaner
 from lookalike.trainer.cleaner_network import MULTIPLE, Blind, CleanerShape
 from lookalike.trainer.cleaner_training import cleaning_task
@@ -28,8 +30,6 @@ from lookalike.trainer.optimizers import muon
 from lookalike.trainer.options import CLEANING, TrainingSpec
 from lookalike.trainer.patches import PatchSpec, sources_of, views_of
 from lookalike.trainer.training import Run, Task
-from numpy.typing import NDArray
-
 from tests.digits import write_digits
 from tests.people import portraits, write_people
 

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import pytest
 import torch
+
 from lookalike.encoder.errors import OptionError
 from lookalike.trainer.cleaner_network import MULTIPLE, Blind, Cleaner, CleanerShape, Estimator, reflected
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.images import ImageSpec, to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.noise import NoiseSpec, corrupted
-from lookalike.encoder.quality import psnr
+from torch import nn
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.images.noise import NoiseSpec, corrupted
+from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
+from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.autoencoder import train_autoencoder
 from lookalike.trainer.cleaning import Cleaned
 from lookalike.trainer.convolutional import VAESpec
@@ -20,8 +22,6 @@ from lookalike.trainer.networks import AESpec
 from lookalike.trainer.options import BoundSpec, TrainingSpec
 from lookalike.trainer.training import reconstruction_psnr
 from lookalike.trainer.variational import train_variational
-from torch import nn
-
 from tests.people import SIDE, portraits, write_people
 
 NOISE = NoiseSpec.parse("50:80")

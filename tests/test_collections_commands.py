@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from lookalike.deploy.cli import group
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer import building
 from lookalike.indexer.store import open_store
-
 from tests.models import make_bundle
 from tests.photos import COMMAND, NAME, index, lookalike, make_home, one_line, photograph, write_many
 

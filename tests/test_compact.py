@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lookalike.indexer.compact import IdSet, Packed, ahead
 from lookalike.indexer.sources import Item, item_id
 

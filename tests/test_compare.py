@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lookalike.indexer.load
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookalike.encoder.model import Model
+
+import lookalike.indexer.load
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.load import load, prepare_collection
 from lookalike.indexer.reading import Reading
 from lookalike.indexer.report import Event, Report, events_to
 from lookalike.indexer.sources import open_source
 from lookalike.indexer.store import VectorStore, open_store
-
 from tests.photos import NAME, photograph, stored, write_photos
 
 

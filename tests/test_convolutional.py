@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from lookalike.encoder.errors import OptionError
 from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
-from torch import nn
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
 

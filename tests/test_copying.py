@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient
+
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
 from lookalike.indexer.copying import Copied, copy_collection
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.remote import ServerStore
 from lookalike.indexer.server import Server
 from lookalike.indexer.store import Payload, VectorStore, open_store
-from numpy.typing import NDArray
-from qdrant_client import QdrantClient
-
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors
 

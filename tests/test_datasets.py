@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
-from lookalike.encoder.lfw import LFW
-from lookalike.trainer.datasets import Dataset, Split, open_dataset, read_pixel_cache, share_of
 
+from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
+from lookalike.trainer.datasets import Dataset, Split, open_dataset, read_pixel_cache, share_of
 from tests.people import portraits, write_people
 
 SPEC = ImageSpec(size=16)
 
 READER = """
 import hashlib, sys
-from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.trainer.datasets import open_dataset, read_pixel_cache
 pixels = read_pixel_cache(open_dataset(sys.argv[1]), ImageSpec(size=16))
 print(hashlib.sha256(pixels.images.tobytes()).hexdigest(), len(pixels.failures))

@@ -10,13 +10,14 @@ from functools import cache
 import numpy as np
 import pytest
 import simplejpeg  # type: ignore[import-untyped]  # its stub file lies beside another module
-from lookalike.encoder import decoding
-from lookalike.encoder.decoding import decode, shown
-from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from numpy.typing import NDArray
 from PIL import Image, features
 from skimage.data import astronaut
+
+from lookalike.encoder.errors import ImageError, ImageTooLargeError
+from lookalike.encoder.images import decode as decoding
+from lookalike.encoder.images.decode import decode, shown
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.indexer.store import open_store
 from PIL import Image
 
+from lookalike.indexer.store import open_store
 from tests.photos import lookalike
 
 PICTURES = (

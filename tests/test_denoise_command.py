@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.manifest import BundleSpec
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.indexer.reading import Reading
-from lookalike.searcher.clean import DrawnAnew, open_treatment
-from lookalike.searcher.destinations import check_tasks, destination_of, find_tasks
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.indexer.reading import Reading
+from lookalike.searcher.clean import DrawnAnew, open_treatment
+from lookalike.searcher.destinations import check_tasks, destination_of, find_tasks
 from tests.handmade import make_cleaner, make_digits
 from tests.models import save_again
 from tests.photos import COMMAND, lookalike, one_line

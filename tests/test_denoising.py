@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from lookalike.searcher.denoising import compete, race
 from lookalike.searcher.denoising_tables import denoising_lines, denoising_sheet
 from lookalike.searcher.exhibits import Exhibit
-from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 GREY = np.full((16, 16, 1), 0.5, np.float32)

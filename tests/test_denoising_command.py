@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from lookalike.encoder.lfw import LFW
 from PIL import Image
 
+from lookalike.encoder.datasets.lfw import LFW
 from tests.handmade import make_cleaner
 from tests.photos import lookalike, one_line
 

@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from lookalike.encoder.errors import OptionError
 from lookalike.trainer.batches import to_floats
 from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.joined import Joined
 from lookalike.trainer.networks import AE, AESpec
 from lookalike.trainer.views import another_view
-from numpy.typing import NDArray
-from torch import Tensor
-
 from tests.people import SIDE, portraits
 
 IMAGES = portraits(30, 4)

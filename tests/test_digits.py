@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import ImageSpec, encode_png, read_pixels
-from lookalike.encoder.mnist import MNIST
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.archives import located
 from lookalike.indexer.audit import audit
 from lookalike.indexer.digits import Digit, find_digits
@@ -20,7 +21,6 @@ from lookalike.indexer.reading import Reading, person_pattern
 from lookalike.indexer.report import Event, Report
 from lookalike.indexer.sources import Source, item_id, open_source
 from lookalike.indexer.store import VectorStore, open_store
-
 from tests.digits import made_up_images, made_up_labels, write_digits
 from tests.photos import lookalike, one_line, photograph, stored
 

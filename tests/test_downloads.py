@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from lookalike.encoder import downloads
-from lookalike.encoder.downloads import RemoteFile, cache_folder, fetch, only_one, unpack
-from lookalike.encoder.errors import DataError, OptionError
 
+from lookalike.encoder.datasets import download as downloads
+from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one, unpack
+from lookalike.encoder.errors import DataError, OptionError
 from tests.conftest import FileServer
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -167,7 +167,7 @@ def test_mirrors_of_the_environment_replace_all_others(
 
 def test_a_kill_in_the_middle_costs_nothing(file: RemoteFile, server: FileServer, tmp_path: Path) -> None:
     server.pace = 0.03
-    code = f"from pathlib import Path; from lookalike.encoder.downloads import *; fetch({file!r}, Path({str(tmp_path)!r}))"
+    code = f"from pathlib import Path; from lookalike.encoder.datasets.download import *; fetch({file!r}, Path({str(tmp_path)!r}))"
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
     part = tmp_path / "faces.bin.part"
     deadline = time.monotonic() + 30

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from lookalike.encoder.bundle.latent_prior import Sampling
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.sampling import Sampling
+from lookalike.encoder.images.preprocess import to_uint8
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generate import (
     MOST_PICTURES,
     Sampler,
@@ -21,7 +22,6 @@ from lookalike.searcher.generate import (
     sample,
     sample_classes,
 )
-
 from tests.handmade import CLASSES, SIZE, Z, drawn_of_classes, every_kind, make_digits
 from tests.models import save_again
 

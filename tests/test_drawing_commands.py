@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.model import Model
-from lookalike.encoder.sheets import save_picture
-from lookalike.searcher.generate import classes_of, draw, interpolate, sample, sample_classes
-from lookalike.searcher.pictures import classes_sheet, interpolation_sheet, plain_names
 from PIL import Image
 
+from lookalike.encoder.images.contact_sheet import save_picture
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.generate import classes_of, draw, interpolate, sample, sample_classes
+from lookalike.searcher.pictures import classes_sheet, interpolation_sheet, plain_names
 from tests.handmade import CLASSES, every_kind, make_digits
 from tests.photos import lookalike, one_line
 

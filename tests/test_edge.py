@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
@@ -20,7 +21,6 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.store import CollectionSpec
-
 from tests.stores import SPEC, D, fill, point_ids, random_vectors
 
 ROOT = Path(__file__).parents[1]

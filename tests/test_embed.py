@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import AffineMap
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.model import Model
-from lookalike.indexer.latents import LatentsFile
-from lookalike.indexer.load import NOTHING_SEEN
 from PIL import Image
 
+from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.latents import LatentsFile
+from lookalike.indexer.load import NOTHING_SEEN
 from tests.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.models import make_bundle, save_again
 from tests.photos import lookalike, one_line, photograph, write_photos

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lookalike.searcher.labelled import open_labelled
 from PIL import Image
 
+from lookalike.searcher.labelled import open_labelled
 from tests.people import write_people
 from tests.photos import lookalike, one_line
 

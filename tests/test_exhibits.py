@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+
+from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.lfw import LFW
-from lookalike.encoder.mnist import MNIST
 from lookalike.searcher.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
 
 

@@ -9,11 +9,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from lookalike.encoder.cleaner import Cleaner, save_cleaner
-from lookalike.encoder.cleaner_bundle import CleanerSpec
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.denoiser import CleanerSpec
 from lookalike.encoder.errors import ExportError, OptionError
-from lookalike.encoder.export import (
+from lookalike.encoder.export.torch_export import (
     OPSET,
     PARITY,
     Exported,
@@ -22,12 +24,10 @@ from lookalike.encoder.export import (
     round_weights,
     save_bundle,
 )
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.runtime.denoiser import Cleaner, save_cleaner
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.networks import AE, AESpec
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from tests.models import pictures
 
 SIZE, LATENT = 8, 4

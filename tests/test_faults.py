@@ -11,9 +11,9 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
-from lookalike.encoder.model import Model
-from lookalike.indexer.store import open_store
 
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.store import open_store
 from tests.doomed import load_and_die, small_batches
 from tests.photos import Stored, index, photograph, stored, write_many
 

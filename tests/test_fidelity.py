@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.fidelity import UsualErrors, picture_errors
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.ood import UsualErrors, picture_errors
+from lookalike.encoder.errors import OptionError
 
 USUAL = UsualErrors(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookalike.encoder.calibration import Calibration
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.errors import CalibrationError, OptionError
-from lookalike.encoder.fitting import (
+from lookalike.trainer.fitting.calibration import (
     FEWEST_PEOPLE,
     Pairs,
     calibration_of,
@@ -14,7 +16,6 @@ from lookalike.encoder.fitting import (
     fit_likeness,
     pair_scores,
 )
-from numpy.typing import NDArray
 
 
 def crowd(

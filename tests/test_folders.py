@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
 
 
 def make(root: Path, *names: str) -> None:

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from lookalike.encoder.errors import StoreError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer import disk
 from lookalike.indexer.store import open_store
-
 from tests.photos import COMMAND, NAME, index, lookalike, one_line, stored, write_many, write_photos
 
 MIB = 1 << 20
@@ -68,7 +68,7 @@ def test_wherever_room_ends_it_is_one_line_and_the_next_run_completes(
 def test_a_disk_that_fills_up_keeps_what_was_stored(
     small: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.encoder.stream._BATCH", 16)
+    monkeypatch.setattr("lookalike.encoder.embed.pipeline._BATCH", 16)
     monkeypatch.setattr("lookalike.indexer.load._DURABLE_TOGETHER", 48)
     write_many(tmp_path / "photos", 300)
     model, fillers = Model.open(tiny_model, threads=1), list[Path]()

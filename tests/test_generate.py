@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import Crop, read_pixels, to_uint8
-from lookalike.encoder.model import Model
-from lookalike.encoder.quality import psnr_of
-from lookalike.searcher.generate import read_all, reconstruct, sample
-from lookalike.searcher.pictures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from PIL import Image
 
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
+from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.generate import read_all, reconstruct, sample
+from lookalike.searcher.pictures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from tests.photos import lookalike, one_line, photograph, write_photos
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lookalike.encoder.mnist import CLASSES, MNIST, SPLITS
+
+from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
 from lookalike.searcher.handwriting import Digits
 from lookalike.searcher.yardstick import PARTS
-
 from tests.digits import STEMS, idx
 from tests.handmade import drawn_of_classes, make_digits
 from tests.nats import variational

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import AffineMap, Bundle, Golden, LatentStatistics
-from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError
-from lookalike.encoder.model import Model
 
+from lookalike.encoder.bundle.bundle import AffineMap, Bundle, Golden, LatentStatistics
+from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError
+from lookalike.encoder.runtime.model import Model
 from tests.models import CHANNELS, SIZE, arrays_of, forge, negated, npz, pictures
 
 

@@ -4,13 +4,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lookalike.trainer.training
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
+
+import lookalike.trainer.training
 from lookalike.encoder.errors import DataError, OptionError, TrainingError
-from lookalike.encoder.images import Crop, ImageSpec
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import Crop, ImageSpec
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.batches import to_floats
 from lookalike.trainer.datasets import Split
 from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
@@ -20,8 +22,6 @@ from lookalike.trainer.naming import teach_names
 from lookalike.trainer.networks import AE, AESpec
 from lookalike.trainer.options import TrainingSpec
 from lookalike.trainer.views import ViewSpec, another_view
-from torch.nn.functional import normalize
-
 from tests.people import SIDE, portraits, write_people
 from tests.test_training import SPEC, train
 

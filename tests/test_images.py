@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
+
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""
@@ -200,7 +201,7 @@ def test_png_keeps_every_pixel() -> None:
 
 def test_importing_brings_nothing_heavy() -> None:
     heavy = "{'torch', 'onnxruntime', 'qdrant_client', 'skimage', 'scipy'}"
-    code = f"import sys, lookalike.encoder.images, lookalike.encoder.sheets; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, lookalike.encoder.images.preprocess, lookalike.encoder.images.contact_sheet; sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 

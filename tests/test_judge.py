@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lookalike.encoder.downloads import cache_folder
+from numpy.typing import NDArray
+
+from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.judging import agreement, look
 from lookalike.trainer.judge import Classifier, JudgeSpec, cached_judge, train_judge
 from lookalike.trainer.options import TrainingSpec
-from numpy.typing import NDArray
 
 CLASSES = ("high", "middle", "low")
 SPEC = JudgeSpec(

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.judging import agreement, diversity, look
 
 CLASSES = ("4", "7", "9")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.lfw import LFW
-from lookalike.encoder.mnist import MNIST
+from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.trainer.datasets import open_dataset, read_pixel_cache, usual_shape
 from lookalike.trainer.labelling import by_attribute, by_subfolder
-
 from tests.classes import CLASSES, write_classes
 from tests.digits import made_up_images, made_up_labels, write_digits
 from tests.people import write_people

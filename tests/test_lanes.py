@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+
 from lookalike.deploy.lanes import TOGETHER, Lanes
 from lookalike.deploy.problems import Refusal
 

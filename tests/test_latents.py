@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
 from lookalike.encoder.errors import DataError
 from lookalike.indexer.latents import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
 from lookalike.indexer.parts import joined

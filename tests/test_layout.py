@@ -4,6 +4,7 @@ import json
 from typing import Any, get_args
 
 import pytest
+
 from lookalike.encoder.errors import OptionError
 from lookalike.indexer.configuration import configuration, understood
 from lookalike.indexer.layout import Layout, LayoutOptions, Quantization, differing, layout_for, oversampling

@@ -9,12 +9,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from lookalike.encoder import lfw as module
-from lookalike.encoder.downloads import RemoteFile
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.lfw import LFW, Pair, find_lfw, person_from_folder
 from PIL import Image
 
+from lookalike.encoder.datasets import lfw as module
+from lookalike.encoder.datasets.download import RemoteFile
+from lookalike.encoder.datasets.lfw import LFW, Pair, find_lfw, person_from_folder
+from lookalike.encoder.errors import DataError, OptionError
 from tests.conftest import FileServer
 
 PEOPLE = {"Ann_A": 2, "Bob_B": 2, "Cy_C": 1, "Di-Di_D": 1}
@@ -252,7 +252,7 @@ def test_a_copy_at_hand_comes_first(
 
 
 def test_importing_is_light() -> None:
-    code = "import lookalike.encoder.lfw, sys; print(*sys.modules)"
+    code = "import lookalike.encoder.datasets.lfw, sys; print(*sys.modules)"
     root = Path(__file__).parents[1]
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True

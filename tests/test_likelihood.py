@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.likelihood import (
+from numpy.typing import NDArray
+
+from lookalike.deploy.evaluation.likelihood import (
     CLIP,
     LogLikelihood,
     Proposal,
@@ -16,7 +17,7 @@ from lookalike.encoder.likelihood import (
     log_bernoulli,
     log_normal,
 )
-from numpy.typing import NDArray
+from lookalike.encoder.errors import OptionError
 
 Doubles = NDArray[np.float64]
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)

@@ -5,9 +5,10 @@ Legend: N images, D latent size, Z numbers of it that are drawn, K classes.
 
 import numpy as np
 import pytest
-from lookalike.encoder.affine import LatentStatistics
-from lookalike.trainer.likeness_maps import choose_map, neighbour_accuracy
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.whitening import LatentStatistics
+from lookalike.trainer.likeness_maps import choose_map, neighbour_accuracy
 
 
 def turned(*degrees: float) -> NDArray[np.float32]:

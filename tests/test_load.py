@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import AffineMap
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.encoder.bundle.bundle import AffineMap
 from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError, StoreError
-from lookalike.encoder.images import Crop, read_pixels
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import Crop, read_pixels
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.load import NOTHING_SEEN, load, prepare_collection
 from lookalike.indexer.sources import open_source
 from lookalike.indexer.store import Payload, open_store
-from numpy.typing import NDArray
-from PIL import Image
-
 from tests.models import make_bundle, save_again
 from tests.photos import COMMAND, NAME, index, lookalike, photograph, stored, write_many, write_photos
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embed import embed
 from lookalike.indexer.latents import LatentsFile, write_latents
 from lookalike.indexer.load_latents import load_latents
 from lookalike.indexer.sources import item_id, open_source
 from lookalike.indexer.store import VectorStore, open_store
-
 from tests import stores
 from tests.million import People
 from tests.models import make_bundle

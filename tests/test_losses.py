@@ -8,7 +8,10 @@ import math
 
 import pytest
 import torch
-from lookalike.encoder.quality import psnr
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from lookalike.encoder.images.psnr import psnr
 from lookalike.trainer.losses import (
     bernoulli_nll,
     cleaning_loss,
@@ -20,8 +23,6 @@ from lookalike.trainer.losses import (
     log_ratio,
     mean_squared_error,
 )
-from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
 W, D = 1.5, 0.5
 

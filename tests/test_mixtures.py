@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.mixtures import MOST, Mixture
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.gaussian_mixture import MOST, Mixture
+from lookalike.encoder.errors import OptionError
 
 Floats = NDArray[np.float32]
 

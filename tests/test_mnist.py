@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder import mnist as module
-from lookalike.encoder.downloads import RemoteFile
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.mnist import MNIST, SPLITS, find_mnist
 
+from lookalike.encoder.datasets import mnist as module
+from lookalike.encoder.datasets.download import RemoteFile
+from lookalike.encoder.datasets.mnist import MNIST, SPLITS, find_mnist
+from lookalike.encoder.errors import DataError, OptionError
 from tests.conftest import FileServer
 from tests.digits import idx, idx_files, made_up_images, made_up_labels, write_digits
 
@@ -190,7 +190,7 @@ def test_a_copy_at_hand_comes_first(
 
 
 def test_importing_is_light() -> None:
-    code = "import lookalike.encoder.mnist, sys; print(*sys.modules)"
+    code = "import lookalike.encoder.datasets.mnist, sys; print(*sys.modules)"
     root = Path(__file__).parents[1]
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import BundleCorruptError, OptionError, ProviderError
-from lookalike.encoder.model import Model
 from numpy.typing import NDArray
 
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.errors import BundleCorruptError, OptionError, ProviderError
+from lookalike.encoder.runtime.model import Model
 from tests.models import CHANNELS, LATENT, SIZE, forge, negated, pictures, save_again
 
 SHAPE = (SIZE, SIZE, CHANNELS)
@@ -258,7 +258,7 @@ def test_nothing_that_answers_brings_torch(tiny_model: Path) -> None:
     code = f"""
 import sys
 import numpy as np
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 model = Model.open({str(tiny_model)!r})
 pixels = np.zeros((2, *model.bundle.spec.image.shape), np.uint8)
 model.embed(pixels), model.reconstruct(pixels), model.check()
@@ -271,7 +271,7 @@ print(*sorted({{"torch", "torchvision", "onnx", "onnxscript", "trainer"}} & set(
 
 
 def test_onnxruntime_keeps_no_device_id_and_no_diary(tiny_model: Path, tmp_path: Path) -> None:
-    code = f"from lookalike.encoder.model import Model; Model.open({str(tiny_model)!r}).check()"
+    code = f"from lookalike.encoder.runtime.model import Model; Model.open({str(tiny_model)!r}).check()"
     ours = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     root = Path(__file__).parents[1]

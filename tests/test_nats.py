@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import BundleSpec
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.mnist import MNIST
-from lookalike.encoder.model import Model
-from lookalike.searcher.handwriting import Pictures
-from lookalike.searcher.nats import _corrected, binarised, nats
 from numpy.typing import NDArray
 
+from lookalike.encoder.bundle.bundle import BundleSpec
+from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.handwriting import Pictures
+from lookalike.searcher.nats import _corrected, binarised, nats
 from tests.handmade import CLASSES, SIZE, Z
 from tests.nats import variational
 

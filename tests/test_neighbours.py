@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+
+from lookalike.encoder.datasets.mnist import MNIST, Split
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.mnist import MNIST, Split
 from lookalike.searcher.handwriting import Digits, Pictures
 from lookalike.searcher.neighbours import baseline_neighbours, nearest, vote
 

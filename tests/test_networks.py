@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from lookalike.encoder.errors import OptionError
 from lookalike.trainer.networks import AE, AESpec, principal_axes
-from torch import Tensor, nn
 
 HIDDEN = [(12,), (40,), (20, 14), (14, 20), (24, 12, 16)]
 

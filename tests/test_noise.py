@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookalike.encoder import noise
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.noise import NoiseKind, NoiseSpec
-from lookalike.trainer import corruption
 from numpy.typing import NDArray
 
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images import noise
+from lookalike.encoder.images.noise import NoiseKind, NoiseSpec
+from lookalike.trainer import corruption
 from tests.models import pictures
 
 KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from lookalike.trainer.optimizers import Muon, adamw, muon, orthogonal
 from lookalike.trainer.options import TrainingSpec
-from torch import Tensor, nn
 
 SPEC = TrainingSpec(learning_rate=0.01)
 

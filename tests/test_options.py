@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.trainer.options import DRAWING, TrainingSpec, drawing
 
 

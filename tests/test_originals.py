@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.originals import Original, png_chunks, read_original
-from lookalike.encoder.rewriting import WRITTEN, rewrite
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
+
+from lookalike.encoder.errors import ImageError, ImageTooLargeError
+from lookalike.encoder.images.read import Original, png_chunks, read_original
+from lookalike.encoder.images.write import WRITTEN, rewrite
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -133,7 +134,7 @@ def test_sixteen_bits_of_tiff_come_back_equal(channels: int, order: Any, compres
 
 
 def test_a_tiff_of_many_strips_comes_back_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.encoder.rewriting._STRIP", 1000)
+    monkeypatch.setattr("lookalike.encoder.images.write._STRIP", 1000)
     for pixels in (values(3, np.uint16), values(4)):
         data = deep_png(pixels) if pixels.dtype == np.uint16 else saved(pixels, "PNG")
         for kind in ("TIFF", "PNG"):

@@ -10,10 +10,10 @@ from typing import Any, Final
 import httpx
 import numpy as np
 import pytest
-from lookalike.encoder.images import encode_png
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from lookalike.encoder.images.preprocess import encode_png
 from tests.browsers import CARRY, chosen, contrast, drawn_width, in_browser, launched, opened
 from tests.photos import NAME, cuttings, make_home, photograph
 from tests.services import API, client_of

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.searcher.labelled import Labelled, open_labelled
 from lookalike.searcher.pairs import Fold, Folds, deal_people, draw_folds, held_people, lfw_folds, read_folds

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.model import Model
-from lookalike.indexer.latents import LatentsFile
 
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.latents import LatentsFile
 from tests.embedding import assert_same, assert_same_as_clean, run
 from tests.models import make_bundle
 from tests.photos import COMMAND, lookalike, one_line, photograph, write_many, write_photos

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import Crop, ImageSpec, encode_png
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
 from lookalike.searcher.exhibits import PHOTOGRAPHS, open_exhibit
 from lookalike.trainer.datasets import open_dataset
 from lookalike.trainer.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
-from numpy.typing import NDArray
 
 BLUE = np.array([0, 0, 255], np.uint8)
 RED = np.array([255, 0, 0], np.uint8)

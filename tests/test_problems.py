@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from lookalike.deploy.problems import OF_ERRORS, PROBLEMS, Refusal, code_of, content, responded
 from lookalike.encoder import errors
 

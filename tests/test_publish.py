@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.batches import to_floats
 from lookalike.trainer.datasets import Split
 from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.joined import Joined
 from lookalike.trainer.networks import AE, AESpec
 from lookalike.trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
-from numpy.typing import NDArray
-
 from tests.people import SIDE, portraits
 
 IMAGES = portraits(12, 10)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import OptionError, StoreError
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.store import Condition, Filter, Layout, LayoutOptions
-
 from tests.million import People
 from tests.stores import SPEC, fill, point_ids
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import CalibrationError, OptionError
 from lookalike.searcher.reliability import Bin, binned, calibration_error, cllr, cross_validate, draw
-
 from tests.test_fitting import crowd
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import CollectionNotFoundError, OptionError, StoreError, StoreFailingError
 from lookalike.indexer.remote import ServerStore
 from lookalike.indexer.store import LayoutOptions, open_store
-
 from tests.qdrant_stub import Answer, Asked, Stub, serving
 from tests.stores import SPEC, D, point_ids, random_vectors
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from lookalike.encoder.replacing import replacing
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.noise import corrupted
-from lookalike.encoder.quality import psnr
+from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.psnr import psnr
 from lookalike.searcher import rivals
 from lookalike.searcher.exhibits import open_exhibit
 from lookalike.searcher.rivals import BM3D, classical, unclipped
-from numpy.typing import NDArray
 
 SIGMA = 25 / 255
 bm3d_only = pytest.mark.skipif(

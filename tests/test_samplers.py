@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+
+from lookalike.encoder.bundle.gaussian_mixture import Mixture
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.mixtures import Mixture
 from lookalike.trainer.samplers import fit_sampling
 
 

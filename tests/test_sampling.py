@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.calibration import Calibration
-from lookalike.encoder.errors import BundleCorruptError, BundleError, OptionError
-from lookalike.encoder.sampling import Mixture, Sampling
 
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.latent_prior import Mixture, Sampling
+from lookalike.encoder.errors import BundleCorruptError, BundleError, OptionError
 from tests.models import FILES, LATENT, arrays_of, assert_same, forge, npz, save_again
 from tests.test_bundle_damage import opened_or_refused
 

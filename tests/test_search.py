@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import AffineMap
+from PIL import Image
+
+from lookalike.encoder.bundle.bundle import AffineMap
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.load import NOTHING_SEEN, prepare_collection
 from lookalike.indexer.sources import item_id
 from lookalike.indexer.store import Condition, Filter, VectorStore, open_store
 from lookalike.searcher.pictures import answers_sheet
 from lookalike.searcher.search import Answer, Result, Searcher
-from PIL import Image
-
 from tests.models import make_bundle, save_again
 from tests.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 import pytest
+
 from lookalike.indexer.commands import index
 from lookalike.indexer.embed_commands import embed
-
 from tests.embedding import content
 from tests.photos import COMMAND, lookalike, one_line, photograph, write_photos
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_client.common import client_exceptions
+from qdrant_client.http import exceptions
+
 from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
 from lookalike.indexer.connection import check_key
 from lookalike.indexer.remote import ServerStore
 from lookalike.indexer.server import Server
 from lookalike.indexer.store import open_store
-from qdrant_client import QdrantClient, models
-from qdrant_client.common import client_exceptions
-from qdrant_client.http import exceptions
-
 from tests.stores import SPEC, point_ids, random_vectors
 
 Answer = tuple[int, bytes]

@@ -13,13 +13,13 @@ from typing import Any, Final
 import httpx
 import numpy as np
 import pytest
-from lookalike.deploy import service_cleaning
-from lookalike.deploy.holdings import Holdings
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.indexer.store import open_store
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.deploy import service_cleaning
+from lookalike.deploy.holdings import Holdings
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.indexer.store import open_store
 from tests.handmade import make_cleaner, make_digits
 from tests.models import save_again
 from tests.photos import NAME, cuttings, lookalike, make_home, photograph

@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
+
 from lookalike.deploy import guard
 from lookalike.deploy.guard import is_key
 from lookalike.deploy.service_settings import Settings, is_loopback
 from lookalike.encoder.errors import OptionError
-from starlette.datastructures import Headers
-
 from tests.photos import NAME, make_home, photograph
 from tests.services import API, KEY, client_of, problem
 from tests.test_bad_input import png_of_size

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from lookalike.deploy.item_pictures import original
-from lookalike.deploy.problems import Refusal
-from lookalike.encoder.model import Model
-from lookalike.indexer.spec import CollectionSpec
-from lookalike.indexer.store import open_store
 from PIL import Image
 
+from lookalike.deploy.item_pictures import original
+from lookalike.deploy.problems import Refusal
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.store import open_store
 from tests.photos import NAME, index, make_home, photograph
 from tests.services import client_of, collection_url, problem
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import decode_rgb
-from lookalike.encoder.sheets import Tile, contact_sheet, grid, save_picture
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
+
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_picture
+from lookalike.encoder.images.preprocess import decode_rgb
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
@@ -15,7 +16,6 @@ from lookalike.encoder.errors import (
     VectorError,
 )
 from lookalike.indexer.store import Filter, LayoutOptions, VectorStore
-
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qdrant_client import QdrantClient
+
 from lookalike.encoder.errors import OptionError
 from lookalike.indexer.edge import EdgeStore
 from lookalike.indexer.filters import Op
 from lookalike.indexer.remote import ServerStore
 from lookalike.indexer.server import Server
 from lookalike.indexer.store import Condition, Filter, Record, VectorStore
-from qdrant_client import QdrantClient
-
 from tests import stores
 from tests.stores import SPEC, fill, point_ids, random_vectors
 

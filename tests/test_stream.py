@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.chunks import read_file
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import Crop, encode_png, read_pixels
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import Embedded, embed_files
 from numpy.typing import NDArray
 
+from lookalike.encoder.embed.batch import read_file
+from lookalike.encoder.embed.pipeline import Embedded, embed_files
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels
+from lookalike.encoder.runtime.model import Model
 from tests.models import SIZE, pictures
 
 BATCH = 128

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 from lookalike.encoder.errors import StoreBusyError, StoreError
 from lookalike.indexer.edge import EdgeStore
-
 from tests import shards
 from tests.shards import POINTS, builders, is_whole, shard_folders, start, until
 

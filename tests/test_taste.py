@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.taste import FACES, write_taste
 from PIL import Image
+
+from lookalike.encoder.datasets.sample_faces import FACES, write_taste
+from lookalike.encoder.errors import DataError
 
 
 def test_a_hundred_grey_faces_are_written(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalike.encoder.cleaner import Cleaner
+
+from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.searcher import tiles
 from lookalike.searcher.tiles import clean_in_place, estimate_sigma
-
 from tests.handmade import make_cleaner
 
 SIGMA = 30 / 255

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 import pytest
+
 from lookalike.deploy.cli import main
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.images import Crop
-from lookalike.encoder.model import Model
-from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.commands import ae
 from lookalike.trainer.networks import AESpec
 from lookalike.trainer.options import TrainingSpec
-
 from tests.people import write_people
 
 Main = Callable[..., tuple[int, str]]

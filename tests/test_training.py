@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lookalike.encoder.bundle import Bundle
+from torch import nn
+
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, OptionError, TrainingError
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.encoder.quality import psnr
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images.psnr import psnr
 from lookalike.trainer import checkpoint
 from lookalike.trainer.autoencoder import reconstruction, train_autoencoder
 from lookalike.trainer.batches import to_floats
@@ -27,8 +29,6 @@ from lookalike.trainer.datasets import open_dataset
 from lookalike.trainer.networks import AE, AESpec
 from lookalike.trainer.options import TrainingSpec
 from lookalike.trainer.training import Epoch, Run, pick_device, reconstruction_psnr, schedule
-from torch import nn
-
 from tests.people import SIDE, portraits, write_people
 
 CPU = torch.device("cpu")

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+
 from lookalike.encoder.errors import StoreError, StoreFailingError
 from lookalike.indexer.upload import BATCH, last_of_each, patiently, send
 

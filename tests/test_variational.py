@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lookalike.encoder.bundle import Bundle
+from sklearn.linear_model import LogisticRegression
+
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, OptionError, TrainingError
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.model import Model
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generate import sample_classes
 from lookalike.trainer.convolutional import VAESpec
 from lookalike.trainer.datasets import open_dataset, read_pixel_cache
@@ -26,8 +28,6 @@ from lookalike.trainer.options import DRAWING, BoundSpec, TrainingSpec, drawing
 from lookalike.trainer.training import Run
 from lookalike.trainer.variational import train_variational
 from lookalike.trainer.variational_bundle import VariationalFigures
-from sklearn.linear_model import LogisticRegression
-
 from tests.classes import CLASSES, shapes, write_classes
 from tests.people import write_people
 

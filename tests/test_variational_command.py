@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 import pytest
 import torch
+
 from lookalike.deploy.cli import main
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.model import Model
-from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.convolutional import VAESpec
 from lookalike.trainer.options import DRAWING, BoundSpec
 from lookalike.trainer.variational_commands import cvae, vae
-
 from tests.classes import CLASSES, write_classes
 from tests.digits import write_digits
 

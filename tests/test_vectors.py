@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
-from lookalike.encoder.model import Model
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store import open_store
 from lookalike.searcher.labelled import Labelled, collection_images, open_labelled
 from lookalike.searcher.parquet import parquet_vectors
 from lookalike.searcher.vectors import embed_images, match, placed, stored_vectors
-
 from tests.people import write_people
 from tests.photos import NAME, make_home
 

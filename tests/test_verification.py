@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+
 from lookalike.encoder.errors import OptionError
 from lookalike.searcher.pairs import Fold
 from lookalike.searcher.verification import best_threshold, fold_thresholds, likeness, measure, roc, verify
-from sklearn.metrics import roc_auc_score, roc_curve
 
 
 def floats(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

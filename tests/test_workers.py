@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import BundleError, EmbeddingError
-from lookalike.encoder.images import encode_png
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import Embedded, embed_files
-from lookalike.encoder.workers import Processes
-from lookalike.indexer.store import open_store
 from threadpoolctl import threadpool_info
 
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.embed.pipeline import Embedded, embed_files
+from lookalike.encoder.embed.workers import Processes
+from lookalike.encoder.errors import BundleError, EmbeddingError
+from lookalike.encoder.images.preprocess import encode_png
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.store import open_store
 from tests.models import SIZE, pictures
 
 MANY = 2048
@@ -28,8 +28,8 @@ ATTENDED = "import threading, time; threading.Thread(target=time.sleep, args=(60
 """With a thread beside it, a process forks no workers: they are spawned."""
 MAY_FORK = """
 import sys
-from lookalike.encoder.model import Model
-from lookalike.encoder.workers import may_fork
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.embed.workers import may_fork
 def main():
     model = Model.open(sys.argv[1], threads={threads})
     {first}
@@ -244,8 +244,8 @@ def test_forked_processes_give_what_threads_give(tiny_model: Path, folder: Path)
 import sys, warnings
 from pathlib import Path
 import numpy as np
-from lookalike.encoder.model import Model
-from lookalike.encoder.stream import embed_files, fork_workers
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.embed.pipeline import embed_files, fork_workers
 warnings.simplefilter("error")
 model = Model.open(sys.argv[1], threads=1)
 files = [(path.name, str(path)) for path in sorted(Path(sys.argv[2]).iterdir())]

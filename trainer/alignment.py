@@ -14,9 +14,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from lookalike.trainer.convolutional import CVAE, VAE
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lookalike.trainer.convolutional import CVAE, VAE
 
 __all__ = ["align", "aligning"]
 

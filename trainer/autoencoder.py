@@ -8,10 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from lookalike.encoder.bundle import Bundle
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import ImageSpec, shown
-from lookalike.encoder.sheets import save_picture
+from lookalike.encoder.images.contact_sheet import save_picture
+from lookalike.encoder.images.preprocess import ImageSpec, shown
 from lookalike.trainer.batches import batches
 from lookalike.trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
@@ -25,9 +29,6 @@ from lookalike.trainer.options import Device, TrainingSpec
 from lookalike.trainer.progress import followed
 from lookalike.trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
 from lookalike.trainer.training import Run, Task, pick_device, reconstruction_psnr
-from numpy.typing import NDArray
-from torch import nn
-from tqdm import tqdm
 
 __all__ = ["reconstruction", "train_autoencoder"]
 

@@ -10,10 +10,11 @@ from typing import Final
 
 import numpy as np
 import torch
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.trainer.corruption import noisy
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.trainer.corruption import noisy
 
 __all__ = ["ROWS", "batches", "evenly", "labelled_batches", "moved", "pieces", "to_floats"]
 

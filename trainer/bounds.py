@@ -9,7 +9,11 @@ from typing import Final, NamedTuple, final
 
 import numpy as np
 import torch
-from lookalike.encoder.noise import NoiseSpec
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.trainer.batches import to_floats
 from lookalike.trainer.convolutional import CVAE, VAE, as_pixels
 from lookalike.trainer.corruption import noisy
@@ -22,9 +26,6 @@ from lookalike.trainer.losses import (
     log_ratio,
 )
 from lookalike.trainer.options import BoundSpec
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
 
 __all__ = ["Bounded", "Drawn", "bounds"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import TrainingError
-from lookalike.encoder.images import shown
-from lookalike.encoder.manifest import one_line
+from lookalike.encoder.images.preprocess import shown
 
 __all__ = ["load", "save"]
 

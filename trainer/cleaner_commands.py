@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 import click
+
 from lookalike.trainer.options import CLEANING, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
 
 __all__ = ["cleaner"]
 
@@ -21,7 +22,7 @@ _DIGITS_EPOCHS: Final = 3
 
 
 def _noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> NoiseSpec | None:
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
 
     return None if text is None else NoiseSpec.parse(text)
 
@@ -87,7 +88,7 @@ def cleaner(
     from lookalike.trainer.commands import need_extra
 
     need_extra()
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
     from lookalike.trainer.cleaner_network import CleanerShape
     from lookalike.trainer.cleaner_training import train_cleaner
     from lookalike.trainer.datasets import open_dataset

@@ -14,16 +14,17 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from lookalike.encoder.cleaner import save_cleaner
-from lookalike.encoder.cleaner_bundle import CleanerBundle, CleanerSpec
-from lookalike.encoder.export import OPSET, export_cleaner, round_weights
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerSpec
+from lookalike.encoder.export.torch_export import OPSET, export_cleaner, round_weights
+from lookalike.encoder.runtime.denoiser import save_cleaner
 from lookalike.trainer.batches import evenly, to_floats
 from lookalike.trainer.cleaner_network import MULTIPLE, Blind
 from lookalike.trainer.corruption import corrupted
 from lookalike.trainer.datasets import Split
 from lookalike.trainer.publish import versions_here
-from numpy.typing import NDArray
-from torch import Tensor
 
 __all__ = ["CleanerFigures", "Cleaning", "cleaner_bundle", "cleaning_at", "measured_levels", "told_psnr"]
 

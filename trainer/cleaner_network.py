@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple, final
 
 import torch
-from lookalike.encoder.errors import OptionError
 from torch import Tensor, nn
 from torch.nn import functional
+
+from lookalike.encoder.errors import OptionError
 
 __all__ = ["MULTIPLE", "Blind", "Cleaner", "CleanerShape", "Estimator", "Made", "reflected"]
 

@@ -9,10 +9,13 @@ from typing import Final
 
 import numpy as np
 import torch
-from lookalike.encoder.cleaner_bundle import CleanerBundle
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lookalike.encoder.bundle.denoiser import CleanerBundle
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import shown
-from lookalike.encoder.noise import NoiseSpec
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import shown
 from lookalike.trainer.batches import evenly
 from lookalike.trainer.cleaner_figures import CleanerFigures, cleaner_bundle, measured_levels, told_psnr
 from lookalike.trainer.cleaner_network import Blind, CleanerShape, Made
@@ -24,8 +27,6 @@ from lookalike.trainer.options import Device, TrainingSpec
 from lookalike.trainer.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
 from lookalike.trainer.progress import followed
 from lookalike.trainer.training import Run, Task, pick_device
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 __all__ = ["cleaning_task", "train_cleaner"]
 

@@ -10,10 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.trainer.training import reconstruction_psnr
 from numpy.typing import NDArray
 from torch import nn
+
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.trainer.training import reconstruction_psnr
 
 __all__ = ["Cleaned"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 import click
+
 from lookalike.encoder.errors import TrainingError
 from lookalike.trainer.class_commands import class_options, with_classes
 from lookalike.trainer.cleaner_commands import cleaner
@@ -17,7 +18,7 @@ from lookalike.trainer.options import NAMING, Device, Precision, TrainingSpec
 from lookalike.trainer.variational_commands import cvae, vae
 
 if TYPE_CHECKING:
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
 
 __all__ = ["need_extra", "train"]
 
@@ -145,7 +146,7 @@ def ae(
     checkpoints, log.csv and pictures in OUT.run.
     """
     need_extra()
-    from lookalike.encoder.images import Crop, ImageSpec
+    from lookalike.encoder.images.preprocess import Crop, ImageSpec
     from lookalike.trainer.autoencoder import train_autoencoder
     from lookalike.trainer.datasets import open_dataset, usual_shape
     from lookalike.trainer.descriptor import DescriptorSpec

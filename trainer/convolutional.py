@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, final, get_args
 
 import torch
-from lookalike.encoder.errors import OptionError
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from lookalike.encoder.errors import OptionError
 
 __all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "as_pixels"]
 

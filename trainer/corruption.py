@@ -1,6 +1,6 @@
-"""The noise of ``encoder/noise.py`` on torch tensors, channels first: what a network learns to take off.
+"""The noise of ``encoder/images/noise.py`` on torch tensors, channels first: what a network learns to take off.
 
-All random numbers are drawn by numpy's Generator in the layout of ``encoder/noise.py``: the same seed gives
+All random numbers are drawn by numpy's Generator in the layout of ``encoder/images/noise.py``: the same seed gives
 the same noisy pictures there and here, whatever machine draws them.
 
 Legend: N images, C channels, H height, W width.
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from lookalike.encoder.noise import QUIETEST, NoiseKind, NoiseSpec, drawn, saved_as_jpeg
 from torch import Tensor
+
+from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, drawn, saved_as_jpeg
 
 __all__ = ["applied", "corrupted", "noisy"]
 
@@ -27,7 +28,7 @@ def corrupted(images: Tensor, levels: Tensor, *, kind: NoiseKind, rng: np.random
     Args:
         images: float32 (N, C, H, W) in [0, 1], on any device.
         levels: float32 (N,), one for each image, within the limits of the kind.
-        kind: As in ``encoder/noise.py``.
+        kind: As in ``encoder/images/noise.py``.
         rng: What is drawn from.
     """
     seen = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
@@ -44,7 +45,7 @@ def applied(images: Tensor, levels: Tensor, draws: Tensor, *, kind: NoiseKind) -
         images: float32 (N, C, H, W) in [0, 1].
         levels: float32 (N,).
         draws: As :func:`drawn` has them, but (N, C, H, W) or (N, 1, H, W).
-        kind: As in ``encoder/noise.py``.
+        kind: As in ``encoder/images/noise.py``.
     """
     each = levels[:, None, None, None]
     if kind == "gaussian":

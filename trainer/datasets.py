@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from lookalike.encoder.downloads import cache_folder, only_one
-from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.folders import PICTURE_SUFFIXES, find_pictures
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels, shown
-from lookalike.encoder.lfw import find_lfw, person_from_folder
-from lookalike.encoder.mnist import CLASSES, SIDE, SPLITS, find_mnist
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from lookalike.encoder.datasets.download import cache_folder, only_one
+from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
+from lookalike.encoder.datasets.mnist import CLASSES, SIDE, SPLITS, find_mnist
+from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels, shown
 
 __all__ = [
     "HELD_OUT_SHARE",

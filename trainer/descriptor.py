@@ -20,14 +20,15 @@ from typing import Any, Final, Self, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, normalize, pad, relu
+
 from lookalike.encoder.errors import OptionError
 from lookalike.trainer.batches import evenly, pieces, to_floats
 from lookalike.trainer.contrast import Contrast
 from lookalike.trainer.networks import principal_axes
 from lookalike.trainer.views import another_view
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, normalize, pad, relu
 
 __all__ = ["Descriptor", "DescriptorSpec"]
 

@@ -13,17 +13,18 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.fitting import pair_scores
-from lookalike.encoder.images import ImageSpec
-from lookalike.trainer.batches import pieces, to_floats
-from lookalike.trainer.contrast import Contrast
-from lookalike.trainer.losses import large_margin_cosine
-from lookalike.trainer.options import NAMING, TrainingSpec
-from lookalike.trainer.views import ViewSpec, another_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.trainer.batches import pieces, to_floats
+from lookalike.trainer.contrast import Contrast
+from lookalike.trainer.fitting.calibration import pair_scores
+from lookalike.trainer.losses import large_margin_cosine
+from lookalike.trainer.options import NAMING, TrainingSpec
+from lookalike.trainer.views import ViewSpec, another_view
 
 __all__ = ["Identity", "IdentitySpec", "Named", "People", "area_under_roc", "with_room"]
 

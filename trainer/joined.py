@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Final, final
 
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
 from lookalike.trainer.descriptor import Descriptor
 from lookalike.trainer.identity import Identity
 from lookalike.trainer.networks import AE
-from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 __all__ = ["Joined"]
 

@@ -20,20 +20,21 @@ from typing import Any, Final, final
 
 import numpy as np
 import torch
-from lookalike.encoder.affine import AffineMap, LatentStatistics
-from lookalike.encoder.bundle import Bundle, BundleSpec
-from lookalike.encoder.downloads import cache_folder, only_one
-from lookalike.encoder.errors import BundleError, OptionError
-from lookalike.encoder.export import OPSET, export_graphs
-from lookalike.encoder.golden import Golden
-from lookalike.encoder.images import Crop, ImageSpec
-from lookalike.trainer.batches import pieces, to_floats
-from lookalike.trainer.options import TrainingSpec
-from lookalike.trainer.training import Run, Task
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from tqdm import tqdm
+
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
+from lookalike.encoder.bundle.golden import Golden
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.datasets.download import cache_folder, only_one
+from lookalike.encoder.errors import BundleError, OptionError
+from lookalike.encoder.export.torch_export import OPSET, export_graphs
+from lookalike.encoder.images.preprocess import Crop, ImageSpec
+from lookalike.trainer.batches import pieces, to_floats
+from lookalike.trainer.options import TrainingSpec
+from lookalike.trainer.training import Run, Task
 
 __all__ = ["Classifier", "JudgeSpec", "cached_judge", "train_judge"]
 

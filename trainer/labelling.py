@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
+from lookalike.encoder.datasets.lfw import LFW, person_from_folder
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import shown
-from lookalike.encoder.lfw import LFW, person_from_folder
+from lookalike.encoder.images.preprocess import shown
 from lookalike.trainer.datasets import HELD_OUT_SHARE, Dataset, chosen, share_of
 
 __all__ = ["by_attribute", "by_subfolder"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.affine import AffineMap, LatentStatistics
-from lookalike.trainer.batches import evenly
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.trainer.batches import evenly
 
 __all__ = ["choose_map", "neighbour_accuracy"]
 

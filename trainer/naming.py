@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from lookalike.trainer.datasets import Split
 from lookalike.trainer.identity import Identity, IdentitySpec, Named, People, area_under_roc
 from lookalike.trainer.progress import followed
 from lookalike.trainer.training import Run, Task
-from numpy.typing import NDArray
-from torch import nn
 
 __all__ = ["teach_names"]
 

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, final
 
 import torch
-from lookalike.encoder.errors import OptionError
 from torch import Tensor, nn
+
+from lookalike.encoder.errors import OptionError
 
 __all__ = ["AE", "AESpec", "principal_axes"]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
 
 __all__ = ["denoise_option"]
 
 
 def _noise(_ctx: click.Context, _option: click.Parameter, text: str) -> NoiseSpec | None:
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
 
     noise = NoiseSpec.parse(text)
     return None if noise.nothing else noise

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.encoder.bundle import check_target
+from lookalike.encoder.bundle.bundle import check_target
 from lookalike.encoder.errors import DataError, TrainingError
-from lookalike.encoder.images import ImageSpec, shown
+from lookalike.encoder.images.preprocess import ImageSpec, shown
 from lookalike.trainer.datasets import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.training import Run
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
 import torch
-from lookalike.trainer.options import TrainingSpec
 from torch import Tensor, nn
+
+from lookalike.trainer.options import TrainingSpec
 
 __all__ = ["Muon", "adamw", "muon", "orthogonal"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from lookalike.encoder.errors import OptionError
 
 if TYPE_CHECKING:
-    from lookalike.encoder.noise import NoiseSpec
+    from lookalike.encoder.images.noise import NoiseSpec
 
 __all__ = [
     "CLEANING",
@@ -83,7 +83,7 @@ class TrainingSpec:
 def _is_noise(value: object) -> bool:
     if value is None:
         return True
-    from lookalike.encoder.noise import NoiseSpec  # brings numpy, which --help does without
+    from lookalike.encoder.images.noise import NoiseSpec  # brings numpy, which --help does without
 
     return isinstance(value, NoiseSpec)
 

@@ -12,13 +12,14 @@ from typing import Final
 
 import numpy as np
 import torch
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec
-from lookalike.encoder.mnist import SIDE
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.datasets import Dataset, read_pixel_cache
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lookalike.encoder.datasets.mnist import SIDE
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec
+from lookalike.trainer.batches import to_floats
+from lookalike.trainer.datasets import Dataset, read_pixel_cache
 
 __all__ = ["PatchSpec", "Source", "noisy_batches", "photographs", "sources_of", "views_of"]
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from lookalike.trainer.training import Epoch, Run, Task
 from tqdm import tqdm
+
+from lookalike.trainer.training import Epoch, Run, Task
 
 __all__ = ["followed"]
 

@@ -16,25 +16,26 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from lookalike.encoder.calibration import Calibration
-from lookalike.encoder.export import OPSET, export_graphs, round_weights, save_bundle
-from lookalike.encoder.fidelity import picture_errors
-from lookalike.encoder.fitting import calibration_of
-from lookalike.encoder.images import ImageSpec, to_uint8
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.encoder.quality import psnr
-from lookalike.encoder.sheets import Tile, contact_sheet
+from numpy.typing import NDArray
+from torch import nn
+
+from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.ood import picture_errors
+from lookalike.encoder.export.torch_export import OPSET, export_graphs, round_weights, save_bundle
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
+from lookalike.encoder.images.psnr import psnr
 from lookalike.trainer.batches import ROWS, evenly, pieces, to_floats
 from lookalike.trainer.cleaning import Cleaned
 from lookalike.trainer.corruption import noisy
 from lookalike.trainer.datasets import Split
+from lookalike.trainer.fitting.calibration import calibration_of
 from lookalike.trainer.joined import Joined
 from lookalike.trainer.networks import principal_axes
 from lookalike.trainer.samplers import fit_sampling
 from lookalike.trainer.training import reconstruction_psnr
-from numpy.typing import NDArray
-from torch import nn
 
 __all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet", "versions_here"]
 

@@ -9,9 +9,10 @@ import warnings
 from typing import Final
 
 import numpy as np
-from lookalike.encoder.sampling import Mixture, Sampling
-from lookalike.trainer.batches import evenly
 from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.latent_prior import Mixture, Sampling
+from lookalike.trainer.batches import evenly
 
 __all__ = ["fit_sampling"]
 

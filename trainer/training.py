@@ -16,20 +16,21 @@ from typing import Any, Final, Self, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import OptionError, TrainingError
-from lookalike.encoder.images import shown
-from lookalike.encoder.manifest import one_line
-from lookalike.encoder.noise import NoiseSpec
-from lookalike.encoder.quality import psnr
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.psnr import psnr
 from lookalike.trainer import checkpoint
 from lookalike.trainer.batches import pieces, to_floats
 from lookalike.trainer.corruption import noisy
 from lookalike.trainer.losses import mean_squared_error
 from lookalike.trainer.optimizers import adamw
 from lookalike.trainer.options import Device, TrainingSpec
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 __all__ = ["Epoch", "Run", "Task", "TrainingSpec", "pick_device", "reconstruction_psnr"]
 

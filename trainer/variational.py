@@ -8,10 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from lookalike.encoder.bundle import Bundle
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images import ImageSpec, shown
-from lookalike.encoder.sheets import save_picture
+from lookalike.encoder.images.contact_sheet import save_picture
+from lookalike.encoder.images.preprocess import ImageSpec, shown
 from lookalike.trainer.batches import labelled_batches
 from lookalike.trainer.bounds import Bounded, bounds
 from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
@@ -22,8 +25,6 @@ from lookalike.trainer.progress import followed
 from lookalike.trainer.publish import reconstruction_sheet
 from lookalike.trainer.training import Run, Task, pick_device
 from lookalike.trainer.variational_bundle import VariationalFigures, variational_bundle
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 __all__ = ["likelihood_task", "train_variational"]
 

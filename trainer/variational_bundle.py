@@ -13,12 +13,15 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from lookalike.encoder.bundle import Bundle, BundleSpec, LatentStatistics
-from lookalike.encoder.calibration import Calibration
-from lookalike.encoder.export import OPSET, export_graphs, round_weights, save_bundle
-from lookalike.encoder.fidelity import UsualErrors, picture_errors
-from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.noise import NoiseSpec
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.ood import UsualErrors, picture_errors
+from lookalike.encoder.export.torch_export import OPSET, export_graphs, round_weights, save_bundle
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.trainer.alignment import align
 from lookalike.trainer.batches import pieces, to_floats
 from lookalike.trainer.bounds import Bounded, bounds
@@ -29,8 +32,6 @@ from lookalike.trainer.likeness_maps import choose_map
 from lookalike.trainer.publish import versions_here
 from lookalike.trainer.samplers import fit_sampling
 from lookalike.trainer.training import reconstruction_psnr
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 __all__ = ["VariationalFigures", "variational_bundle"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
+
 from lookalike.encoder.errors import DataError
 from lookalike.trainer.class_commands import all_of, class_options, with_classes
 from lookalike.trainer.noise_commands import denoise_option
@@ -15,6 +16,7 @@ from lookalike.trainer.options import DRAWING, Binarise, BoundSpec, Device, Prec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
     from lookalike.trainer.datasets import Dataset
 
 __all__ = ["cvae", "vae"]
@@ -223,7 +225,7 @@ def _train(
     from lookalike.trainer.commands import need_extra
 
     need_extra()
-    from lookalike.encoder.images import Crop, ImageSpec, shown
+    from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
     from lookalike.trainer.convolutional import VAESpec
     from lookalike.trainer.datasets import open_dataset, usual_shape
     from lookalike.trainer.variational import train_variational

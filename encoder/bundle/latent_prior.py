@@ -1,0 +1,120 @@
+"""What pictures are drawn from besides N(0, I): mixtures fitted to the training latents, ``sampling.npz``.
+
+A mixture speaks of the first Z numbers of a latent. What lies behind them is zero, or of a model that takes
+class weights, those.
+
+Legend: Z numbers of a latent that are drawn, M components of a mixture, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.gaussian_mixture import MOST, Mixture
+from lookalike.encoder.bundle.golden import npz_bytes, read_npz
+from lookalike.encoder.bundle.manifest import SAMPLING, one_line
+from lookalike.encoder.errors import OptionError
+
+__all__ = ["Mixture", "Sampling"]
+
+_PARTS: Final = ("weights", "means", "triangles")
+_LARGEST: Final = 24 * MOST
+"""Bytes of two mixtures of one number each, the most that can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What a model's pictures are drawn from besides N(0, I).
+
+    Attributes:
+        mixture: Fitted to all training latents.
+        by_class: One component for each class, in the order of the model's classes, weighed by its share.
+    """
+
+    mixture: Mixture | None = None
+    by_class: Mixture | None = None
+
+    def check(self, *, drawn: int, classes: int) -> None:
+        """Check that it fits a model.
+
+        Args:
+            drawn: How many numbers of the model's latent are drawn.
+            classes: K.
+
+        Raises:
+            OptionError: it does not.
+        """
+        for field in fields(self):
+            mixture: Mixture | None = getattr(self, field.name)
+            if mixture is not None and mixture.size > drawn:
+                raise OptionError(f"{field.name} of a model that draws {drawn} numbers has {mixture.size}")
+        if self.by_class is not None and self.by_class.components != classes:
+            raise OptionError(
+                f"by_class of a model of {classes} classes has {self.by_class.components} components"
+            )
+
+    def to_npz(self) -> bytes:
+        """Return ``sampling.npz``: of the symmetric covariances, the lower triangles (M, Z (Z + 1) / 2)."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for field in fields(self):
+            mixture: Mixture | None = getattr(self, field.name)
+            if mixture is not None:
+                row, column = np.tril_indices(mixture.size)
+                triangles = mixture.covariances[:, row, column]
+                for part, array in zip(_PARTS, (mixture.weights, mixture.means, triangles), strict=True):
+                    arrays[f"{field.name}_{part}"] = array
+        return npz_bytes(**arrays)
+
+    @classmethod
+    def from_npz(cls, files: Mapping[str, bytes]) -> Self | None:
+        """Read ``sampling.npz`` of the files of a bundle; None where there is none.
+
+        Raises:
+            ValueError: it does not hold the arrays.
+            OptionError: they are no mixtures.
+        """
+        if SAMPLING not in files:
+            return None
+        there = _listed(files[SAMPLING])
+        known = {f"{field.name}_{part}" for field in fields(cls) for part in _PARTS}
+        if there - known:
+            raise ValueError(f"{SAMPLING} holds {min(there - known)!r} too, which is no part of it")
+        mixtures = {}
+        for field in fields(cls):
+            names = [f"{field.name}_{part}" for part in _PARTS]
+            if there & set(names):
+                mixtures[field.name] = _unfolded(*read_npz(SAMPLING, files, *names))
+        return cls(**mixtures)
+
+
+def _listed(data: bytes) -> set[str]:
+    """Return the names of the arrays in an ``.npz`` that is not larger than it can be."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except Exception as error:  # zipfile and struct each raise their own
+        raise ValueError(f"{SAMPLING} does not hold the arrays of mixtures ({one_line(error)})") from error
+    if (size := sum(member.file_size for member in members)) > _LARGEST:
+        raise ValueError(f"{SAMPLING} unpacks to {size:,} bytes, at most {_LARGEST:,} can be")
+    return {member.filename.removesuffix(".npy") for member in members}
+
+
+def _unfolded(weights: NDArray[Any], means: NDArray[Any], triangles: NDArray[Any]) -> Mixture:
+    count, size = means.shape if means.ndim == 2 else (0, 0)
+    expected = (count, size * (size + 1) // 2)
+    if triangles.dtype != np.float32 or triangles.shape != expected or count * size * size > MOST:
+        raise OptionError(
+            f"triangles of a mixture must be float32 {expected}, got {triangles.dtype} {triangles.shape}"
+        )
+    covariances = np.empty((count, size, size), np.float32)
+    row, column = np.tril_indices(size)
+    covariances[:, row, column] = triangles
+    covariances[:, column, row] = triangles
+    return Mixture(weights, means, covariances)

@@ -1,0 +1,92 @@
+"""Where bundles stand: folders, the shipped ones by name, and what a new one may replace."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from lookalike.encoder.bundle.attributes import ATTRIBUTES
+from lookalike.encoder.bundle.manifest import KNOWN, one_line
+from lookalike.encoder.errors import BundleNotFoundError, OptionError
+from lookalike.encoder.images.preprocess import shown
+
+__all__ = ["BESIDE", "CALIBRATION", "check_target", "is_shipped", "locate", "resolved", "shipped_bundles"]
+
+CALIBRATION: Final = "calibration.json"
+"""May lie in a bundle's folder and is no part of the model."""
+BESIDE: Final = (CALIBRATION, ATTRIBUTES)
+"""All that may."""
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the bundles that come with the package, name to folder."""
+    shelf = Path(str(files("lookalike.encoder") / "shipped"))
+    return {path.parent.name: path.parent for path in sorted(shelf.glob("*/bundle.json"))}
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a resolved folder is one of the shipped bundles."""
+    shipped = shipped_bundles().get(folder.name)
+    return shipped is not None and shipped.resolve() == folder
+
+
+def locate(where: str | os.PathLike[str]) -> Path:
+    """Return the resolved folder of a bundle, which may be named as a shipped one.
+
+    Raises:
+        BundleNotFoundError: neither a folder with a bundle.json nor a shipped name.
+    """
+    folder = Path(where)
+    try:
+        if (folder / "bundle.json").is_file():
+            return folder.resolve()
+        there = folder.is_dir()
+    except OSError as error:
+        raise BundleNotFoundError(f"model {shown(str(where))} cannot be opened ({error.strerror})") from error
+    shipped = shipped_bundles()
+    if str(where) in shipped:
+        return shipped[str(where)].resolve()
+    names = ", ".join(shipped) or "none"
+    if there:
+        raise BundleNotFoundError(
+            f"a model is a folder with a bundle.json, {shown(str(where))} has none; shipped: {names}"
+        )
+    raise BundleNotFoundError(
+        f"no model '{shown(str(where))}': no such folder and no shipped one; shipped: {names}"
+    )
+
+
+def resolved(folder: str | os.PathLike[str]) -> Path:
+    """Return an absolute path without links.
+
+    Raises:
+        OptionError: there can be none.
+    """
+    try:
+        return Path(folder).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        raise OptionError(f"no bundle can stand at {shown(str(folder))} ({one_line(error)})") from error
+
+
+def check_target(target: Path) -> None:
+    """Refuse to replace anything but a bundle, also one to which something else was added.
+
+    Raises:
+        OptionError: something that is no bundle stands at ``target``.
+    """
+    try:
+        inside = {path.name for path in target.iterdir()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OptionError(
+            f"a bundle is a folder, {shown(str(target))} cannot be one ({error.strerror}); name another"
+        ) from error
+    odd = inside if "bundle.json" not in inside else inside - KNOWN - {"bundle.json", *BESIDE}
+    if odd:
+        raise OptionError(
+            f"a bundle replaces only a bundle, {shown(str(target))} holds {shown(min(odd))} too; "
+            "name another folder"
+        )

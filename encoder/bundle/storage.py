@@ -1,0 +1,81 @@
+"""The files of a bundle of any kind: read only as their digests say, written all or none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from lookalike.encoder.errors import BundleCorruptError, BundleError
+from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.replacing import replacing
+
+__all__ = ["digests_of", "intact", "read_file", "unchanged", "unwritable", "write_all"]
+
+T = TypeVar("T")
+
+
+def digests_of(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file, 64 hex digits."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Return a file of the bundle in ``folder``.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read ({error.strerror})") from error
+
+
+def intact(folder: Path, name: str, digest: object) -> bytes:
+    """Return a file of the bundle in ``folder`` that has this SHA-256.
+
+    Raises:
+        ValueError: it cannot be read, or has another.
+    """
+    data = read_file(folder, name)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(f"{name} does not match its SHA-256")
+    return data
+
+
+def unchanged(folder: Path, name: str, digest: object) -> bytes:
+    """Return a file of a bundle that was opened before.
+
+    Raises:
+        BundleCorruptError: it is no longer what it was.
+    """
+    try:
+        return intact(folder, name, digest)
+    except ValueError as error:
+        raise BundleCorruptError(
+            f"bundle {shown(str(folder))} has changed since it was opened: {error}; open it again"
+        ) from error
+
+
+def write_all(target: Path, contents: Mapping[str, bytes], opened: Callable[[Path], T]) -> T:
+    """Write a bundle whole or not at all, and return it as ``opened`` from its new folder.
+
+    Raises:
+        BundleError: the folder cannot be written.
+    """
+    try:
+        with replacing(target) as fresh:
+            for name, data in contents.items():
+                (fresh / name).write_bytes(data)
+            return opened(fresh)
+    except OSError as error:
+        raise unwritable(target, error) from error
+
+
+def unwritable(target: Path, error: OSError) -> BundleError:
+    """Return what is raised where the system does not let the bundle be written."""
+    return BundleError(
+        f"bundle {shown(str(target))} cannot be written ({error.strerror}); make room or name another folder"
+    )

@@ -1,0 +1,210 @@
+"""A network made elsewhere becomes a bundle for search. Needs the [import] extra.
+
+What is not what it seems is found by running it: five pictures at once must give what each gives alone.
+
+Legend: N images, S side, C channels, D latent size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, check_target
+from lookalike.encoder.bundle.golden import Golden
+from lookalike.encoder.bundle.manifest import one_line
+from lookalike.encoder.bundle.registry import resolved
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.errors import NetworkError, OptionError
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
+
+if TYPE_CHECKING:
+    from lookalike.encoder.export.onnx_graph import Network, Preparation
+
+__all__ = ["adopt", "need_extra"]
+
+_APART: Final = 1e-2
+"""Largest difference of a batch of five from singles, of the spread of the values: float16 networks round."""
+_SEED: Final = 0
+_QUIET: Final = 4  # onnxruntime's FATAL level: what fails is raised here
+
+
+def need_extra() -> None:
+    """Refuse to begin without onnx.
+
+    Raises:
+        NetworkError: it is not installed.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise NetworkError(
+            "importing a network needs onnx, which is not here; pip install 'lookalike[import]'"
+        )
+
+
+def adopt(
+    file: Path,
+    folder: Path,
+    *,
+    size: int | None,
+    preparation: Preparation,
+    crop: Crop,
+    output: str | None = None,
+    mirror: bool = True,
+) -> Bundle:
+    """Wrap the network in ``file`` and write it as a bundle of kind ``encoder``.
+
+    Args:
+        file: ONNX, whole in one file.
+        folder: Where the bundle goes.
+        size: S, where the network leaves it open.
+        preparation: What its input wants.
+        crop: How pictures are framed.
+        output: Its output; None: the only one that is one vector for each picture.
+        mirror: Whether to average with the mirror image.
+
+    Raises:
+        NetworkError: it is no network from one image to one vector, or cannot be run here.
+        OptionError: an option does not fit the network, or something that is no bundle stands at ``folder``.
+    """
+    from lookalike.encoder.export.onnx_graph import Network
+
+    check_target(resolved(folder))
+    data = _read(file)
+    network = Network.parse(data, file)
+    channels = 1 if preparation.grey else network.channels
+    image = ImageSpec(size=_side(network, size), channels=channels, crop=crop)
+    network.prepare(image, preparation)
+    pixels = _made_up(image, 5)
+    name = _chosen(network, pixels, output, file)
+    network.finish(name)
+    try:
+        latents = _proven(network.to_bytes(), pixels, file)
+    except NetworkError:
+        if not network.loosen():
+            raise
+        latents = _proven(network.to_bytes(), pixels, file)
+    latent = latents.shape[1]
+    spec = BundleSpec(
+        kind="encoder",
+        image=image,
+        latent=latent,
+        embedding=latent,
+        mirror=mirror,
+        opset=network.opset,
+        labels="unknown",
+        training={
+            "imported": file.name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "mean": list(preparation.mean),
+            "std": list(preparation.std),
+            "order": "rgb" if preparation.rgb else "bgr",
+            "output": name,
+        },
+    )
+    unit = np.eye(latent, dtype=np.float32)
+    zero = np.zeros(latent, np.float32)
+    return Bundle.save(
+        folder,
+        spec=spec,
+        graphs={"encoder": network.to_bytes()},
+        statistics=LatentStatistics(zero, unit),  # nothing is known of it; nothing is drawn from it either
+        affine=AffineMap(unit, zero),
+        golden=Golden(pixels[:4], latents[:4], None),
+    )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise NetworkError(
+            f"{shown(str(file))}: cannot be read ({error.strerror}); check the path"
+        ) from error
+
+
+def _side(network: Network, size: int | None) -> int:
+    side = network.side or size
+    if side is None:
+        raise OptionError("this network takes pictures of any size; say which with --size")
+    if size not in (None, side):
+        raise OptionError(f"this network takes {side}x{side}, not --size {size}; leave --size out")
+    return side
+
+
+def _made_up(image: ImageSpec, count: int) -> NDArray[np.uint8]:
+    """Blotches with grain, uint8 (N, S, S, C), the same everywhere."""
+    rng = np.random.default_rng(_SEED)
+    tiles = -(-image.size // 8)
+    coarse = rng.integers(0, 224, (count, 8, 8, image.channels))
+    smooth = coarse.repeat(tiles, axis=1).repeat(tiles, axis=2)[:, : image.size, : image.size]
+    return (smooth + rng.integers(0, 32, smooth.shape)).astype(np.uint8)
+
+
+def _chosen(network: Network, pixels: NDArray[np.uint8], wanted: str | None, file: Path) -> str:
+    """Return the name of the output that is one vector for each picture."""
+    names = network.outputs
+    made = _run(network.to_bytes(), pixels[:1], file)
+    told = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in zip(names, made, strict=True))
+    vectors = [name for name, array in zip(names, made, strict=True) if _is_vector(array)]
+    if wanted is not None:
+        vectors = [name for name in vectors if name == wanted]
+    if len(vectors) != 1:
+        which = f"--output {wanted}" if wanted is not None else "the output"
+        rule = (
+            "must be one vector for each picture"
+            if not vectors
+            else "could be several; name one with --output"
+        )
+        raise OptionError(f"{shown(str(file))}: {shown(which)} {rule}; it has {shown(told)[:400]}")
+    return vectors[0]
+
+
+def _is_vector(array: NDArray[Any]) -> bool:
+    """Whether floats are (1, D) or (1, D, 1, 1), D over 1."""
+    return (
+        array.dtype.kind == "f"
+        and array.ndim in (2, 4)
+        and len(array) == 1
+        and array.size == array.shape[1] > 1
+    )
+
+
+def _proven(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> NDArray[np.float32]:
+    """Return the latents of ``pixels``, each on its own, when they are the same together."""
+    alone: NDArray[np.float32] = np.concatenate([_run(graph, row[None], file)[0] for row in pixels])
+    where = shown(str(file))
+    if not np.isfinite(alone).all() or float(alone.std(axis=0).max()) == 0:
+        raise NetworkError(f"{where}: gives the same for every picture, or no number; check --mean and --std")
+    try:
+        (together,) = _run(graph, pixels, file)
+    except NetworkError as error:
+        raise NetworkError(
+            f"{where}: takes one picture at a time ({one_line(error)[:200]}); export it with an open batch"
+        ) from error
+    apart = float(np.abs(together - alone).max() / alone.std()) if together.shape == alone.shape else math.inf
+    if not apart <= _APART:
+        raise NetworkError(
+            f"{where}: five pictures at once must give what each gives alone, they are {apart:.1e} of a "
+            "deviation apart; export it with an open batch, in evaluation mode"
+        )
+    return alone
+
+
+def _run(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> list[NDArray[Any]]:
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    try:
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        made: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: pixels})
+    except Exception as error:  # onnxruntime raises its own types from C++
+        raise NetworkError(
+            f"{shown(str(file))}: onnxruntime cannot run it ({one_line(error)[:300]}); export it again"
+        ) from error
+    return made

@@ -1,0 +1,300 @@
+"""An ONNX network made elsewhere, taken apart and put together. Needs the [import] extra.
+
+Preparation is put into the graph, so that it takes what every encoder here takes, and one output is left:
+
+    uint8 (N, S, S, C) > float > [three times] > [BGR] > (x - mean) / std > its layout > latent (N, D)
+
+Legend: N images, S side, C channels of the pictures, K channels of the network (1 or 3), D latent size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self, final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from lookalike.encoder.bundle.manifest import one_line
+from lookalike.encoder.errors import NetworkError, OptionError
+from lookalike.encoder.images.preprocess import ImageSpec, shown
+
+__all__ = ["Network", "Preparation"]
+
+_OLDEST: Final = 9  # opset: since then all that is put in means what it means today
+_LATER: Final = 13  # what an older one is converted to
+_KNOWN_DOMAINS: Final = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}  # those onnxruntime brings
+_PIXELS, _LATENT = "lookalike/pixels", "lookalike/latent"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preparation:
+    """What a network wants done to values of 0..255.
+
+    Attributes:
+        mean: One number or three, in the order of the network's channels.
+        std: The same; divides.
+        rgb: Whether the order is red, green, blue; else blue, green, red.
+        grey: Whether the pictures are grey, also where the network takes three channels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rgb: bool = True
+    grey: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            OptionError: they are neither one nor three, not finite, or divide by nothing.
+        """
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+                raise OptionError(f"--{name} is one finite number or three, not {values}")
+        if min(self.std) <= 0:
+            raise OptionError(
+                f"--std divides and must be over 0, not {self.std}; leave values as they are with 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Feed:
+    """What the network takes: its side (None: any), channels, layout and type."""
+
+    name: str
+    side: int | None
+    channels: Literal[1, 3]
+    channels_first: bool
+    type: int
+
+
+@final
+class Network:
+    """A network of one image input; changed in place.
+
+    Attributes:
+        side: S that it takes; None: any.
+        channels: K, 1 or 3.
+    """
+
+    def __init__(self, model: onnx.ModelProto, where: str) -> None:
+        self._model, self._where = model, where
+        self._feed = _feed_of(model, where)
+        self.side, self.channels = self._feed.side, self._feed.channels
+
+    @classmethod
+    def parse(cls, data: bytes, file: Path) -> Self:
+        """Read an ONNX file, and refuse what could not be carried along or run.
+
+        Raises:
+            NetworkError: it is none, has weights elsewhere or operators of its own, or takes no image.
+        """
+        where = shown(str(file))
+        try:
+            model = onnx.load_from_string(data)
+        except Exception as error:  # protobuf and onnx each raise their own
+            raise NetworkError(
+                f"{where}: is no ONNX file ({one_line(error)[:200]}); export it again"
+            ) from error
+        _check(model, where)
+        return cls(_modern(model, where), where)
+
+    @property
+    def opset(self) -> int:
+        """Of ONNX's own operators."""
+        return _opset(self._model)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Their names."""
+        return [str(value.name) for value in self._model.graph.output]
+
+    def prepare(self, image: ImageSpec, preparation: Preparation) -> None:
+        """Put the preparation before the network, and let any number of pictures in.
+
+        Raises:
+            OptionError: three means for one channel.
+        """
+        graph = self._model.graph
+        nodes = [*_preparing(self._feed, image.channels, preparation), *graph.node]
+        del graph.node[:], graph.input[:], graph.value_info[:]  # the shapes there may be those of one picture
+        graph.node.extend(nodes)
+        graph.input.append(helper.make_tensor_value_info(_PIXELS, TensorProto.UINT8, ["N", *image.shape]))
+        for value in graph.output:
+            value.type.tensor_type.ClearField("shape")
+
+    def loosen(self) -> bool:
+        """Let every Reshape to a fixed number of rows keep the rows it gets; return whether there was any.
+
+        Exports of one picture write its number into the shapes. Whether the rows are pictures, only a run can
+        tell.
+        """
+        graph = self._model.graph
+        held = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                held[node.output[0]] = node.attribute[0].t
+        shapes: list[onnx.TensorProto] = []
+        for node in graph.node:
+            if node.op_type != "Reshape" or node.input[1] not in held:
+                continue
+            shape = numpy_helper.to_array(held[node.input[1]]).copy()
+            if len(shape) > 1 and shape[0] > 0 and shape.all():
+                shape[0] = 0  # as many as come in, unless allowzero says otherwise
+                node.input[1] = f"lookalike/shape{len(shapes)}"
+                shapes.append(numpy_helper.from_array(shape, node.input[1]))
+                for attribute in node.attribute:
+                    if attribute.name == "allowzero":
+                        attribute.i = 0
+        graph.initializer.extend(shapes)
+        return bool(shapes)
+
+    def finish(self, output: str) -> None:
+        """Make ``output`` the only one, as float32 (N, D)."""
+        graph = self._model.graph
+        # (N, D) or (N, D, 1, 1) -> (N, D)
+        graph.node.append(helper.make_node("Flatten", [output], ["lookalike/flat"], axis=1))
+        graph.node.append(helper.make_node("Cast", ["lookalike/flat"], [_LATENT], to=TensorProto.FLOAT))
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_value_info(_LATENT, TensorProto.FLOAT, ["N", None]))
+
+    def to_bytes(self) -> bytes:
+        """Return it as an ONNX file.
+
+        Raises:
+            NetworkError: it is too large for one.
+        """
+        try:
+            data: bytes = self._model.SerializeToString(deterministic=True)
+        except Exception as error:  # protobuf: over 2 GiB
+            raise NetworkError(f"{self._where}: cannot be written ({one_line(error)[:200]})") from error
+        return data
+
+
+def _check(model: onnx.ModelProto, where: str) -> None:
+    if not model.graph.node:
+        raise NetworkError(f"{where}: is no ONNX file with a network in it; export it again")
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+        raise NetworkError(
+            f"{where}: its weights lie in another file, a bundle holds one; merge them in Python with "
+            "onnx.save(onnx.load('my.onnx'), 'one.onnx')"
+        )
+    known = _KNOWN_DOMAINS | {function.domain for function in model.functions}
+    foreign = {f"{node.domain}.{node.op_type}" for node in _nodes(model.graph) if node.domain not in known}
+    if foreign:
+        names = shown(", ".join(sorted(foreign)))[:200]
+        raise NetworkError(
+            f"{where}: needs operators that onnxruntime does not have, {names}; export it without them"
+        )
+
+
+def _modern(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """Bring an old opset to one in which all that is put in means what it means today."""
+    if _opset(model) >= _OLDEST:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _LATER)
+    except Exception as error:
+        raise NetworkError(
+            f"{where}: opset {_opset(model)} is older than {_OLDEST} and cannot be converted "
+            f"({one_line(error)[:200]}); export it with a later one"
+        ) from error
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    versions = {entry.domain: int(entry.version) for entry in model.opset_import}
+    return versions.get("", versions.get("ai.onnx", 1))
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from inner.initializer
+
+
+def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:
+    """Read the one input, and drop weights that old files list among the inputs."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)  # before, weights had to be listed
+    told = "; ".join(_told(value) for value in inputs) or "none"
+    if len(inputs) != 1:
+        raise NetworkError(
+            f"{where}: an encoder has one input, this has {len(inputs)} ({shown(told)}); export it alone"
+        )
+    kind = inputs[0].type.tensor_type
+    dims = [int(dim.dim_value) for dim in kind.shape.dim]  # 0: open
+    last = len(dims) == 4 and dims[3] in (1, 3) and dims[1] not in (1, 3)
+    channels = (dims[3] if last else dims[1]) if len(dims) == 4 else 0
+    sides = {side for side in (dims[1:3] if last else dims[2:]) if side}
+    floats = kind.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    if not floats or len(dims) != 4 or channels not in (0, 1, 3) or len(sides) > 1:
+        raise NetworkError(
+            f"{where}: an image is float (N, C, S, S) or (N, S, S, C) with 1 or 3 channels, "
+            f"this input is {shown(told)}; export it so"
+        )
+    return _Feed(
+        name=inputs[0].name,
+        side=next(iter(sides), None),
+        channels=1 if channels == 1 else 3,  # open: three
+        channels_first=not last,
+        type=kind.elem_type,
+    )
+
+
+def _told(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in kind.shape.dim)
+    return f"{value.name} {TensorProto.DataType.Name(kind.elem_type).lower()} ({dims})"
+
+
+def _preparing(feed: _Feed, given: int, preparation: Preparation) -> list[onnx.NodeProto]:
+    """uint8 (N, S, S, C) to what the network takes, channel by channel."""
+    if feed.channels == 1 and given == 3:
+        raise AssertionError("grey networks are given grey pictures")
+    if feed.channels == 1 and max(len(preparation.mean), len(preparation.std)) > 1:
+        raise OptionError("this network takes one channel; give one number for --mean and one for --std")
+    nodes: list[onnx.NodeProto] = []
+    here = _PIXELS
+
+    def step(kind: str, *constants: NDArray[Any], **attributes: Any) -> None:
+        nonlocal here
+        inputs = [here] * (3 if kind == "Concat" else 1)
+        for constant in constants:
+            inputs.append(f"lookalike/constant{len(nodes)}")
+            value = numpy_helper.from_array(constant)
+            nodes.append(helper.make_node("Constant", [], [inputs[-1]], value=value))
+        here = f"lookalike/{len(nodes)}_{kind}"
+        nodes.append(helper.make_node(kind, inputs, [here], **attributes))
+
+    step("Cast", to=TensorProto.FLOAT)  # (N, S, S, C) in 0..255
+    if given < feed.channels:
+        step("Concat", axis=3)  # (N, S, S, 1) -> (N, S, S, 3)
+    elif feed.channels == 3 and not preparation.rgb:
+        step("Gather", np.array([2, 1, 0], np.int64), axis=3)
+    step("Sub", np.array(preparation.mean, np.float32))
+    step("Div", np.array(preparation.std, np.float32))
+    if feed.channels_first:
+        step("Transpose", perm=[0, 3, 1, 2])  # (N, S, S, K) -> (N, K, S, S)
+    step("Cast", to=feed.type)
+    nodes[-1].output[0] = feed.name
+    return nodes

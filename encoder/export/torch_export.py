@@ -1,0 +1,318 @@
+"""Torch module to bundle. Refuses to write when ONNX and torch disagree. Needs the [train] extra.
+
+It takes any encoder and decoder, so it need not know the trainer:
+
+    encoder  float32 (N, C, H, W) in [0, 1]  ->  (N, D), or that and the deviations (N, Z) of q(z|x)
+    decoder  float32 (N, D)                  ->  (N, C, H, W), clipped here to [0, 1]
+
+and any two modules that clean pictures of any size:
+
+    cleaner    float32 (N, 3, H, W) in [0, 1], sigma (N,)  ->  (N, 3, H, W), not clipped
+    estimator  float32 (N, 3, H, W) in [0, 1]              ->  sigma (N,)
+
+Legend: N images, H = W = S pixels, C channels, D latent size, Z numbers of it that a VAE draws.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
+from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.latent_prior import Sampling
+from lookalike.encoder.bundle.manifest import one_line
+from lookalike.encoder.errors import ExportError
+from lookalike.encoder.export.parity import PARITY, parity_of, run_all, session_of
+from lookalike.encoder.export.quantize import SMALL_FROM, forget_notes, store_small
+from lookalike.encoder.export.rounding import steps_of
+from lookalike.encoder.images.preprocess import to_uint8
+
+__all__ = ["OPSET", "PARITY", "Exported", "export_cleaner", "export_graphs", "round_weights", "save_bundle"]
+
+OPSET: Final = 18
+_INPUTS: Final = {
+    "encoder": ["pixels"],
+    "decoder": ["latent"],
+    "cleaner": ["pixels", "sigma"],
+    "estimator": ["pixels"],
+}
+_OUTPUTS: Final = {
+    "encoder": ["latent", "deviation"],
+    "decoder": ["image"],
+    "cleaner": ["cleaned"],
+    "estimator": ["sigma"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """ONNX bytes by graph name, and the largest difference from torch seen on each."""
+
+    graphs: dict[str, bytes]
+    parity: dict[str, float]
+
+
+def round_weights(module: nn.Module, *, bits: Literal[8, 16] = 16) -> None:
+    """Round large weights, in place, to what takes less room: they are stored so. Arithmetic stays float32.
+
+    Figures taken afterwards are those of the model as stored.
+
+    Args:
+        module: Weights of fewer than 4,096 values stay as they are: they cost nothing.
+        bits: 16: to float16, at half the bytes; a weight with a value beyond it (65504) stays as it is. 8: to
+            127 steps each way for each row (what makes one output), at a quarter of the bytes; vectors, which
+            have no rows, as with 16.
+    """
+    with torch.no_grad():
+        for weight in module.parameters():
+            if weight.numel() < SMALL_FROM:
+                continue
+            if bits == 8 and weight.ndim > 1:
+                rows = weight.flatten(1)
+                step = steps_of(rows.abs().amax(1).numpy())
+                scale = torch.from_numpy(step)[:, None]
+                weight.copy_(((rows / scale).round() * scale).view_as(weight))
+            elif (half := weight.half().float()).isfinite().all():
+                weight.copy_(half)
+
+
+def export_graphs(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    *,
+    size: int,
+    channels: int,
+    latent: int,
+    deviations: int = 0,
+    seed: int = 0,
+) -> Exported:
+    """Export both modules and compare them with torch on random input.
+
+    Both are exported as they are in evaluation mode; they themselves are left as they are.
+
+    Args:
+        encoder: float32 (N, C, H, W) to (N, D), or to that and (N, Z).
+        decoder: float32 (N, D) to (N, C, H, W).
+        size: S.
+        channels: C.
+        latent: D.
+        deviations: Z, of an encoder that gives deviations too; 0: it does not.
+        seed: Of the random input.
+
+    Raises:
+        ExportError: torch cannot export, an output has another shape, the two are more than
+            :data:`PARITY` apart, or a batch of one differs from a batch of five.
+    """
+    source = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (5, size, size, channels), generator=source, dtype=torch.uint8)
+    latents = torch.randn(5, latent, generator=source)
+    modules: dict[str, tuple[nn.Module, Tensor]] = {
+        "encoder": (_FromPixels(encoder), pixels),
+        "decoder": (_ToImage(decoder), latents),
+    }
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "encoder": [(5, latent)],
+        "decoder": [(5, size, size, channels)],
+    }
+    if deviations:
+        shapes["encoder"].append((5, deviations))
+    exported = Exported({}, {})
+    for name, (module, example) in modules.items():
+        module = copy.deepcopy(module).cpu().eval()
+        exported.graphs[name] = _to_onnx(name, module, (example,), ({0: Dim("N")},), len(shapes[name]))
+        exported.parity[name] = _parity(name, exported.graphs[name], module, (example,), shapes[name])
+    return exported
+
+
+def export_cleaner(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, seed: int = 0) -> Exported:
+    """Export both modules and compare them with torch on random pictures of two sizes.
+
+    Both are exported as they are in evaluation mode; they themselves are left as they are. What is returned
+    is for :func:`save_cleaner`.
+
+    Args:
+        cleaner: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).
+        estimator: float32 (N, 3, H, W) to (N,).
+        multiple: What H and W are multiples of.
+        seed: Of the random pictures.
+
+    Raises:
+        ExportError: torch cannot export, an output has another shape, the two are more than
+            :data:`PARITY` apart, or a batch of one differs from a batch of five.
+    """
+    source = torch.Generator().manual_seed(seed)
+    unit = multiple * (-(-16 // multiple) | 1)  # odd: no multiple of more than was said
+    free = {0: Dim("N"), 1: multiple * Dim("h", min=1), 2: multiple * Dim("w", min=1)}
+    exported = Exported({}, {})
+    modules = {"cleaner": _Cleans(cleaner), "estimator": _Estimates(estimator)}
+    for name, fresh in modules.items():
+        module = copy.deepcopy(fresh).cpu().eval()
+        for high, wide in ((2, 3), (5, 2)):
+            pixels = torch.rand(5, high * unit, wide * unit, 3, generator=source)
+            sigma = torch.rand(5, generator=source) * 0.3
+            given, dims = (
+                ((pixels, sigma), (free, {0: free[0]})) if name == "cleaner" else ((pixels,), (free,))
+            )
+            if name not in exported.graphs:
+                exported.graphs[name] = _to_onnx(name, module, given, dims, 1)
+            shape = tuple(pixels.shape) if name == "cleaner" else (5,)
+            apart = _parity(name, exported.graphs[name], module, given, [shape])
+            exported.parity[name] = max(apart, exported.parity.get(name, 0.0))
+    return exported
+
+
+def save_bundle(
+    folder: Path,
+    exported: Exported,
+    spec: BundleSpec,
+    *,
+    statistics: LatentStatistics,
+    affine: AffineMap,
+    calibration: Calibration | None = None,
+    sampling: Sampling | None = None,
+) -> Bundle:
+    """Write the bundle with golden values: four pictures the decoder draws of sampled latents.
+
+    Raises:
+        OptionError: something that is no bundle stands there.
+    """
+    rng = np.random.default_rng(0)
+    drawn = rng.multivariate_normal(
+        statistics.mean,
+        statistics.covariance,
+        size=4,
+        method="eigh",
+        check_valid="ignore",  # rounding to float32 leaves tiny negative eigenvalues
+    )
+    encode, decode = (session_of(exported.graphs[name]) for name in ("encoder", "decoder"))
+    pixels = to_uint8(run_all(decode, drawn.astype(np.float32))[0])
+    latents = run_all(encode, pixels)[0]
+    return Bundle.save(
+        folder,
+        spec=spec,
+        graphs=exported.graphs,
+        statistics=statistics,
+        affine=affine,
+        golden=Golden(pixels, latents, run_all(decode, latents)[0]),
+        calibration=calibration,
+        sampling=sampling,
+    )
+
+
+class _FromPixels(nn.Module):
+    """uint8 (N, H, W, C) -> latent (N, D), and deviation (N, Z): scaling lives in the graph."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        image = pixels.float() / 255  # (N, H, W, C) in [0, 1]
+        latent: Tensor | tuple[Tensor, Tensor] = self.encoder(
+            image.permute(0, 3, 1, 2)
+        )  # (N, C, H, W) -> (N, D)
+        return latent
+
+
+class _ToImage(nn.Module):
+    """latent (N, D) -> float32 (N, H, W, C) in [0, 1]."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latent: Tensor) -> Tensor:
+        image: Tensor = self.decoder(latent)  # (N, C, H, W)
+        return image.clamp(0, 1).permute(0, 2, 3, 1)  # (N, H, W, C)
+
+
+class _Cleans(nn.Module):
+    """pixels (N, H, W, 3), sigma (N,) -> cleaned (N, H, W, 3)."""
+
+    def __init__(self, cleaner: nn.Module) -> None:
+        super().__init__()
+        self.cleaner = cleaner
+
+    def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
+        image: Tensor = self.cleaner(pixels.permute(0, 3, 1, 2), sigma)  # (N, 3, H, W)
+        return image.permute(0, 2, 3, 1)  # (N, H, W, 3)
+
+
+class _Estimates(nn.Module):
+    """pixels (N, H, W, 3) -> sigma (N,)."""
+
+    def __init__(self, estimator: nn.Module) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        sigma: Tensor = self.estimator(pixels.permute(0, 3, 1, 2))  # (N, 3, H, W) -> (N,)
+        return sigma
+
+
+def _to_onnx(
+    name: str, module: nn.Module, given: tuple[Tensor, ...], free: tuple[Any, ...], outputs: int
+) -> bytes:
+    """Export; ``free`` says of each tensor of ``given`` which of its sides are open."""
+    try:
+        model = _exported(name, module, given, free, outputs)
+        store_small(model)
+        forget_notes(model)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # torch, onnxscript and onnx each raise their own
+        raise ExportError(
+            f"torch cannot export the {name} ({one_line(error)[:500]}); nothing was written"
+        ) from error
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _exported(
+    name: str, module: nn.Module, given: tuple[Tensor, ...], free: tuple[Any, ...], outputs: int
+) -> onnx.ModelProto:
+    quiet = logging.root.manager.disable
+    logging.disable()  # several loggers of torch write to stderr what the exception says too
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's notes to its own developers
+            program = torch.onnx.export(
+                module,
+                given,
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                opset_version=OPSET,
+                input_names=_INPUTS[name],
+                output_names=_OUTPUTS[name][:outputs],
+                dynamic_shapes=free,
+            )
+    finally:
+        logging.disable(quiet)
+    if program is None:
+        raise RuntimeError("torch exported nothing")
+    return program.model_proto
+
+
+def _parity(
+    name: str,
+    graph: bytes,
+    module: nn.Module,
+    given: tuple[Tensor, ...],
+    shapes: Sequence[tuple[int, ...]],
+) -> float:
+    with torch.no_grad():
+        made = module(*given)
+    expected = [each.numpy() for each in (made if isinstance(made, tuple) else (made,))]
+    return parity_of(name, graph, [each.numpy() for each in given], expected, shapes)

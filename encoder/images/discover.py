@@ -1,0 +1,112 @@
+"""Which files under a folder are pictures: the same answer for training and for indexing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images.preprocess import shown
+
+__all__ = ["PICTURE_SUFFIXES", "find_names", "find_pictures", "is_picture"]
+
+PICTURE_SUFFIXES: Final = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".pgm",
+        ".ppm",
+        ".pnm",
+    }
+)
+"""Compared in lower case. The name only decides whether a file is looked at; its bytes decide how."""
+_ENDINGS: Final = tuple(PICTURE_SUFFIXES)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is looked at."""
+    if not name.lower().endswith(_ENDINGS):
+        return False
+    # Only what begins with a dot may be all name and no suffix.
+    dotted = name[0] == "." or "/." in name
+    return not dotted or os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122  # no Path is made
+
+
+def find_pictures(
+    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
+) -> Iterator[Path]:
+    """Yield the pictures under ``root``, relative to it, as :func:`find_names` does."""
+    return map(Path, find_names(root, hidden=hidden, on_unreadable=on_unreadable))
+
+
+def find_names(
+    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
+) -> Iterator[str]:
+    """Yield the pictures under ``root``, relative to it, folder by folder in sorted order.
+
+    They come as the system spells them: a Path of each takes as long as finding it.
+
+    Links to files are followed, links to folders are not (no loops).
+
+    Args:
+        root: The folder.
+        hidden: Whether files and folders are seen whose name begins with a dot.
+        on_unreadable: Told of a folder that cannot be listed, which is then passed over; None: it stops all.
+
+    Raises:
+        DataError: a folder cannot be listed. To pass over it in silence would make its pictures look deleted.
+    """
+    top = os.path.join(root, "")  # noqa: PTH118  # with the separator that ends it
+    left = [""]
+    while left:
+        here = left.pop()
+        folders, names = _listed(top + here if here else os.fspath(root), on_unreadable or _stop)
+        above = here + os.sep if here else ""
+        left += [above + name for name in sorted(folders, reverse=True) if hidden or name[0] != "."]
+        for name in sorted(names):
+            if is_picture(name) and (hidden or name[0] != "."):
+                yield above + name
+
+
+def _listed(folder: str, on_unreadable: Callable[[OSError], object]) -> tuple[list[str], list[str]]:
+    """Return the names of the folders in a folder, without links to some, and of all that is no folder.
+
+    What os.walk does, which looks at each folder again to see that it is no link.
+    """
+    folders: list[str] = []
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not _is_folder(entry):
+                    names.append(entry.name)
+                elif not entry.is_symlink():
+                    folders.append(entry.name)
+    except OSError as error:
+        on_unreadable(error)
+        return [], []
+    return folders, names
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # as a link that leads in a circle
+        return False
+
+
+def _stop(error: OSError) -> NoReturn:
+    raise DataError(
+        f"every folder must be readable, {shown(str(error.filename))} is not ({error.strerror}); "
+        "mend its permissions or name the folders beside it"
+    ) from error

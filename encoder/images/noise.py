@@ -1,0 +1,194 @@
+"""Noise that is put on pictures, for a model to learn what to take off and for figures of how well it does.
+
+What a level means:
+
+================  ==================================================  =======================
+kind              level                                               written on a command line
+================  ==================================================  =======================
+``gaussian``      deviation of what is added, of 1                    of 255: ``25``
+``salt-pepper``   share of the pixels that become black or white      ``salt-pepper:0.1``
+``poisson``       deviation of a white pixel, of 1: 1/level² photons  of 255: ``poisson:25``
+``masking``       share of the pixels that become black               ``masking:0.5``
+``jpeg``          quality that it is saved with, 1 to 100             ``jpeg:30``
+================  ==================================================  =======================
+
+The result is clipped to [0, 1], as a picture file would. Salt, pepper and masking strike all channels of a
+pixel at once. Masking: P. Vincent et al.: Extracting and Composing Robust Features with Denoising
+Autoencoders. ICML 2008. ``trainer/corruption.py`` has the same in torch, and is tested to give the same.
+
+Legend: N images, H height, W width, C channels (1 grey, 3 RGB).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.decode import shown
+
+__all__ = ["QUIETEST", "Floats", "NoiseKind", "NoiseSpec", "applied", "corrupted", "drawn", "saved_as_jpeg"]
+
+Floats = NDArray[np.float32]
+NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]
+
+QUIETEST: Final = 1 / 4096
+"""Poisson noise below this level (a sixteenth of a grey level) is left out: its photons are past counting."""
+_UNITS: Final[dict[str, float]] = {"gaussian": 255.0, "poisson": 255.0}
+_FORMS: Final = (
+    "write SIGMA or LO:HI of 255, or another kind before it, as in poisson:25, salt-pepper:0.1, "
+    "masking:0.25:0.5 or jpeg:30"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseSpec:
+    """A kind of noise at one level, or at levels between two. Saved in the bundle of what cleans it.
+
+    Attributes:
+        kind: See the table above.
+        low: Lowest level.
+        high: Highest level.
+
+    Raises:
+        OptionError: there is no such kind or level.
+    """
+
+    kind: NoiseKind = "gaussian"
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(NoiseKind):
+            raise OptionError(
+                f"noise is one of {', '.join(get_args(NoiseKind))}, '{shown(str(self.kind))}' is not"
+            )
+        least, most = self._limits()
+        if not least <= self.low <= self.high <= most:  # NaN too
+            unit = _UNITS.get(self.kind, 1.0)
+            raise OptionError(
+                f"levels of {self.kind} noise rise from {_number(least * unit)} to {_number(most * unit)}, "
+                f"got {_number(self.low * unit)} to {_number(self.high * unit)}; {_FORMS}"
+            )
+
+    def _limits(self) -> tuple[float, float]:
+        return (1.0, 100.0) if self.kind == "jpeg" else (0.0, 1.0)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what the table says is written; ``str(spec)`` gives it back.
+
+        Raises:
+            OptionError: the text is none of these, or a level is out of range.
+        """
+        parts = text.strip().lower().split(":")
+        kind = parts.pop(0) if parts[0] in get_args(NoiseKind) else "gaussian"
+        try:
+            levels = [float(part) / _UNITS.get(kind, 1.0) for part in parts]
+            low, high = levels if len(levels) == 2 else (*levels, *levels)
+        except ValueError as error:
+            raise OptionError(f"noise: cannot read '{shown(text)}'; {_FORMS}") from error
+        return cls(kind=kind, low=low, high=high)  # type: ignore[arg-type]  # __post_init__ checks it
+
+    def __str__(self) -> str:
+        unit = _UNITS.get(self.kind, 1.0)
+        low, high = _number(self.low * unit), _number(self.high * unit)
+        levels = low if low == high else f"{low}:{high}"
+        return levels if self.kind == "gaussian" else f"{self.kind}:{levels}"
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it leaves every picture as it is."""
+        return self.kind != "jpeg" and self.high == 0
+
+    def levels(self, count: int, rng: np.random.Generator) -> Floats:
+        """Draw a level for each of N images, evenly between the two: float32 (N,)."""
+        return rng.uniform(self.low, self.high, count).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`from_json` reads back equal."""
+        return {"kind": self.kind, "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            OptionError: a key is unknown or missing, or a value cannot be.
+        """
+        if not isinstance(values, dict) or set(values) != {"kind", "low", "high"}:
+            raise OptionError("noise is described by kind, low and high, and by nothing else")
+        if not all(type(values[name]) in (int, float) for name in ("low", "high")):
+            raise OptionError(f"levels of noise are numbers, not {shown(repr(values)[:100])}")
+        return cls(**values)
+
+
+def corrupted(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
+    """Return pictures with noise on them, float32 (N, H, W, C) in [0, 1]; the same seed gives the same.
+
+    Args:
+        pixels: float32 (N, H, W, C) in [0, 1].
+        levels: float32 (N,), one for each image, within the limits of the kind.
+        kind: See the table above.
+        rng: What is drawn from.
+    """
+    return applied(pixels, levels, drawn(pixels, levels, kind=kind, rng=rng), kind=kind)
+
+
+def drawn(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
+    """Draw what noise is made of, float32: normal or uniform numbers, photons; nothing for JPEG.
+
+    Returns:
+        (N, H, W, C), or (N, H, W, 1) of what strikes all channels at once, or (0,).
+    """
+    if kind == "gaussian":
+        return rng.standard_normal(pixels.shape, np.float32)
+    if kind == "poisson":
+        photons = 1 / np.square(np.maximum(levels.astype(np.float64), QUIETEST))  # of a white pixel
+        return rng.poisson(pixels * photons[:, None, None, None]).astype(np.float32)
+    if kind == "jpeg":
+        return np.empty(0, np.float32)
+    return rng.random((*pixels.shape[:3], 1), np.float32)
+
+
+def applied(pixels: Floats, levels: Floats, draws: Floats, *, kind: NoiseKind) -> Floats:
+    """Return pictures with the noise that :func:`drawn` drew for them, float32 (N, H, W, C) in [0, 1]."""
+    each = levels[:, None, None, None]
+    if kind == "gaussian":
+        noisy = pixels + each * draws
+    elif kind == "poisson":
+        noisy = np.where(each < np.float32(QUIETEST), pixels, draws * np.square(each))
+    elif kind == "masking":
+        noisy = np.where(draws < each, np.float32(0), pixels)
+    elif kind == "salt-pepper":
+        half = each / np.float32(2)
+        noisy = np.where(draws < half, np.float32(0), np.where(draws < each, np.float32(1), pixels))
+    else:
+        noisy = saved_as_jpeg(pixels, levels)
+    clipped: Floats = np.clip(noisy, np.float32(0), np.float32(1))
+    return clipped
+
+
+def saved_as_jpeg(pixels: Floats, qualities: Floats) -> Floats:
+    """Return pictures float32 (N, H, W, C) as Pillow gives them back after saving them with these qualities.
+
+    Colours are stored at half the resolution, as by default.
+    """
+    back = np.empty_like(pixels)
+    for row, (picture, quality) in enumerate(zip(pixels, qualities, strict=True)):
+        whole = np.rint(np.clip(picture, 0, 1) * np.float32(255)).astype(np.uint8)
+        file = io.BytesIO()
+        image = Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole)
+        image.save(file, "JPEG", quality=int(np.rint(quality)))
+        with Image.open(file) as read:
+            back[row] = np.asarray(read, np.float32).reshape(whole.shape) / np.float32(255)
+    return back
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"

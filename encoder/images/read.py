@@ -1,0 +1,287 @@
+"""Pictures read whole and in their own depth, with all that came with them: to be changed and written again.
+
+Nothing is lost in silence: what could not be written again as it was (more than one picture, more than
+sixteen bits, inks) is refused by name. ``encoder/images/write.py`` writes.
+
+- grey, grey and alpha, RGB and RGBA of 8 bits; the same of 16 bits in PNG and TIFF;
+- a palette becomes RGB, or RGBA where a colour of it is transparent;
+- EXIF orientation is applied to the pixels and set to 1 in the EXIF data, of which no other byte is changed.
+
+Legend: H, W = the picture as it is shown, after EXIF orientation; C channels (1 grey, 2 grey and alpha,
+3 RGB, 4 RGBA).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, JpegImagePlugin
+
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images.decode import opened, shown
+from lookalike.encoder.images.exif import exif_orientation, orient, upright_exif
+
+__all__ = ["Company", "Original", "Values", "png_chunks", "read_original"]
+
+Values = NDArray[np.uint8] | NDArray[np.uint16]
+
+_TIFF_TAGS: Final = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 33723, 700)
+"""Description, make, model, resolution, software, time, artist, computer, copyright, IPTC, XMP."""
+_TIFF_FOLDERS: Final = (34665, 34853)  # EXIF and GPS
+_PNG_COMPANY: Final = frozenset(
+    {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
+)
+_AS_THEY_ARE: Final = frozenset({"L", "LA", "RGB", "RGBA"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Company:
+    """What comes with the pixels of a picture.
+
+    Attributes:
+        exif: EXIF data from its byte order on, with an orientation of 1 if any; empty: none.
+        profile: The ICC colour profile; empty: none.
+        xmp: The XMP packet; empty: none.
+        dpi: Pixels per inch across and down.
+        parts: Of a PNG file its ancillary chunks, of a JPEG file its segments that are not coding, each whole
+            and in order; these are written again as they are where the kind of file stays the same.
+        tables: Of a JPEG file its quantization tables.
+        sampling: Of a JPEG file its chroma subsampling as Pillow numbers it; -1: unknown.
+        lossless: Whether a WebP file was.
+    """
+
+    exif: bytes = b""
+    profile: bytes = b""
+    xmp: bytes = b""
+    dpi: tuple[float, float] | None = None
+    parts: tuple[bytes, ...] = ()
+    tables: dict[int, list[int]] | None = None
+    sampling: int = -1
+    lossless: bool = False
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Original:
+    """A picture as it is shown, in its own depth.
+
+    Attributes:
+        kind: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF.
+        pixels: ``uint8`` or ``uint16`` (H, W, C), contiguous; may be written to.
+        company: What came with it.
+        upright: Whether no orientation had to be applied.
+    """
+
+    kind: str
+    pixels: Values
+    company: Company
+    upright: bool
+
+    @property
+    def colours(self) -> Values:
+        """A view of the pixels without their alpha, (H, W, 1 or 3)."""
+        return self.pixels[..., : 1 if self.pixels.shape[2] <= 2 else 3]
+
+
+def read_original(
+    data: bytes, *, max_pixels: int, name: str, on_size: Callable[[int], object] | None = None
+) -> Original:
+    """Read the bytes of one picture file.
+
+    Args:
+        data: the whole file.
+        max_pixels: larger pictures are refused from their header.
+        name: what to call the file in messages.
+        on_size: told the number of pixels before they are decoded; may wait until there is room for them.
+
+    Raises:
+        ImageTooLargeError: the picture has more than ``max_pixels`` pixels.
+        ImageError: the bytes are empty, cut short, damaged, of no format read here, or could not be written
+            again as they are.
+    """
+    with opened(data, max_pixels=max_pixels, name=name) as (kind, image):
+        if on_size is not None:
+            on_size(image.width * image.height)
+        reason = _refused(kind, image, data)
+        if reason:
+            raise ImageError(f"{shown(name)}: {reason}")
+        deep = _bits(kind, image) == 16
+        pixels = _deep(image, lambda: opened(data, max_pixels=max_pixels, name=name)) if deep else None
+        tiff_exif = _tiff_exif(image) if kind == "TIFF" else b""  # before its reader closes the file
+        image.load()
+        if pixels is None:
+            pixels = np.asarray(_plain(image))
+        company = _company(kind, image, data, tiff_exif or image.info.get("exif", b""))
+        orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
+    height, width = pixels.shape[:2]
+    whole = np.array(orient(pixels.reshape(height, width, -1), orientation), order="C")
+    return Original(kind=kind, pixels=whole, company=company, upright=orientation == 1)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name of each chunk of a PNG file, and the whole chunk; as far as they are whole."""
+    at = 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        chunk = data[at : at + 12 + length]
+        if len(chunk) < 12 + length:
+            return
+        yield chunk[4:8], chunk
+        at += 12 + length
+
+
+def _refused(kind: str, image: ImageFile.ImageFile, data: bytes) -> str:
+    """Why a picture could not be written again as it is; empty: it can."""
+    frames, bits = getattr(image, "n_frames", 1), _bits(kind, image)
+    if frames > 1:
+        return f"this {kind} file holds {frames} pictures, only single ones are written again; take it apart"
+    if image.mode == "CMYK":
+        return "its pixels are CMYK, inks and not light; convert it to RGB first"
+    if image.mode == "1" or bits == 1:
+        return "its pixels have one bit each, black or white; convert it to grey first"
+    if kind == "PNM" and re.match(
+        rb"P[2356]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s+(?!25[0-5]\s|2[0-4]\d\s|1?\d?\d\s)", data
+    ):
+        return "PNM with more than 8 bits is not written again; convert it to PNG first"
+    if (
+        kind == "AVIF"
+        and (at := data.find(b"av1C")) >= 0
+        and data[at + 6 : at + 7] >= b"\x40"
+        and data[at + 6] & 0x40
+    ):
+        return "AVIF with more than 8 bits is not written again; convert it to 16-bit PNG first"
+    if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
+        return f"its values have {bits} bits, only 8 and 16 are written again; convert it first"
+    if bits == 16 and (kind not in ("PNG", "TIFF") or not _is_plainly_deep(kind, image)):
+        return (
+            "its 16-bit pixels are of a rare kind that is not written again; convert it to plain 16-bit PNG"
+        )
+    if bits != 16 and image.mode not in _AS_THEY_ARE | {"P"}:
+        return (
+            f"its pixels are {shown(image.mode)}, only grey, RGB and palettes are written again; convert it"
+        )
+    return ""
+
+
+def _bits(kind: str, image: ImageFile.ImageFile) -> int:
+    """Bits of one value."""
+    if kind == "TIFF":
+        told = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+        signed = max(image.tag_v2.get(339, (1,))) > 1  # type: ignore[attr-defined]
+        return 32 if signed and max(told) > 8 else max(told)
+    if kind == "PNG" and image.mode != "P":
+        depth = {"1": 1}.get(image.mode, 8)
+        return 16 if any("16" in str(tile.args) for tile in image.tile) else depth
+    return {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16}.get(image.mode, 8)
+
+
+def _is_plainly_deep(kind: str, image: ImageFile.ImageFile) -> bool:
+    if "transparency" in image.info or len(image.tile) == 0:
+        return False
+    plain = {"I;16", "I;16B", "I;16N", "I;16L", "LA;16B"}
+    plain |= {f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in "BLN"}
+    return all(_raw_mode(tile.args) in plain and (kind == "PNG" or image.mode != "LA") for tile in image.tile)
+
+
+def _raw_mode(args: Any) -> str:
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _deep(image: ImageFile.ImageFile, again: Callable[[], Any]) -> NDArray[np.uint16]:
+    """Read 16-bit pixels with a reader that keeps eight of them: once the upper, once the lower ones."""
+    raw = _raw_mode(image.tile[0].args)
+    if raw.startswith("I;16"):
+        image.load()
+        return np.asarray(image).astype(np.uint16)
+    if raw == "LA;16B":  # four bytes a pixel, as RGBA has them
+        with again() as (_, other):
+            other._mode = "RGBA"
+            other.tile = [tile._replace(args="RGBA") for tile in other.tile]
+            other.load()
+            both = np.asarray(other).astype(np.uint16)
+        return (both[..., 0::2] << 8 | both[..., 1::2]).astype(np.uint16)
+    native = "L" if sys.byteorder == "little" else "B"
+    order = native if raw[-1] == "N" else raw[-1]
+    halves = []
+    for which in (order, "L" if order == "B" else "B"):
+        with again() as (_, other):
+            other.tile = [_with_raw_mode(tile, f"{raw[:-1]}{which}") for tile in other.tile]
+            other.load()
+            halves.append(np.asarray(other))
+    deep = halves[0].astype(np.uint16)
+    deep <<= 8
+    deep |= halves[1]
+    return deep
+
+
+def _with_raw_mode(tile: Any, raw: str) -> Any:
+    return tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode == "P" or (image.mode in ("L", "RGB") and "transparency" in image.info):
+        grey = image.mode == "L"
+        if image.has_transparency_data:
+            return image.convert("LA" if grey else "RGBA")
+        return image.convert("RGB")
+    return image
+
+
+def _company(kind: str, image: ImageFile.ImageFile, data: bytes, exif: bytes) -> Company:
+    info = image.info
+    xmp = info.get("xmp", b"")
+    dpi = info.get("dpi")
+    jpeg = image if isinstance(image, JpegImagePlugin.JpegImageFile) else None
+    return Company(
+        exif=upright_exif(exif).removeprefix(b"Exif\0\0"),
+        profile=info.get("icc_profile") or b"",
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+        parts=tuple(_parts(kind, data)),
+        tables=None if jpeg is None else {key: list(table) for key, table in jpeg.quantization.items()},
+        sampling=-1 if jpeg is None else JpegImagePlugin.get_sampling(jpeg),
+        lossless=kind == "WebP" and b"VP8L" in data[:64],
+    )
+
+
+def _tiff_exif(image: Image.Image) -> bytes:
+    whole, some = image.getexif(), Image.Exif()
+    for tag in _TIFF_TAGS:
+        if tag in whole:
+            some[tag] = whole[tag]
+    for tag in _TIFF_FOLDERS:
+        if folder := whole.get_ifd(tag):
+            some.get_ifd(tag).update(folder)
+    return some.tobytes() if len(some) or any(some.get_ifd(tag) for tag in _TIFF_FOLDERS) else b""
+
+
+def _parts(kind: str, data: bytes) -> Iterator[bytes]:
+    if kind == "PNG":
+        for name, chunk in png_chunks(data):
+            if name in _PNG_COMPANY:
+                yield chunk
+    elif kind == "JPEG":
+        yield from _jpeg_parts(data)
+
+
+def _jpeg_parts(data: bytes) -> Iterator[bytes]:
+    """The segments before the first scan that say something of the picture, EXIF set upright."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        length = data[at + 2] << 8 | data[at + 3]
+        segment = data[at : at + 2 + length]
+        # Not Adobe's mark of how colours are coded (APP14), nor the table of pictures that follow (MPF).
+        if marker in {0xFE, *range(0xE0, 0xF0)} - {0xEE} and not segment.startswith(b"MPF\0", 4):
+            exif = segment.startswith(b"Exif\0\0", 4)
+            yield segment[:4] + upright_exif(segment[4:]) if exif else segment
+        at += 2 + length
