@@ -17,7 +17,7 @@ from lookalike.encoder.errors import LookalikeError, OptionError
 __all__ = ["VERBS", "group", "main"]
 
 VERBS: Final = {
-    "train": ("lookalike.trainer.commands", "Train a model on LFW, MNIST or a folder of images."),
+    "train": ("lookalike.deploy.cli.train", "Train a model on LFW, MNIST or a folder of images."),
     "index": ("lookalike.indexer.commands", "Put the pictures of folders into a collection."),
     "embed": ("lookalike.indexer.embed_commands", "Write the latents of pictures into a Parquet file."),
     "search": ("lookalike.searcher.commands", "Find the pictures most like a picture."),

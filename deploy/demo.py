@@ -112,15 +112,15 @@ def _find_faces(out: Path) -> _Faces:
 
 
 def _trained(out: Path, epochs: int) -> str:
-    from lookalike.trainer.commands import need_extra
+    from lookalike.deploy.cli.train import need_extra
 
     need_extra()
     from lookalike.encoder.images.preprocess import ImageSpec
-    from lookalike.trainer.autoencoder import train_autoencoder
-    from lookalike.trainer.datasets import open_dataset
-    from lookalike.trainer.descriptor import DescriptorSpec
-    from lookalike.trainer.networks import AESpec
-    from lookalike.trainer.options import TrainingSpec
+    from lookalike.trainer.config import TrainingSpec
+    from lookalike.trainer.data.dataset import open_dataset
+    from lookalike.trainer.models.autoencoder import AESpec
+    from lookalike.trainer.models.descriptor import DescriptorSpec
+    from lookalike.trainer.recipes.ae import train_autoencoder
 
     dataset = open_dataset("lfw", progress=True)
     image = ImageSpec(size=64, channels=3, crop=dataset.crop)

@@ -136,7 +136,7 @@ def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
     if not plan.judged:
         return None
     try:
-        from lookalike.trainer.judge import cached_judge
+        from lookalike.trainer.recipes.classifier import cached_judge
     except ImportError as error:
         raise MissingExtraError(
             "the judge is trained with PyTorch; pip install 'lookalike[train]', or measure "

@@ -1,7 +1,7 @@
 """What drawn pictures show, and how much they differ, as an independent classifier sees them.
 
 The classifier is a model whose latents are features and, behind them, a logit for each of its classes; its
-embeddings are the features (``trainer/judge.py`` makes one). Pictures are judged as the decoder's means, grey
+embeddings are the features (``trainer/recipes/classifier.py`` makes one). Pictures are judged as the decoder's means, grey
 as people see them, not as binary draws.
 
 Legend: N images, K classes, F features.

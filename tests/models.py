@@ -37,7 +37,7 @@ def make_bundle(
     import torch
 
     from lookalike.encoder.export.torch_export import OPSET, export_graphs, round_weights, save_bundle
-    from lookalike.trainer.networks import AE, AESpec
+    from lookalike.trainer.models.autoencoder import AE, AESpec
 
     pixels = pictures(256, size=size, channels=channels, seed=seed)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

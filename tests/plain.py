@@ -11,7 +11,7 @@ from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, save_bundle
 from lookalike.encoder.images.preprocess import LFW_CROP, ImageSpec
-from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE, AESpec
 
 __all__ = ["SPEC", "plain_autoencoder", "save_plain"]
 

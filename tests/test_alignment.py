@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lookalike.trainer.alignment import align, aligning
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
+from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.publish.alignment import align, aligning
 from tests.classes import shapes
 
 Z = 3

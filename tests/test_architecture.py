@@ -78,7 +78,11 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
         == {"encoder/datasets/sample_faces.py", "searcher/local_features.py"} | measured
     )
     assert who_imports("bm3d") == {"searcher/rivals.py"}
-    assert who_imports("sklearn") == {"searcher/baselines.py", "trainer/patches.py", "trainer/samplers.py"}
+    assert who_imports("sklearn") == {
+        "searcher/baselines.py",
+        "trainer/data/patches.py",
+        "trainer/publish/latent_prior.py",
+    }
     assert who_imports("pyarrow") == {"indexer/latents.py", "searcher/parquet.py"}
     assert who_imports("matplotlib") == {"searcher/curves.py", "searcher/reliability.py"}
     assert who_imports("requests", "urllib3") == {"encoder/datasets/download.py"}

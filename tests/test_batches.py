@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.trainer.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
+from lookalike.trainer.data.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
 from tests.models import pictures
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}

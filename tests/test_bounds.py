@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lookalike.encoder.errors import OptionError
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.bounds import Bounded, Drawn, _turned, bounds
-from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
-from lookalike.trainer.losses import bernoulli_nll, divergence
-from lookalike.trainer.options import BoundSpec
+from lookalike.trainer.config import BoundSpec
+from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.objectives.elbo import Bounded, Drawn, _turned, bounds
+from lookalike.trainer.objectives.losses import bernoulli_nll, divergence
 from tests.classes import shapes
 
 CPU = torch.device("cpu")
@@ -211,7 +211,7 @@ def test_measured_bound_is_the_elbo_over_all_images_whatever_the_pieces(
         expected = bernoulli_nll(image, BATCH) + kl
     assert negative == pytest.approx(expected.mean().item(), rel=1e-5)
     assert apart == pytest.approx(kl.mean().item(), rel=1e-5)
-    monkeypatch.setattr("lookalike.trainer.bounds._PICTURES", 5)
+    monkeypatch.setattr("lookalike.trainer.objectives.elbo._PICTURES", 5)
     assert bounds(model, IMAGES, rows, LABELS, device=CPU)[1] == pytest.approx(apart, rel=1e-5)
     assert model.training is False
 

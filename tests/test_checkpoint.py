@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lookalike.encoder.errors import TrainingError
-from lookalike.trainer import checkpoint
+from lookalike.trainer.loop import checkpoint
 
 STATE = {
     "identity": {"seed": 0, "hidden": [512, 256], "rate": 1e-3, "name": "lfw", "none": None},

@@ -18,18 +18,18 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.deploy.cli import main
+from lookalike.deploy.cli.cleaner_commands import cleaner
 from lookalike.encoder.bundle.denoiser import CleanerBundle
 from lookalike.encoder.images.noise import NoiseSpec, corrupted
 from lookalike.encoder.images.psnr import psnr
 from lookalike.encoder.runtime.denoiser import Cleaner
-from lookalike.trainer.cleaner_commands import cleaner
-from lookalike.trainer.cleaner_network import MULTIPLE, Blind, CleanerShape
-from lookalike.trainer.cleaner_training import cleaning_task
-from lookalike.trainer.datasets import open_dataset, read_pixel_cache
-from lookalike.trainer.optimizers import muon
-from lookalike.trainer.options import CLEANING, TrainingSpec
-from lookalike.trainer.patches import PatchSpec, sources_of, views_of
-from lookalike.trainer.training import Run, Task
+from lookalike.trainer.config import CLEANING, TrainingSpec
+from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
+from lookalike.trainer.data.patches import PatchSpec, sources_of, views_of
+from lookalike.trainer.loop.loop import Run, Task
+from lookalike.trainer.loop.optim import muon
+from lookalike.trainer.models.denoiser import MULTIPLE, Blind, CleanerShape
+from lookalike.trainer.recipes.denoiser import cleaning_task
 from tests.digits import write_digits
 from tests.people import portraits, write_people
 
@@ -40,11 +40,11 @@ SIGMA = 50 / 255
 # Writes its state after every epoch, not every 15 seconds: there is more to resume from.
 COMMAND = """
 import signal, torch
-import lookalike.trainer.training
+import lookalike.trainer.loop.loop
 from lookalike.deploy.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
 torch.set_num_threads(1)
-lookalike.trainer.training._WRITE_EVERY = -1.0
+lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
 main()
 """
 

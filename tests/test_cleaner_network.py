@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lookalike.encoder.errors import OptionError
-from lookalike.trainer.cleaner_network import MULTIPLE, Blind, Cleaner, CleanerShape, Estimator, reflected
+from lookalike.trainer.models.denoiser import MULTIPLE, Blind, Cleaner, CleanerShape, Estimator, reflected
 
 NARROW = CleanerShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
 

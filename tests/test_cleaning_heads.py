@@ -14,14 +14,14 @@ from lookalike.encoder.images.noise import NoiseSpec, corrupted
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
 from lookalike.encoder.images.psnr import psnr
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.autoencoder import train_autoencoder
-from lookalike.trainer.cleaning import Cleaned
-from lookalike.trainer.convolutional import VAESpec
-from lookalike.trainer.datasets import open_dataset
-from lookalike.trainer.networks import AESpec
-from lookalike.trainer.options import BoundSpec, TrainingSpec
-from lookalike.trainer.training import reconstruction_psnr
-from lookalike.trainer.variational import train_variational
+from lookalike.trainer.config import BoundSpec, TrainingSpec
+from lookalike.trainer.data.dataset import open_dataset
+from lookalike.trainer.loop.loop import reconstruction_psnr
+from lookalike.trainer.models.autoencoder import AESpec
+from lookalike.trainer.models.vae import VAESpec
+from lookalike.trainer.publish.cleaning import Cleaned
+from lookalike.trainer.recipes.ae import train_autoencoder
+from lookalike.trainer.recipes.vae import train_variational
 from tests.people import SIDE, portraits, write_people
 
 NOISE = NoiseSpec.parse("50:80")

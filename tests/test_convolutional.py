@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lookalike.encoder.errors import OptionError
-from lookalike.trainer.convolutional import CVAE, VAE, VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
 

@@ -16,7 +16,7 @@ import pytest
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
-from lookalike.trainer.datasets import Dataset, Split, open_dataset, read_pixel_cache, share_of
+from lookalike.trainer.data.dataset import Dataset, Split, open_dataset, read_pixel_cache, share_of
 from tests.people import portraits, write_people
 
 SPEC = ImageSpec(size=16)
@@ -24,7 +24,7 @@ SPEC = ImageSpec(size=16)
 READER = """
 import hashlib, sys
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.trainer.datasets import open_dataset, read_pixel_cache
+from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
 pixels = read_pixel_cache(open_dataset(sys.argv[1]), ImageSpec(size=16))
 print(hashlib.sha256(pixels.images.tobytes()).hexdigest(), len(pixels.failures))
 """

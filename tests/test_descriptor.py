@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.encoder.errors import OptionError
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.joined import Joined
-from lookalike.trainer.networks import AE, AESpec
-from lookalike.trainer.views import another_view
+from lookalike.trainer.data.augment import another_view
+from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.models.face_model import Joined
 from tests.people import SIDE, portraits
 
 IMAGES = portraits(30, 4)

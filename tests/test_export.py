@@ -27,7 +27,7 @@ from lookalike.encoder.export.torch_export import (
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.denoiser import Cleaner, save_cleaner
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.networks import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE, AESpec
 from tests.models import pictures
 
 SIZE, LATENT = 8, 4

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-import lookalike.trainer.training
+import lookalike.trainer.loop.loop
 from lookalike.encoder.errors import DataError, OptionError, TrainingError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.datasets import Split
-from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.identity import Identity, IdentitySpec, Named, People, area_under_roc, with_room
-from lookalike.trainer.joined import Joined
-from lookalike.trainer.naming import teach_names
-from lookalike.trainer.networks import AE, AESpec
-from lookalike.trainer.options import TrainingSpec
-from lookalike.trainer.views import ViewSpec, another_view
+from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.data.augment import ViewSpec, another_view
+from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.data.dataset import Split
+from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.models.face_model import Joined
+from lookalike.trainer.models.identity import Identity, IdentitySpec, Named, People, area_under_roc, with_room
+from lookalike.trainer.recipes.identity import teach_names
 from tests.people import SIDE, portraits, write_people
 from tests.test_training import SPEC, train
 
@@ -168,7 +168,7 @@ def test_joined_parts_have_a_length_of_their_own_in_what_is_compared() -> None:
 def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookalike.trainer.training, "_WRITE_EVERY", -1.0)
+    monkeypatch.setattr(lookalike.trainer.loop.loop, "_WRITE_EVERY", -1.0)
     data = write_people(tmp_path / "people")
     options: dict[str, Any] = {"names": spec(), "spec": SPEC}
     expected = train(data, tmp_path / "whole", **options)

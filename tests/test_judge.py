@@ -11,8 +11,8 @@ from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.judging import agreement, look
-from lookalike.trainer.judge import Classifier, JudgeSpec, cached_judge, train_judge
-from lookalike.trainer.options import TrainingSpec
+from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.recipes.classifier import Classifier, JudgeSpec, cached_judge, train_judge
 
 CLASSES = ("high", "middle", "low")
 SPEC = JudgeSpec(

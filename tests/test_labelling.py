@@ -9,8 +9,8 @@ from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.trainer.datasets import open_dataset, read_pixel_cache, usual_shape
-from lookalike.trainer.labelling import by_attribute, by_subfolder
+from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache, usual_shape
+from lookalike.trainer.data.labels import by_attribute, by_subfolder
 from tests.classes import CLASSES, write_classes
 from tests.digits import made_up_images, made_up_labels, write_digits
 from tests.people import write_people
@@ -42,7 +42,7 @@ def test_one_subfolder_is_no_class(tmp_path: Path) -> None:
 
 
 def test_as_many_subfolders_as_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.trainer.labelling._MOST", 3)
+    monkeypatch.setattr("lookalike.trainer.data.labels._MOST", 3)
     dataset = open_dataset(str(write_people(tmp_path / "people", people=4, each=1)))
     with pytest.raises(DataError, match="has 4; are they people"):
         by_subfolder(dataset)

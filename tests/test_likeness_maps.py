@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.whitening import LatentStatistics
-from lookalike.trainer.likeness_maps import choose_map, neighbour_accuracy
+from lookalike.trainer.publish.metric import choose_map, neighbour_accuracy
 
 
 def turned(*degrees: float) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from lookalike.encoder.images.psnr import psnr
-from lookalike.trainer.losses import (
+from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
     cleaning_loss,
     divergence,

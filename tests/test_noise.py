@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images import noise
 from lookalike.encoder.images.noise import NoiseKind, NoiseSpec
-from lookalike.trainer import corruption
+from lookalike.trainer.data import noise as corruption
 from tests.models import pictures
 
 KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookalike.trainer.optimizers import Muon, adamw, muon, orthogonal
-from lookalike.trainer.options import TrainingSpec
+from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.loop.optim import Muon, adamw, muon, orthogonal
 
 SPEC = TrainingSpec(learning_rate=0.01)
 

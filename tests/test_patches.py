@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
 from lookalike.searcher.exhibits import PHOTOGRAPHS, open_exhibit
-from lookalike.trainer.datasets import open_dataset
-from lookalike.trainer.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.data.dataset import open_dataset
+from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
 
 BLUE = np.array([0, 0, 255], np.uint8)
 RED = np.array([255, 0, 0], np.uint8)

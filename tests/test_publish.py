@@ -17,12 +17,12 @@ from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.datasets import Split
-from lookalike.trainer.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.joined import Joined
-from lookalike.trainer.networks import AE, AESpec
-from lookalike.trainer.publish import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
+from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.data.dataset import Split
+from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
+from lookalike.trainer.models.face_model import Joined
+from lookalike.trainer.publish.ae import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
 from tests.people import SIDE, portraits
 
 IMAGES = portraits(12, 10)

@@ -5,7 +5,7 @@ import pytest
 
 from lookalike.encoder.bundle.gaussian_mixture import Mixture
 from lookalike.encoder.errors import OptionError
-from lookalike.trainer.samplers import fit_sampling
+from lookalike.trainer.publish.latent_prior import fit_sampling
 
 
 def clouds(

@@ -10,13 +10,13 @@ import click
 import pytest
 
 from lookalike.deploy.cli import main
+from lookalike.deploy.cli.train import ae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.commands import ae
-from lookalike.trainer.networks import AESpec
-from lookalike.trainer.options import TrainingSpec
+from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.models.autoencoder import AESpec
 from tests.people import write_people
 
 Main = Callable[..., tuple[int, str]]

@@ -22,13 +22,13 @@ from lookalike.encoder.errors import DataError, OptionError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.images.psnr import psnr
-from lookalike.trainer import checkpoint
-from lookalike.trainer.autoencoder import reconstruction, train_autoencoder
-from lookalike.trainer.batches import to_floats
-from lookalike.trainer.datasets import open_dataset
-from lookalike.trainer.networks import AE, AESpec
-from lookalike.trainer.options import TrainingSpec
-from lookalike.trainer.training import Epoch, Run, pick_device, reconstruction_psnr, schedule
+from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.data.dataset import open_dataset
+from lookalike.trainer.loop import checkpoint
+from lookalike.trainer.loop.loop import Epoch, Run, pick_device, reconstruction_psnr, schedule
+from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
 from tests.people import SIDE, portraits, write_people
 
 CPU = torch.device("cpu")
@@ -42,10 +42,10 @@ IDENTITY = {"data": "portraits", "training": {"epochs": 4, "batch": 16}, "networ
 TRAINER = """
 import sys, torch
 from pathlib import Path
-import lookalike.trainer.training
+import lookalike.trainer.loop.loop
 from tests.test_training import train
 torch.set_num_threads(1)
-lookalike.trainer.training._WRITE_EVERY = -1.0
+lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
 train(Path(sys.argv[1]), Path(sys.argv[2]), resume=True, say=lambda line: print(line, flush=True))
 """
 

@@ -21,13 +21,13 @@ from lookalike.encoder.errors import DataError, OptionError, TrainingError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generate import sample_classes
-from lookalike.trainer.convolutional import VAESpec
-from lookalike.trainer.datasets import open_dataset, read_pixel_cache
-from lookalike.trainer.labelling import by_subfolder
-from lookalike.trainer.options import DRAWING, BoundSpec, TrainingSpec, drawing
-from lookalike.trainer.training import Run
-from lookalike.trainer.variational import train_variational
-from lookalike.trainer.variational_bundle import VariationalFigures
+from lookalike.trainer.config import DRAWING, BoundSpec, TrainingSpec, drawing
+from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
+from lookalike.trainer.data.labels import by_subfolder
+from lookalike.trainer.loop.loop import Run
+from lookalike.trainer.models.vae import VAESpec
+from lookalike.trainer.publish.vae import VariationalFigures
+from lookalike.trainer.recipes.vae import train_variational
 from tests.classes import CLASSES, shapes, write_classes
 from tests.people import write_people
 
@@ -40,11 +40,11 @@ BOUND = BoundSpec(binarise="dynamic", mirror=False, independence=1.0)
 TRAINER = """
 import sys, torch
 from pathlib import Path
-import lookalike.trainer.training
+import lookalike.trainer.loop.loop
 from dataclasses import replace
 from tests.test_variational import SPEC, train
 torch.set_num_threads(1)
-lookalike.trainer.training._WRITE_EVERY = -1.0
+lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
 spec = replace(SPEC, epochs=12)
 data, out = map(Path, sys.argv[1:])
 train(data, out, "cvae", spec=spec, resume=True, say=lambda line: print(line, flush=True))

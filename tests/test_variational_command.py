@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from lookalike.deploy.cli import main
+from lookalike.deploy.cli.variational_commands import cvae, vae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.convolutional import VAESpec
-from lookalike.trainer.options import DRAWING, BoundSpec
-from lookalike.trainer.variational_commands import cvae, vae
+from lookalike.trainer.config import DRAWING, BoundSpec
+from lookalike.trainer.models.vae import VAESpec
 from tests.classes import CLASSES, write_classes
 from tests.digits import write_digits
 
@@ -154,7 +154,7 @@ def test_folder_becomes_a_bundle(
 def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
     tmp_path: Path, data: Path, lookalike: Lookalike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.trainer.options._STEPS", 6)
+    monkeypatch.setattr("lookalike.trainer.config._STEPS", 6)
     words = ("--latent", "4", "--hidden", "16", "--down", "4,4", "--up", "4,4", "--size", "16")
     for chosen, epochs, batch in (((), 6, 32), (("--epochs", "1"), 1, 32), (("--batch", "8"), 6, 8)):
         out = tmp_path / f"model-{epochs}-{batch}"

@@ -14,7 +14,7 @@ kind              level                                               written on
 
 The result is clipped to [0, 1], as a picture file would. Salt, pepper and masking strike all channels of a
 pixel at once. Masking: P. Vincent et al.: Extracting and Composing Robust Features with Denoising
-Autoencoders. ICML 2008. ``trainer/corruption.py`` has the same in torch, and is tested to give the same.
+Autoencoders. ICML 2008. ``trainer/data/noise.py`` has the same in torch, and is tested to give the same.
 
 Legend: N images, H height, W width, C channels (1 grey, 3 RGB).
 """

@@ -1,0 +1,276 @@
+"""The variational autoencoders, one page.
+
+D. P. Kingma, M. Welling: Auto-Encoding Variational Bayes. ICLR 2014. The label as in model M2 of
+D. P. Kingma et al.: Semi-Supervised Learning with Deep Generative Models. NIPS 2014.
+
+Legend: N images, C channels, H = W = S pixels, F features, Z latent size, K classes.
+Pixels are float32 in [0, 1]. Decoders give logits of Bernoulli pixels, or means of Gaussian ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, final, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lookalike.encoder.errors import OptionError
+
+__all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "as_pixels"]
+
+Likelihood = Literal["bernoulli", "gaussian"]
+
+_WIDTHS: Final = (32, 64, 128, 128, 128)
+_SMALLEST: Final = 10
+"""Convolutions halve the side until it is at most this, and once more where it is 8 or 10: what is dense then
+has a quarter of the weights."""
+_MOST: Final = 160
+_LOG_VARIANCE: Final = 8.0
+"""Log-variances of q(z|x) stay within this: no exponential overflows at the start of a training."""
+_DEVIATION: Final = 0.2
+"""Where the deviation of pixels begins that is not given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VAESpec:
+    """Shape of a VAE, or of a conditional one.
+
+    Attributes:
+        size: S; as often divisible by 2 as the widths halve it.
+        channels: C.
+        latent: Z.
+        down: Channels of the encoder's convolutions, each of which halves the side; empty: what suits the
+            size. (One more at full size costs as much time as all of these, for next to nothing.)
+        hidden: Features between convolutions and latent, both ways.
+        up: Channels that the decoder's convolutions begin with, each of which doubles the side; empty: those
+            of ``down`` in reverse.
+        classes: K of a conditional VAE, 2 or more; 0 of a VAE.
+        modulated: Whether the class also scales and shifts the channels of each stage of the decoder.
+        likelihood: Of the pixels given the latent.
+        deviation: Of Gaussian pixels, one for all; None: what it is of each batch, on which the likelihood is
+            highest (O. Rybkin et al.: Simple and Effective VAE Training with Calibrated Decoders, ICML 2021).
+    """
+
+    size: int
+    channels: int
+    latent: int = 40
+    down: tuple[int, ...] = ()
+    hidden: int = 256
+    up: tuple[int, ...] = ()
+    classes: int = 0
+    modulated: bool = True
+    likelihood: Likelihood = "bernoulli"
+    deviation: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.latent, self.hidden, self.channels, *self.down, *self.up) < 1:
+            raise OptionError(
+                f"latent, hidden and widths must be 1 or more, got latent {self.latent}, "
+                f"hidden {self.hidden}, down {self.down} and up {self.up}"
+            )
+        if self.classes < 0 or self.classes == 1:
+            raise OptionError(f"a conditional model needs 2 classes or more, not {self.classes}")
+        if self.likelihood not in get_args(Likelihood):
+            raise OptionError(f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}")
+        if self.deviation is not None and not 0 < self.deviation < 10:
+            raise OptionError(f"the deviation of pixels must be above 0 and below 10, not {self.deviation}")
+        halvings = len(self.down or self.up) or _halvings(self.size)
+        large = self.size > _MOST and not (self.down or self.up)
+        if large or halvings > len(_WIDTHS) or self.size % 2**halvings:
+            raise OptionError(
+                f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
+                f"{_MOST}, {self.size} is not; take a --size of 28, 32, 64 or 128"
+            )
+        object.__setattr__(self, "down", self.down or _WIDTHS[:halvings])
+        object.__setattr__(self, "up", self.up or self.down[::-1])
+        if len(self.down) != len(self.up):
+            raise OptionError(
+                f"encoder and decoder must halve and double alike, got {len(self.down)} widths down "
+                f"{self.down} and {len(self.up)} up {self.up}"
+            )
+
+    @property
+    def side(self) -> int:
+        """Pixels a side where the convolutions end."""
+        return self.size >> len(self.down)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self) | {"down": list(self.down), "up": list(self.up)}
+
+
+def _halvings(size: int) -> int:
+    halvings = 1
+    while size > _SMALLEST << halvings:
+        halvings += 1
+    return halvings + (size in (8 << halvings, _SMALLEST << halvings))
+
+
+@final
+class VAE(nn.Module):
+    """The variational autoencoder: Conv2d > BatchNorm2d > ReLU down, ConvTranspose2d > BatchNorm2d > ReLU up.
+
+    BatchNorm uses the statistics of the batch in training, running ones in evaluation.
+
+    Attributes:
+        encoder: (N, C, S, S) to mean and log-variance of q(z|x), both (N, Z).
+        decoder: (N, Z) to logits or means (N, C, S, S).
+        log_deviation: Of Gaussian pixels, a scalar: given, or the running one of what was learned from.
+    """
+
+    log_deviation: Tensor
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        if spec.classes:
+            raise OptionError(f"a VAE has no classes, got {spec.classes}; a CVAE has")
+        self.spec = spec
+        self.encoder = _Encoder(spec)
+        self.decoder = _Decoder(spec)
+        self.register_buffer("log_deviation", torch.tensor(spec.deviation or _DEVIATION).log())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, S, S) -> (N, Z), the mean -> (N, C, S, S) in [0, 1]."""
+        mean, _, _ = self.encoder(images)
+        return as_pixels(self.decoder(mean), self.spec.likelihood)
+
+
+@final
+class CVAE(nn.Module):
+    """The conditional VAE: p(x|z, y) with q(z|x) and q(y|x), so that a picture without label is encoded too.
+
+    Attributes:
+        encoder: (N, C, S, S) to mean and log-variance of q(z|x), both (N, Z), and logits of q(y|x) (N, K).
+        decoder: (N, Z) and class weights (N, K) to logits or means (N, C, S, S).
+        log_deviation: Of Gaussian pixels, a scalar: given, or the running one of what was learned from.
+    """
+
+    log_deviation: Tensor
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        if not spec.classes:
+            raise OptionError("a conditional model needs 2 classes or more, got none")
+        self.spec = spec
+        self.encoder = _Encoder(spec)
+        self.decoder = _Decoder(spec)
+        self.register_buffer("log_deviation", torch.tensor(spec.deviation or _DEVIATION).log())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, S, S) -> (N, Z), the mean, and (N, K), class probabilities -> (N, C, S, S) in [0, 1]."""
+        mean, _, scores = self.encoder(images)
+        return as_pixels(self.decoder(mean, scores.softmax(1)), self.spec.likelihood)
+
+    def recognised(self, pictures: Tensor) -> Tensor:
+        """Return logits (N, K) of q(y|x) of pictures (N, C, S, S), with gradients to the pictures alone.
+
+        The encoder learns nothing of them: its weights count as fixed, its BatchNorm keeps its statistics.
+        """
+        fixed = {name: values.detach() for name, values in _named_values(self.encoder)}
+        training = self.encoder.training
+        self.encoder.eval()
+        _, _, scores = functional_call(self.encoder, fixed, (pictures,))
+        self.encoder.train(training)
+        logits: Tensor = scores
+        return logits
+
+
+def as_pixels(drawn: Tensor, likelihood: Likelihood) -> Tensor:
+    """Return pixels in [0, 1] of what a decoder gives: probabilities, or means clipped."""
+    return drawn.sigmoid() if likelihood == "bernoulli" else drawn.clamp(0, 1)
+
+
+class _Encoder(nn.Module):
+    """(N, C, S, S) -> mean (N, Z), log-variance (N, Z), class logits (N, K): None without classes.
+
+    Attributes:
+        mixing: (Z, Z), the squares of a linear map of the latents that ``trainer/publish/alignment.py`` put in; None
+            in training.
+    """
+
+    mixing: Tensor | None
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        steps: list[nn.Module] = []
+        for before, after in itertools.pairwise((spec.channels, *spec.down)):
+            steps += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        self.convolutions = nn.Sequential(*steps, nn.Flatten())
+        self.features = _dense(spec.down[-1] * spec.side**2, spec.hidden)
+        self.mean = nn.Linear(spec.hidden, spec.latent)
+        self.log_variance = nn.Linear(spec.hidden, spec.latent)
+        self.label = nn.Linear(spec.hidden, spec.classes) if spec.classes else None
+        self.register_buffer("mixing", None)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        features = self.features(self.convolutions(images))  # (N, C, S, S) -> (N, F)
+        log_variance = self.log_variance(features).clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
+        if self.mixing is not None:
+            log_variance = (log_variance.exp() @ self.mixing.T).log()
+        return self.mean(features), log_variance, None if self.label is None else self.label(features)
+
+
+class _Decoder(nn.Module):
+    """(N, Z), and (N, K) of a conditional one -> (N, C, S, S)."""
+
+    def __init__(self, spec: VAESpec) -> None:
+        super().__init__()
+        first = spec.up[0]
+        self.features = nn.Sequential(
+            *_dense(spec.latent + spec.classes, spec.hidden),
+            *_dense(spec.hidden, first * spec.side**2),
+            nn.Unflatten(1, (first, spec.side, spec.side)),
+        )
+        told = spec.classes if spec.modulated else 0
+        self.stages = nn.ModuleList(_Stage(i, o, told) for i, o in itertools.pairwise(spec.up))
+        self.last = nn.ConvTranspose2d(spec.up[-1], spec.channels, 4, 2, 1)
+        if spec.likelihood == "gaussian":
+            nn.init.constant_(self.last.get_parameter("bias"), 0.5)  # grey, as logits of 0 are
+
+    @property
+    def entrance(self) -> tuple[nn.Linear, nn.BatchNorm1d]:
+        """What latents, and the classes behind them, meet first."""
+        first, norm = self.features[0], self.features[1]
+        if not isinstance(first, nn.Linear) or not isinstance(norm, nn.BatchNorm1d):
+            raise TypeError(type(first).__name__)
+        return first, norm
+
+    def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        if classes is not None:
+            latents = torch.cat([latents, classes], 1)  # (N, Z + K)
+        features = self.features(latents)  # -> (N, F, side, side)
+        for stage in self.stages:
+            features = stage(features, classes)  # -> (N, F', S/2, S/2) in the end
+        drawn: Tensor = self.last(features)  # -> (N, C, S, S)
+        return drawn
+
+
+class _Stage(nn.Module):
+    """Twice the side; where classes are told, channels are scaled and shifted by what is linear in them."""
+
+    def __init__(self, before: int, after: int, classes: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(after)
+        self.told = nn.Linear(classes, 2 * after, bias=False) if classes else None
+        if self.told is not None:
+            nn.init.zeros_(self.told.weight)
+
+    def forward(self, features: Tensor, classes: Tensor | None) -> Tensor:
+        features = self.norm(self.up(features))  # (N, F, S, S) -> (N, F', 2S, 2S)
+        if self.told is not None and classes is not None:
+            scale, shift = self.told(classes)[:, :, None, None].chunk(2, 1)  # (N, F', 1, 1) each
+            features = features * (1 + scale) + shift
+        return features.relu()
+
+
+def _dense(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU())
+
+
+def _named_values(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return itertools.chain(module.named_parameters(), module.named_buffers())
