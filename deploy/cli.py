@@ -18,8 +18,8 @@ __all__ = ["VERBS", "group", "main"]
 
 VERBS: Final = {
     "train": ("lookalike.deploy.cli.train", "Train a model on LFW, MNIST or a folder of images."),
-    "index": ("lookalike.indexer.commands", "Put the pictures of folders into a collection."),
-    "embed": ("lookalike.indexer.embed_commands", "Write the latents of pictures into a Parquet file."),
+    "index": ("lookalike.deploy.cli.index", "Put the pictures of folders into a collection."),
+    "embed": ("lookalike.deploy.cli.embed_commands", "Write the latents of pictures into a Parquet file."),
     "search": ("lookalike.searcher.commands", "Find the pictures most like a picture."),
     "reconstruct": (
         "lookalike.searcher.drawing_commands",
@@ -30,11 +30,11 @@ VERBS: Final = {
     "denoise": ("lookalike.searcher.clean_commands", "Take the noise from pictures of any size."),
     "edit": ("lookalike.searcher.edit_commands", "Draw the same face, smiling."),
     "collections": (
-        "lookalike.indexer.collections_commands",
+        "lookalike.deploy.cli.collections",
         "List, show, make, copy, switch or delete collections.",
     ),
     "facets": (
-        "lookalike.indexer.facet_commands",
+        "lookalike.deploy.cli.facet_commands",
         "Count what the pictures of a collection say of themselves.",
     ),
     "evaluate": (
@@ -60,8 +60,8 @@ VERBS: Final = {
 
 _BELOW: Final = {
     "collections": {
-        "create": "lookalike.indexer.creation_commands",
-        "switch": "lookalike.indexer.creation_commands",
+        "create": "lookalike.deploy.cli.creation_commands",
+        "switch": "lookalike.deploy.cli.creation_commands",
     },
     "evaluate": {
         "attributes": "lookalike.searcher.attribute_figures_commands",

@@ -12,9 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.report import Report
-    from lookalike.indexer.sources import Source
-    from lookalike.indexer.store import VectorStore
+    from lookalike.indexer.sources.source import Source
+    from lookalike.indexer.store.base import VectorStore
+    from lookalike.indexer.sync.report import Report
     from lookalike.searcher.search import Answer, Searcher
 
 __all__ = ["demo"]
@@ -52,7 +52,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     from lookalike.deploy.demo_cleaning import draw_cleaned
     from lookalike.deploy.demo_digits import draw_digits
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.store import open_store
+    from lookalike.indexer.store.base import open_store
     from lookalike.searcher.search import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _find_faces(out: Path) -> _Faces:
     from lookalike.encoder.datasets.lfw import find_lfw
     from lookalike.encoder.datasets.sample_faces import write_taste
     from lookalike.encoder.errors import DataError
-    from lookalike.indexer.sources import Source
+    from lookalike.indexer.sources.source import Source
 
     try:
         lfw = find_lfw(progress=True)
@@ -139,10 +139,10 @@ def _trained(out: Path, epochs: int) -> str:
 
 def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
     """Fill the demo's collection, called as its source; one that another model made is begun again."""
+    from lookalike.deploy.cli.bar import progress_bar
     from lookalike.encoder.errors import ModelMismatchError
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.bar import progress_bar
-    from lookalike.indexer.load import load, prepare_collection
+    from lookalike.indexer.sync.sync import load, prepare_collection
 
     name = faces.source.root_name
     crop = None if faces.crop is None else Crop.parse(faces.crop)

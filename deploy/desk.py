@@ -13,7 +13,7 @@ from lookalike.deploy.jobs import Jobs
 from lookalike.deploy.lanes import Lanes
 from lookalike.deploy.service_metrics import Metrics
 from lookalike.deploy.service_settings import Settings
-from lookalike.indexer.store import VectorStore
+from lookalike.indexer.store.base import VectorStore
 
 __all__ = ["AtDesk", "Desk"]
 

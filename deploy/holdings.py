@@ -21,9 +21,9 @@ from lookalike.encoder.errors import BundleKindError, LookalikeError, ModelMisma
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
 from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.aliases import standing_for
-from lookalike.indexer.spec import CollectionSpec
-from lookalike.indexer.store import Filter, Hit, VectorStore
+from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.indexer.store.base import Filter, Hit, VectorStore
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.searcher.clean_queries import QueryCleaner, Treatment
 from lookalike.searcher.search import Searcher
 

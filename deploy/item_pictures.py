@@ -16,10 +16,10 @@ from lookalike.deploy.problems import Refusal
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.indexer.archives import located
-from lookalike.indexer.digits import Digit
-from lookalike.indexer.sources import as_path
-from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.sources.mnist import Digit
+from lookalike.indexer.sources.source import as_path
+from lookalike.indexer.sources.tar import located
+from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["LARGEST", "as_jpeg", "original", "picture", "thumbnail"]
 

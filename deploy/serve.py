@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.indexer.commands import store_option
+from lookalike.deploy.cli.index import store_option
 from lookalike.searcher.commands import provider_option
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def serve(
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"
         ) from error
-    from lookalike.indexer.store import open_store
+    from lookalike.indexer.store.base import open_store
 
     settings = Settings(
         store=store,

@@ -33,7 +33,7 @@ from lookalike.deploy.problems import MEDIA_TYPE, PROBLEMS, Refusal, responded
 from lookalike.deploy.service_settings import Settings
 from lookalike.encoder.errors import LookalikeError
 from lookalike.encoder.images.preprocess import shown
-from lookalike.indexer.store import VectorStore
+from lookalike.indexer.store.base import VectorStore
 
 __all__ = ["create_app"]
 

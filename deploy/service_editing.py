@@ -16,8 +16,8 @@ from lookalike.deploy.service_drawing import DrawRequest, png_text, read_uploads
 from lookalike.deploy.service_items import found_item
 from lookalike.deploy.service_settings import MOST_DRAWN
 from lookalike.deploy.uploads import Upload, described_body, parsed
-from lookalike.indexer.counting import value_counts
-from lookalike.indexer.where import parse_where
+from lookalike.indexer.store.facets import value_counts
+from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.edit import edit_steps, parse_steps, parse_strengths
 
 __all__ = ["router"]

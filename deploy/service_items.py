@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from lookalike.deploy.desk import AtDesk, Desk
 from lookalike.deploy.item_pictures import picture, thumbnail
 from lookalike.deploy.problems import Refusal
-from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["found_item", "router"]
 

@@ -15,11 +15,11 @@ from lookalike.deploy.jobs import Job
 from lookalike.deploy.problems import Refusal
 from lookalike.deploy.uploads import described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, shown
-from lookalike.indexer.aliases import standing_for
-from lookalike.indexer.building import index_when_large
-from lookalike.indexer.load import known_roots, load, prepare_collection
-from lookalike.indexer.sources import open_source
-from lookalike.indexer.spec import check_name
+from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.indexer.embedded.hnsw import index_when_large
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store.spec import check_name
+from lookalike.indexer.sync.sync import known_roots, load, prepare_collection
 
 __all__ = ["router"]
 

@@ -17,8 +17,8 @@ from lookalike.deploy.problems import Refusal
 from lookalike.deploy.service_settings import MOST_PICTURES, MOST_RESULTS
 from lookalike.deploy.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, read_pixels
-from lookalike.indexer.store import Filter
-from lookalike.indexer.where import parse_where
+from lookalike.indexer.store.base import Filter
+from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.clean_queries import QueryCleaner
 from lookalike.searcher.edit import parse_strengths
 from lookalike.searcher.retrieving import Wanted, retrieve

@@ -10,7 +10,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Likeness, default_prior
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images.preprocess import shown
-from lookalike.indexer.store import Hit
+from lookalike.indexer.store.base import Hit
 from lookalike.searcher.clean_queries import Treatment
 
 __all__ = ["Answer", "Judge", "Result"]

@@ -164,7 +164,7 @@ def _of_stdin(treatment: WithCleaner | DrawnAnew) -> None:
 
 
 def _listed(sources: tuple[str, ...], options: dict[str, Any]) -> list[Path]:
-    from lookalike.indexer.listing import read_list
+    from lookalike.indexer.sources.file_list import read_list
 
     if not sources and options["files_from"] is None:
         raise click.UsageError("name a source: a folder, a picture file, - or --files-from")
@@ -178,7 +178,7 @@ def _tasks(
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return what there is to do, and folders that cannot be listed with the reason."""
     from lookalike.encoder.images.preprocess import shown
-    from lookalike.indexer.reading import Reading
+    from lookalike.indexer.sources.selection import Reading
     from lookalike.searcher.destinations import check_tasks, find_tasks
 
     unreadable: list[tuple[str, str]] = []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.indexer.commands import store_option
-from lookalike.indexer.facet_commands import where_option
+from lookalike.deploy.cli.facet_commands import where_option
+from lookalike.deploy.cli.index import store_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,8 +119,8 @@ def search(
     With --like or --unlike, all IMAGEs are one query: their mean, moved away from what it should be unlike.
     """
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.store import open_store
-    from lookalike.indexer.where import parse_where
+    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.store.where import parse_where
     from lookalike.searcher.edit import parse_strengths
     from lookalike.searcher.retrieving import Wanted
     from lookalike.searcher.search import Searcher

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import DataError, MissingExtraError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.searcher.baselines import Baseline, training_images
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.parquet import parquet_vectors

@@ -15,8 +15,8 @@ from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
 from lookalike.encoder.images.preprocess import shown
 from lookalike.encoder.images.write import WRITTEN
-from lookalike.indexer.reading import Reading
-from lookalike.indexer.sources import as_text
+from lookalike.indexer.sources.selection import Reading
+from lookalike.indexer.sources.source import as_text
 
 __all__ = ["Destination", "Task", "check_tasks", "destination_of", "find_tasks"]
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import OptionError
-from lookalike.indexer.points import Hit, Record
-from lookalike.indexer.sources import item_id
-from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.sources.source import item_id
+from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.points import Hit, Record
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.vectors import Steps, Vectors, silently
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lookalike.indexer.commands import store_option
+from lookalike.deploy.cli.index import store_option
 from lookalike.searcher.denoising_commands import denoising
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lookalike.encoder.runtime.model import Provider
-    from lookalike.indexer.store import VectorStore
+    from lookalike.indexer.store.base import VectorStore
     from lookalike.searcher.contest import Contest
     from lookalike.searcher.evaluate import Ranking
     from lookalike.searcher.labelled import Labelled
@@ -200,7 +200,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 
 
 def _opened(asked: _Asked, stack: ExitStack) -> VectorStore | None:
-    from lookalike.indexer.store import open_store
+    from lookalike.indexer.store.base import open_store
 
     return stack.enter_context(open_store(asked.store)) if asked.collections else None
 

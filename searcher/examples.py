@@ -20,7 +20,7 @@ from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.preprocess import Crop, shown
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.payloads import read_payload
+from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generate import read_all
 from lookalike.searcher.labelled import Labelled, open_labelled
 from lookalike.trainer.fitting.attributes import Examples

@@ -15,9 +15,9 @@ from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, shown
-from lookalike.indexer.points import Record
-from lookalike.indexer.sources import as_path, as_text
-from lookalike.indexer.store import CollectionSpec, VectorStore
+from lookalike.indexer.sources.source import as_path, as_text
+from lookalike.indexer.store.base import CollectionSpec, VectorStore
+from lookalike.indexer.store.points import Record
 
 __all__ = ["Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
 

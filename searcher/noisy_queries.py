@@ -18,8 +18,8 @@ from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.noise import corrupted
 from lookalike.encoder.images.preprocess import decode_rgb, encode_png, to_uint8
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources import item_id
-from lookalike.indexer.store import CollectionSpec, open_store
+from lookalike.indexer.sources.source import item_id
+from lookalike.indexer.store.base import CollectionSpec, open_store
 from lookalike.searcher.clean_queries import QueryCleaner
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.search import Searcher

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import OptionError
-from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
+from lookalike.indexer.store.base import Condition, Filter, Hit, VectorStore
 
 __all__ = ["Wanted", "opposed", "retrieve"]
 

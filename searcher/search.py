@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels, shown
 from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.aliases import standing_for
-from lookalike.indexer.archives import located
-from lookalike.indexer.load import NOTHING_SEEN
-from lookalike.indexer.sources import as_path
-from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore
+from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.indexer.sources.source import as_path
+from lookalike.indexer.sources.tar import located
+from lookalike.indexer.store.base import CollectionSpec, Filter, Hit, VectorStore
+from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.answers import Answer, Judge, Result
 from lookalike.searcher.clean_queries import QueryCleaner, Treatment
 from lookalike.searcher.edit import attributes_of

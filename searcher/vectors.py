@@ -18,8 +18,8 @@ from lookalike.encoder.embed.pipeline import embed_files
 from lookalike.encoder.errors import DataError, VectorError
 from lookalike.encoder.images.preprocess import Crop, shown
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.load import NOTHING_SEEN
-from lookalike.indexer.store import VectorStore
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.labelled import Labelled, called
 
 __all__ = ["Steps", "Vectors", "embed_images", "match", "placed", "silently", "stored_vectors", "unit_length"]

@@ -1,7 +1,7 @@
 """``make bench-million``: a million vectors in the embedded store. Never a pass or a fail.
 
 The vectors are those of :mod:`tests.million`; they go into a file of latents and from there into a store by
-``lookalike.indexer.load_latents``, which is what ``lookalike index latents.parquet`` calls. Every stage runs in a
+``lookalike.indexer.parquet.load``, which is what ``lookalike index latents.parquet`` calls. Every stage runs in a
 process of its own.
 
 Which memory is whose. The *loader's* is what Python (``tracemalloc``: numpy's arrays are in it) and Arrow
@@ -35,12 +35,12 @@ import numpy as np
 import pyarrow as pa
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.latents import LatentsFile, Rows, write_latents
-from lookalike.indexer.load import load
-from lookalike.indexer.load_latents import load_latents
-from lookalike.indexer.sources import open_source
-from lookalike.indexer.spec import CollectionSpec
-from lookalike.indexer.store import Condition, Filter, open_store
+from lookalike.indexer.parquet.file import LatentsFile, Rows, write_latents
+from lookalike.indexer.parquet.load import load_latents
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store.base import Condition, Filter, open_store
+from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.sync import load
 from tests.million import Nearest, People, entry, unit
 
 NAME: Final = "people"

@@ -35,7 +35,7 @@ import numpy as np
 from lookalike.deploy.uploads import Upload
 from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from lookalike.searcher.search import Searcher
 from tests.crowd import Answer, Crowd, form
 from tests.photos import COMMAND

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 import lookalike.encoder.embed.pipeline
-import lookalike.indexer.load
+import lookalike.indexer.sync.sync
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.spec import CollectionSpec
-from lookalike.indexer.store import LayoutOptions, Payload
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.store.base import LayoutOptions, Payload
+from lookalike.indexer.store.spec import CollectionSpec
 from tests.photos import index
 
 BATCH: Final = 16
@@ -29,7 +29,7 @@ TOGETHER: Final = 48
 def small_batches() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lookalike.encoder.embed.pipeline, "_BATCH", BATCH)
-        patch.setattr(lookalike.indexer.load, "_DURABLE_TOGETHER", TOGETHER)
+        patch.setattr(lookalike.indexer.sync.sync, "_DURABLE_TOGETHER", TOGETHER)
         yield
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embed import EmbedReport, embed
-from lookalike.indexer.latents import Entry, LatentsFile
-from lookalike.indexer.sources import open_source
+from lookalike.indexer.parquet.export import EmbedReport, embed
+from lookalike.indexer.parquet.file import Entry, LatentsFile
+from lookalike.indexer.sources.source import open_source
 
 
 def run(model: Model, out: Path, *sources: Path, **options: Any) -> EmbedReport:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.indexer.latents import ROWS, Entry, Rows
-from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.parquet.file import ROWS, Entry, Rows
+from lookalike.indexer.store.spec import CollectionSpec
 
 Vectors = NDArray[np.float32]
 NOISE = 0.9

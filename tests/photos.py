@@ -16,10 +16,10 @@ from PIL import Image
 from skimage.data import astronaut
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.load import load, prepare_collection
-from lookalike.indexer.report import Report
-from lookalike.indexer.sources import open_source
-from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.sync.report import Report
+from lookalike.indexer.sync.sync import load, prepare_collection
 
 COMMAND: Final = Path(sys.executable).with_name("lookalike")
 PEOPLE: Final = ("Ada_Lovelace", "Émilie_du_Châtelet", "Hypatia")

@@ -17,7 +17,7 @@ import uvicorn
 from lookalike.deploy.running import listening
 from lookalike.deploy.service import create_app
 from lookalike.deploy.service_settings import Settings
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.photos import COMMAND, NAME
 
 API: Final = "/api/v1"

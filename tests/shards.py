@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 from tests.stores import SPEC, fill, point_ids, random_vectors, unit
 
 ROOT = Path(__file__).parents[1]

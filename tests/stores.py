@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.remote import ServerStore
-from lookalike.indexer.server import Server
-from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.server.client import Server
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
 
 D = 8
 SPEC = CollectionSpec(

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.aliases import read_aliases, standing_for
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.aliases import read_aliases, standing_for
+from lookalike.indexer.embedded.store import EdgeStore
 from tests.stores import SPEC, fill, random_vectors
 
 ROOT = Path(__file__).parents[1]
 SWITCHER = """
 import sys
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 with EdgeStore(sys.argv[1]) as store:
     print("began", flush=True)
     while True:

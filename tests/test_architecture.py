@@ -70,8 +70,8 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     }
     onnx = {"encoder/export/torch_export.py", "encoder/export/quantize.py", "encoder/export/onnx_graph.py"}
     assert who_imports("onnx", "onnxscript") <= onnx
-    assert who_imports("qdrant_client") == {"indexer/server.py"}
-    assert who_imports("qdrant_edge") == {"indexer/shard.py"}
+    assert who_imports("qdrant_client") == {"indexer/server/client.py"}
+    assert who_imports("qdrant_edge") == {"indexer/embedded/shard.py"}
     measured = {"searcher/denoising.py", "searcher/exhibits.py", "searcher/rivals.py"}
     assert (
         who_imports("skimage")
@@ -83,7 +83,7 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
         "trainer/data/patches.py",
         "trainer/publish/latent_prior.py",
     }
-    assert who_imports("pyarrow") == {"indexer/latents.py", "searcher/parquet.py"}
+    assert who_imports("pyarrow") == {"indexer/parquet/file.py", "searcher/parquet.py"}
     assert who_imports("matplotlib") == {"searcher/curves.py", "searcher/reliability.py"}
     assert who_imports("requests", "urllib3") == {"encoder/datasets/download.py"}
 

@@ -15,8 +15,8 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, DataError, OptionError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import VectorStore, open_store
-from lookalike.indexer.where import parse_where
+from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.edit import edit, edit_steps, parse_steps, parse_strengths
 from lookalike.searcher.generate import read_all
 from lookalike.searcher.pictures import answers_sheet

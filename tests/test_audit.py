@@ -13,13 +13,13 @@ import pytest
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.audit import KINDS, Audit, audit, remembered_model
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.layout import Layout
-from lookalike.indexer.load import load, prepare_collection
-from lookalike.indexer.shard import Shard
-from lookalike.indexer.sources import item_id, open_source
-from lookalike.indexer.store import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.embedded.shard import Shard
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.maintenance.verify import KINDS, Audit, audit, remembered_model
+from lookalike.indexer.sources.source import item_id, open_source
+from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.layout import Layout
+from lookalike.indexer.sync.sync import load, prepare_collection
 from tests import stores
 from tests.models import make_bundle
 from tests.photos import NAME, index, photograph, write_photos

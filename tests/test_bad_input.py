@@ -18,9 +18,9 @@ from PIL import Image
 
 from lookalike.encoder.embed.batch import read_file
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.report import Event
-from lookalike.indexer.sources import as_path
-from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.sources.source import as_path
+from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.sync.report import Event
 from tests.photos import COMMAND, NAME, cuttings, index, lookalike, photograph, stored, write_photos
 
 

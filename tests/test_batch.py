@@ -17,7 +17,7 @@ from PIL import Image
 
 from lookalike.encoder.files import place, sweep
 from lookalike.encoder.runtime.denoiser import Cleaner
-from lookalike.indexer.reading import Reading
+from lookalike.indexer.sources.selection import Reading
 from lookalike.searcher import batch
 from lookalike.searcher.batch import BatchReport, Outcome, clean_all
 from lookalike.searcher.clean import WithCleaner

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import lookalike.indexer.shard
+import lookalike.indexer.embedded.shard
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.building import build_apart, index_when_large
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.shard import Shard
-from lookalike.indexer.store import Condition, Filter, Layout
+from lookalike.indexer.embedded.hnsw import build_apart, index_when_large
+from lookalike.indexer.embedded.shard import Shard
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.store.base import Condition, Filter, Layout
 from tests import shards
 from tests.shards import POINTS, builders, is_whole, shard_folders, until
 from tests.stores import SPEC, Vectors, point_ids, random_vectors, unit
@@ -56,9 +56,11 @@ def test_twenty_thousand_random_vectors_are_found_as_exactly(
         tenth = Filter((Condition("tenth", "=", 0),))
         assert recall(store, vectors, queries, where=tenth) == 1
         with monkeypatch.context() as patch:
-            patch.setattr(lookalike.indexer.shard, "EXACT_UP_TO", 19_999)  # so that the graph is searched
+            patch.setattr(
+                lookalike.indexer.embedded.shard, "EXACT_UP_TO", 19_999
+            )  # so that the graph is searched
             assert recall(store, vectors, queries, where=tenth) >= 0.98
-            patch.setattr(lookalike.indexer.shard, "WIDTH_SEARCHING", 12)
+            patch.setattr(lookalike.indexer.embedded.shard, "WIDTH_SEARCHING", 12)
             assert recall(store, vectors, queries) < 0.98
             assert recall(store, vectors, queries, where=tenth) < 0.98  # it is the graph that was searched
         (hits,) = store.search("c", queries[:1], k=1000)
@@ -176,7 +178,7 @@ def test_a_reason_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (fresh / "edge_config.json").write_text("{")
         build_apart(fresh, dimension, layout)
 
-    monkeypatch.setattr("lookalike.indexer.edge.build_apart", spoil)
+    monkeypatch.setattr("lookalike.indexer.embedded.store.build_apart", spoil)
     with EdgeStore(str(folder)) as store:
         with pytest.raises(StoreError, match="could not be built") as caught:
             store.build_index("c")
@@ -190,7 +192,7 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
         shard.delete(point_ids(5))
         shard.close()
 
-    monkeypatch.setattr("lookalike.indexer.edge.build_apart", lose)
+    monkeypatch.setattr("lookalike.indexer.embedded.store.build_apart", lose)
     with EdgeStore(str(folder)) as store:
         with pytest.raises(StoreError, match="has 3000 points, its new index 2995; nothing was changed"):
             store.build_index("c")
@@ -199,7 +201,9 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
 
 def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EdgeStore(str(folder))
-    monkeypatch.setattr("lookalike.indexer.edge.build_apart", lambda fresh, dimension, layout: store.close())
+    monkeypatch.setattr(
+        "lookalike.indexer.embedded.store.build_apart", lambda fresh, dimension, layout: store.close()
+    )
     with pytest.raises(StoreError, match="is closed"):
         store.build_index("c")
     with EdgeStore(str(folder)) as again:

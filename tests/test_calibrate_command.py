@@ -16,7 +16,7 @@ from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from lookalike.searcher.gathering import find_people
 from lookalike.searcher.pictures import answers_sheet, chance
 from lookalike.searcher.search import Searcher

@@ -17,7 +17,7 @@ from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, rea
 from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from lookalike.searcher.clean_queries import QueryCleaner
 from lookalike.searcher.labelled import open_labelled
 from lookalike.searcher.noisy_queries import noisy_recall

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from lookalike.deploy.cli import group
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer import building
-from lookalike.indexer.store import open_store
+from lookalike.indexer.embedded import hnsw as building
+from lookalike.indexer.store.base import open_store
 from tests.models import make_bundle
 from tests.photos import COMMAND, NAME, index, lookalike, make_home, one_line, photograph, write_many
 

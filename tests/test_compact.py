@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.indexer.compact import IdSet, Packed, ahead
-from lookalike.indexer.sources import Item, item_id
+from lookalike.indexer.sources.source import Item, item_id
+from lookalike.indexer.sync.compact import IdSet, Packed, ahead
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 3000])

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import lookalike.indexer.load
+import lookalike.indexer.sync.sync
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.load import load, prepare_collection
-from lookalike.indexer.reading import Reading
-from lookalike.indexer.report import Event, Report, events_to
-from lookalike.indexer.sources import open_source
-from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.sources.selection import Reading
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.sync.report import Event, Report, events_to
+from lookalike.indexer.sync.sync import load, prepare_collection
 from tests.photos import NAME, photograph, stored, write_photos
 
 
@@ -196,7 +196,7 @@ def test_copies_of_what_moved_take_its_vector(
         shutil.copy(photos / "a.jpg", photos / f"{name}.jpg")
     with monkeypatch.context() as patch:
         no_embedding(patch)
-        patch.setattr(lookalike.indexer.load, "_DURABLE_TOGETHER", together)
+        patch.setattr(lookalike.indexer.sync.sync, "_DURABLE_TOGETHER", together)
         report = index(store, model, photos)
     assert (report.moved, report.added, report.unchanged, report.missing) == (2, 3, 8, 0)
     assert_as_fresh(store, model, photos)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
-from lookalike.indexer.copying import Copied, copy_collection
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.remote import ServerStore
-from lookalike.indexer.server import Server
-from lookalike.indexer.store import Payload, VectorStore, open_store
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.maintenance.copy import Copied, copy_collection
+from lookalike.indexer.server.client import Server
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import Payload, VectorStore, open_store
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors
 
@@ -27,8 +27,8 @@ store, name = stores.store, stores.name
 ROOT = Path(__file__).parents[1]
 COPIER = """
 import sys
-from lookalike.indexer.copying import copy_collection
-from lookalike.indexer.store import open_store
+from lookalike.indexer.maintenance.copy import copy_collection
+from lookalike.indexer.store.base import open_store
 with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
     copy_collection(source, "c", target, "d", on_progress=lambda n: print(n, flush=True))
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.models import make_bundle
 from tests.photos import NAME, index, lookalike, make_home, one_line
 from tests.qdrant_stub import serving

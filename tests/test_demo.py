@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.photos import lookalike
 
 PICTURES = (

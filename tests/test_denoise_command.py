@@ -13,7 +13,7 @@ from PIL import Image
 from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.indexer.reading import Reading
+from lookalike.indexer.sources.selection import Reading
 from lookalike.searcher.clean import DrawnAnew, open_treatment
 from lookalike.searcher.destinations import check_tasks, destination_of, find_tasks
 from tests.handmade import make_cleaner, make_digits

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from lookalike.deploy.cli import VERBS, group
-from lookalike.indexer.layout import Layout, layout_for
+from lookalike.indexer.store.layout import Layout, layout_for
 from tests.models import make_bundle
 from tests.photos import lookalike, photograph, write_photos
 

@@ -11,16 +11,16 @@ from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.archives import located
-from lookalike.indexer.audit import audit
-from lookalike.indexer.digits import Digit, find_digits
-from lookalike.indexer.embed import embed
-from lookalike.indexer.load import load, prepare_collection
-from lookalike.indexer.load_latents import load_latents
-from lookalike.indexer.reading import Reading, person_pattern
-from lookalike.indexer.report import Event, Report
-from lookalike.indexer.sources import Source, item_id, open_source
-from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.maintenance.verify import audit
+from lookalike.indexer.parquet.export import embed
+from lookalike.indexer.parquet.load import load_latents
+from lookalike.indexer.sources.mnist import Digit, find_digits
+from lookalike.indexer.sources.selection import Reading, person_pattern
+from lookalike.indexer.sources.source import Source, item_id, open_source
+from lookalike.indexer.sources.tar import located
+from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.sync.report import Event, Report
+from lookalike.indexer.sync.sync import load, prepare_collection
 from tests.digits import made_up_images, made_up_labels, write_digits
 from tests.photos import lookalike, one_line, photograph, stored
 

@@ -19,14 +19,14 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.store import CollectionSpec
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.store.base import CollectionSpec
 from tests.stores import SPEC, D, fill, point_ids, random_vectors
 
 ROOT = Path(__file__).parents[1]
 WRITER = """
 import sys
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 from tests.stores import point_ids, random_vectors
 ids, vectors = point_ids(20_000), random_vectors(20_000)
 store = EdgeStore(sys.argv[1])
@@ -37,7 +37,7 @@ for start in range(0, len(ids), 50):
 """
 HOLDER = """
 import sys
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 store = EdgeStore(sys.argv[1])
 store.count("c")
 print("held", flush=True)

@@ -13,8 +13,8 @@ from PIL import Image
 from lookalike.encoder.bundle.bundle import AffineMap
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.latents import LatentsFile
-from lookalike.indexer.load import NOTHING_SEEN
+from lookalike.indexer.parquet.file import LatentsFile
+from lookalike.indexer.sync.sync import NOTHING_SEEN
 from tests.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.models import make_bundle, save_again
 from tests.photos import lookalike, one_line, photograph, write_photos

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from lookalike.encoder.errors import CollectionNotFoundError, OptionError
-from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore, open_store
 from lookalike.searcher.evaluate import Retrieval, rank, retrieval, temporary_collection
 from lookalike.searcher.labelled import Labelled
 from lookalike.searcher.vectors import Vectors

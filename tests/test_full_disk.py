@@ -15,8 +15,8 @@ import pytest
 
 from lookalike.encoder.errors import StoreError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer import disk
-from lookalike.indexer.store import open_store
+from lookalike.indexer.embedded import files as disk
+from lookalike.indexer.store.base import open_store
 from tests.photos import COMMAND, NAME, index, lookalike, one_line, stored, write_many, write_photos
 
 MIB = 1 << 20
@@ -69,7 +69,7 @@ def test_a_disk_that_fills_up_keeps_what_was_stored(
     small: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.encoder.embed.pipeline._BATCH", 16)
-    monkeypatch.setattr("lookalike.indexer.load._DURABLE_TOGETHER", 48)
+    monkeypatch.setattr("lookalike.indexer.sync.sync._DURABLE_TOGETHER", 48)
     write_many(tmp_path / "photos", 300)
     model, fillers = Model.open(tiny_model, threads=1), list[Path]()
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookalike.encoder.errors import DataError
-from lookalike.indexer.latents import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
-from lookalike.indexer.parts import joined
-from lookalike.indexer.spec import CollectionSpec
+from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
+from lookalike.indexer.parquet.resume import joined
+from lookalike.indexer.store.spec import CollectionSpec
 
 SPEC = CollectionSpec(
     model_id="a" * 64,

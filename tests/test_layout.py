@@ -6,8 +6,15 @@ from typing import Any, get_args
 import pytest
 
 from lookalike.encoder.errors import OptionError
-from lookalike.indexer.configuration import configuration, understood
-from lookalike.indexer.layout import Layout, LayoutOptions, Quantization, differing, layout_for, oversampling
+from lookalike.indexer.server.config import configuration, understood
+from lookalike.indexer.store.layout import (
+    Layout,
+    LayoutOptions,
+    Quantization,
+    differing,
+    layout_for,
+    oversampling,
+)
 
 MILLION = 1_000_000
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.indexer.archives import Member, find_members, located
-from lookalike.indexer.listing import read_list
-from lookalike.indexer.payloads import read_payload, read_tables
-from lookalike.indexer.reading import Reading, person_pattern
-from lookalike.indexer.sources import Source, list_source
+from lookalike.indexer.sources.file_list import read_list
+from lookalike.indexer.sources.payload_tables import read_payload, read_tables
+from lookalike.indexer.sources.selection import Reading, person_pattern
+from lookalike.indexer.sources.source import Source, list_source
+from lookalike.indexer.sources.tar import Member, find_members, located
 from tests.photos import photograph, write_photos
 
 

@@ -19,10 +19,10 @@ from lookalike.encoder.bundle.bundle import AffineMap
 from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError, StoreError
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.load import NOTHING_SEEN, load, prepare_collection
-from lookalike.indexer.sources import open_source
-from lookalike.indexer.store import Payload, open_store
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store.base import Payload, open_store
+from lookalike.indexer.sync.sync import NOTHING_SEEN, load, prepare_collection
 from tests.models import make_bundle, save_again
 from tests.photos import COMMAND, NAME, index, lookalike, photograph, stored, write_many, write_photos
 

@@ -18,11 +18,11 @@ import pytest
 
 from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embed import embed
-from lookalike.indexer.latents import LatentsFile, write_latents
-from lookalike.indexer.load_latents import load_latents
-from lookalike.indexer.sources import item_id, open_source
-from lookalike.indexer.store import VectorStore, open_store
+from lookalike.indexer.parquet.export import embed
+from lookalike.indexer.parquet.file import LatentsFile, write_latents
+from lookalike.indexer.parquet.load import load_latents
+from lookalike.indexer.sources.source import item_id, open_source
+from lookalike.indexer.store.base import VectorStore, open_store
 from tests import stores
 from tests.million import People
 from tests.models import make_bundle

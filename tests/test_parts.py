@@ -15,7 +15,7 @@ import pytest
 
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.latents import LatentsFile
+from lookalike.indexer.parquet.file import LatentsFile
 from tests.embedding import assert_same, assert_same_as_clean, run
 from tests.models import make_bundle
 from tests.photos import COMMAND, lookalike, one_line, photograph, write_many, write_photos
@@ -75,7 +75,7 @@ def test_what_an_interrupted_run_did_is_not_done_again(model: Model, tmp_path: P
 def test_a_slow_models_rows_are_kept_by_the_clock(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.indexer.embed._PIECE_SECONDS", 0.0)
+    monkeypatch.setattr("lookalike.indexer.parquet.export._PIECE_SECONDS", 0.0)
     write_many(tmp_path / "photos", 500)
     with pytest.raises(KeyboardInterrupt):
         run(

@@ -9,9 +9,9 @@ from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.prediction import predict_attributes, predictable
-from lookalike.indexer.store import VectorStore, open_store
-from lookalike.indexer.where import parse_where
+from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.where import parse_where
+from lookalike.indexer.sync.predict import predict_attributes, predictable
 from tests import stores
 from tests.photos import NAME, lookalike, stored, write_photos
 from tests.stores import D, point_ids, random_vectors, unit

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.errors import OptionError, StoreError
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.store import Condition, Filter, Layout, LayoutOptions
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.store.base import Condition, Filter, Layout, LayoutOptions
 from tests.million import People
 from tests.stores import SPEC, fill, point_ids
 
@@ -49,7 +49,7 @@ def test_without_rescoring_it_would_be(tmp_path: Path, monkeypatch: pytest.Monke
     vectors = np.concatenate([rows.vectors for rows in people.rows()])
     ids, queries = point_ids(len(vectors)), people.queries(100)[0]
     best = [{ids[n] for n in np.argsort(-row)[:10]} for row in queries @ vectors.T]
-    monkeypatch.setattr("lookalike.indexer.shard.oversampling", lambda kind: 1.0)
+    monkeypatch.setattr("lookalike.indexer.embedded.shard.oversampling", lambda kind: 1.0)
     with EdgeStore(str(tmp_path)) as store:
         store.create("c", replace(SPEC, dimension=512), LayoutOptions(quantization="binary"))
         store.upsert("c", ids, vectors, [{}] * len(ids))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.errors import CollectionNotFoundError, OptionError, StoreError, StoreFailingError
-from lookalike.indexer.remote import ServerStore
-from lookalike.indexer.store import LayoutOptions, open_store
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import LayoutOptions, open_store
 from tests.qdrant_stub import Answer, Asked, Stub, serving
 from tests.stores import SPEC, D, point_ids, random_vectors
 
@@ -19,7 +19,7 @@ MANY = 2500
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr("lookalike.indexer.upload.PAUSES", (0.01, 0.02, 0.04))
+    monkeypatch.setattr("lookalike.indexer.server.upload.PAUSES", (0.01, 0.02, 0.04))
     with serving() as made:
         yield made
 

@@ -13,9 +13,9 @@ from lookalike.encoder.bundle.bundle import AffineMap
 from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.load import NOTHING_SEEN, prepare_collection
-from lookalike.indexer.sources import item_id
-from lookalike.indexer.store import Condition, Filter, VectorStore, open_store
+from lookalike.indexer.sources.source import item_id
+from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_store
+from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
 from lookalike.searcher.pictures import answers_sheet
 from lookalike.searcher.search import Answer, Result, Searcher
 from tests.models import make_bundle, save_again

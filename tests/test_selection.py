@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.indexer.commands import index
-from lookalike.indexer.embed_commands import embed
+from lookalike.deploy.cli.embed_commands import embed
+from lookalike.deploy.cli.index import index
 from tests.embedding import content
 from tests.photos import COMMAND, lookalike, one_line, photograph, write_photos
 

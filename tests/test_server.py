@@ -20,10 +20,10 @@ from qdrant_client.common import client_exceptions
 from qdrant_client.http import exceptions
 
 from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
-from lookalike.indexer.connection import check_key
-from lookalike.indexer.remote import ServerStore
-from lookalike.indexer.server import Server
-from lookalike.indexer.store import open_store
+from lookalike.indexer.server.client import Server
+from lookalike.indexer.server.errors import check_key
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import open_store
 from tests.stores import SPEC, point_ids, random_vectors
 
 Answer = tuple[int, bytes]
@@ -191,7 +191,7 @@ def _raisable(module: object) -> set[str]:
 
 def test_who_uses_a_folder_does_not_pay_for_the_client(tmp_path: Path) -> None:
     script = (
-        "import sys; from lookalike.indexer.store import open_store; open_store(sys.argv[1]).names();"
+        "import sys; from lookalike.indexer.store.base import open_store; open_store(sys.argv[1]).names();"
         "sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}

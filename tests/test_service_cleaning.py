@@ -19,7 +19,7 @@ from PIL import Image
 from lookalike.deploy import service_cleaning
 from lookalike.deploy.holdings import Holdings
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.handmade import make_cleaner, make_digits
 from tests.models import save_again
 from tests.photos import NAME, cuttings, lookalike, make_home, photograph

@@ -17,8 +17,8 @@ from PIL import Image
 from lookalike.deploy.item_pictures import original
 from lookalike.deploy.problems import Refusal
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.spec import CollectionSpec
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
+from lookalike.indexer.store.spec import CollectionSpec
 from tests.photos import NAME, index, make_home, photograph
 from tests.services import client_of, collection_url, problem
 

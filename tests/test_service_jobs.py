@@ -14,7 +14,7 @@ import pytest
 from lookalike.deploy.jobs import Cancelled, Job, Jobs
 from lookalike.deploy.problems import Refusal
 from lookalike.encoder.errors import ImageError
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.photos import NAME, lookalike, make_home, photograph, write_many, write_photos
 from tests.services import API, Running, client_of, problem, running
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.crowd import Answer, Crowd, Load, form
 from tests.photos import NAME, make_home, photograph, write_many
 from tests.services import API, Running, running

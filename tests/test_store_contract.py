@@ -15,7 +15,7 @@ from lookalike.encoder.errors import (
     StoreError,
     VectorError,
 )
-from lookalike.indexer.store import Filter, LayoutOptions, VectorStore
+from lookalike.indexer.store.base import Filter, LayoutOptions, VectorStore
 from tests import stores
 from tests.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 

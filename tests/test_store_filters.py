@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 
 from lookalike.encoder.errors import OptionError
-from lookalike.indexer.edge import EdgeStore
-from lookalike.indexer.filters import Op
-from lookalike.indexer.remote import ServerStore
-from lookalike.indexer.server import Server
-from lookalike.indexer.store import Condition, Filter, Record, VectorStore
+from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.server.client import Server
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import Condition, Filter, Record, VectorStore
+from lookalike.indexer.store.filters import Op
 from tests import stores
 from tests.stores import SPEC, fill, point_ids, random_vectors
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 from tests import shards
 from tests.shards import POINTS, builders, is_whole, shard_folders, start, until
 
 folder = shards.folder
 BUILDER = """
 import sys
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 store = EdgeStore(sys.argv[1])
 store.count("c")
 print("building", flush=True)
@@ -40,7 +40,7 @@ store.build_index("c")
 READER = """
 import sys, time
 from lookalike.encoder.errors import StoreBusyError
-from lookalike.indexer.edge import EdgeStore
+from lookalike.indexer.embedded.store import EdgeStore
 for _ in range(40):
     try:
         with EdgeStore(sys.argv[1]) as store:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lookalike.encoder.errors import StoreError, StoreFailingError
-from lookalike.indexer.upload import BATCH, last_of_each, patiently, send
+from lookalike.indexer.server.upload import BATCH, last_of_each, patiently, send
 
 
 class Failing:
@@ -99,7 +99,7 @@ def test_batches_go_out_at_the_same_time_but_no_more_than_there_are_streams() ->
 
 
 def test_after_a_batch_that_fails_to_the_last_none_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.indexer.upload.PAUSES", (0.01,))
+    monkeypatch.setattr("lookalike.indexer.server.upload.PAUSES", (0.01,))
     begun: set[int] = set()
 
     def put(part: slice) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from lookalike.searcher.labelled import Labelled, collection_images, open_labelled
 from lookalike.searcher.parquet import parquet_vectors
 from lookalike.searcher.vectors import embed_images, match, placed, stored_vectors

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.encoder.errors import OptionError
-from lookalike.indexer.counting import value_counts
-from lookalike.indexer.filters import Condition, Filter
-from lookalike.indexer.store import VectorStore
-from lookalike.indexer.where import parse_where
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.facets import value_counts
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.where import parse_where
 from tests import stores
 from tests.photos import NAME, lookalike, make_home, one_line
 from tests.stores import point_ids, random_vectors

@@ -19,7 +19,7 @@ from lookalike.encoder.embed.workers import Processes
 from lookalike.encoder.errors import BundleError, EmbeddingError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store import open_store
+from lookalike.indexer.store.base import open_store
 from tests.models import SIZE, pictures
 
 MANY = 2048
@@ -215,7 +215,7 @@ def test_workers_that_are_killed_end_the_command_with_one_line(
         ("import faulthandler; faulthandler.dump_traceback_later(600)", 1, False),
         ("pass", 3, False),
         (
-            "from lookalike.indexer.edge import EdgeStore; from lookalike.indexer.spec import CollectionSpec; global store; "
+            "from lookalike.indexer.embedded.store import EdgeStore; from lookalike.indexer.store.spec import CollectionSpec; global store; "
             "store = EdgeStore(sys.argv[2]); "
             "store.create('a', CollectionSpec(model_id='0' * 64, model_name='m', dimension=2, crop='full')); "
             "store.count('a')",

@@ -1,0 +1,235 @@
+"""One Qdrant Edge shard: what is asked of it, in our words. The one module that names ``qdrant_edge``.
+
+Qdrant Edge holds the GIL from the start of a call to its end, so building an index here would stop every
+thread of the process for minutes: ``lookalike.indexer.embedded.hnsw`` calls :func:`build_graph` in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import qdrant_edge as qe
+from numpy.typing import NDArray
+
+from lookalike.indexer.sources.payload_tables import RESERVED
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
+from lookalike.indexer.store.points import Hit, Record, check_ids
+
+__all__ = ["Shard", "build_graph", "make_shard"]
+
+POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
+PAGE: Final = 1000
+EXACT_UP_TO: Final = 100_000
+"""Points of which those that pass conditions are compared one by one, beside a graph too.
+
+Of more, the graph is searched for them, over the neighbours of neighbours where those do not pass (ACORN-1:
+Patel et al., SIGMOD 2024), which costs as much as looking at the payloads of some 70,000 points.
+"""
+NUMBERS_INDEXED: Final = 100
+"""Payload fields that get an index of their numbers, those that most points have; each takes memory."""
+SHARE_IN_GRAPH: Final = 0.02
+"""Conditions that fewer of the points pass, so far as can be told, are not searched for in the graph."""
+
+
+class Shard:
+    """A shard that this process holds. Its methods raise what Qdrant Edge does (``lookalike.indexer.embedded.files.mapped``).
+
+    Attributes:
+        layout: What it was made with.
+    """
+
+    def __init__(self, shard: qe.EdgeShard, layout: Layout) -> None:
+        self._shard = shard
+        self.layout = layout
+
+    @classmethod
+    def load(cls, path: Path, layout: Layout) -> Self:
+        """Open the shard in a folder and hold it until :meth:`close`."""
+        return cls(qe.EdgeShard.load(str(path)), layout)
+
+    def upsert(self, keys: list[str], rows: NDArray[np.float32], payloads: list[dict[str, Any]]) -> None:
+        """Insert or replace N points, rows float32 (N, D) of unit length; on disk once it returns."""
+        for start in range(0, len(keys), POINTS_PER_UPDATE):
+            part = slice(start, start + POINTS_PER_UPDATE)
+            points = [
+                qe.Point(*each) for each in zip(keys[part], rows[part].tolist(), payloads[part], strict=True)
+            ]
+            self._shard.update(qe.UpdateOperation.upsert_points(points))
+        self._shard.flush()
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete points by id; on disk once it returns."""
+        ids: list[Any] = list(keys)
+        self._shard.update(qe.UpdateOperation.delete_points(ids))
+        self._shard.flush()
+
+    def query(self, rows: list[list[float]], *, limit: int, where: Filter | None) -> list[list[Hit]]:
+        """Return for each row at most ``limit`` hits, best first.
+
+        What no graph covers is compared one by one. So is everything where the graph would miss hits or gain
+        nothing: for more hits than it is searched for, and, under conditions, up to so many points. What is
+        found among quantized copies is rescored by the original vectors.
+        """
+        condition, params = _filter(where), self._params(limit, where)
+        requests = [
+            qe.QueryRequest(
+                limit=limit, query=qe.Query.Nearest(row), filter=condition, with_payload=True, params=params
+            )
+            for row in rows
+        ]
+        answers = self._shard.query_batch(qe.QueryBatchRequest(requests))
+        return [[Hit(str(p.id), p.score, p.payload or {}) for p in answer] for answer in answers]
+
+    def _params(self, limit: int, where: Filter | None) -> qe.SearchParams:
+        conditions = where is not None and bool(where.conditions)
+        if limit > WIDTH_SEARCHING or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
+            return qe.SearchParams(exact=True)
+        detour = qe.AcornSearchParams(enable=True, max_selectivity=1.0) if conditions else None
+        more = oversampling(self.layout.quantization)
+        copies = None if more is None else qe.QuantizationSearchParams(rescore=True, oversampling=more)
+        return qe.SearchParams(hnsw_ef=WIDTH_SEARCHING, acorn=detour, quantization=copies)
+
+    def page(self, offset: Any, *, where: Filter | None, with_vectors: bool) -> tuple[list[Record], Any]:
+        """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
+        request = qe.ScrollRequest(
+            offset=offset, limit=PAGE, filter=_filter(where), with_payload=True, with_vector=with_vectors
+        )
+        points, following = self._shard.scroll(request)
+        records = [Record.of(point, with_vector=with_vectors) for point in points]
+        return records, following
+
+    def fetch(self, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
+        """Return those of these points that are there."""
+        ids: list[Any] = list(keys)
+        points = self._shard.retrieve(ids, with_payload=True, with_vector=with_vectors)
+        return [Record.of(point, with_vector=with_vectors) for point in points]
+
+    def count(self, where: Filter | None = None) -> int:
+        """Return exactly how many points pass."""
+        return self._shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
+
+    def indexed(self) -> int:
+        """Return how many vectors a graph covers, those replaced or deleted since it was built included."""
+        return self._shard.info().indexed_vectors_count
+
+    def indexed_fields(self) -> set[str]:
+        """Return the names of the payload fields that are indexed, as Qdrant writes them but for quotes."""
+        return {key.strip('"') for key in self._shard.info().payload_schema}
+
+    def flush(self) -> None:
+        """Return once everything written is on disk."""
+        self._shard.flush()
+
+    def close(self) -> None:
+        """Let it go."""
+        self._shard.close()
+
+
+def make_shard(path: Path, dimension: int, layout: Layout) -> None:
+    """Make an empty shard in a new folder."""
+    path.mkdir(parents=True)
+    config = qe.EdgeConfig(
+        vectors=_vectors(dimension, layout), wal_enabled=True, quantization_config=_quantization(layout)
+    )
+    shard = qe.EdgeShard.create(str(path), config)
+    shard.update(qe.UpdateOperation.create_field_index("person", qe.PayloadSchemaType.Keyword))
+    shard.flush()
+    shard.close()
+
+
+def build_graph(path: Path, dimension: int, layout: Layout) -> None:
+    """Put every vector of a shard that nobody holds into one HNSW graph. Takes minutes and the GIL.
+
+    Where the layout wants quantized copies they are made too.
+
+    Numbers that stand beside the vectors (a smile, a year) are indexed too: without, every condition on one
+    reads the payloads of all points.
+
+    Args:
+        path: The shard's folder, changed in place. Killed on the way, it may be of no more use.
+        dimension: D.
+        layout: That of its collection.
+    """
+    shard = qe.EdgeShard.load(str(path))
+    kilobytes = shard.info().points_count * dimension * 4 / 1024
+    for key in _numbers(shard):
+        number = Condition(key, ">", 0)
+        shard.update(qe.UpdateOperation.create_field_index(number.path, qe.PayloadSchemaType.Float))
+    shard.flush()
+    shard.close()
+    config = qe.EdgeConfig(
+        vectors=_vectors(dimension, layout),
+        wal_enabled=True,
+        hnsw_config=qe.HnswIndexConfig(
+            m=layout.hnsw_m,
+            ef_construct=layout.hnsw_ef_construct,
+            full_scan_threshold=max(1, int(SHARE_IN_GRAPH * kilobytes)),
+            payload_m=layout.hnsw_payload_m,
+        ),
+        quantization_config=_quantization(layout),
+        # One segment, of whatever size, with a graph: who calls has decided that it is worth it.
+        optimizers=qe.EdgeOptimizersConfig(
+            indexing_threshold=1, default_segment_number=1, max_segment_size=1 << 40
+        ),
+    )
+    shard = qe.EdgeShard.load(str(path), config)
+    shard.optimize()
+    shard.flush()
+    shard.close()
+
+
+def _numbers(shard: qe.EdgeShard) -> list[str]:
+    """Return the names of the payload fields that hold numbers, without those that every item has."""
+    seen: Counter[str] = Counter()
+    offset: Any = None
+    while True:
+        points, offset = shard.scroll(qe.ScrollRequest(offset=offset, limit=PAGE, with_payload=True))
+        for point in points:
+            said = point.payload or {}
+            seen.update(key for key, value in said.items() if type(value) in (int, float))
+        if offset is None:
+            break
+    plain = [key for key, _ in seen.most_common() if key not in RESERVED and not set(key) & set('."')]
+    return plain[:NUMBERS_INDEXED]
+
+
+def _vectors(dimension: int, layout: Layout) -> qe.EdgeVectorParams:
+    where = qe.Memory.Cold if layout.on_disk else None
+    return qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine, memory=where)
+
+
+def _quantization(layout: Layout) -> qe.ScalarQuantizationConfig | qe.BinaryQuantizationConfig | None:
+    match layout.quantization:
+        case "int8":
+            return qe.ScalarQuantizationConfig(qe.ScalarType.Int8, quantile=QUANTILE, memory=qe.Memory.Pinned)
+        case "binary":
+            return qe.BinaryQuantizationConfig(memory=qe.Memory.Pinned)
+        case "none":
+            return None
+
+
+def _filter(where: Filter | None) -> qe.Filter | None:
+    if where is None:
+        return None
+    must: list[Any] = []
+    must_not: list[Any] = []
+    for condition in where.conditions:
+        path, value = condition.path, condition.value
+        if (bounds := condition.bounds) is not None:
+            limits = qe.RangeFloat(**{bound: float(limit) for bound, limit in bounds.items()})
+            test = qe.FieldCondition(path, range=limits)
+        elif condition.op == "~":
+            test = qe.FieldCondition(path, match=qe.MatchSubstring(str(value)))
+        else:
+            # Handed a Python bool, the binding matches the integer 0 or 1 instead; a numpy one it takes.
+            exact: Any = np.bool_(value) if isinstance(value, bool) else value
+            test = qe.FieldCondition(path, match=qe.MatchValue(exact))
+        (must_not if condition.op == "!=" else must).append(test)
+    if where.not_ids:
+        must_not.append(qe.HasIdCondition(set(check_ids(where.not_ids))))
+    return qe.Filter(must=must, must_not=must_not)

@@ -1,0 +1,324 @@
+"""The embedded store: Qdrant Edge shards in a folder.
+
+One process at a time holds a collection, from its first use of the vectors until :meth:`EdgeStore.close`.
+Searches are exact until :meth:`EdgeStore.build_index` is called, which is worth it from some 100,000 vectors
+(one query over 100,000 x 128 takes some 5 ms). What is added later is searched exactly beside the graph.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    LookalikeError,
+    StoreError,
+)
+from lookalike.indexer.embedded.aliases import (
+    check_unaliased,
+    read_alias,
+    read_aliases,
+    switch_alias,
+    taken_by_alias,
+)
+from lookalike.indexer.embedded.files import (
+    check_room,
+    create_collection,
+    drop_collection,
+    holds_collection,
+    list_collections,
+    mapped,
+    read_spec,
+    replace_spec,
+)
+from lookalike.indexer.embedded.hnsw import build_apart
+from lookalike.indexer.embedded.shard import Shard, make_shard
+from lookalike.indexer.embedded.shard_swap import (
+    bytes_on_disk,
+    check_idle,
+    open_shard,
+    replace_shard,
+    successor_shard,
+    sweep_shards,
+)
+from lookalike.indexer.store.base import IndexState, VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
+
+__all__ = ["EdgeStore"]
+
+MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has none
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A shard this store holds, and the dimension D of its vectors."""
+
+    shard: Shard
+    dimension: int
+
+
+class EdgeStore(VectorStore):
+    """A :class:`VectorStore` in a folder. Several threads may share one.
+
+    Args:
+        address: The folder. Reading never makes it, :meth:`create` does.
+
+    Raises:
+        StoreBusyError: (any method that needs the vectors) another process, or another EdgeStore of this one,
+            holds the collection.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._root = Path(address).absolute()
+        self._open: dict[str, _Opened] = {}
+        self._lock = threading.RLock()
+        self._writers: dict[str, threading.RLock] = {}
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """The folder, absolute."""
+        return str(self._root)
+
+    def names(self) -> list[str]:
+        """See :meth:`VectorStore.names`; a missing folder holds none."""
+        self._check_open()
+        return list_collections(self._root)
+
+    def aliases(self) -> dict[str, str]:
+        """See :meth:`VectorStore.aliases`."""
+        self._check_open()
+        return read_aliases(self._root)
+
+    def switch(self, alias: str, name: str | None) -> None:
+        """See :meth:`VectorStore.switch`. Who has the store open sees it too."""
+        self._check_open()
+        switch_alias(self._root, check_name(alias), None if name is None else self._real(name))
+
+    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
+        """See :meth:`VectorStore.create`. Killed half-way, it leaves no collection of that name.
+
+        Raises:
+            OptionError: also when shards or copies are asked for.
+        """
+        self._check_open()
+        folder = self._root / check_name(name)
+        if holds_collection(folder):
+            raise CollectionExistsError(
+                f"collection {name!r} is in {self._root} already; choose another name or delete it first"
+            )
+        if (real := read_alias(self._root, name)) is not None:
+            raise taken_by_alias(self.address, name, real)
+        if not 1 <= spec.dimension <= MOST_DIMENSIONS:
+            raise StoreError(
+                f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
+            )
+        layout = (options or LayoutOptions()).embedded(spec.dimension)
+        create_collection(
+            folder, spec, layout, make_shard=lambda path: make_shard(path, spec.dimension, layout)
+        )
+
+    def describe(self, name: str) -> CollectionSpec:
+        """See :meth:`VectorStore.describe`."""
+        return read_spec(self._folder(name))
+
+    def redescribe(self, name: str, spec: CollectionSpec) -> None:
+        """See :meth:`VectorStore.redescribe`."""
+        name = self._real(name)
+        self._opened(name)  # nobody else may be writing it
+        self.describe(name).check_successor(name, spec)
+        replace_spec(self._root / name, spec)
+
+    def drop(self, name: str) -> None:
+        """See :meth:`VectorStore.drop`; a damaged collection can be dropped too."""
+        check_unaliased(self.address, name, self.aliases())
+        folder = self._folder(name)
+        with self._writer(name), self._lock, mapped(folder):
+            opened = self._open.pop(name, None)
+            if opened is None:
+                check_idle(folder)
+            else:
+                opened.shard.close()
+            drop_collection(folder)
+
+    def upsert(
+        self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
+    ) -> None:
+        """See :meth:`VectorStore.upsert`. While an index is being built, it waits."""
+        name = self._real(name)
+        points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
+        size = points[1].nbytes + len(json.dumps(points[2]))
+        with self._writer(name), self._using(name) as shard:
+            check_room(self._root / name, size)
+            shard.upsert(*points)
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        """See :meth:`VectorStore.delete`. While an index is being built, it waits."""
+        name = self._real(name)
+        self._opened(name)
+        keys = check_ids(ids)
+        with self._writer(name), self._using(name) as shard:
+            check_room(self._root / name)
+            shard.delete(keys)
+
+    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """See :meth:`VectorStore.fetch`."""
+        name = self._real(name)
+        self._opened(name)
+        keys = check_ids(ids)
+        with self._using(name) as shard:
+            return {record.id: record for record in shard.fetch(keys, with_vectors=with_vectors)}
+
+    def search(
+        self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """See :meth:`VectorStore.search`."""
+        name = self._real(name)
+
+        def ask(asked: list[list[float]], limit: int) -> list[list[Hit]]:
+            with self._using(name) as shard:
+                return shard.query(asked, limit=limit, where=where)
+
+        return best_hits(ask, queries, k=k, dimension=self._opened(name).dimension)
+
+    def scroll(
+        self, name: str, *, where: Filter | None = None, with_vectors: bool = False
+    ) -> Iterator[Record]:
+        """See :meth:`VectorStore.scroll`."""
+        name = self._real(name)
+        self._opened(name)
+        return self._pages(name, where, with_vectors=with_vectors)
+
+    def _pages(self, name: str, where: Filter | None, *, with_vectors: bool) -> Iterator[Record]:
+        offset: Any = None
+        while True:
+            with self._using(name) as shard:
+                records, offset = shard.page(offset, where=where, with_vectors=with_vectors)
+            yield from records
+            if offset is None:
+                return
+
+    def count(self, name: str, *, where: Filter | None = None) -> int:
+        """See :meth:`VectorStore.count`."""
+        with self._using(name) as shard:
+            return shard.count(where)
+
+    def index_state(self, name: str) -> IndexState:
+        """See :meth:`VectorStore.index_state`."""
+        with self._using(name) as shard:
+            disk = bytes_on_disk(self._folder(name))
+            return IndexState(shard.count(), shard.indexed(), disk, shard.layout)
+
+    def build_index(self, name: str) -> None:
+        """See :meth:`VectorStore.build_index`. Takes room on disk for a second copy.
+
+        A process of its own builds on the copy, which then takes the place of what was searched until then:
+        this process goes on answering, and killed at any moment it leaves the old state or the new one.
+        """
+        name = self._real(name)
+        folder = self._root / name
+        with self._writer(name), mapped(folder):
+            with self._using(name) as shard:
+                shard.flush()
+                points, dimension, layout = shard.count(), self._open[name].dimension, shard.layout
+            with successor_shard(folder) as fresh:
+                build_apart(fresh, dimension, layout)
+                self._take_over(name, fresh, points)
+
+    def _take_over(self, name: str, fresh: Path, points: int) -> None:
+        """Go on with a shard that holds the same points."""
+        folder = self._root / name
+        with self._using(name) as old:  # others wait; raises when the store was closed meanwhile
+            opened = self._open.pop(name)  # whatever fails, the next call opens what the disk says
+            with closing(old), ExitStack() as undo:
+                check_room(folder)
+                built = undo.enter_context(closing(Shard.load(fresh, old.layout)))
+                if built.count() != points:
+                    raise StoreError(
+                        f"collection {name!r} has {points} points, its new index {built.count()}; "
+                        "nothing was changed, build it again"
+                    )
+                replace_shard(folder, fresh)
+                undo.pop_all()
+                self._open[name] = _Opened(built, opened.dimension)
+            sweep_shards(folder)
+
+    def flush(self, name: str) -> None:
+        """See :meth:`VectorStore.flush`."""
+        with self._using(name) as shard:
+            shard.flush()
+
+    def close(self) -> None:
+        """See :meth:`VectorStore.close`. Every shard is let go before what went wrong is raised."""
+        with self._lock:
+            self._closed = True
+            failed: list[LookalikeError] = []
+            while self._open:
+                name, opened = self._open.popitem()
+                try:
+                    with mapped(self._root / name):
+                        opened.shard.flush()
+                        opened.shard.close()
+                except LookalikeError as error:
+                    failed.append(error)
+            if failed:
+                raise failed[0]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"store {self._root} is closed; open it again")
+
+    def _folder(self, name: str) -> Path:
+        """Return the folder of a collection that is there, by its name or an alias."""
+        self._check_open()
+        if name in self._open:  # so no alias is asked about by those who keep a name
+            return self._root / name
+        if is_name(name):
+            for real in (name, read_alias(self._root, name)):
+                if real is not None and holds_collection(self._root / real):
+                    return self._root / real
+        raise CollectionNotFoundError(f"no collection {name!r} in {self._root}; it has: {self._listed()}")
+
+    def _real(self, name: str) -> str:
+        """Return the name of a collection that is there: a call of several steps means one in all."""
+        return self._folder(name).name
+
+    def _listed(self) -> str:
+        return ", ".join([*self.names(), *self.aliases()]) or "none"
+
+    def _opened(self, name: str) -> _Opened:
+        """Return the shard of a collection, opened on first use and kept."""
+        with self._lock:
+            folder = self._folder(name)
+            if folder.name not in self._open:
+                spec = read_spec(folder)
+                self._open[folder.name] = _Opened(open_shard(folder), spec.dimension)
+            return self._open[folder.name]
+
+    @contextmanager
+    def _using(self, name: str) -> Iterator[Shard]:
+        """The shard, for one call: it is not replaced meanwhile.
+
+        That calls take turns costs nothing, because Qdrant Edge never lets go of the GIL.
+        """
+        with self._lock:
+            opened = self._opened(name)
+            with mapped(self._folder(name)):
+                yield opened.shard
+
+    def _writer(self, name: str) -> threading.RLock:
+        """Return what a collection's writers hold; taken before ``_lock``, never after."""
+        return self._writers.setdefault(name, threading.RLock())

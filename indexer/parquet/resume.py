@@ -1,0 +1,213 @@
+"""Finished pieces of a file of latents, in a folder beside it, so that a run that is killed can go on.
+
+::
+
+    latents.parquet.part/000001.parquet   up to some thousand rows, durable and whole
+    latents.parquet.part/*.new            what a killed run was writing; swept by the next one
+    latents.parquet.part/.lock            held by the run that writes here
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.images.preprocess import shown
+from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
+from lookalike.indexer.store.spec import CollectionSpec
+
+__all__ = ["OldRows", "Parts", "alike", "earlier_file", "joined", "together"]
+
+
+class Parts:
+    """The pieces of one file. Made by :meth:`opened`."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._folder = out.with_name(f"{out.name}.part")
+
+    @classmethod
+    @contextmanager
+    def opened(cls, out: Path) -> Iterator[Parts]:
+        """Hold the pieces of ``out`` against other processes; a folder without pieces is removed at the end.
+
+        Raises:
+            DataError: another process writes this file, or the folder cannot be written.
+        """
+        parts = cls(out)
+        lock = parts._locked()
+        with lock:
+            for draft in parts._folder.glob("*.new"):
+                draft.unlink(missing_ok=True)
+            try:
+                yield parts
+            finally:
+                if not parts.files():
+                    parts.remove()
+
+    def files(self) -> list[Path]:
+        """Return the finished pieces in the order they were written."""
+        return sorted(self._folder.glob("[0-9]*.parquet"))
+
+    def add(self, spec: CollectionSpec, rows: Rows) -> Path:
+        """Write a piece; it is durable when this returns.
+
+        Raises:
+            DataError: the disk is full or cannot be written.
+        """
+        number = max((int(file.stem) for file in self.files()), default=0) + 1
+        file = self._folder / f"{number:06d}.parquet"
+        write_latents(file, spec, [rows], draft=self._folder / "part.new")
+        return file
+
+    def finish(self, spec: CollectionSpec, rows: Iterable[Rows]) -> None:
+        """Write the whole file; the pieces may be removed then.
+
+        Raises:
+            DataError: the disk is full or cannot be written.
+        """
+        write_latents(self._out, spec, joined(rows), draft=self._folder / "whole.new")
+
+    def survey(self) -> Iterator[tuple[Path, CollectionSpec, list[bytes]]]:
+        """Yield each piece with the keys of its rows; one that cannot be read is thrown away."""
+        for file in self.files():
+            try:
+                with LatentsFile.open(file) as piece:
+                    keys = [entry.key for rows in piece.rows() for entry in rows.entries]
+                    spec = piece.spec
+            except DataError:
+                file.unlink(missing_ok=True)
+                continue
+            yield file, spec, keys
+
+    def remove(self) -> None:
+        """Remove all pieces and the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _locked(self) -> Any:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle = (self._folder / ".lock").open("w")
+        except OSError as error:
+            raise DataError(
+                f"{shown(str(self._out))} cannot be written ({error.strerror or error}); name another place"
+            ) from error
+        # Systems without fcntl (Windows) and file systems without locks go unguarded.
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.close()
+                raise DataError(
+                    f"{shown(str(self._out))} is being written by another process; wait until it ends"
+                ) from None
+            except OSError:
+                return handle
+        return handle
+
+
+class OldRows:
+    """Rows of earlier runs that a new one may take over. Of each 16 bytes are held."""
+
+    def __init__(self) -> None:
+        self._files: list[Path] = []
+        self._keys: dict[bytes, bool] = {}
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such a row."""
+        return key in self._keys
+
+    @property
+    def taken(self) -> int:
+        """How many rows were taken."""
+        return sum(self._keys.values())
+
+    @property
+    def left(self) -> int:
+        """How many rows were not."""
+        return len(self._keys) - self.taken
+
+    def add(self, file: Path, keys: Iterable[bytes]) -> None:
+        """Offer the rows of a file, by their keys in any order."""
+        self._files.append(file)
+        for key in keys:
+            self._keys[key] = False
+
+    def take(self, key: bytes) -> bool:
+        """Take the row with this key over, if there is one."""
+        if key in self._keys:
+            self._keys[key] = True
+            return True
+        return False
+
+    def takes_all(self, keys: Iterable[bytes]) -> bool:
+        """Whether the rows with these keys were all taken."""
+        return all(self._keys.get(key, False) for key in keys)
+
+    def rows(self) -> Iterator[Rows]:
+        """Yield the rows that were taken, one that lies in two files once. To be called once.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        for file in self._files:
+            with LatentsFile.open(file) as piece:
+                for rows in piece.rows():
+                    wanted = [self._keys.pop(entry.key, False) for entry in rows.entries]
+                    yield rows.only(np.array(wanted, np.bool_))
+
+
+def alike(one: CollectionSpec, other: CollectionSpec) -> bool:
+    """Whether vectors of both may stand in one file."""
+    return (one.model_id, one.dimension, one.crop) == (other.model_id, other.dimension, other.crop)
+
+
+def earlier_file(out: Path) -> LatentsFile | None:
+    """Return the file that is there already, opened; None where there is none.
+
+    Raises:
+        OptionError: it is no file of latents, or ``out`` has another suffix than ``.parquet``.
+        MissingExtraError: pyarrow is not installed.
+    """
+    if out.suffix.lower() != ".parquet":
+        raise OptionError(
+            f"a file of latents is written as .parquet, {shown(str(out))} is not; change the name"
+        )
+    require_pyarrow(out)
+    try:
+        return LatentsFile.open(out) if out.exists() or out.is_symlink() else None
+    except (DataError, OSError) as error:
+        raise OptionError(
+            f"{shown(str(out))} is there and is no file of latents that can be read; name another --out, "
+            "or remove it"
+        ) from error
+
+
+def joined(pieces: Iterable[Rows], *, count: int = ROWS) -> Iterator[Rows]:
+    """Yield the same rows ``count`` at a time, the last time fewer; holds that many and what came last."""
+    held: list[Rows] = []
+    for some in pieces:
+        held.append(some)
+        if sum(len(each.entries) for each in held) >= count:
+            rows = together(held)
+            whole = len(rows.entries) // count * count
+            for start in range(0, whole, count):
+                yield Rows(rows.entries[start : start + count], rows.vectors[start : start + count])
+            held = [Rows(rows.entries[whole:], rows.vectors[whole:])]
+    if any(each.entries for each in held):
+        yield together(held)
+
+
+def together(held: Sequence[Rows]) -> Rows:
+    """Return the rows of one or more as one."""
+    return Rows(
+        [entry for some in held for entry in some.entries], np.concatenate([some.vectors for some in held])
+    )

@@ -1,0 +1,143 @@
+"""What is stored beside a vector, from tables: CSV or JSON lines by path, or scores as LFW's attributes.
+
+CSV: RFC 4180, UTF-8, a header with the column ``path``. JSON lines: an object with ``path`` on each line.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from lookalike.encoder.datasets.lfw import read_scores
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images.preprocess import shown
+from lookalike.indexer.store.points import is_text
+
+__all__ = ["PREDICTED", "RESERVED", "known", "numbers_in", "read_payload", "read_tables"]
+
+RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
+"""What an item says of itself."""
+PREDICTED: Final = "predicted"
+"""Names the fields that a model read off a picture; all others are known."""
+
+
+def known(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a payload without what was predicted."""
+    guessed = payload.get(PREDICTED)
+    if not isinstance(guessed, list):
+        return dict(payload)
+    return {key: value for key, value in payload.items() if key != PREDICTED and key not in guessed}
+
+
+def read_payload(file: Path) -> dict[str, dict[str, Any]]:
+    """Return what a table says of each path, relative to its root and with ``/``.
+
+    An empty cell of a CSV says nothing; a cell that reads as a number is one.
+
+    Raises:
+        DataError: the file is missing or malformed (with its line), or has a column that items have
+            themselves.
+    """
+    rows = _json_lines(file) if file.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows(file)
+    found: dict[str, dict[str, Any]] = {}
+    for line, row in rows:
+        path = row.pop("path", None)
+        if not isinstance(path, str) or not path:
+            raise _malformed(file, line, "name a picture in its column path")
+        if taken := RESERVED & row.keys():
+            raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
+        if path in found:
+            raise _malformed(file, line, f"name each picture once, {shown(path)} is there before")
+        if not all(is_text(value) for value in row.values() if isinstance(value, str)):
+            raise _malformed(file, line, "be valid Unicode")
+        found[path] = row
+    return found
+
+
+def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, Mapping[str, Any]] | None:
+    """Return what both say of each path; None where neither is given.
+
+    Args:
+        payload: For :func:`read_payload`.
+        attributes: Scores in the form of ``lfw_attributes.txt``, for :func:`read_scores`.
+
+    Raises:
+        DataError: a file is missing or malformed (with its line).
+    """
+    if payload is None and attributes is None:
+        return None
+    said: dict[str, dict[str, Any]] = {} if attributes is None else dict(read_scores(attributes))
+    for path, row in ({} if payload is None else read_payload(payload)).items():
+        said[path] = {**said.get(path, {}), **row}
+    return said
+
+
+def numbers_in(tables: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    """Return the fields of which tables say numbers, by their first thousand rows."""
+    rows = islice((tables or {}).values(), 1000)
+    found = dict.fromkeys(key for row in rows for key, value in row.items() if type(value) in (int, float))
+    return [key for key in found if key not in RESERVED]
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _text(file) as text:
+        reader = csv.DictReader(text, strict=True)
+        try:
+            if "path" not in (reader.fieldnames or ()):
+                raise _malformed(file, 1, "be a header with the column path")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise _malformed(file, reader.line_num, "have as many cells as the header")
+                yield (
+                    reader.line_num,
+                    {key: cell if key == "path" else _value(cell) for key, cell in row.items() if cell != ""},
+                )
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise _malformed(file, reader.line_num + 1, f"be CSV in UTF-8 ({error})") from error
+
+
+def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _text(file) as text:
+        for number, line in enumerate(text, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_constant=_refuse)
+            except ValueError as error:
+                raise _malformed(file, number, f"be JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise _malformed(file, number, "be a JSON object")
+            yield number, row
+
+
+def _text(file: Path) -> Any:
+    try:
+        return file.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise DataError(
+            f"a table must be readable, {shown(str(file))} is not ({error.strerror}); check the path"
+        ) from error
+
+
+def _value(cell: str) -> Any:
+    for kind in (int, float):
+        try:
+            number = kind(cell)
+        except ValueError:
+            continue
+        if math.isfinite(number) and abs(number) < 2**63:
+            return number
+    return cell
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _malformed(file: Path, line: int, rule: str) -> DataError:
+    return DataError(f"{shown(str(file))}:{line} must {rule}; mend the line")
