@@ -20,15 +20,15 @@ VERBS: Final = {
     "train": ("lookalike.deploy.cli.train", "Train a model on LFW, MNIST or a folder of images."),
     "index": ("lookalike.deploy.cli.index", "Put the pictures of folders into a collection."),
     "embed": ("lookalike.deploy.cli.embed_commands", "Write the latents of pictures into a Parquet file."),
-    "search": ("lookalike.searcher.commands", "Find the pictures most like a picture."),
+    "search": ("lookalike.deploy.cli.search", "Find the pictures most like a picture."),
     "reconstruct": (
-        "lookalike.searcher.drawing_commands",
+        "lookalike.deploy.cli.draw",
         "Draw pictures above what the model keeps of them.",
     ),
-    "generate": ("lookalike.searcher.drawing_commands", "Draw pictures that never were."),
-    "interpolate": ("lookalike.searcher.drawing_commands", "Draw what lies between pictures."),
-    "denoise": ("lookalike.searcher.clean_commands", "Take the noise from pictures of any size."),
-    "edit": ("lookalike.searcher.edit_commands", "Draw the same face, smiling."),
+    "generate": ("lookalike.deploy.cli.draw", "Draw pictures that never were."),
+    "interpolate": ("lookalike.deploy.cli.draw", "Draw what lies between pictures."),
+    "denoise": ("lookalike.deploy.cli.denoise", "Take the noise from pictures of any size."),
+    "edit": ("lookalike.deploy.cli.edit_commands", "Draw the same face, smiling."),
     "collections": (
         "lookalike.deploy.cli.collections",
         "List, show, make, copy, switch or delete collections.",
@@ -38,19 +38,19 @@ VERBS: Final = {
         "Count what the pictures of a collection say of themselves.",
     ),
     "evaluate": (
-        "lookalike.searcher.evaluate_commands",
+        "lookalike.deploy.cli.evaluate",
         "Measure models, collections and anybody's vectors.",
     ),
     "attributes": (
-        "lookalike.searcher.attribute_commands",
+        "lookalike.deploy.cli.attribute_commands",
         "Fit or list attributes: Smiling and what else can be told.",
     ),
     "calibrate": (
-        "lookalike.searcher.calibration_commands",
+        "lookalike.deploy.cli.calibration_commands",
         "Fit probabilities and thresholds to people in folders.",
     ),
     "models": (
-        "lookalike.searcher.model_commands",
+        "lookalike.deploy.cli.models",
         "List the bundles at hand, or wrap an encoder of your own.",
     ),
     "serve": ("lookalike.deploy.serve", "Answer over HTTP, with a page to look at."),
@@ -64,7 +64,7 @@ _BELOW: Final = {
         "switch": "lookalike.deploy.cli.creation_commands",
     },
     "evaluate": {
-        "attributes": "lookalike.searcher.attribute_figures_commands",
+        "attributes": "lookalike.deploy.cli.attribute_figures_commands",
         "generation": "lookalike.deploy.generation_commands",
     },
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lookalike.indexer.sources.source import Source
     from lookalike.indexer.store.base import VectorStore
     from lookalike.indexer.sync.report import Report
-    from lookalike.searcher.search import Answer, Searcher
+    from lookalike.searcher.search.searcher import Answer, Searcher
 
 __all__ = ["demo"]
 
@@ -53,7 +53,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     from lookalike.deploy.demo_digits import draw_digits
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.store.base import open_store
-    from lookalike.searcher.search import Searcher
+    from lookalike.searcher.search.searcher import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
     faces = _find_faces(out)
@@ -182,8 +182,8 @@ def _draw(
 ) -> list[tuple[Path, str]]:
     from lookalike.encoder.images.contact_sheet import grid, save_picture
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.searcher.generate import read_all, reconstruct, sample
-    from lookalike.searcher.pictures import answers_sheet, caption, reconstruction_sheet, smile_sheet
+    from lookalike.searcher.figures import answers_sheet, caption, reconstruction_sheet, smile_sheet
+    from lookalike.searcher.generation.sample import read_all, reconstruct, sample
 
     crop = None if faces.crop is None else Crop.parse(faces.crop)
     shown = [

@@ -33,12 +33,12 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     Returns:
         Each picture and what is to be seen on it.
     """
+    from lookalike.deploy.evaluation.exhibits import open_exhibit
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.images.contact_sheet import save_picture
     from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
     from lookalike.encoder.runtime.denoiser import Cleaner
-    from lookalike.searcher.exhibits import open_exhibit
-    from lookalike.searcher.pictures import caption
+    from lookalike.searcher.figures import caption
 
     shown = faces[:_FACES]
     pictures = [_as_grey(decode_rgb(file.read_bytes(), name=file.name)) for file in shown]

@@ -35,8 +35,8 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
     from lookalike.encoder.images.contact_sheet import grid, save_picture
     from lookalike.encoder.runtime.denoiser import Cleaner
     from lookalike.encoder.runtime.model import Model
-    from lookalike.searcher.generate import sample, sample_classes
-    from lookalike.searcher.pictures import classes_sheet
+    from lookalike.searcher.figures import classes_sheet
+    from lookalike.searcher.generation.sample import sample, sample_classes
 
     model, sheets, missing = Model.open(_MODEL), {}, ""
     try:
@@ -59,8 +59,8 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
 
 
 def _kept(model: Model, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    from lookalike.searcher.generate import classes_of, reconstruct
-    from lookalike.searcher.pictures import reconstruction_sheet
+    from lookalike.searcher.figures import reconstruction_sheet
+    from lookalike.searcher.generation.sample import classes_of, reconstruct
 
     pixels = digits[..., None]
     found = classes_of(model, model.encode(pixels))

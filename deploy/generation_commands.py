@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from lookalike.deploy.evaluation.handwriting import Digits
+    from lookalike.deploy.evaluation.yardstick import Plan
     from lookalike.encoder.runtime.model import Model, Provider
-    from lookalike.searcher.handwriting import Digits
-    from lookalike.searcher.yardstick import Plan
 
 __all__ = ["generation"]
 
@@ -104,11 +104,11 @@ def generation(
     and kept in the cache; it never saw a drawn digit. 5,000 samples of all 10,000 digits are 50 million
     drawings, hours by each protocol; --images 1000 --few 200 comes within some 0.02 nats in a seventh of it.
     """
+    from lookalike.deploy.evaluation.generation import generation as measured
+    from lookalike.deploy.evaluation.generation_tables import generation_lines, generation_markdown
+    from lookalike.deploy.evaluation.handwriting import Digits
+    from lookalike.deploy.evaluation.yardstick import Plan, yardstick
     from lookalike.encoder.runtime.model import Model
-    from lookalike.searcher.generation import generation as measured
-    from lookalike.searcher.generation_tables import generation_lines, generation_markdown
-    from lookalike.searcher.handwriting import Digits
-    from lookalike.searcher.yardstick import Plan, yardstick
 
     if markdown and as_json:
         raise click.UsageError("--markdown and --json are two forms of one answer; take one")

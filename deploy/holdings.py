@@ -24,8 +24,8 @@ from lookalike.encoder.runtime.model import Model, Provider
 from lookalike.indexer.embedded.aliases import standing_for
 from lookalike.indexer.store.base import Filter, Hit, VectorStore
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.searcher.clean_queries import QueryCleaner, Treatment
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.search.query_denoiser import QueryCleaner, Treatment
+from lookalike.searcher.search.searcher import Searcher
 
 __all__ = ["Holdings", "TimedModel"]
 

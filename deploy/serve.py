@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lookalike.deploy.cli.index import store_option
-from lookalike.searcher.commands import provider_option
+from lookalike.deploy.cli.search import provider_option
 
 if TYPE_CHECKING:
     from lookalike.encoder.runtime.model import Provider

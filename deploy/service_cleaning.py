@@ -21,7 +21,7 @@ from lookalike.deploy.service_drawing import AS_PNG, wants_png
 from lookalike.deploy.service_settings import MOST_CLEANED, MOST_PICTURES
 from lookalike.deploy.uploads import Upload, described_body, parsed
 from lookalike.encoder.errors import ImageTooLargeError
-from lookalike.searcher.clean import Treated, Treatment, treatment_of
+from lookalike.searcher.denoising.denoiser import Treated, Treatment, treatment_of
 
 __all__ = ["router"]
 

@@ -25,10 +25,10 @@ from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
 from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher import generate as drawing
-from lookalike.searcher.clean_queries import QueryCleaner
-from lookalike.searcher.generate import Sampler, Way
-from lookalike.searcher.pictures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
+from lookalike.searcher.figures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
+from lookalike.searcher.generation import sample as drawing
+from lookalike.searcher.generation.sample import Sampler, Way
+from lookalike.searcher.search.query_denoiser import QueryCleaner
 
 __all__ = ["AS_PNG", "png_text", "read_uploads", "router", "wants_png"]
 

@@ -18,7 +18,7 @@ from lookalike.deploy.service_settings import MOST_DRAWN
 from lookalike.deploy.uploads import Upload, described_body, parsed
 from lookalike.indexer.store.facets import value_counts
 from lookalike.indexer.store.where import parse_where
-from lookalike.searcher.edit import edit_steps, parse_steps, parse_strengths
+from lookalike.searcher.generation.edit import edit_steps, parse_steps, parse_strengths
 
 __all__ = ["router"]
 

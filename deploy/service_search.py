@@ -19,10 +19,10 @@ from lookalike.deploy.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.indexer.store.base import Filter
 from lookalike.indexer.store.where import parse_where
-from lookalike.searcher.clean_queries import QueryCleaner
-from lookalike.searcher.edit import parse_strengths
-from lookalike.searcher.retrieving import Wanted, retrieve
-from lookalike.searcher.search import Answer, Searcher
+from lookalike.searcher.generation.edit import parse_strengths
+from lookalike.searcher.search.query_denoiser import QueryCleaner
+from lookalike.searcher.search.retrieval import Wanted, retrieve
+from lookalike.searcher.search.searcher import Answer, Searcher
 
 __all__ = ["router"]
 

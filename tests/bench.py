@@ -22,7 +22,7 @@ from lookalike.encoder.datasets.lfw import LFW, find_lfw
 from lookalike.encoder.images.preprocess import read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.search.searcher import Searcher
 from tests.plain import plain_autoencoder, save_plain
 
 ROUNDS = 3

@@ -36,7 +36,7 @@ from lookalike.deploy.uploads import Upload
 from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.search.searcher import Searcher
 from tests.crowd import Answer, Crowd, form
 from tests.photos import COMMAND
 from tests.services import API, Running, running

@@ -72,19 +72,23 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     assert who_imports("onnx", "onnxscript") <= onnx
     assert who_imports("qdrant_client") == {"indexer/server/client.py"}
     assert who_imports("qdrant_edge") == {"indexer/embedded/shard.py"}
-    measured = {"searcher/denoising.py", "searcher/exhibits.py", "searcher/rivals.py"}
+    measured = {
+        "deploy/evaluation/denoising.py",
+        "deploy/evaluation/exhibits.py",
+        "deploy/evaluation/rivals.py",
+    }
     assert (
         who_imports("skimage")
-        == {"encoder/datasets/sample_faces.py", "searcher/local_features.py"} | measured
+        == {"encoder/datasets/sample_faces.py", "deploy/evaluation/local_features.py"} | measured
     )
-    assert who_imports("bm3d") == {"searcher/rivals.py"}
+    assert who_imports("bm3d") == {"deploy/evaluation/rivals.py"}
     assert who_imports("sklearn") == {
-        "searcher/baselines.py",
+        "deploy/evaluation/baselines.py",
         "trainer/data/patches.py",
         "trainer/publish/latent_prior.py",
     }
-    assert who_imports("pyarrow") == {"indexer/parquet/file.py", "searcher/parquet.py"}
-    assert who_imports("matplotlib") == {"searcher/curves.py", "searcher/reliability.py"}
+    assert who_imports("pyarrow") == {"indexer/parquet/file.py", "deploy/evaluation/parquet.py"}
+    assert who_imports("matplotlib") == {"deploy/evaluation/curves.py", "deploy/evaluation/reliability.py"}
     assert who_imports("requests", "urllib3") == {"encoder/datasets/download.py"}
 
 

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.attribute_figures import (
+from lookalike.deploy.evaluation.attribute_judge import Judge, appearance, appearances
+from lookalike.deploy.evaluation.attribute_tables import attribute_lines
+from lookalike.deploy.evaluation.attributes import (
     AttributeFigures,
     Edited,
     Figures,
@@ -22,10 +20,12 @@ from lookalike.searcher.attribute_figures import (
     search_share,
     undo_error,
 )
-from lookalike.searcher.attribute_judge import Judge, appearance, appearances
-from lookalike.searcher.attribute_tables import attribute_lines
-from lookalike.searcher.curves import draw_trade_off
-from lookalike.searcher.examples import Scored, with_table
+from lookalike.deploy.evaluation.curves import draw_trade_off
+from lookalike.deploy.evaluation.fit_data import Scored, with_table
+from lookalike.encoder.bundle.attributes import Attributes
+from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.fitting.attributes import Examples
 from tests.photos import lookalike
 from tests.test_attributes import hand_made

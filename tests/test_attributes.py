@@ -17,11 +17,11 @@ from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore, open_store
 from lookalike.indexer.store.where import parse_where
-from lookalike.searcher.edit import edit, edit_steps, parse_steps, parse_strengths
-from lookalike.searcher.generate import read_all
-from lookalike.searcher.pictures import answers_sheet
-from lookalike.searcher.retrieving import Wanted, opposed
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.figures import answers_sheet
+from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, parse_strengths
+from lookalike.searcher.generation.sample import read_all
+from lookalike.searcher.search.retrieval import Wanted, opposed
+from lookalike.searcher.search.searcher import Searcher
 from lookalike.trainer.fitting.attributes import Examples, area_under, fit_attributes
 from tests.models import LATENT, SIZE, pictures
 from tests.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph

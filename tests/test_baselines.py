@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation.baselines import BASELINES, Baseline, training_images
+from lookalike.deploy.evaluation.data import Labelled, open_labelled
+from lookalike.deploy.evaluation.local_features import extract, extractor
+from lookalike.deploy.evaluation.pairs import lfw_folds
+from lookalike.deploy.evaluation.retrieval import rank, temporary_collection
+from lookalike.deploy.evaluation.squares import Squares
+from lookalike.deploy.evaluation.verification import measure
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.preprocess import Crop, encode_png
-from lookalike.searcher.baselines import BASELINES, Baseline, training_images
-from lookalike.searcher.evaluate import rank, temporary_collection
-from lookalike.searcher.labelled import Labelled, open_labelled
-from lookalike.searcher.local_features import extract, extractor
-from lookalike.searcher.pairs import lfw_folds
-from lookalike.searcher.squares import Squares
-from lookalike.searcher.verification import measure
 from tests.people import portraits, write_people
 
 HELD = frozenset({"person-0", "person-1", "person-2"})

@@ -18,10 +18,10 @@ from PIL import Image
 from lookalike.encoder.files import place, sweep
 from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.indexer.sources.selection import Reading
-from lookalike.searcher import batch
-from lookalike.searcher.batch import BatchReport, Outcome, clean_all
-from lookalike.searcher.clean import WithCleaner
-from lookalike.searcher.destinations import Destination, Task, check_tasks, find_tasks
+from lookalike.searcher.denoising import batch
+from lookalike.searcher.denoising.batch import BatchReport, Outcome, clean_all
+from lookalike.searcher.denoising.denoiser import WithCleaner
+from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks
 from tests.handmade import make_cleaner
 from tests.photos import COMMAND, cuttings, lookalike, one_line
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.deploy.evaluation.gathering import find_people
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.registry import CALIBRATION
 from lookalike.encoder.datasets.lfw import LFW
@@ -17,9 +18,8 @@ from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.gathering import find_people
-from lookalike.searcher.pictures import answers_sheet, chance
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.figures import answers_sheet, chance
+from lookalike.searcher.search.searcher import Searcher
 from tests.models import save_again
 from tests.people import SIDE, portraits, write_people
 from tests.photos import lookalike, one_line

@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.deploy.evaluation.data import open_labelled
+from lookalike.deploy.evaluation.noisy_queries import noisy_recall
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images.noise import corrupted
@@ -18,10 +20,8 @@ from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.clean_queries import QueryCleaner
-from lookalike.searcher.labelled import open_labelled
-from lookalike.searcher.noisy_queries import noisy_recall
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.search.query_denoiser import QueryCleaner
+from lookalike.searcher.search.searcher import Searcher
 from tests.handmade import make_cleaner
 from tests.people import write_people
 from tests.photos import NAME, lookalike, make_home, one_line

@@ -14,8 +14,8 @@ from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.indexer.sources.selection import Reading
-from lookalike.searcher.clean import DrawnAnew, open_treatment
-from lookalike.searcher.destinations import check_tasks, destination_of, find_tasks
+from lookalike.searcher.denoising.denoiser import DrawnAnew, open_treatment
+from lookalike.searcher.denoising.paths import check_tasks, destination_of, find_tasks
 from tests.handmade import make_cleaner, make_digits
 from tests.models import save_again
 from tests.photos import COMMAND, lookalike, one_line

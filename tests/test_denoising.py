@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.searcher.denoising import compete, race
-from lookalike.searcher.denoising_tables import denoising_lines, denoising_sheet
-from lookalike.searcher.exhibits import Exhibit
+from lookalike.deploy.evaluation.denoising import compete, race
+from lookalike.deploy.evaluation.denoising_tables import denoising_lines, denoising_sheet
+from lookalike.deploy.evaluation.exhibits import Exhibit
 
 Floats = NDArray[np.float32]
 GREY = np.full((16, 16, 1), 0.5, np.float32)
@@ -80,7 +80,7 @@ def test_rivals_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch
             clock[0] += self.seconds.pop(0) * len(noisy)
             return list(noisy)
 
-    monkeypatch.setattr("lookalike.searcher.denoising.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("lookalike.deploy.evaluation.denoising.time.perf_counter", lambda: clock[0])
     # A warm-up, one that tells how many pictures a turn takes (1: a turn is 0.25 s), then three turns.
     slow, quick = Slow("slow", [9, 1, 1, 4, 2]), Slow("quick", [9, 0.25, 0.25, 0.5, 0.25])
     speeds = race([slow, quick], EXHIBIT.noisy(0.1), 0.1, rounds=3)

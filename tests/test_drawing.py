@@ -12,7 +12,7 @@ from lookalike.encoder.bundle.latent_prior import Sampling
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generate import (
+from lookalike.searcher.generation.sample import (
     MOST_PICTURES,
     Sampler,
     classes_of,

@@ -8,8 +8,8 @@ from PIL import Image
 
 from lookalike.encoder.images.contact_sheet import save_picture
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generate import classes_of, draw, interpolate, sample, sample_classes
-from lookalike.searcher.pictures import classes_sheet, interpolation_sheet, plain_names
+from lookalike.searcher.figures import classes_sheet, interpolation_sheet, plain_names
+from lookalike.searcher.generation.sample import classes_of, draw, interpolate, sample, sample_classes
 from tests.handmade import CLASSES, every_kind, make_digits
 from tests.photos import lookalike, one_line
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from lookalike.deploy.evaluation.data import Labelled
+from lookalike.deploy.evaluation.retrieval import Retrieval, rank, retrieval, temporary_collection
+from lookalike.deploy.evaluation.vectors import Vectors
 from lookalike.encoder.errors import CollectionNotFoundError, OptionError
 from lookalike.indexer.store.base import VectorStore, open_store
-from lookalike.searcher.evaluate import Retrieval, rank, retrieval, temporary_collection
-from lookalike.searcher.labelled import Labelled
-from lookalike.searcher.vectors import Vectors
 from tests.photos import lookalike
 from tests.stores import SPEC, D
 

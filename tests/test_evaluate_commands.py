@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lookalike.searcher.labelled import open_labelled
+from lookalike.deploy.evaluation.data import open_labelled
 from tests.people import write_people
 from tests.photos import lookalike, one_line
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import OptionError
-from lookalike.searcher.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
 
 
 def test_photographs_are_the_middle_of_scikit_images() -> None:

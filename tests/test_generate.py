@@ -10,8 +10,8 @@ from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
 from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generate import read_all, reconstruct, sample
-from lookalike.searcher.pictures import caption, free_names, is_folder, reconstruction_sheet, save_each
+from lookalike.searcher.figures import caption, free_names, is_folder, reconstruction_sheet, save_each
+from lookalike.searcher.generation.sample import read_all, reconstruct, sample
 from tests.photos import lookalike, one_line, photograph, write_photos
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from lookalike.deploy.evaluation.handwriting import Digits
+from lookalike.deploy.evaluation.yardstick import PARTS
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
-from lookalike.searcher.handwriting import Digits
-from lookalike.searcher.yardstick import PARTS
 from tests.digits import STEMS, idx
 from tests.handmade import drawn_of_classes, make_digits
 from tests.nats import variational

@@ -7,10 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation.judging import agreement, look
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.judging import agreement, look
 from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.recipes.classifier import Classifier, JudgeSpec, cached_judge, train_judge
 

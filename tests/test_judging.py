@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation.judging import agreement, diversity, look
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.judging import agreement, diversity, look
 
 CLASSES = ("4", "7", "9")
 

@@ -10,7 +10,7 @@ import pytest
 
 EXTRACT = """
 import numpy as np
-from lookalike.searcher.local_features import extractor
+from lookalike.deploy.evaluation.local_features import extractor
 def main():
     pictures = np.random.default_rng(0).integers(0, 256, (256, 64, 64), np.uint8)
     with extractor(10_000) as extract:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import OptionError
-from lookalike.searcher.manifolds import frechet_distance, mean_distance, precision_recall
+from lookalike.encoder.manifolds import frechet_distance, mean_distance, precision_recall
 
 
 def cloud(count: int, *, seed: int = 0, spread: float = 1.0, at: float = 0.0) -> NDArray[np.float64]:

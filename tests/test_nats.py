@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation.handwriting import Pictures
+from lookalike.deploy.evaluation.nats import _corrected, binarised, nats
 from lookalike.encoder.bundle.bundle import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.handwriting import Pictures
-from lookalike.searcher.nats import _corrected, binarised, nats
 from tests.handmade import CLASSES, SIZE, Z
 from tests.nats import variational
 

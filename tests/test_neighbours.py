@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation.handwriting import Digits, Pictures
+from lookalike.deploy.evaluation.neighbours import baseline_neighbours, nearest, vote
 from lookalike.encoder.datasets.mnist import MNIST, Split
 from lookalike.encoder.errors import OptionError
-from lookalike.searcher.handwriting import Digits, Pictures
-from lookalike.searcher.neighbours import baseline_neighbours, nearest, vote
 
 ROWS = np.array([[1.0, 0], [3, 0.3], [0, 1], [0, 5]], np.float32)
 

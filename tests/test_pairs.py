@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation.data import Labelled, open_labelled
+from lookalike.deploy.evaluation.pairs import (
+    Fold,
+    Folds,
+    deal_people,
+    draw_folds,
+    held_people,
+    lfw_folds,
+    read_folds,
+)
 from lookalike.encoder.errors import DataError, OptionError
-from lookalike.searcher.labelled import Labelled, open_labelled
-from lookalike.searcher.pairs import Fold, Folds, deal_people, draw_folds, held_people, lfw_folds, read_folds
 
 
 def gallery(*sizes: int) -> Labelled:

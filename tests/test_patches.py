@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, open_exhibit
 from lookalike.encoder.errors import OptionError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
-from lookalike.searcher.exhibits import PHOTOGRAPHS, open_exhibit
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
 

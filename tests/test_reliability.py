@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation.reliability import Bin, binned, calibration_error, cllr, cross_validate, draw
 from lookalike.encoder.errors import CalibrationError, OptionError
-from lookalike.searcher.reliability import Bin, binned, calibration_error, cllr, cross_validate, draw
 from tests.test_fitting import crowd
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation import rivals
+from lookalike.deploy.evaluation.exhibits import open_exhibit
+from lookalike.deploy.evaluation.rivals import BM3D, classical, unclipped
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images.noise import corrupted
 from lookalike.encoder.images.psnr import psnr
-from lookalike.searcher import rivals
-from lookalike.searcher.exhibits import open_exhibit
-from lookalike.searcher.rivals import BM3D, classical, unclipped
 
 SIGMA = 25 / 255
 bm3d_only = pytest.mark.skipif(

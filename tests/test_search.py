@@ -16,8 +16,8 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_store
 from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
-from lookalike.searcher.pictures import answers_sheet
-from lookalike.searcher.search import Answer, Result, Searcher
+from lookalike.searcher.figures import answers_sheet
+from lookalike.searcher.search.searcher import Answer, Result, Searcher
 from tests.models import make_bundle, save_again
 from tests.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 

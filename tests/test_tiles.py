@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.runtime.denoiser import Cleaner
-from lookalike.searcher import tiles
-from lookalike.searcher.tiles import clean_in_place, estimate_sigma
+from lookalike.searcher.denoising import tiles
+from lookalike.searcher.denoising.tiles import clean_in_place, estimate_sigma
 from tests.handmade import make_cleaner
 
 SIGMA = 30 / 255

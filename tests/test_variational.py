@@ -20,7 +20,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, OptionError, TrainingError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generate import sample_classes
+from lookalike.searcher.generation.sample import sample_classes
 from lookalike.trainer.config import DRAWING, BoundSpec, TrainingSpec, drawing
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
 from lookalike.trainer.data.labels import by_subfolder

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lookalike.deploy.evaluation.data import Labelled, collection_images, open_labelled
+from lookalike.deploy.evaluation.parquet import parquet_vectors
+from lookalike.deploy.evaluation.vectors import embed_images, match, placed, stored_vectors
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.labelled import Labelled, collection_images, open_labelled
-from lookalike.searcher.parquet import parquet_vectors
-from lookalike.searcher.vectors import embed_images, match, placed, stored_vectors
 from tests.people import write_people
 from tests.photos import NAME, make_home
 

@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from lookalike.deploy.evaluation.pairs import Fold
+from lookalike.deploy.evaluation.verification import (
+    best_threshold,
+    fold_thresholds,
+    likeness,
+    measure,
+    roc,
+    verify,
+)
 from lookalike.encoder.errors import OptionError
-from lookalike.searcher.pairs import Fold
-from lookalike.searcher.verification import best_threshold, fold_thresholds, likeness, measure, roc, verify
 
 
 def floats(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

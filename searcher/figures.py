@@ -1,0 +1,286 @@
+"""Where pictures that answer go: one sheet in a file, or one PNG each in a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.errors import OptionError
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_picture
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.runtime.model import Model
+from lookalike.searcher.generation.edit import edit
+from lookalike.searcher.generation.sample import read_all
+from lookalike.searcher.search.searcher import Answer, Result, Searcher
+
+__all__ = [
+    "MOST_ROWS",
+    "answers_sheet",
+    "caption",
+    "chance",
+    "classes_sheet",
+    "cleaned_sheet",
+    "edits_sheet",
+    "free_names",
+    "interpolation_sheet",
+    "is_folder",
+    "plain_names",
+    "reconstruction_sheet",
+    "save_each",
+    "smile_sheet",
+]
+
+Pixels = NDArray[np.uint8]
+_ACROSS = 10
+_PAIRS_ACROSS = 6
+MOST_ROWS = 50
+_MOST_RESULTS = 20
+_MOST_ASKED = 5
+_LONGEST_CLASS = 40
+_FEW_CLASSES = 5
+
+
+def is_folder(out: str) -> bool:
+    """Whether ``--out`` means a folder: it ends in a slash or is one."""
+    return out.endswith(("/", "\\")) or (out != "" and Path(out).is_dir())
+
+
+def save_each(folder: Path, names: Sequence[str], pictures: Sequence[Pixels]) -> list[Path]:
+    """Write one PNG each, ``name.png``, and return the paths.
+
+    Raises:
+        OptionError: the folder cannot be written to.
+    """
+    paths = [folder / f"{name}.png" for name in names]
+    for path, pixels in zip(paths, pictures, strict=True):
+        save_picture(path, pixels)
+    return paths
+
+
+def free_names(files: Sequence[Path]) -> list[str]:
+    """Return the files' stems, numbered where two are the same (or are on a disk that ignores case)."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        name, number = file.stem, 2
+        while name.casefold() in taken:
+            name, number = f"{file.stem}-{number}", number + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def plain_names(classes: Sequence[str]) -> list[str]:
+    """Return names of classes as parts of file names: letters, digits, ``_`` and ``-``; each once.
+
+    A bundle may call its classes anything, ``../..`` for instance.
+    """
+    plain = [re.sub(r"[^\w-]+", "_", name)[:_LONGEST_CLASS].strip("_") for name in classes]
+    return free_names([Path(name or "class") for name in plain])
+
+
+def caption(file: Path) -> str:
+    """Return what to call a picture: the person for `Ada_Lovelace/Ada_Lovelace_0001.jpg`, else its stem."""
+    person, numbered = file.parent.name, file.stem.rpartition("_")
+    name = person if numbered[0] == person and numbered[2].isdecimal() else file.stem
+    return name.replace("_", " ")
+
+
+def answers_sheet(
+    searcher: Searcher,
+    answers: Sequence[Answer],
+    *,
+    crop: Crop | None = None,
+    side: int = 128,
+    add: Mapping[str, float] | None = None,
+) -> Pixels:
+    """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
+
+    With a calibrated model, probabilities stand beside the scores, names of what is under the threshold are
+    grey, and a row without any match says so, as does a query unlike what the model was trained on.
+    Where attributes were added to the queries, the edited face stands behind each, if the model draws.
+    At most 50 answers and 20 results of each are drawn.
+
+    Raises:
+        OptionError: there is no answer.
+    """
+    if not answers:
+        raise OptionError("a sheet needs at least one query that could be read, got none")
+    some = answers[:MOST_ROWS]
+    rows = []
+    for answer in some:
+        row = _query_tiles(searcher, answer, crop, side, dict(add or {}))
+        row += [
+            Tile(
+                pixels=searcher.picture(result.payload, side=side),
+                caption=(result.person or Path(result.path).stem).replace("_", " "),
+                subcaption=_worth(result),
+                faded=result.match is False,
+            )
+            for result in answer.results[:_MOST_RESULTS]
+        ]
+        rows.append(row)
+    labels = ["no good match" if answer.match is False else "" for answer in some]
+    title = "Who looks alike: likeness, not identity"
+    return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
+
+
+def _query_tiles(
+    searcher: Searcher, answer: Answer, crop: Crop | None, side: int, add: Mapping[str, float]
+) -> list[Tile]:
+    """Return the pictures that asked, each before what was made of it where attributes were added."""
+    told = "query" if answer.warning is None else "unlike its training"
+    asked = {file: kind for kind, files in answer.asked.items() for file in files[:_MOST_ASKED]}
+    tiles = []
+    for name, kind in (asked or {answer.query: told}).items():
+        file = Path(name)
+        pixels = searcher.query_picture(file, side=side, crop=crop)
+        tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
+        if add and kind != "unlike" and searcher.model.draws:
+            framing = Crop.parse(searcher.spec.crop) if crop is None else crop
+            _, seen, _ = read_all(searcher.model, [file], crop=framing)
+            if len(seen):
+                words = _words(add)
+                meant = edit(searcher.model, seen, add)[0]
+                tiles.append(
+                    Tile(pixels=meant, caption=words, subcaption="what is searched for", accent=True)
+                )
+    return tiles
+
+
+def chance(probability: float) -> str:
+    """Return a probability for people, as short as can be: 0.42, <0.01, >0.99."""
+    return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
+
+
+def _worth(result: Result) -> str:
+    score = f"{result.score:.3f}"
+    return score if result.probability is None else f"{score}  p {chance(result.probability)}"
+
+
+def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:
+    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3).
+
+    Of a model that was taught to clean there is no PSNR: what it takes off is not lost.
+    """
+    spec, name = model.bundle.spec, model.bundle.name
+    title = f"Originals above what {name} keeps of them: {spec.latent} numbers each"
+    if spec.denoises is not None:
+        title = f"As given, above what {name} makes of it without noise: {spec.latent} numbers each"
+    rows: list[list[Tile]] = []
+    for start in range(0, len(originals), _ACROSS):
+        part = range(start, min(start + _ACROSS, len(originals)))
+        rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
+        kept = [f"{psnr_of(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
+        rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, kept, strict=True)])
+    return contact_sheet(rows, title=title, side=112)
+
+
+def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
+    """Draw the middle of pictures before and after, six across, uint8 (H, W, 3).
+
+    Args:
+        views: File, estimated sigma in [0, 1] (None: unknown), and uint8 (h, w, 1 or 3) before and after.
+    """
+    rows: list[list[Tile]] = []
+    for start in range(0, len(views), _PAIRS_ACROSS):
+        part = views[start : start + _PAIRS_ACROSS]
+        told = ["" if sigma is None else f"sigma {255 * sigma:.1f}" for _, sigma, _ in part]
+        rows.append(
+            [
+                Tile(pixels=before, caption=caption(file), subcaption=text)
+                for (file, _, (before, _)), text in zip(part, told, strict=True)
+            ]
+        )
+        rows.append([Tile(pixels=after) for _, _, (_, after) in part])
+    return contact_sheet(rows, title="Cleaned", side=160)
+
+
+def classes_sheet(model: Model, rows: Pixels) -> Pixels:
+    """Draw uint8 (N, K, H, W, C) as :func:`sample_classes` makes it, uint8 (H, W, 3)."""
+    few = rows.shape[1] <= _FEW_CLASSES  # and a narrow sheet
+    title = f"{model.bundle.name}: one latent in a row{'' if few else ', one class in a column'}"
+    tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows]
+    return contact_sheet(tiles, title=title, column_labels=model.bundle.spec.classes, side=168 if few else 84)
+
+
+def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions: Sequence[str]) -> Pixels:
+    """Draw a row from each original to the next, those two at its ends, uint8 (H, W, 3).
+
+    Args:
+        model: What drew them.
+        originals: uint8 (N, H, W, C).
+        rows: uint8 (N - 1, steps, H, W, C), as :func:`interpolate` makes it.
+        captions: N.
+    """
+    ends = [
+        Tile(pixels=pixels, caption=text, accent=True)
+        for pixels, text in zip(originals, captions, strict=True)
+    ]
+    tiles = [
+        [start, *(Tile(pixels=pixels) for pixels in row), end]
+        for start, row, end in zip(ends, rows, ends[1:], strict=False)
+    ]
+    return contact_sheet(tiles, title=f"{model.bundle.name}: from one picture to another", side=112)
+
+
+def edits_sheet(
+    model: Model,
+    originals: Pixels,
+    rows: Pixels,
+    captions: Sequence[str],
+    *,
+    title: str,
+    heads: Sequence[str] = (),
+) -> Pixels:
+    """Draw originals and what became of them, uint8 (H, W, 3).
+
+    With heads, each original stands before its steps; without, originals stand above, ten across.
+
+    Args:
+        model: What drew them.
+        originals: uint8 (N, H, W, C).
+        rows: uint8 (N, S, H, W, C), as :func:`edit_steps` makes it; S is 1 without heads.
+        captions: N.
+        title: What was added.
+        heads: S strengths, or none.
+    """
+    tiles: list[list[Tile]] = []
+    heading = f"{model.bundle.name}: {title}"
+    if heads:
+        for pixels, row, text in zip(originals, rows, captions, strict=True):
+            first = Tile(pixels=pixels, caption=text, accent=True)
+            tiles.append([first, *(Tile(pixels=step) for step in row)])
+        return contact_sheet(tiles, title=heading, column_labels=["", *heads], side=96)
+    for start in range(0, len(originals), _ACROSS):
+        part = range(start, min(start + _ACROSS, len(originals)))
+        tiles.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
+        tiles.append([Tile(pixels=rows[i, 0]) for i in part])
+    return contact_sheet(tiles, title=heading, side=112)
+
+
+def smile_sheet(model: Model, originals: Pixels, captions: Sequence[str], add: Mapping[str, float]) -> Pixels:
+    """Draw four rows: originals, reconstructions, with attributes added, and with them taken away.
+
+    Args:
+        model: With a decoder and the attributes.
+        originals: uint8 (N, H, W, C).
+        captions: N.
+        add: Attribute to strength.
+    """
+    less = {name: -strength for name, strength in add.items()}
+    plain = edit(model, originals, {}, keep_detail=False)
+    rows = {"original": originals, "kept": plain, _words(add): edit(model, originals, add)}
+    rows[_words(less)] = edit(model, originals, less)
+    tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows.values()]
+    title = f"{model.bundle.name}: the same faces, {_words(add)} and {_words(less)}"
+    return contact_sheet(tiles, title=title, row_labels=list(rows), column_labels=captions, side=112)
+
+
+def _words(add: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {strength:+g}" for name, strength in add.items())
