@@ -32,7 +32,7 @@ from typing import Any, Final
 import click
 import numpy as np
 
-from lookalike.deploy.uploads import Upload
+from lookalike.deploy.http.uploads import Upload
 from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store

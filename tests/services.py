@@ -14,9 +14,9 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
-from lookalike.deploy.running import listening
-from lookalike.deploy.service import create_app
-from lookalike.deploy.service_settings import Settings
+from lookalike.deploy.http.app import create_app
+from lookalike.deploy.http.server import listening
+from lookalike.deploy.http.settings import Settings
 from lookalike.indexer.store.base import open_store
 from tests.photos import COMMAND, NAME
 

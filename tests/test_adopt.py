@@ -403,7 +403,7 @@ def test_without_onnx_it_says_what_to_install(tmp_path: Path) -> None:
         "import sys, importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'onnx' else find(name, *a)\n"
         "sys.argv = 'lookalike models import my.onnx --mean 1 --std 1 --name new'.split()\n"
-        "from lookalike.deploy.cli import main; main()"
+        "from lookalike.deploy.cli.main import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False

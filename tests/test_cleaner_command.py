@@ -17,8 +17,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.deploy.cli import main
 from lookalike.deploy.cli.cleaner_commands import cleaner
+from lookalike.deploy.cli.main import main
 from lookalike.encoder.bundle.denoiser import CleanerBundle
 from lookalike.encoder.images.noise import NoiseSpec, corrupted
 from lookalike.encoder.images.psnr import psnr
@@ -41,7 +41,7 @@ SIGMA = 50 / 255
 COMMAND = """
 import signal, torch
 import lookalike.trainer.loop.loop
-from lookalike.deploy.cli import main
+from lookalike.deploy.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
 torch.set_num_threads(1)
 lookalike.trainer.loop.loop._WRITE_EVERY = -1.0

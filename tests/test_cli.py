@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.deploy.cli import VERBS, group
+from lookalike.deploy.cli.main import VERBS, group
 from lookalike.indexer.store.base import open_store
 from tests.photos import COMMAND, NAME, lookalike, make_home, one_line, write_photos
 
@@ -39,7 +39,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     done = lookalike("--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.returncode == 0
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert {"click", "lookalike.deploy.cli"} <= loaded
+    assert {"click", "lookalike.deploy.cli.main"} <= loaded
     heavy = {"numpy", "torch", "onnxruntime", "qdrant_client", "qdrant_edge", "PIL", "requests", "tqdm"}
     assert not heavy & {name.split(".")[0] for name in loaded}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lookalike.deploy.cli import group
+from lookalike.deploy.cli.main import group
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded import hnsw as building
 from lookalike.indexer.store.base import open_store

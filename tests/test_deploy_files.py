@@ -16,7 +16,7 @@ import click
 import pytest
 import yaml
 
-from lookalike.deploy.cli import VERBS, group
+from lookalike.deploy.cli.main import VERBS, group
 from lookalike.indexer.store.layout import Layout, layout_for
 from tests.models import make_bundle
 from tests.photos import lookalike, photograph, write_photos

@@ -113,7 +113,7 @@ def test_parts_can_be_chosen_and_few_samples_speak_of_all(home: Path) -> None:
 
 
 def test_the_parts_are_those_of_the_searcher(home: Path) -> None:
-    from lookalike.deploy.generation_commands import _PARTS
+    from lookalike.deploy.cli.generation_commands import _PARTS
 
     assert _PARTS == PARTS
     assert Digits.__doc__

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.lanes import TOGETHER, Lanes
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.executor import TOGETHER, Lanes
 
 
 def with_lanes(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.problems import OF_ERRORS, PROBLEMS, Refusal, code_of, content, responded
+from lookalike.deploy.http.errors import OF_ERRORS, PROBLEMS, Refusal, code_of, content, responded
 from lookalike.encoder import errors
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from lookalike.deploy.cli import VERBS
+from lookalike.deploy.cli.main import VERBS
 from tests.photos import lookalike, photograph, write_photos
 
 ROOT: Final = Path(__file__).parents[1]

@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy import service_cleaning
-from lookalike.deploy.holdings import Holdings
+from lookalike.deploy.http.registry import Holdings
+from lookalike.deploy.http.routes import denoise as service_cleaning
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.indexer.store.base import open_store
 from tests.handmade import make_cleaner, make_digits

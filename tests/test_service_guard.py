@@ -14,9 +14,9 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from lookalike.deploy import guard
-from lookalike.deploy.guard import is_key
-from lookalike.deploy.service_settings import Settings, is_loopback
+from lookalike.deploy.http import middleware as guard
+from lookalike.deploy.http.middleware import is_key
+from lookalike.deploy.http.settings import Settings, is_loopback
 from lookalike.encoder.errors import OptionError
 from tests.photos import NAME, make_home, photograph
 from tests.services import API, KEY, client_of, problem

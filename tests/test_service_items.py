@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.deploy.item_pictures import original
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.routes.item_pictures import original
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
 from lookalike.indexer.store.spec import CollectionSpec

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from lookalike.deploy.jobs import Cancelled, Job, Jobs
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
 from lookalike.encoder.errors import ImageError
 from lookalike.indexer.store.base import open_store
 from tests.photos import NAME, lookalike, make_home, photograph, write_many, write_photos

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.deploy.cli import main
+from lookalike.deploy.cli.main import main
 from lookalike.deploy.cli.train import ae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
@@ -40,7 +40,7 @@ WITHOUT = """
 import sys
 for name in sys.argv.pop(1).split(","):
     sys.modules[name] = None  # as if it were not installed: importing it fails
-from lookalike.deploy.cli import main
+from lookalike.deploy.cli.main import main
 main()
 """
 

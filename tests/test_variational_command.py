@@ -9,7 +9,7 @@ import click
 import pytest
 import torch
 
-from lookalike.deploy.cli import main
+from lookalike.deploy.cli.main import main
 from lookalike.deploy.cli.variational_commands import cvae, vae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec

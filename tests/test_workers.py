@@ -23,7 +23,7 @@ from lookalike.indexer.store.base import open_store
 from tests.models import SIZE, pictures
 
 MANY = 2048
-INDEX = "from lookalike.deploy.cli import main; main()"
+INDEX = "from lookalike.deploy.cli.main import main; main()"
 ATTENDED = "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start(); "
 """With a thread beside it, a process forks no workers: they are spawned."""
 MAY_FORK = """

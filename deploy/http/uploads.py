@@ -11,8 +11,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.service_settings import MOST_PICTURES
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.settings import MOST_PICTURES
 from lookalike.encoder.images.preprocess import shown
 
 __all__ = ["Upload", "body_of", "described_body", "parsed"]

@@ -9,9 +9,9 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.desk import AtDesk, Desk
-from lookalike.deploy.item_pictures import picture, thumbnail
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.routes.item_pictures import picture, thumbnail
+from lookalike.deploy.http.state import AtDesk, Desk
 from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["found_item", "router"]

@@ -1,7 +1,7 @@
 """The service: the same answers as the commands', over HTTP, with a page.
 
 One process holds the store and the models. Everything that blocks is done on a bounded pool of threads
-(``deploy/lanes.py``); errors become problem details in ``deploy/problems.py`` alone.
+(``deploy/http/executor.py``); errors become problem details in ``deploy/http/errors.py`` alone.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from lookalike.deploy import (
-    service_cleaning,
-    service_collections,
-    service_drawing,
-    service_editing,
-    service_items,
-    service_jobs,
-    service_page,
-    service_search,
-)
-from lookalike.deploy.desk import Desk
-from lookalike.deploy.guard import Guard
-from lookalike.deploy.problems import MEDIA_TYPE, PROBLEMS, Refusal, responded
-from lookalike.deploy.service_settings import Settings
+from lookalike.deploy.http.errors import MEDIA_TYPE, PROBLEMS, Refusal, responded
+from lookalike.deploy.http.middleware import Guard
+from lookalike.deploy.http.routes import collections as service_collections
+from lookalike.deploy.http.routes import denoise as service_cleaning
+from lookalike.deploy.http.routes import draw as service_drawing
+from lookalike.deploy.http.routes import edit as service_editing
+from lookalike.deploy.http.routes import items as service_items
+from lookalike.deploy.http.routes import jobs as service_jobs
+from lookalike.deploy.http.routes import page as service_page
+from lookalike.deploy.http.routes import search as service_search
+from lookalike.deploy.http.settings import Settings
+from lookalike.deploy.http.state import Desk
 from lookalike.encoder.errors import LookalikeError
 from lookalike.encoder.images.preprocess import shown
 from lookalike.indexer.store.base import VectorStore

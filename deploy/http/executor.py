@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
 
 __all__ = ["TOGETHER", "Lanes"]
 

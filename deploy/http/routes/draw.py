@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.desk import AtDesk
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.service_settings import MOST_DRAWN, MOST_PICTURES
-from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.settings import MOST_DRAWN, MOST_PICTURES
+from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
 from lookalike.encoder.images.psnr import psnr_of

@@ -8,11 +8,11 @@ from typing import Annotated, Self, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from lookalike.deploy.holdings import Holdings
-from lookalike.deploy.jobs import Jobs
-from lookalike.deploy.lanes import Lanes
-from lookalike.deploy.service_metrics import Metrics
-from lookalike.deploy.service_settings import Settings
+from lookalike.deploy.http.executor import Lanes
+from lookalike.deploy.http.jobs import Jobs
+from lookalike.deploy.http.metrics import Metrics
+from lookalike.deploy.http.registry import Holdings
+from lookalike.deploy.http.settings import Settings
 from lookalike.indexer.store.base import VectorStore
 
 __all__ = ["AtDesk", "Desk"]

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse
 
-from lookalike.deploy.desk import AtDesk
-from lookalike.deploy.item_pictures import original
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.service_settings import MOST_PICTURES, MOST_RESULTS
-from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.routes.item_pictures import original
+from lookalike.deploy.http.settings import MOST_PICTURES, MOST_RESULTS
+from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.indexer.store.base import Filter
 from lookalike.indexer.store.where import parse_where

@@ -15,11 +15,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, field_validator
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.desk import AtDesk
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.service_drawing import AS_PNG, wants_png
-from lookalike.deploy.service_settings import MOST_CLEANED, MOST_PICTURES
-from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.routes.draw import AS_PNG, wants_png
+from lookalike.deploy.http.settings import MOST_CLEANED, MOST_PICTURES
+from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.errors import ImageTooLargeError
 from lookalike.searcher.denoising.denoiser import Treated, Treatment, treatment_of
 

@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
 
 __all__ = ["router"]
 

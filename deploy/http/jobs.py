@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from lookalike.deploy.problems import Refusal, content
+from lookalike.deploy.http.errors import Refusal, content
 
 __all__ = ["Cancelled", "Job", "Jobs"]
 

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.deploy.problems import Refusal, responded
-from lookalike.deploy.service_metrics import Metrics
-from lookalike.deploy.service_settings import Settings
+from lookalike.deploy.http.errors import Refusal, responded
+from lookalike.deploy.http.metrics import Metrics
+from lookalike.deploy.http.settings import Settings
 
 __all__ = ["OPEN_PATHS", "Guard", "is_key"]
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from lookalike.deploy.desk import AtDesk, Desk
-from lookalike.deploy.jobs import Job
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.uploads import described_body, parsed
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.jobs import Job
+from lookalike.deploy.http.state import AtDesk, Desk
+from lookalike.deploy.http.uploads import described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, shown
 from lookalike.indexer.embedded.aliases import standing_for
 from lookalike.indexer.embedded.hnsw import index_when_large

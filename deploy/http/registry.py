@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
 from lookalike.encoder.bundle.registry import shipped_bundles
 from lookalike.encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, OptionError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown

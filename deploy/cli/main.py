@@ -17,55 +17,58 @@ from lookalike.encoder.errors import LookalikeError, OptionError
 __all__ = ["VERBS", "group", "main"]
 
 VERBS: Final = {
-    "train": ("lookalike.deploy.cli.train", "Train a model on LFW, MNIST or a folder of images."),
-    "index": ("lookalike.deploy.cli.index", "Put the pictures of folders into a collection."),
-    "embed": ("lookalike.deploy.cli.embed_commands", "Write the latents of pictures into a Parquet file."),
-    "search": ("lookalike.deploy.cli.search", "Find the pictures most like a picture."),
+    "train": ("lookalike.deploy.cli.main.train", "Train a model on LFW, MNIST or a folder of images."),
+    "index": ("lookalike.deploy.cli.main.index", "Put the pictures of folders into a collection."),
+    "embed": (
+        "lookalike.deploy.cli.main.embed_commands",
+        "Write the latents of pictures into a Parquet file.",
+    ),
+    "search": ("lookalike.deploy.cli.main.search", "Find the pictures most like a picture."),
     "reconstruct": (
-        "lookalike.deploy.cli.draw",
+        "lookalike.deploy.cli.main.draw",
         "Draw pictures above what the model keeps of them.",
     ),
-    "generate": ("lookalike.deploy.cli.draw", "Draw pictures that never were."),
-    "interpolate": ("lookalike.deploy.cli.draw", "Draw what lies between pictures."),
-    "denoise": ("lookalike.deploy.cli.denoise", "Take the noise from pictures of any size."),
-    "edit": ("lookalike.deploy.cli.edit_commands", "Draw the same face, smiling."),
+    "generate": ("lookalike.deploy.cli.main.draw", "Draw pictures that never were."),
+    "interpolate": ("lookalike.deploy.cli.main.draw", "Draw what lies between pictures."),
+    "denoise": ("lookalike.deploy.cli.main.denoise", "Take the noise from pictures of any size."),
+    "edit": ("lookalike.deploy.cli.main.edit_commands", "Draw the same face, smiling."),
     "collections": (
-        "lookalike.deploy.cli.collections",
+        "lookalike.deploy.cli.main.collections",
         "List, show, make, copy, switch or delete collections.",
     ),
     "facets": (
-        "lookalike.deploy.cli.facet_commands",
+        "lookalike.deploy.cli.main.facet_commands",
         "Count what the pictures of a collection say of themselves.",
     ),
     "evaluate": (
-        "lookalike.deploy.cli.evaluate",
+        "lookalike.deploy.cli.main.evaluate",
         "Measure models, collections and anybody's vectors.",
     ),
     "attributes": (
-        "lookalike.deploy.cli.attribute_commands",
+        "lookalike.deploy.cli.main.attribute_commands",
         "Fit or list attributes: Smiling and what else can be told.",
     ),
     "calibrate": (
-        "lookalike.deploy.cli.calibration_commands",
+        "lookalike.deploy.cli.main.calibration_commands",
         "Fit probabilities and thresholds to people in folders.",
     ),
     "models": (
-        "lookalike.deploy.cli.models",
+        "lookalike.deploy.cli.main.models",
         "List the bundles at hand, or wrap an encoder of your own.",
     ),
-    "serve": ("lookalike.deploy.serve", "Answer over HTTP, with a page to look at."),
+    "serve": ("lookalike.deploy.cli.serve", "Answer over HTTP, with a page to look at."),
     "demo": ("lookalike.deploy.demo", "The whole tour on real data, with pictures."),
 }
 """Verb to the module that holds it and its line in --help: so --help imports none of them."""
 
 _BELOW: Final = {
     "collections": {
-        "create": "lookalike.deploy.cli.creation_commands",
-        "switch": "lookalike.deploy.cli.creation_commands",
+        "create": "lookalike.deploy.cli.main.creation_commands",
+        "switch": "lookalike.deploy.cli.main.creation_commands",
     },
     "evaluate": {
-        "attributes": "lookalike.deploy.cli.attribute_figures_commands",
-        "generation": "lookalike.deploy.generation_commands",
+        "attributes": "lookalike.deploy.cli.main.attribute_figures_commands",
+        "generation": "lookalike.deploy.cli.generation_commands",
     },
 }
 """Verbs below a verb that stand in modules of their own, or in rooms that its own room never imports."""

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.desk import AtDesk
-from lookalike.deploy.item_pictures import original
-from lookalike.deploy.problems import Refusal
-from lookalike.deploy.service_drawing import DrawRequest, png_text, read_uploads
-from lookalike.deploy.service_items import found_item
-from lookalike.deploy.service_settings import MOST_DRAWN
-from lookalike.deploy.uploads import Upload, described_body, parsed
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.routes.draw import DrawRequest, png_text, read_uploads
+from lookalike.deploy.http.routes.item_pictures import original
+from lookalike.deploy.http.routes.items import found_item
+from lookalike.deploy.http.settings import MOST_DRAWN
+from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.indexer.store.facets import value_counts
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import edit_steps, parse_steps, parse_strengths

@@ -90,9 +90,9 @@ def serve(
     from lookalike.encoder.errors import MissingExtraError
 
     try:
-        from lookalike.deploy.running import run
-        from lookalike.deploy.service import create_app
-        from lookalike.deploy.service_settings import KEY_VARIABLE, Settings
+        from lookalike.deploy.http.app import create_app
+        from lookalike.deploy.http.server import run
+        from lookalike.deploy.http.settings import KEY_VARIABLE, Settings
     except ImportError as error:
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.problems import Refusal
+from lookalike.deploy.http.errors import Refusal
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels

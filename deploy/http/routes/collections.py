@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy import service_metrics
-from lookalike.deploy.desk import AtDesk
-from lookalike.deploy.holdings import Holdings
-from lookalike.deploy.problems import PROBLEMS, Refusal
+from lookalike.deploy.http import metrics as service_metrics
+from lookalike.deploy.http.errors import PROBLEMS, Refusal
+from lookalike.deploy.http.registry import Holdings
+from lookalike.deploy.http.state import AtDesk
 from lookalike.encoder.errors import LookalikeError
 from lookalike.encoder.runtime.denoiser import Cleaner
 from lookalike.encoder.runtime.model import Model
