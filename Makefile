@@ -59,13 +59,13 @@ check: $(VENV)/.installed-dev$(comma)train
 	@PYTHONPATH=build/links $(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.benchmarks.index_speed
 
 bench-million: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/python -m tests.bench_million $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.million $(ARGS)
 
 bench-serve: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/python -m tests.bench_serve $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.serve $(ARGS)
 
 model: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train ae --data lfw --out encoder/shipped/faces $(MODEL_ARGS)

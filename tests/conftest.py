@@ -21,17 +21,17 @@ from lookalike.encoder.datasets.lfw import LFW, find_lfw
 from lookalike.encoder.datasets.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
-    "tests.browsers",
-    "tests.digits",
-    "tests.embedding",
-    "tests.handmade",
-    "tests.models",
-    "tests.nats",
-    "tests.people",
-    "tests.photos",
-    "tests.services",
-    "tests.shards",
-    "tests.stores",
+    "tests.fixtures.browser",
+    "tests.fixtures.digit_files",
+    "tests.fixtures.embedding",
+    "tests.fixtures.handmade_models",
+    "tests.fixtures.tiny_models",
+    "tests.fixtures.likelihood_models",
+    "tests.fixtures.people",
+    "tests.fixtures.photos",
+    "tests.fixtures.service",
+    "tests.fixtures.shards",
+    "tests.fixtures.stores",
 )
 
 
@@ -201,8 +201,8 @@ def _guarded_lookup(lookup: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny real bundle (tests/models.py). All tests share it: leave it as it is."""
-    from tests.models import make_bundle  # brings torch, which most tests do without
+    """The folder of a tiny real bundle (tests/fixtures/tiny_models.py). All tests share it: leave it as it is."""
+    from tests.fixtures.tiny_models import make_bundle  # brings torch, which most tests do without
 
     return make_bundle(tmp_path_factory.mktemp("model") / "tiny").folder
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.photos import COMMAND
+from tests.fixtures.photos import COMMAND
 
 ROOT: Final = Path(__file__).parents[1]
 ROOMS: Final = ("encoder", "trainer", "indexer", "searcher", "deploy")

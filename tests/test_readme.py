@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from lookalike.deploy.cli.main import VERBS
-from tests.photos import lookalike, photograph, write_photos
+from tests.fixtures.photos import lookalike, photograph, write_photos
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")

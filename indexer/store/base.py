@@ -1,7 +1,7 @@
 """What a vector store must do, and how one is opened.
 
 Two real implementations stand behind :class:`VectorStore`: ``lookalike.indexer.embedded.store`` (embedded, the default) and
-``lookalike.indexer.server.store`` (a Qdrant server or cluster). Both answer the same (tests/test_store_contract.py).
+``lookalike.indexer.server.store`` (a Qdrant server or cluster). Both answer the same (tests/indexer/store/test_contract.py).
 
 Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 """

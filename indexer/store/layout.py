@@ -146,7 +146,7 @@ def oversampling(quantization: Quantization | None) -> float | None:
     """Return how many times as many candidates as hits are rescored; None where nothing is quantized.
 
     So recall@10 of the 13,233 faces of LFW, 512-d, through the graph is 1.000 with int8 and 0.985 with binary
-    (``python -m tests.bench_layouts``).
+    (``python -m tests.benchmarks.layouts``).
 
     Args:
         quantization: Of the collection; None: quantized in some way that is not ours.

@@ -1,0 +1,127 @@
+"""``lookalike collections create`` and ``switch``, and layouts and aliases in the other commands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.store.base import open_store
+from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line
+from tests.fixtures.qdrant_stub import serving
+from tests.fixtures.tiny_models import make_bundle
+
+
+@pytest.fixture
+def own(tiny_model: Path, tmp_path: Path) -> Path:
+    """A folder with indexed photographs, to be changed."""
+    return make_home(tmp_path, tiny_model)
+
+
+def test_create_settles_a_layout_that_index_fills(tiny_model: Path, own: Path) -> None:
+    words = ["collections", "create", "new", "--model", str(tiny_model), "--expect", "20000000"]
+    made = lookalike(*words, "--json", cwd=own)
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    dimension = told["dimension"]
+    small = 3 * dimension <= 128  # the rule: int8 saves less than the graph takes
+    assert told["layout"]["quantization"] == ("none" if small else "int8")
+    assert told["memory_bytes"] == round(20_000_000 * dimension * (4 if small else 1) * 1.5)
+    again = lookalike(*words, cwd=own)
+    assert (again.returncode, "already" in one_line(again)) == (1, True)
+    filled = lookalike("index", "photos", "--model", str(tiny_model), "--collection", "new", cwd=own)
+    assert filled.returncode == 0
+    assert len(filled.stderr.splitlines()) == 1
+    assert json.loads(lookalike("collections", "show", "new", "--json", cwd=own).stdout)["count"] == 9
+
+
+def test_index_makes_what_is_asked_and_says_what_it_cannot_change(tiny_model: Path, own: Path) -> None:
+    words = ["index", "photos", "--model", str(tiny_model), "--collection", "new"]
+    assert lookalike(*words, "--quantization", "int8", "--hnsw-m", "24", cwd=own).returncode == 0
+    shown = json.loads(lookalike("collections", "show", "new", "--json", cwd=own).stdout)
+    assert (shown["layout"]["quantization"], shown["layout"]["hnsw_m"]) == ("int8", 24)
+    same = lookalike(*words, "--quantization", "int8", cwd=own)
+    assert len(same.stderr.splitlines()) == 1
+    other = lookalike(*words, "--quantization", "none", "--on-disk", cwd=own)
+    assert other.returncode == 0
+    assert other.stderr.splitlines()[0] == (
+        "new was made with --quantization int8, --in-memory and stays so; for --quantization none, --on-disk "
+        "copy it (lookalike collections copy), or index into a new one"
+    )
+    copied = lookalike("collections", "copy", "new", "newer", "--quantization", "none", "--on-disk", cwd=own)
+    assert copied.returncode == 0, copied.stderr
+    shown = json.loads(lookalike("collections", "show", "newer", "--json", cwd=own).stdout)
+    assert (shown["layout"]["quantization"], shown["layout"]["on_disk"]) == ("none", True)
+
+
+@pytest.mark.parametrize("words", ["collections create new", "index photos --collection new"])
+def test_what_only_a_server_has_is_refused_in_one_line(tiny_model: Path, own: Path, words: str) -> None:
+    refused = lookalike(*words.split(), "--model", str(tiny_model), "--replicas", "2", cwd=own)
+    assert refused.returncode == 2
+    assert "--replicas is for a Qdrant server or cluster, an embedded store is one folder" in one_line(
+        refused
+    )
+    assert lookalike("collections", "show", "new", cwd=own).returncode == 1
+
+
+def test_create_on_a_cluster(tiny_model: Path, tmp_path: Path) -> None:
+    with serving(peers=3) as stub:
+        words = ["collections", "create", "new", "--model", str(tiny_model), "--store", stub.url]
+        made = lookalike(*words, cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        assert "shards 6, replicas 2" in one_line(made)
+        (asked,) = stub.of("/collections/new", "PUT")
+        assert (asked.body["shard_number"], asked.body["replication_factor"]) == (6, 2)
+
+
+def test_tables_have_their_numbers_indexed_before_the_upload(tiny_model: Path, own: Path) -> None:
+    (own / "table.csv").write_text("path,year,place\nHypatia/0.jpg,415,Alexandria\n")
+    with serving() as stub:
+        words = ["index", "photos", "--model", str(tiny_model), "--collection", "new", "--store", stub.url]
+        lookalike(*words, "--payload", "table.csv", cwd=own)  # the stub cannot list what it holds
+        assert [each.body["field_name"] for each in stub.of("/index", "PUT")][:2] == ["person", "year"]
+
+
+def test_search_list_show_and_delete_know_aliases(tiny_model: Path, own: Path) -> None:
+    switched = lookalike("collections", "switch", "family", NAME, cwd=own)
+    assert (switched.returncode, one_line(switched)) == (0, f"family stands for {NAME}")
+    found = json.loads(lookalike("search", "me.jpg", "--collection", "family", "--json", cwd=own).stdout)
+    assert found
+    (line,) = lookalike("collections", "list", cwd=own).stdout.splitlines()
+    assert line.split()[0] == NAME
+    assert line.endswith(", also called family")
+    shown = lookalike("collections", "show", "family", cwd=own)
+    assert shown.stderr == f"family is an alias of {NAME}\n"
+    assert shown.stdout.splitlines()[0] == f"name         {NAME}"
+    for name, way_out in ((NAME, "switch family OTHER"), ("family", "switch family --remove")):
+        refused = lookalike("collections", "delete", name, "--yes", cwd=own)
+        assert refused.returncode == 1
+        assert way_out in one_line(refused)
+    removed = lookalike("collections", "switch", "family", "--remove", cwd=own)
+    assert one_line(removed) == f"family: no alias any more; {NAME} stays"
+    assert lookalike("search", "me.jpg", "--collection", "family", cwd=own).returncode == 1
+    assert lookalike("collections", "delete", NAME, "--yes", cwd=own).returncode == 0
+
+
+def test_a_query_by_an_alias_uses_the_model_of_what_it_points_to(tiny_model: Path, own: Path) -> None:
+    other = make_bundle(own / "other", seed=1).folder
+    with open_store(str(own / ".lookalike")) as store:
+        index(store, Model.open(other), own / "photos", name="second")
+        store.switch("family", NAME)
+    words = ["search", "me.jpg", "--collection", "family"]
+    assert lookalike(*words, "--model", str(tiny_model), cwd=own).returncode == 0
+    switched = lookalike("collections", "switch", "family", "second", cwd=own)
+    assert one_line(switched) == f"family stands for second, {NAME} before"
+    refused = lookalike(*words, "--model", str(tiny_model), cwd=own)
+    assert refused.returncode == 1
+    assert "collection 'second' holds vectors of model" in one_line(refused)
+    assert lookalike(*words, cwd=own).returncode == 0
+    into = lookalike("index", "photos", "--model", str(tiny_model), "--collection", "family", cwd=own)
+    assert into.returncode == 1
+
+
+@pytest.mark.parametrize("words", ["family", f"family {NAME} --remove"])
+def test_switch_takes_a_name_or_removes(own: Path, words: str) -> None:
+    refused = lookalike("collections", "switch", *words.split(), cwd=own)
+    assert refused.returncode == 2
+    assert "or give --remove" in refused.stderr

@@ -1,0 +1,360 @@
+"""``lookalike train cleaner``: made-up pictures in, out a bundle that cleans; the same when it was killed."""
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lookalike.deploy.cli.cleaner_commands import cleaner
+from lookalike.deploy.cli.main import main
+from lookalike.encoder.bundle.denoiser import CleanerBundle
+from lookalike.encoder.images.noise import NoiseSpec, corrupted
+from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.trainer.config import CLEANING, TrainingSpec
+from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
+from lookalike.trainer.data.patches import PatchSpec, sources_of, views_of
+from lookalike.trainer.loop.loop import Run, Task
+from lookalike.trainer.loop.optim import muon
+from lookalike.trainer.models.denoiser import MULTIPLE, Blind, CleanerShape
+from lookalike.trainer.recipes.denoiser import cleaning_task
+from tests.fixtures.digit_files import write_digits
+from tests.fixtures.people import portraits, write_people
+
+NARROW = ("--widths", "16,16,16", "--blocks", "1,1,1", "--batch", "64", "--device", "cpu")
+SMALL = (*NARROW, "--patch", "16", "--learning-rate", "0.01", "--epochs", "12")
+SIGMA = 50 / 255
+
+# Writes its state after every epoch, not every 15 seconds: there is more to resume from.
+COMMAND = """
+import signal, torch
+import lookalike.trainer.loop.loop
+from lookalike.deploy.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
+torch.set_num_threads(1)
+lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    said: str
+
+
+Lookalike = Callable[..., Done]
+
+
+@pytest.fixture
+def lookalike(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Lookalike:
+    """Run ``lookalike train cleaner`` in an empty folder of this process: torch is loaded once."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def run(*words: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["lookalike", "train", "cleaner", *map(str, words)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        assert isinstance(code, int)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums come out the same only when they are added in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("data") / "people")
+
+
+def enlarged(*, height: int, width: int) -> NDArray[np.float32]:
+    """Portraits of people nobody trained on, float32 (4, height, width, 3) in [0, 1]."""
+    large = portraits(1, 4, seed=9).repeat(8, axis=1).repeat(8, axis=2)  # (4, 128, 128, 3)
+    return large[:, :height, :width].astype(np.float32) / np.float32(255)
+
+
+def with_noise(clean: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    levels = np.full(len(clean), sigma, np.float32)
+    return corrupted(clean, levels, kind="gaussian", rng=np.random.default_rng(0))
+
+
+def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return psnr(float(np.square(one.clip(0, 1) - other).mean()))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Done:
+    """The command has run to its end, in seconds."""
+    out = tmp_path_factory.mktemp("trained") / "clean"
+    words = ["lookalike", "train", "cleaner", "--data", str(data), "--out", str(out), *SMALL, "--resume"]
+    code: object = 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as answer,
+        contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
+        patch.setattr(sys, "argv", words)
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        answer.seek(0)
+        told = answer.read()
+    assert isinstance(code, int)
+    return Done(code, told, said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def trained(done: Done) -> Cleaner:
+    """What it made."""
+    assert done.code == 0, done.said
+    return Cleaner.open(done.out.rstrip("\n"))
+
+
+def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, trained: Cleaner) -> None:
+    lines = done.said.splitlines()
+    assert lines[0].startswith("people: 40 training, 8 validation and 16 held-out images; ")
+    assert lines[0].endswith(" weights; training on cpu")
+    assert [line.split()[1] for line in lines[1:13]] == [f"{epoch}/12" for epoch in range(1, 13)]
+    assert [line.split(":")[0] for line in lines[13:17]] == [
+        f"held-out PSNR at sigma {sigma}" for sigma in (0, 25, 50, 75)
+    ]
+    assert lines[17:] == [f"model {trained.model_id[:12]} is in {trained.bundle.folder}"]
+
+
+def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Cleaner) -> None:
+    trained.check()
+    spec = trained.bundle.spec
+    assert (spec.multiple, spec.reach) == (MULTIPLE, CleanerShape(blocks=(1, 1, 1)).reach)
+    assert spec.deviations == (0, 75 / 255)
+    assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 48}
+    assert (spec.training["data"], spec.training["patches"]["side"]) == ("people", 16)
+    assert spec.training["images"] == {"train": 40, "validation": 8, "held_out": 16}
+    figures = spec.figures
+    assert figures["held_out_images"] == 16
+    assert [level["sigma"] for level in figures["held_out"]] == [0, 25, 50, 75]
+    for level in figures["held_out"][1:]:
+        assert level["told_psnr_db"] > level["noisy_psnr_db"] + 3
+        assert level["blind_psnr_db"] > level["told_psnr_db"] - 0.5
+        assert level["estimate"] == pytest.approx(level["sigma"], rel=0.2)
+    run = trained.bundle.folder.with_name("clean.run")
+    assert [path.name for path in run.iterdir()] == ["log.csv"]
+    log = (run / "log.csv").read_text().splitlines()
+    assert log[0] == "epoch,loss,validation_psnr_db,held_out_psnr_db"
+    assert len(log) == 13
+
+
+@pytest.mark.parametrize("size", [(128, 128), (57, 91), (17, 5), (8, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_of_any_size_are_cleaned_told_and_blind(
+    trained: Cleaner, size: tuple[int, int], channels: int
+) -> None:
+    clean = enlarged(height=size[0], width=size[1])[..., :channels]
+    noisy = with_noise(clean, SIGMA)
+    told = trained.clean(noisy, np.full(len(noisy), SIGMA, np.float32))
+    blind = trained.clean(noisy)
+    assert told.shape == blind.shape == clean.shape
+    gain = 3 if min(size) > 50 else 1
+    assert between(told, clean) > between(noisy, clean) + gain
+    assert between(blind, clean) > between(noisy, clean) + gain
+    if min(size) > 50:
+        assert trained.estimate(noisy) == pytest.approx(SIGMA, rel=0.3)
+
+
+def test_clean_pictures_are_hardly_touched(trained: Cleaner) -> None:
+    clean = enlarged(height=128, width=128)
+    assert between(trained.clean(clean, np.zeros(4, np.float32)), clean) > 35
+    assert (trained.estimate(clean) < 5 / 255).all()
+
+
+def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
+    tmp_path: Path, lookalike: Lookalike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_digits(tmp_path / "data" / "MNIST" / "raw")
+    monkeypatch.setenv("LOOKALIKE_DATA", str(tmp_path / "data"))
+    words = ("--epochs", "1", "--denoise", "20:50", "--precision", "bfloat16")
+    done = lookalike("--data", "mnist", "--out", tmp_path / "m", *NARROW, *words)
+    assert (done.code, done.out) == (0, f"{tmp_path / 'm'}\n"), done.said
+    assert done.said.startswith("mnist: 20 training, 10 validation and 20 held-out images; ")
+    spec = CleanerBundle.open(tmp_path / "m").spec
+    assert spec.deviations == (20 / 255, 50 / 255)
+    assert spec.training["training"]["precision"] == "bfloat16"
+    assert spec.training["patches"] == {"side": 28, "mirror": False, "turned": 0.0, "grey": 0.3}
+    assert [level["sigma"] for level in spec.figures["held_out"]] == [0, 30, 40, 50]
+
+
+def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
+    tmp_path: Path, data: Path, lookalike: Lookalike, trained: Cleaner
+) -> None:
+    out = tmp_path / "cut"
+    words = ("--data", data, "--out", out, *SMALL)
+    assert _stopped(*words, after=2, by=signal.SIGKILL) == -signal.SIGKILL
+    assert Run.unfinished(tmp_path / "cut.run")
+    assert not out.exists()
+    refused = lookalike(*words)
+    assert (refused.code, refused.out) == (1, "")
+    assert "cut.run; pass --resume to go on, or remove that folder" in refused.said
+    for option, value, change in (
+        ("--learning-rate", "0.1", "learning_rate 0.01 (now 0.1)"),
+        ("--seed", "1", "seed 0 (now 1)"),
+        ("--denoise", "25", "low 0.0 (now 0.09"),
+    ):
+        other = lookalike(*words, "--resume", option, value)
+        assert other.code == 1
+        assert f"resumes with the options and data it began with, {out}.run had " in other.said
+        assert change in other.said
+    assert _stopped(*words, "--resume", after=5, by=signal.SIGINT) == 130
+    resumed = lookalike(*words, "--resume")
+    assert resumed.code == 0, resumed.said
+    assert re.search(r"^resuming after epoch (5|6|7|8|9|10|11) of 12$", resumed.said, re.MULTILINE)
+    assert CleanerBundle.open(out).model_id == trained.model_id  # a digest over weights and figures
+    logs = [folder.with_name(f"{folder.name}.run") / "log.csv" for folder in (out, trained.bundle.folder)]
+    assert logs[0].read_text() == logs[1].read_text()
+
+
+def test_another_seed_gives_another_model(tmp_path: Path, data: Path) -> None:
+    ends: list[torch.Tensor] = []
+    for seed in (0, 0, 1):
+        run, task = _run(tmp_path / f"{len(ends)}", data, seed=seed)
+        assert len(list(run.fit(task, identity={}))) == 1
+        ends.append(torch.cat([weight.flatten() for weight in run.take_best().parameters()]))
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Task]:
+    dataset = open_dataset(str(data))
+    spec = TrainingSpec(epochs=1, batch=256, learning_rate=0.01, shift=0, seed=seed)
+    views, patches, noise = views_of(dataset), PatchSpec(side=8), NoiseSpec.parse("0:75")
+    pixels = read_pixel_cache(dataset, next(iter(views)))
+    split = dataset.split(pixels.usable)
+    sources, _ = sources_of(dataset, views, split.train, side=patches.side)
+    torch.manual_seed(0)
+    network = Blind(CleanerShape(widths=(16, 16, 16), blocks=(1, 1, 1), estimator=8))
+    cpu = torch.device("cpu")
+    task = cleaning_task(sources, pixels.images, split, patches, noise, spec, device=cpu)
+    assert task.steps == 1024 // 256
+    return Run(folder, network, spec, device=cpu, optimizer=muon), task
+
+
+def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
+    """Run the command in another process and send a signal after so many lines of epochs; its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "train", "cleaner", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        while sum(line.startswith(f"epoch {after}/") for line in said) < 1:
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        process.send_signal(by)
+        said.append(process.stderr.read())
+        assert "Traceback" not in said[-1], said[-1]
+        return process.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("--widths", "64,96"), "three whole numbers with commas between are wanted, '64,96' is not"),
+        (("--widths", "a,b,c"), "--widths"),
+        (("--widths", "0,16,16"), "widths must be three numbers of 1 to 1024, not (0, 16, 16)"),
+        (("--blocks", "2"), "--blocks"),
+        (("--blocks", "2,2,0"), "blocks must be three numbers of 1 to 1024"),
+        (("--patch", "7"), "--patch"),
+        (("--patch", "257"), "cut from pictures of 256x256 pixels at most, --patch 257 is larger"),
+        (("--denoise", "25:10"), "levels of gaussian noise rise"),
+        (("--denoise", "300"), "from 0 to 255"),
+        (("--denoise", "much"), "cannot read 'much'"),
+        (("--denoise", "0"), "a cleaner learns to take off Gaussian noise"),
+        (("--denoise", "poisson:25"), "a cleaner learns to take off Gaussian noise"),
+        (("--epochs", "0"), "epochs must be 1 or more"),
+        (("--epochs", "few"), "--epochs"),
+        (("--batch", "0"), "batch must be 1 or more"),
+        (("--learning-rate", "nan"), "learning_rate must be above 0"),
+        (("--seed", "-1"), "seed must be 0"),
+        (("--precision", "float16"), "--precision"),
+        (("--device", "tpu"), "--device"),
+    ],
+)
+def test_options_that_cannot_be_are_usage_errors(
+    data: Path, lookalike: Lookalike, words: tuple[str, ...], rule: str
+) -> None:
+    done = lookalike("--data", data, "--out", "model", *words)
+    assert (done.code, done.out) == (2, "")
+    assert rule in done.said
+    assert len([line for line in done.said.splitlines() if rule in line]) == 1
+    assert "Traceback" not in done.said
+    assert list(Path().iterdir()) == []
+
+
+def test_too_few_pictures_and_places_that_are_taken_fail_in_one_line(
+    tmp_path: Path, data: Path, lookalike: Lookalike
+) -> None:
+    few = write_people(tmp_path / "few", people=2)
+    Path("full").mkdir()
+    Path("full/thesis.txt").touch()
+    for words, rule in (
+        (("--data", few, "--out", "model"), "training needs images of three people or more"),
+        (("--data", "nowhere", "--out", "model"), "'nowhere' is none"),
+        (("--data", data, "--out", "full"), "thesis.txt"),
+    ):
+        done = lookalike(*words)
+        assert done.code in (1, 2)
+        assert done.out == ""
+        assert rule in done.said
+        assert done.said.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["full"]
+
+
+def test_a_learning_rate_that_is_too_high_is_told(data: Path, lookalike: Lookalike) -> None:
+    done = lookalike("--data", data, "--out", "model", *SMALL, "--learning-rate", "1e9")
+    assert (done.code, done.out) == (1, "")
+    assert "the loss must stay finite" in done.said.splitlines()[-1]
+    assert not Path("model").exists()
+
+
+def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
+    options = {option.name: option for option in cleaner.params if isinstance(option, click.Option)}
+    assert all(option.help for option in options.values())
+    defaults = CLEANING.to_json()
+    shared = options.keys() & defaults.keys() - {"epochs", "noise"}  # by the data
+    assert len(shared) == 4
+    assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
+    assert f"others: {CLEANING.epochs}." in str(options["epochs"].help)
+    shape = CleanerShape()
+    assert options["blocks"].default == ",".join(map(str, shape.blocks))
+    assert ",".join(map(str, shape.widths)) in str(options["widths"].help)

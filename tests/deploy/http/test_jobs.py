@@ -1,0 +1,235 @@
+"""Folders indexed through the service: allowed ones, with progress, ended when asked; nothing is lost."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
+from lookalike.encoder.errors import ImageError
+from lookalike.indexer.store.base import open_store
+from tests.fixtures.photos import NAME, lookalike, make_home, photograph, write_many, write_photos
+from tests.fixtures.service import API, Running, client_of, problem, running
+
+
+@pytest.fixture(scope="module")
+def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_home(tmp_path_factory.mktemp("home"), tiny_model)
+
+
+@pytest.fixture(scope="module")
+def client(home: Path, tiny_model: Path) -> Iterator[httpx.Client]:
+    with client_of(home, tiny_model) as opened:
+        yield opened
+
+
+def ended(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a job has ended."""
+    for _ in range(1200):
+        now: dict[str, Any] = client.get(f"{API}/jobs/{job['id']}").json()
+        if now["ended"] is not None:
+            return now
+        time.sleep(0.05)
+    raise AssertionError(f"the job goes on: {now}")
+
+
+def begun(client: httpx.Client, source: Path | str, model: Path, **more: Any) -> dict[str, Any]:
+    body = {"source": str(source), "collection": "new", "model": model.name, **more}
+    response = client.post(f"{API}/index", json=body)
+    assert response.status_code == 202, response.text
+    job: dict[str, Any] = response.json()
+    assert response.headers["location"] == f"{API}/jobs/{job['id']}"
+    return job
+
+
+def test_a_folder_is_indexed_and_searched_as_by_the_command(
+    client: httpx.Client, home: Path, tiny_model: Path
+) -> None:
+    write_photos(home / "more")
+    (home / "more" / "bad.jpg").write_bytes(b"no picture")
+    job = ended(client, begun(client, home / "more", tiny_model))
+    assert (job["state"], job["total"], job["done"], job["problem"]) == ("finished", 10, 10, None)
+    assert (job["report"]["added"], len(job["report"]["failed"])) == (9, 1)
+    found = client.post(f"{API}/search", data={"collection": "new"}, files={"image": photograph(2)}).json()
+    best = found["answers"][0]["results"][0]
+    assert (best["path"], best["payload"]["root"]) == ("Ada_Lovelace/2.jpg", "more")
+    again = ended(client, begun(client, home / "more", tiny_model))
+    assert (again["report"]["added"], again["report"]["unchanged"]) == (0, 9)
+    (home / "more" / "Ada_Lovelace" / "2.jpg").unlink()
+    pruned = ended(client, begun(client, home / "more", tiny_model, prune=True))
+    assert (pruned["report"]["missing"], pruned["report"]["pruned"]) == (1, True)
+    assert [each["id"] for each in client.get(f"{API}/jobs").json()["jobs"]][-1] == pruned["id"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/etc", "/", "photos", "../..", "HOME/..", "HOME/photos/../..", "HOME/link", "HOME/nothing", "\0"],
+)
+def test_other_folders_may_not_be_indexed_and_nothing_is_told_of_them(
+    client: httpx.Client, home: Path, tiny_model: Path, source: str
+) -> None:
+    (home / "link").unlink(missing_ok=True)
+    (home / "link").symlink_to("/etc")
+    body = {
+        "source": source.replace("HOME", str(home)),
+        "collection": "other",
+        "model": tiny_model.name,
+    }
+    told = problem(client.post(f"{API}/index", json=body), 403, "folder-not-allowed")
+    assert "lies under no folder" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "code"),
+    [
+        ({"collection": "a/b"}, 422, "invalid-request"),
+        ({"model": "nowhere"}, 404, "model-not-found"),
+        ({"crop": "middle"}, 422, "invalid-request"),
+        ({"source": ""}, 422, "invalid-request"),
+        ({"prune": "yes"}, 422, "invalid-request"),
+    ],
+)
+def test_what_cannot_be_indexed_is_told_at_once(
+    client: httpx.Client, home: Path, tiny_model: Path, more: dict[str, Any], status: int, code: str
+) -> None:
+    body = {"source": str(home / "photos"), "collection": "x", "model": tiny_model.name, **more}
+    problem(client.post(f"{API}/index", json=body), status, code)
+
+
+def test_a_job_that_fails_says_why(client: httpx.Client, home: Path) -> None:
+    body = {"source": str(home / "photos"), "collection": NAME, "model": "digits"}
+    job = ended(client, client.post(f"{API}/index", json=body).json())
+    assert (job["state"], job["problem"]["code"]) == ("failed", "model-mismatch")
+    problem(client.delete(f"{API}/jobs/{job['id']}"), 409, "job-ended")
+
+
+def test_a_cancelled_job_keeps_what_it_has_stored(tmp_path: Path, tiny_model: Path) -> None:
+    home = make_home(tmp_path, tiny_model)
+    write_many(tmp_path / "many", 4000)
+    with client_of(home, tiny_model) as client:
+        job = begun(client, tmp_path / "many", tiny_model)
+        while not client.get(f"{API}/jobs/{job['id']}").json()["done"]:
+            time.sleep(0.01)
+        assert client.delete(f"{API}/jobs/{job['id']}").status_code == 202
+        now = ended(client, job)
+        assert now["state"] == "cancelled"
+        assert 0 < now["done"] < now["total"] == 4000
+        rest = ended(client, begun(client, tmp_path / "many", tiny_model))
+        assert rest["report"]["unchanged"] >= now["done"]
+        assert rest["report"]["unchanged"] + rest["report"]["added"] == 4000
+
+
+def loaded(service: Running, stop: threading.Event, home: Path) -> None:
+    """Search until it is killed."""
+    with service.client() as client:
+        while not stop.is_set():
+            try:
+                client.post(f"{API}/search", data={"collection": NAME}, files={"image": photograph(1)})
+            except httpx.HTTPError:
+                return
+
+
+def test_killed_under_load_it_loses_nothing_that_it_said_was_stored(tmp_path: Path, tiny_model: Path) -> None:
+    home = make_home(tmp_path, tiny_model)
+    write_many(tmp_path / "many", 4000)
+    stop = threading.Event()
+    with running(home, tiny_model) as service, service.client() as client:
+        searchers = [threading.Thread(target=loaded, args=[service, stop, home]) for _ in range(2)]
+        for thread in searchers:
+            thread.start()
+        job = begun(client, tmp_path / "many", tiny_model)
+        done = 0
+        while not done:
+            done = client.get(f"{API}/jobs/{job['id']}").json()["done"]
+            time.sleep(0.01)
+        service.stop(signal.SIGKILL)
+        stop.set()
+        for thread in searchers:
+            thread.join()
+    with open_store(str(home / ".lookalike")) as store:
+        stored = store.count("new")
+        assert 0 < done <= stored <= 4000
+        assert store.count(NAME) == 9
+    words = ["index", "many", "--collection", "new", "--model", str(tiny_model), "--json"]
+    rest = json.loads(lookalike(*words, cwd=home).stdout)
+    assert (rest["unchanged"], rest["added"]) == (stored, 4000 - stored)
+
+
+def test_told_to_end_it_ends_its_job_and_keeps_what_that_stored(tmp_path: Path, tiny_model: Path) -> None:
+    home = make_home(tmp_path, tiny_model)
+    write_many(tmp_path / "many", 4000)
+    with running(home, tiny_model) as service, service.client() as client:
+        begun(client, tmp_path / "many", tiny_model)
+        while not client.get(f"{API}/jobs").json()["jobs"][0]["done"]:
+            time.sleep(0.01)
+        service.stop()
+        events = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+    (job,) = [event for event in events if event["event"] == "job ended"]
+    assert job["state"] == "cancelled"
+    with open_store(str(home / ".lookalike")) as store:
+        assert store.count("new") >= job["done"] > 0
+
+
+def test_jobs_run_one_after_the_other_and_old_ones_are_forgotten() -> None:
+    jobs, running_now, most = Jobs(), [0], [0]
+    lock = threading.Lock()
+
+    def work(job: Job) -> dict[str, Any]:
+        with lock:
+            running_now[0] += 1
+            most[0] = max(most[0], running_now[0])
+        time.sleep(0.001)
+        with lock:
+            running_now[0] -= 1
+        return {}
+
+    first = jobs.start({}, work)
+    for _ in range(150):
+        while jobs.open > 5:
+            time.sleep(0.001)
+        jobs.start({}, work)
+    jobs.close()
+    assert most == [1]
+    assert len(jobs.all()) <= 101 + 8
+    with pytest.raises(Refusal) as refused:
+        jobs.get(first.id)
+    assert refused.value.code == "job-not-found"
+
+
+def test_too_many_jobs_wait_no_longer_than_told() -> None:
+    jobs, go = Jobs(), threading.Event()
+
+    def work(job: Job) -> dict[str, Any]:
+        go.wait(10)
+        job.on_progress(1)
+        return {"done": True}
+
+    started = [jobs.start({}, work) for _ in range(9)]
+    with pytest.raises(Refusal) as refused:
+        jobs.start({}, work)
+    assert refused.value.code == "busy"
+    jobs.cancel(started[-1].id)
+    go.set()
+    jobs.close()
+    assert started[-1].state == "cancelled"
+    with pytest.raises(Cancelled):
+        started[-1].check()
+
+
+def test_what_a_job_raises_is_told_as_a_problem() -> None:
+    jobs = Jobs()
+
+    def work(job: Job) -> dict[str, Any]:
+        raise ImageError("this is no picture")
+
+    job = jobs.start({"kind": "index"}, work)
+    jobs.close()
+    told = job.to_json()
+    assert (told["state"], told["kind"], told["problem"]["code"]) == ("failed", "index", "image-unreadable")

@@ -1,0 +1,68 @@
+"""The tour ends in pictures: on the real data set, and where that cannot be had."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lookalike.indexer.store.base import open_store
+from tests.fixtures.photos import lookalike
+
+PICTURES = (
+    "search.png",
+    "reconstructions.png",
+    "generated.png",
+    "smile.png",
+    "search-smiling.png",
+    "cleaned.png",
+    "digits-drawn.png",
+    "digits-classes.png",
+)
+NO_LFW = {"LOOKALIKE_DATA": "", "LOOKALIKE_MIRRORS": "http://127.0.0.1:9"}  # nobody listens there
+
+
+def check_pictures(folder: Path) -> None:
+    for name in PICTURES:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300, name
+            assert np.asarray(picture).std() > 20, name
+
+
+@pytest.mark.lfw
+def test_the_tour_on_the_real_faces(lfw_folder: Path, tmp_path: Path) -> None:
+    first = lookalike("demo", "--out", "tour", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    assert "Indexed 13,233 faces of lfw with model faces" in first.stdout
+    assert "people the model never saw, drawn by lot" in first.stdout
+    assert first.stdout.split("Look at\n")[1].split()[0] == "tour/search.png"
+    check_pictures(tmp_path / "tour")
+    before = [(tmp_path / "tour" / name).read_bytes() for name in PICTURES]
+    again = lookalike("demo", "--out", "tour", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "13,233 faces of lfw were indexed already" in again.stdout
+    assert [(tmp_path / "tour" / name).read_bytes() for name in PICTURES] == before
+    # Where LFW is gone, the same folder serves a taste, and what was indexed stays as it was.
+    taste = lookalike("demo", "--out", "tour", cwd=tmp_path, env={**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path)})
+    assert taste.returncode == 0, taste.stderr
+    with open_store(str(tmp_path / "tour" / "store")) as store:
+        assert {name: store.count(name) for name in store.names()} == {"lfw": 13_233, "taste": 100}
+
+
+def test_without_the_data_set_the_tour_is_a_taste_and_says_so(tmp_path: Path) -> None:
+    began = time.monotonic()
+    env = {**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path / "cache")}
+    done = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
+    assert time.monotonic() - began < 30
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("LFW is not to be had: ")
+    assert "LOOKALIKE_DATA" in line
+    assert "Only a taste: 100 grey faces of 25x25 pixels" in done.stdout
+    assert "Indexed 100 faces of taste" in done.stdout
+    assert "people the model never saw" not in done.stdout
+    check_pictures(tmp_path / "tour")
+    again = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
+    assert "100 faces of taste were indexed already" in again.stdout

@@ -1,0 +1,258 @@
+"""What deploy/ ships for containers, clusters and systemd, as far as a machine without an engine can tell."""
+
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import pytest
+import yaml
+
+from lookalike.deploy.cli.main import VERBS, group
+from lookalike.indexer.store.layout import Layout, layout_for
+from tests.fixtures.photos import lookalike, photograph, write_photos
+from tests.fixtures.tiny_models import make_bundle
+
+ROOT: Final = Path(__file__).parents[2]
+DEPLOY: Final = ROOT / "deploy"
+DOCKERFILES: Final = [DEPLOY / "Dockerfile", DEPLOY / "trainer.Dockerfile"]
+MANIFESTS: Final = [
+    manifest
+    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+    if manifest["kind"] != "Kustomization"
+]
+COMPOSE: Final = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def parses(words: list[str]) -> None:
+    """Assert that `lookalike` takes these words; paths in containers are not looked for."""
+    command = group.get_command(click.Context(group), words[0])
+    assert words[0] in VERBS
+    assert command is not None
+    for option in command.params:
+        if isinstance(option.type, click.Path):
+            option.type = click.Path(path_type=Path)
+    command.make_context(words[0], words[1:]).close()
+
+
+def instructions(file: Path) -> list[tuple[str, str]]:
+    text = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", file.read_text(encoding="utf-8")))
+    return [(words[0], words[1]) for line in text.splitlines() if (words := line.split(None, 1))]
+
+
+def listed(value: str) -> list[str]:
+    found: list[str] = yaml.safe_load(value)
+    return found
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_images_are_small_pinned_and_not_root(file: Path) -> None:
+    steps = instructions(file)
+    of = {name: [value for kind, value in steps if kind == name] for name, _ in steps}
+    assert all(re.search(r":\d+\.\d+", image) for image in of["FROM"])  # never :latest
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", of["USER"][-1])
+    for source in of["COPY"]:
+        if not source.startswith("--from"):
+            for path in source.split()[:-1]:
+                assert (ROOT / path).exists(), path
+    assert not any("apt-get" in value or "sudo" in value or "ADD" in value for value in of["RUN"])
+    (install,) = [value for value in of["RUN"] if "pip install" in value]
+    assert "--no-cache-dir --constraint constraints.txt" in install
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r'"\.\[(\w+)\]"', install)) <= set(extras)
+    assert listed(of["ENTRYPOINT"][0]) == ["lookalike"]
+    if file.name == "Dockerfile":
+        assert '".[serve]"' in install
+        assert not [need for need in extras["serve"] if need.startswith(("torch", "onnxscript"))]
+        parses(listed(of["CMD"][0]))
+        assert "HEALTHCHECK" in of
+
+
+def test_what_the_image_needs_is_not_ignored() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    needed = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "encoder", "deploy"}
+    assert ".git" in ignored
+    assert not needed & set(ignored)
+
+
+def test_compose_waits_for_health_asks_for_keys_and_gives_little_away() -> None:
+    services = COMPOSE["services"]
+    assert set(services) == {"qdrant", "service", "index"}
+    for name in ("service", "index"):
+        service = services[name]
+        assert service["depends_on"]["qdrant"]["condition"] == "service_healthy"
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["environment"]["QDRANT_API_KEY"].startswith("${QDRANT_API_KEY:?")
+        parses(service["command"])
+        assert service["volumes"][0].endswith(":ro")
+    assert services["qdrant"]["healthcheck"]["test"][0] == "CMD"
+    assert "ports" not in services["qdrant"]
+    assert all(port.startswith("127.0.0.1:") for port in services["service"]["ports"])
+    build = services["service"]["build"]
+    assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
+    for service in services.values():
+        assert set(service["networks"]) <= set(COMPOSE["networks"])
+        assert ":latest" not in service["image"]
+    assert COMPOSE["networks"]["store"] == {"internal": True}
+    assert services["qdrant"]["volumes"][0].split(":")[0] in COMPOSE["volumes"]
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    for each in MANIFESTS:
+        if "template" in each.get("spec", {}):
+            yield f"{each['kind']}/{each['metadata']['name']}", each
+
+
+def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+    return {each["metadata"]["name"]: each for each in MANIFESTS if each["kind"] == kind}
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest"), list(pods()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_pods_are_restricted_and_have_bounds(name: str, manifest: dict[str, Any]) -> None:
+    template = manifest["spec"]["template"]
+    spec, labels = template["spec"], template["metadata"]["labels"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    if manifest["kind"] != "Job":
+        assert manifest["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    volumes = {volume["name"] for volume in spec.get("volumes", [])}
+    volumes |= {claim["metadata"]["name"] for claim in manifest["spec"].get("volumeClaimTemplates", [])}
+    (container,) = spec["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "memory" in container["resources"]["limits"]
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert ":latest" not in container["image"]
+    if container["image"] == "lookalike":
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        parses(container["args"])
+    for variable in container["env"]:
+        if "KEY" in variable["name"]:
+            assert variable["valueFrom"]["secretKeyRef"]["name"] == "keys"  # never in the file
+    ports = {port["name"] for port in container.get("ports", [])}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if probe in container:
+            assert container[probe]["httpGet"]["port"] in ports
+
+
+def test_services_policies_and_claims_lead_to_pods_that_are_there() -> None:
+    labels = [each["spec"]["template"]["metadata"]["labels"] for _, each in pods()]
+    for service in of_kind("Service").values():
+        assert any(service["spec"]["selector"].items() <= each.items() for each in labels)
+    budgets = of_kind("PodDisruptionBudget")
+    assert budgets.keys() == {"qdrant", "lookalike"}
+    policies = of_kind("NetworkPolicy")
+    assert policies["qdrant"]["spec"]["ingress"][0]["ports"] == [{"port": 6333}]
+    claims = of_kind("PersistentVolumeClaim")
+    for _, manifest in pods():
+        for volume in manifest["spec"]["template"]["spec"].get("volumes", []):
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in claims
+    stateful = of_kind("StatefulSet")["qdrant"]
+    assert stateful["spec"]["replicas"] == 3
+    assert stateful["spec"]["serviceName"] in of_kind("Service")
+    (qdrant,) = stateful["spec"]["template"]["spec"]["containers"]
+    assert {"name": "QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR", "value": "2"} in qdrant["env"]
+
+
+def test_the_index_job_asks_for_what_the_cluster_can_keep() -> None:
+    (container,) = of_kind("Job")["index"]["spec"]["template"]["spec"]["containers"]
+    said = dict(pairwise(container["args"]))
+    (qdrant,) = of_kind("StatefulSet")["qdrant"]["spec"]["template"]["spec"]["containers"]
+    copies = {each["name"]: each.get("value") for each in qdrant["env"]}
+    rule = layout_for(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
+    assert (int(said["--shards"]), int(said["--replicas"])) == (rule.shards, rule.replicas)
+    assert copies["QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR"] == said["--replicas"]
+
+
+def test_every_manifest_is_in_the_kustomization() -> None:
+    told = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
+    files = {file.name for file in (DEPLOY / "kubernetes").glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(told["resources"]) == files
+    names = [(each["kind"], each["metadata"]["name"]) for each in MANIFESTS]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")
+def test_kustomize_builds_it() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, check=True
+    )
+    built = list(yaml.safe_load_all(done.stdout))
+    assert len(built) == len(MANIFESTS)
+    assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in built} == {"lookalike"}
+
+
+def test_the_unit_starts_the_service_and_is_locked_up() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    unit.read(DEPLOY / "systemd" / "lookalike.service")
+    service = unit["Service"]
+    program, *words = shlex.split(service["ExecStart"])
+    assert Path(program).name == "lookalike"
+    parses(words)
+    assert (service["NoNewPrivileges"], service["ProtectSystem"]) == ("yes", "strict")
+    assert service["DynamicUser"] == "yes"
+    assert int(service["TimeoutStopSec"]) > 30  # longer than requests are let finish
+
+
+def test_its_readme_names_what_is_there() -> None:
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:systemd|kubernetes|compose)[\w./]*)`", text):
+        assert (DEPLOY / path).exists(), path
+    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
+        for line in block.splitlines():
+            program, *words = shlex.split(line)
+            if program == "lookalike":
+                parses(words)
+    for vectors, dimension, alone in re.findall(r"\| ([\d,]+) . (\d+)[^|]*\| ([\d.]+ [MG]B) \|", text):
+        size = int(vectors.replace(",", "")) * int(dimension) * 4
+        number, unit = alone.split()
+        assert float(number) == pytest.approx(size / {"MB": 1e6, "GB": 1e9}[unit], rel=0.03)
+    quantized = Layout(quantization="int8", on_disk=True)
+    rows = re.findall(r"\| ([\d,]+) . (\d+)[^|]*\|[^|]*\| ([\d.]+ [MG]B) \| ([\d.]+ [MG]B) \|", text)
+    assert len(rows) == 5
+    for vectors, dimension, *told in rows:
+        for layout, size in zip((Layout(), quantized), told, strict=True):
+            number, unit = size.split()
+            expected = layout.memory(int(vectors.replace(",", "")), int(dimension))
+            assert float(number) == pytest.approx(expected / {"MB": 1e6, "GB": 1e9}[unit], rel=0.05)
+
+
+def test_a_new_model_takes_the_place_of_the_old_one_as_its_readme_says(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+    (tmp_path / "me.jpg").write_bytes(photograph(4))
+    newer = make_bundle(tmp_path / "models" / "newer", seed=1)
+    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    section = text.split("- **A new model**")[1].split("\n## ")[0]
+    lines = "".join(re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)).splitlines()
+    read = []
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "lookalike"
+        done = lookalike(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        if words[0] == "search":
+            assert "Hypatia" in done.stdout or "Lovelace" in done.stdout
+            shown = json.loads(lookalike("collections", "show", "family", "--json", cwd=tmp_path).stdout)
+            read.append((shown["name"], shown["model_name"], shown["aliases"]))
+    assert read == [
+        ("family-1", "faces", ["family"]),
+        ("family-2", str(newer.folder), ["family"]),
+    ]
+    listed = json.loads(lookalike("collections", "list", "--json", cwd=tmp_path).stdout)
+    assert [row["name"] for row in listed] == ["family-2"]

@@ -1,0 +1,307 @@
+"""A cleaner: any size, grey or RGB; its bundle is whole or refused; it is no model to search with."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerSpec
+from lookalike.encoder.bundle.manifest import CLEANING, Sealed
+from lookalike.encoder.errors import (
+    BundleCorruptError,
+    BundleKindError,
+    BundleTooNewError,
+    GoldenMismatchError,
+    LookalikeError,
+    OptionError,
+)
+from lookalike.encoder.runtime.denoiser import Cleaner, save_cleaner
+from lookalike.encoder.runtime.model import Model
+from tests.fixtures.handmade_models import box_cleaner, laplacian_estimator, make_cleaner, make_digits
+from tests.fixtures.photos import lookalike, one_line
+
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cleaner(tmp_path_factory.mktemp("cleaner") / "box").folder
+
+
+@pytest.fixture(scope="module")
+def cleaner(folder: Path) -> Cleaner:
+    return Cleaner.open(folder, threads=1)
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def noisy(sigma: float, *shape: int, seed: int = 0) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.asarray((0.5 + rng.normal(size=shape) * sigma).clip(0, 1), np.float32)
+
+
+def sigmas(*values: float) -> Floats:
+    return np.array(values, np.float32) / np.float32(255)
+
+
+# Cleaning
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 9), (9, 1), (2, 3), (4, 4), (5, 7), (64, 64), (61, 90), (1, 3000)]
+)
+def test_any_size_comes_back_as_large(cleaner: Cleaner, height: int, width: int, channels: int) -> None:
+    pixels = noisy(0.1, 2, height, width, channels)
+    for made in (cleaner.clean(pixels), cleaner.clean(pixels, sigmas(25, 50))):
+        assert made.shape == pixels.shape
+        assert made.dtype == np.float32
+    assert cleaner.estimate(pixels).shape == (2,)
+
+
+def test_noise_is_estimated_and_goes(cleaner: Cleaner) -> None:
+    for sigma in (2.0, 10.0, 25.0, 50.0):
+        pixels = noisy(sigma / 255, 1, 200, 200, 3)
+        assert cleaner.estimate(pixels)[0] * 255 == pytest.approx(sigma, rel=0.03)
+        inner = np.s_[:, 3:-3, 3:-3]  # a convolution sees zeros beyond the edges
+        assert cleaner.clean(pixels)[inner].std() < 0.95 * pixels[inner].std()
+
+
+def test_without_noise_nothing_changes(cleaner: Cleaner) -> None:
+    flat = np.full((1, 30, 30, 3), 0.25, np.float32)
+    assert cleaner.estimate(flat) == 0
+    np.testing.assert_array_equal(cleaner.clean(flat), flat)
+    pixels = noisy(0.2, 1, 30, 30, 3)
+    np.testing.assert_array_equal(cleaner.clean(pixels, sigmas(0)), pixels)
+
+
+def test_grey_is_three_equal_channels(cleaner: Cleaner) -> None:
+    grey = noisy(0.1, 2, 33, 21, 1)
+    rgb = np.repeat(grey, 3, axis=3)
+    np.testing.assert_array_equal(cleaner.estimate(grey), cleaner.estimate(rgb))
+    expected = cleaner.clean(rgb).mean(axis=3, keepdims=True)
+    np.testing.assert_allclose(cleaner.clean(grey), expected, atol=1e-6)
+
+
+def test_edges_are_reflected(cleaner: Cleaner) -> None:
+    pixels = noisy(0.1, 1, 6, 10, 3)
+    whole = np.pad(pixels, ((0, 0), (0, 2), (0, 2), (0, 0)), "reflect")
+    told = sigmas(25)
+    np.testing.assert_array_equal(cleaner.clean(pixels, told), cleaner.clean(whole, told)[:, :6, :10])
+
+
+def test_many_at_once_are_each_alone(cleaner: Cleaner) -> None:
+    pixels = noisy(0.1, 90, 64, 64, 3)  # more than fit in one run
+    told = np.linspace(0, 0.3, 90, dtype=np.float32)
+    alone = [cleaner.clean(one[None], s[None])[0] for one, s in zip(pixels, told, strict=True)]
+    np.testing.assert_allclose(cleaner.clean(pixels, told), np.stack(alone), atol=1e-6)
+    assert cleaner.clean(pixels[:0]).shape == (0, 64, 64, 3)
+    assert cleaner.estimate(pixels[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((1, 8, 8, 3), np.uint8),
+        np.zeros((1, 8, 8, 3)),
+        np.zeros((1, 8, 8, 4), np.float32),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((1, 0, 8, 3), np.float32),
+        np.full((1, 8, 8, 3), np.nan, np.float32),
+    ],
+)
+def test_other_pixels_are_refused(cleaner: Cleaner, pixels: Any) -> None:
+    for method in (cleaner.clean, cleaner.estimate):
+        with pytest.raises(OptionError):
+            method(pixels)
+
+
+@pytest.mark.parametrize("sigma", [[25.0], [-0.1], [np.nan], [0.1, 0.1], 0.1])
+def test_other_sigmas_are_refused(cleaner: Cleaner, sigma: Any) -> None:
+    with pytest.raises(OptionError, match="25/255"):
+        cleaner.clean(noisy(0.1, 1, 8, 8, 3), np.array(sigma, np.float32))
+
+
+def test_providers_and_threads_are_those_of_models(folder: Path, cleaner: Cleaner) -> None:
+    assert cleaner.provider.endswith("ExecutionProvider")
+    with pytest.raises(OptionError, match="auto, cpu or cuda"):
+        Cleaner.open(folder, provider="tpu")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="threads"):
+        Cleaner.open(folder, threads=0)
+
+
+# The bundle
+
+
+def test_what_is_saved_opens_equal(folder: Path, cleaner: Cleaner, tmp_path: Path) -> None:
+    opened = cleaner.bundle
+    assert {path.name for path in folder.iterdir()} == CLEANING | {"bundle.json"}
+    assert CleanerSpec.from_json(json.loads(json.dumps(opened.spec.to_json()))) == opened.spec
+    graphs = {name: opened.graph(name) for name in ("cleaner", "estimator")}
+    again = CleanerBundle.save(tmp_path / "again", spec=opened.spec, graphs=graphs, golden=opened.golden)
+    assert (again.model_id, again.spec, again.folder) == (opened.model_id, opened.spec, tmp_path / "again")
+    Cleaner(again).check()
+
+
+def test_it_is_of_a_format_that_older_readers_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads((copy / "bundle.json").read_text())["format"] == 4
+    monkeypatch.setattr("lookalike.encoder.bundle.manifest.FORMAT", 3)  # what a reader before it knew
+    with pytest.raises(BundleTooNewError, match="format 4, this lookalike reads up to 3"):
+        Bundle.open(copy)
+
+
+def test_other_bundles_stay_of_the_format_they_were(tmp_path: Path) -> None:
+    digits = make_digits(tmp_path / "digits", classes=(), kind="vae")
+    text = json.loads((digits.folder / "bundle.json").read_text())
+    assert text["format"] == 2
+    sealed, _ = Sealed.of(text["model"], text["files"], version=2)
+    assert sealed.model_id == digits.model_id
+
+
+def test_one_kind_is_not_the_other(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleKindError, match=r"digits \(cvae\) is no cleaner"):
+        Cleaner.open(make_digits(tmp_path / "digits").folder)
+    with pytest.raises(BundleKindError, match="box is a cleaner, which gives no latents"):
+        Model.open(folder)
+
+
+@pytest.mark.parametrize("name", sorted(CLEANING))
+def test_damage_is_found(copy: Path, name: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(BundleCorruptError, match="SHA-256"):
+        CleanerBundle.open(copy)
+    (copy / name).unlink()
+    with pytest.raises(BundleCorruptError, match="cannot be read"):
+        CleanerBundle.open(copy)
+
+
+def test_changed_after_opening_is_found(copy: Path) -> None:
+    opened = Cleaner.open(copy)
+    (copy / "cleaner.onnx").write_bytes(b"other")
+    with pytest.raises(BundleCorruptError, match="has changed since"):
+        opened.check()
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Write bundle.json again, with a model_id that fits."""
+    text = json.loads((folder / "bundle.json").read_text())
+    files = changes.pop("files", text["files"])
+    _, data = Sealed.of(text["model"] | changes, files, version=4)
+    (folder / "bundle.json").write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"multiple": 0},
+        {"multiple": 2.0},
+        {"multiple": True},
+        {"multiple": 1000},
+        {"multiple": 64},  # golden pictures are no multiples of it
+        {"reach": -1},
+        {"reach": "far"},
+        {"deviations": [0.3, 0.1]},
+        {"deviations": [0.1]},
+        {"deviations": "0:75"},
+        {"deviations": [0, 75]},
+        {"deviations": [True, True]},
+        {"clean_below": None},
+        {"opset": 0},
+        {"training": []},
+        {"figures": "good"},
+        {"size": 64},
+        {"files": {"cleaner.onnx": ""}},
+    ],
+)
+def test_a_description_that_cannot_be_is_damage(copy: Path, changes: dict[str, Any]) -> None:
+    reseal(copy, **changes)
+    with pytest.raises(BundleCorruptError) as caught:
+        CleanerBundle.open(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_golden_values_are_held_against_this_machine(cleaner: Cleaner, tmp_path: Path) -> None:
+    opened, golden = cleaner.bundle, cleaner.bundle.golden
+    graphs = {name: opened.graph(name) for name in ("cleaner", "estimator")}
+    for name in ("cleaned", "estimated"):
+        off = replace(golden, **{name: getattr(golden, name) * np.float32(1.1)})
+        saved = CleanerBundle.save(tmp_path / name, spec=opened.spec, graphs=graphs, golden=off)
+        with pytest.raises(GoldenMismatchError, match="cleaner is" if name == "cleaned" else "estimator is"):
+            Cleaner(saved).check()
+
+
+@pytest.mark.parametrize(
+    ("graphs", "changes", "error"),
+    [
+        ({"cleaner": box_cleaner(9, 4)}, {}, "farther than the reach of 3"),
+        ({}, {"multiple": 6}, "multiples of 6"),
+        ({"estimator": b"nothing"}, {}, "cannot load estimator"),
+        ({"estimator": box_cleaner(3, 4)}, {}, "graphs do not"),
+        ({}, {"figures": {"psnr": float("nan")}}, "finite JSON"),
+    ],
+)
+def test_graphs_that_are_not_as_they_are_said_to_be_are_not_written(
+    tmp_path: Path, graphs: dict[str, bytes], changes: dict[str, Any], error: str
+) -> None:
+    spec = CleanerSpec(multiple=4, reach=3, deviations=(0, 0.3), clean_below=0.01, opset=18)
+    whole = {"cleaner": box_cleaner(7, 4), "estimator": laplacian_estimator()} | graphs
+    with pytest.raises(LookalikeError, match=error):
+        save_cleaner(tmp_path / "new", spec=replace(spec, **changes), graphs=whole)
+    assert not (tmp_path / "new").exists()
+
+
+def test_it_replaces_a_bundle_of_either_kind_and_nothing_else(tmp_path: Path) -> None:
+    make_digits(tmp_path / "it")
+    assert make_cleaner(tmp_path / "it").spec.kind == "cleaner"
+    make_cleaner(tmp_path / "it")
+    (tmp_path / "it" / "letter.txt").write_text("dear")
+    with pytest.raises(OptionError, match=r"letter\.txt"):
+        make_cleaner(tmp_path / "it")
+
+
+# Commands
+
+
+def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
+    done = lookalike("models", folder, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"box  cleaner, any size, grey or RGB, multiples of 4, id {CleanerBundle.open(folder).model_id[:12]}",
+        "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
+    ]
+    measured = lookalike("models", "clean", cwd=tmp_path).stdout.splitlines()[2:6]
+    assert [line.split(",")[0] for line in measured] == [
+        f"  held_out           sigma {sigma}" for sigma in (0.0, 25.0, 50.0, 75.0)
+    ]
+    (told,) = json.loads(lookalike("models", folder, "--json", cwd=tmp_path).stdout)
+    assert (told["name"], told["kind"], told["reach"], told["calibration"]) == ("box", "cleaner", 3, None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "index . --collection c --store store",
+        "reconstruct a.png --out out.png",
+        "generate --out out.png",
+        "embed . --out out.parquet",
+    ],
+)
+def test_other_verbs_say_what_it_is_in_one_line(folder: Path, tmp_path: Path, words: str) -> None:
+    done = lookalike(*words.split(), "--model", folder, cwd=tmp_path)
+    assert done.returncode == 1
+    assert one_line(done) == (
+        "lookalike: model box is a cleaner, which gives no latents to search or draw with; "
+        "take another --model, or lookalike denoise"
+    )
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,197 @@
+"""A run that is killed, stopped or out of room is gone on with, and ends where one clean run ends."""
+
+import fcntl
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.parquet.file import LatentsFile
+from tests.fixtures.embedding import assert_same, assert_same_as_clean, run
+from tests.fixtures.photos import COMMAND, lookalike, one_line, photograph, write_many, write_photos
+from tests.fixtures.tiny_models import make_bundle
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    return Model.open(tiny_model)
+
+
+def test_two_runs_at_once_do_not_mix(model: Model, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos)
+    part = tmp_path / "latents.parquet.part"
+    part.mkdir()
+    with (part / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="is being written by another process; wait until it ends"):
+            run(model, tmp_path / "latents.parquet", photos)
+    assert run(model, tmp_path / "latents.parquet", photos).rows == 9
+
+
+def stop_after(count: int, error: type[BaseException]) -> Callable[[int], object]:
+    """Raise once so many pictures are done."""
+    left = [count]
+
+    def progress(done: int) -> None:
+        left[0] -= done
+        if left[0] <= 0:
+            raise error
+
+    return progress
+
+
+def test_what_an_interrupted_run_did_is_not_done_again(model: Model, tmp_path: Path) -> None:
+    write_many(tmp_path / "photos", 1000)
+    out = tmp_path / "latents.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        run(model, out, tmp_path / "photos", on_progress=stop_after(300, KeyboardInterrupt))
+    (part,) = tmp_path.glob("*.part/*.parquet")
+    with LatentsFile.open(part) as opened:
+        kept = opened.count
+    assert kept == 384  # three batches
+    assert not out.exists()
+    (tmp_path / "photos" / "00000.jpg").write_bytes(
+        photograph(3)
+    )  # written again: a row that no longer holds
+    told: list[int] = []
+    report = run(model, out, tmp_path / "photos", on_total=told.append)
+    # All that link to it have changed with it.
+    changed = len([number for number in range(kept) if number % 16 == 0])
+    assert told == [report.embedded] == [1000 - kept + changed]
+    assert (report.rows, report.kept, report.dropped) == (1000, kept - changed, changed)
+    assert_same_as_clean(model, out, tmp_path / "photos")
+
+
+def test_a_slow_models_rows_are_kept_by_the_clock(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.indexer.parquet.export._PIECE_SECONDS", 0.0)
+    write_many(tmp_path / "photos", 500)
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            model,
+            tmp_path / "latents.parquet",
+            tmp_path / "photos",
+            on_progress=stop_after(300, KeyboardInterrupt),
+        )
+    assert len(list(tmp_path.glob("*.part/*.parquet"))) == 3  # one for each batch
+
+
+def test_pieces_that_are_damaged_or_half_written_are_thrown_away(model: Model, tmp_path: Path) -> None:
+    write_many(tmp_path / "photos", 700)
+    out = tmp_path / "latents.parquet"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(model, out, tmp_path / "photos", on_progress=stop_after(128, KeyboardInterrupt))
+    first, second = sorted(tmp_path.glob("*.part/*.parquet"))
+    data = bytearray(first.read_bytes())
+    data[300] ^= 1
+    first.write_bytes(data)
+    (first.parent / "part.new").write_bytes(second.read_bytes()[:1000])
+    report = run(model, out, tmp_path / "photos")
+    assert (report.kept, report.embedded) == (128, 700 - 128)
+    assert_same_as_clean(model, out, tmp_path / "photos")
+
+
+def test_pieces_of_another_model_are_not_mixed_in(model: Model, tmp_path: Path) -> None:
+    write_many(tmp_path / "photos", 300)
+    out = tmp_path / "latents.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        run(model, out, tmp_path / "photos", on_progress=stop_after(128, KeyboardInterrupt))
+    other = Model(make_bundle(tmp_path / "other", seed=1))
+    with pytest.raises(
+        OptionError, match=r"latents.parquet.part holds pieces of a run with model .*; finish"
+    ):
+        run(other, out, tmp_path / "photos")
+    assert run(model, out, tmp_path / "photos").kept == 128
+
+
+def test_killed_anywhere_and_run_again_equals_once(tiny_model: Path, model: Model, tmp_path: Path) -> None:
+    write_many(tmp_path / "photos", 6000)
+    words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
+    rng = random.Random(os.getpid())
+    for _ in range(4):
+        with subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
+            time.sleep(rng.uniform(0.5, 4.0))
+            running.send_signal(signal.SIGKILL)
+    done = lookalike(*words, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == 6000
+    assert_same_as_clean(model, tmp_path / "latents.parquet", tmp_path / "photos")
+
+
+@pytest.mark.parametrize("name", ["part.new", "000001.parquet", "whole.new", "latents.parquet"])
+def test_killed_at_each_step_and_run_again_equals_once(
+    tiny_model: Path, model: Model, tmp_path: Path, name: str
+) -> None:
+    """Killed when a file appears: the first piece half written, done, the whole half written, in place."""
+    write_many(tmp_path / "photos", 4500)
+    words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
+    folder = tmp_path if name == "latents.parquet" else tmp_path / "latents.parquet.part"
+    with subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
+        while not (folder / name).exists() and running.poll() is None:
+            time.sleep(0.0005)
+        running.send_signal(signal.SIGKILL)
+    pieces = len(list((tmp_path / "latents.parquet.part").glob("0*.parquet")))
+    done = lookalike(*words, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["rows"] == 4500
+    if pieces:  # what was durable was not embedded again
+        assert report["embedded"] <= 4500 - 4096
+    assert_same_as_clean(model, tmp_path / "latents.parquet", tmp_path / "photos")
+
+
+def test_an_interrupt_exits_130_and_the_next_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    write_many(tmp_path / "photos", 12_000)
+    words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
+    with subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not list(tmp_path.glob("*.part/*.new")) and running.poll() is None:
+            time.sleep(0.001)
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        said = running.stderr.read()
+    assert running.returncode == 130
+    assert said.split("\n") == ["", "lookalike: interrupted; run it again and it goes on", ""]  # "" ends ^C
+    done = lookalike(*words, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["rows"] == 12_000
+    assert report["kept"] >= 4096
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    tiny_model: Path, model: Model, tmp_path: Path
+) -> None:
+    """The system's limit on the size of a file stands for the disk: a piece fits, the whole does not."""
+    write_many(tmp_path / "photos", 9000)
+    words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
+    run(model, tmp_path / "clean.parquet", tmp_path / "photos")
+    limit = (tmp_path / "clean.parquet").stat().st_size * 3 // 4
+    done = subprocess.run(
+        [COMMAND, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1
+    assert "cannot be written (File too large); make room or name another place" in one_line(done)
+    assert not (tmp_path / "latents.parquet").exists()
+    again = lookalike(*words, "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    report = json.loads(again.stdout)
+    assert (report["rows"], report["kept"] >= 4096) == (9000, True)
+    assert_same(tmp_path / "latents.parquet", tmp_path / "clean.parquet")

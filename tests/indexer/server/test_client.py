@@ -1,0 +1,198 @@
+"""What only the server store promises: one line about whatever does not answer as a Qdrant server does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_client.common import client_exceptions
+from qdrant_client.http import exceptions
+
+from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
+from lookalike.indexer.server.client import Server
+from lookalike.indexer.server.errors import check_key
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import open_store
+from tests.fixtures.stores import SPEC, point_ids, random_vectors
+
+Answer = tuple[int, bytes]
+
+
+@dataclass
+class Stub:
+    """A local HTTP server with canned answers, and the api-key headers it was sent."""
+
+    url: str
+    keys: list[str | None] = field(default_factory=list)
+
+
+@contextmanager
+def answering(reply: Callable[[str], Answer]) -> Iterator[Stub]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            stub.keys.append(self.headers.get("api-key"))
+            status, body = reply(self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is inherited)
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        stub = Stub(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield stub
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def qdrant(version: str, *, collections: Answer = (200, b"")) -> Callable[[str], Answer]:
+    """The two answers that connecting asks for."""
+    listing = json.dumps({"result": {"collections": []}, "status": "ok", "time": 0.0}).encode()
+
+    def reply(path: str) -> Answer:
+        if path == "/collections":
+            return collections if collections[1] else (200, listing)
+        return 200, json.dumps({"title": "qdrant", "version": version}).encode()
+
+    return reply
+
+
+def refusal(url: str, **options: Any) -> str:
+    """The message that connecting ends with, promptly."""
+    began = time.monotonic()
+    with pytest.raises(StoreUnreachableError) as caught:
+        ServerStore.connect(url, **options)
+    assert time.monotonic() - began < 4
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert url in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert "check the address" in refusal(f"http://127.0.0.1:{free.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (lambda _: (401, b"Must provide an API key"), "QDRANT_API_KEY"),
+        (lambda _: (403, b"{}"), "QDRANT_API_KEY"),
+        (qdrant("1.18.0", collections=(401, b"Invalid API key")), "QDRANT_API_KEY"),
+        (lambda _: (404, b"<html>\nnot here\n</html>"), "check the address"),
+        (lambda _: (200, b"<html>\nhello\n</html>"), "check the address"),
+        (lambda _: (200, b'{"some": "json"}'), "check the address"),
+        (lambda _: (503, b"busy\nnow"), "see its log"),
+        (qdrant("1.15.5"), "upgrade it to 1.16"),
+        (qdrant("0.9.0"), "upgrade it to 1.16"),
+    ],
+)
+def test_it_is_no_qdrant_server_for_us(reply: Callable[[str], Answer], said: str) -> None:
+    with answering(reply) as stub:
+        assert said in refusal(stub.url)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://127.0.0.1:99999", "http://127.0.0.1:x"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        ServerStore.connect(url)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["1.16.0", "1.18.2-dev", "2.0.0", "dev"])
+def test_connect(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDRANT_API_KEY", "from the environment")
+    with answering(qdrant(version)) as stub:
+        with open_store(stub.url) as store:  # a key over plain http to this machine: no warning
+            assert store.names() == []
+            assert store.address == stub.url
+        with open_store(stub.url, api_key="given") as store:
+            assert store.names() == []
+    assert set(stub.keys) == {"from the environment", "given"}
+
+
+def test_a_server_that_goes_away() -> None:
+    with answering(qdrant("1.18.0")) as stub:
+        store = ServerStore.connect(stub.url)
+    with store, pytest.raises(StoreUnreachableError, match="check the address"):
+        store.names()
+
+
+def test_no_key_in_clear_text_over_the_internet() -> None:
+    assert "https://" in refusal("http://qdrant.example.com:6333", api_key="secret")
+    with pytest.raises(StoreUnreachableError, match="clear text") as refused:
+        check_key("http://8.8.8.8:6333", "secret")
+    assert "secret" not in str(refused.value)
+
+
+def test_another_programs_collections_are_left_alone() -> None:
+    client = QdrantClient(":memory:")
+    vectors = models.VectorParams(size=8, distance=models.Distance.COSINE)
+    client.create_collection("plain", vectors_config=vectors)
+    client.create_collection("noted", vectors_config=vectors, metadata={"owner": "me"})
+    client.create_collection("mangled", vectors_config=vectors, metadata={"lookalike": {"format": 1}})
+    with ServerStore(Server(client, ":memory:", in_memory=True)) as store:
+        store.create("ours", SPEC)
+        assert store.names() == ["mangled", "ours"]
+        for name in ("plain", "noted", "mangled"):
+            with pytest.raises(StoreError, match="is not a lookalike collection"):
+                store.describe(name)
+            with pytest.raises(StoreError, match="is not a lookalike collection"):
+                store.upsert(name, point_ids(1), random_vectors(1), [{}])
+        for name in ("plain", "noted"):
+            with pytest.raises(StoreError, match="not a lookalike collection"):
+                store.drop(name)
+        assert client.collection_exists("plain")
+        store.drop("mangled")
+
+
+def test_a_collection_deleted_behind_our_back() -> None:
+    client = QdrantClient(":memory:")
+    with ServerStore(Server(client, ":memory:", in_memory=True)) as store:
+        store.create("c", SPEC)
+        store.upsert("c", point_ids(1), random_vectors(1), [{}])
+        client.delete_collection("c")
+        with pytest.raises(CollectionNotFoundError):
+            store.count("c")
+        with pytest.raises(CollectionNotFoundError):
+            store.upsert("c", point_ids(1), random_vectors(1), [{}])
+
+
+def test_every_exception_of_the_client_is_known() -> None:
+    # One that is new here needs a line in indexer.server._mapped.
+    known = {"ApiException", "UnexpectedResponse", "ResponseHandlingException"}
+    assert _raisable(exceptions) == known
+    assert _raisable(client_exceptions) == {"QdrantException", "ResourceExhaustedResponse"}
+
+
+def _raisable(module: object) -> set[str]:
+    return {n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Exception)}
+
+
+def test_who_uses_a_folder_does_not_pay_for_the_client(tmp_path: Path) -> None:
+    script = (
+        "import sys; from lookalike.indexer.store.base import open_store; open_store(sys.argv[1]).names();"
+        "sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "none")], check=True, env=environment)

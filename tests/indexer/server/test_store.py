@@ -1,0 +1,260 @@
+"""What is asked of a Qdrant server: how collections are made, and that no point is lost on the way."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from lookalike.encoder.errors import CollectionNotFoundError, OptionError, StoreError, StoreFailingError
+from lookalike.indexer.server.store import ServerStore
+from lookalike.indexer.store.base import LayoutOptions, open_store
+from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
+from tests.fixtures.stores import SPEC, D, point_ids, random_vectors
+
+MANY = 2500
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    monkeypatch.setattr("lookalike.indexer.server.upload.PAUSES", (0.01, 0.02, 0.04))
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def store(stub: Stub) -> Iterator[ServerStore]:
+    with ServerStore.connect(stub.url) as opened:
+        yield opened
+
+
+def fill(store: ServerStore, count: int = MANY, *, seed: int = 0) -> list[str]:
+    ids = point_ids(count, seed=seed)
+    store.upsert("c", ids, random_vectors(count), [{"n": n} for n in range(count)])
+    return ids
+
+
+def test_a_collection_on_a_server_by_itself(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    (made,) = stub.of("/collections/c", "PUT")
+    assert made.body == {
+        "vectors": {"size": D, "distance": "Cosine", "on_disk": False},
+        "hnsw_config": {"m": 16, "ef_construct": 128, "payload_m": 0},
+        "optimizers_config": {"indexing_threshold": 100_000 * D * 4 // 1024},
+        "metadata": {"lookalike": SPEC.to_json()},
+    }
+    state = store.index_state("c")
+    assert state.layout == LayoutOptions().settled(D)
+
+
+def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None:
+    stub.peers = 3
+    spec = SPEC.__class__(**SPEC.to_json() | {"dimension": 512})
+    store.create("c", spec, LayoutOptions(expect=20_000_000))
+    (made,) = stub.of("/collections/c", "PUT")
+    assert (made.body["shard_number"], made.body["replication_factor"]) == (6, 2)
+    assert made.body["vectors"] == {"size": 512, "distance": "Cosine", "on_disk": True}
+    assert made.body["quantization_config"] == {
+        "scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}
+    }
+    layout = store.index_state("c").layout
+    assert layout == LayoutOptions(expect=20_000_000).settled(512, 3)
+    with pytest.raises(OptionError, match="the cluster has 3"):
+        store.create("d", spec, LayoutOptions(replicas=4))
+    assert "d" not in stub.collections
+
+
+def test_payload_is_indexed_before_any_point_comes(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC, LayoutOptions(numbers=("Smiling", "a b", "x.y")))
+    fill(store, 3)
+    wanted = [("person", "keyword"), ("Smiling", "float"), ('"a b"', "float")]
+    indexes = stub.of("/index", "PUT")
+    assert [(each.body["field_name"], each.body["field_schema"]) for each in indexes] == wanted
+    assert all(each.wait for each in indexes)
+    first = next(n for n, asked in enumerate(stub.asked) if asked.upserts)
+    assert all(stub.asked.index(each) < first for each in indexes)
+
+
+def test_a_create_that_was_killed_before_its_indexes_is_made_good(stub: Stub, store: ServerStore) -> None:
+    stub.fault = lambda asked: 500 if asked.path.endswith("/index") else None
+    with pytest.raises(StoreFailingError):
+        store.create("c", SPEC)
+    stub.fault = lambda _: None
+    fill(store, 3)
+    assert [each.body["field_name"] for each in stub.of("/index")] == ["person", "person"]
+
+
+def test_batches_are_acknowledged_and_then_all_are_there(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    ids = fill(store)
+    upserts = [asked for asked in stub.asked if asked.upserts]
+    assert sorted(len(asked.body["points"]) for asked in upserts) == [MANY % 256] + 9 * [256]
+    assert not any(asked.wait for asked in upserts)
+    assert stub.queue == []  # nothing that was acknowledged still waits
+    assert sorted(stub.points["c"]) == sorted(ids)
+    assert store.count("c") == MANY
+
+
+def test_streams_overlap(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    fill(store, 1)
+    meeting = threading.Barrier(4, timeout=10)
+    real = stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        if asked.upserts:
+            meeting.wait()  # raises, and the request fails, unless four are here at once
+        return real(asked)
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    fill(store, 2048)
+    assert store.count("c") == 2048
+
+
+@pytest.mark.parametrize("status", [500, 503, 0, 429])
+def test_a_batch_that_fails_is_sent_again(stub: Stub, store: ServerStore, status: int) -> None:
+    store.create("c", SPEC)
+    failed: Counter[str] = Counter()
+
+    def fault(asked: Asked) -> int | None:
+        first = asked.body["points"][0]["id"] if asked.upserts else ""
+        if not first or failed[first] >= 2 or (status == 429 and failed.total()):
+            return None
+        failed[first] += 1
+        return status
+
+    stub.fault = fault
+    ids = fill(store)
+    assert failed.total() == (1 if status == 429 else 20)  # every batch twice
+    assert sorted(stub.points["c"]) == sorted(ids)
+    assert store.count("c") == MANY
+
+
+def test_a_batch_that_never_goes_through_is_named(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    ids = point_ids(MANY)
+
+    def fault(asked: Asked) -> int | None:
+        return 503 if asked.upserts and asked.body["points"][0]["id"] == ids[512] else None
+
+    stub.fault = fault
+    with pytest.raises(StoreFailingError) as caught:
+        fill(store)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert f"points 513 to 768 of {MANY}, from {ids[512]} on, were not taken in 4 tries (" in said
+    assert "503: on purpose" in said
+    assert "run it again" in said
+    stub.fault = lambda _: None
+    fill(store)  # and the same again completes it
+    assert store.count("c") == MANY
+
+
+@pytest.mark.parametrize("status", [400, 401, 404])
+def test_what_is_refused_is_not_sent_again(stub: Stub, store: ServerStore, status: int) -> None:
+    store.create("c", SPEC)
+    stub.fault = lambda asked: status if asked.upserts else None
+    with pytest.raises(StoreError):
+        fill(store, 10)
+    assert sum(asked.upserts for asked in stub.asked) == 1
+
+
+def test_the_barrier_is_waited_for(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    slow = 2
+    real = stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal slow
+        if asked.path.endswith("/points/delete") and slow:
+            slow -= 1
+            told = {"operation_id": 1, "status": "wait_timeout"}
+            return 200, {"result": told, "status": "ok", "time": 0.0}
+        return real(asked)
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    fill(store)
+    assert (slow, stub.queue, store.count("c")) == (0, [], MANY)
+
+
+def test_points_that_were_acknowledged_and_are_not_there_are_no_success(
+    stub: Stub, store: ServerStore
+) -> None:
+    store.create("c", SPEC)
+    real = stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        if asked.upserts:  # acknowledged, and forgotten
+            told = {"operation_id": 1, "status": "acknowledged"}
+            return 200, {"result": told, "status": "ok", "time": 0.0}
+        return real(asked)
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    with pytest.raises(StoreFailingError, match="holds 0 of 10 points that it acknowledged"):
+        fill(store, 10)
+
+
+def test_of_an_id_given_twice_the_last_stays_whichever_stream_is_faster(
+    stub: Stub, store: ServerStore
+) -> None:
+    store.create("c", SPEC)
+    ids = point_ids(600)
+    store.upsert("c", [*ids, *ids], random_vectors(1200), [{"turn": n // 600} for n in range(1200)])
+    assert {point["payload"]["turn"] for point in stub.points["c"].values()} == {1}
+    assert sum(len(asked.body["points"]) for asked in stub.asked if asked.upserts) == 600
+
+
+def test_a_deletion_is_done_before_what_follows(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    ids = fill(store, 10)
+    store.delete("c", ids[:4])
+    assert sorted(stub.points["c"]) == sorted(ids[4:])
+    assert stub.of("/points/delete")[-1].wait
+
+
+def test_what_is_quantized_is_rescored_from_more_candidates(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC, LayoutOptions(quantization="int8"))
+    searches: list[Asked] = []
+    real = stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        if not asked.path.endswith("/query/batch"):
+            return real(asked)
+        searches.append(asked)
+        return 200, {"result": [{"points": []}], "status": "ok", "time": 0.0}
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    assert store.search("c", random_vectors(1), k=10) == [[]]
+    (search,) = searches[0].body["searches"]
+    assert search["params"]["quantization"] == {"rescore": True, "oversampling": 2.0}
+    assert search["params"]["hnsw_ef"] == 512
+
+
+def test_an_alias_is_switched_in_one_request(stub: Stub, store: ServerStore) -> None:
+    for name in ("c", "d"):
+        store.create(name, SPEC)
+    store.switch("faces", "c")
+    store.switch("faces", "d")
+    store.switch("faces", None)
+    first, second, third = (asked.body["actions"] for asked in stub.of("/collections/aliases"))
+    made = [{"create_alias": {"collection_name": name, "alias_name": "faces"}} for name in ("c", "d")]
+    gone = {"delete_alias": {"alias_name": "faces"}}
+    assert (first, second, third) == ([made[0]], [gone, made[1]], [gone])
+    with pytest.raises(CollectionNotFoundError, match="no alias 'faces'"):
+        store.switch("faces", None)
+
+
+def test_an_alias_is_looked_up_and_the_collection_asked(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    store.switch("faces", "c")
+    store.upsert("faces", point_ids(3), np.ones((3, D), np.float32), [{}] * 3)
+    assert store.count("faces") == 3
+    assert not stub.of("/collections/faces/points")
+
+
+def test_a_server_of_streams_is_what_an_address_opens(stub: Stub) -> None:
+    with open_store(stub.url) as opened:
+        opened.create("c", SPEC)
+        assert json.loads(json.dumps(opened.describe("c").to_json())) == SPEC.to_json()

@@ -1,0 +1,128 @@
+"""A load killed at any moment and run again ends where one whole run ends."""
+
+import multiprocessing
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.store.base import open_store
+from tests.fixtures.killed_load import load_and_die, small_batches
+from tests.fixtures.photos import Stored, index, photograph, stored, write_many
+
+COUNT = 300
+KILLS = 25
+"""Of each kind: from nothing or from an earlier run, at a write or at any time. Half of them each."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Photographs, what an earlier run stored of other ones, and what a clean run stores of these."""
+
+    model: Path
+    photos: Path
+    earlier: Path
+    clean: Stored
+
+
+@pytest.fixture(scope="module", autouse=True)
+def batches() -> Iterator[None]:
+    with small_batches():
+        yield
+
+
+@pytest.fixture(scope="module")
+def scene(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("scene")
+    photos, model = folder / "photos", Model.open(tiny_model, threads=1)
+    write_many(photos, COUNT)
+    with open_store(str(folder / "earlier")) as store:
+        index(store, model, photos)
+    files = sorted(photos.iterdir())
+    for file in files[:40]:
+        file.rename(file.with_name(f"moved-{file.name}"))
+    for number, file in enumerate(files[40:120]):
+        file.unlink()  # first: its bytes may be those of twenty others
+        file.write_bytes(photograph((number + 7) % 16))
+    for file in files[120:140]:
+        file.unlink()
+    for number in range(60):
+        (photos / f"new-{number}.jpg").write_bytes(photograph(number % 16))
+    with open_store(str(folder / "clean")) as store:
+        report = index(store, model, photos)
+        assert (report.added, report.failed) == (COUNT + 40, [])
+        return Scene(tiny_model, photos, folder / "earlier", stored(store))
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that start with everything imported and nothing opened."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.fixtures.killed_load"])
+    return context
+
+
+def run(
+    processes: ForkServerContext, scene: Scene, store: Path, *, moment: int | None, seconds: float | None
+) -> tuple[int, float, int | None]:
+    """Load in a process that is killed; its exit, how long it lived, and how many moments it saw, if all."""
+    here, there = processes.Pipe()
+    child = processes.Process(target=load_and_die, args=(store, scene.model, scene.photos, moment, there))
+    child.start()
+    there.close()
+    here.recv()
+    began = time.monotonic()
+    if seconds is not None:
+        time.sleep(seconds)
+        child.kill()
+    child.join(60)
+    took = time.monotonic() - began
+    moments = here.recv() if child.exitcode == 0 else None
+    code = child.exitcode
+    child.close()
+    assert code in (0, -signal.SIGKILL)
+    return code, took, moments
+
+
+def assert_next_run_completes(scene: Scene, store: Path) -> None:
+    with open_store(str(store)) as opened:
+        report = index(opened, Model.open(scene.model, threads=1), scene.photos, prune=True)
+        assert report.failed == []
+        assert stored(opened) == scene.clean
+    assert [each.name for each in store.iterdir() if not each.name.startswith(".")] == ["photos"]
+
+
+@pytest.mark.parametrize("from_nothing", [True, False], ids=["from-nothing", "from-an-earlier-run"])
+def test_killed_anywhere_and_run_again_equals_once(
+    processes: ForkServerContext, scene: Scene, tmp_path: Path, from_nothing: bool
+) -> None:
+    store = tmp_path / "store"
+
+    def begin() -> None:
+        shutil.rmtree(store, ignore_errors=True)
+        if not from_nothing:
+            shutil.copytree(scene.earlier, store)
+
+    begin()
+    code, whole, moments = run(processes, scene, store, moment=None, seconds=None)
+    assert code == 0
+    assert moments is not None
+    assert_next_run_completes(scene, store)
+    rng = random.Random(f"{COUNT} {from_nothing}")
+    at_writes = [(moment, None) for moment in rng.sample(range(moments), min(moments, KILLS // 2))]
+    any_time = [(None, rng.uniform(0, whole)) for _ in range(KILLS - len(at_writes))]
+    killed = 0
+    for moment, seconds in at_writes + any_time:
+        begin()
+        code, _, _ = run(processes, scene, store, moment=moment, seconds=seconds)
+        killed += code == -signal.SIGKILL
+        assert moment is None or code == -signal.SIGKILL
+        assert_next_run_completes(scene, store)
+    assert killed >= KILLS * 2 // 3  # a load may end before its time comes, most do not

@@ -1,0 +1,279 @@
+"""A batch of pictures: killed anywhere and run again it is whole; a bad picture costs only itself."""
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.encoder.files import place, sweep
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.indexer.sources.selection import Reading
+from lookalike.searcher.denoising import batch
+from lookalike.searcher.denoising.batch import BatchReport, Outcome, clean_all
+from lookalike.searcher.denoising.denoiser import WithCleaner
+from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks
+from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.photos import COMMAND, cuttings, lookalike, one_line
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cleaner(tmp_path_factory.mktemp("model") / "box").folder
+
+
+@pytest.fixture(scope="module")
+def treatment(model: Path) -> WithCleaner:
+    return WithCleaner(cleaner=Cleaner.open(model, threads=1), max_pixels=10**7)
+
+
+def write_noisy(folder: Path, count: int, *, sigma: float = 25) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        file = folder / f"{number % 3}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noisy = cuttings()[number % 16] + rng.normal(size=(128, 128, 3)) * sigma
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, compress_level=1)
+
+
+def tasks_of(source: Path, out: Path) -> list[Task]:
+    tasks = find_tasks([str(source)], [], root=None, reading=Reading(), destination=Destination(out=out))
+    check_tasks(tasks)
+    return tasks
+
+
+def pixels_of(file: Path) -> NDArray[np.float64]:
+    with Image.open(file) as image:
+        return np.asarray(image, np.float64)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_every_picture_is_written_in_its_place_and_told_in_order(
+    treatment: WithCleaner, tmp_path: Path
+) -> None:
+    write_noisy(tmp_path / "in", 20)
+    tasks, told = tasks_of(tmp_path / "in", tmp_path / "out"), list[Outcome]()
+    before = contents(tmp_path / "in")
+    report = clean_all(tasks, treatment, on_outcome=told.append)
+    assert (report.cleaned, report.clean, report.skipped, report.failed) == (20, 0, 0, [])
+    assert [outcome.task for outcome in told] == tasks
+    assert all(outcome.sigma is not None and 12 < 255 * outcome.sigma < 40 for outcome in told)
+    assert set(contents(tmp_path / "out")) == set(before)
+    assert contents(tmp_path / "in") == before
+    noisy, clean = (pixels_of(tmp_path / where / "0" / "0.png") for where in ("in", "out"))
+    original = cuttings()[0]
+    assert ((clean - original) ** 2).mean() < ((noisy - original) ** 2).mean()
+
+
+def test_threads_change_nothing(
+    treatment: WithCleaner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_noisy(tmp_path / "in", 12)
+    monkeypatch.setattr(batch, "_TOGETHER", 20_000)  # hardly more than one at a time
+    for threads in (1, 4):
+        clean_all(tasks_of(tmp_path / "in", tmp_path / f"{threads}"), treatment, threads=threads)
+    assert contents(tmp_path / "1") == contents(tmp_path / "4")
+
+
+def test_what_is_clean_is_copied_byte_for_byte(treatment: WithCleaner, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    flat = Image.new("RGB", (60, 40), (10, 200, 30))
+    flat.save(tmp_path / "in" / "a.jpg", quality=71, comment=b"mine")
+    flat.save(tmp_path / "in" / "b.png")
+    report = clean_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
+    assert (report.cleaned, report.clean) == (0, 2)
+    assert contents(tmp_path / "out") == contents(tmp_path / "in")
+
+
+def test_a_second_run_reads_nothing_and_overwriting_does_all_again(
+    treatment: WithCleaner, tmp_path: Path
+) -> None:
+    write_noisy(tmp_path / "in", 4)
+    tasks = tasks_of(tmp_path / "in", tmp_path / "out")
+    clean_all(tasks, treatment)
+    first = contents(tmp_path / "out")
+    tasks[0].target.write_bytes(b"edited")
+    for task in tasks:
+        task.source.chmod(0o644)
+    assert clean_all(tasks, treatment).skipped == 4
+    assert tasks[0].target.read_bytes() == b"edited"
+    assert clean_all(tasks, treatment, overwrite=True).cleaned == 4
+    assert contents(tmp_path / "out") == first
+
+
+def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: WithCleaner, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    write_noisy(source, 3)
+    good = (source / "0" / "0.png").read_bytes()
+    (source / "empty.png").touch()
+    (source / "half.png").write_bytes(good[:2000])
+    (source / "text.jpg").write_text("dear")
+    (source / "line\nbreak.png").write_bytes(good)
+    (source / "bad\nname.png").write_bytes(b"x")
+    (source / "gone.png").symlink_to("nowhere")
+    os.mkfifo(source / "pipe.png")
+    (source / "folder.png").mkdir()
+    (source / "one.png").write_bytes(good)
+    (tmp_path / "out" / "one.png").mkdir(parents=True)
+    Image.new("L", (1, 1), 7).save(source / "dot.png")
+    Image.new("L", (5000, 5000), 7).save(source / "bomb.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1, 30_000), dtype=np.uint8)).save(
+        source / "long.png"
+    )
+    report = clean_all(tasks_of(source, tmp_path / "out"), treatment, overwrite=True)
+    reasons = dict(report.failed)
+    assert set(reasons) == {
+        "empty.png", "half.png", "text.jpg", "bad\nname.png", "gone.png", "pipe.png", "one.png", "bomb.png"
+    }  # fmt: skip
+    assert "0 bytes" in reasons["empty.png"]
+    assert "cut short" in reasons["half.png"]
+    assert "no file" in reasons["pipe.png"]
+    assert "No such file" in reasons["gone.png"]
+    assert "Is a directory" in reasons["one.png"]
+    assert "above the limit" in reasons["bomb.png"]
+    assert not any("\n" in reason for reason in reasons.values())
+    assert {"line\nbreak.png", "dot.png", "long.png"} <= set(contents(tmp_path / "out"))
+    assert not [name for name in contents(tmp_path / "out") if "part" in name]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_what_may_not_be_read_is_named(treatment: WithCleaner, tmp_path: Path) -> None:
+    write_noisy(tmp_path / "in", 2)
+    (tmp_path / "in" / "0" / "0.png").chmod(0)
+    report = clean_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
+    assert report.cleaned == 1
+    assert report.failed == [("0/0.png", "cannot be read (Permission denied)")]
+
+
+# Killed, interrupted, out of room
+
+
+def start(model: Path, folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [COMMAND, "denoise", "in", "--out", "out", "--model", model],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_killed_at_any_time_and_run_again_it_is_whole(
+    model: Path, treatment: WithCleaner, tmp_path: Path
+) -> None:
+    write_noisy(tmp_path / "in", 90)
+    clean_all(tasks_of(tmp_path / "in", tmp_path / "whole"), treatment)
+    expected, chance = contents(tmp_path / "whole"), random.Random(0)
+    for _ in range(6):
+        running = start(model, tmp_path)
+        limit = time.monotonic() + 60
+        here = len(contents(tmp_path / "out"))
+        while len(contents(tmp_path / "out")) <= here and running.poll() is None and time.monotonic() < limit:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.1))
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        finished = {name: data for name, data in contents(tmp_path / "out").items() if ".part" not in name}
+        assert finished.items() <= expected.items()  # never a half file
+    (tmp_path / "out" / "0" / ".lookalike-0123456789abcdef.part").write_bytes(b"half")
+    done = lookalike("denoise", "in", "--out", "out", "--model", model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == expected
+
+
+def test_interrupted_it_ends_at_once_with_130(model: Path, tmp_path: Path) -> None:
+    write_noisy(tmp_path / "in", 300)
+    running = start(model, tmp_path)
+    while not contents(tmp_path / "out") and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err.strip().splitlines()[-1] == "lookalike: interrupted; run it again and it goes on"
+    assert "Traceback" not in err
+    assert not [name for name in contents(tmp_path / "out") if ".part" in name]
+
+
+def test_a_disk_without_room_is_one_line_and_the_next_run_completes(model: Path, tmp_path: Path) -> None:
+    write_noisy(tmp_path / "in", 5)
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1024, 1024))
+    done = subprocess.run(
+        [COMMAND, "denoise", "in", "--out", "out", "--model", model],
+        cwd=tmp_path,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert one_line(done).startswith("lookalike: out/")
+    assert "File too large" in done.stderr
+    assert contents(tmp_path / "out") == {}
+    assert lookalike("denoise", "in", "--out", "out", "--model", model, cwd=tmp_path).returncode == 0
+    assert len(contents(tmp_path / "out")) == 5
+
+
+def test_an_error_of_the_whole_disk_stops_the_run(
+    treatment: WithCleaner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_noisy(tmp_path / "in", 30)
+    asked: list[Path] = []
+
+    def full(target: Path, data: bytes) -> None:
+        asked.append(target)
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(batch, "place", full)
+    with pytest.raises(OSError, match="No space"):
+        clean_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment, threads=1)
+    assert len(asked) < 10
+
+
+# Placing
+
+
+def test_a_file_is_placed_whole_and_replaces_a_link_not_what_it_shows(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"kept")
+    (tmp_path / "link").symlink_to("kept")
+    place(tmp_path / "link", b"new")
+    assert (tmp_path / "kept").read_bytes() == b"kept"
+    assert (tmp_path / "link").read_bytes() == b"new"
+    place(tmp_path / "deep" / "er" / "file", b"x")
+    with pytest.raises(OSError, match="Is a directory"):
+        place(tmp_path / "deep", b"x")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["deep", "kept", "link"]
+
+
+def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
+    import fcntl
+
+    held, left = (tmp_path / f".lookalike-{name}.part" for name in ("held", "left"))
+    (tmp_path / "mine.part").touch()
+    left.touch()
+    with held.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert sweep([tmp_path, tmp_path / "nowhere"]) == 1
+        assert held.exists()
+    assert not left.exists()
+    assert sweep([tmp_path]) == 1
+    assert (tmp_path / "mine.part").exists()
+
+
+def test_a_report_counts_and_says() -> None:
+    report = BatchReport(cleaned=3, clean=1, skipped=2, failed=[("a", "why")], seconds=2.0)
+    assert report.in_words() == "3 cleaned, 1 clean already, 2 there already, 1 failed"
+    assert report.to_json()["images_per_second"] == 2.0

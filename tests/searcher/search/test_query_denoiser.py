@@ -1,0 +1,235 @@
+"""Queries that are cleaned first: noisy ones find again what clean ones find, clean ones stay as they are."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.deploy.evaluation.data import open_labelled
+from lookalike.deploy.evaluation.noisy_queries import noisy_recall
+from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.store.base import open_store
+from lookalike.searcher.search.query_denoiser import QueryCleaner
+from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.people import write_people
+from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+
+SPEC = ImageSpec(size=32, crop=Crop(fraction=0.5))
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a cleaner that blends with a box of 7 x 7 pixels; it takes a sigma under 2 of 255 for clean."""
+    return make_cleaner(tmp_path_factory.mktemp("cleaner") / "box").folder
+
+
+@pytest.fixture(scope="module")
+def cleaner(folder: Path) -> QueryCleaner:
+    return QueryCleaner(Cleaner.open(folder))
+
+
+@pytest.fixture(scope="module")
+def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nine indexed photographs. Leave it as it is."""
+    return make_home(tmp_path_factory.mktemp("home"), tiny_model)
+
+
+def smooth(side: int = SIDE) -> NDArray[np.uint8]:
+    """A slope from black to white, uint8 (side, side, 3): the estimator finds nothing in it."""
+    return np.linspace(0, 255, side).astype(np.uint8)[None, :, None].repeat(side, 0).repeat(3, 2)
+
+
+def with_noise(pixels: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    level = np.array([sigma / 255], np.float32)
+    floats = pixels.astype(np.float32)[None] / np.float32(255)
+    return to_uint8(corrupted(floats, level, kind="gaussian", rng=np.random.default_rng(0))[0])
+
+
+def test_a_clean_picture_gives_the_very_pixels_of_a_search_without(cleaner: QueryCleaner) -> None:
+    out = io.BytesIO()
+    Image.fromarray(smooth()).save(out, "JPEG", quality=95)
+    for data in (encode_png(smooth()), out.getvalue()):
+        pixels, done = cleaner.read(data, SPEC, crop=SPEC.crop, name="a")
+        np.testing.assert_array_equal(pixels, read_pixels(data, SPEC, name="a"))
+        assert not done.cleaned
+        assert 0 <= done.sigma < 2 / 255
+        assert done.line().startswith("left as it is, clean enough (noise of about ")
+
+
+def test_a_noisy_picture_is_cleaned(cleaner: QueryCleaner) -> None:
+    data = encode_png(with_noise(smooth(), 30))
+    pixels, done = cleaner.read(data, SPEC, crop=SPEC.crop, name="a")
+    clean, noisy = (read_pixels(each, SPEC, name="a") for each in (encode_png(smooth()), data))
+    assert done.cleaned
+    assert 255 * done.sigma == pytest.approx(30, abs=5)
+    assert psnr_of(pixels, clean) > psnr_of(noisy, clean) + 2
+    assert done.to_json() == {"cleaner": "box", "sigma": round(255 * done.sigma, 2), "cleaned": True}
+    assert done.line() == f"cleaned first (noise of about {255 * done.sigma:.0f} of 255)"
+
+
+def test_only_what_is_compared_counts(cleaner: QueryCleaner) -> None:
+    framed = smooth(200)
+    framed[:20] = with_noise(framed, 60)[:20]  # beyond the middle half and its margin
+    data = encode_png(framed)
+    assert not cleaner.read(data, SPEC, crop=SPEC.crop, name="a")[1].cleaned
+    assert cleaner.read(data, SPEC, crop=Crop(), name="a")[1].cleaned
+
+
+def test_a_big_picture_is_reduced_first(cleaner: QueryCleaner) -> None:
+    big = smooth(32 * 4 * 8)  # full: eight times what is cleaned; noise of 12 averages to 1.5
+    data = encode_png(with_noise(big, 12))
+    pixels, done = cleaner.read(data, SPEC, crop=Crop(), name="a")
+    assert not done.cleaned
+    np.testing.assert_array_equal(pixels, read_pixels(data, SPEC, crop=Crop(), name="a"))
+    pixels, done = cleaner.read(encode_png(with_noise(big, 100)), SPEC, crop=Crop(), name="a")
+    assert done.cleaned
+    assert pixels.shape == SPEC.shape
+
+
+def test_a_long_window_is_reduced_along_its_length(
+    cleaner: QueryCleaner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[tuple[int, ...]] = []
+    clean = cleaner.cleaner.clean
+
+    def noted(pixels: Any, sigma: Any) -> Any:
+        cleaned.append(pixels.shape)
+        return clean(pixels, sigma)
+
+    monkeypatch.setattr(cleaner.cleaner, "clean", noted)
+    long = np.tile(smooth(200), (20, 1, 1))  # 4000 x 200: the model sees it as a square
+    data = encode_png(with_noise(long, 40))
+    pixels, done = cleaner.read(data, SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
+    assert (pixels.shape, done.cleaned) == (SPEC.shape, True)
+    assert sum(height * width for _, height, width, _ in cleaned) <= (2 * 4 * SPEC.size) ** 2
+    want = read_pixels(encode_png(long), SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
+    assert psnr_of(pixels, want) > 25
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 70), (70, 2), (5, 9)])
+def test_pictures_smaller_than_the_margin(cleaner: QueryCleaner, shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    pixels, _ = cleaner.read(encode_png(picture), SPEC, crop=Crop(), name="a")
+    assert pixels.shape == SPEC.shape
+
+
+def test_what_is_no_picture_is_refused_by_name(cleaner: QueryCleaner) -> None:
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        cleaner.read(b"no picture", SPEC, crop=Crop(), name="bad.jpg")
+
+
+def test_the_answer_says_what_was_done(home: Path, cleaner: QueryCleaner, tmp_path: Path) -> None:
+    (tmp_path / "noisy.png").write_bytes(
+        encode_png(with_noise(np.array(Image.open(home / "me.jpg").convert("RGB")), 40))
+    )
+    with open_store(str(home / ".lookalike")) as store:
+        searcher = Searcher.open(store, NAME)
+        queries = [tmp_path / "noisy.png", home / "bad.jpg"]
+        done, failed = searcher.similar(queries, k=1, cleaner=cleaner)
+        (plain,) = searcher.similar(queries[:1], k=1)
+    assert done.treatment is not None
+    assert done.treatment.cleaned
+    assert done.to_json()["treatment"]["cleaner"] == "box"
+    assert done.results[0].score != plain.results[0].score
+    assert plain.treatment is None
+    assert "treatment" not in plain.to_json()
+    assert failed.treatment is None
+    assert failed.failure is not None
+
+
+def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "noisy.png").write_bytes(
+        encode_png(with_noise(np.array(Image.open(home / "me.jpg").convert("RGB")), 40))
+    )
+    words = [
+        "search",
+        str(tmp_path / "noisy.png"),
+        "--collection",
+        NAME,
+        "--clean",
+        "--clean-model",
+        str(folder),
+    ]
+    done = lookalike(*words, cwd=home)
+    assert done.returncode == 0
+    assert "noisy.png: cleaned first (noise of about " in done.stderr
+    (told,) = json.loads(lookalike(*words, "--json", cwd=home).stdout)
+    assert told["treatment"]["cleaned"] is True
+
+
+def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) -> None:
+    words = ["search", "me.jpg", "--collection", NAME, "--clean", "--clean-model", str(tiny_model)]
+    done = lookalike(*words, cwd=home)
+    assert done.returncode == 1
+    assert "cleaner" in one_line(done)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("data") / "people", people=12, each=4)
+
+
+def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
+    people: Path, tiny_model: Path, cleaner: QueryCleaner
+) -> None:
+    images = open_labelled(str(people))
+    held = frozenset(f"person-{number}" for number in range(6))
+    rows = noisy_recall(Model.open(tiny_model), images, held, cleaner=cleaner, sigmas=(50.0, 200.0), count=20)
+    assert [(row.sigma, row.cleaner) for row in rows] == [
+        (sigma, name) for sigma in (0.0, 50.0, 200.0) for name in (None, "box")
+    ]
+    assert {row.queries for row in rows} == {20}
+    assert {row.others for row in rows} == {47}
+    clean, _, noisy, *_, noisiest, cleaned = rows
+    assert clean.recall_at_1 > noisiest.recall_at_1
+    assert noisy.left is None
+    assert cleaned.left == 0
+    if cleaned.regained is not None:
+        taken = clean.recall_at_1 - noisiest.recall_at_1
+        given = cleaned.recall_at_1 - noisiest.recall_at_1
+        assert cleaned.regained == pytest.approx(given / taken)
+    assert json.dumps([row.to_json() for row in rows])
+
+
+def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> None:
+    images = open_labelled(str(people))
+    held = frozenset(map(str, images.people))
+    (row,) = noisy_recall(Model.open(tiny_model), images, held, cleaner=None, sigmas=(), count=1000)
+    assert row.queries == 48
+    rows = Model.open(tiny_model).embed(
+        np.stack(
+            [
+                read_pixels(f.read_bytes(), Model.open(tiny_model).bundle.spec.image, name="a")
+                for f in images.files
+            ]
+        )
+    )
+    likeness = rows @ rows.T
+    np.fill_diagonal(likeness, -2)
+    right = [
+        images.people[int(best)] == images.people[index] for index, best in enumerate(likeness.argmax(1))
+    ]
+    assert row.recall_at_1 == pytest.approx(np.mean(right))
+
+
+@pytest.mark.lfw
+@pytest.mark.slow
+def test_noise_costs_recall_on_lfw(lfw: LFW, cleaner: QueryCleaner) -> None:
+    images = open_labelled("lfw")
+    rows = noisy_recall(
+        Model.open("faces"), images, lfw.held_out_people(), cleaner=None, sigmas=(50.0,), count=200
+    )
+    assert rows[0].recall_at_1 > rows[1].recall_at_1

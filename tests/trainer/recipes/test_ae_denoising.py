@@ -1,0 +1,123 @@
+"""Autoencoders that are taught to clean: noisy pictures in, clean ones out, and the bundle says so."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.images.noise import NoiseSpec, corrupted
+from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
+from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.runtime.model import Model
+from lookalike.trainer.config import BoundSpec, TrainingSpec
+from lookalike.trainer.data.dataset import open_dataset
+from lookalike.trainer.loop.loop import reconstruction_psnr
+from lookalike.trainer.models.autoencoder import AESpec
+from lookalike.trainer.models.vae import VAESpec
+from lookalike.trainer.publish.cleaning import Cleaned
+from lookalike.trainer.recipes.ae import train_autoencoder
+from lookalike.trainer.recipes.vae import train_variational
+from tests.fixtures.people import SIDE, portraits, write_people
+
+NOISE = NoiseSpec.parse("50:80")
+HOLES = NoiseSpec.parse("masking:0.3:0.5")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small networks are as fast with one, and leave the other cores alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("data") / "people", people=20, each=10)
+
+
+def train_ae(data: Path, out: Path, noise: NoiseSpec | None) -> tuple[Bundle, Any]:
+    spec = TrainingSpec(
+        epochs=30, batch=20, warmup=4, learning_rate=3e-3, shift=0, averaging=0.9, noise=noise
+    )
+    return train_autoencoder(
+        open_dataset(str(data)),
+        out,
+        image=ImageSpec(size=SIDE),
+        network=AESpec(size=SIDE, channels=3, latent=24, hidden=(64,)),
+        spec=spec,
+        device="cpu",
+    )
+
+
+def noisy_portraits(noise: NoiseSpec) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Portraits and the same under noise, float32 (N, 16, 16, 3)."""
+    clean = portraits(20, 2).astype(np.float32) / np.float32(255)
+    levels = noise.levels(len(clean), np.random.default_rng(1))
+    return clean, corrupted(clean, levels, kind=noise.kind, rng=np.random.default_rng(2))
+
+
+def psnr_between(one: Any, other: Any) -> float:
+    return psnr(float(np.square(one - other).mean()))
+
+
+def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path) -> None:
+    bundle, figures = train_ae(data, tmp_path / "cleaning", HOLES)
+    plain, others = train_ae(data, tmp_path / "plain", None)
+    assert others.cleaned is None
+    assert figures.cleaned.noise == "masking:0.3:0.5"
+    told = Bundle.open(bundle.folder).spec
+    assert told.denoises == HOLES
+    assert told.figures["held_out_cleaned_psnr_db"] == round(figures.cleaned.cleaned, 2)
+    assert told.figures["held_out_noisy_psnr_db"] == round(figures.cleaned.noisy, 2)
+    assert plain.spec.denoises is None
+    assert "held_out_cleaned_psnr_db" not in plain.spec.figures
+    clean, noisy = noisy_portraits(HOLES)
+    before = psnr_between(clean, noisy)
+    assert figures.cleaned.noisy == pytest.approx(before, abs=0.5)
+    back = [psnr_between(clean, Model(each).reconstruct(to_uint8(noisy))) for each in (bundle, plain)]
+    assert back[0] > before + 3
+    assert back[0] > back[1] + 3  # one that was not taught keeps the dark
+
+
+def test_a_vae_sees_noise_and_draws_without_it(tmp_path: Path, data: Path) -> None:
+    spec = TrainingSpec(
+        epochs=30, batch=20, warmup=4, learning_rate=3e-3, averaging=0.9, shift=0, noise=NOISE
+    )
+    bundle, figures = train_variational(
+        open_dataset(str(data)),
+        tmp_path / "vae",
+        image=ImageSpec(size=SIDE),
+        network=VAESpec(
+            size=SIDE, channels=3, latent=24, hidden=64, down=(8, 16), up=(16, 8), likelihood="gaussian"
+        ),
+        bound=BoundSpec(),
+        spec=spec,
+        device="cpu",
+    )
+    assert bundle.spec.denoises == NOISE
+    assert figures.cleaned is not None
+    assert bundle.spec.figures["held_out_cleaned_psnr_db"] == round(figures.cleaned.cleaned, 2)
+    clean, noisy = noisy_portraits(NOISE)
+    back = Model(bundle).reconstruct(to_uint8(noisy))
+    assert psnr_between(clean, back) > psnr_between(clean, noisy) + 1
+
+
+def test_psnr_under_noise_is_of_the_clean_target_and_always_the_same() -> None:
+    images = np.full((300, 16, 16, 1), 128, np.uint8)
+    rows = np.arange(300)
+    noise = NoiseSpec(low=0.1, high=0.1)
+    kept = reconstruction_psnr(nn.Identity(), images, rows, device=CPU, noise=noise)
+    assert kept == pytest.approx(20, abs=0.05)  # 10 log10 (1 / 0.1^2)
+    assert kept == reconstruction_psnr(nn.Identity(), images, rows, device=CPU, noise=noise)
+    measured = Cleaned.measure(nn.Identity(), images, rows, noise, device=CPU)
+    assert measured is not None
+    assert (measured.noisy, measured.cleaned) == (kept, kept)
+    assert measured.line() == f"held-out PSNR under noise 25.5: {kept:.2f} dB, cleaned {kept:.2f} dB"
