@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.sources.source import Source
     from lookalike.indexer.store.base import VectorStore
-    from lookalike.indexer.sync.report import Report
-    from lookalike.searcher.search.searcher import Answer, Searcher
+    from lookalike.indexer.sync.report import SyncReport
+    from lookalike.searcher.search.searcher import QueryResult, Searcher
 
 __all__ = ["demo"]
 
@@ -80,7 +80,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
 
 def _find_faces(out: Path) -> _Faces:
     from lookalike.encoder.datasets.lfw import find_lfw
-    from lookalike.encoder.datasets.sample_faces import write_taste
+    from lookalike.encoder.datasets.sample_faces import write_sample_faces
     from lookalike.encoder.errors import DataError
     from lookalike.indexer.sources.source import Source
 
@@ -88,7 +88,7 @@ def _find_faces(out: Path) -> _Faces:
         lfw = find_lfw(progress=True)
     except DataError as error:
         click.echo(f"LFW is not to be had: {error}", err=True)
-        files = write_taste(out / "taste")
+        files = write_sample_faces(out / "taste")
         return _Faces(
             Source("taste", (out / "taste").resolve()),
             "centre:0.7",  # the model's own framing, found in these closer pictures
@@ -137,12 +137,12 @@ def _trained(out: Path, epochs: int) -> str:
     return str(out / "my-faces")
 
 
-def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
+def _index(store: VectorStore, model: Model, faces: _Faces) -> SyncReport:
     """Fill the demo's collection, called as its source; one that another model made is begun again."""
     from lookalike.deploy.cli.bar import progress_bar
     from lookalike.encoder.errors import ModelMismatchError
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sync.sync import load, prepare_collection
+    from lookalike.indexer.sync.sync import prepare_collection, sync
 
     name = faces.source.root_name
     crop = None if faces.crop is None else Crop.parse(faces.crop)
@@ -152,7 +152,7 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
         store.drop(name)
         prepare_collection(store, name, model, crop=crop)
     with progress_bar("indexing") as bar:
-        return load(
+        return sync(
             store,
             name,
             model,
@@ -164,7 +164,7 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> Report:
         )
 
 
-def _indexed(report: Report, model: Model, faces: _Faces) -> str:
+def _indexed(report: SyncReport, model: Model, faces: _Faces) -> str:
     spec = model.bundle.spec
     with_what = f"model {model.bundle.name} ({spec.kind}, {spec.embedding} numbers a face)"
     if not report.added + report.changed:
@@ -178,11 +178,11 @@ def _indexed(report: Report, model: Model, faces: _Faces) -> str:
 
 
 def _draw(
-    out: Path, searcher: Searcher, answers: list[Answer], model: Model, faces: _Faces
+    out: Path, searcher: Searcher, answers: list[QueryResult], model: Model, faces: _Faces
 ) -> list[tuple[Path, str]]:
-    from lookalike.encoder.images.contact_sheet import grid, save_picture
+    from lookalike.encoder.images.contact_sheet import grid, save_image
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.searcher.figures import answers_sheet, caption, reconstruction_sheet, smile_sheet
+    from lookalike.searcher.figures import caption, reconstruction_sheet, results_sheet, smile_sheet
     from lookalike.searcher.generation.sample import read_all, reconstruct, sample
 
     crop = None if faces.crop is None else Crop.parse(faces.crop)
@@ -191,7 +191,7 @@ def _draw(
     ]
     files, pixels, _ = read_all(model, list(dict.fromkeys([*faces.queries, *shown]))[:20], crop=crop)
     sheets = {
-        "search.png": (answers_sheet(searcher, answers), "each query and its ten most alike"),
+        "search.png": (results_sheet(searcher, answers), "each query and its ten most alike"),
         "reconstructions.png": (
             reconstruction_sheet(model, pixels, reconstruct(model, pixels), list(map(caption, files))),
             "originals above what the model keeps of them",
@@ -211,10 +211,10 @@ def _draw(
                 "originals, reconstructions, with a smile, without",
             ),
             "search-smiling.png": (
-                answers_sheet(searcher, meant, add=_ADDED),
+                results_sheet(searcher, meant, add=_ADDED),
                 f"the same queries with {words} added, the face that is meant, and its most alike",
             ),
         }
     for name, (picture, _) in sheets.items():
-        save_picture(out / name, picture)
+        save_image(out / name, picture)
     return [(out / name, what) for name, (_, what) in sheets.items()]

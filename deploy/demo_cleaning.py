@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.runtime.denoiser import Cleaner
+    from lookalike.encoder.runtime.denoiser import Denoiser
 
 __all__ = ["cleaning_sheet", "draw_cleaned"]
 
@@ -35,9 +35,9 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     """
     from lookalike.deploy.evaluation.exhibits import open_exhibit
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.contact_sheet import save_image
     from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
-    from lookalike.encoder.runtime.denoiser import Cleaner
+    from lookalike.encoder.runtime.denoiser import Denoiser
     from lookalike.searcher.figures import caption
 
     shown = faces[:_FACES]
@@ -56,13 +56,13 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
         _SIGMAS[place % len(_SIGMAS)] if len(picture) >= _SMALL else _SIGMAS[0]
         for place, picture in enumerate(pictures)
     ]
-    sheet = cleaning_sheet(Cleaner.open(_MODEL), pictures, called, sigmas, side=_SIDE)
-    save_picture(out / "cleaned.png", sheet)
+    sheet = cleaning_sheet(Denoiser.open(_MODEL), pictures, called, sigmas, side=_SIDE)
+    save_image(out / "cleaned.png", sheet)
     return [(out / "cleaned.png", "noise put on whole pictures, taken off again, and what they were")]
 
 
 def cleaning_sheet(
-    cleaner: Cleaner,
+    cleaner: Denoiser,
     pictures: Sequence[NDArray[np.uint8]],
     called: Sequence[str],
     sigmas: Sequence[int],
@@ -83,7 +83,7 @@ def cleaning_sheet(
     import numpy as np
 
     from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
-    from lookalike.encoder.images.noise import corrupted
+    from lookalike.encoder.images.noise import add_noise
     from lookalike.encoder.images.preprocess import to_uint8
     from lookalike.encoder.images.psnr import psnr
 
@@ -91,7 +91,7 @@ def cleaning_sheet(
     for place, (picture, name, sigma) in enumerate(zip(pictures, called, sigmas, strict=True)):
         clean = picture[None].astype(np.float32) / np.float32(255)  # (1, H, W, C)
         level, rng = np.array([sigma / 255], np.float32), np.random.default_rng(place)
-        noisy = to_uint8(corrupted(clean, level, kind="gaussian", rng=rng)).astype(np.float32) / np.float32(
+        noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng)).astype(np.float32) / np.float32(
             255
         )
         found = cleaner.estimate(noisy)

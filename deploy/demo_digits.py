@@ -32,8 +32,8 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
     from lookalike.deploy.demo_cleaning import cleaning_sheet
     from lookalike.encoder.datasets.mnist import find_mnist
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.contact_sheet import grid, save_picture
-    from lookalike.encoder.runtime.denoiser import Cleaner
+    from lookalike.encoder.images.contact_sheet import grid, save_image
+    from lookalike.encoder.runtime.denoiser import Denoiser
     from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.figures import classes_sheet
     from lookalike.searcher.generation.sample import sample, sample_classes
@@ -47,14 +47,14 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
         sheets["digits-kept.png"] = _kept(model, digits), "test digits above what the model keeps of them"
         noisy = list(digits[:_CLEANED, :, :, None])
         sheet = cleaning_sheet(
-            Cleaner.open(_CLEANER), noisy, [""] * len(noisy), [_SIGMA] * len(noisy), side=_SIDE
+            Denoiser.open(_CLEANER), noisy, [""] * len(noisy), [_SIGMA] * len(noisy), side=_SIDE
         )
         sheets["digits-cleaned.png"] = sheet, "noise put on test digits, taken off again, and what they were"
     sheets["digits-drawn.png"] = grid(list(sample(model, _DRAWN)), columns=10), "digits that never were"
     rows = sample_classes(model, _ROWS, seed=1)
     sheets["digits-classes.png"] = classes_sheet(model, rows), "the same latents in all ten classes"
     for name, (picture, _) in sheets.items():
-        save_picture(out / name, picture)
+        save_image(out / name, picture)
     return [(out / name, what) for name, (_, what) in sheets.items()], missing
 
 

@@ -3,7 +3,7 @@
 ::
 
     LookalikeError                  everything this library raises on purpose
-    ├── OptionError                 an argument or option that cannot be: rule, value, way out
+    ├── InvalidArgumentError                 an argument or option that cannot be: rule, value, way out
     ├── ImageError                  these bytes are not a picture we can use (names the file)
     │   └── ImageTooLargeError      more pixels than the limit allows
     ├── BundleError                 a model folder that cannot be used
@@ -13,8 +13,8 @@
     │   ├── BundleKindError         a cleaner where latents are wanted, or the other way round
     │   └── GoldenMismatchError     this machine does not reproduce the golden vectors
     ├── CalibrationError            too few people, or scores that tell nothing of them
-    ├── NetworkError                an ONNX file that cannot serve as an encoder
-    ├── EmbeddingError              a process that embeds was ended from outside
+    ├── OnnxImportError                an ONNX file that cannot serve as an encoder
+    ├── WorkerDiedError              a process that embeds was ended from outside
     ├── ExportError                 the ONNX graph and the torch module disagree
     ├── ProviderError               the execution provider that was asked for is not there
     ├── MissingExtraError           an optional part is not installed (names the extra)
@@ -23,7 +23,7 @@
     └── StoreError                  the vector store failed
         ├── StoreBusyError          another process holds this embedded store
         ├── StoreUnreachableError   the server does not answer or refuses us
-        │   └── StoreFailingError   it fails or is overloaded now: the same again may succeed
+        │   └── StoreUnavailableError   it fails or is overloaded now: the same again may succeed
         ├── CollectionNotFoundError no collection of that name
         ├── CollectionExistsError   a collection of that name is there already
         ├── ModelMismatchError      the collection was made by another model or with another crop
@@ -44,23 +44,23 @@ __all__ = [
     "CollectionExistsError",
     "CollectionNotFoundError",
     "DataError",
-    "EmbeddingError",
     "ExportError",
     "GoldenMismatchError",
     "ImageError",
     "ImageTooLargeError",
+    "InvalidArgumentError",
     "LookalikeError",
     "MissingExtraError",
     "ModelMismatchError",
-    "NetworkError",
-    "OptionError",
+    "OnnxImportError",
     "ProviderError",
     "StoreBusyError",
     "StoreError",
-    "StoreFailingError",
+    "StoreUnavailableError",
     "StoreUnreachableError",
     "TrainingError",
     "VectorError",
+    "WorkerDiedError",
 ]
 
 
@@ -68,7 +68,7 @@ class LookalikeError(Exception):
     """Everything this library raises on purpose."""
 
 
-class OptionError(LookalikeError):
+class InvalidArgumentError(LookalikeError):
     """An argument or option that cannot be."""
 
 
@@ -108,11 +108,11 @@ class CalibrationError(LookalikeError):
     """Too few people to calibrate with, or scores that tell nothing of them."""
 
 
-class NetworkError(LookalikeError):
+class OnnxImportError(LookalikeError):
     """An ONNX file that cannot serve as an encoder."""
 
 
-class EmbeddingError(LookalikeError):
+class WorkerDiedError(LookalikeError):
     """A process that embeds was ended from outside."""
 
 
@@ -148,7 +148,7 @@ class StoreUnreachableError(StoreError):
     """The server does not answer or refuses us."""
 
 
-class StoreFailingError(StoreUnreachableError):
+class StoreUnavailableError(StoreUnreachableError):
     """The server does not answer, fails or is overloaded now: what is asked again may succeed.
 
     Attributes:

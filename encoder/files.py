@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["place", "sweep"]
+__all__ = ["atomic_write", "remove_stale"]
 
 _PREFIX, _SUFFIX = ".lookalike-", ".part"
 _TOKEN: Final = 8
 
 
-def place(target: Path, data: bytes) -> None:
+def atomic_write(target: Path, data: bytes) -> None:
     """Write a file under a temporary name beside its place, and rename it; folders are made.
 
     Raises:
@@ -40,7 +40,7 @@ def place(target: Path, data: bytes) -> None:
         raise
 
 
-def sweep(folders: Iterable[Path]) -> int:
+def remove_stale(folders: Iterable[Path]) -> int:
     """Remove temporary files in these folders that nobody writes to any more; return how many."""
     removed = 0
     for folder in folders:

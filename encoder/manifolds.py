@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = ["frechet_distance", "mean_distance", "precision_recall"]
 
@@ -30,10 +30,12 @@ def frechet_distance(real: Points, drawn: Points) -> float:
     one source: compare it only at equal numbers.
 
     Raises:
-        OptionError: either has fewer than two points.
+        InvalidArgumentError: either has fewer than two points.
     """
     if min(len(real), len(drawn)) < 2:
-        raise OptionError(f"a Gaussian is fitted to two points or more, got {len(real)} and {len(drawn)}")
+        raise InvalidArgumentError(
+            f"a Gaussian is fitted to two points or more, got {len(real)} and {len(drawn)}"
+        )
     apart = real.mean(axis=0, dtype=np.float64) - drawn.mean(axis=0, dtype=np.float64)
     one, other = (np.atleast_2d(np.cov(points.astype(np.float64), rowvar=False)) for points in (real, drawn))
     root = _root(one)
@@ -54,10 +56,12 @@ def precision_recall(real: Points, drawn: Points, *, k: int = 3) -> tuple[float,
         k: At least 1 and fewer than N and M.
 
     Raises:
-        OptionError: k cannot be.
+        InvalidArgumentError: k cannot be.
     """
     if not 1 <= k < min(len(real), len(drawn)):
-        raise OptionError(f"k is 1 or more and below the points, got {k} of {len(real)} and {len(drawn)}")
+        raise InvalidArgumentError(
+            f"k is 1 or more and below the points, got {k} of {len(real)} and {len(drawn)}"
+        )
     middle = real.mean(axis=0, dtype=np.float64)  # near it squares lose less to rounding
     one, other = real - middle, drawn - middle
     return _among(other, one, _reach(one, k)), _among(one, other, _reach(other, k))
@@ -67,10 +71,10 @@ def mean_distance(points: Points) -> float:
     """Return the mean Euclidean distance of all pairs of two different points of (N, F), N > 1.
 
     Raises:
-        OptionError: there is no pair.
+        InvalidArgumentError: there is no pair.
     """
     if len(points) < 2:
-        raise OptionError(f"a distance is of two points or more, got {len(points)}")
+        raise InvalidArgumentError(f"a distance is of two points or more, got {len(points)}")
     centred = points - points.mean(axis=0, dtype=np.float64)
     total = 0.0
     for start in range(0, len(points), _AT_ONCE):

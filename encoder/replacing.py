@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["atomic_replace_dir"]
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def atomic_replace_dir(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place when the block ends well.
 
     When the block raises, ``target`` stays as it was. Of several writers at once the last one wins.

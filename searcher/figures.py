@@ -9,28 +9,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_picture
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.edit import edit
 from lookalike.searcher.generation.sample import read_all
-from lookalike.searcher.search.searcher import Answer, Result, Searcher
+from lookalike.searcher.search.searcher import QueryResult, Searcher, SearchHit
 
 __all__ = [
-    "MOST_ROWS",
-    "answers_sheet",
+    "MAX_ROWS",
     "caption",
-    "chance",
     "classes_sheet",
-    "cleaned_sheet",
+    "denoised_sheet",
     "edits_sheet",
+    "format_probability",
     "free_names",
     "interpolation_sheet",
     "is_folder",
     "plain_names",
     "reconstruction_sheet",
+    "results_sheet",
     "save_each",
     "smile_sheet",
 ]
@@ -38,7 +38,7 @@ __all__ = [
 Pixels = NDArray[np.uint8]
 _ACROSS = 10
 _PAIRS_ACROSS = 6
-MOST_ROWS = 50
+MAX_ROWS = 50
 _MOST_RESULTS = 20
 _MOST_ASKED = 5
 _LONGEST_CLASS = 40
@@ -54,11 +54,11 @@ def save_each(folder: Path, names: Sequence[str], pictures: Sequence[Pixels]) ->
     """Write one PNG each, ``name.png``, and return the paths.
 
     Raises:
-        OptionError: the folder cannot be written to.
+        InvalidArgumentError: the folder cannot be written to.
     """
     paths = [folder / f"{name}.png" for name in names]
     for path, pixels in zip(paths, pictures, strict=True):
-        save_picture(path, pixels)
+        save_image(path, pixels)
     return paths
 
 
@@ -91,9 +91,9 @@ def caption(file: Path) -> str:
     return name.replace("_", " ")
 
 
-def answers_sheet(
+def results_sheet(
     searcher: Searcher,
-    answers: Sequence[Answer],
+    answers: Sequence[QueryResult],
     *,
     crop: Crop | None = None,
     side: int = 128,
@@ -107,11 +107,11 @@ def answers_sheet(
     At most 50 answers and 20 results of each are drawn.
 
     Raises:
-        OptionError: there is no answer.
+        InvalidArgumentError: there is no answer.
     """
     if not answers:
-        raise OptionError("a sheet needs at least one query that could be read, got none")
-    some = answers[:MOST_ROWS]
+        raise InvalidArgumentError("a sheet needs at least one query that could be read, got none")
+    some = answers[:MAX_ROWS]
     rows = []
     for answer in some:
         row = _query_tiles(searcher, answer, crop, side, dict(add or {}))
@@ -131,7 +131,7 @@ def answers_sheet(
 
 
 def _query_tiles(
-    searcher: Searcher, answer: Answer, crop: Crop | None, side: int, add: Mapping[str, float]
+    searcher: Searcher, answer: QueryResult, crop: Crop | None, side: int, add: Mapping[str, float]
 ) -> list[Tile]:
     """Return the pictures that asked, each before what was made of it where attributes were added."""
     told = "query" if answer.warning is None else "unlike its training"
@@ -153,14 +153,14 @@ def _query_tiles(
     return tiles
 
 
-def chance(probability: float) -> str:
+def format_probability(probability: float) -> str:
     """Return a probability for people, as short as can be: 0.42, <0.01, >0.99."""
     return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
 
 
-def _worth(result: Result) -> str:
+def _worth(result: SearchHit) -> str:
     score = f"{result.score:.3f}"
-    return score if result.probability is None else f"{score}  p {chance(result.probability)}"
+    return score if result.probability is None else f"{score}  p {format_probability(result.probability)}"
 
 
 def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:
@@ -181,7 +181,7 @@ def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions
     return contact_sheet(rows, title=title, side=112)
 
 
-def cleaned_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
+def denoised_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
     """Draw the middle of pictures before and after, six across, uint8 (H, W, 3).
 
     Args:

@@ -6,21 +6,21 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from lookalike.encoder.images.noise import NoiseSpec
 
 __all__ = [
-    "CLEANING",
-    "DRAWING",
-    "NAMING",
+    "DENOISER_DEFAULTS",
+    "IDENTITY_CONFIG",
+    "VAE_DEFAULTS",
     "Binarise",
-    "BoundSpec",
     "Device",
+    "ElboConfig",
     "Precision",
     "TrainingSpec",
-    "drawing",
+    "default_schedule",
 ]
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -73,7 +73,7 @@ class TrainingSpec:
         }
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise OptionError(f"{name} must be {rule}, not {getattr(self, name)}")
+                raise InvalidArgumentError(f"{name} must be {rule}, not {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -88,34 +88,36 @@ def _is_noise(value: object) -> bool:
     return isinstance(value, NoiseSpec)
 
 
-NAMING: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
+IDENTITY_CONFIG: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
 """How names are taught: many small steps; pictures are varied by views, not moved by whole pixels."""
 
-DRAWING: Final = TrainingSpec(epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0)
-"""How a VAE is trained: many small steps, on pictures as they are; of few :func:`drawing` tells."""
+VAE_DEFAULTS: Final = TrainingSpec(
+    epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0
+)
+"""How a VAE is trained: many small steps, on pictures as they are; of few :func:`default_schedule` tells."""
 
 _STEPS: Final = 2_500
 _BATCHES: Final = ((5_000, 128), (500, 64), (0, 32))  # from so many training pictures
 
 
-def drawing(pictures: int) -> tuple[int, int]:
+def default_schedule(pictures: int) -> tuple[int, int]:
     """Return the epochs and the batch that suit a VAE of so many training pictures, 1 or more.
 
     A network learns by steps: of few pictures they are as many as it needs, 2,500, in smaller batches; from
-    5,000 pictures on it is :data:`DRAWING`.
+    5,000 pictures on it is :data:`VAE_DEFAULTS`.
     """
     batch = next(size for fewest, size in _BATCHES if pictures >= fewest)
-    if batch == DRAWING.batch:
-        return DRAWING.epochs, batch
+    if batch == VAE_DEFAULTS.batch:
+        return VAE_DEFAULTS.epochs, batch
     return math.ceil(_STEPS / math.ceil(pictures / batch)), batch
 
 
-CLEANING: Final = TrainingSpec(epochs=40, batch=16, learning_rate=3e-3, warmup=100, shift=0)
+DENOISER_DEFAULTS: Final = TrainingSpec(epochs=40, batch=16, learning_rate=3e-3, warmup=100, shift=0)
 """How a cleaner is trained: many small steps of Muon, on patches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BoundSpec:
+class ElboConfig:
     """What a VAE maximises, and what it is shown. Saved in the bundle.
 
     Attributes:
@@ -161,9 +163,9 @@ class BoundSpec:
         }
         for name, (holds, rule) in rules.items():
             if not holds:
-                raise OptionError(f"{name} must be {rule}, not {getattr(self, name)}")
+                raise InvalidArgumentError(f"{name} must be {rule}, not {getattr(self, name)}")
         if self.free_bits and self.importance > 1:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"free bits are of the ELBO, not of a bound of {self.importance} draws; "
                 "take free_bits 0 or importance 1"
             )

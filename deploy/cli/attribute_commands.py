@@ -140,12 +140,12 @@ def _scored(
 
 
 def _print(attributes: Attributes) -> None:
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
 
-    width = max(9, *(len(shown(name)) for name in attributes.names))
+    width = max(9, *(len(printable(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")
     for one in attributes.each:
         area = "-" if one.auc is None else f"{one.auc:.3f}"
         click.echo(
-            f"{shown(one.name):<{width}}  {one.positive:>6} {one.negative:>7}  {area:>6} {one.tested:>8}"
+            f"{printable(one.name):<{width}}  {one.positive:>6} {one.negative:>7}  {area:>6} {one.tested:>8}"
         )

@@ -97,7 +97,7 @@ def _draw(file: Path, found: AttributeFigures) -> bool:
     """Draw the trade-off and return whether the part that draws is installed."""
     from lookalike.deploy.evaluation.curves import draw_trade_off
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
 
     lines = [
         (f"{one.name} {'added' if sign > 0 else 'taken away'}", [
@@ -111,7 +111,7 @@ def _draw(file: Path, found: AttributeFigures) -> bool:
     except MissingExtraError as error:
         click.echo(str(error), err=True)
         return False
-    click.echo(f"drawn: {shown(str(file))}", err=True)
+    click.echo(f"drawn: {printable(str(file))}", err=True)
     return True
 
 

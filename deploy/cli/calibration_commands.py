@@ -90,11 +90,11 @@ def calibrate(
 
 def _draw(judged: Reliability, file: Path) -> None:
     from lookalike.deploy.evaluation.reliability import draw
-    from lookalike.encoder.images.contact_sheet import save_picture
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images.preprocess import printable
 
-    save_picture(file, draw(judged))
-    click.echo(f"drawn: {shown(str(file))}", err=True)
+    save_image(file, draw(judged))
+    click.echo(f"drawn: {printable(str(file))}", err=True)
 
 
 def _to_json(fitted: Calibration, judged: Reliability | None) -> dict[str, object]:

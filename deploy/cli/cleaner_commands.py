@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
-from lookalike.trainer.config import CLEANING, Device, Precision, TrainingSpec
+from lookalike.trainer.config import DENOISER_DEFAULTS, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
     from lookalike.encoder.images.noise import NoiseSpec
@@ -49,13 +49,15 @@ def _noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> N
     "--epochs",
     type=int,
     help="Of as many patches as there are training images, 1,024 at least; "
-    f"mnist: {_DIGITS_EPOCHS}, others: {CLEANING.epochs}.",
+    f"mnist: {_DIGITS_EPOCHS}, others: {DENOISER_DEFAULTS.epochs}.",
 )
-@click.option("--batch", default=CLEANING.batch, show_default=True, help="Patches in a step.")
-@click.option("--learning-rate", default=CLEANING.learning_rate, show_default=True, help="At its peak.")
+@click.option("--batch", default=DENOISER_DEFAULTS.batch, show_default=True, help="Patches in a step.")
+@click.option(
+    "--learning-rate", default=DENOISER_DEFAULTS.learning_rate, show_default=True, help="At its peak."
+)
 @click.option(
     "--precision",
-    default=CLEANING.precision,
+    default=DENOISER_DEFAULTS.precision,
     show_default=True,
     type=click.Choice(get_args(Precision)),
     help="auto: bfloat16 on CUDA, float32 on the CPU.",
@@ -63,7 +65,7 @@ def _noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> N
 @click.option(
     "--device", default="auto", show_default=True, type=click.Choice(get_args(Device)), help="Where."
 )
-@click.option("--seed", default=CLEANING.seed, show_default=True, help="Of everything random.")
+@click.option("--seed", default=DENOISER_DEFAULTS.seed, show_default=True, help="Of everything random.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same options.")
 def cleaner(
     data: str,
@@ -91,18 +93,18 @@ def cleaner(
     from lookalike.encoder.images.noise import NoiseSpec
     from lookalike.trainer.data.dataset import open_dataset
     from lookalike.trainer.data.patches import PatchSpec
-    from lookalike.trainer.models.denoiser import CleanerShape
-    from lookalike.trainer.recipes.denoiser import train_cleaner
+    from lookalike.trainer.models.denoiser import DenoiserShape
+    from lookalike.trainer.recipes.denoiser import train_denoiser
 
     digits = data == "mnist"
     usual = _DIGITS if digits else _WIDTHS
-    shape = CleanerShape(
+    shape = DenoiserShape(
         widths=usual if widths is None else _three(widths, "--widths"), blocks=_three(blocks, "--blocks")
     )
     if epochs is None:
-        epochs = _DIGITS_EPOCHS if digits else CLEANING.epochs
+        epochs = _DIGITS_EPOCHS if digits else DENOISER_DEFAULTS.epochs
     patches = PatchSpec(side=28, mirror=False, turned=0.0) if digits else PatchSpec()
-    train_cleaner(
+    train_denoiser(
         open_dataset(data, progress=True),
         out,
         shape=shape,
@@ -112,7 +114,7 @@ def cleaner(
             epochs=epochs,
             batch=batch,
             learning_rate=learning_rate,
-            warmup=CLEANING.warmup,
+            warmup=DENOISER_DEFAULTS.warmup,
             shift=0,
             precision=precision,
             seed=seed,

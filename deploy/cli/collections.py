@@ -14,7 +14,7 @@ from lookalike.deploy.cli.index import store_option
 from lookalike.deploy.cli.layout_commands import laying_out
 
 if TYPE_CHECKING:
-    from lookalike.indexer.maintenance.verify import Audit
+    from lookalike.indexer.maintenance.verify import VerifyReport
     from lookalike.indexer.store.base import IndexState, VectorStore
     from lookalike.indexer.store.layout import LayoutOptions
 
@@ -108,12 +108,12 @@ def copy(
 
     from lookalike.indexer.embedded.hnsw import index_when_large
     from lookalike.indexer.maintenance.copy import copy_collection
-    from lookalike.indexer.store.base import open_store, said_in_vain
+    from lookalike.indexer.store.base import ignored_options_warning, open_store
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
         other = opened if to_store in (None, store) else stack.enter_context(open_store(to_store))
-        in_vain = said_in_vain(other, target, layout)
+        in_vain = ignored_options_warning(other, target, layout)
         with tqdm(unit="item", disable=None, leave=False) as bar:
             done = copy_collection(
                 opened,
@@ -170,14 +170,14 @@ def verify(
     from tqdm import tqdm
 
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.maintenance.verify import audit, remembered_model
+    from lookalike.indexer.maintenance.verify import remembered_model, verify
     from lookalike.indexer.store.base import open_store
 
     with open_store(store) as opened, tqdm(unit="item", disable=None, leave=False) as bar:
         bundle = None
         if sample:
             bundle = remembered_model(opened.describe(name), name) if model is None else Model.open(model)
-        report = audit(
+        report = verify(
             opened,
             name,
             model=bundle,
@@ -271,12 +271,12 @@ def _in_words(state: IndexState) -> dict[str, str]:
     return words
 
 
-def _print_audit(name: str, report: Audit, *, findings: bool) -> None:
-    from lookalike.encoder.images.preprocess import shown
+def _print_audit(name: str, report: VerifyReport, *, findings: bool) -> None:
+    from lookalike.encoder.images.preprocess import printable
 
     if findings:
         for finding in report.findings:
-            click.echo(f"{finding.kind:<10} {shown(finding.path)}: {shown(finding.reason)}")
+            click.echo(f"{finding.kind:<10} {printable(finding.path)}: {printable(finding.reason)}")
     counts = ", ".join(f"{number} {kind}" for kind, number in report.counts.items())
     outside = f"; {report.without_file} name no file" if report.without_file else ""
     click.echo(f"{name}: {report.items} items, {report.sampled} embedded again; {counts}{outside}", err=True)

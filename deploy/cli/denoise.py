@@ -16,7 +16,7 @@ from lookalike.deploy.cli.search import provider_option
 if TYPE_CHECKING:
     from lookalike.encoder.runtime.model import Provider
     from lookalike.searcher.denoising.batch import BatchReport, Outcome
-    from lookalike.searcher.denoising.denoiser import DrawnAnew, WithCleaner
+    from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, UNetDenoiser
     from lookalike.searcher.denoising.paths import Destination, Task
 
 __all__ = ["denoise"]
@@ -122,21 +122,21 @@ def denoise(
     """
     from dataclasses import replace
 
-    from lookalike.searcher.denoising.denoiser import DrawnAnew, open_treatment
+    from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, open_file_denoiser
     from lookalike.searcher.denoising.paths import destination_of
 
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
     wanted = None if kind is None else _KINDS[kind]
     if "-" in sources:
         _check_stdin(sources, out, options)
-        _of_stdin(open_treatment(model, kind=wanted, provider=provider, **how))
+        _of_stdin(open_file_denoiser(model, kind=wanted, provider=provider, **how))
         return
     if out is None:
         raise click.UsageError("name a folder for cleaned pictures with --out")
     listed = _listed(sources, options)
     destination = destination_of(sources, listed, out=out, kind=wanted, suffix=options["suffix"])
-    treatment = open_treatment(model, kind=destination.kind, provider=provider, **how)
-    if isinstance(treatment, DrawnAnew):
+    treatment = open_file_denoiser(model, kind=destination.kind, provider=provider, **how)
+    if isinstance(treatment, AutoencoderDenoiser):
         _say_that_it_draws(treatment)
         destination = replace(destination, kind=treatment.kind)
     tasks, unreadable = _tasks(sources, listed, destination, options)
@@ -157,7 +157,7 @@ def _check_stdin(sources: tuple[str, ...], out: str | None, options: dict[str, A
         raise click.UsageError("--json, --sheet and --report are of files, not of -; leave them out")
 
 
-def _of_stdin(treatment: WithCleaner | DrawnAnew) -> None:
+def _of_stdin(treatment: UNetDenoiser | AutoencoderDenoiser) -> None:
     treated = treatment(sys.stdin.buffer.read(), "standard input")
     sys.stdout.buffer.write(treated.data)
     sys.stdout.buffer.flush()
@@ -177,20 +177,22 @@ def _tasks(
     sources: tuple[str, ...], listed: list[Path], destination: Destination, options: dict[str, Any]
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return what there is to do, and folders that cannot be listed with the reason."""
-    from lookalike.encoder.images.preprocess import shown
-    from lookalike.indexer.sources.selection import Reading
+    from lookalike.encoder.images.preprocess import printable
+    from lookalike.indexer.sources.selection import SourceFilter
     from lookalike.searcher.denoising.paths import check_tasks, find_tasks
 
     unreadable: list[tuple[str, str]] = []
 
     def on_unreadable(error: OSError) -> None:
-        unreadable.append((shown(str(error.filename)), f"cannot be listed ({error.strerror})"))
+        unreadable.append((printable(str(error.filename)), f"cannot be listed ({error.strerror})"))
 
     tasks = find_tasks(
         sources,
         listed,
         root=options["root"],
-        reading=Reading(include=options["include"], exclude=options["exclude"], hidden=options["hidden"]),
+        reading=SourceFilter(
+            include=options["include"], exclude=options["exclude"], hidden=options["hidden"]
+        ),
         destination=destination,
         on_unreadable=on_unreadable,
     )
@@ -198,7 +200,7 @@ def _tasks(
     return tasks, unreadable
 
 
-def _say_that_it_draws(treatment: DrawnAnew) -> None:
+def _say_that_it_draws(treatment: AutoencoderDenoiser) -> None:
     image, name = treatment.model.bundle.spec.image, treatment.model.bundle.name
     click.echo(
         f"{name} sees {image.size}x{image.size} pixels, crop {image.crop}: pictures are resized to that, "
@@ -209,7 +211,7 @@ def _say_that_it_draws(treatment: DrawnAnew) -> None:
 
 def _run(
     tasks: list[Task],
-    treatment: WithCleaner | DrawnAnew,
+    treatment: UNetDenoiser | AutoencoderDenoiser,
     unreadable: list[tuple[str, str]],
     options: dict[str, Any],
 ) -> tuple[BatchReport, list[Outcome]]:
@@ -217,7 +219,7 @@ def _run(
 
     from tqdm import tqdm
 
-    from lookalike.searcher.denoising.batch import clean_all
+    from lookalike.searcher.denoising.batch import denoise_all
 
     outcomes: list[Outcome] = []
     views: list[Outcome] = []
@@ -233,7 +235,7 @@ def _run(
             if options["as_json"]:
                 outcomes.append(replace(outcome, view=None))
 
-        report = clean_all(
+        report = denoise_all(
             tasks,
             treatment,
             overwrite=options["overwrite"],
@@ -249,7 +251,7 @@ def _run(
 @contextmanager
 def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
 
     if file is None:
         yield lambda _: None
@@ -258,7 +260,7 @@ def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
         lines = file.open("w", encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"--report must be a file that can be written, {shown(str(file))} cannot ({error.strerror}); "
+            f"--report must be a file that can be written, {printable(str(file))} cannot ({error.strerror}); "
             "name another"
         ) from error
     with lines:
@@ -266,26 +268,26 @@ def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
 
 
 def _sheet(file: Path, views: list[Outcome]) -> None:
-    from lookalike.encoder.images.contact_sheet import save_picture
-    from lookalike.searcher.figures import cleaned_sheet
+    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.searcher.figures import denoised_sheet
 
     if not views:
         click.echo("no picture was cleaned: there is nothing for a sheet", err=True)
         return
-    shown = [(Path(o.task.path), o.sigma, o.view) for o in views if o.view is not None]
-    save_picture(file, cleaned_sheet(shown))
+    printable = [(Path(o.task.path), o.sigma, o.view) for o in views if o.view is not None]
+    save_image(file, denoised_sheet(printable))
 
 
-def _tell(report: BatchReport, treatment: WithCleaner | DrawnAnew, tasks: list[Task]) -> None:
-    from lookalike.encoder.images.discover import PICTURE_SUFFIXES
-    from lookalike.encoder.images.preprocess import shown
+def _tell(report: BatchReport, treatment: UNetDenoiser | AutoencoderDenoiser, tasks: list[Task]) -> None:
+    from lookalike.encoder.images.discover import IMAGE_SUFFIXES
+    from lookalike.encoder.images.preprocess import printable
 
     for path, reason in report.failed:
-        click.echo(f"failed: {shown(path)}: {reason}", err=True)
+        click.echo(f"failed: {printable(path)}: {reason}", err=True)
     speed = f", {report.images_per_second:.1f} images/s" if report.images_per_second else ""
     click.echo(f"{report.in_words()}; {report.seconds:.1f} s on {treatment.provider}{speed}", err=True)
     if report.skipped:
         click.echo("--overwrite makes again what is there already", err=True)
     if not tasks:
-        click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
+        click.echo(f"no pictures there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}", err=True)
     sys.stderr.flush()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lookalike.deploy.evaluation.exhibits import Exhibit, Name
     from lookalike.deploy.evaluation.noisy_queries import Recall
     from lookalike.deploy.evaluation.rivals import Rival
-    from lookalike.encoder.runtime.denoiser import Cleaner
+    from lookalike.encoder.runtime.denoiser import Denoiser
     from lookalike.encoder.runtime.model import Provider
 
 __all__ = ["denoising"]
@@ -174,11 +174,11 @@ class _Field:
         self.remarks: dict[str, None] = {}
         self.lacking = False
 
-    def cleaner(self) -> Cleaner | None:
+    def cleaner(self) -> Denoiser | None:
         """Return the first model that is a cleaner."""
-        from lookalike.encoder.runtime.denoiser import Cleaner
+        from lookalike.encoder.runtime.denoiser import Denoiser
 
-        return next((each.cleans for each in self._contenders if isinstance(each.cleans, Cleaner)), None)
+        return next((each.cleans for each in self._contenders if isinstance(each.cleans, Denoiser)), None)
 
     def rivals(self, exhibit: Exhibit, sigma: float) -> list[Rival]:
         """Return those that clean these pictures: models first; sigma is of 1."""
@@ -219,7 +219,7 @@ def _recalls(
     from lookalike.deploy.evaluation.noisy_queries import noisy_recall
     from lookalike.deploy.evaluation.pairs import held_people
     from lookalike.encoder.runtime.model import Model
-    from lookalike.searcher.search.query_denoiser import QueryCleaner
+    from lookalike.searcher.search.query_denoiser import QueryDenoiser
 
     images = open_labelled("lfw", progress=True)
     cleaner = field.cleaner()
@@ -229,7 +229,7 @@ def _recalls(
         Model.open(search_model, provider=provider),
         images,
         held_people(images, seed=seed),
-        cleaner=None if cleaner is None else QueryCleaner(cleaner),
+        cleaner=None if cleaner is None else QueryDenoiser(cleaner),
         sigmas=sigmas,
         count=count,
         seed=seed,
@@ -238,11 +238,11 @@ def _recalls(
 
 
 def _draw(file: Path, pixels: Any) -> None:
-    from lookalike.encoder.images.contact_sheet import save_picture
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images.preprocess import printable
 
-    save_picture(file, pixels)
-    click.echo(f"drawn: {shown(str(file))}", err=True)
+    save_image(file, pixels)
+    click.echo(f"drawn: {printable(str(file))}", err=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lookalike.encoder.runtime.model import Model, Provider
-    from lookalike.searcher.generation.sample import Sampler, Way
+    from lookalike.searcher.generation.sample import Interpolation, Sampler
 
     Pixels = NDArray[np.uint8]
 
@@ -136,7 +136,7 @@ def generate(
         pictures = rows.reshape(-1, *rows.shape[2:])
         save_pictures(out, names, pictures, lambda: classes_sheet(opened, rows))
         return
-    latents = drawing.draw(
+    latents = drawing.sample_latents(
         opened, count, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature
     )
     pictures = to_uint8(opened.decode(latents))
@@ -167,7 +167,7 @@ def interpolate(
     images: tuple[Path, ...],
     model: str,
     steps: int,
-    way: Way | None,
+    way: Interpolation | None,
     crop: str | None,
     out: str,
     provider: Provider,
@@ -226,12 +226,12 @@ def save_pictures(
     out: str, names: Sequence[str], pictures: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
 ) -> None:
     """Write one PNG each into the folder ``out``, or one sheet into that file, and tell where."""
-    from lookalike.encoder.images.contact_sheet import save_picture
+    from lookalike.encoder.images.contact_sheet import save_image
     from lookalike.searcher.figures import is_folder, save_each
 
     if is_folder(out):
         for path in save_each(Path(out), names, list(pictures)):
             click.echo(os.fsencode(path))  # as it is: made to be read by the next program
     else:
-        save_picture(Path(out), sheet())
+        save_image(Path(out), sheet())
         click.echo(os.fsencode(out))

@@ -66,7 +66,7 @@ def embed(
     Pictures that cannot be read are named and stop nothing; the exit code is then 3.
     """
     from lookalike.deploy.cli.bar import progress_bar
-    from lookalike.encoder.images.discover import PICTURE_SUFFIXES
+    from lookalike.encoder.images.discover import IMAGE_SUFFIXES
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.parquet.export import embed as run
@@ -101,7 +101,7 @@ def embed(
         err=True,
     )
     if report.rows == 0 and not report.failed:
-        click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
+        click.echo(f"no pictures there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}", err=True)
     if as_json:
         told = {"out": str(out), "model_id": model.model_id, "provider": model.provider}
         click.echo(json.dumps({**told, **report.to_json()}))
@@ -113,13 +113,13 @@ def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
     from tqdm import tqdm
 
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import open_store, said_in_vain
+    from lookalike.indexer.store.base import ignored_options_warning, open_store
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(asked["store"]))
-        in_vain = said_in_vain(opened, asked["collection"], layout)
+        in_vain = ignored_options_warning(opened, asked["collection"], layout)
         bar = stack.enter_context(tqdm(unit="row", disable=None, leave=False))
         report = load_latents(
             opened,
@@ -145,23 +145,23 @@ def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
 
 def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse what cannot be said of a file of latents."""
-    from lookalike.encoder.errors import OptionError
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.errors import InvalidArgumentError
+    from lookalike.encoder.images.preprocess import printable
     from lookalike.indexer.parquet.file import is_latents
 
     other = [source for source in sources if not is_latents(source)]
     if other:
-        raise OptionError(
+        raise InvalidArgumentError(
             "pictures and files of latents are indexed in two runs; "
-            f"'{shown(other[0])}' is no file of latents, name it in another"
+            f"'{printable(other[0])}' is no file of latents, name it in another"
         )
     if ctx.params["prune"]:
-        raise OptionError(
+        raise InvalidArgumentError(
             "--prune removes what has left a folder, which a file of latents does not say; index the folder"
         )
     for option in ctx.command.params:
         if option.name in _OF_PICTURES and ctx.params[option.name]:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"{option.opts[-1]} is of pictures, a file of latents is taken whole; leave it out, "
                 "or index the pictures"
             )
@@ -176,7 +176,7 @@ def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
     """
     from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images.preprocess import Crop, shown
+    from lookalike.encoder.images.preprocess import Crop, printable
     from lookalike.indexer.parquet.file import LatentsFile
 
     said = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
@@ -187,12 +187,12 @@ def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
             spec = file.spec
         if bundle is not None and bundle.model_id != spec.model_id:
             raise ModelMismatchError(
-                f"{shown(str(path))} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
+                f"{printable(str(path))} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
                 f"--model {bundle.name} is {bundle.model_id[:12]}; leave --model out, or embed with that one"
             )
         if crop not in (None, spec.crop):
             raise ModelMismatchError(
-                f"{shown(str(path))} was embedded with --crop {spec.crop}, not {crop}; "
+                f"{printable(str(path))} was embedded with --crop {spec.crop}, not {crop}; "
                 "leave --crop out, or embed again"
             )
     return None if bundle is None else bundle.address

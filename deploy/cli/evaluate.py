@@ -282,29 +282,29 @@ def _miss_sheet(asked: _Asked, images: Labelled) -> MissSheet:
 
 def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
     """Write the sheet of misses and say so; where nothing went wrong there is none."""
-    from lookalike.encoder.images.contact_sheet import save_picture
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images.preprocess import printable
 
     drawn = sheet()
     if drawn is None:
-        click.echo(f"{shown(str(file))} is not drawn: there is no miss", err=True)
+        click.echo(f"{printable(str(file))} is not drawn: there is no miss", err=True)
         return
-    save_picture(file, drawn)
-    click.echo(f"drawn: {shown(str(file))}", err=True)
+    save_image(file, drawn)
+    click.echo(f"drawn: {printable(str(file))}", err=True)
 
 
 def _draw_roc(file: Path, curves: list[tuple[str, bool, Roc]], images: Labelled) -> bool:
     """Draw the curves and return whether the part that draws is installed."""
     from lookalike.deploy.evaluation.curves import draw_roc
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
 
     try:
         draw_roc(file, curves, title=f"One person or two? Held-out pairs of {images.name}")
     except MissingExtraError as error:
         click.echo(str(error), err=True)
         return False
-    click.echo(f"drawn: {shown(str(file))}", err=True)
+    click.echo(f"drawn: {printable(str(file))}", err=True)
     return True
 
 

@@ -31,7 +31,7 @@ def facets(field: str, collection: str, store: str, where: str | None, most: int
 
     FIELD is person, path, or what --payload or --attributes told when indexing.
     """
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
     from lookalike.indexer.store.base import open_store
     from lookalike.indexer.store.facets import value_counts
     from lookalike.indexer.store.where import parse_where
@@ -43,9 +43,9 @@ def facets(field: str, collection: str, store: str, where: str | None, most: int
         click.echo(json.dumps([{"value": value, "count": count} for value, count in found]))
         return
     for value, count in found[:most]:
-        click.echo(f"{count:>8}  {shown(_told(value))}")
+        click.echo(f"{count:>8}  {printable(_told(value))}")
     if not found:
-        click.echo(f"no picture says anything of {shown(field)}", err=True)
+        click.echo(f"no picture says anything of {printable(field)}", err=True)
     elif len(found) > most:
         left = sum(count for _, count in found[most:])
         click.echo(f"and {len(found) - most} more values, of {left} pictures; --most tells them", err=True)

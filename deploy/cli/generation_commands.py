@@ -136,14 +136,14 @@ def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
     if not plan.judged:
         return None
     try:
-        from lookalike.trainer.recipes.classifier import cached_judge
+        from lookalike.trainer.recipes.classifier import cached_classifier
     except ImportError as error:
         raise MissingExtraError(
             "the judge is trained with PyTorch; pip install 'lookalike[train]', or measure "
             "--only likelihood,neighbours"
         ) from error
     train = digits.train
-    bundle = cached_judge(
+    bundle = cached_classifier(
         train.images, train.labels, digits.classes, say=lambda line: click.echo(line, err=True)
     )
     return Model(bundle, provider=provider)

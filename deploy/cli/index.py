@@ -107,16 +107,16 @@ def index(
         index_latents(ctx, layout)
         ctx.exit(0)
     from lookalike.deploy.cli.bar import progress_bar
-    from lookalike.encoder.images.discover import PICTURE_SUFFIXES
+    from lookalike.encoder.images.discover import IMAGE_SUFFIXES
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.embedded.aliases import standing_for
+    from lookalike.indexer.embedded.aliases import resolve_alias
     from lookalike.indexer.embedded.hnsw import index_when_large
     from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.base import open_store, said_in_vain
+    from lookalike.indexer.store.base import ignored_options_warning, open_store
     from lookalike.indexer.sync.predict import predict_attributes, predictable
     from lookalike.indexer.sync.report import events_to
-    from lookalike.indexer.sync.sync import known_roots, load, prepare_collection
+    from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
 
     tables, files = read_tables(payload, attributes), chosen.files()
     reading = chosen.reading(tables)
@@ -124,18 +124,18 @@ def index(
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         readings = predictable(model, predict)
         opened = stack.enter_context(open_store(store))
-        collection = standing_for(opened, collection)
+        collection = resolve_alias(opened, collection)
         framing = None if crop is None else Crop.parse(crop)
         found = chosen.opened(reading, files, known_roots(opened, collection))
         numbers = [*numbers_in(tables), *(one.name for one in readings)]
         wanted = layout.filled(expect=len(files), numbers=numbers)
-        in_vain = said_in_vain(opened, collection, layout)
+        in_vain = ignored_options_warning(opened, collection, layout)
         prepare_collection(opened, collection, model, crop=framing, options=wanted)
         if in_vain is not None:
             click.echo(in_vain, err=True)
         tell = stack.enter_context(events_to(report))
         with progress_bar() as bar:
-            done = load(
+            done = sync(
                 opened,
                 collection,
                 model,
@@ -157,7 +157,7 @@ def index(
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
     click.echo(f"{collection}: {done.in_words()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True)
     if done.seen == 0:
-        click.echo(f"no pictures there; looked for {', '.join(sorted(PICTURE_SUFFIXES))}", err=True)
+        click.echo(f"no pictures there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}", err=True)
     if readings:
         names = ", ".join(one.name for one in readings)
         click.echo(f"{names}: predicted for {predicted} pictures", err=True)

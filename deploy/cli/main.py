@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from lookalike.encoder.errors import LookalikeError, OptionError
+from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 
 __all__ = ["VERBS", "group", "main"]
 
@@ -133,7 +133,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except LookalikeError as error:
         click.echo(f"lookalike: {error}", err=True)
-        sys.exit(2 if isinstance(error, OptionError) else 1)
+        sys.exit(2 if isinstance(error, InvalidArgumentError) else 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"lookalike: {where}{error.strerror or error}", err=True)

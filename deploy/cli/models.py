@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.denoiser import CleanerBundle
+    from lookalike.encoder.bundle.denoiser import DenoiserBundle
 
 __all__ = ["models"]
 
@@ -54,15 +54,15 @@ def list_(where: tuple[str, ...], as_json: bool) -> None:
         _print(bundle)
 
 
-def _opened(where: str) -> Bundle | CleanerBundle:
+def _opened(where: str) -> Bundle | DenoiserBundle:
     from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.denoiser import CleanerBundle
+    from lookalike.encoder.bundle.denoiser import DenoiserBundle
     from lookalike.encoder.errors import BundleKindError
 
     try:
         return Bundle.open(where)
     except BundleKindError:
-        return CleanerBundle.open(where)
+        return DenoiserBundle.open(where)
 
 
 @models.command(
@@ -118,18 +118,20 @@ def import_(
     It can index and search, not draw. The network takes float images, (N, C, H, W) or (N, H, W, C), and gives
     one vector each; --mean and --std are one number or three, in the order of its channels.
     """
-    from lookalike.encoder.errors import OptionError
-    from lookalike.encoder.export.import_model import adopt, need_extra
-    from lookalike.encoder.images.preprocess import Crop, shown
+    from lookalike.encoder.errors import InvalidArgumentError
+    from lookalike.encoder.export.import_model import import_onnx, need_extra
+    from lookalike.encoder.images.preprocess import Crop, printable
 
     need_extra()
-    from lookalike.encoder.export.onnx_graph import Preparation
+    from lookalike.encoder.export.onnx_graph import Normalization
 
     if name in ("", ".", "..") or Path(name).name != name:
-        raise OptionError(f"a name is that of a folder, {shown(name)!r} cannot be; say where with --out")
-    preparation = Preparation(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, grey=grey)
+        raise InvalidArgumentError(
+            f"a name is that of a folder, {printable(name)!r} cannot be; say where with --out"
+        )
+    preparation = Normalization(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, grey=grey)
     folder = out / name
-    bundle = adopt(
+    bundle = import_onnx(
         network,
         folder,
         size=size,
@@ -154,7 +156,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def _to_json(bundle: Bundle | CleanerBundle) -> dict[str, object]:
+def _to_json(bundle: Bundle | DenoiserBundle) -> dict[str, object]:
     calibration = getattr(bundle, "calibration", None)  # a cleaner has none
     likeness = None if calibration is None else calibration.likeness
     return {
@@ -174,12 +176,12 @@ def _described(bundle: Bundle) -> str:
 
 
 def _of_classes(bundle: Bundle) -> str:
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
 
     names = bundle.spec.classes
     more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
     some = ", ".join(names[: _MOST_CLASSES if more else None])
-    return f"{len(names)} classes: {shown(some)}{more}"
+    return f"{len(names)} classes: {printable(some)}{more}"
 
 
 def _of_drawing(bundle: Bundle) -> str:
@@ -192,7 +194,7 @@ def _of_drawing(bundle: Bundle) -> str:
     return f"draws from {', '.join(samplers)}{'; each class by itself' if by_class else ''}"
 
 
-def _print(bundle: Bundle | CleanerBundle) -> None:
+def _print(bundle: Bundle | DenoiserBundle) -> None:
     from lookalike.encoder.bundle.bundle import Bundle
 
     if isinstance(bundle, Bundle):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 if TYPE_CHECKING:
-    from lookalike.indexer.sources.selection import Reading
+    from lookalike.indexer.sources.selection import SourceFilter
     from lookalike.indexer.sources.source import Source
 
 __all__ = ["Selection", "selecting"]
@@ -42,15 +42,15 @@ class Selection:
         if self.split is not None and (self.files_from is not None or set(self.sources) != {"mnist"}):
             raise click.UsageError("--split is of mnist alone; name other sources in another run")
 
-    def reading(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> Reading:
+    def reading(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceFilter:
         """Return how sources are read, with what is to be stored of each path.
 
         Raises:
             OptionError: ``--person-from`` is no regular expression.
         """
-        from lookalike.indexer.sources.selection import Reading, person_pattern
+        from lookalike.indexer.sources.selection import SourceFilter, person_pattern
 
-        return Reading(
+        return SourceFilter(
             include=self.include,
             exclude=self.exclude,
             hidden=self.hidden,
@@ -68,7 +68,7 @@ class Selection:
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
-    def opened(self, reading: Reading, files: Sequence[Path], known: Mapping[str, str]) -> list[Source]:
+    def opened(self, reading: SourceFilter, files: Sequence[Path], known: Mapping[str, str]) -> list[Source]:
         """Return the sources, and one of the listed files.
 
         Args:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Provider
-    from lookalike.searcher.search.query_denoiser import QueryCleaner
-    from lookalike.searcher.search.searcher import Answer, Searcher
+    from lookalike.searcher.search.query_denoiser import QueryDenoiser
+    from lookalike.searcher.search.searcher import QueryResult, Searcher
 
 __all__ = ["crop_option", "exit_code", "images_argument", "provider_option", "search"]
 
@@ -122,7 +122,7 @@ def search(
     from lookalike.indexer.store.base import open_store
     from lookalike.indexer.store.where import parse_where
     from lookalike.searcher.generation.edit import parse_strengths
-    from lookalike.searcher.search.retrieval import Wanted
+    from lookalike.searcher.search.retrieval import SearchParams
     from lookalike.searcher.search.searcher import Searcher
 
     if not images and not liked:
@@ -131,7 +131,7 @@ def search(
         raise click.UsageError("--prior and --fmr are of one picture's person, not of --like and --unlike")
     framing = None if crop is None else Crop.parse(crop)
     strengths, condition = parse_strengths(added), None if where is None else parse_where(where)
-    wanted = Wanted(k=k, where=condition, exclude_self=exclude_self, group_by=group_by)
+    wanted = SearchParams(k=k, where=condition, exclude_self=exclude_self, group_by=group_by)
     with open_store(store) as opened:
         searcher = Searcher.open(opened, collection, model=model, provider=provider)
         cleaner = _cleaner(clean_model, provider) if cleaned else None
@@ -173,53 +173,53 @@ def search(
     ctx.exit(exit_code(len(failed), len(answers)))
 
 
-def _cleaner(where: str, provider: Provider) -> QueryCleaner:
-    from lookalike.encoder.runtime.denoiser import Cleaner
-    from lookalike.searcher.search.query_denoiser import QueryCleaner
+def _cleaner(where: str, provider: Provider) -> QueryDenoiser:
+    from lookalike.encoder.runtime.denoiser import Denoiser
+    from lookalike.searcher.search.query_denoiser import QueryDenoiser
 
-    return QueryCleaner(Cleaner.open(where, provider=provider))
+    return QueryDenoiser(Denoiser.open(where, provider=provider))
 
 
 def _draw_answers(
-    sheet: Path, searcher: Searcher, answers: list[Answer], crop: Crop | None, add: Mapping[str, float]
+    sheet: Path, searcher: Searcher, answers: list[QueryResult], crop: Crop | None, add: Mapping[str, float]
 ) -> str:
     """Write the sheet and return a line that says so."""
-    from lookalike.encoder.images.contact_sheet import save_picture
-    from lookalike.encoder.images.preprocess import shown
-    from lookalike.searcher.figures import MOST_ROWS, answers_sheet
+    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images.preprocess import printable
+    from lookalike.searcher.figures import MAX_ROWS, results_sheet
 
-    save_picture(sheet, answers_sheet(searcher, answers, crop=crop, add=add))
-    some = f", the first {MOST_ROWS} of {len(answers)} queries" if len(answers) > MOST_ROWS else ""
-    return f"drawn: {shown(str(sheet))}{some}"
+    save_image(sheet, results_sheet(searcher, answers, crop=crop, add=add))
+    some = f", the first {MAX_ROWS} of {len(answers)} queries" if len(answers) > MAX_ROWS else ""
+    return f"drawn: {printable(str(sheet))}{some}"
 
 
-def _print_table(answers: list[Answer]) -> None:
+def _print_table(answers: list[QueryResult]) -> None:
     """A query's file, then a line for each result: rank, score, probability and person where known, path."""
-    from lookalike.encoder.images.preprocess import shown
-    from lookalike.searcher.figures import chance
+    from lookalike.encoder.images.preprocess import printable
+    from lookalike.searcher.figures import format_probability
 
     for number, answer in enumerate(answers):
-        click.echo(f"{chr(10) if number else ''}{shown(answer.query)}  ({answer.took_ms:.1f} ms)")
-        people = [shown(result.person or "") for result in answer.results]
+        click.echo(f"{chr(10) if number else ''}{printable(answer.query)}  ({answer.took_ms:.1f} ms)")
+        people = [printable(result.person or "") for result in answer.results]
         width = min(max(map(len, people), default=0), _LONGEST_NAME)
         for person, result in zip(people, answer.results, strict=True):
             cut = person if len(person) <= width else f"{person[: width - 1]}…"
             name = f"{cut:<{width}}  " if width else ""
-            worth = "" if result.probability is None else f"p {chance(result.probability):>5}  "
-            click.echo(f"{result.rank:>4}  {result.score:6.3f}  {worth}{name}{shown(result.path)}")
+            worth = "" if result.probability is None else f"p {format_probability(result.probability):>5}  "
+            click.echo(f"{result.rank:>4}  {result.score:6.3f}  {worth}{name}{printable(result.path)}")
 
 
-def _print_notes(answers: list[Answer], *, matches: bool) -> None:
+def _print_notes(answers: list[QueryResult], *, matches: bool) -> None:
     """Say on stderr what there is against an answer."""
-    from lookalike.encoder.images.preprocess import shown
+    from lookalike.encoder.images.preprocess import printable
 
     for answer in answers:
         if answer.treatment is not None:
-            click.echo(f"{shown(answer.query)}: {answer.treatment.line()}", err=True)
+            click.echo(f"{printable(answer.query)}: {answer.treatment.line()}", err=True)
         if answer.warning is not None:
-            click.echo(f"{shown(answer.query)}: {answer.warning}", err=True)
+            click.echo(f"{printable(answer.query)}: {answer.warning}", err=True)
         if matches and answer.match is False:
-            click.echo(f"{shown(answer.query)}: no good match", err=True)
+            click.echo(f"{printable(answer.query)}: no good match", err=True)
 
 
 def exit_code(failed: int, asked: int) -> int:

@@ -15,7 +15,7 @@ from lookalike.deploy.cli.cleaner_commands import cleaner
 from lookalike.deploy.cli.noise_commands import denoise_option
 from lookalike.deploy.cli.variational_commands import cvae, vae
 from lookalike.encoder.errors import TrainingError
-from lookalike.trainer.config import NAMING, Device, Precision, TrainingSpec
+from lookalike.trainer.config import IDENTITY_CONFIG, Device, Precision, TrainingSpec
 
 if TYPE_CHECKING:
     from lookalike.encoder.images.noise import NoiseSpec
@@ -79,7 +79,7 @@ train.add_command(cleaner)
 )
 @click.option(
     "--name-epochs",
-    default=NAMING.epochs,
+    default=IDENTITY_CONFIG.epochs,
     show_default=True,
     type=click.IntRange(min=1),
     help="Passes of --labels person.",
@@ -147,13 +147,13 @@ def ae(
     """
     need_extra()
     from lookalike.encoder.images.preprocess import Crop, ImageSpec
-    from lookalike.trainer.data.dataset import open_dataset, usual_shape
+    from lookalike.trainer.data.dataset import default_shape, open_dataset
     from lookalike.trainer.models.autoencoder import AESpec
     from lookalike.trainer.models.descriptor import DescriptorSpec
     from lookalike.trainer.models.identity import IdentitySpec
     from lookalike.trainer.recipes.ae import train_autoencoder
 
-    side, channels = usual_shape(data)
+    side, channels = default_shape(data)
     size, channels = side if size is None else size, 1 if grey else channels
     if descriptor is None:
         descriptor = 0 if data == "mnist" else 256
@@ -168,7 +168,7 @@ def ae(
         precision=precision,
         seed=seed,
     )
-    naming = replace(NAMING, epochs=name_epochs, precision=precision, seed=seed)
+    naming = replace(IDENTITY_CONFIG, epochs=name_epochs, precision=precision, seed=seed)
     framing = None if crop is None else Crop.parse(crop)
     dataset = with_classes(open_dataset(data, progress=True), classes, class_attribute)
     image = ImageSpec(size=size, channels=channels, crop=framing or dataset.crop, quick_jpeg=quick_jpeg)

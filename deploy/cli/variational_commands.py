@@ -12,7 +12,15 @@ import click
 from lookalike.deploy.cli.class_commands import all_of, class_options, with_classes
 from lookalike.deploy.cli.noise_commands import denoise_option
 from lookalike.encoder.errors import DataError
-from lookalike.trainer.config import DRAWING, Binarise, BoundSpec, Device, Precision, TrainingSpec, drawing
+from lookalike.trainer.config import (
+    VAE_DEFAULTS,
+    Binarise,
+    Device,
+    ElboConfig,
+    Precision,
+    TrainingSpec,
+    default_schedule,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cvae", "vae"]
 
-_BOUND: Final = BoundSpec()
+_BOUND: Final = ElboConfig()
 _NO_CLASSES: Final = (
     "a conditional model needs two classes or more, {} has none; sort the pictures into subfolders, "
     "take --class-attribute (lfw), or train a vae"
@@ -100,33 +108,38 @@ _course = all_of(
     click.option(
         "--epochs",
         type=int,
-        help=f"Passes over the training images; of 5,000 {DRAWING.epochs}, of fewer what makes 2,500 steps.",
+        help=f"Passes over the training images; of 5,000 {VAE_DEFAULTS.epochs}, of fewer what makes 2,500 steps.",
     ),
     click.option(
         "--batch",
         type=int,
-        help=f"Images in a step, 3 or more; of 5,000 {DRAWING.batch}, of 500 64, of fewer 32.",
+        help=f"Images in a step, 3 or more; of 5,000 {VAE_DEFAULTS.batch}, of 500 64, of fewer 32.",
     ),
     click.option(
         "--learning-rate",
-        default=DRAWING.learning_rate,
+        default=VAE_DEFAULTS.learning_rate,
         show_default=True,
         help="At its peak; then a half cosine to 0.",
     ),
-    click.option("--weight-decay", default=DRAWING.weight_decay, show_default=True, help="Of AdamW."),
+    click.option("--weight-decay", default=VAE_DEFAULTS.weight_decay, show_default=True, help="Of AdamW."),
     click.option(
-        "--warmup", default=DRAWING.warmup, show_default=True, help="Steps until the learning rate's peak."
+        "--warmup",
+        default=VAE_DEFAULTS.warmup,
+        show_default=True,
+        help="Steps until the learning rate's peak.",
     ),
     click.option(
         "--averaging",
-        default=DRAWING.averaging,
+        default=VAE_DEFAULTS.averaging,
         show_default=True,
         help="Decay of the moving average of the weights, which is what is kept.",
     ),
-    click.option("--shift", default=DRAWING.shift, show_default=True, help="Move images by up to N pixels."),
+    click.option(
+        "--shift", default=VAE_DEFAULTS.shift, show_default=True, help="Move images by up to N pixels."
+    ),
     click.option(
         "--precision",
-        default=DRAWING.precision,
+        default=VAE_DEFAULTS.precision,
         show_default=True,
         type=click.Choice(get_args(Precision)),
         help="auto: bfloat16 on CUDA, float32 on the CPU.",
@@ -134,7 +147,7 @@ _course = all_of(
     click.option(
         "--device", default="auto", show_default=True, type=click.Choice(get_args(Device)), help="Where."
     ),
-    click.option("--seed", default=DRAWING.seed, show_default=True, help="Of everything random."),
+    click.option("--seed", default=VAE_DEFAULTS.seed, show_default=True, help="Of everything random."),
     click.option(
         "--pictures",
         default=10,
@@ -225,12 +238,12 @@ def _train(
     from lookalike.deploy.cli.train import need_extra
 
     need_extra()
-    from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
-    from lookalike.trainer.data.dataset import open_dataset, usual_shape
+    from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
+    from lookalike.trainer.data.dataset import default_shape, open_dataset
     from lookalike.trainer.models.vae import VAESpec
-    from lookalike.trainer.recipes.vae import train_variational
+    from lookalike.trainer.recipes.vae import train_vae
 
-    side, channels = usual_shape(data)
+    side, channels = default_shape(data)
     channels = 1 if grey else channels
     binary = (binarise or ("dynamic" if data == "mnist" else "none")) == "dynamic"
     given = {"epochs": epochs, "batch": batch}
@@ -247,8 +260,8 @@ def _train(
     shaped = VAESpec(**shape)
     if options.get("consistency") is None:
         options["consistency"] = _BOUND.consistency if data == "mnist" else 0.0
-    bound = BoundSpec(
-        **_taken(BoundSpec, options),
+    bound = ElboConfig(
+        **_taken(ElboConfig, options),
         binarise="dynamic" if binary else "none",
         mirror=data != "mnist" if mirror is None else mirror,
         align=data != "mnist" if align is None else align,
@@ -257,10 +270,10 @@ def _train(
     dataset = with_classes(open_dataset(data, progress=True), options["classes"], options["class_attribute"])
     if kind == "cvae":
         if not dataset.classes:
-            raise DataError(_NO_CLASSES.format(shown(dataset.name)))
+            raise DataError(_NO_CLASSES.format(printable(dataset.name)))
         shaped = VAESpec(**shape, classes=len(dataset.classes))
     spec = replace(spec, **_usual(dataset, kind) | chosen)
-    train_variational(
+    train_vae(
         dataset,
         out,
         image=ImageSpec(size=shaped.size, channels=channels, crop=framing or dataset.crop),
@@ -279,7 +292,7 @@ def _usual(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, Any]:
     """Return the epochs and the batch that suit a data set: a CVAE learns from what has a class."""
     rows = range(len(dataset.paths))
     split = dataset.split(row for row in rows if kind == "vae" or dataset.labels[row] >= 0)
-    return dict(zip(("epochs", "batch"), drawing(len(split.train)), strict=True))
+    return dict(zip(("epochs", "batch"), default_schedule(len(split.train)), strict=True))
 
 
 def _taken(kind: type[DataclassInstance], options: dict[str, Any]) -> dict[str, Any]:

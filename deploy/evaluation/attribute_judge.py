@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.local_features import extract, extractor
 from lookalike.deploy.evaluation.vectors import Steps, silently
-from lookalike.trainer.fitting.attributes import Discriminant, Examples, area_under, discriminant, folds_of
+from lookalike.trainer.fitting.attributes import Discriminant, Examples, discriminant, folds_of, roc_auc
 
 __all__ = ["Judge", "appearance", "appearances"]
 
@@ -85,7 +85,7 @@ class Judge:
                 axes,
                 reading,
                 float(reading(along[fitted]).std()),
-                area_under(told, has),
+                roc_auc(told, has),
                 float(((told > 0) == has).mean()),
                 int(test.sum()),
             )

@@ -16,11 +16,11 @@ from lookalike.deploy.evaluation.attribute_judge import Judge, appearance, appea
 from lookalike.deploy.evaluation.fit_data import Scored, gather
 from lookalike.deploy.evaluation.vectors import Steps, silently
 from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.edit import attributes_of, edit_steps
-from lookalike.trainer.fitting.attributes import FEWEST, Examples, area_under
+from lookalike.trainer.fitting.attributes import FEWEST, Examples, roc_auc
 
 __all__ = [
     "AttributeFigures",
@@ -173,15 +173,17 @@ def attribute_figures(
         steps: Told of the progress.
 
     Raises:
-        OptionError: the model has no decoder or no attributes, a strength is not over 0.
+        InvalidArgumentError: the model has no decoder or no attributes, a strength is not over 0.
         DataError: no attribute has labels enough on both sides, or no picture could be read.
         MissingExtraError: scikit-image is not installed.
     """
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
-        raise OptionError(f"strengths are finite and over 0, not {list(strengths)}")
+        raise InvalidArgumentError(f"strengths are finite and over 0, not {list(strengths)}")
     attributes = attributes_of(model)
     if not model.draws:
-        raise OptionError(f"model {shown(model.bundle.name)} has no decoder, so nothing is edited by it")
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} has no decoder, so nothing is edited by it"
+        )
     appearance(np.zeros((1, *model.bundle.spec.image.shape), np.uint8))  # says now what is not installed
     names = _usable(attributes, scored)
     pixels: list[NDArray[np.uint8]] = []
@@ -249,7 +251,7 @@ def _figures(of: _Gallery, name: str, faces: int, seed: Sequence[int], steps: St
     searches = [_search(of, name, by, asking, read) for by in (0.0, *of.strengths)]
     return Figures(
         name,
-        area_under(read[known], scores[known] > 0),
+        roc_auc(read[known], scores[known] > 0),
         int(known.sum()),
         judge.auc,
         judge.accuracy,

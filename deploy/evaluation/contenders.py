@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.exhibits import Exhibit
 from lookalike.deploy.evaluation.rivals import Rival
-from lookalike.encoder.errors import BundleKindError, OptionError
-from lookalike.encoder.images.preprocess import shown, to_uint8
-from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable, to_uint8
+from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model, Provider
 
 __all__ = ["Cleaning", "Contender", "Drawing"]
@@ -36,7 +36,7 @@ class Cleaning:
     """
 
     name: str
-    cleaner: Cleaner
+    cleaner: Denoiser
     blind: bool
 
     @property
@@ -86,7 +86,7 @@ class Contender:
         name: Of the bundle.
     """
 
-    cleans: Cleaner | Model
+    cleans: Denoiser | Model
     name: str
 
     @classmethod
@@ -95,23 +95,23 @@ class Contender:
 
         Raises:
             BundleError: it cannot be opened.
-            OptionError: it can do neither.
+            InvalidArgumentError: it can do neither.
         """
         try:
-            cleaner = Cleaner.open(where, provider=provider, threads=threads)
+            cleaner = Denoiser.open(where, provider=provider, threads=threads)
         except BundleKindError:
             model = Model.open(where, provider=provider, threads=threads)
         else:
             return cls(cleaner, cleaner.bundle.name)
         if not model.draws:
-            raise OptionError(
-                f"model {shown(model.bundle.name)} neither cleans nor draws; name a cleaner or an autoencoder"
+            raise InvalidArgumentError(
+                f"model {printable(model.bundle.name)} neither cleans nor draws; name a cleaner or an autoencoder"
             )
         return cls(model, model.bundle.name)
 
     def rivals(self, exhibit: Exhibit) -> tuple[list[Rival], str | None]:
         """Return its rows for these pictures, or none and why not, in one line."""
-        if isinstance(self.cleans, Cleaner):
+        if isinstance(self.cleans, Denoiser):
             return [
                 Cleaning(f"{self.name}, blind", self.cleans, blind=True),
                 Cleaning(f"{self.name}, told", self.cleans, blind=False),
@@ -120,7 +120,7 @@ class Contender:
         if any(picture.shape != shape for picture in exhibit.clean):
             height, width, channels = shape
             return [], (
-                f"model {shown(self.name)} draws pictures of {height}x{width}x{channels}, those of "
+                f"model {printable(self.name)} draws pictures of {height}x{width}x{channels}, those of "
                 f"{exhibit.name} are others: left out there"
             )
         return [Drawing(self.name, self.cleans)], None

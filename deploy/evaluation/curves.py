@@ -10,7 +10,7 @@ import numpy as np
 
 from lookalike.deploy.evaluation.verification import FAR, Roc
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.contact_sheet import save_picture
+from lookalike.encoder.images.contact_sheet import save_image
 
 __all__ = ["draw_roc", "draw_trade_off"]
 
@@ -101,4 +101,4 @@ def draw_trade_off(path: Path, lines: Sequence[tuple[str, Sequence[tuple[float, 
 
 def _save(path: Path, canvas: Any) -> None:
     canvas.draw()
-    save_picture(path, np.asarray(canvas.buffer_rgba())[:, :, :3].copy())
+    save_image(path, np.asarray(canvas.buffer_rgba())[:, :, :3].copy())

@@ -13,8 +13,8 @@ from typing import Any
 
 from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, shown
+from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, printable
 from lookalike.indexer.sources.source import as_path, as_text
 from lookalike.indexer.store.base import CollectionSpec, VectorStore
 from lookalike.indexer.store.points import Record
@@ -76,16 +76,16 @@ def open_labelled(source: str, *, progress: bool = False) -> Labelled:
         return _lfw(find_lfw(progress=progress))
     root = Path(source)
     if not root.is_dir():
-        raise DataError(f"--data is lfw or a folder of person folders, '{shown(source)}' is neither")
-    found = list(find_pictures(root))
+        raise DataError(f"--data is lfw or a folder of person folders, '{printable(source)}' is neither")
+    found = list(find_images(root))
     if not found:
         raise DataError(
-            f"--data needs pictures ({', '.join(sorted(PICTURE_SUFFIXES))}), '{shown(source)}' holds none; "
+            f"--data needs pictures ({', '.join(sorted(IMAGE_SUFFIXES))}), '{printable(source)}' holds none; "
             "check the path"
         )
     people = (person_from_folder(root / path, root) for path in found)
     return Labelled(
-        shown(root.resolve().name),
+        printable(root.resolve().name),
         tuple(root / path for path in found),
         tuple(as_text(path) for path in found),
         tuple(person and as_text(Path(person)) for person in people),

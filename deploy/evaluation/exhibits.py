@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.datasets.mnist import find_mnist
-from lookalike.encoder.errors import DataError, MissingExtraError, OptionError
-from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
+from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import LFW_CROP, ImageSpec, decode_rgb, read_pixels
 
 __all__ = ["PHOTOGRAPHS", "Exhibit", "Name", "open_exhibit"]
@@ -60,7 +60,7 @@ class Exhibit:
         """
         level = np.array([sigma], np.float32)
         return [
-            corrupted(
+            add_noise(
                 picture[None],
                 level,
                 kind="gaussian",
@@ -86,7 +86,9 @@ def open_exhibit(name: Name, count: int | None = None) -> Exhibit:
         MissingExtraError: the photographs come with scikit-image, which is not installed.
     """
     if name not in get_args(Name):
-        raise OptionError(f"pictures to clean are {', '.join(get_args(Name))}; {name!r} is none of them")
+        raise InvalidArgumentError(
+            f"pictures to clean are {', '.join(get_args(Name))}; {name!r} is none of them"
+        )
     if count is None:
         count = _TAKEN.get(name)
     if name == "photographs":

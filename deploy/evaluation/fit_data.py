@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import Labelled, open_labelled
 from lookalike.encoder.datasets.lfw import read_scores
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
@@ -49,12 +49,12 @@ class Scored:
         """Return it with these attributes alone.
 
         Raises:
-            OptionError: one is not there.
+            InvalidArgumentError: one is not there.
         """
         missing = [name for name in names if name not in self.scores]
         if missing:
-            raise OptionError(
-                f"no attribute '{shown(missing[0])}' there, but {', '.join(sorted(self.scores))}"
+            raise InvalidArgumentError(
+                f"no attribute '{printable(missing[0])}' there, but {', '.join(sorted(self.scores))}"
             )
         return replace(self, scores={name: self.scores[name] for name in names}) if names else self
 
@@ -71,13 +71,15 @@ def with_table(source: str, table: Path | None) -> Scored:
 
     Raises:
         DataError: a file is missing or malformed, or names none of the pictures.
-        OptionError: no table, and the source is not LFW.
+        InvalidArgumentError: no table, and the source is not LFW.
     """
     images = open_labelled(source, progress=True)
     rows: Mapping[str, Mapping[str, Any]]
     if table is None:
         if images.lfw is None:
-            raise OptionError("attributes are fitted to --table, or to --positive and --negative; name them")
+            raise InvalidArgumentError(
+                "attributes are fitted to --table, or to --positive and --negative; name them"
+            )
         rows = images.lfw.attributes()
     elif table.suffix.lower() in {".csv", ".jsonl", ".ndjson"}:
         rows = read_payload(table)
@@ -88,7 +90,7 @@ def with_table(source: str, table: Path | None) -> Scored:
     names = sorted({name for row in numbers for name in row})
     if not names:
         raise DataError(
-            f"a table must score pictures of {images.name} by their path, {shown(str(table))} has no number "
+            f"a table must score pictures of {images.name} by their path, {printable(str(table))} has no number "
             "of any of them; name the pictures with --data"
         )
     scores = {name: np.array([row.get(name, np.nan) for row in numbers], np.float64) for name in names}

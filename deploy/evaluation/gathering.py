@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.discover import find_pictures
-from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.discover import find_images
+from lookalike.encoder.images.preprocess import Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import read_all
 
@@ -53,13 +53,13 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
 
     Raises:
         DataError: nothing is there.
-        OptionError: LFW, and the model has learned its names.
+        InvalidArgumentError: LFW, and the model has learned its names.
     """
     if source == "lfw":
         spec = model.bundle.spec
         if spec.labels == "person" and spec.training.get("data") == "lfw":
-            raise OptionError(
-                f"model {shown(model.bundle.name)} has learned the names of LFW's people, what is fitted to "
+            raise InvalidArgumentError(
+                f"model {printable(model.bundle.name)} has learned the names of LFW's people, what is fitted to "
                 "them would be too sure; name a folder of people it has never seen"
             )
         lfw = find_lfw(progress=True)
@@ -68,12 +68,14 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
         return [(path, lfw.person_of(path)) for path in lfw.images() if lfw.person_of(path) in people]
     root = Path(source)
     if not root.is_dir():
-        raise DataError(f"calibration needs lfw or a folder of person folders, {shown(source)} is neither")
-    files = [root / path for path in find_pictures(root)]
+        raise DataError(
+            f"calibration needs lfw or a folder of person folders, {printable(source)} is neither"
+        )
+    files = [root / path for path in find_images(root)]
     named = [(file, person) for file in files if (person := person_from_folder(file, root)) is not None]
     if not named:
         raise DataError(
-            f"calibration needs pictures in folders named by person, {shown(source)} has none; "
+            f"calibration needs pictures in folders named by person, {printable(source)} has none; "
             "put each person's in a folder of their own"
         )
     return named

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
 
 __all__ = ["Digits", "Pictures"]
@@ -37,10 +37,10 @@ class Pictures:
         """Check that there are as many of both.
 
         Raises:
-            OptionError: there are not, or they are no grey squares.
+            InvalidArgumentError: there are not, or they are no grey squares.
         """
         if self.images.shape != (len(self.labels), *2 * self.images.shape[1:2], 1):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"digits are uint8 (N, S, S, 1) with N labels, got {self.images.shape} and {len(self.labels)}"
             )
 
@@ -99,13 +99,13 @@ class Digits:
         """Do nothing when the model takes these pictures as they are.
 
         Raises:
-            OptionError: it takes others.
+            InvalidArgumentError: it takes others.
         """
         shape, side = model.bundle.spec.image.shape, self.test.images.shape[1]
         if shape != self.test.images.shape[1:] or str(model.bundle.spec.image.crop) != "full":
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"generation is measured on digits of {side}x{side}, grey and whole; model "
-                f"{shown(model.bundle.name)} takes {shape[0]}x{shape[1]}x{shape[2]}, "
+                f"{printable(model.bundle.name)} takes {shape[0]}x{shape[1]}x{shape[2]}, "
                 f"crop {model.bundle.spec.image.crop}; name one trained with --data {self.name}"
             )
 

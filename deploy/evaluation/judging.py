@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.manifolds import mean_distance
 from lookalike.encoder.runtime.model import Model
 
@@ -44,13 +44,13 @@ def look(judge: Model, images: NDArray[np.uint8]) -> Seen:
     """Let the judge look at uint8 (N, H, W, C).
 
     Raises:
-        OptionError: it is no judge, or takes other pictures.
+        InvalidArgumentError: it is no judge, or takes other pictures.
     """
     spec = judge.bundle.spec
     features = spec.latent - len(spec.classes)
     if not spec.classes or features < 1 or spec.embedding != features:
-        raise OptionError(
-            f"a judge gives features and a logit for each class, {shown(judge.bundle.name)} does not"
+        raise InvalidArgumentError(
+            f"a judge gives features and a logit for each class, {printable(judge.bundle.name)} does not"
         )
     made = judge.encode(images)
     return Seen(made[:, :features], made[:, features:].argmax(axis=1))
@@ -88,10 +88,10 @@ def agreement(asked: NDArray[np.int64], seen: NDArray[np.int64], classes: Sequen
     """Compare what was asked for with what was seen, int64 (N,) each, places in ``classes``.
 
     Raises:
-        OptionError: there is nothing to compare.
+        InvalidArgumentError: there is nothing to compare.
     """
     if not len(asked):
-        raise OptionError("accuracy is of one picture or more, there is none")
+        raise InvalidArgumentError("accuracy is of one picture or more, there is none")
     table = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(table, (asked, seen), 1)
     counts, right = table.sum(axis=1), table.diagonal()
@@ -147,7 +147,7 @@ def diversity(
     Classes with fewer than two drawn or real pictures are left out.
 
     Raises:
-        OptionError: none is left.
+        InvalidArgumentError: none is left.
     """
     ratios: dict[str, float] = {}
     for place, name in enumerate(classes):
@@ -155,6 +155,6 @@ def diversity(
         if min(len(mine), len(theirs)) >= _FEWEST:
             ratios[name] = mean_distance(mine) / mean_distance(theirs)
     if not ratios:
-        raise OptionError("diversity is of classes with two pictures or more, there is none")
+        raise InvalidArgumentError("diversity is of classes with two pictures or more, there is none")
     lowest = min(ratios, key=ratios.__getitem__)
     return Diversity(space, float(np.mean([*ratios.values()])), ratios[lowest], lowest, ratios)

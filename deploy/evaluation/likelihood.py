@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = [
     "CLIP",
@@ -103,11 +103,11 @@ class Proposal:
         """Check the arrays.
 
         Raises:
-            OptionError: shapes that do not fit, deviations that are not above 0, or rows of no distribution.
+            InvalidArgumentError: shapes that do not fit, deviations that are not above 0, or rows of no distribution.
         """
         fits = self.mean.ndim == 2 and self.mean.shape == self.deviation.shape
         if not fits or not np.isfinite(self.mean).all() or not (self.deviation > 0).all():
-            raise OptionError(
+            raise InvalidArgumentError(
                 "a posterior is finite means (N, Z) and deviations (N, Z) above 0, "
                 f"got {self.mean.shape} and {self.deviation.shape}"
             )
@@ -118,7 +118,9 @@ class Proposal:
                 or (self.classes < 0).any()
                 or not np.allclose(sums, 1, atol=1e-4)
             ):
-                raise OptionError(f"class probabilities are (N, L), rows sum to 1, got {self.classes.shape}")
+                raise InvalidArgumentError(
+                    f"class probabilities are (N, L), rows sum to 1, got {self.classes.shape}"
+                )
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -196,10 +198,10 @@ def bounds(
         on_done: Told how many samples were just weighed.
 
     Raises:
-        OptionError: fewer than one sample or row.
+        InvalidArgumentError: fewer than one sample or row.
     """
     if samples < 1 or together < 1:
-        raise OptionError(f"bounds need 1 sample or more, got {samples}, {together} at a time")
+        raise InvalidArgumentError(f"bounds need 1 sample or more, got {samples}, {together} at a time")
     count = len(proposal)
     found = Bounds(-proposal.divergence(), np.zeros(count), np.zeros(count), samples)
     group, piece = max(1, together // samples), min(samples, together)

@@ -20,7 +20,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.embed.lifeline import live_with_parent
+from lookalike.encoder.embed.lifeline import exit_with_parent
 from lookalike.encoder.errors import MissingExtraError
 
 __all__ = ["Extract", "Feature", "extract", "extractor"]
@@ -66,7 +66,7 @@ def extractor(count: int) -> Iterator[Extract]:
     # Started afresh: forking a process that runs threads (onnxruntime's) may hang.
     workers = min(os.cpu_count() or 1, _MOST_WORKERS)
     apart = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=apart, initializer=live_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=apart, initializer=exit_with_parent)
     try:
         yield lambda feature, pictures: pool.map(functools.partial(extract, feature), _parts(pictures))
     finally:

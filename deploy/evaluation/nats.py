@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.handwriting import Pictures
 from lookalike.deploy.evaluation.likelihood import Proposal, bernoulli, bounds
 from lookalike.deploy.evaluation.vectors import Steps, silently
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
 __all__ = ["PROTOCOLS", "Nats", "Protocol", "binarised", "nats"]
@@ -91,12 +91,12 @@ def binarised(images: NDArray[np.uint8], protocol: Protocol, *, seed: int = 0) -
     """Return bool of the shape of uint8 images, by a protocol; ``seed`` is of dynamic draws alone.
 
     Raises:
-        OptionError: there is no such protocol.
+        InvalidArgumentError: there is no such protocol.
     """
     if protocol == "threshold":
         return images >= 128
     if protocol != "dynamic":
-        raise OptionError(f"digits are made binary by {' or '.join(PROTOCOLS)}, not {protocol!r}")
+        raise InvalidArgumentError(f"digits are made binary by {' or '.join(PROTOCOLS)}, not {protocol!r}")
     # Below a grey value of 0..255 lie that many of 255 numbers: on with a chance of exactly grey / 255.
     drawn = np.random.default_rng(seed).integers(0, 255, images.shape, dtype=np.uint8)
     return drawn < images
@@ -130,7 +130,7 @@ def nats(
         steps: Told of the progress, in samples.
 
     Raises:
-        OptionError: the model has no posterior, or a number cannot be.
+        InvalidArgumentError: the model has no posterior, or a number cannot be.
     """
     binary = Pictures(binarised(pictures.images, protocol, seed=seed).view(np.uint8), pictures.labels)
     rows = binary.chosen(count, seed=seed)

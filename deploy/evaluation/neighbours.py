@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.handwriting import Digits, Pictures
 from lookalike.deploy.evaluation.retrieval import temporary_collection
 from lookalike.deploy.evaluation.vectors import Steps, Vectors, silently
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
 __all__ = ["Neighbours", "baseline_neighbours", "nearest", "stored_neighbours", "vote"]
@@ -75,7 +75,7 @@ def stored_neighbours(
         steps: Told of the progress.
 
     Raises:
-        OptionError: k is under 1, or the model takes other pictures.
+        InvalidArgumentError: k is under 1, or the model takes other pictures.
     """
     digits.require(model)
     rows = _embedded(model, digits.train, f"{model.bundle.name}: indexing", steps)
@@ -140,10 +140,10 @@ def nearest(rows: Floats, queries: Floats, *, k: int, metric: Metric) -> Iterato
         metric: By which they are near.
 
     Raises:
-        OptionError: k cannot be.
+        InvalidArgumentError: k cannot be.
     """
     if not 1 <= k <= len(rows):
-        raise OptionError(f"neighbours are 1 to {len(rows)}, got k = {k}")
+        raise InvalidArgumentError(f"neighbours are 1 to {len(rows)}, got k = {k}")
     if metric == "cosine":
         rows, queries = _unit(rows), _unit(queries)  # of equal length: what is nearer is turned less
     # Of one query, |r|² / 2 - r·q rises as the distance does; for unit vectors as the cosine falls.

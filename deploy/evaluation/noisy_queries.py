@@ -17,12 +17,12 @@ import numpy as np
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Steps, embed_images, silently
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import decode_rgb, encode_png, to_uint8
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import CollectionSpec, open_store
-from lookalike.searcher.search.query_denoiser import QueryCleaner
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 
 __all__ = ["Recall", "noisy_recall"]
@@ -62,7 +62,7 @@ def noisy_recall(
     images: Labelled,
     held: frozenset[str],
     *,
-    cleaner: QueryCleaner | None,
+    cleaner: QueryDenoiser | None,
     sigmas: Sequence[float],
     count: int,
     seed: int = 0,
@@ -120,7 +120,7 @@ def _queries(images: Labelled, chosen: Sequence[int], sigma: float, folder: Path
         level = np.array([sigma / 255], np.float32)
         rng = np.random.default_rng((seed, round(1000 * sigma), index))
         files.append(folder / f"{sigma:g}-{index}.png")
-        files[-1].write_bytes(encode_png(to_uint8(corrupted(pixels, level, kind="gaussian", rng=rng)[0])))
+        files[-1].write_bytes(encode_png(to_uint8(add_noise(pixels, level, kind="gaussian", rng=rng)[0])))
     return files
 
 
@@ -130,7 +130,7 @@ def _recall(
     chosen: Sequence[int],
     files: Sequence[Path],
     sigma: float,
-    cleaner: QueryCleaner | None,
+    cleaner: QueryDenoiser | None,
     advance: Callable[[int], object],
 ) -> Recall:
     right = left = 0

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import Labelled
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["Fold", "Folds", "deal_people", "draw_folds", "held_people", "lfw_folds", "read_folds"]
 
@@ -101,7 +101,7 @@ def lfw_folds(images: Labelled) -> Folds:
         DataError: the pairs are missing, malformed, or name an image that is not there.
     """
     if images.lfw is None:
-        raise OptionError(f"View 2 is of lfw, {images.name} is another data set")
+        raise InvalidArgumentError(f"View 2 is of lfw, {images.name} is another data set")
     index = {file: number for number, file in enumerate(images.files)}
     try:
         folds = [
@@ -127,25 +127,25 @@ def read_folds(file: Path, images: Labelled) -> Folds:
     try:
         lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{shown(str(file))} must be a readable text file, but: {error}") from error
+        raise DataError(f"{printable(str(file))} must be a readable text file, but: {error}") from error
     counts = lines[0].split() if lines else []
     if len(counts) != 2 or not all(count.isdecimal() for count in counts) or int(counts[0]) < 4:
         raise DataError(
-            f"{shown(str(file))} must begin with the numbers of folds (4 or more, half of them held) and of "
-            f"matched pairs in each, as '10 300' does, not '{shown(lines[0]) if lines else ''}'"
+            f"{printable(str(file))} must begin with the numbers of folds (4 or more, half of them held) and of "
+            f"matched pairs in each, as '10 300' does, not '{printable(lines[0]) if lines else ''}'"
         )
     number, size = map(int, counts)
     if size < 1 or len(lines) - 1 != number * 2 * size:
         raise DataError(
-            f"{shown(str(file))} must hold {number} folds of {size} matched and {size} mismatched pairs, "
+            f"{printable(str(file))} must hold {number} folds of {size} matched and {size} mismatched pairs, "
             f"{number * 2 * size} lines, not {len(lines) - 1}"
         )
     find = _Finder(images)
-    pairs = [find.pair(line, f"{shown(str(file))}: '{shown(line)}'") for line in lines[1:]]
+    pairs = [find.pair(line, f"{printable(str(file))}: '{printable(line)}'") for line in lines[1:]]
     for place, (line, pair) in enumerate(zip(lines[1:], pairs, strict=True)):
         if pair[2] != (place % (2 * size) < size):
             raise DataError(
-                f"{shown(str(file))}: '{shown(line)}' stands where a {'mis' if pair[2] else ''}matched pair "
+                f"{printable(str(file))}: '{printable(line)}' stands where a {'mis' if pair[2] else ''}matched pair "
                 f"belongs; keep to {size} matched, then {size} mismatched pairs in each fold"
             )
     folds = [Fold.of(pairs[start : start + 2 * size]) for start in range(0, len(pairs), 2 * size)]

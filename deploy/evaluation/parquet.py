@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Vectors, match, placed
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["parquet_vectors"]
 
@@ -31,7 +31,7 @@ def parquet_vectors(file: Path, images: Labelled) -> Vectors:
             person is another one than the data's.
         VectorError: a vector is missing, not finite, zero, or of another length than the others.
     """
-    name = shown(file.name)
+    name = printable(file.name)
     table = _table(file, name)
     paths: list[str | None] = table.column("path").to_pylist()
     for row, path in enumerate(paths):
@@ -55,7 +55,7 @@ def _table(file: Path, name: str) -> Any:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{shown(str(file))} must be a readable Parquet file, but: {reason}") from error
+        raise DataError(f"{printable(str(file))} must be a readable Parquet file, but: {reason}") from error
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     text = (pa.types.is_string, pa.types.is_large_string)
     for column, kinds, told in (("path", text, "text"), ("vector", lists, "lists of numbers")):
@@ -93,7 +93,7 @@ def _rows(table: Any, paths: list[str], name: str) -> NDArray[np.float32]:
         told = "none" if lengths[row] < 1 else f"{lengths[row]}"
         raise VectorError(
             f"{name}: vectors must all have as many numbers, the first has {max(size, 0)} and that of "
-            f"{shown(paths[row])} has {told}; leave these rows out"
+            f"{printable(paths[row])} has {told}; leave these rows out"
         )
     flat = column.flatten().to_numpy(zero_copy_only=False)  # a number that is missing becomes NaN
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
@@ -108,6 +108,6 @@ def _check_people(table: Any, paths: list[str], name: str, images: Labelled) -> 
     for path, index, person in zip(paths, match(paths, images), people, strict=True):
         if index >= 0 and person is not None and person != images.people[index]:
             raise DataError(
-                f"{name} must name people as {images.name} does, it has '{shown(str(person))}' for "
-                f"{shown(path)}, which is of {images.people[index]}; mend the paths or leave person out"
+                f"{name} must name people as {images.name} does, it has '{printable(str(person))}' for "
+                f"{printable(path)}, which is of {images.people[index]}; mend the paths or leave person out"
             )

@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.calibration import Likeness, default_prior
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import decode_rgb
-from lookalike.trainer.fitting.calibration import fit_likeness, pair_scores
+from lookalike.trainer.fitting.calibration import fit_score_calibration, pair_scores
 
 __all__ = ["Bin", "Reliability", "binned", "calibration_error", "cllr", "cross_validate", "draw"]
 
@@ -138,7 +138,7 @@ def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) 
     true: list[NDArray[np.bool_]] = []
     for fold in range(_FOLDS):
         inside = fold_of[who] == fold
-        likeness = fit_likeness(pair_scores(*_some(embeddings, people, ~inside), seed=seed))
+        likeness = fit_score_calibration(pair_scores(*_some(embeddings, people, ~inside), seed=seed))
         pairs = pair_scores(*_some(embeddings, people, inside), seed=seed)
         matched.append(likeness.evidence(pairs.matched))
         mismatched.append(likeness.evidence(pairs.mismatched))
@@ -158,13 +158,13 @@ def draw(reliability: Reliability) -> NDArray[np.uint8]:
     """Draw what was said against what was, for pairs and for hits, uint8 (H, W, 3). Needs matplotlib.
 
     Raises:
-        OptionError: it is not installed.
+        InvalidArgumentError: it is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise OptionError(
+        raise InvalidArgumentError(
             "--reliability draws with matplotlib, which is not here; pip install 'lookalike[evaluate]'"
         ) from error
     figure = Figure(figsize=(9.6, 5.4), dpi=110, layout="constrained")
@@ -197,7 +197,7 @@ def _some(embeddings: Floats, people: Sequence[str], chosen: NDArray[np.bool_]) 
 
 
 def _hits(
-    embeddings: Floats, others: NDArray[np.int64], asking: int, mate: int, likeness: Likeness
+    embeddings: Floats, others: NDArray[np.int64], asking: int, mate: int, likeness: ScoreCalibration
 ) -> tuple[Reals, NDArray[np.bool_]]:
     """Probabilities of the first ten hits, and whether each is the mate."""
     gallery = np.append(others, mate)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Steps, Vectors, silently
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
 from lookalike.indexer.store.points import Hit, Record
@@ -103,11 +103,11 @@ class Ranking:
         """Return the figures of all queries, or of these people's.
 
         Raises:
-            OptionError: there is no such query.
+            InvalidArgumentError: there is no such query.
         """
         asked = self.asked(people)
         if not asked:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"retrieval needs people with two or more images, collection {self.name!r} has none"
             )
         return Retrieval(
@@ -141,7 +141,7 @@ def retrieval(
         on_progress: Told of each batch.
 
     Raises:
-        OptionError: nobody has two images.
+        InvalidArgumentError: nobody has two images.
     """
 
     @contextmanager

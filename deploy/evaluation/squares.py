@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Steps, silently
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, printable, read_pixels
 
 __all__ = ["Squares"]
 
@@ -65,7 +65,7 @@ class Squares:
                     self.failures[index] = str(error)
                 except (OSError, ValueError) as error:  # ValueError: a null byte in the path
                     reason = getattr(error, "strerror", None) or error
-                    self.failures[index] = f"{shown(str(file))}: cannot be read ({reason})"
+                    self.failures[index] = f"{printable(str(file))}: cannot be read ({reason})"
             return len(chunk)
 
         chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]

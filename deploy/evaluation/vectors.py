@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled, called
 from lookalike.encoder.embed.pipeline import embed_files
 from lookalike.encoder.errors import DataError, VectorError
-from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.images.preprocess import Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.sync.sync import NOTHING_SEEN
@@ -64,7 +64,7 @@ class Vectors:
             raise DataError(
                 f"{self.name} must have a vector for each of the {int(needed.sum())} pictures of "
                 f"{images.name} that are compared, {missing.size} have none, the first is "
-                f"{shown(images.paths[missing[0]])}; add them or name the data with --data"
+                f"{printable(images.paths[missing[0]])}; add them or name the data with --data"
             )
 
 
@@ -89,7 +89,7 @@ def embed_images(
             advance(len(batch.keys) + len(batch.failures))
             blank: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
             failures += [
-                f"{shown(str(images.files[key]))}: {NOTHING_SEEN}"
+                f"{printable(str(images.files[key]))}: {NOTHING_SEEN}"
                 for key, nothing in zip(batch.keys, blank, strict=True)
                 if nothing
             ]
@@ -123,15 +123,15 @@ def placed(
     index = match(paths, images)
     kept = np.flatnonzero(index >= 0)
     if not kept.size:
-        first = f", the first is '{shown(paths[0])}'" if paths else ""
+        first = f", the first is '{printable(paths[0])}'" if paths else ""
         raise DataError(
-            f"{name} must name pictures of {images.name} by their paths, as in '{shown(images.paths[0])}'; "
+            f"{name} must name pictures of {images.name} by their paths, as in '{printable(images.paths[0])}'; "
             f"none of its {len(paths)} do{first}"
         )
     (twice, times), *_ = Counter(index[kept].tolist()).most_common(1)
     if times > 1:
         raise DataError(
-            f"{name} must have one vector for a picture, it has {times} for {shown(images.paths[twice])}; "
+            f"{name} must have one vector for a picture, it has {times} for {printable(images.paths[twice])}; "
             "leave all but one out"
         )
     rows = np.zeros((len(images), given.shape[1]), np.float32)
@@ -165,7 +165,7 @@ def unit_length(given: NDArray[np.float32], name: str, paths: Sequence[str]) -> 
     bad = np.flatnonzero(~np.isfinite(given).all(axis=1) | ~given.any(axis=1))
     if bad.size:
         raise VectorError(
-            f"{name}: vectors must be finite and not zero, that of {shown(paths[int(bad[0])])} "
+            f"{name}: vectors must be finite and not zero, that of {printable(paths[int(bad[0])])} "
             f"({bad.size} in all) is not; leave these rows out"
         )
     exact = given.astype(np.float64)

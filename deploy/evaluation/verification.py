@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.pairs import Fold
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = [
     "FAR",
@@ -113,10 +113,10 @@ def fold_thresholds(scores: Sequence[Floats], same: Sequence[Bools]) -> list[flo
     """Return for each of F folds the best threshold of the others: a fold has no say in its own.
 
     Raises:
-        OptionError: there are fewer than two folds.
+        InvalidArgumentError: there are fewer than two folds.
     """
     if len(scores) < 2:
-        raise OptionError(f"verification needs two folds or more, got {len(scores)}")
+        raise InvalidArgumentError(f"verification needs two folds or more, got {len(scores)}")
     return [
         best_threshold(
             np.concatenate([each for other, each in enumerate(scores) if other != fold]),
@@ -133,11 +133,11 @@ def roc(scores: Floats, same: Bools) -> Roc:
     Statistics 18, 1947, with ties at their mean rank (J. A. Hanley, B. J. McNeil, Radiology 143, 1982).
 
     Raises:
-        OptionError: there is no matched or no mismatched pair.
+        InvalidArgumentError: there is no matched or no mismatched pair.
     """
     matched, mismatched = int(same.sum()), int((~same).sum())
     if not matched or not mismatched:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a ROC needs matched and mismatched pairs, got {matched} and {mismatched}; give both"
         )
     values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -154,7 +154,7 @@ def verify(scores: Sequence[Floats], same: Sequence[Bools]) -> Verification:
     """Measure F folds of scores, float64 (P,) each, and whether the pairs are matched, bool (P,).
 
     Raises:
-        OptionError: there are fewer than two folds, or no matched or no mismatched pair.
+        InvalidArgumentError: there are fewer than two folds, or no matched or no mismatched pair.
     """
     curve = roc(np.concatenate(list(scores)), np.concatenate(list(same)))
     thresholds = fold_thresholds(scores, same)

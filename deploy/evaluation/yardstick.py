@@ -13,7 +13,7 @@ from lookalike.deploy.evaluation.handwriting import Digits, Pictures
 from lookalike.deploy.evaluation.judging import Accuracy, Seen, agreement, look
 from lookalike.deploy.evaluation.neighbours import Neighbours, baseline_neighbours
 from lookalike.deploy.evaluation.vectors import Steps, silently
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.manifolds import frechet_distance, precision_recall
 from lookalike.encoder.runtime.model import Model
 
@@ -52,15 +52,15 @@ class Plan:
         """Check the numbers.
 
         Raises:
-            OptionError: one cannot be.
+            InvalidArgumentError: one cannot be.
         """
         unknown = set(self.parts) - set(PARTS)
         if unknown or not self.parts:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"--only takes {', '.join(PARTS)}, not {', '.join(sorted(unknown)) or 'nothing'}"
             )
         if min(self.images, self.samples, self.neighbours) < 1 or self.few < 0 or self.drawn < 50:
-            raise OptionError(
+            raise InvalidArgumentError(
                 "images, samples and neighbours are 1 or more, few 0 or more, drawn pictures 50 or more, "
                 f"got {self.images}, {self.samples}, {self.neighbours}, {self.few} and {self.drawn}"
             )
@@ -159,14 +159,16 @@ def yardstick(
     """Measure once what all models are compared with.
 
     Raises:
-        OptionError: a model takes other pictures, or there is no judge and a part needs one.
+        InvalidArgumentError: a model takes other pictures, or there is no judge and a part needs one.
     """
     for model in models:
         digits.require(model)
     jury = floor = None
     if plan.judged:
         if judge is None:
-            raise OptionError(f"{', '.join(sorted(_JUDGED & set(plan.parts)))} need a judge, there is none")
+            raise InvalidArgumentError(
+                f"{', '.join(sorted(_JUDGED & set(plan.parts)))} need a judge, there is none"
+            )
         test = digits.test.some(plan.drawn, seed=plan.seed)
         every = agreement(digits.test.labels, look(judge, digits.test.images).classes, digits.classes)
         jury = Jury(judge, test, look(judge, test.images), every)

@@ -17,8 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from lookalike.deploy.http.errors import MEDIA_TYPE, PROBLEMS, Refusal, responded
-from lookalike.deploy.http.middleware import Guard
+from lookalike.deploy.http.errors import MEDIA_TYPE, PROBLEMS, ApiError, responded
+from lookalike.deploy.http.middleware import Middleware
 from lookalike.deploy.http.routes import collections as service_collections
 from lookalike.deploy.http.routes import denoise as service_cleaning
 from lookalike.deploy.http.routes import draw as service_drawing
@@ -28,9 +28,9 @@ from lookalike.deploy.http.routes import jobs as service_jobs
 from lookalike.deploy.http.routes import page as service_page
 from lookalike.deploy.http.routes import search as service_search
 from lookalike.deploy.http.settings import Settings
-from lookalike.deploy.http.state import Desk
+from lookalike.deploy.http.state import AppState
 from lookalike.encoder.errors import LookalikeError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.store.base import VectorStore
 
 __all__ = ["create_app"]
@@ -59,7 +59,7 @@ def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
         BundleError: a model that was named cannot be used.
         StoreError: the store cannot say what it holds.
     """
-    desk = Desk.open(settings, store)
+    desk = AppState.open(settings, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,9 +87,9 @@ def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
         app.include_router(router)
     app.include_router(service_collections.state_router)
     app.include_router(service_page.router)
-    for kind in (LookalikeError, Refusal, HTTPException, RequestValidationError, Exception):
+    for kind in (LookalikeError, ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _answer_error)
-    app.add_middleware(cast("Any", Guard), settings=settings, metrics=desk.metrics)
+    app.add_middleware(cast("Any", Middleware), settings=settings, metrics=desk.metrics)
     return app
 
 
@@ -99,15 +99,15 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         code = _OF_STATUS.get(error.status_code, "malformed")
         headers = dict(error.headers or {})
-        error = Refusal(
+        error = ApiError(
             code, PROBLEMS[code].title if code != "malformed" else str(error.detail), headers=headers
         )
     elif isinstance(error, RequestValidationError):
         found = error.errors()[0]
-        where = shown(".".join(str(part) for part in found["loc"][1:]))
-        error = Refusal("invalid-request", f"{where}: {found['msg']}")
+        where = printable(".".join(str(part) for part in found["loc"][1:]))
+        error = ApiError("invalid-request", f"{where}: {found['msg']}")
     response = responded(error, request_id=request_id)
-    if response.status_code >= 500 and not isinstance(error, Refusal):
+    if response.status_code >= 500 and not isinstance(error, ApiError):
         _LOG.error(
             "problem", extra={"request": request_id, "error": str(error), "kind": type(error).__name__}
         )

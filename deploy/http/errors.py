@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from lookalike.encoder import errors
 
-__all__ = ["MEDIA_TYPE", "OF_ERRORS", "PROBLEMS", "Problem", "Refusal", "code_of", "content", "responded"]
+__all__ = ["MEDIA_TYPE", "OF_ERRORS", "PROBLEMS", "ApiError", "Problem", "code_of", "content", "responded"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -74,7 +74,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
 
 OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.LookalikeError: "internal",
-    errors.OptionError: "invalid-request",
+    errors.InvalidArgumentError: "invalid-request",
     errors.ImageError: "image-unreadable",
     errors.ImageTooLargeError: "image-too-large",
     errors.BundleError: "model-failed",
@@ -84,8 +84,8 @@ OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.BundleTooNewError: "model-failed",
     errors.GoldenMismatchError: "model-failed",
     errors.CalibrationError: "model-failed",
-    errors.NetworkError: "model-failed",
-    errors.EmbeddingError: "model-failed",
+    errors.OnnxImportError: "model-failed",
+    errors.WorkerDiedError: "model-failed",
     errors.ExportError: "internal",
     errors.ProviderError: "model-failed",
     errors.MissingExtraError: "extra-missing",
@@ -94,7 +94,7 @@ OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.StoreError: "store-failed",
     errors.StoreBusyError: "store-busy",
     errors.StoreUnreachableError: "store-unreachable",
-    errors.StoreFailingError: "store-unreachable",
+    errors.StoreUnavailableError: "store-unreachable",
     errors.CollectionNotFoundError: "collection-not-found",
     errors.CollectionExistsError: "collection-exists",
     errors.ModelMismatchError: "model-mismatch",
@@ -113,7 +113,7 @@ _DETAILS: Final = {
 _RETRY_SECONDS: Final = 1
 
 
-class Refusal(Exception):  # noqa: N818  # it is no failure of ours
+class ApiError(Exception):  # it is no failure of ours
     """The service will not do it.
 
     Args:
@@ -131,7 +131,7 @@ class Refusal(Exception):  # noqa: N818  # it is no failure of ours
 
 def code_of(error: BaseException) -> str:
     """Return the code of an error, by its nearest ancestor that has one."""
-    if isinstance(error, Refusal):
+    if isinstance(error, ApiError):
         return error.code
     for kind in type(error).__mro__:
         if kind in OF_ERRORS:
@@ -143,7 +143,7 @@ def content(error: BaseException) -> dict[str, Any]:
     """Return the members type, title, status, detail and code of an error's problem."""
     code = code_of(error)
     problem = PROBLEMS[code]
-    known = isinstance(error, errors.LookalikeError | Refusal)
+    known = isinstance(error, errors.LookalikeError | ApiError)
     said = str(error) if known and problem.told else _DETAILS.get(code, f"{problem.title}; see its log")
     return {
         "type": f"/api/v1/problems#{code}",
@@ -166,7 +166,7 @@ def responded(
         more: Further members of the problem.
     """
     values = {**content(error), "request_id": request_id, **more}
-    sent = {**(error.headers if isinstance(error, Refusal) else {}), **(headers or {})}
+    sent = {**(error.headers if isinstance(error, ApiError) else {}), **(headers or {})}
     if values["status"] == 503:
         sent.setdefault("Retry-After", str(_RETRY_SECONDS))
     if values["status"] == 401:

@@ -15,9 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 
-__all__ = ["TOGETHER", "Lanes"]
+__all__ = ["TOGETHER", "BatchingExecutor"]
 
 TOGETHER: Final = 16
 """Pieces that are done in one call at most."""
@@ -36,7 +36,7 @@ class _Piece:
     since: float
 
 
-class Lanes:
+class BatchingExecutor:
     """A bounded pool of threads. Its methods are called on the event loop, but for :meth:`close`.
 
     Args:
@@ -74,7 +74,7 @@ class Lanes:
         """Do one piece of work by itself.
 
         Raises:
-            Refusal: too many wait (``busy``), or it took too long (``timeout``).
+            ApiError: too many wait (``busy``), or it took too long (``timeout``).
         """
         self._single += 1
         kind = ("single", self._single)  # none is like it
@@ -92,17 +92,17 @@ class Lanes:
                 exception among its results only the piece at its place.
 
         Raises:
-            Refusal: as :meth:`run`.
+            ApiError: as :meth:`run`.
         """
         if self._busy >= self._workers and len(self._queue) >= self._most:
-            raise Refusal("busy", f"{len(self._queue)} requests wait already; try again in a second")
+            raise ApiError("busy", f"{len(self._queue)} requests wait already; try again in a second")
         piece = _Piece(kind, value, work, asyncio.get_running_loop().create_future(), time.perf_counter())
         self._queue.append(piece)
         self._pump()
         try:
             return cast("T", await asyncio.wait_for(piece.future, self._seconds))
         except TimeoutError:
-            raise Refusal(
+            raise ApiError(
                 "timeout", f"it took more than {self._seconds:g} s; ask for less, or later"
             ) from None
         finally:

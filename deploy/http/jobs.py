@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from lookalike.deploy.http.errors import Refusal, content
+from lookalike.deploy.http.errors import ApiError, content
 
 __all__ = ["Cancelled", "Job", "Jobs"]
 
@@ -126,12 +126,12 @@ class Jobs:
         """Return a job.
 
         Raises:
-            Refusal: there is none of that id.
+            ApiError: there is none of that id.
         """
         with self._lock:
             job = self._jobs.get(job_id)
         if job is None:
-            raise Refusal("job-not-found", "no such job; the service may have been started anew since")
+            raise ApiError("job-not-found", "no such job; the service may have been started anew since")
         return job
 
     def start(self, about: dict[str, Any], work: Callable[[Job], dict[str, Any]]) -> Job:
@@ -142,10 +142,10 @@ class Jobs:
             work: Does it and returns the report; it raises what its job's methods raise.
 
         Raises:
-            Refusal: too many wait.
+            ApiError: too many wait.
         """
         if self.open > _MOST_WAITING:
-            raise Refusal("busy", f"{_MOST_WAITING} jobs wait already; wait until one has ended")
+            raise ApiError("busy", f"{_MOST_WAITING} jobs wait already; wait until one has ended")
         job = Job(about)
         with self._lock:
             ended = [each.id for each in self._jobs.values() if each.over]
@@ -159,11 +159,11 @@ class Jobs:
         """Have a job end soon.
 
         Raises:
-            Refusal: there is none of that id, or it has ended.
+            ApiError: there is none of that id, or it has ended.
         """
         job = self.get(job_id)
         if job.over:
-            raise Refusal("job-ended", f"the job is {job.state} already")
+            raise ApiError("job-ended", f"the job is {job.state} already")
         job.stop.set()
         return job
 

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.deploy.http.errors import Refusal, responded
+from lookalike.deploy.http.errors import ApiError, responded
 from lookalike.deploy.http.metrics import Metrics
 from lookalike.deploy.http.settings import Settings
 
-__all__ = ["OPEN_PATHS", "Guard", "is_key"]
+__all__ = ["OPEN_PATHS", "Middleware", "is_key"]
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -45,7 +45,7 @@ HEADERS: Final = {
 }
 
 
-class Guard:
+class Middleware:
     """ASGI middleware around the whole service.
 
     Args:
@@ -80,7 +80,7 @@ class Guard:
             await self._checked(scope, headers, receive)
             await self._app(scope, self._limited(receive), sent)
         except Exception as error:
-            if not isinstance(error, Refusal):
+            if not isinstance(error, ApiError):
                 _LOG.exception("failed", extra={"request": request_id})
             if status and not ended:  # it can only be cut off
                 raise
@@ -108,7 +108,7 @@ class Guard:
         """Refuse as :meth:`_check` does, once what is being sent has been read off."""
         try:
             self._check(scope, headers)
-        except Refusal:
+        except ApiError:
             if "expect" not in headers:  # who asks first has not begun to send
                 await self._read_off(receive)
             raise
@@ -133,18 +133,18 @@ class Guard:
         """Refuse what need not be looked at further.
 
         Raises:
-            Refusal: a browser on another site asks, the key is missing or wrong, or too much is sent.
+            ApiError: a browser on another site asks, the key is missing or wrong, or too much is sent.
         """
         host = headers.get("host", "")
         if self._settings.key is None and _name(host) not in _HERE:  # a page elsewhere whose name leads here
-            raise Refusal("host-not-allowed", "without an API key the service is localhost alone")
+            raise ApiError("host-not-allowed", "without an API key the service is localhost alone")
         origin = headers.get("origin")
         if headers.get("sec-fetch-site") == "cross-site" or (
             origin is not None and origin.partition("://")[2] != host
         ):
-            raise Refusal("cross-origin", "ask from the service's own page, or from no page")
+            raise ApiError("cross-origin", "ask from the service's own page, or from no page")
         if not _is_open(scope["path"]) and not is_key(headers, self._settings.key):
-            raise Refusal("unauthorized", "send Authorization: Bearer KEY")
+            raise ApiError("unauthorized", "send Authorization: Bearer KEY")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._settings.body_bytes:
             raise self._too_large()
@@ -161,7 +161,7 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, due - time.monotonic()))
             except TimeoutError:
-                raise Refusal(
+                raise ApiError(
                     "request-timeout",
                     f"the body was not here after {self._settings.seconds:g} s",
                     headers={"Connection": "close"},
@@ -176,8 +176,8 @@ class Guard:
 
         return limited
 
-    def _too_large(self) -> Refusal:
-        return Refusal(
+    def _too_large(self) -> ApiError:
+        return ApiError(
             "body-too-large",
             f"a request has {self._settings.body_bytes:,} bytes at most; send smaller or fewer pictures",
             headers={"Connection": "close"},

@@ -15,19 +15,19 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.bundle.registry import shipped_bundles
-from lookalike.encoder.errors import BundleKindError, LookalikeError, ModelMismatchError, OptionError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
-from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, LookalikeError, ModelMismatchError
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
+from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.store.base import Filter, Hit, VectorStore
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.searcher.search.query_denoiser import QueryCleaner, Treatment
+from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 
-__all__ = ["Holdings", "TimedModel"]
+__all__ = ["ModelRegistry", "TimedModel"]
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _FRESH_SECONDS: Final = 1.0
@@ -52,17 +52,17 @@ class TimedModel(Model):
             return super().errors(pixels)
 
 
-class _TimedQueryCleaner(QueryCleaner):
+class _TimedQueryCleaner(QueryDenoiser):
     """A cleaner of queries whose work is timed: ``clean``."""
 
-    def __init__(self, cleaner: Cleaner, timer: Timer) -> None:
+    def __init__(self, cleaner: Denoiser, timer: Timer) -> None:
         super().__init__(cleaner)
         self._timer = timer
 
     def read(
         self, data: bytes, spec: ImageSpec, *, crop: Crop, name: str
-    ) -> tuple[NDArray[np.uint8], Treatment]:
-        """See :meth:`QueryCleaner.read`."""
+    ) -> tuple[NDArray[np.uint8], DenoiseInfo]:
+        """See :meth:`QueryDenoiser.read`."""
         with self._timer("clean"):
             return super().read(data, spec, crop=crop, name=name)
 
@@ -84,7 +84,7 @@ class _TimedStore:
             return self._store.search(name, queries, k=k, where=where)
 
 
-class Holdings:
+class ModelRegistry:
     """The open store, models and cleaners of a service. No two of these have one name.
 
     Args:
@@ -99,7 +99,7 @@ class Holdings:
         self.store = cast("VectorStore", _TimedStore(store, timer))
         self._timer = timer
         self._models: dict[str, TimedModel] = {}
-        self._cleaners: dict[str, Cleaner] = {}
+        self._cleaners: dict[str, Denoiser] = {}
         self._searchers: dict[str, tuple[float, Searcher]] = {}
         self._lock = threading.Lock()
         self._opening = threading.Lock()
@@ -111,7 +111,7 @@ class Holdings:
         return dict(self._models)
 
     @property
-    def cleaners(self) -> Mapping[str, Cleaner]:
+    def cleaners(self) -> Mapping[str, Denoiser]:
         """The cleaners by name, in the order in which they were opened."""
         return dict(self._cleaners)
 
@@ -120,7 +120,7 @@ class Holdings:
 
         Raises:
             BundleError: one that was named cannot be used.
-            OptionError: two have one name.
+            InvalidArgumentError: two have one name.
             StoreError: the store cannot say what it holds.
         """
         self._provider = provider
@@ -135,12 +135,12 @@ class Holdings:
                 _LOG.warning("collection not served", extra={"collection": collection, "error": str(error)})
 
     def _add(self, where: str, provider: Provider, *, only: str | None = None) -> None:
-        opened: TimedModel | Cleaner
+        opened: TimedModel | Denoiser
         try:
             opened = TimedModel.open(where, provider=provider, threads=1)
             opened.timer = self._timer
         except BundleKindError:
-            opened = Cleaner.open(where, provider=provider, threads=1)
+            opened = Denoiser.open(where, provider=provider, threads=1)
         if only is not None and opened.model_id != only:
             raise ModelMismatchError(f"model {where} is {opened.model_id[:12]} now, not {only[:12]}")
         name = opened.bundle.name
@@ -148,11 +148,11 @@ class Holdings:
         if known is not None:
             if known.model_id == opened.model_id:
                 return
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"two models are called {name!r}, which the service cannot tell apart; rename one"
             )
         opened.check()
-        if isinstance(opened, Cleaner):
+        if isinstance(opened, Denoiser):
             self._cleaners[name] = opened
         else:
             self._models[name] = opened
@@ -161,52 +161,52 @@ class Holdings:
         """Return a model that gives latents by its name, never by a path.
 
         Raises:
-            Refusal: none is served by that name, or it is a cleaner.
+            ApiError: none is served by that name, or it is a cleaner.
         """
         found = self._any(name)
-        if isinstance(found, Cleaner):
-            raise Refusal(
+        if isinstance(found, Denoiser):
+            raise ApiError(
                 "model-kind",
-                f"model {shown(name)} is a cleaner, it gives no latents; those that do are "
+                f"model {printable(name)} is a cleaner, it gives no latents; those that do are "
                 f"{', '.join(self._models) or 'none'}",
             )
         return found
 
-    def query_cleaner(self, name: str) -> QueryCleaner:
+    def query_cleaner(self, name: str) -> QueryDenoiser:
         """Return what takes noise off queries by the name of a cleaner.
 
         Raises:
-            Refusal: none is served by that name, or it is no cleaner.
+            ApiError: none is served by that name, or it is no cleaner.
         """
         found = self._any(name)
-        if not isinstance(found, Cleaner):
-            raise Refusal(
+        if not isinstance(found, Denoiser):
+            raise ApiError(
                 "model-kind",
-                f"model {shown(name)} is no cleaner; those here are {', '.join(self._cleaners) or 'none'}",
+                f"model {printable(name)} is no cleaner; those here are {', '.join(self._cleaners) or 'none'}",
             )
         return _TimedQueryCleaner(found, self._timer)
 
-    def cleaning(self, name: str) -> TimedModel | Cleaner:
+    def cleaning(self, name: str) -> TimedModel | Denoiser:
         """Return what takes noise off pictures by its name: a cleaner, or a model that was taught to clean.
 
         Raises:
-            Refusal: none is served by that name, or it was taught no such thing.
+            ApiError: none is served by that name, or it was taught no such thing.
         """
         found = self._any(name)
         if isinstance(found, TimedModel) and found.bundle.spec.denoises is None:
             taught = [each for each, model in self._models.items() if model.bundle.spec.denoises is not None]
-            raise Refusal(
+            raise ApiError(
                 "model-kind",
-                f"model {shown(name)} was not taught to clean; those that were are "
+                f"model {printable(name)} was not taught to clean; those that were are "
                 f"{', '.join([*self._cleaners, *taught]) or 'none'}",
             )
         return found
 
-    def _any(self, name: str) -> TimedModel | Cleaner:
+    def _any(self, name: str) -> TimedModel | Denoiser:
         found = self._models.get(name) or self._cleaners.get(name)
         if found is None:
             there = ", ".join([*self._models, *self._cleaners]) or "none"
-            raise Refusal("model-not-found", f"the models here are {there}")
+            raise ApiError("model-not-found", f"the models here are {there}")
         return found
 
     def searcher(self, collection: str) -> Searcher:
@@ -216,7 +216,7 @@ class Holdings:
             CollectionNotFoundError: there is none of that name.
             ModelMismatchError: its model is not served and cannot be opened.
         """
-        collection = standing_for(self.store, collection)
+        collection = resolve_alias(self.store, collection)
         with self._lock:
             made, known = self._searchers.get(collection, (0.0, None))
         if known is not None and time.monotonic() - made < _FRESH_SECONDS:
@@ -229,7 +229,7 @@ class Holdings:
 
     def forget(self, collection: str) -> None:
         """Look at a collection anew when it is next asked."""
-        collection = standing_for(self.store, collection)
+        collection = resolve_alias(self.store, collection)
         with self._lock:
             self._searchers.pop(collection, None)
 

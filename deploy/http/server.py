@@ -13,7 +13,7 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = ["JsonLines", "listening", "run"]
 
@@ -50,7 +50,7 @@ def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) ->
         tell: Told in a line where it is, once it answers.
 
     Raises:
-        OptionError: it cannot listen there.
+        InvalidArgumentError: it cannot listen there.
     """
     _log_to_stderr()
     listener = listening(host, port)
@@ -76,13 +76,13 @@ def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        OptionError: it cannot listen there.
+        InvalidArgumentError: it cannot listen there.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         created = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
     except OSError as error:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"the service cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"
         ) from error
     # asyncio switches Nagle's algorithm off only where the socket says that it is TCP; with it, an answer on

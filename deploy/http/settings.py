@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Provider
 from lookalike.indexer.store.base import DEFAULT_STORE
 
@@ -56,7 +56,7 @@ class Settings:
         seconds: The longest that a request may wait and be worked on.
 
     Raises:
-        OptionError: a host that others reach and no key, a key under 16 characters, or a number under 1.
+        InvalidArgumentError: a host that others reach and no key, a key under 16 characters, or a number under 1.
     """
 
     store: str = DEFAULT_STORE
@@ -72,17 +72,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.key is None and not is_loopback(self.host):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"others can reach {self.host}, so an API key is needed; set {KEY_VARIABLE}, "
                 "or leave --host out"
             )
         if self.key is not None and (len(self.key) < _SHORTEST_KEY or not self.key.isascii()):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"{KEY_VARIABLE} must have {_SHORTEST_KEY} ASCII characters or more, this one has "
                 f"{len(self.key)}; `openssl rand -hex 32` makes one"
             )
         if min(self.workers, self.body_bytes) < 1 or self.waiting < 0 or not self.seconds > 0:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"workers, bytes and seconds must be above 0, got {self.workers}, {self.body_bytes} and "
                 f"{self.seconds}; leave them out for what is usual"
             )

@@ -8,25 +8,25 @@ from typing import Annotated, Self, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from lookalike.deploy.http.executor import Lanes
+from lookalike.deploy.http.executor import BatchingExecutor
 from lookalike.deploy.http.jobs import Jobs
 from lookalike.deploy.http.metrics import Metrics
-from lookalike.deploy.http.registry import Holdings
+from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.settings import Settings
 from lookalike.indexer.store.base import VectorStore
 
-__all__ = ["AtDesk", "Desk"]
+__all__ = ["AppState", "State"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class AppState:
     """All that a service has."""
 
     settings: Settings
-    holdings: Holdings
-    lanes: Lanes
+    holdings: ModelRegistry
+    lanes: BatchingExecutor
     jobs: Jobs
     metrics: Metrics
 
@@ -35,12 +35,12 @@ class Desk:
         """Open the models of a service; its store is open.
 
         Raises:
-            BundleError, OptionError, StoreError: as :meth:`Holdings.open_models` says.
+            BundleError, OptionError, StoreError: as :meth:`ModelRegistry.open_models` says.
         """
         metrics = Metrics()
-        holdings = Holdings(store, timer=metrics.step)
+        holdings = ModelRegistry(store, timer=metrics.step)
         holdings.open_models(settings.models, provider=settings.provider)
-        lanes = Lanes(
+        lanes = BatchingExecutor(
             settings.workers,
             waiting=settings.waiting,
             seconds=settings.seconds,
@@ -66,9 +66,9 @@ class Desk:
             self.holdings.close()
 
 
-async def _desk(request: Request) -> Desk:  # on the loop: FastAPI gives a plain function a thread
-    return cast("Desk", request.app.state.desk)
+async def _desk(request: Request) -> AppState:  # on the loop: FastAPI gives a plain function a thread
+    return cast("AppState", request.app.state.desk)
 
 
-AtDesk = Annotated[Desk, Depends(_desk)]
+State = Annotated[AppState, Depends(_desk)]
 """The parameter by which a handler gets it."""

@@ -11,9 +11,9 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MOST_PICTURES
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["Upload", "body_of", "described_body", "parsed"]
 
@@ -42,7 +42,7 @@ async def parsed(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
     """Return the request's values and its pictures.
 
     Raises:
-        Refusal: another content type (``media-type``), a body that cannot be read (``malformed``), or values
+        ApiError: another content type (``media-type``), a body that cannot be read (``malformed``), or values
             that cannot be (``invalid-request``).
     """
     said = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -51,9 +51,9 @@ async def parsed(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
         return values, _decoded(getattr(values, "images", None) or [])
     if said == "multipart/form-data":
         return await _form(request, kind)
-    raise Refusal(
+    raise ApiError(
         "media-type",
-        "send application/json or multipart/form-data" + (f", not {shown(said)}" if said else ""),
+        "send application/json or multipart/form-data" + (f", not {printable(said)}" if said else ""),
     )
 
 
@@ -61,14 +61,14 @@ def body_of(body: bytes, kind: type[M]) -> M:
     """Return a JSON body as what it must be.
 
     Raises:
-        Refusal: ``malformed`` or ``invalid-request``.
+        ApiError: ``malformed`` or ``invalid-request``.
     """
     try:
         return kind.model_validate_json(body, strict=True)
     except ValidationError as error:
         if error.errors(include_input=False)[0]["type"] == "json_invalid":
-            raise Refusal("malformed", "the body is no JSON") from error
-        raise Refusal("invalid-request", _first(error)) from error
+            raise ApiError("malformed", "the body is no JSON") from error
+        raise ApiError("invalid-request", _first(error)) from error
 
 
 async def _form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
@@ -80,18 +80,24 @@ async def _form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
         for name, part in form.multi_items():
             if isinstance(part, UploadFile):
                 if name != _PART:
-                    raise Refusal("invalid-request", f"pictures are parts called image, not {shown(name)}")
-                uploads.append(Upload(shown(part.filename or f"image-{len(uploads) + 1}"), await part.read()))
+                    raise ApiError(
+                        "invalid-request", f"pictures are parts called image, not {printable(name)}"
+                    )
+                uploads.append(
+                    Upload(printable(part.filename or f"image-{len(uploads) + 1}"), await part.read())
+                )
             elif name == "add":
                 fields.setdefault(name, []).append(part)
             elif name in fields or name == "images":
-                raise Refusal("invalid-request", f"{shown(name)}: a form has it once, and pictures as files")
+                raise ApiError(
+                    "invalid-request", f"{printable(name)}: a form has it once, and pictures as files"
+                )
             else:
                 fields[name] = part
     try:
         return kind.model_validate(fields), uploads
     except ValidationError as error:
-        raise Refusal("invalid-request", _first(error)) from error
+        raise ApiError("invalid-request", _first(error)) from error
 
 
 def _decoded(images: list[str]) -> list[Upload]:
@@ -100,14 +106,14 @@ def _decoded(images: list[str]) -> list[Upload]:
         try:
             uploads.append(Upload(f"image-{number}", base64.b64decode(text, validate=True)))
         except (binascii.Error, ValueError) as error:
-            raise Refusal("invalid-request", f"images: number {number} is no Base64") from error
+            raise ApiError("invalid-request", f"images: number {number} is no Base64") from error
     return uploads
 
 
 def _first(error: ValidationError) -> str:
     """Say what is wrong with the first value that is wrong."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = shown(".".join(str(part) for part in found["loc"]))
+    where = printable(".".join(str(part) for part in found["loc"]))
     return f"{where}: {found['msg']}" if where else str(found["msg"])
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.golden import npz_bytes, read_npz
 from lookalike.encoder.bundle.ood import count_of, real_of
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["ATTRIBUTES", "Attribute", "Attributes"]
 
@@ -66,14 +66,18 @@ class Attribute:
         """Check that it can be.
 
         Raises:
-            OptionError: it cannot.
+            InvalidArgumentError: it cannot.
         """
         name = self.name
         if not name.strip() or name != name.strip() or not name.isprintable() or _FORBIDDEN & set(name):
-            raise OptionError(f"an attribute's name has none of . , = < > ! ~ \" in it, '{shown(name)}' has")
+            raise InvalidArgumentError(
+                f"an attribute's name has none of . , = < > ! ~ \" in it, '{printable(name)}' has"
+            )
         for what, array in (("direction", self.direction), ("reading", self.reading)):
             if array.dtype != np.float32 or array.ndim != 1 or not np.isfinite(array).all():
-                raise OptionError(f"the {what} of {shown(name)} must be finite float32 of one dimension")
+                raise InvalidArgumentError(
+                    f"the {what} of {printable(name)} must be finite float32 of one dimension"
+                )
         rules = {
             "deviation": np.isfinite(self.deviation) and self.deviation > 0,
             "offset": np.isfinite(self.offset),
@@ -84,7 +88,9 @@ class Attribute:
         }
         for what, holds in rules.items():
             if not holds:
-                raise OptionError(f"the {what} of {shown(name)} cannot be {getattr(self, what)!r}")
+                raise InvalidArgumentError(
+                    f"the {what} of {printable(name)} cannot be {getattr(self, what)!r}"
+                )
 
     def read(self, embeddings: Floats) -> Floats:
         """Return the log-odds, float32 (N,), that embeddings float32 (N, E) of unit length have it."""
@@ -111,12 +117,16 @@ class Attributes:
         """Check that they fit each other.
 
         Raises:
-            OptionError: they do not.
+            InvalidArgumentError: they do not.
         """
         if not 0 < len(set(self.names)) == len(self.each) <= _MOST:
-            raise OptionError(f"attributes are 1 to {_MOST}, each once, not {reprlib.repr(self.names)}")
+            raise InvalidArgumentError(
+                f"attributes are 1 to {_MOST}, each once, not {reprlib.repr(self.names)}"
+            )
         if len({(len(one.direction), len(one.reading)) for one in self.each}) > 1:
-            raise OptionError("the directions and the readings of attributes must have one length each")
+            raise InvalidArgumentError(
+                "the directions and the readings of attributes must have one length each"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,12 +137,12 @@ class Attributes:
         """Return the attribute of this name.
 
         Raises:
-            OptionError: there is none.
+            InvalidArgumentError: there is none.
         """
         for one in self.each:
             if one.name == name:
                 return one
-        raise OptionError(f"no attribute '{shown(name)}'; the model has {', '.join(self.names)}")
+        raise InvalidArgumentError(f"no attribute '{printable(name)}'; the model has {', '.join(self.names)}")
 
     def change(self, strengths: Mapping[str, float]) -> Floats:
         """Return what is added to a latent, float32 (D,): an edit.
@@ -141,12 +151,14 @@ class Attributes:
             strengths: Name to standard deviations, which may be under 0.
 
         Raises:
-            OptionError: there is no such attribute, or a strength is not finite.
+            InvalidArgumentError: there is no such attribute, or a strength is not finite.
         """
         total = np.zeros(len(self.each[0].direction), np.float64)
         for name, strength in strengths.items():
             if not np.isfinite(strength):
-                raise OptionError(f"a strength is a finite number, {shown(name)}={strength} has none")
+                raise InvalidArgumentError(
+                    f"a strength is a finite number, {printable(name)}={strength} has none"
+                )
             total += strength * self[name].direction.astype(np.float64)
         return total.astype(np.float32)
 
@@ -154,11 +166,11 @@ class Attributes:
         """Check that they fit a model.
 
         Raises:
-            OptionError: they do not.
+            InvalidArgumentError: they do not.
         """
         got = len(self.each[0].direction), len(self.each[0].reading)
         if got != (latent, embedding):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"attributes of this model have {latent} and {embedding} numbers each, these {got}"
             )
 
@@ -187,27 +199,27 @@ class Attributes:
 
         Raises:
             ValueError: it does not hold the arrays.
-            OptionError: it is damaged, of a later format, or belongs to another model.
+            InvalidArgumentError: it is damaged, of a later format, or belongs to another model.
         """
         parts = read_npz(ATTRIBUTES, {ATTRIBUTES: data}, "about", "directions", "readings", "sha256")
         about, directions, readings, digest = parts
         if digest.tobytes() != _digest(about, directions, readings):
-            raise OptionError("it does not match its SHA-256")
+            raise InvalidArgumentError("it does not match its SHA-256")
         try:
             content = json.loads(about.tobytes())
             version, owner, told = content["format"], content["model_id"], list(content["attributes"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise OptionError("it does not say what it holds") from error
+            raise InvalidArgumentError("it does not say what it holds") from error
         if version != _FORMAT:
-            raise OptionError(f"it has format {reprlib.repr(version)}, not {_FORMAT}")
+            raise InvalidArgumentError(f"it has format {reprlib.repr(version)}, not {_FORMAT}")
         if owner != model_id:
-            raise OptionError(f"it belongs to model {str(owner)[:12]}, this one is {model_id[:12]}")
+            raise InvalidArgumentError(f"it belongs to model {str(owner)[:12]}, this one is {model_id[:12]}")
         if not directions.ndim == readings.ndim == 2 or not len(directions) == len(readings) == len(told):
-            raise OptionError("it does not hold two rows for each attribute")
+            raise InvalidArgumentError("it does not hold two rows for each attribute")
         try:
             return cls(tuple(map(_attribute, told, directions, readings)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise OptionError(f"its values cannot be ({error})") from error
+            raise InvalidArgumentError(f"its values cannot be ({error})") from error
 
 
 def _attribute(told: Mapping[str, Any], direction: Floats, reading: Floats) -> Attribute:

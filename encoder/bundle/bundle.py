@@ -32,21 +32,28 @@ import numpy as np
 from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attributes
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.bundle.golden import Golden, npz_bytes, read_npz
-from lookalike.encoder.bundle.latent_prior import Sampling
-from lookalike.encoder.bundle.manifest import FORMAT, SAMPLING, BundleSpec, Manifest, one_line
+from lookalike.encoder.bundle.latent_prior import LatentPrior
+from lookalike.encoder.bundle.manifest import FORMAT, LATENT_PRIOR, BundleSpec, Manifest, one_line
 from lookalike.encoder.bundle.registry import (
-    BESIDE,
     CALIBRATION,
+    SIDECARS,
+    absolute_path,
     check_target,
     is_shipped,
-    locate,
-    resolved,
+    resolve_model,
     shipped_bundles,
 )
-from lookalike.encoder.bundle.storage import digests_of, intact, read_file, unchanged, unwritable, write_all
+from lookalike.encoder.bundle.storage import (
+    check_writable,
+    digests_of,
+    read_file,
+    read_verified,
+    verify_digests,
+    write_all,
+)
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.encoder.errors import BundleCorruptError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = [
     "FORMAT",
@@ -76,18 +83,18 @@ class Bundle:
     affine: AffineMap
     golden: Golden
     calibration: Calibration | None = None
-    sampling: Sampling | None = None
+    sampling: LatentPrior | None = None
     attributes: Attributes | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other.
 
         Raises:
-            OptionError: they do not.
+            InvalidArgumentError: they do not.
         """
         latent, count, image = self.spec.latent, self.golden.pixels.shape[:1], self.spec.image.shape
         if self.golden.decoded is None and "decoder.onnx" in self.graphs:
-            raise OptionError("a model with a decoder must have golden decoded")
+            raise InvalidArgumentError("a model with a decoder must have golden decoded")
         for name, array, dtype, shape in (
             ("mean", self.statistics.mean, np.float32, (latent,)),
             ("covariance", self.statistics.covariance, np.float32, (latent, latent)),
@@ -100,7 +107,7 @@ class Bundle:
             if array is None:
                 continue
             if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all() or not array.size:
-                raise OptionError(
+                raise InvalidArgumentError(
                     f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
                 )
         if self.attributes is not None:
@@ -137,14 +144,14 @@ class Bundle:
         """Return the ONNX bytes of ``encoder`` or ``decoder``.
 
         Raises:
-            OptionError: this model has no such graph.
+            InvalidArgumentError: this model has no such graph.
             BundleCorruptError: the file is no longer what it was when the bundle was opened.
         """
         file = f"{name}.onnx"
         if file not in self.graphs:
             only = "; it can search, not draw" if self.spec.kind == "encoder" else ""
-            raise OptionError(
-                f"model {self.name} has no {shown(name)}; it has {', '.join(self.graphs)}{only}"
+            raise InvalidArgumentError(
+                f"model {self.name} has no {printable(name)}; it has {', '.join(self.graphs)}{only}"
             )
         return self._intact(file)
 
@@ -158,10 +165,10 @@ class Bundle:
             BundleKindError: it is a cleaner.
             BundleCorruptError: a file is missing, changed, malformed, or of another model.
         """
-        folder = locate(where)
+        folder = resolve_model(where)
         try:
             manifest = Manifest.read(read_file(folder, "bundle.json"), folder=folder)
-            data = {name: intact(folder, name, digest) for name, digest in manifest.digests.items()}
+            data = {name: verify_digests(folder, name, digest) for name, digest in manifest.digests.items()}
             mean, covariance, matrix, offset = read_npz(
                 "latents.npz", data, "mean", "covariance", "matrix", "offset"
             )
@@ -172,12 +179,12 @@ class Bundle:
                 affine=AffineMap(matrix, offset),
                 golden=Golden.from_npz(data),
                 calibration=_beside(folder, CALIBRATION, Calibration.from_bytes, manifest.model_id),
-                sampling=Sampling.from_npz(data),
+                sampling=LatentPrior.from_npz(data),
                 attributes=_beside(folder, ATTRIBUTES, Attributes.from_bytes, manifest.model_id),
             )
-        except (ValueError, OptionError) as error:
+        except (ValueError, InvalidArgumentError) as error:
             raise BundleCorruptError(
-                f"bundle {shown(str(folder))} is damaged: {one_line(error)}; fetch or export it again"
+                f"bundle {printable(str(folder))} is damaged: {one_line(error)}; fetch or export it again"
             ) from error
 
     @classmethod
@@ -191,7 +198,7 @@ class Bundle:
         affine: AffineMap,
         golden: Golden,
         calibration: Calibration | None = None,
-        sampling: Sampling | None = None,
+        sampling: LatentPrior | None = None,
     ) -> Self:
         """Write a bundle whole or not at all, and open it again.
 
@@ -208,10 +215,10 @@ class Bundle:
             sampling: What its pictures are drawn from.
 
         Raises:
-            OptionError: the parts do not fit each other, or the folder holds something that is no bundle.
+            InvalidArgumentError: the parts do not fit each other, or the folder holds something that is no bundle.
             BundleError: the folder cannot be written.
         """
-        target = resolved(folder)
+        target = absolute_path(folder)
         check_target(target)
         contents = {f"{name}.onnx": data for name, data in graphs.items()}
         contents["latents.npz"] = npz_bytes(
@@ -222,7 +229,7 @@ class Bundle:
         )
         contents["golden.npz"] = golden.to_npz()
         if sampling is not None:
-            contents[SAMPLING] = sampling.to_npz()
+            contents[LATENT_PRIOR] = sampling.to_npz()
         manifest, contents["bundle.json"] = Manifest.of(spec, digests_of(contents))
         cls(target, manifest, statistics, affine, golden, sampling=sampling)  # checks
         if calibration is not None:
@@ -235,7 +242,7 @@ class Bundle:
         Into its own folder, only calibration.json is written.
 
         Raises:
-            OptionError: it is a shipped bundle's own folder, or holds something that is no bundle.
+            InvalidArgumentError: it is a shipped bundle's own folder, or holds something that is no bundle.
             BundleError: the folder cannot be written.
         """
         return self._with(CALIBRATION, calibration.to_bytes(self.model_id), folder)
@@ -244,22 +251,22 @@ class Bundle:
         """Write this bundle with other attributes; as :meth:`recalibrated` does, and it raises.
 
         Raises:
-            OptionError: also when the attributes do not fit the model.
+            InvalidArgumentError: also when the attributes do not fit the model.
         """
         attributes.check(latent=self.spec.latent, embedding=self.spec.embedding)
         return self._with(ATTRIBUTES, attributes.to_bytes(self.model_id), folder)
 
     def _with(self, name: str, data: bytes, folder: str | os.PathLike[str]) -> Self:
-        target = resolved(folder)
+        target = absolute_path(folder)
         if target != self.folder:
             check_target(target)
             contents = {file: self._intact(file) for file in self.manifest.digests}
-            beside = [file for file in BESIDE if os.path.lexists(self.folder / file)]
+            beside = [file for file in SIDECARS if os.path.lexists(self.folder / file)]
             contents |= {file: read_file(self.folder, file) for file in ("bundle.json", *beside)}
             return type(self)._written(target, contents | {name: data})
         if is_shipped(target):
-            raise OptionError(
-                f"a shipped bundle stays as it is, {shown(self.name)} is one; name another folder with --out"
+            raise InvalidArgumentError(
+                f"a shipped bundle stays as it is, {printable(self.name)} is one; name another folder with --out"
             )
         part = target / f".{name}.{os.getpid()}"
         try:
@@ -269,7 +276,7 @@ class Bundle:
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            raise unwritable(target, error) from error
+            raise check_writable(target, error) from error
         return type(self).open(target)
 
     @classmethod
@@ -277,7 +284,7 @@ class Bundle:
         return write_all(target, contents, lambda fresh: replace(cls.open(fresh), folder=target))
 
     def _intact(self, name: str) -> bytes:
-        return unchanged(self.folder, name, self.manifest.digests[name])
+        return read_verified(self.folder, name, self.manifest.digests[name])
 
 
 def _beside(folder: Path, name: str, read: Callable[..., _Beside], model_id: str) -> _Beside | None:
@@ -285,8 +292,8 @@ def _beside(folder: Path, name: str, read: Callable[..., _Beside], model_id: str
         return None
     try:
         return read(read_file(folder, name), model_id=model_id)
-    except (ValueError, OptionError) as error:
+    except (ValueError, InvalidArgumentError) as error:
         raise BundleCorruptError(
-            f"bundle {shown(str(folder))} is damaged: {name}: {one_line(error)}; "
+            f"bundle {printable(str(folder))} is damaged: {name}: {one_line(error)}; "
             f"remove that file, and fit it again with lookalike {_FITTED[name]}"
         ) from error

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.encoder.bundle.manifest import digest_of, one_line
-from lookalike.encoder.bundle.ood import UsualErrors, count_of, real_of
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.bundle.ood import ReconstructionErrorStats, count_of, real_of
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["RATES", "Calibration", "Likeness", "default_prior"]
+__all__ = ["RATES", "Calibration", "ScoreCalibration", "default_prior"]
 
 Reals = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ _FORMAT: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Likeness:
+class ScoreCalibration:
     """How much a cosine score s speaks for one person: ``curvature s^2 + slope s + intercept``.
 
     That is a log likelihood ratio, the log-odds at an even prior. The square is there because scores of one
@@ -68,7 +68,7 @@ class Likeness:
         """Check that more likeness is never less evidence.
 
         Raises:
-            OptionError: it is, or a value cannot be.
+            InvalidArgumentError: it is, or a value cannot be.
         """
         rates = sorted(self.thresholds, reverse=True)
         scores = [self.thresholds[rate] for rate in rates]
@@ -81,7 +81,9 @@ class Likeness:
         }
         for rule, holds in rules.items():
             if not holds:
-                raise OptionError(f"no map from scores to evidence: {rule}; got {reprlib.repr(self)}")
+                raise InvalidArgumentError(
+                    f"no map from scores to evidence: {rule}; got {reprlib.repr(self)}"
+                )
 
     def evidence(self, scores: ArrayLike) -> Reals:
         """Return log likelihood ratios, float64, of cosine scores in [-1, 1] of any shape."""
@@ -98,10 +100,10 @@ class Likeness:
         Bayes: ``sigma(evidence + log(prior / (1 - prior)))``. See :func:`default_prior` for the prior.
 
         Raises:
-            OptionError: the prior is not between 0 and 1.
+            InvalidArgumentError: the prior is not between 0 and 1.
         """
         if not 0 < prior < 1:  # NaN too
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a prior is a probability over 0 and under 1, not {prior}; 1/100, say, is 0.01"
             )
         odds = self.evidence(scores) + math.log(prior) - math.log1p(-prior)
@@ -112,13 +114,13 @@ class Likeness:
         """Return the score that a match lies above, at a false match rate or at the smallest one there is.
 
         Raises:
-            OptionError: the data did not support this rate.
+            InvalidArgumentError: the data did not support this rate.
         """
         if rate is None:
             return self.thresholds[min(self.thresholds)] if self.thresholds else None
         if rate not in self.thresholds:
             there = ", ".join(f"{known:g}" for known in sorted(self.thresholds, reverse=True)) or "none"
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a threshold for a false match rate of {rate:g} is not known, those known are {there} "
                 f"({self.mismatched} mismatched pairs were compared); take one of them"
             )
@@ -135,7 +137,7 @@ class Likeness:
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.
-            OptionError: its values do not fit each other.
+            InvalidArgumentError: its values do not fit each other.
         """
         return cls(
             curvature=real_of(value["curvature"]),
@@ -157,8 +159,8 @@ class Calibration:
         errors: Of drawing clean pictures; None for a model that does not draw.
     """
 
-    likeness: Likeness | None = None
-    errors: UsualErrors | None = None
+    likeness: ScoreCalibration | None = None
+    errors: ReconstructionErrorStats | None = None
 
     def to_bytes(self, model_id: str) -> bytes:
         """Return ``calibration.json``: what :meth:`from_bytes` reads back equal."""
@@ -176,30 +178,30 @@ class Calibration:
         """Read ``calibration.json`` of the model.
 
         Raises:
-            OptionError: it is damaged, of a later format, or belongs to another model.
+            InvalidArgumentError: it is damaged, of a later format, or belongs to another model.
         """
         try:
             content = json.loads(data)
             digest = content.pop("sha256")
             intact = digest == digest_of(content)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            raise OptionError(f"it cannot be read ({one_line(error)})") from error
+            raise InvalidArgumentError(f"it cannot be read ({one_line(error)})") from error
         if not intact:
-            raise OptionError("it does not match its SHA-256")
+            raise InvalidArgumentError("it does not match its SHA-256")
         if content.get("format") != _FORMAT:
-            raise OptionError(f"it has format {reprlib.repr(content.get('format'))}, not {_FORMAT}")
+            raise InvalidArgumentError(f"it has format {reprlib.repr(content.get('format'))}, not {_FORMAT}")
         if content.get("model_id") != model_id:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"it belongs to model {str(content.get('model_id'))[:12]}, this one is {model_id[:12]}"
             )
         try:
             likeness, errors = content["likeness"], content["errors"]
             return cls(
-                likeness=None if likeness is None else Likeness.from_json(likeness),
-                errors=None if errors is None else UsualErrors.from_json(errors),
+                likeness=None if likeness is None else ScoreCalibration.from_json(likeness),
+                errors=None if errors is None else ReconstructionErrorStats.from_json(errors),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise OptionError(f"its values cannot be ({one_line(error)})") from error
+            raise InvalidArgumentError(f"its values cannot be ({one_line(error)})") from error
 
 
 def default_prior(size: int) -> float:

@@ -3,7 +3,7 @@
 ::
 
     clean/
-      bundle.json     as that of other bundles, with a CleanerSpec for a model
+      bundle.json     as that of other bundles, with a DenoiserSpec for a model
       cleaner.onnx    pixels  float32 (N, H, W, 3) in [0, 1], sigma  float32 (N,)
                       ->  cleaned  float32 (N, H, W, 3), not clipped
       estimator.onnx  pixels  ->  sigma  float32 (N,)
@@ -29,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.golden import npz_bytes, read_npz
-from lookalike.encoder.bundle.manifest import CLEANING, Sealed, one_line
-from lookalike.encoder.bundle.registry import check_target, is_shipped, locate, resolved
-from lookalike.encoder.bundle.storage import digests_of, intact, read_file, unchanged, write_all
-from lookalike.encoder.errors import BundleCorruptError, BundleKindError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.bundle.manifest import DENOISER, RawManifest, one_line
+from lookalike.encoder.bundle.registry import absolute_path, check_target, is_shipped, resolve_model
+from lookalike.encoder.bundle.storage import digests_of, read_file, read_verified, verify_digests, write_all
+from lookalike.encoder.errors import BundleCorruptError, BundleKindError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 
-__all__ = ["CleanerBundle", "CleanerGolden", "CleanerSpec"]
+__all__ = ["DenoiserBundle", "DenoiserGolden", "DenoiserSpec"]
 
 _FORMAT: Final = 4
 _MOST_MULTIPLE: Final = 256
@@ -45,7 +45,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CleanerSpec:
+class DenoiserSpec:
     """What ``bundle.json`` says of a cleaner, the digests excepted.
 
     It takes pictures of any size, grey or RGB: sides are padded to a multiple, and cut again.
@@ -62,7 +62,7 @@ class CleanerSpec:
         figures: What was measured on it, by name.
 
     Raises:
-        OptionError: a value cannot be.
+        InvalidArgumentError: a value cannot be.
     """
 
     multiple: int
@@ -87,8 +87,8 @@ class CleanerSpec:
         }
         for name, holds in rules.items():
             if not holds:
-                raise OptionError(
-                    f"the {name} of a cleaner cannot be {shown(repr(getattr(self, name)))[:100]}"
+                raise InvalidArgumentError(
+                    f"the {name} of a cleaner cannot be {printable(repr(getattr(self, name)))[:100]}"
                 )
 
     def to_json(self) -> dict[str, Any]:
@@ -101,12 +101,14 @@ class CleanerSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            OptionError: a key is unknown or missing, or a value cannot be.
+            InvalidArgumentError: a key is unknown or missing, or a value cannot be.
         """
         names = {f.name for f in fields(cls)}
         if not isinstance(value, dict) or set(value) != names:
-            odd = shown(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
-            raise OptionError(f"a cleaner is described by its {len(names)} keys; unknown or missing: {odd}")
+            odd = printable(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
+            raise InvalidArgumentError(
+                f"a cleaner is described by its {len(names)} keys; unknown or missing: {odd}"
+            )
         deviations = value["deviations"]
         return cls(
             **{**value, "deviations": tuple(deviations) if isinstance(deviations, list) else deviations}
@@ -114,7 +116,7 @@ class CleanerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanerGolden:
+class DenoiserGolden:
     """Inputs and what they gave where the bundle was made.
 
     Attributes:
@@ -146,11 +148,11 @@ class CleanerGolden:
         """Hold the arrays against each other and against what the model takes.
 
         Raises:
-            OptionError: they do not fit.
+            InvalidArgumentError: they do not fit.
         """
         shape = self.pixels.shape
         if len(shape) != 4 or shape[3] != 3 or any(side % multiple for side in shape[1:3]):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"golden pixels must be (N, H, W, 3), H and W multiples of {multiple}, got {shape}"
             )
         for name, wanted in (
@@ -162,20 +164,20 @@ class CleanerGolden:
             array = getattr(self, name)
             fits = array.dtype == np.float32 and array.shape == wanted and array.size
             if not fits or not np.isfinite(array).all():
-                raise OptionError(
+                raise InvalidArgumentError(
                     f"golden {name} must be finite float32 {wanted}, got {array.dtype} {array.shape}"
                 )
 
 
 @dataclass(frozen=True, slots=True)
-class CleanerBundle:
+class DenoiserBundle:
     """An opened bundle of a cleaner: everything but the running graphs."""
 
     folder: Path
     model_id: str
-    spec: CleanerSpec
+    spec: DenoiserSpec
     digests: Mapping[str, str]
-    golden: CleanerGolden
+    golden: DenoiserGolden
 
     @property
     def name(self) -> str:
@@ -193,7 +195,7 @@ class CleanerBundle:
         Raises:
             BundleCorruptError: the file is no longer what it was when the bundle was opened.
         """
-        return unchanged(self.folder, f"{name}.onnx", self.digests[f"{name}.onnx"])
+        return read_verified(self.folder, f"{name}.onnx", self.digests[f"{name}.onnx"])
 
     @classmethod
     def open(cls, where: str | os.PathLike[str]) -> Self:
@@ -205,23 +207,23 @@ class CleanerBundle:
             BundleKindError: it is no cleaner.
             BundleCorruptError: a file is missing, changed or malformed.
         """
-        folder = locate(where)
+        folder = resolve_model(where)
         try:
-            sealed = Sealed.read(read_file(folder, "bundle.json"), folder=folder)
+            sealed = RawManifest.read(read_file(folder, "bundle.json"), folder=folder)
             if not sealed.cleans:
                 kind = sealed.model.get("kind") if isinstance(sealed.model, dict) else None
                 raise BundleKindError(
-                    f"model {shown(folder.name)} ({shown(str(kind))[:20]}) is no cleaner; "
+                    f"model {printable(folder.name)} ({printable(str(kind))[:20]}) is no cleaner; "
                     "take one with --model"
                 )
-            spec, digests = CleanerSpec.from_json(sealed.model), _checked(sealed.files)
-            data = {name: intact(folder, name, digest) for name, digest in digests.items()}
-            golden = CleanerGolden.from_npz(data)
+            spec, digests = DenoiserSpec.from_json(sealed.model), _checked(sealed.files)
+            data = {name: verify_digests(folder, name, digest) for name, digest in digests.items()}
+            golden = DenoiserGolden.from_npz(data)
             golden.check(spec.multiple)
             return cls(folder, sealed.model_id, spec, digests, golden)
-        except (ValueError, OptionError) as error:
+        except (ValueError, InvalidArgumentError) as error:
             raise BundleCorruptError(
-                f"bundle {shown(str(folder))} is damaged: {one_line(error)}; fetch or export it again"
+                f"bundle {printable(str(folder))} is damaged: {one_line(error)}; fetch or export it again"
             ) from error
 
     @classmethod
@@ -229,9 +231,9 @@ class CleanerBundle:
         cls,
         folder: str | os.PathLike[str],
         *,
-        spec: CleanerSpec,
+        spec: DenoiserSpec,
         graphs: Mapping[str, bytes],
-        golden: CleanerGolden,
+        golden: DenoiserGolden,
     ) -> Self:
         """Write a bundle whole or not at all, and open it again.
 
@@ -245,16 +247,18 @@ class CleanerBundle:
             golden: Inputs and outputs.
 
         Raises:
-            OptionError: the parts do not fit each other, or the folder holds something that is no bundle.
+            InvalidArgumentError: the parts do not fit each other, or the folder holds something that is no bundle.
             BundleError: the folder cannot be written.
         """
-        target = resolved(folder)
+        target = absolute_path(folder)
         check_target(target)
         golden.check(spec.multiple)
         contents = {f"{name}.onnx": data for name, data in graphs.items()}
         contents["golden.npz"] = golden.to_npz()
-        sealed, contents["bundle.json"] = Sealed.of(spec.to_json(), digests_of(contents), version=_FORMAT)
-        CleanerSpec.from_json(sealed.model)
+        sealed, contents["bundle.json"] = RawManifest.of(
+            spec.to_json(), digests_of(contents), version=_FORMAT
+        )
+        DenoiserSpec.from_json(sealed.model)
         _checked(sealed.files)
         return write_all(target, contents, lambda fresh: replace(cls.open(fresh), folder=target))
 
@@ -270,7 +274,7 @@ def _is_range(value: object) -> bool:
 
 
 def _checked(digests: Any) -> dict[str, str]:
-    if not isinstance(digests, dict) or set(digests) != CLEANING:
-        got = shown(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
-        raise OptionError(f"the files of a cleaner are {', '.join(sorted(CLEANING))}, not {got}")
+    if not isinstance(digests, dict) or set(digests) != DENOISER:
+        got = printable(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
+        raise InvalidArgumentError(f"the files of a cleaner are {', '.join(sorted(DENOISER))}, not {got}")
     return digests

@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.whitening import LatentStatistics
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["MOST", "Mixture"]
+__all__ = ["MAX_COMPONENTS", "GaussianMixture"]
 
 Floats = NDArray[np.float32]
 
-MOST: Final = 1 << 22
+MAX_COMPONENTS: Final = 1 << 22
 """Values of all covariances of a mixture: 16 MiB, far above any that is of use."""
 _SUM_TOLERANCE: Final = 1e-4
 _SYMMETRY_TOLERANCE: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class GaussianMixture:
     """A mixture of Gaussians.
 
     Attributes:
@@ -42,7 +42,7 @@ class Mixture:
         """Check it.
 
         Raises:
-            OptionError: it is no mixture.
+            InvalidArgumentError: it is no mixture.
         """
         count, size = self.means.shape if self.means.ndim == 2 else (0, 0)
         for name, shape in (
@@ -52,20 +52,20 @@ class Mixture:
         ):
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape or not array.size:
-                raise OptionError(
+                raise InvalidArgumentError(
                     f"{name} of a mixture must be float32 {shape}, none of them 0, "
                     f"got {array.dtype} {array.shape}"
                 )
             if not np.isfinite(array).all():
-                raise OptionError(f"{name} of a mixture must be finite, these hold NaN or infinity")
-        if self.covariances.size > MOST:
-            raise OptionError(
-                f"covariances of a mixture are at most {MOST:,} values, {count} of {size}x{size} are more; "
+                raise InvalidArgumentError(f"{name} of a mixture must be finite, these hold NaN or infinity")
+        if self.covariances.size > MAX_COMPONENTS:
+            raise InvalidArgumentError(
+                f"covariances of a mixture are at most {MAX_COMPONENTS:,} values, {count} of {size}x{size} are more; "
                 "take fewer components"
             )
         total = float(self.weights.sum(dtype=np.float64))
         if self.weights.min() < 0 or abs(total - 1) > _SUM_TOLERANCE:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"weights of a mixture must be at least 0 and sum to 1, "
                 f"the least is {self.weights.min():g}, the sum {total:g}"
             )
@@ -86,7 +86,7 @@ class Mixture:
         """Make one of floats of any precision, as another library fits them; rounding is put right.
 
         Raises:
-            OptionError: it is no mixture.
+            InvalidArgumentError: it is no mixture.
         """
         wide = np.asarray(weights, np.float64)
         full = np.asarray(covariances, np.float64)
@@ -104,7 +104,7 @@ class Mixture:
         """Fit one Gaussian to float32 (N, Z).
 
         Raises:
-            OptionError: fewer than two latents, or values that are not finite.
+            InvalidArgumentError: fewer than two latents, or values that are not finite.
         """
         statistics = LatentStatistics.of(latents)
         return cls(np.ones(1, np.float32), statistics.mean[None], statistics.covariance[None])
@@ -123,24 +123,26 @@ class Mixture:
             count: K.
 
         Raises:
-            OptionError: labels that do not fit, a class without example, or latents that are not finite.
+            InvalidArgumentError: labels that do not fit, a class without example, or latents that are not finite.
         """
         labels = np.asarray(labels)
         if latents.ndim != 2 or labels.shape != latents.shape[:1] or labels.dtype.kind not in "iu":
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"classes need latents (N, Z) and whole labels (N,), "
                 f"got {latents.shape} and {labels.dtype} {labels.shape}"
             )
         if not np.isfinite(latents).all():
-            raise OptionError("latents must be finite, these hold NaN or infinity; look for NaN in training")
+            raise InvalidArgumentError(
+                "latents must be finite, these hold NaN or infinity; look for NaN in training"
+            )
         labels = labels.astype(np.int64)
         if count < 1 or (labels >= count).any():
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"labels of {count} classes are below {count}, the largest is {labels.max(initial=-1)}"
             )
         shares = np.bincount(labels[labels >= 0], minlength=count)
         if not shares.all():
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"every class needs an example, class {int(shares.argmin())} has none; "
                 "leave it out or give its pictures"
             )
@@ -166,10 +168,10 @@ class Mixture:
             temperature: Scale of the deviations from the mean of the component, at least 0.
 
         Raises:
-            OptionError: a count or temperature that cannot be.
+            InvalidArgumentError: a count or temperature that cannot be.
         """
         if count < 0:
-            raise OptionError(f"a sample is of 0 latents or more, not {count}")
+            raise InvalidArgumentError(f"a sample is of 0 latents or more, not {count}")
         choices, deviates = rng.spawn(2)
         chosen = choices.choice(self.components, count, p=_exact(self.weights))
         return self.place(deviates.standard_normal((count, self.size)), chosen, temperature)
@@ -182,10 +184,10 @@ class Mixture:
         Applications 48, 1982), so that one deviate means alike things in each component.
 
         Raises:
-            OptionError: a temperature that cannot be.
+            InvalidArgumentError: a temperature that cannot be.
         """
         if not 0 <= temperature < np.inf:
-            raise OptionError(f"a temperature is 0 or more, not {temperature}")
+            raise InvalidArgumentError(f"a temperature is 0 or more, not {temperature}")
         out = np.empty(deviates.shape, np.float32)
         for k in np.unique(chosen):
             rows = chosen == k
@@ -198,10 +200,12 @@ def _check_covariances(covariances: NDArray[Any]) -> None:
     """(M, Z, Z), finite or not: what is not finite is found elsewhere."""
     variances = np.diagonal(covariances, axis1=1, axis2=2)
     if (variances < 0).any():
-        raise OptionError(f"no variance of a mixture is below 0, the least is {variances.min():g}")
+        raise InvalidArgumentError(f"no variance of a mixture is below 0, the least is {variances.min():g}")
     skew = np.abs(covariances - covariances.swapaxes(1, 2))
     if (skew > _SYMMETRY_TOLERANCE * np.abs(covariances).max()).any():
-        raise OptionError(f"covariances of a mixture must be symmetric, these are {skew.max():g} apart")
+        raise InvalidArgumentError(
+            f"covariances of a mixture must be symmetric, these are {skew.max():g} apart"
+        )
 
 
 def _exact(weights: Floats) -> NDArray[np.float64]:

@@ -17,20 +17,20 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.gaussian_mixture import MOST, Mixture
+from lookalike.encoder.bundle.gaussian_mixture import MAX_COMPONENTS, GaussianMixture
 from lookalike.encoder.bundle.golden import npz_bytes, read_npz
-from lookalike.encoder.bundle.manifest import SAMPLING, one_line
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.bundle.manifest import LATENT_PRIOR, one_line
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["Mixture", "Sampling"]
+__all__ = ["GaussianMixture", "LatentPrior"]
 
 _PARTS: Final = ("weights", "means", "triangles")
-_LARGEST: Final = 24 * MOST
+_LARGEST: Final = 24 * MAX_COMPONENTS
 """Bytes of two mixtures of one number each, the most that can be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class LatentPrior:
     """What a model's pictures are drawn from besides N(0, I).
 
     Attributes:
@@ -38,8 +38,8 @@ class Sampling:
         by_class: One component for each class, in the order of the model's classes, weighed by its share.
     """
 
-    mixture: Mixture | None = None
-    by_class: Mixture | None = None
+    mixture: GaussianMixture | None = None
+    by_class: GaussianMixture | None = None
 
     def check(self, *, drawn: int, classes: int) -> None:
         """Check that it fits a model.
@@ -49,14 +49,16 @@ class Sampling:
             classes: K.
 
         Raises:
-            OptionError: it does not.
+            InvalidArgumentError: it does not.
         """
         for field in fields(self):
-            mixture: Mixture | None = getattr(self, field.name)
+            mixture: GaussianMixture | None = getattr(self, field.name)
             if mixture is not None and mixture.size > drawn:
-                raise OptionError(f"{field.name} of a model that draws {drawn} numbers has {mixture.size}")
+                raise InvalidArgumentError(
+                    f"{field.name} of a model that draws {drawn} numbers has {mixture.size}"
+                )
         if self.by_class is not None and self.by_class.components != classes:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"by_class of a model of {classes} classes has {self.by_class.components} components"
             )
 
@@ -64,7 +66,7 @@ class Sampling:
         """Return ``sampling.npz``: of the symmetric covariances, the lower triangles (M, Z (Z + 1) / 2)."""
         arrays: dict[str, NDArray[Any]] = {}
         for field in fields(self):
-            mixture: Mixture | None = getattr(self, field.name)
+            mixture: GaussianMixture | None = getattr(self, field.name)
             if mixture is not None:
                 row, column = np.tril_indices(mixture.size)
                 triangles = mixture.covariances[:, row, column]
@@ -78,19 +80,19 @@ class Sampling:
 
         Raises:
             ValueError: it does not hold the arrays.
-            OptionError: they are no mixtures.
+            InvalidArgumentError: they are no mixtures.
         """
-        if SAMPLING not in files:
+        if LATENT_PRIOR not in files:
             return None
-        there = _listed(files[SAMPLING])
+        there = _listed(files[LATENT_PRIOR])
         known = {f"{field.name}_{part}" for field in fields(cls) for part in _PARTS}
         if there - known:
-            raise ValueError(f"{SAMPLING} holds {min(there - known)!r} too, which is no part of it")
+            raise ValueError(f"{LATENT_PRIOR} holds {min(there - known)!r} too, which is no part of it")
         mixtures = {}
         for field in fields(cls):
             names = [f"{field.name}_{part}" for part in _PARTS]
             if there & set(names):
-                mixtures[field.name] = _unfolded(*read_npz(SAMPLING, files, *names))
+                mixtures[field.name] = _unfolded(*read_npz(LATENT_PRIOR, files, *names))
         return cls(**mixtures)
 
 
@@ -100,21 +102,23 @@ def _listed(data: bytes) -> set[str]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
     except Exception as error:  # zipfile and struct each raise their own
-        raise ValueError(f"{SAMPLING} does not hold the arrays of mixtures ({one_line(error)})") from error
+        raise ValueError(
+            f"{LATENT_PRIOR} does not hold the arrays of mixtures ({one_line(error)})"
+        ) from error
     if (size := sum(member.file_size for member in members)) > _LARGEST:
-        raise ValueError(f"{SAMPLING} unpacks to {size:,} bytes, at most {_LARGEST:,} can be")
+        raise ValueError(f"{LATENT_PRIOR} unpacks to {size:,} bytes, at most {_LARGEST:,} can be")
     return {member.filename.removesuffix(".npy") for member in members}
 
 
-def _unfolded(weights: NDArray[Any], means: NDArray[Any], triangles: NDArray[Any]) -> Mixture:
+def _unfolded(weights: NDArray[Any], means: NDArray[Any], triangles: NDArray[Any]) -> GaussianMixture:
     count, size = means.shape if means.ndim == 2 else (0, 0)
     expected = (count, size * (size + 1) // 2)
-    if triangles.dtype != np.float32 or triangles.shape != expected or count * size * size > MOST:
-        raise OptionError(
+    if triangles.dtype != np.float32 or triangles.shape != expected or count * size * size > MAX_COMPONENTS:
+        raise InvalidArgumentError(
             f"triangles of a mixture must be float32 {expected}, got {triangles.dtype} {triangles.shape}"
         )
     covariances = np.empty((count, size, size), np.float32)
     row, column = np.tril_indices(size)
     covariances[:, row, column] = triangles
     covariances[:, column, row] = triangles
-    return Mixture(weights, means, covariances)
+    return GaussianMixture(weights, means, covariances)

@@ -22,21 +22,21 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
-from lookalike.encoder.errors import BundleKindError, BundleTooNewError, OptionError
+from lookalike.encoder.errors import BundleKindError, BundleTooNewError, InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec, shown
+from lookalike.encoder.images.preprocess import ImageSpec, printable
 
 __all__ = [
-    "CLEANING",
+    "DENOISER",
     "FORMAT",
-    "KNOWN",
+    "KNOWN_FILES",
+    "LATENT_PRIOR",
     "NEEDED",
-    "SAMPLING",
     "BundleSpec",
     "Kind",
     "Labels",
     "Manifest",
-    "Sealed",
+    "RawManifest",
     "digest_of",
     "one_line",
 ]
@@ -47,11 +47,11 @@ Labels = Literal["none", "person", "class", "unknown"]
 
 _KEYS: Final = {"format", "model_id", "model", "files"}
 NEEDED: Final = {"encoder.onnx", "latents.npz", "golden.npz"}
-SAMPLING: Final = "sampling.npz"
-_OPTIONAL: Final = {"decoder.onnx", SAMPLING}
-CLEANING: Final = {"cleaner.onnx", "estimator.onnx", "golden.npz"}
+LATENT_PRIOR: Final = "sampling.npz"
+_OPTIONAL: Final = {"decoder.onnx", LATENT_PRIOR}
+DENOISER: Final = {"cleaner.onnx", "estimator.onnx", "golden.npz"}
 """The files of a cleaner besides bundle.json."""
-KNOWN: Final = NEEDED | _OPTIONAL | CLEANING
+KNOWN_FILES: Final = NEEDED | _OPTIONAL | DENOISER
 """The files that a bundle of any kind may have besides bundle.json."""
 
 
@@ -117,12 +117,14 @@ class BundleSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            OptionError: a key is unknown or missing, or a value cannot be.
+            InvalidArgumentError: a key is unknown or missing, or a value cannot be.
         """
         names = {f.name for f in fields(cls)} - {"denoises"}
         if not isinstance(value, dict) or set(value) - {"denoises"} != names:
-            odd = shown(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
-            raise OptionError(f"a model is described by its {len(names)} keys; unknown or missing: {odd}")
+            odd = printable(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
+            raise InvalidArgumentError(
+                f"a model is described by its {len(names)} keys; unknown or missing: {odd}"
+            )
         classes = value["classes"]
         rules = {
             "kind": value["kind"] in get_args(Kind),
@@ -138,9 +140,9 @@ class BundleSpec:
         }
         for name, holds in rules.items():
             if not holds:
-                raise OptionError(f"the {name} of a model cannot be {reprlib.repr(value[name])}")
+                raise InvalidArgumentError(f"the {name} of a model cannot be {reprlib.repr(value[name])}")
         if value["kind"] == "cvae" and not 0 < len(classes) < value["latent"]:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a cvae has classes and a latent that is longer, not {len(classes)} and {value['latent']}"
             )
         read = {"image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)}
@@ -150,7 +152,7 @@ class BundleSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class RawManifest:
     """``bundle.json`` of a model of any kind, held to its model_id and not yet understood.
 
     Attributes:
@@ -170,14 +172,14 @@ class Sealed:
         """Return it as a reader will see it (tuples become lists), and its text.
 
         Raises:
-            OptionError: a value is no finite JSON value.
+            InvalidArgumentError: a value is no finite JSON value.
         """
         content = {"format": version, "model": model, "files": dict(sorted(digests.items()))}
         try:
             plain = json.loads(json.dumps(content, allow_nan=False))
             model_id = digest_of(plain)
         except (TypeError, ValueError, RecursionError) as error:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"training and figures must be finite JSON values ({one_line(error)})"
             ) from error
         text = json.dumps({"model_id": model_id, **plain}, indent=2, ensure_ascii=False) + "\n"
@@ -189,25 +191,25 @@ class Sealed:
 
         Raises:
             BundleTooNewError: written by a later format.
-            OptionError: it is damaged.
+            InvalidArgumentError: it is damaged.
         """
         try:
             content = json.loads(text)
             body = {key: content[key] for key in content if key != "model_id"}
             model_id, version = digest_of(body), body.get("format")
         except (ValueError, TypeError, RecursionError) as error:  # TypeError: it holds no object
-            raise OptionError(f"bundle.json cannot be read ({one_line(error)})") from error
+            raise InvalidArgumentError(f"bundle.json cannot be read ({one_line(error)})") from error
         if type(version) is int and version > FORMAT:
             raise BundleTooNewError(
-                f"bundle {shown(str(folder))} has format {version}, this lookalike reads up to {FORMAT}; "
+                f"bundle {printable(str(folder))} has format {version}, this lookalike reads up to {FORMAT}; "
                 "upgrade it"
             )
         if type(version) is not int or not 1 <= version <= FORMAT or set(content) != _KEYS:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"bundle.json must hold {', '.join(sorted(_KEYS))} and no more, format 1 to {FORMAT}"
             )
         if content["model_id"] != model_id:
-            raise OptionError("bundle.json does not match its model_id")
+            raise InvalidArgumentError("bundle.json does not match its model_id")
         return cls(model_id, version, content["model"], content["files"])
 
     @property
@@ -235,12 +237,12 @@ class Manifest:
         """Return the manifest as a reader will see it (tuples become lists), and its text.
 
         Raises:
-            OptionError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
+            InvalidArgumentError: a value is no finite JSON value or cannot be, or a file is unknown or missing.
         """
-        since_3 = SAMPLING in digests or spec.labels == "class"
+        since_3 = LATENT_PRIOR in digests or spec.labels == "class"
         since_4 = spec.denoises is not None or spec.image.quick_jpeg
         version = 4 if since_4 else 3 if since_3 else 2
-        sealed, text = Sealed.of(spec.to_json(), digests, version=version)
+        sealed, text = RawManifest.of(spec.to_json(), digests, version=version)
         return cls(sealed.model_id, BundleSpec.from_json(sealed.model), _checked(sealed.files)), text
 
     @classmethod
@@ -250,12 +252,12 @@ class Manifest:
         Raises:
             BundleTooNewError: written by a later format.
             BundleKindError: it is a cleaner's.
-            OptionError: it is damaged.
+            InvalidArgumentError: it is damaged.
         """
-        sealed = Sealed.read(text, folder=folder)
+        sealed = RawManifest.read(text, folder=folder)
         if sealed.cleans:
             raise BundleKindError(
-                f"model {shown(folder.name)} is a cleaner, which gives no latents to search or draw with; "
+                f"model {printable(folder.name)} is a cleaner, which gives no latents to search or draw with; "
                 "take another --model, or lookalike denoise"
             )
         model = sealed.model
@@ -274,14 +276,14 @@ def _are_names(value: Any) -> bool:
 
 def _of_format_1(model: dict[str, Any]) -> dict[str, Any]:
     if "labels" in model:
-        raise OptionError("a model of format 1 says nothing of labels")
+        raise InvalidArgumentError("a model of format 1 says nothing of labels")
     return model | {"labels": "none"}
 
 
 def _checked(digests: Any) -> dict[str, str]:
     if not isinstance(digests, dict) or not NEEDED <= set(digests) <= NEEDED | _OPTIONAL:
-        got = shown(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
-        raise OptionError(
+        got = printable(", ".join(sorted(digests))) if isinstance(digests, dict) else "something else"
+        raise InvalidArgumentError(
             f"the files of a bundle are {', '.join(sorted(NEEDED))} and at most "
             f"{', '.join(sorted(_OPTIONAL))}, not {got}"
         )
@@ -301,4 +303,4 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 def one_line(error: Exception) -> str:
     """Return what an exception says, on one line, or else its name."""
-    return shown(" ".join(str(error).split())) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__

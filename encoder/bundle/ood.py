@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["QUANTILES", "UsualErrors", "count_of", "picture_errors", "real_of"]
+__all__ = ["QUANTILES", "ReconstructionErrorStats", "count_of", "real_of", "reconstruction_errors"]
 
 Reals = NDArray[np.float64]
 
@@ -33,8 +33,8 @@ _DARKEST: Final = 1 / 255**2  # variance of a picture that is all but blank
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UsualErrors:
-    """How far off a model is on clean pictures of the kind it was made for, see :func:`picture_errors`.
+class ReconstructionErrorStats:
+    """How far off a model is on clean pictures of the kind it was made for, see :func:`reconstruction_errors`.
 
     Attributes:
         images: How many were measured.
@@ -50,24 +50,24 @@ class UsualErrors:
         """Check that quantiles rise.
 
         Raises:
-            OptionError: they do not, or there is no image.
+            InvalidArgumentError: they do not, or there is no image.
         """
         for values in (self.squared, self.share):
             rising = 0 <= values[0] <= values[1] <= values[2] < math.inf
             if self.images < 1 or not rising:
-                raise OptionError(
+                raise InvalidArgumentError(
                     f"quantiles of errors must rise from 0, got {values} of {self.images} images"
                 )
 
     @classmethod
     def of(cls, errors: Reals) -> Self:
-        """Measure errors float64 (N, 2) from :func:`picture_errors`.
+        """Measure errors float64 (N, 2) from :func:`reconstruction_errors`.
 
         Raises:
-            OptionError: there is none, or not every one is finite.
+            InvalidArgumentError: there is none, or not every one is finite.
         """
         if errors.ndim != 2 or errors.shape[1] != 2 or not len(errors) or not np.isfinite(errors).all():
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"usual errors are measured on finite errors (N, 2), N over 0, got {errors.shape}"
             )
         (m1, h1, t1), (m2, h2, t2) = np.quantile(errors, QUANTILES, axis=0).T.tolist()
@@ -94,14 +94,14 @@ class UsualErrors:
 
         Raises:
             KeyError, TypeError, ValueError: it is something else.
-            OptionError: its values do not fit each other.
+            InvalidArgumentError: its values do not fit each other.
         """
         squared, share = ([real_of(each) for each in value[name]] for name in ("squared", "share"))
         (m1, h1, t1), (m2, h2, t2) = squared, share
         return cls(images=count_of(value["images"]), squared=(m1, h1, t1), share=(m2, h2, t2))
 
 
-def picture_errors(originals: NDArray[np.uint8], decoded: NDArray[np.float32]) -> Reals:
+def reconstruction_errors(originals: NDArray[np.uint8], decoded: NDArray[np.float32]) -> Reals:
     """Return how far off each decoded picture is, float64 (N, 2).
 
     The first column is the mean squared error in [0, 1]^2, the second the share of the picture's variance

@@ -8,15 +8,23 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.bundle.attributes import ATTRIBUTES
-from lookalike.encoder.bundle.manifest import KNOWN, one_line
-from lookalike.encoder.errors import BundleNotFoundError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.bundle.manifest import KNOWN_FILES, one_line
+from lookalike.encoder.errors import BundleNotFoundError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 
-__all__ = ["BESIDE", "CALIBRATION", "check_target", "is_shipped", "locate", "resolved", "shipped_bundles"]
+__all__ = [
+    "CALIBRATION",
+    "SIDECARS",
+    "absolute_path",
+    "check_target",
+    "is_shipped",
+    "resolve_model",
+    "shipped_bundles",
+]
 
 CALIBRATION: Final = "calibration.json"
 """May lie in a bundle's folder and is no part of the model."""
-BESIDE: Final = (CALIBRATION, ATTRIBUTES)
+SIDECARS: Final = (CALIBRATION, ATTRIBUTES)
 """All that may."""
 
 
@@ -32,7 +40,7 @@ def is_shipped(folder: Path) -> bool:
     return shipped is not None and shipped.resolve() == folder
 
 
-def locate(where: str | os.PathLike[str]) -> Path:
+def resolve_model(where: str | os.PathLike[str]) -> Path:
     """Return the resolved folder of a bundle, which may be named as a shipped one.
 
     Raises:
@@ -44,49 +52,53 @@ def locate(where: str | os.PathLike[str]) -> Path:
             return folder.resolve()
         there = folder.is_dir()
     except OSError as error:
-        raise BundleNotFoundError(f"model {shown(str(where))} cannot be opened ({error.strerror})") from error
+        raise BundleNotFoundError(
+            f"model {printable(str(where))} cannot be opened ({error.strerror})"
+        ) from error
     shipped = shipped_bundles()
     if str(where) in shipped:
         return shipped[str(where)].resolve()
     names = ", ".join(shipped) or "none"
     if there:
         raise BundleNotFoundError(
-            f"a model is a folder with a bundle.json, {shown(str(where))} has none; shipped: {names}"
+            f"a model is a folder with a bundle.json, {printable(str(where))} has none; shipped: {names}"
         )
     raise BundleNotFoundError(
-        f"no model '{shown(str(where))}': no such folder and no shipped one; shipped: {names}"
+        f"no model '{printable(str(where))}': no such folder and no shipped one; shipped: {names}"
     )
 
 
-def resolved(folder: str | os.PathLike[str]) -> Path:
+def absolute_path(folder: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links.
 
     Raises:
-        OptionError: there can be none.
+        InvalidArgumentError: there can be none.
     """
     try:
         return Path(folder).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
-        raise OptionError(f"no bundle can stand at {shown(str(folder))} ({one_line(error)})") from error
+        raise InvalidArgumentError(
+            f"no bundle can stand at {printable(str(folder))} ({one_line(error)})"
+        ) from error
 
 
 def check_target(target: Path) -> None:
     """Refuse to replace anything but a bundle, also one to which something else was added.
 
     Raises:
-        OptionError: something that is no bundle stands at ``target``.
+        InvalidArgumentError: something that is no bundle stands at ``target``.
     """
     try:
         inside = {path.name for path in target.iterdir()}
     except FileNotFoundError:
         return
     except OSError as error:
-        raise OptionError(
-            f"a bundle is a folder, {shown(str(target))} cannot be one ({error.strerror}); name another"
+        raise InvalidArgumentError(
+            f"a bundle is a folder, {printable(str(target))} cannot be one ({error.strerror}); name another"
         ) from error
-    odd = inside if "bundle.json" not in inside else inside - KNOWN - {"bundle.json", *BESIDE}
+    odd = inside if "bundle.json" not in inside else inside - KNOWN_FILES - {"bundle.json", *SIDECARS}
     if odd:
-        raise OptionError(
-            f"a bundle replaces only a bundle, {shown(str(target))} holds {shown(min(odd))} too; "
+        raise InvalidArgumentError(
+            f"a bundle replaces only a bundle, {printable(str(target))} holds {printable(min(odd))} too; "
             "name another folder"
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from lookalike.encoder.errors import BundleCorruptError, BundleError
-from lookalike.encoder.images.preprocess import shown
-from lookalike.encoder.replacing import replacing
+from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.replacing import atomic_replace_dir
 
-__all__ = ["digests_of", "intact", "read_file", "unchanged", "unwritable", "write_all"]
+__all__ = ["check_writable", "digests_of", "read_file", "read_verified", "verify_digests", "write_all"]
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def read_file(folder: Path, name: str) -> bytes:
         raise ValueError(f"{name} cannot be read ({error.strerror})") from error
 
 
-def intact(folder: Path, name: str, digest: object) -> bytes:
+def verify_digests(folder: Path, name: str, digest: object) -> bytes:
     """Return a file of the bundle in ``folder`` that has this SHA-256.
 
     Raises:
@@ -45,17 +45,17 @@ def intact(folder: Path, name: str, digest: object) -> bytes:
     return data
 
 
-def unchanged(folder: Path, name: str, digest: object) -> bytes:
+def read_verified(folder: Path, name: str, digest: object) -> bytes:
     """Return a file of a bundle that was opened before.
 
     Raises:
         BundleCorruptError: it is no longer what it was.
     """
     try:
-        return intact(folder, name, digest)
+        return verify_digests(folder, name, digest)
     except ValueError as error:
         raise BundleCorruptError(
-            f"bundle {shown(str(folder))} has changed since it was opened: {error}; open it again"
+            f"bundle {printable(str(folder))} has changed since it was opened: {error}; open it again"
         ) from error
 
 
@@ -66,16 +66,16 @@ def write_all(target: Path, contents: Mapping[str, bytes], opened: Callable[[Pat
         BundleError: the folder cannot be written.
     """
     try:
-        with replacing(target) as fresh:
+        with atomic_replace_dir(target) as fresh:
             for name, data in contents.items():
                 (fresh / name).write_bytes(data)
             return opened(fresh)
     except OSError as error:
-        raise unwritable(target, error) from error
+        raise check_writable(target, error) from error
 
 
-def unwritable(target: Path, error: OSError) -> BundleError:
+def check_writable(target: Path, error: OSError) -> BundleError:
     """Return what is raised where the system does not let the bundle be written."""
     return BundleError(
-        f"bundle {shown(str(target))} cannot be written ({error.strerror}); make room or name another folder"
+        f"bundle {printable(str(target))} cannot be written ({error.strerror}); make room or name another folder"
     )

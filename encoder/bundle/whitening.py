@@ -11,7 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = ["AffineMap", "LatentStatistics"]
 
@@ -32,10 +32,10 @@ class LatentStatistics:
         """Measure float32 (N, D) latents.
 
         Raises:
-            OptionError: fewer than two latents, or values that are not finite.
+            InvalidArgumentError: fewer than two latents, or values that are not finite.
         """
         if latents.ndim != 2 or len(latents) < 2 or not np.isfinite(latents).all():
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"statistics need two or more finite latents (N, D), got {latents.shape}; "
                 "give more images, or look for NaN in training"
             )
@@ -63,15 +63,17 @@ class AffineMap:
         (PCA whitening; Kessy, Lewin & Strimmer, The American Statistician 72, 2018.)
 
         Raises:
-            OptionError: ``keep`` is under 1, or the latents do not vary.
+            InvalidArgumentError: ``keep`` is under 1, or the latents do not vary.
         """
         if keep is not None and keep < 1:
-            raise OptionError(f"whitening keeps 1 axis or more, not {keep}; leave keep out for all")
+            raise InvalidArgumentError(f"whitening keeps 1 axis or more, not {keep}; leave keep out for all")
         variance, axes = np.linalg.eigh(statistics.covariance.astype(np.float64))
         order = np.argsort(variance)[::-1][:keep]
         order = order[variance[order] > max(_DEGENERATE * variance.max(), 0.0)]
         if not len(order):
-            raise OptionError("whitening needs latents that vary, these are all alike; give other images")
+            raise InvalidArgumentError(
+                "whitening needs latents that vary, these are all alike; give other images"
+            )
         matrix = (axes[:, order] / np.sqrt(variance[order])).T
         return cls(np.ascontiguousarray(matrix, dtype=np.float32), statistics.mean)
 

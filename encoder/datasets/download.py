@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 __all__ = ["RemoteFile", "cache_folder", "fetch", "only_one", "unpack"]
 
@@ -47,7 +47,7 @@ class RemoteFile:
         md5: the digest in hexadecimal, for old archives that publish no better one.
 
     Raises:
-        OptionError: there is no digest, or the name holds a folder.
+        InvalidArgumentError: there is no digest, or the name holds a folder.
     """
 
     name: str
@@ -57,9 +57,11 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         if self.sha256 is None and self.md5 is None:
-            raise OptionError(f"a remote file needs a digest, {self.name!r} has none; give sha256 or md5")
+            raise InvalidArgumentError(
+                f"a remote file needs a digest, {self.name!r} has none; give sha256 or md5"
+            )
         if Path(self.name).name != self.name:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a remote file's name must hold no folder, {self.name!r} does; give the last part"
             )
 

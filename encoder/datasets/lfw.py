@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one, unpack
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 __all__ = ["LFW", "Pair", "find_lfw", "person_from_folder", "read_scores"]
 
@@ -109,11 +109,13 @@ class LFW:
         """The person on an image of this data set, spelled as the folder: `Aaron_Eckhart`.
 
         Raises:
-            OptionError: the path does not lead into a person's folder.
+            InvalidArgumentError: the path does not lead into a person's folder.
         """
         person = person_from_folder(path, self.root)
         if person is None:
-            raise OptionError(f"an image must lie in a person's folder of {self.root}, not at {path}")
+            raise InvalidArgumentError(
+                f"an image must lie in a person's folder of {self.root}, not at {path}"
+            )
         return person
 
     def pairs(self) -> list[list[Pair]]:
@@ -146,10 +148,10 @@ class LFW:
 
         Raises:
             DataError: the file is missing or malformed (with its line).
-            OptionError: there is no such split.
+            InvalidArgumentError: there is no such split.
         """
         if split not in ("train", "test"):
-            raise OptionError(f"the split of view 1 must be 'train' or 'test', not {split!r}")
+            raise InvalidArgumentError(f"the split of view 1 must be 'train' or 'test', not {split!r}")
         path = self.folder / f"pairsDev{split.capitalize()}.txt"
         lines = list(_lines(path))
         count = int(lines.pop(0)[1]) if lines and lines[0][1].strip().isdecimal() else None

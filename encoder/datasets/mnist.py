@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, final
 
 from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ class MNIST:
 
         Raises:
             DataError: the file is missing or malformed, or the labels are of another number.
-            OptionError: there is no such split.
+            InvalidArgumentError: there is no such split.
         """
         images = _read(self.images_file(split), 3)
         if not images.size or images.shape[1:] != (SIDE, SIDE):
@@ -88,7 +88,7 @@ class MNIST:
 
         Raises:
             DataError: the file is missing or malformed, or the images are of another number.
-            OptionError: there is no such split.
+            InvalidArgumentError: there is no such split.
         """
         labels = _read(self.labels_file(split), 1)
         if labels.size and labels.max() >= len(CLASSES):
@@ -99,7 +99,7 @@ class MNIST:
         """Where the images of a split lie; the packed file where there is no other.
 
         Raises:
-            OptionError: there is no such split.
+            InvalidArgumentError: there is no such split.
         """
         return _plain_or_packed(self.folder / f"{_stem(split)}-images-idx3-ubyte")
 
@@ -186,7 +186,7 @@ def _plain_or_packed(path: Path) -> Path:
 
 def _stem(split: Split) -> str:
     if split not in _STEMS:
-        raise OptionError(f"the split of MNIST must be 'train' or 'test', not {split!r}")
+        raise InvalidArgumentError(f"the split of MNIST must be 'train' or 'test', not {split!r}")
     return _STEMS[split]
 
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from lookalike.encoder.errors import DataError
 
-__all__ = ["FACES", "write_taste"]
+__all__ = ["SAMPLE_FACES", "write_sample_faces"]
 
-FACES: Final = 100  # the rest of scikit-image's 200 patches are not faces
+SAMPLE_FACES: Final = 100  # the rest of scikit-image's 200 patches are not faces
 
 
-def write_taste(folder: Path) -> list[Path]:
+def write_sample_faces(folder: Path) -> list[Path]:
     """Write `face-000.png` ... `face-099.png`, 25 x 25 px, 8-bit grey, and return their paths in order.
 
     Files of these names are overwritten, but for those that hold just this already; others in the folder are
@@ -43,7 +43,7 @@ def write_taste(folder: Path) -> list[Path]:
             "the hundred faces come with scikit-image, which is not installed; pip install 'lookalike[demo]'"
         ) from error
     load: Callable[[], npt.NDArray[np.float64]] = lfw_subset  # (200, 25, 25) in [0, 1]
-    pixels = np.rint(load()[:FACES] * 255).astype(np.uint8)  # (100, 25, 25)
+    pixels = np.rint(load()[:SAMPLE_FACES] * 255).astype(np.uint8)  # (100, 25, 25)
     paths = [folder / f"face-{number:03d}.png" for number in range(len(pixels))]
     try:
         folder.mkdir(parents=True, exist_ok=True)

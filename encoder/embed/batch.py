@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.preprocess import Crop, read_pixels, shown
+from lookalike.encoder.images.preprocess import Crop, printable, read_pixels
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["Chunk", "FileFacts", "Readable", "embed_chunk", "facts_now", "read_file"]
+__all__ = ["Batch", "FileInfo", "Readable", "embed_batch", "file_info", "read_file"]
 
 _MOST_BYTES: Final = 1 << 30  # a picture of the default pixel limit at 16 bits a channel has a third of this
 _PIECE: Final = 1 << 20
@@ -29,7 +29,7 @@ _AT_ONCE: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONB
 
 
 @dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileInfo:
     """What was true of a file when its bytes were read: SHA-256 (hex), size in bytes, mtime in ns."""
 
     sha256: str
@@ -40,7 +40,7 @@ class FileFacts:
 class Readable(Protocol):
     """What a picture's bytes come from, when it is no file of its own. It can be pickled."""
 
-    def read(self) -> tuple[bytes, FileFacts]:
+    def read(self) -> tuple[bytes, FileInfo]:
         """Return the bytes and what was true of them; called once, on a thread or in another process.
 
         Raises:
@@ -54,7 +54,7 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class Batch:
     """What became of a chunk's files.
 
     Attributes:
@@ -66,20 +66,20 @@ class Chunk:
     """
 
     rows: list[int]
-    facts: list[FileFacts]
+    facts: list[FileInfo]
     embeddings: NDArray[np.float32]
     failures: list[tuple[int, str]]
-    spared: list[tuple[int, FileFacts]]
+    spared: list[tuple[int, FileInfo]]
 
 
-def embed_chunk(
+def embed_batch(
     model: Model,
     files: Sequence[str | Path | Readable],
     *,
     crop: Crop | None,
     max_pixels: int,
     known: Sequence[Collection[str]] | None = None,
-) -> Chunk:
+) -> Batch:
     """Read, decode and embed some files.
 
     All of it in one place: decoding and inference both let go of the interpreter's lock, so as many threads
@@ -94,9 +94,9 @@ def embed_chunk(
     """
     image = model.bundle.spec.image
     rows: list[int] = []
-    facts: list[FileFacts] = []
+    facts: list[FileInfo] = []
     failures: list[tuple[int, str]] = []
-    spared: list[tuple[int, FileFacts]] = []
+    spared: list[tuple[int, FileInfo]] = []
     pixels = np.empty((len(files), *image.shape), np.uint8)
     for row, file in enumerate(files):
         try:
@@ -108,14 +108,14 @@ def embed_chunk(
         except ImageError as error:
             failures.append((row, str(error)))
         except OSError as error:
-            failures.append((row, f"{shown(str(file))}: cannot be read ({error.strerror or error})"))
+            failures.append((row, f"{printable(str(file))}: cannot be read ({error.strerror or error})"))
         else:
             rows.append(row)
             facts.append(found)
-    return Chunk(rows, facts, model.embed(pixels[: len(rows)]), failures, spared)
+    return Batch(rows, facts, model.embed(pixels[: len(rows)]), failures, spared)
 
 
-def read_file(path: str | Path) -> tuple[bytes, FileFacts]:
+def read_file(path: str | Path) -> tuple[bytes, FileInfo]:
     """Return a file's bytes and what was true of it.
 
     Raises:
@@ -132,10 +132,10 @@ def read_file(path: str | Path) -> tuple[bytes, FileFacts]:
         data = _read_whole(number, status.st_size)
     finally:
         os.close(number)
-    return data, FileFacts(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)
+    return data, FileInfo(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)
 
 
-def facts_now(file: str | Path | Readable) -> FileFacts | None:
+def file_info(file: str | Path | Readable) -> FileInfo | None:
     """Return what is true of a file; None of one that cannot be read."""
     try:
         return (read_file(file) if isinstance(file, str | Path) else file.read())[1]

@@ -9,10 +9,10 @@ import threading
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["live_with_parent"]
+__all__ = ["exit_with_parent"]
 
 
-def live_with_parent() -> None:
+def exit_with_parent() -> None:
     """Leave an interrupt to the parent, end when it has ended, and take one core for numpy's products.
 
     For the ``initializer`` of a pool. Without it a parent that is killed leaves behind workers that wait for

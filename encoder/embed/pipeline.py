@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lookalike.encoder.embed.batch import Chunk, FileFacts, Readable
-from lookalike.encoder.embed.workers import Processes, Threads, Workers, may_fork
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.embed.batch import Batch, FileInfo, Readable
+from lookalike.encoder.embed.workers import ProcessEmbedder, ThreadEmbedder, Workers, may_fork
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["PROCESSES_FROM", "Embedded", "embed_files", "fork_workers"]
+__all__ = ["PROCESSES_FROM", "EmbeddedBatch", "embed_files", "fork_workers"]
 
 Key = TypeVar("Key")
 _BATCH: Final = 128
@@ -35,7 +35,7 @@ PROCESSES_FROM: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded(Generic[Key]):
+class EmbeddedBatch(Generic[Key]):
     """One batch, in the order of the input.
 
     Attributes:
@@ -47,16 +47,16 @@ class Embedded(Generic[Key]):
     """
 
     keys: list[Key]
-    facts: list[FileFacts]
+    facts: list[FileInfo]
     embeddings: NDArray[np.float32]
     failures: list[tuple[Key, str]]
-    spared: list[tuple[Key, FileFacts]] = field(default_factory=list)
+    spared: list[tuple[Key, FileInfo]] = field(default_factory=list)
 
 
 def fork_workers(
     model: Model, *, crop: Crop | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Workers | None:
-    """Start processes that embed, one for each core, where that takes no time; see :class:`Processes`.
+    """Start processes that embed, one for each core, where that takes no time; see :class:`ProcessEmbedder`.
 
     For who is about to start threads (an embedded store does when it is opened) and has many pictures. Close
     them, or give them to :func:`embed_files`.
@@ -67,7 +67,7 @@ def fork_workers(
     count = os.cpu_count() or 1
     if count < 2 or not may_fork(model):
         return None
-    workers = Processes(model, count, crop=crop, max_pixels=max_pixels, forked=True)
+    workers = ProcessEmbedder(model, count, crop=crop, max_pixels=max_pixels, forked=True)
     workers.start()
     return workers
 
@@ -82,7 +82,7 @@ def embed_files(
     processes: bool = False,
     workers: Workers | None = None,
     known: Callable[[Key], Collection[str]] | None = None,
-) -> Generator[Embedded[Key]]:
+) -> Generator[EmbeddedBatch[Key]]:
     """Embed files in batches. Each file is read once: hashed and decoded from the same bytes.
 
     A bad file costs only itself: it is named in ``failures`` of its batch. Closing the generator early stops
@@ -104,11 +104,13 @@ def embed_files(
         known: Of a key, SHA-256 sums (hex): where its file has one of them, it is ``spared``.
 
     Raises:
-        OptionError: no such number of threads.
+        InvalidArgumentError: no such number of threads.
         EmbeddingError: a process was ended from outside.
     """
     if threads is not None and threads < 1:
-        raise OptionError(f"threads must be 1 or more, not {threads}; leave it out for one each core")
+        raise InvalidArgumentError(
+            f"threads must be 1 or more, not {threads}; leave it out for one each core"
+        )
     count = threads or os.cpu_count() or 1
     begin = partial(_workers, model, count, crop=crop, max_pixels=max_pixels)
     return _embedded(begin, iter(files), processes=processes, workers=workers, known=known)
@@ -116,8 +118,8 @@ def embed_files(
 
 def _workers(model: Model, count: int, *, apart: bool, crop: Crop | None, max_pixels: int) -> Workers:
     if apart and count > 1 and model.provider == "CPUExecutionProvider":
-        return Processes(model, count, crop=crop, max_pixels=max_pixels, forked=may_fork(model))
-    return Threads(model, count, crop=crop, max_pixels=max_pixels)
+        return ProcessEmbedder(model, count, crop=crop, max_pixels=max_pixels, forked=may_fork(model))
+    return ThreadEmbedder(model, count, crop=crop, max_pixels=max_pixels)
 
 
 def _embedded(
@@ -127,11 +129,11 @@ def _embedded(
     processes: bool,
     workers: Workers | None,
     known: Callable[[Key], Collection[str]] | None,
-) -> Generator[Embedded[Key]]:
+) -> Generator[EmbeddedBatch[Key]]:
     first = list(itertools.islice(files, PROCESSES_FROM)) if processes and workers is None else []
     at_work = workers or begin(apart=len(first) == PROCESSES_FROM)
     chunks = _chunks(itertools.chain(first, files))
-    pending: deque[tuple[list[Key], Future[Chunk]]] = deque()
+    pending: deque[tuple[list[Key], Future[Batch]]] = deque()
 
     def submit(most: int) -> None:
         for chunk in itertools.islice(chunks, most):
@@ -147,7 +149,7 @@ def _embedded(
             keys, future = pending.popleft()
             done = at_work.result(future)
             submit(1)
-            yield Embedded(
+            yield EmbeddedBatch(
                 [keys[row] for row in done.rows],
                 done.facts,
                 done.embeddings,

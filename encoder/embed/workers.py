@@ -17,17 +17,17 @@ from typing import Final, Protocol, final
 
 from threadpoolctl import threadpool_info
 
-from lookalike.encoder.embed.batch import Chunk, Readable, embed_chunk
-from lookalike.encoder.embed.lifeline import live_with_parent
-from lookalike.encoder.errors import BundleError, EmbeddingError
-from lookalike.encoder.images.preprocess import Crop, shown
+from lookalike.encoder.embed.batch import Batch, Readable, embed_batch
+from lookalike.encoder.embed.lifeline import exit_with_parent
+from lookalike.encoder.errors import BundleError, WorkerDiedError
+from lookalike.encoder.images.preprocess import Crop, printable
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["Files", "Known", "Processes", "Threads", "Workers", "may_fork"]
+__all__ = ["Files", "Known", "ProcessEmbedder", "ThreadEmbedder", "Workers", "may_fork"]
 
 Files = Sequence[str | Path | Readable]
 Known = Sequence[Collection[str]]
-"""Of each file, SHA-256 sums under which it is spared; see :func:`embed_chunk`."""
+"""Of each file, SHA-256 sums under which it is spared; see :func:`embed_batch`."""
 
 
 class Workers(Protocol):
@@ -38,19 +38,19 @@ class Workers(Protocol):
         """How many chunks they should have before them, those at hand included."""
         ...
 
-    def submit(self, files: Files, known: Known | None) -> Future[Chunk]:
+    def submit(self, files: Files, known: Known | None) -> Future[Batch]:
         """Embed a chunk soon.
 
         Raises:
-            EmbeddingError: nobody is left to embed it.
+            WorkerDiedError: nobody is left to embed it.
         """
         ...
 
-    def result(self, future: Future[Chunk]) -> Chunk:
+    def result(self, future: Future[Batch]) -> Batch:
         """Wait for a chunk.
 
         Raises:
-            EmbeddingError: nobody is left to embed it.
+            WorkerDiedError: nobody is left to embed it.
         """
         ...
 
@@ -60,7 +60,7 @@ class Workers(Protocol):
 
 
 @final
-class Threads:
+class ThreadEmbedder:
     """As many threads as ``count``; they share the model."""
 
     def __init__(self, model: Model, count: int, *, crop: Crop | None, max_pixels: int) -> None:
@@ -68,13 +68,13 @@ class Threads:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embed")
         self.ahead = count + 1
 
-    def submit(self, files: Files, known: Known | None) -> Future[Chunk]:
+    def submit(self, files: Files, known: Known | None) -> Future[Batch]:
         """See :class:`Workers`."""
         return self._pool.submit(
-            embed_chunk, self._model, files, crop=self._crop, max_pixels=self._max_pixels, known=known
+            embed_batch, self._model, files, crop=self._crop, max_pixels=self._max_pixels, known=known
         )
 
-    def result(self, future: Future[Chunk]) -> Chunk:
+    def result(self, future: Future[Batch]) -> Batch:
         """See :class:`Workers`."""
         return future.result()
 
@@ -84,7 +84,7 @@ class Threads:
 
 
 @final
-class Processes:
+class ProcessEmbedder:
     """As many processes as ``count``, on the CPU.
 
     They do not wait for each other at the interpreter's lock, as threads do: twenty times a picture, between
@@ -118,7 +118,7 @@ class Processes:
         with _interrupts_held_back():
             self._pool.submit(os.getpid)
 
-    def submit(self, files: Files, known: Known | None) -> Future[Chunk]:
+    def submit(self, files: Files, known: Known | None) -> Future[Batch]:
         """See :class:`Workers`."""
         try:
             with _interrupts_held_back():  # the first one starts the processes
@@ -126,7 +126,7 @@ class Processes:
         except BrokenProcessPool as error:
             raise _ended() from error
 
-    def result(self, future: Future[Chunk]) -> Chunk:
+    def result(self, future: Future[Batch]) -> Batch:
         """See :class:`Workers`."""
         try:
             return future.result()
@@ -159,8 +159,8 @@ def may_fork(model: Model) -> bool:
     return len(names) <= expected and len(set(names)) == 1
 
 
-def _ended() -> EmbeddingError:
-    return EmbeddingError(
+def _ended() -> WorkerDiedError:
+    return WorkerDiedError(
         "a process that embeds was ended from outside (is there memory enough?); run it again, and it goes on"
     )
 
@@ -171,7 +171,7 @@ _here: Final[dict[str, Model]] = {}
 
 def _begin(model: Model | None) -> None:
     """Begin a process: an interrupt is the parent's to answer, and where the parent is killed, this ends."""
-    live_with_parent()
+    exit_with_parent()
     if model is not None:
         _here[model.model_id] = model
 
@@ -194,7 +194,7 @@ def _opened(folder: Path, model_id: str) -> Model:
     model = Model.open(folder, provider="cpu", threads=1)
     if model.model_id != model_id:
         raise BundleError(
-            f"a model stays as it is while it is at work, {shown(str(folder))} was replaced; run it again"
+            f"a model stays as it is while it is at work, {printable(str(folder))} was replaced; run it again"
         )
     return model
 
@@ -205,5 +205,5 @@ def _model(folder: Path, model_id: str) -> Model:
 
 def _embed(
     folder: Path, model_id: str, crop: Crop | None, max_pixels: int, files: Files, known: Known | None
-) -> Chunk:
-    return embed_chunk(_model(folder, model_id), files, crop=crop, max_pixels=max_pixels, known=known)
+) -> Batch:
+    return embed_batch(_model(folder, model_id), files, crop=crop, max_pixels=max_pixels, known=known)

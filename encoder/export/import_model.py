@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, check_target
 from lookalike.encoder.bundle.golden import Golden
 from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.bundle.registry import resolved
+from lookalike.encoder.bundle.registry import absolute_path
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.encoder.errors import NetworkError, OptionError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, shown
+from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
 
 if TYPE_CHECKING:
-    from lookalike.encoder.export.onnx_graph import Network, Preparation
+    from lookalike.encoder.export.onnx_graph import Normalization, OnnxGraph
 
-__all__ = ["adopt", "need_extra"]
+__all__ = ["import_onnx", "need_extra"]
 
 _APART: Final = 1e-2
 """Largest difference of a batch of five from singles, of the spread of the values: float16 networks round."""
@@ -40,20 +40,20 @@ def need_extra() -> None:
     """Refuse to begin without onnx.
 
     Raises:
-        NetworkError: it is not installed.
+        OnnxImportError: it is not installed.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise NetworkError(
+        raise OnnxImportError(
             "importing a network needs onnx, which is not here; pip install 'lookalike[import]'"
         )
 
 
-def adopt(
+def import_onnx(
     file: Path,
     folder: Path,
     *,
     size: int | None,
-    preparation: Preparation,
+    preparation: Normalization,
     crop: Crop,
     output: str | None = None,
     mirror: bool = True,
@@ -70,14 +70,14 @@ def adopt(
         mirror: Whether to average with the mirror image.
 
     Raises:
-        NetworkError: it is no network from one image to one vector, or cannot be run here.
-        OptionError: an option does not fit the network, or something that is no bundle stands at ``folder``.
+        OnnxImportError: it is no network from one image to one vector, or cannot be run here.
+        InvalidArgumentError: an option does not fit the network, or something that is no bundle stands at ``folder``.
     """
-    from lookalike.encoder.export.onnx_graph import Network
+    from lookalike.encoder.export.onnx_graph import OnnxGraph
 
-    check_target(resolved(folder))
+    check_target(absolute_path(folder))
     data = _read(file)
-    network = Network.parse(data, file)
+    network = OnnxGraph.parse(data, file)
     channels = 1 if preparation.grey else network.channels
     image = ImageSpec(size=_side(network, size), channels=channels, crop=crop)
     network.prepare(image, preparation)
@@ -86,7 +86,7 @@ def adopt(
     network.finish(name)
     try:
         latents = _proven(network.to_bytes(), pixels, file)
-    except NetworkError:
+    except OnnxImportError:
         if not network.loosen():
             raise
         latents = _proven(network.to_bytes(), pixels, file)
@@ -124,17 +124,17 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise NetworkError(
-            f"{shown(str(file))}: cannot be read ({error.strerror}); check the path"
+        raise OnnxImportError(
+            f"{printable(str(file))}: cannot be read ({error.strerror}); check the path"
         ) from error
 
 
-def _side(network: Network, size: int | None) -> int:
+def _side(network: OnnxGraph, size: int | None) -> int:
     side = network.side or size
     if side is None:
-        raise OptionError("this network takes pictures of any size; say which with --size")
+        raise InvalidArgumentError("this network takes pictures of any size; say which with --size")
     if size not in (None, side):
-        raise OptionError(f"this network takes {side}x{side}, not --size {size}; leave --size out")
+        raise InvalidArgumentError(f"this network takes {side}x{side}, not --size {size}; leave --size out")
     return side
 
 
@@ -147,7 +147,7 @@ def _made_up(image: ImageSpec, count: int) -> NDArray[np.uint8]:
     return (smooth + rng.integers(0, 32, smooth.shape)).astype(np.uint8)
 
 
-def _chosen(network: Network, pixels: NDArray[np.uint8], wanted: str | None, file: Path) -> str:
+def _chosen(network: OnnxGraph, pixels: NDArray[np.uint8], wanted: str | None, file: Path) -> str:
     """Return the name of the output that is one vector for each picture."""
     names = network.outputs
     made = _run(network.to_bytes(), pixels[:1], file)
@@ -162,7 +162,9 @@ def _chosen(network: Network, pixels: NDArray[np.uint8], wanted: str | None, fil
             if not vectors
             else "could be several; name one with --output"
         )
-        raise OptionError(f"{shown(str(file))}: {shown(which)} {rule}; it has {shown(told)[:400]}")
+        raise InvalidArgumentError(
+            f"{printable(str(file))}: {printable(which)} {rule}; it has {printable(told)[:400]}"
+        )
     return vectors[0]
 
 
@@ -179,18 +181,20 @@ def _is_vector(array: NDArray[Any]) -> bool:
 def _proven(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> NDArray[np.float32]:
     """Return the latents of ``pixels``, each on its own, when they are the same together."""
     alone: NDArray[np.float32] = np.concatenate([_run(graph, row[None], file)[0] for row in pixels])
-    where = shown(str(file))
+    where = printable(str(file))
     if not np.isfinite(alone).all() or float(alone.std(axis=0).max()) == 0:
-        raise NetworkError(f"{where}: gives the same for every picture, or no number; check --mean and --std")
+        raise OnnxImportError(
+            f"{where}: gives the same for every picture, or no number; check --mean and --std"
+        )
     try:
         (together,) = _run(graph, pixels, file)
-    except NetworkError as error:
-        raise NetworkError(
+    except OnnxImportError as error:
+        raise OnnxImportError(
             f"{where}: takes one picture at a time ({one_line(error)[:200]}); export it with an open batch"
         ) from error
     apart = float(np.abs(together - alone).max() / alone.std()) if together.shape == alone.shape else math.inf
     if not apart <= _APART:
-        raise NetworkError(
+        raise OnnxImportError(
             f"{where}: five pictures at once must give what each gives alone, they are {apart:.1e} of a "
             "deviation apart; export it with an open batch, in evaluation mode"
         )
@@ -204,7 +208,7 @@ def _run(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> list[NDArray[An
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         made: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: pixels})
     except Exception as error:  # onnxruntime raises its own types from C++
-        raise NetworkError(
-            f"{shown(str(file))}: onnxruntime cannot run it ({one_line(error)[:300]}); export it again"
+        raise OnnxImportError(
+            f"{printable(str(file))}: onnxruntime cannot run it ({one_line(error)[:300]}); export it again"
         ) from error
     return made

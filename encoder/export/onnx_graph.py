@@ -1,6 +1,6 @@
 """An ONNX network made elsewhere, taken apart and put together. Needs the [import] extra.
 
-Preparation is put into the graph, so that it takes what every encoder here takes, and one output is left:
+Normalization is put into the graph, so that it takes what every encoder here takes, and one output is left:
 
     uint8 (N, S, S, C) > float > [three times] > [BGR] > (x - mean) / std > its layout > latent (N, D)
 
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.errors import NetworkError, OptionError
-from lookalike.encoder.images.preprocess import ImageSpec, shown
+from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
+from lookalike.encoder.images.preprocess import ImageSpec, printable
 
-__all__ = ["Network", "Preparation"]
+__all__ = ["Normalization", "OnnxGraph"]
 
 _OLDEST: Final = 9  # opset: since then all that is put in means what it means today
 _LATER: Final = 13  # what an older one is converted to
@@ -33,7 +33,7 @@ _PIXELS, _LATENT = "lookalike/pixels", "lookalike/latent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preparation:
+class Normalization:
     """What a network wants done to values of 0..255.
 
     Attributes:
@@ -52,13 +52,13 @@ class Preparation:
         """Check the numbers.
 
         Raises:
-            OptionError: they are neither one nor three, not finite, or divide by nothing.
+            InvalidArgumentError: they are neither one nor three, not finite, or divide by nothing.
         """
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
-                raise OptionError(f"--{name} is one finite number or three, not {values}")
+                raise InvalidArgumentError(f"--{name} is one finite number or three, not {values}")
         if min(self.std) <= 0:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"--std divides and must be over 0, not {self.std}; leave values as they are with 1"
             )
 
@@ -75,7 +75,7 @@ class _Feed:
 
 
 @final
-class Network:
+class OnnxGraph:
     """A network of one image input; changed in place.
 
     Attributes:
@@ -93,13 +93,13 @@ class Network:
         """Read an ONNX file, and refuse what could not be carried along or run.
 
         Raises:
-            NetworkError: it is none, has weights elsewhere or operators of its own, or takes no image.
+            OnnxImportError: it is none, has weights elsewhere or operators of its own, or takes no image.
         """
-        where = shown(str(file))
+        where = printable(str(file))
         try:
             model = onnx.load_from_string(data)
         except Exception as error:  # protobuf and onnx each raise their own
-            raise NetworkError(
+            raise OnnxImportError(
                 f"{where}: is no ONNX file ({one_line(error)[:200]}); export it again"
             ) from error
         _check(model, where)
@@ -115,11 +115,11 @@ class Network:
         """Their names."""
         return [str(value.name) for value in self._model.graph.output]
 
-    def prepare(self, image: ImageSpec, preparation: Preparation) -> None:
+    def prepare(self, image: ImageSpec, preparation: Normalization) -> None:
         """Put the preparation before the network, and let any number of pictures in.
 
         Raises:
-            OptionError: three means for one channel.
+            InvalidArgumentError: three means for one channel.
         """
         graph = self._model.graph
         nodes = [*_preparing(self._feed, image.channels, preparation), *graph.node]
@@ -168,28 +168,28 @@ class Network:
         """Return it as an ONNX file.
 
         Raises:
-            NetworkError: it is too large for one.
+            OnnxImportError: it is too large for one.
         """
         try:
             data: bytes = self._model.SerializeToString(deterministic=True)
         except Exception as error:  # protobuf: over 2 GiB
-            raise NetworkError(f"{self._where}: cannot be written ({one_line(error)[:200]})") from error
+            raise OnnxImportError(f"{self._where}: cannot be written ({one_line(error)[:200]})") from error
         return data
 
 
 def _check(model: onnx.ModelProto, where: str) -> None:
     if not model.graph.node:
-        raise NetworkError(f"{where}: is no ONNX file with a network in it; export it again")
+        raise OnnxImportError(f"{where}: is no ONNX file with a network in it; export it again")
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-        raise NetworkError(
+        raise OnnxImportError(
             f"{where}: its weights lie in another file, a bundle holds one; merge them in Python with "
             "onnx.save(onnx.load('my.onnx'), 'one.onnx')"
         )
     known = _KNOWN_DOMAINS | {function.domain for function in model.functions}
     foreign = {f"{node.domain}.{node.op_type}" for node in _nodes(model.graph) if node.domain not in known}
     if foreign:
-        names = shown(", ".join(sorted(foreign)))[:200]
-        raise NetworkError(
+        names = printable(", ".join(sorted(foreign)))[:200]
+        raise OnnxImportError(
             f"{where}: needs operators that onnxruntime does not have, {names}; export it without them"
         )
 
@@ -201,7 +201,7 @@ def _modern(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(model, _LATER)
     except Exception as error:
-        raise NetworkError(
+        raise OnnxImportError(
             f"{where}: opset {_opset(model)} is older than {_OLDEST} and cannot be converted "
             f"({one_line(error)[:200]}); export it with a later one"
         ) from error
@@ -238,8 +238,8 @@ def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:
     model.ir_version = max(model.ir_version, 4)  # before, weights had to be listed
     told = "; ".join(_told(value) for value in inputs) or "none"
     if len(inputs) != 1:
-        raise NetworkError(
-            f"{where}: an encoder has one input, this has {len(inputs)} ({shown(told)}); export it alone"
+        raise OnnxImportError(
+            f"{where}: an encoder has one input, this has {len(inputs)} ({printable(told)}); export it alone"
         )
     kind = inputs[0].type.tensor_type
     dims = [int(dim.dim_value) for dim in kind.shape.dim]  # 0: open
@@ -248,9 +248,9 @@ def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:
     sides = {side for side in (dims[1:3] if last else dims[2:]) if side}
     floats = kind.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
     if not floats or len(dims) != 4 or channels not in (0, 1, 3) or len(sides) > 1:
-        raise NetworkError(
+        raise OnnxImportError(
             f"{where}: an image is float (N, C, S, S) or (N, S, S, C) with 1 or 3 channels, "
-            f"this input is {shown(told)}; export it so"
+            f"this input is {printable(told)}; export it so"
         )
     return _Feed(
         name=inputs[0].name,
@@ -267,12 +267,14 @@ def _told(value: onnx.ValueInfoProto) -> str:
     return f"{value.name} {TensorProto.DataType.Name(kind.elem_type).lower()} ({dims})"
 
 
-def _preparing(feed: _Feed, given: int, preparation: Preparation) -> list[onnx.NodeProto]:
+def _preparing(feed: _Feed, given: int, preparation: Normalization) -> list[onnx.NodeProto]:
     """uint8 (N, S, S, C) to what the network takes, channel by channel."""
     if feed.channels == 1 and given == 3:
         raise AssertionError("grey networks are given grey pictures")
     if feed.channels == 1 and max(len(preparation.mean), len(preparation.std)) > 1:
-        raise OptionError("this network takes one channel; give one number for --mean and one for --std")
+        raise InvalidArgumentError(
+            "this network takes one channel; give one number for --mean and one for --std"
+        )
     nodes: list[onnx.NodeProto] = []
     here = _PIXELS
 

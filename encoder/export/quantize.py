@@ -8,15 +8,15 @@ from typing import Any, Final
 import numpy as np
 import onnx
 
-from lookalike.encoder.export.rounding import eight_bits
+from lookalike.encoder.export.rounding import quantize_int8
 
-__all__ = ["SMALL_FROM", "forget_notes", "store_small"]
+__all__ = ["SMALL_FROM", "quantize_initializers", "strip_metadata"]
 
 SMALL_FROM: Final = 4096
 """Tensors of fewer values (biases, BatchNorm) stay float32: they cost nothing."""
 
 
-def store_small(model: onnx.ModelProto) -> None:
+def quantize_initializers(model: onnx.ModelProto) -> None:
     """Store large float32 weights in eight or sixteen bits where these hold them exactly.
 
     They are widened again when the model is loaded.
@@ -28,7 +28,7 @@ def store_small(model: onnx.ModelProto) -> None:
         if values.dtype != np.float32 or values.size < SMALL_FROM:
             continue
         name = tensor.name
-        if (eight := eight_bits(values)) is not None:
+        if (eight := quantize_int8(values)) is not None:
             whole, steps = eight
             tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}.eight"))
             added.append(onnx.numpy_helper.from_array(steps, f"{name}.steps"))
@@ -48,7 +48,7 @@ def store_small(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def forget_notes(message: Any) -> None:
+def strip_metadata(message: Any) -> None:
     """Clear notes for debugging in an ONNX message: they name folders of this machine."""
     for note in ("metadata_props", "doc_string"):
         if note in message.DESCRIPTOR.fields_by_name:
@@ -56,4 +56,4 @@ def forget_notes(message: Any) -> None:
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for inner in value if isinstance(value, Sequence) else [value]:
-                forget_notes(inner)
+                strip_metadata(inner)

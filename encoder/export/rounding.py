@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["eight_bits", "steps_of"]
+__all__ = ["quantize_int8", "steps_of"]
 
 
 def steps_of(largest: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -15,7 +15,7 @@ def steps_of(largest: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(steps > 0, steps, np.float32(1))
 
 
-def eight_bits(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
+def quantize_int8(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
     """Return whole numbers and the step of each row, or None where no such pair is exactly ``values``.
 
     The exporter may have turned a matrix: what was a row can lie along either axis.

@@ -31,15 +31,23 @@ from torch.export import Dim
 
 from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.latent_prior import Sampling
+from lookalike.encoder.bundle.latent_prior import LatentPrior
 from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import ExportError
 from lookalike.encoder.export.parity import PARITY, parity_of, run_all, session_of
-from lookalike.encoder.export.quantize import SMALL_FROM, forget_notes, store_small
+from lookalike.encoder.export.quantize import SMALL_FROM, quantize_initializers, strip_metadata
 from lookalike.encoder.export.rounding import steps_of
 from lookalike.encoder.images.preprocess import to_uint8
 
-__all__ = ["OPSET", "PARITY", "Exported", "export_cleaner", "export_graphs", "round_weights", "save_bundle"]
+__all__ = [
+    "OPSET",
+    "PARITY",
+    "Exported",
+    "export_denoiser",
+    "export_graphs",
+    "quantize_weights",
+    "save_bundle",
+]
 
 OPSET: Final = 18
 _INPUTS: Final = {
@@ -64,7 +72,7 @@ class Exported:
     parity: dict[str, float]
 
 
-def round_weights(module: nn.Module, *, bits: Literal[8, 16] = 16) -> None:
+def quantize_weights(module: nn.Module, *, bits: Literal[8, 16] = 16) -> None:
     """Round large weights, in place, to what takes less room: they are stored so. Arithmetic stays float32.
 
     Figures taken afterwards are those of the model as stored.
@@ -136,7 +144,7 @@ def export_graphs(
     return exported
 
 
-def export_cleaner(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, seed: int = 0) -> Exported:
+def export_denoiser(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, seed: int = 0) -> Exported:
     """Export both modules and compare them with torch on random pictures of two sizes.
 
     Both are exported as they are in evaluation mode; they themselves are left as they are. What is returned
@@ -181,7 +189,7 @@ def save_bundle(
     statistics: LatentStatistics,
     affine: AffineMap,
     calibration: Calibration | None = None,
-    sampling: Sampling | None = None,
+    sampling: LatentPrior | None = None,
 ) -> Bundle:
     """Write the bundle with golden values: four pictures the decoder draws of sampled latents.
 
@@ -268,8 +276,8 @@ def _to_onnx(
     """Export; ``free`` says of each tensor of ``given`` which of its sides are open."""
     try:
         model = _exported(name, module, given, free, outputs)
-        store_small(model)
-        forget_notes(model)
+        quantize_initializers(model)
+        strip_metadata(model)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # torch, onnxscript and onnx each raise their own
         raise ExportError(

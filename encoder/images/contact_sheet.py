@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.decode import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.decode import printable
 from lookalike.encoder.images.lettering import cut, drawable, font_of
 
-__all__ = ["Tile", "contact_sheet", "grid", "save_picture"]
+__all__ = ["Tile", "contact_sheet", "grid", "save_image"]
 
 _Colour = tuple[int, int, int]
 
@@ -119,16 +119,18 @@ def contact_sheet(
         ``uint8 (H, W, 3)``.
 
     Raises:
-        OptionError: there is no tile, ``row_labels`` has another length than ``rows``, ``column_labels`` than
+        InvalidArgumentError: there is no tile, ``row_labels`` has another length than ``rows``, ``column_labels`` than
             the longest row, or ``side`` cannot be.
     """
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
-        raise OptionError("a contact sheet needs at least one tile, got none")
+        raise InvalidArgumentError("a contact sheet needs at least one tile, got none")
     if row_labels is not None and len(row_labels) != len(rows):
-        raise OptionError(f"row_labels ({len(row_labels)}) must be as many as rows ({len(rows)})")
+        raise InvalidArgumentError(f"row_labels ({len(row_labels)}) must be as many as rows ({len(rows)})")
     if column_labels is not None and len(column_labels) != columns:
-        raise OptionError(f"column_labels ({len(column_labels)}) must be as many as columns ({columns})")
+        raise InvalidArgumentError(
+            f"column_labels ({len(column_labels)}) must be as many as columns ({columns})"
+        )
     _check_side(side)
     plain = _Layout(side=side)
     layout = _Layout(
@@ -175,12 +177,12 @@ def grid(
         ``uint8 (H, W, 3)``.
 
     Raises:
-        OptionError: there is no picture, or ``columns`` or ``side`` cannot be.
+        InvalidArgumentError: there is no picture, or ``columns`` or ``side`` cannot be.
     """
     if not images:
-        raise OptionError("a grid needs at least one picture, got none")
+        raise InvalidArgumentError("a grid needs at least one picture, got none")
     if columns is not None and columns < 1:
-        raise OptionError(f"columns must be at least 1, not {columns}")
+        raise InvalidArgumentError(f"columns must be at least 1, not {columns}")
     _check_side(side)
     across = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     down = math.ceil(len(images) / across)
@@ -196,17 +198,17 @@ def grid(
     return np.array(sheet)
 
 
-def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write ``uint8 (h, w, 1 or 3)`` as PNG, JPEG or WebP, by the suffix of ``path``; folders are made.
 
     The file appears complete or not at all: it is written under another name beside its place, then renamed.
 
     Raises:
-        OptionError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written there.
+        InvalidArgumentError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written there.
     """
     if path.suffix.lower() not in _SAVE:
-        raise OptionError(
-            f"{shown(str(path))}: a picture is written as {', '.join(_SAVE)}, not as '{shown(path.suffix)}'; "
+        raise InvalidArgumentError(
+            f"{printable(str(path))}: a picture is written as {', '.join(_SAVE)}, not as '{printable(path.suffix)}'; "
             "change the file name"
         )
     kind, options = _SAVE[path.suffix.lower()]
@@ -221,15 +223,15 @@ def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
         finally:
             part.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: too wide or high for this kind of file
-        reason = shown(str(error.strerror if isinstance(error, OSError) and error.strerror else error))
-        raise OptionError(
-            f"{shown(str(path))}: cannot write here ({reason}); choose another place or kind"
+        reason = printable(str(error.strerror if isinstance(error, OSError) and error.strerror else error))
+        raise InvalidArgumentError(
+            f"{printable(str(path))}: cannot write here ({reason}); choose another place or kind"
         ) from error
 
 
 def _check_side(side: int) -> None:
     if not 32 <= side <= 1024:
-        raise OptionError(f"side must be 32 to 1024 pixels, not {side}")
+        raise InvalidArgumentError(f"side must be 32 to 1024 pixels, not {side}")
 
 
 def _image(pixels: NDArray[np.uint8]) -> Image.Image:

@@ -56,7 +56,7 @@ else:
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
 from lookalike.encoder.images.exif import exif_orientation, jpeg_orientation
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Picture", "Shrink", "decode", "opened", "shown"]
+__all__ = ["DEFAULT_MAX_PIXELS", "DecodedImage", "Shrink", "decode", "open_image", "printable"]
 
 DEFAULT_MAX_PIXELS = 50_000_000
 """Largest picture that is decoded unless told otherwise, in pixels (width times height)."""
@@ -84,7 +84,7 @@ _KNOWN = ", ".join(kind for kind, _, _ in _FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class DecodedImage:
     """A decoded picture as it is stored, and how to show it.
 
     Attributes:
@@ -104,7 +104,7 @@ class Picture:
 
 def decode(
     data: bytes, *, channels: Literal[1, 3], shrink: Shrink, max_pixels: int = DEFAULT_MAX_PIXELS, name: str
-) -> Picture:
+) -> DecodedImage:
     """Decode the bytes of one picture file.
 
     Args:
@@ -125,7 +125,7 @@ def decode(
     return _decode_with_pillow(data, channels, max_pixels, name)
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """``text`` on one line: line breaks, control characters and lone surrogates as backslash escapes."""
     if text.isprintable():
         return text
@@ -134,17 +134,17 @@ def shown(text: str) -> str:
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"{shown(name)}: a picture has at least one pixel, not {width}x{height}")
+        raise ImageError(f"{printable(name)}: a picture has at least one pixel, not {width}x{height}")
     if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{shown(name)}: {width}x{height} is {width * height} pixels, above the limit of {max_pixels}; "
+            f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of {max_pixels}; "
             "shrink the picture or raise max_pixels"
         )
 
 
 def _decode_jpeg(
     data: bytes, channels: Literal[1, 3], shrink: Shrink, max_pixels: int, name: str
-) -> Picture | None:
+) -> DecodedImage | None:
     """The fast path; None where Pillow has to decide."""
     try:
         header = simplejpeg.decode_jpeg_header(data)
@@ -166,21 +166,21 @@ def _decode_jpeg(
         )
     except ValueError:  # also for faults that viewers forgive
         return None
-    return Picture(pixels=pixels, width=width, height=height, shrink=times, orientation=orientation)
+    return DecodedImage(pixels=pixels, width=width, height=height, shrink=times, orientation=orientation)
 
 
-def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, name: str) -> Picture:
-    with opened(data, max_pixels=max_pixels, name=name) as (kind, image):
+def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, name: str) -> DecodedImage:
+    with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
         image.load()
         # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
         pixels = _pixels(image, channels)
     height, width = pixels.shape[:2]
-    return Picture(pixels=pixels, width=width, height=height, shrink=1, orientation=orientation)
+    return DecodedImage(pixels=pixels, width=width, height=height, shrink=1, orientation=orientation)
 
 
 @contextmanager
-def opened(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     """Give the kind of a picture file, and Pillow's reader of it that has read the header and no pixel yet.
 
     What goes wrong while it is held, of whatever kind, is an :class:`ImageError`; nothing is warned of.
@@ -207,15 +207,15 @@ def opened(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, Im
         found = re.search(r"\d+", str(error))
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageTooLargeError(
-            f"{shown(name)}: {found[0] if found else 'too many'} pixels, above the limit of {limit}; "
+            f"{printable(name)}: {found[0] if found else 'too many'} pixels, above the limit of {limit}; "
             "shrink the picture"
         ) from error
     except MemoryError as error:
-        raise ImageError(f"{shown(name)}: not enough memory to decode this {kind} file") from error
+        raise ImageError(f"{printable(name)}: not enough memory to decode this {kind} file") from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
-        reason = shown(str(error)).strip().rstrip(".") or type(error).__name__
+        reason = printable(str(error)).strip().rstrip(".") or type(error).__name__
         raise ImageError(
-            f"{shown(name)}: this {kind} file is damaged, cut short or of an unknown variety ({reason}); "
+            f"{printable(name)}: this {kind} file is damaged, cut short or of an unknown variety ({reason}); "
             "replace it by a good copy or leave it out"
         ) from error
 
@@ -223,13 +223,13 @@ def opened(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, Im
 def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:
     if not data:
         raise ImageError(
-            f"{shown(name)}: the file is empty (0 bytes); replace it by a good copy or leave it out"
+            f"{printable(name)}: the file is empty (0 bytes); replace it by a good copy or leave it out"
         )
     for kind, signature, opener in _FORMATS:
         if signature.match(data):
             return kind, opener
     raise ImageError(
-        f"{shown(name)}: this is not a picture of a kind read here ({_KNOWN}); convert it or leave it out"
+        f"{printable(name)}: this is not a picture of a kind read here ({_KNOWN}); convert it or leave it out"
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
-__all__ = ["PICTURE_SUFFIXES", "find_names", "find_pictures", "is_picture"]
+__all__ = ["IMAGE_SUFFIXES", "find_images", "find_names", "is_image"]
 
-PICTURE_SUFFIXES: Final = frozenset(
+IMAGE_SUFFIXES: Final = frozenset(
     {
         ".jpg",
         ".jpeg",
@@ -30,19 +30,19 @@ PICTURE_SUFFIXES: Final = frozenset(
     }
 )
 """Compared in lower case. The name only decides whether a file is looked at; its bytes decide how."""
-_ENDINGS: Final = tuple(PICTURE_SUFFIXES)
+_ENDINGS: Final = tuple(IMAGE_SUFFIXES)
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
     """Whether a file of this name is looked at."""
     if not name.lower().endswith(_ENDINGS):
         return False
     # Only what begins with a dot may be all name and no suffix.
     dotted = name[0] == "." or "/." in name
-    return not dotted or os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122  # no Path is made
+    return not dotted or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # no Path is made
 
 
-def find_pictures(
+def find_images(
     root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[Path]:
     """Yield the pictures under ``root``, relative to it, as :func:`find_names` does."""
@@ -74,7 +74,7 @@ def find_names(
         above = here + os.sep if here else ""
         left += [above + name for name in sorted(folders, reverse=True) if hidden or name[0] != "."]
         for name in sorted(names):
-            if is_picture(name) and (hidden or name[0] != "."):
+            if is_image(name) and (hidden or name[0] != "."):
                 yield above + name
 
 
@@ -107,6 +107,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _stop(error: OSError) -> NoReturn:
     raise DataError(
-        f"every folder must be readable, {shown(str(error.filename))} is not ({error.strerror}); "
+        f"every folder must be readable, {printable(str(error.filename))} is not ({error.strerror}); "
         "mend its permissions or name the folders beside it"
     ) from error

@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import ImageFont
 
-from lookalike.encoder.images.decode import shown
+from lookalike.encoder.images.decode import printable
 
 __all__ = ["cut", "drawable", "font_of"]
 
@@ -27,7 +27,7 @@ def _is_drawn(character: str) -> bool:
 def drawable(text: str) -> str:
     """``text`` on one line in letters the font has: accents it lacks are left off, the rest is ``?``."""
     drawn = []
-    for character in unicodedata.normalize("NFC", shown(text[:_LONGEST])):
+    for character in unicodedata.normalize("NFC", printable(text[:_LONGEST])):
         plain = unicodedata.normalize("NFKD", character)[0]
         drawn.append(next((c for c in (character, plain) if _is_drawn(c)), "?"))
     return "".join(drawn)

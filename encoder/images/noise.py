@@ -29,10 +29,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.decode import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.decode import printable
 
-__all__ = ["QUIETEST", "Floats", "NoiseKind", "NoiseSpec", "applied", "corrupted", "drawn", "saved_as_jpeg"]
+__all__ = [
+    "QUIETEST",
+    "Floats",
+    "NoiseKind",
+    "NoiseSpec",
+    "add_noise",
+    "apply_noise",
+    "sample_noise",
+    "saved_as_jpeg",
+]
 
 Floats = NDArray[np.float32]
 NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]
@@ -56,7 +65,7 @@ class NoiseSpec:
         high: Highest level.
 
     Raises:
-        OptionError: there is no such kind or level.
+        InvalidArgumentError: there is no such kind or level.
     """
 
     kind: NoiseKind = "gaussian"
@@ -65,13 +74,13 @@ class NoiseSpec:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(NoiseKind):
-            raise OptionError(
-                f"noise is one of {', '.join(get_args(NoiseKind))}, '{shown(str(self.kind))}' is not"
+            raise InvalidArgumentError(
+                f"noise is one of {', '.join(get_args(NoiseKind))}, '{printable(str(self.kind))}' is not"
             )
         least, most = self._limits()
         if not least <= self.low <= self.high <= most:  # NaN too
             unit = _UNITS.get(self.kind, 1.0)
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"levels of {self.kind} noise rise from {_number(least * unit)} to {_number(most * unit)}, "
                 f"got {_number(self.low * unit)} to {_number(self.high * unit)}; {_FORMS}"
             )
@@ -84,7 +93,7 @@ class NoiseSpec:
         """Read what the table says is written; ``str(spec)`` gives it back.
 
         Raises:
-            OptionError: the text is none of these, or a level is out of range.
+            InvalidArgumentError: the text is none of these, or a level is out of range.
         """
         parts = text.strip().lower().split(":")
         kind = parts.pop(0) if parts[0] in get_args(NoiseKind) else "gaussian"
@@ -92,7 +101,7 @@ class NoiseSpec:
             levels = [float(part) / _UNITS.get(kind, 1.0) for part in parts]
             low, high = levels if len(levels) == 2 else (*levels, *levels)
         except ValueError as error:
-            raise OptionError(f"noise: cannot read '{shown(text)}'; {_FORMS}") from error
+            raise InvalidArgumentError(f"noise: cannot read '{printable(text)}'; {_FORMS}") from error
         return cls(kind=kind, low=low, high=high)  # type: ignore[arg-type]  # __post_init__ checks it
 
     def __str__(self) -> str:
@@ -119,16 +128,16 @@ class NoiseSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            OptionError: a key is unknown or missing, or a value cannot be.
+            InvalidArgumentError: a key is unknown or missing, or a value cannot be.
         """
         if not isinstance(values, dict) or set(values) != {"kind", "low", "high"}:
-            raise OptionError("noise is described by kind, low and high, and by nothing else")
+            raise InvalidArgumentError("noise is described by kind, low and high, and by nothing else")
         if not all(type(values[name]) in (int, float) for name in ("low", "high")):
-            raise OptionError(f"levels of noise are numbers, not {shown(repr(values)[:100])}")
+            raise InvalidArgumentError(f"levels of noise are numbers, not {printable(repr(values)[:100])}")
         return cls(**values)
 
 
-def corrupted(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
+def add_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
     """Return pictures with noise on them, float32 (N, H, W, C) in [0, 1]; the same seed gives the same.
 
     Args:
@@ -137,10 +146,10 @@ def corrupted(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random
         kind: See the table above.
         rng: What is drawn from.
     """
-    return applied(pixels, levels, drawn(pixels, levels, kind=kind, rng=rng), kind=kind)
+    return apply_noise(pixels, levels, sample_noise(pixels, levels, kind=kind, rng=rng), kind=kind)
 
 
-def drawn(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
+def sample_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
     """Draw what noise is made of, float32: normal or uniform numbers, photons; nothing for JPEG.
 
     Returns:
@@ -156,8 +165,8 @@ def drawn(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Gen
     return rng.random((*pixels.shape[:3], 1), np.float32)
 
 
-def applied(pixels: Floats, levels: Floats, draws: Floats, *, kind: NoiseKind) -> Floats:
-    """Return pictures with the noise that :func:`drawn` drew for them, float32 (N, H, W, C) in [0, 1]."""
+def apply_noise(pixels: Floats, levels: Floats, draws: Floats, *, kind: NoiseKind) -> Floats:
+    """Return pictures with the noise that :func:`sample_noise` drew for them, float32 (N, H, W, C) in [0, 1]."""
     each = levels[:, None, None, None]
     if kind == "gaussian":
         noisy = pixels + each * draws

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, Picture, decode, shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode, printable
 from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
 
 __all__ = [
@@ -29,8 +29,8 @@ __all__ = [
     "ImageSpec",
     "decode_rgb",
     "encode_png",
+    "printable",
     "read_pixels",
-    "shown",
     "to_uint8",
 ]
 
@@ -52,7 +52,7 @@ class Crop:
             centred square.
 
     Raises:
-        OptionError: a value is out of range.
+        InvalidArgumentError: a value is out of range.
     """
 
     fraction: float = 1.0
@@ -60,14 +60,14 @@ class Crop:
 
     def __post_init__(self) -> None:
         if not _MIN_FRACTION <= self.fraction <= 1.0:  # NaN too
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"crop: the fraction of a centred square must be {_MIN_FRACTION} to 1, not {self.fraction}; "
                 "use full for the largest square"
             )
         if self.window is not None:
             x, y, width, height = self.window
             if not (_fits(x, width) and _fits(y, height)):
-                raise OptionError(
+                raise InvalidArgumentError(
                     f"crop: a box must lie inside the picture and be at least {_MIN_FRACTION} wide and high, "
                     f"not {_comma(self.window)}; X, Y, W, H are fractions with X+W and Y+H at most 1"
                 )
@@ -77,7 +77,7 @@ class Crop:
         """``full``, ``centre:FRACTION`` (or ``center:``) or ``X,Y,W,H``; ``str(crop)`` gives it back.
 
         Raises:
-            OptionError: the text is none of these, or a value is out of range.
+            InvalidArgumentError: the text is none of these, or a value is out of range.
         """
         form = text.strip().lower()
         if form == "full":
@@ -87,7 +87,7 @@ class Crop:
                 return cls(fraction=float(form[7:]))
             x, y, width, height = (float(part) for part in form.split(","))
         except ValueError as error:
-            raise OptionError(f"crop: cannot read '{shown(text)}'; {_CROP_FORMS}") from error
+            raise InvalidArgumentError(f"crop: cannot read '{printable(text)}'; {_CROP_FORMS}") from error
         return cls(window=(x, y, width, height))
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class ImageSpec:
             differ from those of the same picture in another format (some 40 dB, else some 50 dB).
 
     Raises:
-        OptionError: a value is out of range.
+        InvalidArgumentError: a value is out of range.
     """
 
     size: int
@@ -136,11 +136,13 @@ class ImageSpec:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 8 <= self.size <= 1024:
-            raise OptionError(f"size must be a whole number of pixels from 8 to 1024, not {self.size!r}")
+            raise InvalidArgumentError(
+                f"size must be a whole number of pixels from 8 to 1024, not {self.size!r}"
+            )
         if type(self.channels) is not int or self.channels not in (1, 3):
-            raise OptionError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels!r}")
+            raise InvalidArgumentError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels!r}")
         if type(self.quick_jpeg) is not bool:
-            raise OptionError(f"quick_jpeg must be true or false, not {self.quick_jpeg!r}")
+            raise InvalidArgumentError(f"quick_jpeg must be true or false, not {self.quick_jpeg!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -157,17 +159,17 @@ class ImageSpec:
         """The inverse of ``to_json``.
 
         Raises:
-            OptionError: a key is unknown or missing, or a value cannot be.
+            InvalidArgumentError: a key is unknown or missing, or a value cannot be.
         """
         keys = {"size", "channels", "crop"}
         if set(values) - {"quick_jpeg"} != keys:
-            odd = ", ".join(sorted(shown(str(key)) for key in (set(values) ^ keys) - {"quick_jpeg"}))
-            raise OptionError(
+            odd = ", ".join(sorted(printable(str(key)) for key in (set(values) ^ keys) - {"quick_jpeg"}))
+            raise InvalidArgumentError(
                 f"an image spec holds exactly size, channels and crop; unknown or missing: {odd}"
             )
         size, channels, crop = values["size"], values["channels"], values["crop"]
         if not isinstance(crop, str):
-            raise OptionError(f"crop must be text, not {crop!r}; {_CROP_FORMS}")
+            raise InvalidArgumentError(f"crop must be text, not {crop!r}; {_CROP_FORMS}")
         # __post_init__ checks the types too
         return cls(
             size=cast("int", size),
@@ -211,7 +213,7 @@ def read_pixels(
 
 def decode_rgb(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str) -> NDArray[np.uint8]:
     """The whole picture as shown, ``uint8 (H, W, 3)``, contiguous; errors as for ``read_pixels``."""
-    picture: Picture = decode(data, channels=3, shrink=lambda *_: 1, max_pixels=max_pixels, name=name)
+    picture: DecodedImage = decode(data, channels=3, shrink=lambda *_: 1, max_pixels=max_pixels, name=name)
     return np.array(orient(picture.pixels, picture.orientation), order="C")
 
 

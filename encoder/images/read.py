@@ -22,13 +22,14 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
+from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.decode import opened, shown
+from lookalike.encoder.images.decode import open_image, printable
 from lookalike.encoder.images.exif import exif_orientation, orient, upright_exif
 
-__all__ = ["Company", "Original", "Values", "png_chunks", "read_original"]
+__all__ = ["ImageFile", "ImageMetadata", "Values", "png_chunks", "read_image_file"]
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -42,7 +43,7 @@ _AS_THEY_ARE: Final = frozenset({"L", "LA", "RGB", "RGBA"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Company:
+class ImageMetadata:
     """What comes with the pixels of a picture.
 
     Attributes:
@@ -68,7 +69,7 @@ class Company:
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class Original:
+class ImageFile:
     """A picture as it is shown, in its own depth.
 
     Attributes:
@@ -80,7 +81,7 @@ class Original:
 
     kind: str
     pixels: Values
-    company: Company
+    company: ImageMetadata
     upright: bool
 
     @property
@@ -89,9 +90,9 @@ class Original:
         return self.pixels[..., : 1 if self.pixels.shape[2] <= 2 else 3]
 
 
-def read_original(
+def read_image_file(
     data: bytes, *, max_pixels: int, name: str, on_size: Callable[[int], object] | None = None
-) -> Original:
+) -> ImageFile:
     """Read the bytes of one picture file.
 
     Args:
@@ -105,14 +106,14 @@ def read_original(
         ImageError: the bytes are empty, cut short, damaged, of no format read here, or could not be written
             again as they are.
     """
-    with opened(data, max_pixels=max_pixels, name=name) as (kind, image):
+    with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
         if on_size is not None:
             on_size(image.width * image.height)
         reason = _refused(kind, image, data)
         if reason:
-            raise ImageError(f"{shown(name)}: {reason}")
+            raise ImageError(f"{printable(name)}: {reason}")
         deep = _bits(kind, image) == 16
-        pixels = _deep(image, lambda: opened(data, max_pixels=max_pixels, name=name)) if deep else None
+        pixels = _deep(image, lambda: open_image(data, max_pixels=max_pixels, name=name)) if deep else None
         tiff_exif = _tiff_exif(image) if kind == "TIFF" else b""  # before its reader closes the file
         image.load()
         if pixels is None:
@@ -121,7 +122,7 @@ def read_original(
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
     height, width = pixels.shape[:2]
     whole = np.array(orient(pixels.reshape(height, width, -1), orientation), order="C")
-    return Original(kind=kind, pixels=whole, company=company, upright=orientation == 1)
+    return ImageFile(kind=kind, pixels=whole, company=company, upright=orientation == 1)
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -136,7 +137,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
-def _refused(kind: str, image: ImageFile.ImageFile, data: bytes) -> str:
+def _refused(kind: str, image: PillowFile, data: bytes) -> str:
     """Why a picture could not be written again as it is; empty: it can."""
     frames, bits = getattr(image, "n_frames", 1), _bits(kind, image)
     if frames > 1:
@@ -163,13 +164,11 @@ def _refused(kind: str, image: ImageFile.ImageFile, data: bytes) -> str:
             "its 16-bit pixels are of a rare kind that is not written again; convert it to plain 16-bit PNG"
         )
     if bits != 16 and image.mode not in _AS_THEY_ARE | {"P"}:
-        return (
-            f"its pixels are {shown(image.mode)}, only grey, RGB and palettes are written again; convert it"
-        )
+        return f"its pixels are {printable(image.mode)}, only grey, RGB and palettes are written again; convert it"
     return ""
 
 
-def _bits(kind: str, image: ImageFile.ImageFile) -> int:
+def _bits(kind: str, image: PillowFile) -> int:
     """Bits of one value."""
     if kind == "TIFF":
         told = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
@@ -181,7 +180,7 @@ def _bits(kind: str, image: ImageFile.ImageFile) -> int:
     return {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16}.get(image.mode, 8)
 
 
-def _is_plainly_deep(kind: str, image: ImageFile.ImageFile) -> bool:
+def _is_plainly_deep(kind: str, image: PillowFile) -> bool:
     if "transparency" in image.info or len(image.tile) == 0:
         return False
     plain = {"I;16", "I;16B", "I;16N", "I;16L", "LA;16B"}
@@ -193,7 +192,7 @@ def _raw_mode(args: Any) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _deep(image: ImageFile.ImageFile, again: Callable[[], Any]) -> NDArray[np.uint16]:
+def _deep(image: PillowFile, again: Callable[[], Any]) -> NDArray[np.uint16]:
     """Read 16-bit pixels with a reader that keeps eight of them: once the upper, once the lower ones."""
     raw = _raw_mode(image.tile[0].args)
     if raw.startswith("I;16"):
@@ -233,12 +232,12 @@ def _plain(image: Image.Image) -> Image.Image:
     return image
 
 
-def _company(kind: str, image: ImageFile.ImageFile, data: bytes, exif: bytes) -> Company:
+def _company(kind: str, image: PillowFile, data: bytes, exif: bytes) -> ImageMetadata:
     info = image.info
     xmp = info.get("xmp", b"")
     dpi = info.get("dpi")
     jpeg = image if isinstance(image, JpegImagePlugin.JpegImageFile) else None
-    return Company(
+    return ImageMetadata(
         exif=upright_exif(exif).removeprefix(b"Exif\0\0"),
         profile=info.get("icc_profile") or b"",
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,

@@ -19,16 +19,16 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.decode import shown
+from lookalike.encoder.images.decode import printable
 from lookalike.encoder.images.exif import upright_exif
-from lookalike.encoder.images.read import Company, Original, Values, png_chunks
+from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, png_chunks
 
-__all__ = ["DEFAULT_QUALITY", "WRITTEN", "rewrite"]
+__all__ = ["DEFAULT_QUALITY", "WRITABLE_FORMATS", "write_image_file"]
 
 DEFAULT_QUALITY: Final = 95
 """Of JPEG, WebP and AVIF where the picture was of another kind; a JPEG keeps the tables it came with."""
 
-WRITTEN: Final = {
+WRITABLE_FORMATS: Final = {
     "JPEG": ".jpg",
     "PNG": ".png",
     "WebP": ".webp",
@@ -45,12 +45,14 @@ _STRIP: Final = 1 << 20
 _LARGEST: Final = (1 << 32) - (1 << 20)
 
 
-def rewrite(original: Original, *, kind: str | None = None, quality: int | None = None, name: str) -> bytes:
+def write_image_file(
+    original: ImageFile, *, kind: str | None = None, quality: int | None = None, name: str
+) -> bytes:
     """Return the bytes of a picture file with these pixels and what came with them.
 
     Args:
         original: As :func:`read_original` gave it; its pixels may have been changed.
-        kind: One of :data:`WRITTEN`; None: as it was.
+        kind: One of :data:`WRITABLE_FORMATS`; None: as it was.
         quality: 1..100 of JPEG, WebP and AVIF; None: a JPEG keeps the tables it came with, a lossless WebP
             stays lossless, others get :data:`DEFAULT_QUALITY`.
         name: what to call the file in messages.
@@ -59,14 +61,14 @@ def rewrite(original: Original, *, kind: str | None = None, quality: int | None 
         ImageError: this kind of file cannot hold such a picture.
     """
     kind = original.kind if kind is None else kind
-    if kind not in WRITTEN:
+    if kind not in WRITABLE_FORMATS:
         raise ImageError(
-            f"{shown(name)}: {kind} is not written, it has at most 256 colours; name another format"
+            f"{printable(name)}: {kind} is not written, it has at most 256 colours; name another format"
         )
     lacks = _lacking(kind, original)
     if lacks:
-        raise ImageError(f"{shown(name)}: {kind} holds no {lacks}; name another format, png for one")
-    writers: dict[str, Callable[[Original, int | None], bytes]] = {
+        raise ImageError(f"{printable(name)}: {kind} holds no {lacks}; name another format, png for one")
+    writers: dict[str, Callable[[ImageFile, int | None], bytes]] = {
         "PNG": _png,
         "TIFF": _tiff,
         "JPEG": _jpeg,
@@ -77,13 +79,13 @@ def rewrite(original: Original, *, kind: str | None = None, quality: int | None 
     except ImageError:
         raise
     except Exception as error:  # Pillow's writers raise what their libraries say, such as of sides too long
-        reason = shown(str(error)).strip().rstrip(".") or type(error).__name__
+        reason = printable(str(error)).strip().rstrip(".") or type(error).__name__
         raise ImageError(
-            f"{shown(name)}: cannot be written as {kind} ({reason}); name another format"
+            f"{printable(name)}: cannot be written as {kind} ({reason}); name another format"
         ) from error
 
 
-def _lacking(kind: str, original: Original) -> str:
+def _lacking(kind: str, original: ImageFile) -> str:
     depth, channels = original.pixels.dtype, original.pixels.shape[2]
     if depth == np.uint16 and kind not in ("PNG", "TIFF"):
         return "16 bits"
@@ -92,7 +94,7 @@ def _lacking(kind: str, original: Original) -> str:
     return "grey and alpha" if channels == 2 and kind == "BMP" else ""
 
 
-def _image(original: Original) -> Image.Image:
+def _image(original: ImageFile) -> Image.Image:
     pixels = original.pixels
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, _MODES[pixels.shape[2]])
 
@@ -103,7 +105,7 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def _with_pillow(kind: str, original: Original, quality: int | None) -> bytes:
+def _with_pillow(kind: str, original: ImageFile, quality: int | None) -> bytes:
     company = original.company
     if kind == "AVIF":
         return _saved(
@@ -117,7 +119,7 @@ def _with_pillow(kind: str, original: Original, quality: int | None) -> bytes:
     return _saved(_image(original), {"PNM": "PPM"}.get(kind, kind), dpi=company.dpi)
 
 
-def _webp(original: Original, quality: int | None) -> bytes:
+def _webp(original: ImageFile, quality: int | None) -> bytes:
     company = original.company
     return _saved(
         _image(original),
@@ -132,7 +134,7 @@ def _webp(original: Original, quality: int | None) -> bytes:
     )
 
 
-def _jpeg(original: Original, quality: int | None) -> bytes:
+def _jpeg(original: ImageFile, quality: int | None) -> bytes:
     company, image = original.company, _image(original)
     tables = company.tables
     if tables is not None and len(tables) == 1 and image.mode == "RGB":
@@ -169,7 +171,7 @@ def _app(exif: bytes) -> bytes:
     return b"Exif\0\0" + exif if exif else b""
 
 
-def _png(original: Original, _: int | None) -> bytes:
+def _png(original: ImageFile, _: int | None) -> bytes:
     company, pixels = original.company, original.pixels
     data = _deep_png(pixels) if pixels.dtype == np.uint16 else _saved(_image(original), "PNG")
     extra = b"".join(company.parts) if original.kind == "PNG" else _chunks_of(company)
@@ -181,7 +183,7 @@ def _png(original: Original, _: int | None) -> bytes:
     return data[:at] + upright + data[at:]
 
 
-def _chunks_of(company: Company) -> bytes:
+def _chunks_of(company: ImageMetadata) -> bytes:
     """Chunks of a PNG file that say what came with a picture of another kind."""
     made = []
     if company.profile:
@@ -226,7 +228,7 @@ def _deep_png(pixels: Values) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + body + _chunk(b"IEND", b"")
 
 
-def _tiff(original: Original, _: int | None) -> bytes:
+def _tiff(original: ImageFile, _: int | None) -> bytes:
     """Little-endian, in strips, Deflate with horizontal differences."""
     pixels, company = original.pixels, original.company
     height, width, channels = pixels.shape
@@ -263,7 +265,7 @@ def _tiff(original: Original, _: int | None) -> bytes:
     return b"".join([b"II*\0", struct.pack("<I", 8), folder.tobytes(8), *strips])
 
 
-def _tiff_tags(company: Company) -> dict[int, Any]:
+def _tiff_tags(company: ImageMetadata) -> dict[int, Any]:
     tags: dict[int, Any] = {}
     if company.dpi:
         tags |= {282: company.dpi[0], 283: company.dpi[1], 296: 2}

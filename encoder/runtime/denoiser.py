@@ -15,13 +15,13 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerGolden, CleanerSpec
+from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserGolden, DenoiserSpec
 from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.errors import BundleCorruptError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.session import Provider, Runtime, Session, compare_golden
 
-__all__ = ["Cleaner", "save_cleaner"]
+__all__ = ["Denoiser", "save_denoiser"]
 
 Floats = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ _SEAM: Final = 1e-4
 """What may change beyond the reach: rounding, of values in [0, 1]."""
 
 
-class Cleaner:
+class Denoiser:
     """A model that cleans pictures. Safe for several threads at once: onnxruntime sessions are.
 
     Attributes:
@@ -39,7 +39,7 @@ class Cleaner:
     """
 
     def __init__(
-        self, bundle: CleanerBundle, *, provider: Provider = "auto", threads: int | None = None
+        self, bundle: DenoiserBundle, *, provider: Provider = "auto", threads: int | None = None
     ) -> None:
         self._runtime = Runtime(provider=provider, threads=threads)
         self.bundle = bundle
@@ -59,11 +59,11 @@ class Cleaner:
             threads: Threads within one call; None lets onnxruntime choose.
 
         Raises:
-            OptionError: no such provider or number of threads.
+            InvalidArgumentError: no such provider or number of threads.
             BundleError: the bundle cannot be used.
             ProviderError: the provider is not to be had; raised when the first graph is loaded.
         """
-        return cls(CleanerBundle.open(where), provider=provider, threads=threads)
+        return cls(DenoiserBundle.open(where), provider=provider, threads=threads)
 
     @property
     def model_id(self) -> str:
@@ -79,7 +79,7 @@ class Cleaner:
         """Return the sigma of the noise, float32 (N,) in [0, 1], of float32 (N, H, W, C) in [0, 1].
 
         Raises:
-            OptionError: another dtype or shape, or values that are not finite.
+            InvalidArgumentError: another dtype or shape, or values that are not finite.
         """
         _check(pixels)
 
@@ -98,7 +98,7 @@ class Cleaner:
             sigma: float32 (N,) in [0, 1]; None: as estimated.
 
         Raises:
-            OptionError: another dtype or shape, values that are not finite, or a sigma outside of [0, 1].
+            InvalidArgumentError: another dtype or shape, values that are not finite, or a sigma outside of [0, 1].
         """
         _check(pixels)
         told = self.estimate(pixels) if sigma is None else sigma
@@ -107,7 +107,7 @@ class Cleaner:
             or told.shape != pixels.shape[:1]
             or not ((told >= 0) & (told <= 1)).all()
         ):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"sigma must be float32 ({len(pixels)},) in [0, 1] (25/255 for 25), "
                 f"got {told.dtype} {told.shape}"
             )
@@ -148,7 +148,7 @@ class Cleaner:
             got = np.reshape(got, golden.shape)
         except Exception as error:  # onnxruntime's own types, and ValueError from other inputs or outputs
             raise BundleCorruptError(
-                f"bundle {shown(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
+                f"bundle {printable(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
                 "fetch or export it again"
             ) from error
         compare_golden(got, golden, graph=graph, folder=folder)
@@ -164,9 +164,9 @@ class Cleaner:
         return out
 
 
-def save_cleaner(
-    folder: str | os.PathLike[str], *, spec: CleanerSpec, graphs: Mapping[str, bytes], seed: int = 0
-) -> CleanerBundle:
+def save_denoiser(
+    folder: str | os.PathLike[str], *, spec: DenoiserSpec, graphs: Mapping[str, bytes], seed: int = 0
+) -> DenoiserBundle:
     """Try the graphs, have them make golden values, and write the bundle.
 
     The pictures are made up: blotches with noise.
@@ -178,7 +178,7 @@ def save_cleaner(
         seed: Of the pictures.
 
     Raises:
-        OptionError: they do not take pictures of such a size, something beyond the reach changes a pixel, or
+        InvalidArgumentError: they do not take pictures of such a size, something beyond the reach changes a pixel, or
             the folder holds something that is no bundle.
         BundleError: the graphs do not run, or the folder cannot be written.
     """
@@ -197,25 +197,25 @@ def save_cleaner(
         running["cleaner"].run(["cleaned"], {"pixels": smallest, "sigma": sigma[:1]})
         beyond = _beyond(running["cleaner"], rng, spec)
     except Exception as error:  # onnxruntime raises its own types from C++
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a cleaner takes float32 (N, H, W, 3), H and W multiples of {spec.multiple}, and sigma; these "
             f"graphs do not ({one_line(error)[:300]})"
         ) from error
     if not beyond <= _SEAM:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"nothing farther than the reach of {spec.reach} may change a pixel, something does, by "
             f"{beyond:.1e}; say a greater one"
         )
-    golden = CleanerGolden(pixels, sigma, cleaned, estimated)
-    return CleanerBundle.save(folder, spec=spec, graphs=graphs, golden=golden)
+    golden = DenoiserGolden(pixels, sigma, cleaned, estimated)
+    return DenoiserBundle.save(folder, spec=spec, graphs=graphs, golden=golden)
 
 
 def _check(pixels: Floats) -> None:
     shape = pixels.shape
     if pixels.dtype != np.float32 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:3]:
-        raise OptionError(f"a cleaner takes float32 (N, H, W, 1 or 3), got {pixels.dtype} {shape}")
+        raise InvalidArgumentError(f"a cleaner takes float32 (N, H, W, 1 or 3), got {pixels.dtype} {shape}")
     if pixels.size and not np.isfinite(pixels.sum(dtype=np.float64)):
-        raise OptionError("pixels must be finite, these hold NaN or infinity")
+        raise InvalidArgumentError("pixels must be finite, these hold NaN or infinity")
 
 
 def _prepared(pixels: Floats, multiple: int) -> Floats:
@@ -237,7 +237,7 @@ def _made_up(rng: np.random.Generator, sigma: Floats, *, multiple: int) -> Float
     return np.asarray(noisy.clip(0, 1), np.float32)
 
 
-def _beyond(session: Session, rng: np.random.Generator, spec: CleanerSpec) -> float:
+def _beyond(session: Session, rng: np.random.Generator, spec: DenoiserSpec) -> float:
     """How much the largest change is, farther than the reach from columns that were changed altogether."""
     side, reach = spec.multiple, spec.reach
     height = -(-16 // side) * side

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.bundle.ood import picture_errors
-from lookalike.encoder.errors import BundleCorruptError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.session import Provider, Runtime, Session, compare_golden
 
 __all__ = ["Model", "Provider"]
@@ -54,7 +54,7 @@ class Model:
             threads: Threads within one call; None lets onnxruntime choose.
 
         Raises:
-            OptionError: no such provider or number of threads.
+            InvalidArgumentError: no such provider or number of threads.
             BundleError: the bundle cannot be used.
             ProviderError: the provider is not to be had; raised when the first graph is loaded.
         """
@@ -74,7 +74,7 @@ class Model:
         """Return latents float32 (N, D) of uint8 (N, H, W, C), N >= 0.
 
         Raises:
-            OptionError: another dtype or shape.
+            InvalidArgumentError: another dtype or shape.
         """
         self._check_pixels(pixels)
         return self._run(self._encoder, pixels, self.bundle.spec.latent)
@@ -83,12 +83,12 @@ class Model:
         """Return mean and deviation of q(z|x), both float32 (N, Z), of uint8 (N, H, W, C).
 
         Raises:
-            OptionError: another dtype or shape, or a model that says nothing of deviations.
+            InvalidArgumentError: another dtype or shape, or a model that says nothing of deviations.
         """
         self._check_pixels(pixels)
         if len(self._encoder.get_outputs()) < 2:
-            raise OptionError(
-                f"model {shown(self.bundle.name)} ({self.bundle.spec.kind}) gives no deviations; "
+            raise InvalidArgumentError(
+                f"model {printable(self.bundle.name)} ({self.bundle.spec.kind}) gives no deviations; "
                 "take a vae or cvae"
             )
         drawn = self.bundle.spec.drawn
@@ -101,7 +101,7 @@ class Model:
         Those of the pictures or, where the model says so, the mean with those of their mirror images.
 
         Raises:
-            OptionError: another dtype or shape.
+            InvalidArgumentError: another dtype or shape.
         """
         latents = self.encode(pixels)
         if self.bundle.spec.mirror:
@@ -118,7 +118,7 @@ class Model:
             change: float32 (D,), added to their latents first; see :meth:`Attributes.change`.
 
         Raises:
-            OptionError: another dtype or shape.
+            InvalidArgumentError: another dtype or shape.
         """
         latents = self.compared(pixels)
         return self.bundle.affine(latents if change is None else latents + change)
@@ -127,18 +127,20 @@ class Model:
         """Return images float32 (N, H, W, C) in [0, 1] of latents float32 (N, D).
 
         Raises:
-            OptionError: another dtype or shape, values that are not finite, or the model has no decoder.
+            InvalidArgumentError: another dtype or shape, values that are not finite, or the model has no decoder.
         """
         spec = self.bundle.spec
         if latents.dtype.kind != "f" or latents.ndim != 2 or latents.shape[1] != spec.latent:
-            raise OptionError(
-                f"model {shown(self.bundle.name)} takes latents float32 (N, {spec.latent}), "
+            raise InvalidArgumentError(
+                f"model {printable(self.bundle.name)} takes latents float32 (N, {spec.latent}), "
                 f"got {latents.dtype} {latents.shape}"
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             latents = latents.astype(np.float32)
         if not np.isfinite(latents).all():
-            raise OptionError("latents must be finite, these hold NaN or infinity; make smaller steps")
+            raise InvalidArgumentError(
+                "latents must be finite, these hold NaN or infinity; make smaller steps"
+            )
         return self._run(self._decoder, latents, *spec.image.shape)
 
     def reconstruct(self, pixels: Pixels) -> Floats:
@@ -153,12 +155,12 @@ class Model:
     def errors(self, pixels: Pixels) -> NDArray[np.float64]:
         """Return how far off its drawing of each picture is, float64 (N, 2), of uint8 (N, H, W, C).
 
-        See :func:`picture_errors`.
+        See :func:`reconstruction_errors`.
 
         Raises:
-            OptionError: another dtype or shape, or the model has no decoder.
+            InvalidArgumentError: another dtype or shape, or the model has no decoder.
         """
-        return picture_errors(pixels, self.reconstruct(pixels))
+        return reconstruction_errors(pixels, self.reconstruct(pixels))
 
     def check(self) -> None:
         """Load every graph and compare it with the golden values.
@@ -191,7 +193,7 @@ class Model:
             got = self._run(session, rows, *golden.shape[1:])
         except Exception as error:  # onnxruntime's own types, and ValueError from other inputs or outputs
             raise BundleCorruptError(
-                f"bundle {shown(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
+                f"bundle {printable(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
                 "fetch or export it again"
             ) from error
         compare_golden(got, golden, graph=graph, folder=folder)
@@ -213,7 +215,7 @@ class Model:
     def _check_pixels(self, pixels: Pixels) -> None:
         shape = self.bundle.spec.image.shape
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
-            raise OptionError(
-                f"model {shown(self.bundle.name)} takes uint8 (N, {', '.join(map(str, shape))}), "
+            raise InvalidArgumentError(
+                f"model {printable(self.bundle.name)} takes uint8 (N, {', '.join(map(str, shape))}), "
                 f"got {pixels.dtype} {pixels.shape}"
             )

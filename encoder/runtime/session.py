@@ -14,8 +14,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError, OptionError, ProviderError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import (
+    BundleCorruptError,
+    GoldenMismatchError,
+    InvalidArgumentError,
+    ProviderError,
+)
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["Provider", "Runtime", "Session", "compare_golden"]
 
@@ -39,7 +44,7 @@ class Runtime:
         threads: Threads within one call; None lets onnxruntime choose.
 
     Raises:
-        OptionError: no such provider or number of threads.
+        InvalidArgumentError: no such provider or number of threads.
     """
 
     provider: Provider = "auto"
@@ -47,9 +52,9 @@ class Runtime:
 
     def __post_init__(self) -> None:
         if self.provider not in get_args(Provider):
-            raise OptionError(f"a provider is auto, cpu or cuda; {self.provider!r} is not")
+            raise InvalidArgumentError(f"a provider is auto, cpu or cuda; {self.provider!r} is not")
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"threads must be 1 to {_MOST_THREADS}, not {self.threads}; "
                 "leave it out to let onnxruntime choose"
             )
@@ -78,7 +83,7 @@ class Runtime:
             session = ort.InferenceSession(data, options, providers=wanted)
         except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
             raise BundleCorruptError(
-                f"bundle {shown(str(folder))} is damaged: onnxruntime cannot load {graph}.onnx "
+                f"bundle {printable(str(folder))} is damaged: onnxruntime cannot load {graph}.onnx "
                 f"({one_line(error)}); fetch or export it again"
             ) from error
         if self.provider == "cuda" and session.get_providers()[0] != _CUDA:
@@ -108,7 +113,7 @@ def compare_golden(
     apart = float(np.abs(got - golden).max() / max(float(golden.std()), 1e-6))
     if not apart <= _GOLDEN_TOLERANCE:
         raise GoldenMismatchError(
-            f"bundle {shown(str(folder))} does not reproduce its golden values here: {graph} is "
+            f"bundle {printable(str(folder))} does not reproduce its golden values here: {graph} is "
             f"{apart:.1e} of a deviation off (limit {_GOLDEN_TOLERANCE:.0e}); "
             "fetch it again, or try provider cpu"
         )

@@ -11,33 +11,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
-from lookalike.indexer.embedded.files import holds_collection, mapped, sync, write_whole
+from lookalike.indexer.embedded.files import holds_collection, map_errors, sync, write_whole
 from lookalike.indexer.store.spec import is_name
 
 if TYPE_CHECKING:
     from lookalike.indexer.store.base import VectorStore
 
 __all__ = [
+    "alias_conflict",
     "aliased_collection",
     "check_unaliased",
     "missing_alias",
     "read_alias",
     "read_aliases",
-    "standing_for",
-    "switch_alias",
-    "taken_by_alias",
+    "resolve_alias",
+    "set_alias",
 ]
 
 FOLDER: Final = ".aliases"
 _SUFFIX: Final = ".alias"
 
 
-def standing_for(store: VectorStore, name: str) -> str:
+def resolve_alias(store: VectorStore, name: str) -> str:
     """Return the collection that an alias stands for, or ``name`` when it is none."""
     return store.aliases().get(name, name)
 
 
-def taken_by_alias(address: str, alias: str, name: str) -> CollectionExistsError:
+def alias_conflict(address: str, alias: str, name: str) -> CollectionExistsError:
     """Return the error of a name that is not free for a collection."""
     return CollectionExistsError(
         f"{alias!r} on {address} is an alias of collection {name!r}; choose another name for the collection"
@@ -84,7 +84,7 @@ def read_aliases(root: Path) -> dict[str, str]:
         StoreError: the folder cannot be read, or a file in it is damaged.
     """
     folder = root / FOLDER
-    with mapped(root):
+    with map_errors(root):
         if not folder.is_dir():
             return {}
         names = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
@@ -99,7 +99,7 @@ def read_alias(root: Path, alias: str) -> str | None:
         StoreError: it cannot be read, or is damaged.
     """
     file = root / FOLDER / f"{alias}{_SUFFIX}"
-    with mapped(file):
+    with map_errors(file):
         try:
             name = file.read_text("ascii", errors="replace").strip()
         except (FileNotFoundError, NotADirectoryError):
@@ -109,7 +109,7 @@ def read_alias(root: Path, alias: str) -> str | None:
     return name
 
 
-def switch_alias(root: Path, alias: str, name: str | None) -> None:
+def set_alias(root: Path, alias: str, name: str | None) -> None:
     """Have an alias of an embedded store stand for a collection from now on, or for none (None).
 
     Killed at any moment, it stands for the old one or the new one.
@@ -124,7 +124,7 @@ def switch_alias(root: Path, alias: str, name: str | None) -> None:
     if name is None and read_alias(root, alias) is None:
         raise missing_alias(str(root), alias, read_aliases(root))
     folder = root / FOLDER
-    with mapped(folder):
+    with map_errors(folder):
         if name is None:
             (folder / f"{alias}{_SUFFIX}").unlink(missing_ok=True)
             if folder.is_dir():

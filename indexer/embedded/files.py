@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from lookalike.encoder.errors import (
     CollectionExistsError,
+    InvalidArgumentError,
     LookalikeError,
-    OptionError,
     StoreBusyError,
     StoreError,
 )
@@ -38,7 +38,7 @@ __all__ = [
     "drop_collection",
     "holds_collection",
     "list_collections",
-    "mapped",
+    "map_errors",
     "read_layout",
     "read_spec",
     "replace_spec",
@@ -57,7 +57,7 @@ STALE_SECONDS: Final = 3600  # a create takes under a second: an hour later its 
 
 
 @contextmanager
-def mapped(place: Path) -> Iterator[None]:
+def map_errors(place: Path) -> Iterator[None]:
     """The boundary: whatever Qdrant Edge or the file system raises leaves as a StoreError with ``place``."""
     try:
         yield
@@ -96,7 +96,7 @@ def check_room(folder: Path, size: int = 0) -> None:
         StoreError: there is too little.
     """
     needed = ROOM + 3 * size
-    with mapped(folder):
+    with map_errors(folder):
         free = shutil.disk_usage(folder).free
     if free < needed:
         raise StoreError(
@@ -107,7 +107,7 @@ def check_room(folder: Path, size: int = 0) -> None:
 
 def list_collections(root: Path) -> list[str]:
     """Return the names of the collections in ``root``, sorted; a missing folder holds none."""
-    with mapped(root):
+    with map_errors(root):
         if not root.exists():
             return []
         return sorted(p.name for p in root.iterdir() if is_name(p.name) and holds_collection(p))
@@ -134,7 +134,7 @@ def create_collection(
         StoreError: a folder is there that is no collection, or it cannot be written.
     """
     root = folder.parent
-    with mapped(folder):
+    with map_errors(folder):
         root.mkdir(parents=True, exist_ok=True)
         _sweep(root)
         check_room(root)
@@ -159,7 +159,7 @@ def drop_collection(folder: Path) -> None:
     Raises:
         StoreError: the folder cannot be changed.
     """
-    with mapped(folder):
+    with map_errors(folder):
         _discard(folder)
         _sweep(folder.parent)
 
@@ -171,7 +171,7 @@ def read_spec(folder: Path) -> CollectionSpec:
         StoreError: it cannot be read, is damaged, or is a later version's.
     """
     file = folder / SPEC_FILE
-    with mapped(file):
+    with map_errors(file):
         content = file.read_bytes()
     return CollectionSpec.from_json(_values(content, file), where=str(file))
 
@@ -183,14 +183,14 @@ def read_layout(folder: Path) -> Layout:
         StoreError: it cannot be read, is damaged, or is a later version's.
     """
     file = folder / LAYOUT_FILE
-    with mapped(file):
+    with map_errors(file):
         try:
             content = file.read_bytes()
         except FileNotFoundError:
             return Layout()
     try:
         return Layout.from_json(_values(content, file))
-    except OptionError as error:
+    except InvalidArgumentError as error:
         raise StoreError(f"{file}: {error}; upgrade lookalike, or index again") from error
 
 
@@ -213,7 +213,7 @@ def replace_spec(folder: Path, spec: CollectionSpec) -> None:
     Raises:
         StoreError: the folder cannot be written.
     """
-    with mapped(folder):
+    with map_errors(folder):
         _write_spec(folder, spec)
 
 

@@ -18,7 +18,7 @@ from lookalike.indexer.store.layout import Layout
 if TYPE_CHECKING:
     from lookalike.indexer.store.base import VectorStore
 
-__all__ = ["INDEX_ABOVE", "build_apart", "build_as_child", "index_when_large"]
+__all__ = ["INDEX_ABOVE", "build_as_child", "build_in_subprocess", "index_when_large"]
 
 INDEX_ABOVE: Final = 100_000
 """Vectors that one search compares in some 5 ms at 128 dimensions: below, an index gains nothing."""
@@ -56,7 +56,7 @@ def index_when_large(
     return True
 
 
-def build_apart(shard: Path, dimension: int, layout: Layout) -> None:
+def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
     """Build the graph of an embedded shard in a process of its own, and wait for it.
 
     Args:

@@ -37,7 +37,7 @@ SHARE_IN_GRAPH: Final = 0.02
 
 
 class Shard:
-    """A shard that this process holds. Its methods raise what Qdrant Edge does (``lookalike.indexer.embedded.files.mapped``).
+    """A shard that this process holds. Its methods raise what Qdrant Edge does (``lookalike.indexer.embedded.files.map_errors``).
 
     Attributes:
         layout: What it was made with.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.files import SHARD, check_room, mapped, read_layout, sync, write_whole
+from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout, sync, write_whole
 from lookalike.indexer.embedded.shard import Shard
 
 __all__ = [
@@ -44,7 +44,7 @@ def current_shard(folder: Path) -> Path:
         StoreError: the file that names it is damaged.
     """
     file = folder / SHARD_NAME
-    with mapped(file):
+    with map_errors(file):
         try:
             name = file.read_text("ascii", errors="replace").strip()
         except FileNotFoundError:
@@ -102,7 +102,7 @@ def open_shard(folder: Path) -> Shard:
     while True:
         path = current_shard(folder)
         try:
-            with mapped(folder):
+            with map_errors(folder):
                 check_room(folder)
                 shard = Shard.load(path, read_layout(folder))
         except StoreError:

@@ -25,11 +25,11 @@ from lookalike.encoder.errors import (
     StoreError,
 )
 from lookalike.indexer.embedded.aliases import (
+    alias_conflict,
     check_unaliased,
     read_alias,
     read_aliases,
-    switch_alias,
-    taken_by_alias,
+    set_alias,
 )
 from lookalike.indexer.embedded.files import (
     check_room,
@@ -37,11 +37,11 @@ from lookalike.indexer.embedded.files import (
     drop_collection,
     holds_collection,
     list_collections,
-    mapped,
+    map_errors,
     read_spec,
     replace_spec,
 )
-from lookalike.indexer.embedded.hnsw import build_apart
+from lookalike.indexer.embedded.hnsw import build_in_subprocess
 from lookalike.indexer.embedded.shard import Shard, make_shard
 from lookalike.indexer.embedded.shard_swap import (
     bytes_on_disk,
@@ -106,7 +106,7 @@ class EdgeStore(VectorStore):
     def switch(self, alias: str, name: str | None) -> None:
         """See :meth:`VectorStore.switch`. Who has the store open sees it too."""
         self._check_open()
-        switch_alias(self._root, check_name(alias), None if name is None else self._real(name))
+        set_alias(self._root, check_name(alias), None if name is None else self._real(name))
 
     def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
         """See :meth:`VectorStore.create`. Killed half-way, it leaves no collection of that name.
@@ -121,7 +121,7 @@ class EdgeStore(VectorStore):
                 f"collection {name!r} is in {self._root} already; choose another name or delete it first"
             )
         if (real := read_alias(self._root, name)) is not None:
-            raise taken_by_alias(self.address, name, real)
+            raise alias_conflict(self.address, name, real)
         if not 1 <= spec.dimension <= MOST_DIMENSIONS:
             raise StoreError(
                 f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
@@ -146,7 +146,7 @@ class EdgeStore(VectorStore):
         """See :meth:`VectorStore.drop`; a damaged collection can be dropped too."""
         check_unaliased(self.address, name, self.aliases())
         folder = self._folder(name)
-        with self._writer(name), self._lock, mapped(folder):
+        with self._writer(name), self._lock, map_errors(folder):
             opened = self._open.pop(name, None)
             if opened is None:
                 check_idle(folder)
@@ -230,12 +230,12 @@ class EdgeStore(VectorStore):
         """
         name = self._real(name)
         folder = self._root / name
-        with self._writer(name), mapped(folder):
+        with self._writer(name), map_errors(folder):
             with self._using(name) as shard:
                 shard.flush()
                 points, dimension, layout = shard.count(), self._open[name].dimension, shard.layout
             with successor_shard(folder) as fresh:
-                build_apart(fresh, dimension, layout)
+                build_in_subprocess(fresh, dimension, layout)
                 self._take_over(name, fresh, points)
 
     def _take_over(self, name: str, fresh: Path, points: int) -> None:
@@ -269,7 +269,7 @@ class EdgeStore(VectorStore):
             while self._open:
                 name, opened = self._open.popitem()
                 try:
-                    with mapped(self._root / name):
+                    with map_errors(self._root / name):
                         opened.shard.flush()
                         opened.shard.close()
                 except LookalikeError as error:
@@ -316,7 +316,7 @@ class EdgeStore(VectorStore):
         """
         with self._lock:
             opened = self._opened(name)
-            with mapped(self._folder(name)):
+            with map_errors(self._folder(name)):
                 yield opened.shard
 
     def _writer(self, name: str) -> threading.RLock:

@@ -9,17 +9,22 @@ from typing import Any, Final
 
 import numpy as np
 
-from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
-from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    InvalidArgumentError,
+    ModelMismatchError,
+    StoreError,
+)
+from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
 
-__all__ = ["Copied", "copy_collection"]
+__all__ = ["CopyReport", "copy_collection"]
 
 POINTS_TOGETHER: Final = 1000
 
 
 @dataclass(slots=True)
-class Copied:
+class CopyReport:
     """What a copy came to, in points.
 
     Attributes:
@@ -48,7 +53,7 @@ def copy_collection(
     options: LayoutOptions | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
-) -> Copied:
+) -> CopyReport:
     """Copy points (ids, vectors, payloads) and description, a page at a time.
 
     What is in the target already and the same is not written again, so a copy that was killed and is started
@@ -66,13 +71,13 @@ def copy_collection(
     Raises:
         CollectionNotFoundError: there is no such collection.
         ModelMismatchError: the target holds vectors of another model or another crop.
-        OptionError: source and target are one, call two folders by one root name, or the name cannot be.
+        InvalidArgumentError: source and target are one, call two folders by one root name, or the name cannot be.
         StoreError: a store failed, or the counts afterwards do not agree.
     """
     began = time.monotonic()
-    name = standing_for(source, name)
-    if (source.address, name) == (target.address, standing_for(target, target_name)):
-        raise OptionError(
+    name = resolve_alias(source, name)
+    if (source.address, name) == (target.address, resolve_alias(target, target_name)):
+        raise InvalidArgumentError(
             f"a collection is copied to another name or store, {name!r} is itself; pass --to-store"
         )
     spec, total = source.describe(name), source.count(name)
@@ -80,7 +85,7 @@ def copy_collection(
     _describe(spec, name, target, check_name(target_name), wanted)
     before = target.count(target_name)
     on_total(total)
-    done, new, fresh = Copied(), 0, _Pages(target, target_name, on_progress)
+    done, new, fresh = CopyReport(), 0, _Pages(target, target_name, on_progress)
     for record, is_there, same in _compared(
         source.scroll(name, with_vectors=True), target.scroll(target_name, with_vectors=True)
     ):
@@ -143,7 +148,7 @@ def _describe(
         )
     for root, folder in spec.roots.items():
         if there.roots.get(root, folder) != folder:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"{name!r} calls {folder} the root {root!r}, {target_name!r} calls {there.roots[root]} so; "
                 "copy to another name, or index one of them again with another --root-name"
             )

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.embed.batch import Readable
-from lookalike.encoder.embed.pipeline import Embedded, embed_files
-from lookalike.encoder.errors import BundleError, DataError, ModelMismatchError, OptionError
+from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.errors import BundleError, DataError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import Source, as_path, item_id
 from lookalike.indexer.sources.tar import Contained, located
 from lookalike.indexer.store.base import CollectionSpec, Payload, Record, VectorStore
 
-__all__ = ["KINDS", "Audit", "Finding", "audit", "remembered_model"]
+__all__ = ["KINDS", "Finding", "VerifyReport", "remembered_model", "verify"]
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
 KINDS: Final[tuple[Kind, ...]] = (
@@ -56,7 +56,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Audit:
+class VerifyReport:
     """What an audit came to.
 
     Attributes:
@@ -82,7 +82,7 @@ class Audit:
         return {**asdict(self), "counts": self.counts}
 
 
-def audit(
+def verify(
     store: VectorStore,
     name: str,
     *,
@@ -92,7 +92,7 @@ def audit(
     checksum: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
-) -> Audit:
+) -> VerifyReport:
     """Compare a collection with the files that it says it holds. Nothing is changed.
 
     Holds 16 bytes of each item in memory, and what it finds.
@@ -110,17 +110,17 @@ def audit(
     Raises:
         CollectionNotFoundError: there is no such collection.
         ModelMismatchError: it was made by another model.
-        OptionError: ``sample`` or ``seed`` is negative.
+        InvalidArgumentError: ``sample`` or ``seed`` is negative.
         StoreError: the store failed.
     """
     if sample < 0 or seed < 0:
-        raise OptionError(f"sample and seed are 0 or more, not {sample} and {seed}; leave them out")
+        raise InvalidArgumentError(f"sample and seed are 0 or more, not {sample} and {seed}; leave them out")
     spec = store.describe(name)
     if model is not None:
         spec.check_model(name, model_id=model.model_id, crop=spec.crop)
     count = store.count(name)
     on_total(count)
-    report, walk = Audit(), _Walk(spec, checksum)
+    report, walk = VerifyReport(), _Walk(spec, checksum)
     size = 0 if model is None else min(sample, count)
     drawn = (
         {int(at) for at in np.random.default_rng(seed).choice(count, size, replace=False)} if size else set()
@@ -282,7 +282,7 @@ def _embedded_again(
     return compared, findings
 
 
-def _differing(batch: Embedded[Record]) -> Iterator[Finding]:
+def _differing(batch: EmbeddedBatch[Record]) -> Iterator[Finding]:
     for record, facts, embedding in zip(batch.keys, batch.facts, batch.embeddings, strict=True):
         if facts.sha256 != record.payload.get("sha256"):
             yield Finding("changed", _said(record), "other content")

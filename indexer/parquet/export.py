@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lookalike.encoder.embed.batch import Readable
-from lookalike.encoder.embed.pipeline import Embedded, embed_files
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, shown
+from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import OldRows, Parts, alike, earlier_file, together
@@ -57,7 +57,7 @@ class EmbedReport:
 
     @property
     def images_per_second(self) -> float:
-        """Embedded images per second of the whole run."""
+        """EmbeddedBatch images per second of the whole run."""
         return self.embedded / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def embed(
         on_progress: Told of each batch: images done.
 
     Raises:
-        OptionError: ``out`` is there and is no file of latents, or is not up to date and ``overwrite`` is not
+        InvalidArgumentError: ``out`` is there and is no file of latents, or is not up to date and ``overwrite`` is not
             set; it has another suffix; two sources have one root name and different folders.
         DataError: ``out`` cannot be written, another process writes it, or nothing at all is left for it.
         MissingExtraError: pyarrow is not installed.
@@ -155,8 +155,8 @@ class _Run:
             return
         if earlier is not None and earlier.count and not report.rows:
             raise DataError(
-                f"{shown(str(self.out))} has {earlier.count} rows and no picture at all is left in "
-                f"{', '.join(map(shown, self.spec.roots.values()))}; mount it, or remove the file"
+                f"{printable(str(self.out))} has {earlier.count} rows and no picture at all is left in "
+                f"{', '.join(map(printable, self.spec.roots.values()))}; mount it, or remove the file"
             )
         self.parts.finish(self.spec, self._all_rows())
 
@@ -164,7 +164,7 @@ class _Run:
         """Do nothing when a file holds what the sources hold; pictures it lacks are tried: are they bad ones?
 
         Raises:
-            OptionError: it does not.
+            InvalidArgumentError: it does not.
         """
         if replace(earlier.spec, model_name=self.spec.model_name) != self.spec:
             raise self._refused("made with another model, --crop or source")
@@ -180,9 +180,9 @@ class _Run:
         self.report.kept = self.report.rows = earlier.count
         self.report.unchanged = True
 
-    def _refused(self, why: str) -> OptionError:
-        return OptionError(
-            f"{shown(str(self.out))} is there, {why}; --overwrite brings it up to date, or name another"
+    def _refused(self, why: str) -> InvalidArgumentError:
+        return InvalidArgumentError(
+            f"{printable(str(self.out))} is there, {why}; --overwrite brings it up to date, or name another"
         )
 
     def _survey(self, earlier: LatentsFile | None) -> None:
@@ -195,8 +195,8 @@ class _Run:
             elif earlier is not None:  # --overwrite was said
                 file.unlink()
             else:
-                raise OptionError(
-                    f"{shown(str(file.parent))} holds pieces of a run with model {spec.model_name} "
+                raise InvalidArgumentError(
+                    f"{printable(str(file.parent))} holds pieces of a run with model {spec.model_name} "
                     f"({spec.model_id[:12]}) and --crop {spec.crop}; finish that run, or remove the folder"
                 )
 
@@ -249,17 +249,17 @@ class _Run:
             self.report.embedded += len(rows.entries)
         held.clear()
 
-    def _comparable(self, batch: Embedded[_Picture]) -> Rows:
+    def _comparable(self, batch: EmbeddedBatch[_Picture]) -> Rows:
         """Return a batch as rows; what failed, or has an embedding without direction, goes to the report."""
         good = [bool(np.isfinite(row).all() and row.any()) for row in batch.embeddings]
         for (_, item), reason in batch.failures:
-            self.report.failed.append((shown(str(item.file)), reason))
+            self.report.failed.append((printable(str(item.file)), reason))
         entries = []
         for (root_name, item), facts, fine in zip(batch.keys, batch.facts, good, strict=True):
             if fine:
                 entries.append(Entry(item.path, root_name, **asdict(facts), person=item.person))
             else:
-                name = shown(str(item.file))
+                name = printable(str(item.file))
                 self.report.failed.append((name, f"{name}: {NOTHING_SEEN}"))
         return Rows(entries, batch.embeddings[good])
 
@@ -289,7 +289,7 @@ def _spec(model: Model, sources: Sequence[Source], crop: Crop | None) -> Collect
     for source in sources:
         root = as_text(source.root)
         if roots.setdefault(source.root_name, root) != root:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"two sources are called {source.root_name!r}, {roots[source.root_name]} and {root}; "
                 "embed them into two files, one with --root-name"
             )

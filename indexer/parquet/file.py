@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.embedded.files import sync
 from lookalike.indexer.store.spec import CollectionSpec
 
@@ -126,7 +126,7 @@ def write_latents(
         sync(file.parent)
     except OSError as error:
         raise DataError(
-            f"{shown(str(file))} cannot be written ({error.strerror or _line(error)}); make room "
+            f"{printable(str(file))} cannot be written ({error.strerror or _line(error)}); make room "
             "or name another place, and run it again: what was finished is kept"
         ) from error
 
@@ -158,7 +158,7 @@ class LatentsFile:
         _, pq = require_pyarrow(file)
         if not file.is_file():
             raise DataError(
-                f"a file of latents is written by lookalike embed; '{shown(str(file))}' is no file"
+                f"a file of latents is written by lookalike embed; '{printable(str(file))}' is no file"
             )
         with _reading(file):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
@@ -214,10 +214,10 @@ class LatentsFile:
     def _check(self, entry: Entry) -> None:
         """Refuse a path that leads out of its root: pictures are opened by it when results are drawn."""
         if entry.root not in self.spec.roots:
-            raise DataError(f"{shown(str(self.file))}: no root is called {entry.root!r}; embed again")
+            raise DataError(f"{printable(str(self.file))}: no root is called {entry.root!r}; embed again")
         if not entry.path or entry.path.startswith("/") or ".." in entry.path.split("/"):
             raise DataError(
-                f"{shown(str(self.file))}: a path leads from its root to a picture, {entry.path!r} does not; "
+                f"{printable(str(self.file))}: a path leads from its root to a picture, {entry.path!r} does not; "
                 "embed again"
             )
 
@@ -265,12 +265,12 @@ def _table(pa: Any, schema: Any, rows: Rows) -> Any:
 def _object(text: str | None) -> dict[str, Any] | None:
     found = None if text is None else json.loads(text)
     if text is not None and not isinstance(found, dict):
-        raise ValueError(f"a payload is a JSON object, {shown(text[:40])} is not")
+        raise ValueError(f"a payload is a JSON object, {printable(text[:40])} is not")
     return found
 
 
 def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> CollectionSpec:
-    name = shown(str(file))
+    name = printable(str(file))
     try:
         told = json.loads(metadata.get(_KEY, b""))
         version = told.pop("latents")
@@ -284,7 +284,7 @@ def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> Coll
         raise DataError(f"{name} was written by a later lookalike (latents {version}); upgrade to read it")
     if any(names.count(column) != 1 for column in _COLUMNS) or names.count(_PAYLOAD) > 1:
         raise DataError(
-            f"{name} must have columns {', '.join(_COLUMNS)}, it has {shown(', '.join(names))}; embed again"
+            f"{name} must have columns {', '.join(_COLUMNS)}, it has {printable(', '.join(names))}; embed again"
         )
     return spec
 
@@ -296,7 +296,7 @@ def _reading(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: null where there may be none
         raise DataError(
-            f"{shown(str(file))} must be a whole Parquet file, but: {_line(error)}; fetch it or embed again"
+            f"{printable(str(file))} must be a whole Parquet file, but: {_line(error)}; fetch it or embed again"
         ) from error
 
 
@@ -315,5 +315,5 @@ def require_pyarrow(file: Path) -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         needs = "Parquet needs pyarrow; pip install 'lookalike[parquet]'"
-        raise MissingExtraError(f"{shown(file.name)}: {needs}") from error
+        raise MissingExtraError(f"{printable(file.name)}: {needs}") from error
     return pyarrow, pyarrow.parquet

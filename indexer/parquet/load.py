@@ -15,14 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
-from lookalike.encoder.images.preprocess import shown
-from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
+from lookalike.encoder.images.preprocess import printable
+from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.parquet.file import Entry, LatentsFile
 from lookalike.indexer.sources.source import Source, as_path, item_id, named
 from lookalike.indexer.store.base import LayoutOptions, Record, VectorStore
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.report import Report
+from lookalike.indexer.sync.report import SyncReport
 
 __all__ = ["load_latents"]
 
@@ -41,7 +41,7 @@ def load_latents(
     options: LayoutOptions | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
-) -> Report:
+) -> SyncReport:
     """Bring the rows of files into a collection, which is made when it is not there.
 
     Rows whose SHA-256, size and time are as stored, and whatever more the file says of them, are left alone;
@@ -61,15 +61,15 @@ def load_latents(
     Raises:
         ModelMismatchError: the collection, or another of the files, is of another model or crop.
         DataError: a file is damaged, or is not from ``lookalike embed``.
-        OptionError: the collection knows another folder by a root's name; ``root_name`` cannot be.
+        InvalidArgumentError: the collection knows another folder by a root's name; ``root_name`` cannot be.
         MissingExtraError: pyarrow is not installed.
         StoreError: the store failed; what was acknowledged before stays.
     """
     began = time.monotonic()
-    report = Report()
+    report = SyncReport()
     with ExitStack() as stack:
         opened = [stack.enter_context(LatentsFile.open(file)) for file in files]
-        name = standing_for(store, name)
+        name = resolve_alias(store, name)
         spec = _stored_spec(store, name, opened)
         new = spec is None
         spec = spec or replace(opened[0].spec, roots={}, model_name=model_name or opened[0].spec.model_name)
@@ -96,7 +96,7 @@ def _stored_spec(store: VectorStore, name: str, files: Sequence[LatentsFile]) ->
     """Return what the collection remembers; None when it is still to be made."""
     first = files[0]
     for file in files[1:]:
-        _check_model(file, first.spec, shown(str(first.file)))
+        _check_model(file, first.spec, printable(str(first.file)))
     try:
         spec = store.describe(name)
     except CollectionNotFoundError:
@@ -111,7 +111,7 @@ def _check_model(file: LatentsFile, spec: CollectionSpec, where: str) -> None:
     if (ours.model_id, ours.dimension, ours.crop) != (spec.model_id, spec.dimension, spec.crop):
         raise ModelMismatchError(
             f"{where} holds vectors of model {spec.model_name} ({spec.model_id[:12]}, --crop {spec.crop}), "
-            f"{shown(str(file.file))} of {ours.model_name} ({ours.model_id[:12]}, --crop {ours.crop}); "
+            f"{printable(str(file.file))} of {ours.model_name} ({ours.model_id[:12]}, --crop {ours.crop}); "
             "embed with the same, or index into another collection"
         )
 
@@ -120,8 +120,8 @@ def _names(file: LatentsFile, root_name: str | None, known: Mapping[str, str]) -
     """Return what the collection calls each root of a file."""
     roots = file.spec.roots
     if root_name is not None and len(roots) > 1:
-        raise OptionError(
-            f"--root-name names one root, {shown(str(file.file))} has {', '.join(roots)}; leave it out"
+        raise InvalidArgumentError(
+            f"--root-name names one root, {printable(str(file.file))} has {', '.join(roots)}; leave it out"
         )
     return {
         root: named(Source(root, as_path(folder)), root_name, known).root_name
@@ -134,7 +134,7 @@ def _load(
     name: str,
     file: LatentsFile,
     call: dict[str, str],
-    report: Report,
+    report: SyncReport,
     on_progress: Callable[[int], object],
 ) -> None:
     empty = store.count(name) == 0  # as it mostly is: nothing need be asked of it

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.store.spec import CollectionSpec
 
@@ -96,7 +96,7 @@ class Parts:
             handle = (self._folder / ".lock").open("w")
         except OSError as error:
             raise DataError(
-                f"{shown(str(self._out))} cannot be written ({error.strerror or error}); name another place"
+                f"{printable(str(self._out))} cannot be written ({error.strerror or error}); name another place"
             ) from error
         # Systems without fcntl (Windows) and file systems without locks go unguarded.
         with suppress(ImportError):
@@ -107,7 +107,7 @@ class Parts:
             except BlockingIOError:
                 handle.close()
                 raise DataError(
-                    f"{shown(str(self._out))} is being written by another process; wait until it ends"
+                    f"{printable(str(self._out))} is being written by another process; wait until it ends"
                 ) from None
             except OSError:
                 return handle
@@ -174,19 +174,19 @@ def earlier_file(out: Path) -> LatentsFile | None:
     """Return the file that is there already, opened; None where there is none.
 
     Raises:
-        OptionError: it is no file of latents, or ``out`` has another suffix than ``.parquet``.
+        InvalidArgumentError: it is no file of latents, or ``out`` has another suffix than ``.parquet``.
         MissingExtraError: pyarrow is not installed.
     """
     if out.suffix.lower() != ".parquet":
-        raise OptionError(
-            f"a file of latents is written as .parquet, {shown(str(out))} is not; change the name"
+        raise InvalidArgumentError(
+            f"a file of latents is written as .parquet, {printable(str(out))} is not; change the name"
         )
     require_pyarrow(out)
     try:
         return LatentsFile.open(out) if out.exists() or out.is_symlink() else None
     except (DataError, OSError) as error:
-        raise OptionError(
-            f"{shown(str(out))} is there and is no file of latents that can be read; name another --out, "
+        raise InvalidArgumentError(
+            f"{printable(str(out))} is there and is no file of latents that can be read; name another --out, "
             "or remove it"
         ) from error
 

@@ -19,8 +19,13 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from lookalike.encoder.errors import CollectionNotFoundError, LookalikeError, StoreError, StoreFailingError
-from lookalike.indexer.server.config import understood
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    LookalikeError,
+    StoreError,
+    StoreUnavailableError,
+)
+from lookalike.indexer.server.config import from_qdrant
 from lookalike.indexer.server.errors import (
     check_key,
     check_version,
@@ -34,7 +39,7 @@ from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.layout import WIDTH_SEARCHING, Layout, oversampling
 from lookalike.indexer.store.points import Hit, Record
 
-__all__ = ["Known", "Server"]
+__all__ = ["CollectionInfo", "Server"]
 
 KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5
@@ -44,7 +49,7 @@ _NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Known:
+class CollectionInfo:
     """What the server says of a collection.
 
     Attributes:
@@ -129,7 +134,7 @@ class Server:
         with _mapped(self.address, name):
             self._client.update_collection_aliases(change_aliases_operations=steps)
 
-    def known(self, name: str) -> Known | None:
+    def known(self, name: str) -> CollectionInfo | None:
         """Return what the server says of a collection; None when it is not there, or gone meanwhile."""
         try:
             with _mapped(self.address, name):
@@ -138,9 +143,9 @@ class Server:
             return None
         value = (info.config.metadata or {}).get(KEY)
         status = models.CollectionStatus
-        return Known(
+        return CollectionInfo(
             remembered=value if isinstance(value, dict) else None,
-            layout=understood(info.config.model_dump(exclude_none=True)),
+            layout=from_qdrant(info.config.model_dump(exclude_none=True)),
             indexed=info.indexed_vectors_count or 0,
             building=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
@@ -197,7 +202,7 @@ class Server:
         """Return once all that was acknowledged is applied in every shard, and N different points are there.
 
         Raises:
-            StoreFailingError: that has not happened yet.
+            StoreUnavailableError: that has not happened yet.
         """
         nobody = models.Filter(must=[models.HasIdCondition(has_id=[_NOBODY])])
         these = models.Filter(must=[models.HasIdCondition(has_id=list(keys))])
@@ -206,7 +211,7 @@ class Server:
             self._applied(self._client.delete(name, models.FilterSelector(filter=nobody), wait=True))
             there = self._client.count(name, these, exact=True).count
         if there < len(keys):
-            raise StoreFailingError(
+            raise StoreUnavailableError(
                 f"{self.address} holds {there} of {len(keys)} points that it acknowledged; see its log"
             )
 
@@ -217,7 +222,7 @@ class Server:
 
     def _applied(self, result: models.UpdateResult) -> None:
         if result.status != models.UpdateStatus.COMPLETED:
-            raise StoreFailingError(f"{self.address} took too long ({result.status})")
+            raise StoreUnavailableError(f"{self.address} took too long ({result.status})")
 
     def fetch(self, name: str, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
         """Return those of these points that are there."""
@@ -297,11 +302,11 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
         raise refused(error.status_code or 0, reason, address=address, name=name) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
         reason = one_line(getattr(error, "source", error))
-        raise StoreFailingError(
+        raise StoreUnavailableError(
             f"no Qdrant server answers at {address} ({reason}); check the address and that it runs"
         ) from error
     except ResourceExhaustedResponse as error:
-        busy = StoreFailingError(
+        busy = StoreUnavailableError(
             f"{address} is overloaded ({one_line(error)}); try again in {error.retry_after_s} s"
         )
         busy.wait = float(error.retry_after_s)

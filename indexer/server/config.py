@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.layout import QUANTILE, Layout, LayoutOptions, Quantization
 
-__all__ = ["configuration", "understood"]
+__all__ = ["from_qdrant", "to_qdrant"]
 
 EXACT_BELOW: Final = 100_000
 
 
-def configuration(layout: Layout, dimension: int, options: LayoutOptions) -> dict[str, Any]:
+def to_qdrant(layout: Layout, dimension: int, options: LayoutOptions) -> dict[str, Any]:
     """Return the body that makes a collection.
 
     Segments below 100,000 vectors get no graph. One shard and one copy are only said when they were asked
@@ -41,7 +41,7 @@ def configuration(layout: Layout, dimension: int, options: LayoutOptions) -> dic
     return body
 
 
-def understood(config: Mapping[str, Any]) -> Layout | None:
+def from_qdrant(config: Mapping[str, Any]) -> Layout | None:
     """Return a configuration as the server tells it in our words; None when we have none for it."""
     params, graph, copies = config["params"], config["hnsw_config"], config.get("quantization_config")
     quantization: Quantization = "none"
@@ -60,5 +60,5 @@ def understood(config: Mapping[str, Any]) -> Layout | None:
             hnsw_ef_construct=graph["ef_construct"],
             hnsw_payload_m=graph["m"] if edges is None else edges,
         )
-    except OptionError:
+    except InvalidArgumentError:
         return None

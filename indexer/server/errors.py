@@ -12,7 +12,7 @@ from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     StoreError,
-    StoreFailingError,
+    StoreUnavailableError,
     StoreUnreachableError,
 )
 from lookalike.indexer.store.filters import Filter
@@ -72,7 +72,7 @@ def refused(status: int, reason: str, *, address: str, name: str | None) -> Stor
     if status == 404:
         return StoreUnreachableError(f"no Qdrant server at {address} (404); check the address and its port")
     if status >= 500 or status in (408, 429):
-        return StoreFailingError(f"the server at {address} failed ({status}: {reason}); see its log")
+        return StoreUnavailableError(f"the server at {address} failed ({status}: {reason}); see its log")
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 

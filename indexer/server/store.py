@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import CollectionExistsError, StoreError
 from lookalike.indexer.embedded.aliases import (
+    alias_conflict,
     aliased_collection,
     check_unaliased,
     missing_alias,
-    taken_by_alias,
 )
-from lookalike.indexer.server.client import Known, Server
-from lookalike.indexer.server.config import configuration
+from lookalike.indexer.server.client import CollectionInfo, Server
+from lookalike.indexer.server.config import to_qdrant
 from lookalike.indexer.server.errors import missing
-from lookalike.indexer.server.upload import STREAMS, last_of_each, patiently, send
+from lookalike.indexer.server.upload import STREAMS, last_of_each, retry, upload
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.layout import Layout, LayoutOptions
@@ -95,10 +95,10 @@ class ServerStore(VectorStore):
                 f"collection {name!r} is on {self.address} already; choose another name or delete it"
             )
         if (real := self.aliases().get(name)) is not None:
-            raise taken_by_alias(self.address, name, real)
+            raise alias_conflict(self.address, name, real)
         options = options or LayoutOptions()
         layout = options.settled(spec.dimension, self._server.peers())
-        self._server.make(name, configuration(layout, spec.dimension, options), spec.to_json())
+        self._server.make(name, to_qdrant(layout, spec.dimension, options), spec.to_json())
         if not self._is_ours(name):
             self._server.drop(name)
             raise StoreError(f"the server at {self.address} keeps no metadata; upgrade Qdrant to 1.16")
@@ -159,10 +159,10 @@ class ServerStore(VectorStore):
         def told(part: slice) -> str:
             return f"points {part.start + 1} to {part.stop} of {len(keys)}, from {keys[part.start]} on,"
 
-        send(len(keys), put, told, streams=1 if self._server.in_memory else STREAMS)
+        upload(len(keys), put, told, streams=1 if self._server.in_memory else STREAMS)
         for start in range(0, len(keys), TOGETHER):
             some = keys[start : start + TOGETHER]
-            patiently(lambda some=some: self._server.settle(name, some), "points")  # type: ignore[misc]  # bound now
+            retry(lambda some=some: self._server.settle(name, some), "points")  # type: ignore[misc]  # bound now
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """See :meth:`VectorStore.delete`."""
@@ -171,7 +171,7 @@ class ServerStore(VectorStore):
         keys = check_ids(ids)
         for start in range(0, len(keys), TOGETHER):
             some = keys[start : start + TOGETHER]
-            patiently(lambda some=some: self._server.delete(name, some), "deletions")  # type: ignore[misc]  # bound now
+            retry(lambda some=some: self._server.delete(name, some), "deletions")  # type: ignore[misc]  # bound now
 
     def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """See :meth:`VectorStore.fetch`."""
@@ -259,7 +259,7 @@ class ServerStore(VectorStore):
             raise missing(self.address, name)
         return self.aliases().get(name, name)
 
-    def _known(self, name: str) -> Known:
+    def _known(self, name: str) -> CollectionInfo:
         """Return what the server says of a collection that is there."""
         self._check_open()
         known = self._server.known(name) if is_name(name) else None

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
-from lookalike.encoder.errors import StoreFailingError
+from lookalike.encoder.errors import StoreUnavailableError
 
-__all__ = ["BATCH", "PAUSES", "STREAMS", "last_of_each", "patiently", "send"]
+__all__ = ["BATCH", "PAUSES", "STREAMS", "last_of_each", "retry", "upload"]
 
 BATCH: Final = 256
 STREAMS: Final = 4
@@ -29,7 +29,7 @@ def last_of_each(keys: Sequence[str]) -> list[int]:
     return sorted(places.values())
 
 
-def patiently(
+def retry(
     ask: Callable[[], T],
     what: str,
     *,
@@ -39,14 +39,14 @@ def patiently(
     """Return what a request answers, asked again after longer and longer pauses while the server fails.
 
     Args:
-        ask: Makes the request; it raises StoreFailingError where the same again may succeed.
+        ask: Makes the request; it raises StoreUnavailableError where the same again may succeed.
         what: Names it in the message, a subject in the plural.
         pauses: Seconds before each further try; None: :data:`PAUSES`. A server that says how long to wait
             is given that, up to a minute.
         stopped: Once it is set, there is no further try.
 
     Raises:
-        StoreFailingError: after the last try, with ``what`` and how many there were.
+        StoreUnavailableError: after the last try, with ``what`` and how many there were.
     """
     stopped = stopped or threading.Event()
     tries = 0
@@ -54,16 +54,16 @@ def patiently(
         try:
             tries += 1
             return ask()
-        except StoreFailingError as error:
+        except StoreUnavailableError as error:
             if pause is None or stopped.wait(min(max(pause, error.wait), _LONGEST)):
-                raise StoreFailingError(
+                raise StoreUnavailableError(
                     f"{what} were not taken in {tries} tries ({error}); what was acknowledged stays, "
                     "run it again and it goes on"
                 ) from error
     raise AssertionError("the last try returns or raises")
 
 
-def send(count: int, put: Callable[[slice], None], name: Callable[[slice], str], *, streams: int) -> None:
+def upload(count: int, put: Callable[[slice], None], name: Callable[[slice], str], *, streams: int) -> None:
     """Send n points in batches; return when every one of them was acknowledged.
 
     Args:
@@ -73,19 +73,18 @@ def send(count: int, put: Callable[[slice], None], name: Callable[[slice], str],
         streams: Threads; of one, this one.
 
     Raises:
-        StoreFailingError: a batch was refused to the last; the message names it. None is begun after that.
+        StoreUnavailableError: a batch was refused to the last; the message names it. None is begun after that.
     """
     parts = [slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
     if streams == 1 or len(parts) == 1:
         for part in parts:
-            patiently(lambda part=part: put(part), name(part))  # type: ignore[misc]  # bound now, not later
+            retry(lambda part=part: put(part), name(part))  # type: ignore[misc]  # bound now, not later
         return
     stopped = threading.Event()
     with ThreadPoolExecutor(min(streams, len(parts)), thread_name_prefix="upload") as pool:
         try:
             sent = [
-                pool.submit(patiently, lambda part=part: put(part), name(part), stopped=stopped)
-                for part in parts
+                pool.submit(retry, lambda part=part: put(part), name(part), stopped=stopped) for part in parts
             ]
             wait(sent, return_when=FIRST_EXCEPTION)
             for each in sent:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["read_list"]
 
@@ -26,13 +26,13 @@ def read_list(source: str, *, nul: bool) -> list[Path]:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
         raise DataError(
-            f"--files-from is a file or - for standard input, {shown(source)} cannot be read "
+            f"--files-from is a file or - for standard input, {printable(source)} cannot be read "
             f"({error.strerror or error}); check the path"
         ) from error
     names = data.split(b"\0") if nul else [line.removesuffix(b"\r") for line in data.split(b"\n")]
     files = [Path(os.fsdecode(name)) for name in names if name]
     if not files:
         raise DataError(
-            f"--files-from needs at least one name, {shown(source)} holds none; check what wrote it"
+            f"--files-from needs at least one name, {printable(source)} holds none; check what wrote it"
         )
     return files

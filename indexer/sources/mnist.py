@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SIDE, Split
-from lookalike.encoder.embed.batch import FileFacts
+from lookalike.encoder.embed.batch import FileInfo
 from lookalike.encoder.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Digit", "digit_at", "find_digits"]
+__all__ = ["MnistImage", "digit_at", "find_mnist_images"]
 
 _HEADER: Final = f"P5\n{SIDE} {SIDE}\n255\n".encode()
 """Of a PGM file (netpbm): nothing is read faster, and making a PNG file takes longer than reading it."""
@@ -30,7 +30,7 @@ _NAME: Final = re.compile(r"(?P<split>train|test)/(?P<number>[0-9]{5,})\.pgm")
 
 
 @dataclass(frozen=True, slots=True)
-class Digit:
+class MnistImage:
     """A digit of MNIST.
 
     Attributes:
@@ -52,7 +52,7 @@ class Digit:
         """Its path below the folder, with ``/``."""
         return f"{self.split}/{self.number:05d}.pgm"
 
-    def read(self) -> tuple[bytes, FileFacts]:
+    def read(self) -> tuple[bytes, FileInfo]:
         """See :meth:`Readable.read`."""
         try:
             images = _images(self.folder, self.split, self.mtime_ns)
@@ -61,13 +61,13 @@ class Digit:
         if self.number >= len(images):
             raise OSError("its file has become shorter")
         data = _HEADER + images[self.number].tobytes()
-        return data, FileFacts(hashlib.sha256(data).hexdigest(), len(data), self.mtime_ns)
+        return data, FileInfo(hashlib.sha256(data).hexdigest(), len(data), self.mtime_ns)
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.name}"
 
 
-def find_digits(folder: Path, splits: Sequence[Split]) -> Iterator[tuple[Digit, str]]:
+def find_mnist_images(folder: Path, splits: Sequence[Split]) -> Iterator[tuple[MnistImage, str]]:
     """Yield the digits of splits in their order, each with its label, ``"0"`` to ``"9"``.
 
     Raises:
@@ -78,10 +78,10 @@ def find_digits(folder: Path, splits: Sequence[Split]) -> Iterator[tuple[Digit, 
         mtime_ns = _mtime_ns(data, split)
         _images(folder, split, mtime_ns)  # malformed ones stop all of them here, not each where it is read
         for number, label in enumerate(data.labels(split)):
-            yield Digit(folder, split, number, mtime_ns), CLASSES[label]
+            yield MnistImage(folder, split, number, mtime_ns), CLASSES[label]
 
 
-def digit_at(file: Path) -> Digit | None:
+def digit_at(file: Path) -> MnistImage | None:
     """Return the digit that is named as if its split were a folder; None: no digit is called so.
 
     Raises:
@@ -94,7 +94,7 @@ def digit_at(file: Path) -> Digit | None:
     split, data = cast("Split", named["split"]), MNIST(file.parent.parent)
     if file.exists() or not data.images_file(split).is_file():
         return None
-    digit = Digit(data.folder, split, int(named["number"]), _mtime_ns(data, split))
+    digit = MnistImage(data.folder, split, int(named["number"]), _mtime_ns(data, split))
     there = len(_images(data.folder, split, digit.mtime_ns))
     if digit.number >= there or digit.name != f"{split}/{file.name}":
         raise FileNotFoundError(2, "not in its data set", str(file))

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.store.points import is_text
 
-__all__ = ["PREDICTED", "RESERVED", "known", "numbers_in", "read_payload", "read_tables"]
+__all__ = ["PREDICTED", "RESERVED", "known_payload", "numbers_in", "read_payload", "read_tables"]
 
 RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
 """What an item says of itself."""
@@ -26,7 +26,7 @@ PREDICTED: Final = "predicted"
 """Names the fields that a model read off a picture; all others are known."""
 
 
-def known(payload: Mapping[str, Any]) -> dict[str, Any]:
+def known_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return a payload without what was predicted."""
     guessed = payload.get(PREDICTED)
     if not isinstance(guessed, list):
@@ -52,7 +52,7 @@ def read_payload(file: Path) -> dict[str, dict[str, Any]]:
         if taken := RESERVED & row.keys():
             raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
         if path in found:
-            raise _malformed(file, line, f"name each picture once, {shown(path)} is there before")
+            raise _malformed(file, line, f"name each picture once, {printable(path)} is there before")
         if not all(is_text(value) for value in row.values() if isinstance(value, str)):
             raise _malformed(file, line, "be valid Unicode")
         found[path] = row
@@ -120,7 +120,7 @@ def _text(file: Path) -> Any:
         return file.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise DataError(
-            f"a table must be readable, {shown(str(file))} is not ({error.strerror}); check the path"
+            f"a table must be readable, {printable(str(file))} is not ({error.strerror}); check the path"
         ) from error
 
 
@@ -140,4 +140,4 @@ def _refuse(constant: str) -> Any:
 
 
 def _malformed(file: Path, line: int, rule: str) -> DataError:
-    return DataError(f"{shown(str(file))}:{line} must {rule}; mend the line")
+    return DataError(f"{printable(str(file))}:{line} must {rule}; mend the line")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["Reading", "person_pattern"]
+__all__ = ["SourceFilter", "person_pattern"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class SourceFilter:
     """How sources are read.
 
     Attributes:
@@ -57,12 +57,12 @@ def person_pattern(text: str) -> re.Pattern[str]:
     """Compile ``--person-from``: who it is says the group ``person``, else the first one, else all of it.
 
     Raises:
-        OptionError: it is no regular expression.
+        InvalidArgumentError: it is no regular expression.
     """
     try:
         return re.compile(text)
     except re.error as error:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"--person-from is a regular expression, {text!r} is not ({error}); mend it"
         ) from error
 

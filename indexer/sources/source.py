@@ -16,11 +16,11 @@ from typing import Any, Final, Literal, cast
 
 from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.datasets.mnist import SPLITS, Split, find_mnist
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_names
-from lookalike.encoder.images.preprocess import shown
-from lookalike.indexer.sources.mnist import find_digits
-from lookalike.indexer.sources.selection import Reading
+from lookalike.encoder.images.preprocess import printable
+from lookalike.indexer.sources.mnist import find_mnist_images
+from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive
 
 __all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
@@ -98,7 +98,7 @@ class Source:
     root: Path
     only: Path | None = None
     listed: tuple[Path, ...] | None = None
-    reading: Reading = field(default_factory=Reading)
+    reading: SourceFilter = field(default_factory=SourceFilter)
     splits: tuple[Split, ...] | None = None
 
     def items(self, on_unreadable: Callable[[OSError], object] = _raise) -> Iterator[Item]:
@@ -111,7 +111,7 @@ class Source:
             DataError: an archive cannot be read.
         """
         if self.splits is not None:
-            digits = find_digits(self.root, self.splits)
+            digits = find_mnist_images(self.root, self.splits)
             found = (self._item(digit.name, digit, label) for digit, label in digits)
         elif self.only is not None and is_archive(self.only):
             only, members = self.only, find_members(self.root / self.only)
@@ -165,7 +165,7 @@ def open_source(
     *,
     root_name: str | None,
     known: Mapping[str, str],
-    reading: Reading | None = None,
+    reading: SourceFilter | None = None,
     split: Literal["train", "test", "all"] | None = None,
 ) -> Source:
     """Find what ``source`` names: ``lfw``, ``mnist``, a folder, a tar archive or a single file.
@@ -183,17 +183,19 @@ def open_source(
 
     Raises:
         DataError: nothing is there.
-        OptionError: the collection knows another folder by this name and none was given, or the given one
+        InvalidArgumentError: the collection knows another folder by this name and none was given, or the given one
             cannot be; a split of anything but ``mnist``.
     """
     found = _by_name(source, split)
     if found is None:
         if split is not None:
-            raise OptionError(f"--split is of mnist, '{shown(source)}' is another source; leave it out")
+            raise InvalidArgumentError(
+                f"--split is of mnist, '{printable(source)}' is another source; leave it out"
+            )
         found = _opened(source, root_name, known)
     else:
         found = named(found, root_name, known)
-    return replace(found, reading=reading or Reading())
+    return replace(found, reading=reading or SourceFilter())
 
 
 def _by_name(source: str, split: Literal["train", "test", "all"] | None) -> Source | None:
@@ -212,10 +214,10 @@ def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Sou
     path = Path(source)
     if not source or not (path.exists() or path.is_symlink()):
         kinds = "a folder, a picture file, a tar archive, lfw or mnist"
-        raise DataError(f"a source is {kinds}; '{shown(source)}' is not there")
+        raise DataError(f"a source is {kinds}; '{printable(source)}' is not there")
     if path.is_file() and path.name.lower().endswith(_COMPRESSED):
         raise DataError(
-            f"an archive is an uncompressed tar file, {shown(source)} is compressed; unpack it first "
+            f"an archive is an uncompressed tar file, {printable(source)} is compressed; unpack it first "
             "(gunzip, unxz, bunzip2 or unzstd)"
         )
     if path.is_dir():
@@ -235,7 +237,7 @@ def list_source(
     root: Path | None,
     root_name: str | None,
     known: Mapping[str, str],
-    reading: Reading | None = None,
+    reading: SourceFilter | None = None,
 ) -> Source:
     """Make one source of files that were named one by one.
 
@@ -248,7 +250,7 @@ def list_source(
         reading: How to read them.
 
     Raises:
-        OptionError: one lies outside the root, or the root's name cannot be.
+        InvalidArgumentError: one lies outside the root, or the root's name cannot be.
     """
     # Not resolved whole: a link keeps its own name, as it does in a folder.
     absolute = [file.parent.resolve() / file.name for file in files]
@@ -256,8 +258,8 @@ def list_source(
     folder = common if root is None else root.resolve()
     for file in absolute:
         if not file.is_relative_to(folder):
-            raise OptionError(
-                f"listed files lie under --root {shown(str(folder))}, {shown(str(file))} does not; "
+            raise InvalidArgumentError(
+                f"listed files lie under --root {printable(str(folder))}, {printable(str(file))} does not; "
                 "name a folder above all of them"
             )
     around = _root_around(folder, known) if root_name is None and root is None else None
@@ -266,7 +268,7 @@ def list_source(
     else:
         source = named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
     listed = tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute))
-    return replace(source, listed=listed, reading=reading or Reading())
+    return replace(source, listed=listed, reading=reading or SourceFilter())
 
 
 def as_text(path: Path | str) -> str:
@@ -304,17 +306,19 @@ def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> So
         known: Roots that the collection remembers, name to folder.
 
     Raises:
-        OptionError: as :func:`open_source` says.
+        InvalidArgumentError: as :func:`open_source` says.
     """
     if root_name is not None:
         if not root_name or not root_name.isprintable():
-            raise OptionError(f"a root name is one or more printable characters, '{shown(root_name)}' is not")
+            raise InvalidArgumentError(
+                f"a root name is one or more printable characters, '{printable(root_name)}' is not"
+            )
         return replace(source, root_name=root_name)
     folder = as_text(source.root)
     name = next((known_name for known_name, root in known.items() if root == folder), source.root_name)
     if known.get(name, folder) != folder:
-        raise OptionError(
-            f"this collection knows {name!r} as {shown(known[name])}, not {shown(folder)}; pass --root-name "
-            f"{shown(name)} if that folder has moved here, or another --root-name if it is a different one"
+        raise InvalidArgumentError(
+            f"this collection knows {name!r} as {printable(known[name])}, not {printable(folder)}; pass --root-name "
+            f"{printable(name)} if that folder has moved here, or another --root-name if it is a different one"
         )
     return replace(source, root_name=name)

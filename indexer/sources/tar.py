@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lookalike.encoder.embed.batch import FileFacts
+from lookalike.encoder.embed.batch import FileInfo
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.discover import is_picture
-from lookalike.encoder.images.preprocess import shown
-from lookalike.indexer.sources.mnist import Digit, digit_at
+from lookalike.encoder.images.discover import is_image
+from lookalike.encoder.images.preprocess import printable
+from lookalike.indexer.sources.mnist import MnistImage, digit_at
 
 __all__ = ["Contained", "Member", "find_members", "is_archive", "located"]
 
@@ -36,20 +36,20 @@ class Member:
     size: int
     mtime_ns: int
 
-    def read(self) -> tuple[bytes, FileFacts]:
+    def read(self) -> tuple[bytes, FileInfo]:
         """See :meth:`Readable.read`."""
         with self.archive.open("rb") as file:
             file.seek(self.start)
             data = file.read(self.size)
         if len(data) < self.size:
             raise OSError("the archive ends within it")
-        return data, FileFacts(hashlib.sha256(data).hexdigest(), self.size, self.mtime_ns)
+        return data, FileInfo(hashlib.sha256(data).hexdigest(), self.size, self.mtime_ns)
 
     def __str__(self) -> str:
         return f"{self.archive}/{self.name}"
 
 
-Contained = Member | Digit
+Contained = Member | MnistImage
 """A picture that is no file of its own."""
 
 
@@ -96,12 +96,12 @@ def find_members(archive: Path) -> Iterator[Member]:
     try:
         with tarfile.open(archive, "r:") as tar:
             for info in tar:
-                if info.isreg() and is_picture(info.name):
+                if info.isreg() and is_image(info.name):
                     name = info.name.removeprefix("./")
                     members[name] = Member(archive, name, info.offset_data, info.size, int(info.mtime * 1e9))
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(
-            f"an archive is a whole, uncompressed tar file, {shown(str(archive))} is not ({error}); "
+            f"an archive is a whole, uncompressed tar file, {printable(str(archive))} is not ({error}); "
             "unpack a compressed one with gunzip first, or fetch it again"
         ) from error
     yield from members.values()

@@ -35,8 +35,8 @@ __all__ = [
     "Record",
     "VectorStore",
     "check_name",
+    "ignored_options_warning",
     "open_store",
-    "said_in_vain",
 ]
 
 DEFAULT_STORE: Final = ".lookalike"
@@ -222,7 +222,7 @@ class VectorStore(Protocol):
         self.close()
 
 
-def said_in_vain(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
+def ignored_options_warning(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
     """Return a line about options that would change a collection that is there, if any: it stays as it is."""
     if not options.asked:
         return None

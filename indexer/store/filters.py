@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.points import check_ids, is_text
 
 __all__ = ["Condition", "Filter", "Op"]
@@ -28,7 +28,7 @@ class Condition:
             ``1.0`` equals both.
 
     Raises:
-        OptionError: the key is no path, or the operator cannot compare such a value.
+        InvalidArgumentError: the key is no path, or the operator cannot compare such a value.
     """
 
     key: str
@@ -37,19 +37,19 @@ class Condition:
 
     def __post_init__(self) -> None:
         if not all(part and is_text(part) and '"' not in part for part in self.key.split(".")):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a condition names a payload field such as person or size; {self.key!r} is none"
             )
         number = type(self.value) in (int, float)
         text = isinstance(self.value, str)
         fits = (text and bool(self.value)) if self.op == "~" else self.op in ("=", "!=") or number
         if not fits or (number and not -(2**63) <= self.value < 2**63):  # type: ignore[operator]  # a number here
-            raise OptionError(
+            raise InvalidArgumentError(
                 "= and != compare text, numbers and booleans, ~ looks for text in text, the others compare "
                 f"numbers; {self.key} {self.op} {self.value!r} does neither"
             )
         if isinstance(self.value, str) and not is_text(self.value):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"condition {self.key} {self.op} {self.value!r} is not valid Unicode; escape it"
             )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal, Self, get_args
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = [
     "EDGES",
@@ -61,7 +61,7 @@ class Layout:
         hnsw_payload_m: Edges among those that share an indexed value; 0: none.
 
     Raises:
-        OptionError: a value is outside what Qdrant takes.
+        InvalidArgumentError: a value is outside what Qdrant takes.
     """
 
     shards: int = 1
@@ -75,9 +75,13 @@ class Layout:
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
             if not least <= (value := getattr(self, name)) <= most:
-                raise OptionError(f"{_flag(name)} is {least} to {most}, {value} is not; leave it to the rule")
+                raise InvalidArgumentError(
+                    f"{_flag(name)} is {least} to {most}, {value} is not; leave it to the rule"
+                )
         if self.quantization not in get_args(Quantization):
-            raise OptionError(f"--quantization is none, int8 or binary, {self.quantization!r} is not")
+            raise InvalidArgumentError(
+                f"--quantization is none, int8 or binary, {self.quantization!r} is not"
+            )
 
     def memory(self, count: int, dimension: int) -> int:
         """Return the bytes of memory that N vectors ask of a cluster, all copies together.
@@ -99,12 +103,14 @@ class Layout:
         """Read what :meth:`to_json` wrote; what it does not say is as by default.
 
         Raises:
-            OptionError: a value or a name is none of ours.
+            InvalidArgumentError: a value or a name is none of ours.
         """
         try:
             return cls(**value)
         except TypeError as error:
-            raise OptionError(f"a layout has {', '.join(f.name for f in fields(cls))}: {error}") from error
+            raise InvalidArgumentError(
+                f"a layout has {', '.join(f.name for f in fields(cls))}: {error}"
+            ) from error
 
 
 def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
@@ -126,10 +132,10 @@ def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
         peers: P; 1: a server by itself, or an embedded store.
 
     Raises:
-        OptionError: a number is less than 0, or of peers or dimensions less than 1.
+        InvalidArgumentError: a number is less than 0, or of peers or dimensions less than 1.
     """
     if count < 0 or dimension < 1 or peers < 1:
-        raise OptionError(
+        raise InvalidArgumentError(
             "a layout is for 0 or more vectors of 1 or more dimensions on 1 or more peers, not for "
             f"{count} of {dimension} on {peers}"
         )
@@ -191,12 +197,12 @@ class LayoutOptions:
         """Return the layout: the rule's, but for what was asked.
 
         Raises:
-            OptionError: what was asked cannot be.
+            InvalidArgumentError: what was asked cannot be.
         """
         rule = layout_for(self.expect or 0, dimension, peers)
         layout = Layout(**{**rule.to_json(), **self.asked})
         if layout.replicas > peers > 1:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"--replicas {layout.replicas} needs as many peers, the cluster has {peers}; ask for fewer"
             )
         return layout
@@ -205,11 +211,11 @@ class LayoutOptions:
         """Return the layout of an embedded collection, which is one part on one machine.
 
         Raises:
-            OptionError: what was asked cannot be, or is for servers.
+            InvalidArgumentError: what was asked cannot be, or is for servers.
         """
         for name in ("shards", "replicas"):
             if self.asked.get(name, 1) != 1:
-                raise OptionError(
+                raise InvalidArgumentError(
                     f"{_flag(name)} is for a Qdrant server or cluster, an embedded store is one folder; "
                     "leave it out, or name a server with --store http://..."
                 )

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError, StoreError, VectorError
+from lookalike.encoder.errors import InvalidArgumentError, StoreError, VectorError
 
 __all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
 
@@ -177,10 +177,10 @@ def best_hits(
         dimension: D, that of the collection.
 
     Raises:
-        OptionError, VectorError: as :meth:`VectorStore.search` says.
+        InvalidArgumentError, VectorError: as :meth:`VectorStore.search` says.
     """
     if k < 1:
-        raise OptionError(f"k must be at least 1, {k} is not; ask for one hit or more")
+        raise InvalidArgumentError(f"k must be at least 1, {k} is not; ask for one hit or more")
     rows = check_vectors(queries, dimension=dimension).tolist()
     answers: list[list[Hit]] = []
     for start in range(0, len(rows), QUERIES):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Self
 
-from lookalike.encoder.errors import ModelMismatchError, OptionError, StoreError
+from lookalike.encoder.errors import InvalidArgumentError, ModelMismatchError, StoreError
 
 __all__ = ["CollectionSpec", "check_name", "is_name"]
 
@@ -111,10 +111,10 @@ def check_name(name: str) -> str:
     """Return ``name`` when it can name a collection in every store.
 
     Raises:
-        OptionError: it cannot (1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first).
+        InvalidArgumentError: it cannot (1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first).
     """
     if not is_name(name):
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a collection name is 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first; "
             f"{name!r} is not"
         )

@@ -20,8 +20,8 @@ import math
 import re
 from typing import Final, get_args
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.store.filters import Condition, Filter, Op
 
 __all__ = ["parse_where"]
@@ -39,7 +39,7 @@ def parse_where(text: str) -> Filter:
     """Read conditions such as ``person!=Ada_Lovelace, Smiling>0``.
 
     Raises:
-        OptionError: they cannot be read; the message tells where it ends to make sense.
+        InvalidArgumentError: they cannot be read; the message tells where it ends to make sense.
     """
     reader = _Reader(text)
     conditions = [reader.condition()]
@@ -69,7 +69,7 @@ class _Reader:
         told, quoted = self.word(_VALUE, "a value; put it in double quotes if it holds a comma")
         try:
             condition = Condition(field, op, _value(field, op, told, quoted=quoted))
-        except OptionError as error:
+        except InvalidArgumentError as error:
             self.place = begin
             raise self.error(f"what fits ({error})") from error
         self.skip()
@@ -97,11 +97,11 @@ class _Reader:
         self.place = self.place if found is None else found.end()
         return self.place
 
-    def error(self, wanted: str) -> OptionError:
+    def error(self, wanted: str) -> InvalidArgumentError:
         before, after = self.text[: self.place], self.text[self.place :]
-        return OptionError(
+        return InvalidArgumentError(
             f"a condition is FIELD OPERATOR VALUE such as Smiling>0; expected {wanted} at character "
-            f"{self.place + 1}, marked ^ here: {shown(before)}^{shown(after)}"
+            f"{self.place + 1}, marked ^ here: {printable(before)}^{printable(after)}"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IdSet", "Packed", "ahead"]
+__all__ = ["CompressedList", "IdSet", "prefetch"]
 
 Each = TypeVar("Each")
 _TOGETHER: Final = 1024
@@ -21,7 +21,7 @@ _STEP: Final = 128
 _PACE: Final = 4
 
 
-class Packed(Generic[Each]):
+class CompressedList(Generic[Each]):
     """A list that only grows. What lies in it is packed, and made anew whenever it is come to."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Packed(Generic[Each]):
             self._loose = []
 
 
-def ahead(each: Iterable[Each], on_total: Callable[[int], object]) -> Iterator[Each]:
+def prefetch(each: Iterable[Each], on_total: Callable[[int], object]) -> Iterator[Each]:
     """Yield all that there is, and take four of them for each that is yielded: what waits is packed.
 
     So work begins with the first of a million, and how many they are is known long before the last.

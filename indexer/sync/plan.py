@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from lookalike.encoder.embed.batch import FileFacts
-from lookalike.indexer.sources.payload_tables import RESERVED, known
+from lookalike.encoder.embed.batch import FileInfo
+from lookalike.indexer.sources.payload_tables import RESERVED, known_payload
 from lookalike.indexer.sources.source import Item, Source
 from lookalike.indexer.store.base import Condition, Filter, VectorStore
 from lookalike.indexer.store.points import Record
-from lookalike.indexer.sync.compact import IdSet, Packed
+from lookalike.indexer.sync.compact import CompressedList, IdSet
 from lookalike.indexer.sync.scan import Walk, together
 
-__all__ = ["Kept", "Plan", "Work", "all_new", "compare", "more_said", "payload_of"]
+__all__ = ["Kept", "SyncPlan", "Work", "all_new", "extra_payload", "make_plan", "payload_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class Work:
         item: It.
         root_name: Of its root.
         new: Whether the collection has never had it.
-        known: SHA-256 sums under which its vector is stored already: its own, or those of what is missing.
+        known_hashes: SHA-256 sums under which its vector is stored already: its own, or those of what is missing.
         relabel: Whether something else is said of it than is stored.
     """
 
     item: Item
     root_name: str
     new: bool
-    known: frozenset[str] = frozenset()
+    known_hashes: frozenset[str] = frozenset()
     relabel: bool = False
 
     def __reduce__(self) -> tuple[type[Work], tuple[object, ...]]:
         """Be pickled as what it was made of, as an item is."""
-        return type(self), (self.item, self.root_name, self.new, self.known, self.relabel)
+        return type(self), (self.item, self.root_name, self.new, self.known_hashes, self.relabel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Kept:
 
     item: Item
     root_name: str
-    facts: FileFacts
+    facts: FileInfo
     stored: str
     status: Literal["relabelled", "moved", "added"]
     path: str = ""
 
 
 @dataclass(slots=True)
-class Plan:
+class SyncPlan:
     """What is to be done.
 
     Attributes:
@@ -80,14 +80,14 @@ class Plan:
         holds: The same to the point that holds the vector of what was found.
     """
 
-    work: Packed[Work] = field(default_factory=Packed)
-    kept: Packed[Kept] = field(default_factory=Packed)
+    work: CompressedList[Work] = field(default_factory=CompressedList)
+    kept: CompressedList[Kept] = field(default_factory=CompressedList)
     unchanged: int = 0
     missing: dict[str, str] = field(default_factory=dict)
     gone: dict[tuple[int, str], list[str]] = field(default_factory=dict)
     holds: dict[tuple[int, str], str] = field(default_factory=dict)
 
-    def recognised(self, work: Work, facts: FileFacts) -> Kept | None:
+    def recognised(self, work: Work, facts: FileInfo) -> Kept | None:
         """Say what a piece of work comes to whose content is known; None: it is unchanged.
 
         What it is recognised by is missing no more.
@@ -119,7 +119,7 @@ def all_new(walk: Walk) -> Iterator[Work]:
             yield Work(item, source.root_name, new=True)
 
 
-def compare(store: VectorStore, name: str, walk: Walk, *, checksum: bool = False) -> Plan:
+def make_plan(store: VectorStore, name: str, walk: Walk, *, checksum: bool = False) -> SyncPlan:
     """Sort what is on disk and what is stored into what is to be done.
 
     Args:
@@ -132,7 +132,7 @@ def compare(store: VectorStore, name: str, walk: Walk, *, checksum: bool = False
         DataError: an archive cannot be read.
         StoreError: the store failed.
     """
-    plan, met = Plan(), _Met()
+    plan, met = SyncPlan(), _Met()
     for source, items in walk:
         stored = store.fetch(name, [item.id for item in items])
         for item in items:
@@ -154,7 +154,7 @@ class _Met:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def payload_of(item: Item, root_name: str, facts: FileFacts) -> dict[str, Any]:
+def payload_of(item: Item, root_name: str, facts: FileInfo) -> dict[str, Any]:
     """Return what is stored beside the vector of an item."""
     own = {
         "root": root_name,
@@ -167,12 +167,12 @@ def payload_of(item: Item, root_name: str, facts: FileFacts) -> dict[str, Any]:
     return {**person, **(item.payload or {}), **own}
 
 
-def more_said(payload: Mapping[str, Any]) -> dict[str, Any]:
+def extra_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a stored payload says that no item says of itself, and no path: what came from tables."""
     return {key: value for key, value in payload.items() if key not in RESERVED and key != "person"}
 
 
-def _place(plan: Plan, item: Item, root_name: str, stored: Record | None, *, checksum: bool) -> None:
+def _place(plan: SyncPlan, item: Item, root_name: str, stored: Record | None, *, checksum: bool) -> None:
     if stored is None:
         plan.work.append(Work(item, root_name, new=True))
         return
@@ -180,7 +180,7 @@ def _place(plan: Plan, item: Item, root_name: str, stored: Record | None, *, che
     relabel = item.payload is not None and not _says(item, stored)
     if checksum:
         sums = frozenset([payload["sha256"]])
-        plan.work.append(Work(item, root_name, new=False, known=sums, relabel=relabel))
+        plan.work.append(Work(item, root_name, new=False, known_hashes=sums, relabel=relabel))
     elif item.facts() != (payload["size"], payload["mtime_ns"]):
         plan.work.append(Work(item, root_name, new=False))
     elif relabel:
@@ -189,20 +189,20 @@ def _place(plan: Plan, item: Item, root_name: str, stored: Record | None, *, che
         plan.unchanged += 1
 
 
-def _facts_of(record: Record) -> FileFacts:
-    return FileFacts(*(record.payload[key] for key in ("sha256", "size", "mtime_ns")))
+def _facts_of(record: Record) -> FileInfo:
+    return FileInfo(*(record.payload[key] for key in ("sha256", "size", "mtime_ns")))
 
 
 def _says(item: Item, stored: Record) -> bool:
     now = payload_of(item, "", _facts_of(stored))
-    return _said(now) == _said(known(stored.payload))
+    return _said(now) == _said(known_payload(stored.payload))
 
 
 def _said(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in RESERVED}
 
 
-def _find_missing(store: VectorStore, name: str, walk: Walk, plan: Plan, met: _Met) -> None:
+def _find_missing(store: VectorStore, name: str, walk: Walk, plan: SyncPlan, met: _Met) -> None:
     """Note what is stored, should be in a source, and was not met there."""
 
     def closed(source: Source, path: str) -> bool:
@@ -223,7 +223,7 @@ def _find_missing(store: VectorStore, name: str, walk: Walk, plan: Plan, met: _M
     plan.missing = dict(sorted(found.items()))
 
 
-def _find_content(store: VectorStore, name: str, plan: Plan) -> None:
+def _find_content(store: VectorStore, name: str, plan: SyncPlan) -> None:
     """Note by which content what is new here is what is missing there. Only equal sizes can be."""
     if not plan.missing or not any(work.new for work in plan.work):
         return
@@ -236,8 +236,10 @@ def _find_content(store: VectorStore, name: str, plan: Plan) -> None:
                 plan.gone.setdefault((facts.size, facts.sha256), []).append(point)
                 sums.setdefault(facts.size, set()).add(facts.sha256)
     wanted = {size: frozenset(some_sums) for size, some_sums in sums.items()}
-    work: Packed[Work] = Packed()
+    work: CompressedList[Work] = CompressedList()
     for each in plan.work:
         now = each.item.facts() if each.new else None
-        work.append(each if now is None or now[0] not in wanted else replace(each, known=wanted[now[0]]))
+        work.append(
+            each if now is None or now[0] not in wanted else replace(each, known_hashes=wanted[now[0]])
+        )
     plan.work = work

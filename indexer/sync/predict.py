@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 
 from lookalike.encoder.bundle.attributes import Attribute
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.payload_tables import PREDICTED, RESERVED, known
+from lookalike.indexer.sources.payload_tables import PREDICTED, RESERVED, known_payload
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
 
@@ -29,20 +29,22 @@ def predictable(model: Model, names: str | None) -> list[Attribute]:
     """Return the attributes that ``names``, joined by commas, ask for; none where that is None.
 
     Raises:
-        OptionError: the model does not have them, or one is called as what an item says of itself.
+        InvalidArgumentError: the model does not have them, or one is called as what an item says of itself.
     """
     if names is None:
         return []
     there = model.bundle.attributes
     if there is None:
-        raise OptionError(
-            f"--predict needs attributes, model {shown(model.bundle.name)} has none; "
+        raise InvalidArgumentError(
+            f"--predict needs attributes, model {printable(model.bundle.name)} has none; "
             "lookalike attributes fit makes some"
         )
     asked = [there[name.strip()] for name in names.split(",")]
     taken = [one.name for one in asked if one.name in {*RESERVED, PREDICTED, "person"}]
     if taken:
-        raise OptionError(f"an attribute cannot be stored as {taken[0]}, which every item has; fit another")
+        raise InvalidArgumentError(
+            f"an attribute cannot be stored as {taken[0]}, which every item has; fit another"
+        )
     return asked
 
 
@@ -85,7 +87,7 @@ def predict_attributes(store: VectorStore, name: str, attributes: Sequence[Attri
 
 def _with(record: Record, odds: dict[str, float]) -> dict[str, Any]:
     """Return a payload with predictions: earlier ones of other attributes stay, what is known wins."""
-    sure = known(record.payload)
+    sure = known_payload(record.payload)
     earlier = {key: value for key, value in record.payload.items() if key not in sure and key != PREDICTED}
     guessed = {key: value for key, value in {**earlier, **odds}.items() if key not in sure}
     return {**sure, **guessed, PREDICTED: sorted(guessed)} if guessed else sure

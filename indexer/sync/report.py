@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
-__all__ = ["Event", "Report", "Status", "events_to"]
+__all__ = ["Status", "SyncEvent", "SyncReport", "events_to"]
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class SyncEvent:
     """What became of one item.
 
     Attributes:
@@ -42,7 +42,7 @@ class Event:
 
 
 @dataclass(slots=True)
-class Report:
+class SyncReport:
     """What a load came to, in items.
 
     Attributes:
@@ -105,7 +105,7 @@ class Report:
 
 
 @contextmanager
-def events_to(file: Path | None) -> Iterator[Callable[[Event], object]]:
+def events_to(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
     """Give what writes a line of JSON for each event that is not simply an addition; None: it writes nothing.
 
     Raises:
@@ -118,11 +118,11 @@ def events_to(file: Path | None) -> Iterator[Callable[[Event], object]]:
         lines = file.open("w", encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"--report must be a file that can be written, {shown(str(file))} cannot ({error.strerror}); "
+            f"--report must be a file that can be written, {printable(str(file))} cannot ({error.strerror}); "
             "name another"
         ) from error
 
-    def tell(event: Event) -> None:
+    def tell(event: SyncEvent) -> None:
         if event.status != "added":
             lines.write(json.dumps(event.to_json()) + "\n")
 

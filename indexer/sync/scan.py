@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.sources.source import Item, Source
 from lookalike.indexer.sync.compact import IdSet
 
@@ -70,7 +70,7 @@ class Walk:
     def _pass_over(self, source: Source, error: OSError) -> None:
         folder = str(error.filename)
         self.closed.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
-        self.unreadable.append((shown(folder), f"cannot be listed ({error.strerror or error})"))
+        self.unreadable.append((printable(folder), f"cannot be listed ({error.strerror or error})"))
 
 
 def together(each: Iterable[_Each]) -> Iterator[list[_Each]]:

@@ -13,22 +13,22 @@ from typing import Final
 import numpy as np
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.embed.batch import FileFacts, facts_now
-from lookalike.encoder.embed.pipeline import PROCESSES_FROM, Embedded, embed_files, fork_workers
+from lookalike.encoder.embed.batch import FileInfo, file_info
+from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
 from lookalike.encoder.embed.workers import Workers
-from lookalike.encoder.errors import CollectionNotFoundError, DataError, OptionError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, shown
+from lookalike.encoder.errors import CollectionNotFoundError, DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import Source, as_text
 from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, VectorStore
 from lookalike.indexer.store.points import Payload, Record
-from lookalike.indexer.sync.compact import ahead
-from lookalike.indexer.sync.embedded import NOTHING_SEEN, comparable, count, gathered
-from lookalike.indexer.sync.plan import Kept, Plan, Work, all_new, compare, more_said, payload_of
-from lookalike.indexer.sync.report import Event, Report, Status
+from lookalike.indexer.sync.compact import prefetch
+from lookalike.indexer.sync.embedded import NOTHING_SEEN, coalesce, count, drop_degenerate
+from lookalike.indexer.sync.plan import Kept, SyncPlan, Work, all_new, extra_payload, make_plan, payload_of
+from lookalike.indexer.sync.report import Status, SyncEvent, SyncReport
 from lookalike.indexer.sync.scan import Walk
 
-__all__ = ["NOTHING_SEEN", "known_roots", "load", "new_spec", "prepare_collection"]
+__all__ = ["NOTHING_SEEN", "known_roots", "new_spec", "prepare_collection", "sync"]
 
 _DURABLE_TOGETHER: Final = 1024
 
@@ -70,7 +70,7 @@ def prepare_collection(
 
     Raises:
         ModelMismatchError: it holds vectors of another model or another crop.
-        OptionError: the name cannot be.
+        InvalidArgumentError: the name cannot be.
     """
     try:
         spec = store.describe(name)
@@ -83,7 +83,7 @@ def prepare_collection(
     return spec
 
 
-def load(
+def sync(
     store: VectorStore,
     name: str,
     model: Model,
@@ -96,8 +96,8 @@ def load(
     processes: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
-    on_event: Callable[[Event], object] = lambda _: None,
-) -> Report:
+    on_event: Callable[[SyncEvent], object] = lambda _: None,
+) -> SyncReport:
     """Bring a prepared collection up to date with its sources.
 
     Files whose size and time are as stored are not opened. What a batch stored is durable before the next
@@ -119,14 +119,14 @@ def load(
 
     Raises:
         StoreError: the store failed; what was acknowledged before stays.
-        OptionError: two sources have one root name and different folders.
+        InvalidArgumentError: two sources have one root name and different folders.
         DataError: pruning would remove everything (an unmounted disk looks like that), or an archive cannot
             be read.
     """
     began = time.monotonic()
     before = store.describe(name)
     spec = _checked_roots(before, sources)
-    run = _Run(store, name, _Told(Report(pruned=prune and not dry_run, dry=dry_run), on_event))
+    run = _Run(store, name, _Told(SyncReport(pruned=prune and not dry_run, dry=dry_run), on_event))
     walk, report = Walk(sources), run.told.report
     with ExitStack() as stack:
         # Before the store is opened, and threads with it. Only a collection without roots, which nothing was
@@ -151,7 +151,7 @@ def load(
                 max_pixels=max_pixels,
                 processes=processes,
                 workers=workers,
-                known=attrgetter("known"),
+                known=attrgetter("known_hashes"),
             )
             run.embed(stream, on_progress)
             run.finish(prune=prune)
@@ -167,41 +167,41 @@ def load(
 class _Told:
     """The report, and who is told of each item in it."""
 
-    report: Report
-    on_event: Callable[[Event], object]
+    report: SyncReport
+    on_event: Callable[[SyncEvent], object]
 
     def tell(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
         setattr(self.report, status, getattr(self.report, status) + 1)
-        self.on_event(Event(status, path, root, detail))
+        self.on_event(SyncEvent(status, path, root, detail))
 
     def failed(self, path: str, reason: str, root: str = "") -> None:
         self.report.failed.append((path, reason))
-        self.on_event(Event("failed", path, root, reason))
+        self.on_event(SyncEvent("failed", path, root, reason))
 
 
-def _check_pruning(name: str, sources: Sequence[Source], plan: Plan, *, prune: bool) -> None:
+def _check_pruning(name: str, sources: Sequence[Source], plan: SyncPlan, *, prune: bool) -> None:
     if prune and plan.missing and not (plan.work or plan.kept or plan.unchanged):
         raise DataError(
             "--prune removes what has left a folder, but no picture at all is left in "
-            f"{', '.join(shown(str(source.root)) for source in sources)}, which held {len(plan.missing)}; "
+            f"{', '.join(printable(str(source.root)) for source in sources)}, which held {len(plan.missing)}; "
             f"mount it, or drop the collection with lookalike collections delete {name}"
         )
 
 
 @dataclass(slots=True)
 class _Run:
-    """One call of :func:`load`."""
+    """One call of :func:`sync`."""
 
     store: VectorStore
     name: str
     told: _Told
-    plan: Plan = field(default_factory=Plan)
+    plan: SyncPlan = field(default_factory=SyncPlan)
 
     def plan_for(self, walk: Walk, *, checksum: bool, on_total: Callable[[int], object]) -> Iterable[Work]:
         """Return what is to be read; what an empty collection is to hold comes as it is found."""
         if not self.store.count(self.name):
-            return ahead(all_new(walk), on_total)
-        self.plan = compare(self.store, self.name, walk, checksum=checksum)
+            return prefetch(all_new(walk), on_total)
+        self.plan = make_plan(self.store, self.name, walk, checksum=checksum)
         self.told.report.unchanged = self.plan.unchanged
         on_total(len(self.plan.work))
         return self.plan.work
@@ -211,8 +211,8 @@ class _Run:
         for kept in self.plan.kept:
             self._tell_kept(kept)
         for work in works:
-            facts = facts_now(work.item.where) if work.known else None
-            if facts is not None and facts.sha256 in work.known:
+            facts = file_info(work.item.where) if work.known_hashes else None
+            if facts is not None and facts.sha256 in work.known_hashes:
                 self._tell_kept(self._recognised(work, facts))
             else:
                 self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
@@ -240,15 +240,15 @@ class _Run:
                 self.plan.written(kept)
                 self._tell_kept(kept)
 
-    def embed(self, stream: Generator[Embedded[Work]], on_progress: Callable[[int], object]) -> None:
+    def embed(self, stream: Generator[EmbeddedBatch[Work]], on_progress: Callable[[int], object]) -> None:
         """Store what is embedded, and what turns out to be known."""
         with closing(stream):
-            for batch in gathered(map(comparable, stream), _DURABLE_TOGETHER):
+            for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
                 _store(self.store, self.name, batch)
                 for work in batch.keys:
                     self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
                 for work, reason in batch.failures:
-                    self.told.failed(shown(str(work.item.file)), reason, work.root_name)
+                    self.told.failed(printable(str(work.item.file)), reason, work.root_name)
                 recognised = (self._recognised(work, facts) for work, facts in batch.spared)
                 self.keep(kept for kept in recognised if kept is not None)
                 on_progress(count(batch))
@@ -261,7 +261,7 @@ class _Run:
         if report.stored or (prune and self.plan.missing):  # else there is nothing to make durable
             self.store.flush(self.name)
 
-    def _recognised(self, work: Work, facts: FileFacts) -> Kept | None:
+    def _recognised(self, work: Work, facts: FileInfo) -> Kept | None:
         kept = self.plan.recognised(work, facts)
         self.told.report.unchanged += kept is None
         return kept
@@ -273,11 +273,11 @@ class _Run:
 
 def _kept_payload(kept: Kept, before: Record) -> Payload:
     """Return what is to be stored; where no table was given, what an earlier one said stays."""
-    said = more_said(before.payload) if kept.item.payload is None and kept.status != "added" else {}
+    said = extra_payload(before.payload) if kept.item.payload is None and kept.status != "added" else {}
     return {**said, **payload_of(kept.item, kept.root_name, kept.facts)}
 
 
-def _store(store: VectorStore, name: str, batch: Embedded[Work]) -> None:
+def _store(store: VectorStore, name: str, batch: EmbeddedBatch[Work]) -> None:
     payloads = [
         payload_of(work.item, work.root_name, facts)
         for work, facts in zip(batch.keys, batch.facts, strict=True)
@@ -292,7 +292,7 @@ def _checked_roots(spec: CollectionSpec, sources: Sequence[Source]) -> Collectio
     for source in sources:
         root = as_text(source.root)
         if fresh.setdefault(source.root_name, root) != root:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"two sources are called {source.root_name!r}, {fresh[source.root_name]} and {root}; "
                 "index them in two runs, one with --root-name"
             )

@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.files import place, sweep
-from lookalike.encoder.images.preprocess import shown
-from lookalike.searcher.denoising.denoiser import Treatment
+from lookalike.encoder.files import atomic_write, remove_stale
+from lookalike.encoder.images.preprocess import printable
+from lookalike.searcher.denoising.denoiser import FileDenoiser
 from lookalike.searcher.denoising.paths import Task
 
-__all__ = ["BatchReport", "Outcome", "clean_all"]
+__all__ = ["BatchReport", "Outcome", "denoise_all"]
 
 Pixels = NDArray[np.uint8]
 Status = Literal["cleaned", "clean", "skipped", "failed"]
@@ -121,9 +121,9 @@ class BatchReport:
         }
 
 
-def clean_all(
+def denoise_all(
     tasks: Sequence[Task],
-    treatment: Treatment,
+    treatment: FileDenoiser,
     *,
     overwrite: bool = False,
     threads: int | None = None,
@@ -145,7 +145,7 @@ def clean_all(
         OSError: files cannot be written there: no room, no permission. What was written stays.
     """
     begun, report = time.perf_counter(), BatchReport()
-    sweep({task.target.parent for task in tasks})
+    remove_stale({task.target.parent for task in tasks})
     with _Workers(treatment, overwrite=overwrite, threads=threads or os.cpu_count() or 1) as workers:
         for outcome in workers.outcomes(tasks):
             report.count(outcome)
@@ -189,7 +189,7 @@ class _Room:
 class _Workers:
     """The threads of a run."""
 
-    def __init__(self, treatment: Treatment, *, overwrite: bool, threads: int) -> None:
+    def __init__(self, treatment: FileDenoiser, *, overwrite: bool, threads: int) -> None:
         self._treatment, self._overwrite = treatment, overwrite
         self._stop = threading.Event()
         self._room = _Room(_TOGETHER)
@@ -230,9 +230,9 @@ class _Workers:
                 treated = self._treatment(data, task.path, at_once=self._at_once, on_size=enter)
                 del data
         except ImageError as error:
-            return Outcome(task, "failed", reason=str(error).removeprefix(f"{shown(task.path)}: "))
+            return Outcome(task, "failed", reason=str(error).removeprefix(f"{printable(task.path)}: "))
         try:
-            place(task.target, treated.data)
+            atomic_write(task.target, treated.data)
         except OSError as error:
             if error.errno not in _OF_ONE_FILE:
                 raise

@@ -18,24 +18,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.denoiser import CleanerBundle
-from lookalike.encoder.errors import BundleKindError, OptionError
-from lookalike.encoder.images.preprocess import read_pixels, shown, to_uint8
-from lookalike.encoder.images.read import Company, Original, Values, read_original
-from lookalike.encoder.images.write import rewrite
-from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable, read_pixels, to_uint8
+from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
+from lookalike.encoder.images.write import write_image_file
+from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
-from lookalike.searcher.denoising.tiles import Mapper, clean_in_place, estimate_sigma
+from lookalike.searcher.denoising.tiles import Mapper, denoise_in_place, estimate_sigma
 
-__all__ = ["DrawnAnew", "Treated", "Treatment", "WithCleaner", "open_treatment", "treatment_of"]
+__all__ = [
+    "AutoencoderDenoiser",
+    "DenoisedFile",
+    "FileDenoiser",
+    "UNetDenoiser",
+    "file_denoiser_of",
+    "open_file_denoiser",
+]
 
 Pixels = NDArray[np.uint8]
 _VIEW = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Treated:
+class DenoisedFile:
     """What became of a picture.
 
     Attributes:
@@ -51,7 +58,7 @@ class Treated:
     view: tuple[Pixels, Pixels]
 
 
-class Treatment(Protocol):
+class FileDenoiser(Protocol):
     """What cleans a file. May be called from several threads at once."""
 
     @property
@@ -60,7 +67,7 @@ class Treatment(Protocol):
 
     def __call__(
         self, data: bytes, name: str, *, at_once: Mapper = map, on_size: Callable[[int], object] | None = None
-    ) -> Treated:
+    ) -> DenoisedFile:
         """Clean the bytes of one picture file.
 
         Args:
@@ -75,8 +82,8 @@ class Treatment(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithCleaner:
-    """Treatment by a cleaner.
+class UNetDenoiser:
+    """FileDenoiser by a cleaner.
 
     Attributes:
         cleaner: What cleans.
@@ -88,7 +95,7 @@ class WithCleaner:
         max_pixels: Larger pictures are refused.
     """
 
-    cleaner: Cleaner
+    cleaner: Denoiser
     sigma: float | None = None
     strength: float = 1.0
     kind: str | None = None
@@ -102,25 +109,27 @@ class WithCleaner:
 
     def __call__(
         self, data: bytes, name: str, *, at_once: Mapper = map, on_size: Callable[[int], object] | None = None
-    ) -> Treated:
-        """Clean the bytes of one picture file: see :class:`Treatment`."""
-        original = read_original(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
+    ) -> DenoisedFile:
+        """Clean the bytes of one picture file: see :class:`FileDenoiser`."""
+        original = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
         colours, spec = original.colours, self.cleaner.bundle.spec
         found = estimate_sigma(self.cleaner, colours, at_once=at_once)
         before = _middle(colours)
         if self.sigma is None and found < spec.clean_below:
             same = self.kind in (None, original.kind)
-            kept = data if same else rewrite(original, kind=self.kind, quality=self.quality, name=name)
-            return Treated(kept, "clean", found, (before, before))
+            kept = (
+                data if same else write_image_file(original, kind=self.kind, quality=self.quality, name=name)
+            )
+            return DenoisedFile(kept, "clean", found, (before, before))
         told = min(found, spec.deviations[1]) if self.sigma is None else self.sigma
-        clean_in_place(self.cleaner, colours, told, strength=self.strength, at_once=at_once)
-        made = rewrite(original, kind=self.kind, quality=self.quality, name=name)
-        return Treated(made, "cleaned", found, (before, _middle(colours)))
+        denoise_in_place(self.cleaner, colours, told, strength=self.strength, at_once=at_once)
+        made = write_image_file(original, kind=self.kind, quality=self.quality, name=name)
+        return DenoisedFile(made, "cleaned", found, (before, _middle(colours)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnAnew:
-    """Treatment by a model with a latent that was taught to clean: pictures come out in the size it sees.
+class AutoencoderDenoiser:
+    """FileDenoiser by a model with a latent that was taught to clean: pictures come out in the size it sees.
 
     Attributes:
         model: What cleans.
@@ -148,18 +157,18 @@ class DrawnAnew:
         *,
         at_once: Mapper = map,  # noqa: ARG002  # it is one tile
         on_size: Callable[[int], object] | None = None,  # noqa: ARG002  # it is decoded no larger than need be
-    ) -> Treated:
-        """Clean the bytes of one picture file: see :class:`Treatment`."""
+    ) -> DenoisedFile:
+        """Clean the bytes of one picture file: see :class:`FileDenoiser`."""
         pixels = read_pixels(data, self.model.bundle.spec.image, max_pixels=self.max_pixels, name=name)
         drawn = self.model.reconstruct(pixels[None])[0]
         seen = pixels.astype(np.float32) / np.float32(255)
         made = to_uint8(seen + np.float32(self.strength) * (drawn - seen))
-        original = Original(kind="PNG", pixels=made, company=Company(), upright=True)
-        written = rewrite(original, kind=self.kind, quality=self.quality, name=name)
-        return Treated(written, "cleaned", None, (_middle(pixels), _middle(made)))
+        original = ImageFile(kind="PNG", pixels=made, company=ImageMetadata(), upright=True)
+        written = write_image_file(original, kind=self.kind, quality=self.quality, name=name)
+        return DenoisedFile(written, "cleaned", None, (_middle(pixels), _middle(made)))
 
 
-def open_treatment(
+def open_file_denoiser(
     where: str | Path,
     *,
     sigma: float | None,
@@ -168,56 +177,56 @@ def open_treatment(
     quality: int | None,
     max_pixels: int,
     provider: Provider = "auto",
-) -> WithCleaner | DrawnAnew:
+) -> UNetDenoiser | AutoencoderDenoiser:
     """Open a model that cleans: a cleaner, or one with a latent that was taught to.
 
     Args:
         where: Folder or shipped name.
         sigma: Of the noise, in [0, 1]; None: as estimated.
-        strength: As in :class:`WithCleaner`.
-        kind: As in :class:`WithCleaner`.
-        quality: As in :class:`WithCleaner`.
-        max_pixels: As in :class:`WithCleaner`.
+        strength: As in :class:`UNetDenoiser`.
+        kind: As in :class:`UNetDenoiser`.
+        quality: As in :class:`UNetDenoiser`.
+        max_pixels: As in :class:`UNetDenoiser`.
         provider: As of :class:`Model`.
 
     Raises:
-        OptionError: the model was taught no such thing, or not at this sigma.
+        InvalidArgumentError: the model was taught no such thing, or not at this sigma.
         BundleError: the bundle cannot be used.
     """
-    model: Cleaner | Model
+    model: Denoiser | Model
     try:
-        model = Cleaner(CleanerBundle.open(where), provider=provider, threads=1)
+        model = Denoiser(DenoiserBundle.open(where), provider=provider, threads=1)
     except BundleKindError:
         model = Model(Bundle.open(where), provider=provider, threads=1)
-    treatment = treatment_of(
+    treatment = file_denoiser_of(
         model, sigma=sigma, strength=strength, kind=kind, quality=quality, max_pixels=max_pixels
     )
     model.check()
     return treatment
 
 
-def treatment_of(
-    model: Cleaner | Model,
+def file_denoiser_of(
+    model: Denoiser | Model,
     *,
     sigma: float | None,
     strength: float,
     kind: str | None,
     quality: int | None,
     max_pixels: int,
-) -> WithCleaner | DrawnAnew:
-    """Return the treatment by a model that is open; see :func:`open_treatment`.
+) -> UNetDenoiser | AutoencoderDenoiser:
+    """Return the treatment by a model that is open; see :func:`open_file_denoiser`.
 
     Raises:
-        OptionError: the model was taught no such thing, or not at this sigma.
+        InvalidArgumentError: the model was taught no such thing, or not at this sigma.
     """
-    if isinstance(model, Cleaner):
+    if isinstance(model, Denoiser):
         low, high = model.bundle.spec.deviations
         if sigma is not None and not low <= sigma <= high:
-            raise OptionError(
-                f"model {shown(model.bundle.name)} cleans noise of sigma {255 * low:g} to {255 * high:g}, "
+            raise InvalidArgumentError(
+                f"model {printable(model.bundle.name)} cleans noise of sigma {255 * low:g} to {255 * high:g}, "
                 f"not {255 * sigma:g}; name one of these, or auto"
             )
-        return WithCleaner(
+        return UNetDenoiser(
             cleaner=model,
             sigma=sigma,
             strength=strength,
@@ -227,13 +236,15 @@ def treatment_of(
         )
     spec = model.bundle.spec
     if spec.denoises is None:
-        raise OptionError(
-            f"model {shown(model.bundle.name)} ({spec.kind}) was not taught to clean; take a cleaner, "
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} ({spec.kind}) was not taught to clean; take a cleaner, "
             "or one that was trained with --denoise"
         )
     if sigma is not None:
-        raise OptionError(f"model {shown(model.bundle.name)} cannot be told a sigma; leave it at auto")
-    return DrawnAnew(
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} cannot be told a sigma; leave it at auto"
+        )
+    return AutoencoderDenoiser(
         model=model, strength=strength, kind=kind or "PNG", quality=quality, max_pixels=max_pixels
     )
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
-from lookalike.encoder.images.preprocess import shown
-from lookalike.encoder.images.write import WRITTEN
-from lookalike.indexer.sources.selection import Reading
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
+from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.images.write import WRITABLE_FORMATS
+from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.source import as_text
 
 __all__ = ["Destination", "Task", "check_tasks", "destination_of", "find_tasks"]
@@ -67,10 +67,10 @@ class Destination:
         if self.single:
             return self.out
         stem, extension = relative.stem, relative.suffix
-        if extension.lower() not in PICTURE_SUFFIXES | {".avif"}:
+        if extension.lower() not in IMAGE_SUFFIXES | {".avif"}:
             stem, extension = relative.name, ""
         if self.kind is not None and extension.lower() not in _NAMED[self.kind]:
-            extension = WRITTEN[self.kind]
+            extension = WRITABLE_FORMATS[self.kind]
         return self.out / relative.with_name(f"{stem}{self.suffix}{extension}")
 
 
@@ -87,24 +87,26 @@ def destination_of(
         suffix: What is put between names and extensions.
 
     Raises:
-        OptionError: these do not go together.
+        InvalidArgumentError: these do not go together.
     """
     if "/" in suffix or "\0" in suffix:
-        raise OptionError(
-            f"--suffix is part of a name, {shown(suffix)!r} cannot be; name a folder with --out"
+        raise InvalidArgumentError(
+            f"--suffix is part of a name, {printable(suffix)!r} cannot be; name a folder with --out"
         )
     folder, extension = Path(out), Path(out).suffix.lower()
     named = next((each for each, extensions in _NAMED.items() if extension in extensions), None)
     one = len(sources) == 1 and not listed and not Path(sources[0]).is_dir()
     if not one or named is None or out.endswith("/") or folder.is_dir():
         if folder.exists() and not folder.is_dir():
-            raise OptionError(f"--out is a folder, {shown(out)} is a file; name another")
+            raise InvalidArgumentError(f"--out is a folder, {printable(out)} is a file; name another")
         return Destination(out=folder, suffix=suffix, kind=kind)
     if kind not in (None, named):
-        raise OptionError(f"--format {kind} does not go with {shown(out)}; leave one of them out")
+        raise InvalidArgumentError(
+            f"--format {kind} does not go with {printable(out)}; leave one of them out"
+        )
     if suffix:
-        raise OptionError(
-            f"--suffix is for files that go into a folder, {shown(out)} is a file; leave it out"
+        raise InvalidArgumentError(
+            f"--suffix is for files that go into a folder, {printable(out)} is a file; leave it out"
         )
     return Destination(out=folder, single=True, kind=named)
 
@@ -114,7 +116,7 @@ def find_tasks(
     listed: Sequence[Path],
     *,
     root: Path | None,
-    reading: Reading,
+    reading: SourceFilter,
     destination: Destination,
     on_unreadable: Callable[[OSError], object] | None = None,
 ) -> list[Task]:
@@ -132,7 +134,7 @@ def find_tasks(
 
     Raises:
         DataError: a source is not there.
-        OptionError: the destination cannot be, or a listed file lies outside the root.
+        InvalidArgumentError: the destination cannot be, or a listed file lies outside the root.
     """
     found: dict[tuple[Path, Path], Task] = {}
     for source in sources:
@@ -147,16 +149,16 @@ def check_tasks(tasks: Sequence[Task]) -> None:
     """Refuse what would write one file twice, or over a picture that is read.
 
     Raises:
-        OptionError: names the two.
+        InvalidArgumentError: names the two.
     """
     taken: dict[Path, Task] = {}
     there: list[Task] = []
     for task in tasks:
         first = taken.setdefault(task.target, task)
         if first is not task:
-            raise OptionError(
-                f"{shown(str(first.source))} and {shown(str(task.source))} would both be written to "
-                f"{shown(str(task.target))}; clean them into two folders, or give --suffix"
+            raise InvalidArgumentError(
+                f"{printable(str(first.source))} and {printable(str(task.source))} would both be written to "
+                f"{printable(str(task.target))}; clean them into two folders, or give --suffix"
             )
         if os.path.exists(task.target):  # noqa: PTH110  # of each of many: a Path's own takes three times as long
             there.append(task)
@@ -166,8 +168,8 @@ def check_tasks(tasks: Sequence[Task]) -> None:
     for task in there:
         read = inputs.get(_identity(task.target))
         if read is not None and _identity(task.target) is not None:
-            raise OptionError(
-                f"{shown(str(read.source))} is to be read and would be written over; "
+            raise InvalidArgumentError(
+                f"{printable(str(read.source))} is to be read and would be written over; "
                 "name another folder with --out, or give --suffix"
             )
 
@@ -182,26 +184,26 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 def _of_source(
     source: str,
-    reading: Reading,
+    reading: SourceFilter,
     destination: Destination,
     on_unreadable: Callable[[OSError], object] | None,
 ) -> Iterator[Task]:
     path = Path(source)
     if not source or not (path.exists() or path.is_symlink()):
-        raise DataError(f"a source is a folder or a picture file; '{shown(source)}' is not there")
+        raise DataError(f"a source is a folder or a picture file; '{printable(source)}' is not there")
     if not path.is_dir():
         yield Task(path, source, destination.target(Path(path.name)))
         return
     if destination.single:
-        raise OptionError(
-            f"a folder's pictures go into a folder, {shown(str(destination.out))} is a file; name a folder"
+        raise InvalidArgumentError(
+            f"a folder's pictures go into a folder, {printable(str(destination.out))} is a file; name a folder"
         )
     within, own = _inside(destination.out.resolve(), path.resolve())
     if own and not destination.suffix:
-        raise OptionError(
-            f"--out {shown(str(destination.out))} is the source itself; name another folder, or give --suffix"
+        raise InvalidArgumentError(
+            f"--out {printable(str(destination.out))} is the source itself; name another folder, or give --suffix"
         )
-    for relative in find_pictures(path, hidden=reading.hidden, on_unreadable=on_unreadable):
+    for relative in find_images(path, hidden=reading.hidden, on_unreadable=on_unreadable):
         if within is not None and relative.is_relative_to(within):
             continue
         if own and relative.stem.endswith(destination.suffix):
@@ -226,8 +228,8 @@ def _of_list(listed: Sequence[Path], root: Path | None, destination: Destination
     folder = root.resolve() if root is not None else Path(os.path.commonpath([f.parent for f in absolute]))
     for file, whole in zip(listed, absolute, strict=True):
         if not whole.is_relative_to(folder):
-            raise OptionError(
-                f"listed files lie under --root {shown(str(folder))}, {shown(str(file))} does not; "
+            raise InvalidArgumentError(
+                f"listed files lie under --root {printable(str(folder))}, {printable(str(file))} does not; "
                 "name a folder that holds them all"
             )
         relative = whole.relative_to(folder)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.images.read import Values
-from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.denoiser import Denoiser
 
-__all__ = ["Mapper", "clean_in_place", "estimate_sigma"]
+__all__ = ["Mapper", "denoise_in_place", "estimate_sigma"]
 
 Floats = NDArray[np.float32]
 Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
@@ -30,7 +30,7 @@ _PROBE: Final = 256
 _PROBES: Final = 25
 
 
-def estimate_sigma(cleaner: Cleaner, colours: Values, *, at_once: Mapper = map) -> float:
+def estimate_sigma(cleaner: Denoiser, colours: Values, *, at_once: Mapper = map) -> float:
     """Return the sigma of the noise in (H, W, C): of a large picture, the median of probes all over it."""
     height, width = colours.shape[:2]
     if height * width <= _WHOLE**2:
@@ -44,8 +44,8 @@ def estimate_sigma(cleaner: Cleaner, colours: Values, *, at_once: Mapper = map) 
     return float(np.median(list(at_once(probe, corners))))
 
 
-def clean_in_place(
-    cleaner: Cleaner,
+def denoise_in_place(
+    cleaner: Denoiser,
     colours: Values,
     sigma: float,
     *,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown, to_uint8
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable, to_uint8
 from lookalike.encoder.runtime.model import Model
 
 __all__ = ["attributes_of", "edit", "edit_steps", "parse_steps", "parse_strengths"]
@@ -27,12 +27,12 @@ def attributes_of(model: Model) -> Attributes:
     """Return the model's attributes.
 
     Raises:
-        OptionError: it has none.
+        InvalidArgumentError: it has none.
     """
     found = model.bundle.attributes
     if found is None:
-        raise OptionError(
-            f"model {shown(model.bundle.name)} has no attributes; lookalike attributes fit makes some"
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} has no attributes; lookalike attributes fit makes some"
         )
     return found
 
@@ -48,7 +48,7 @@ def edit(model: Model, pixels: Pixels, strengths: Mapping[str, float], *, keep_d
             drawn: nothing added gives back the very picture.
 
     Raises:
-        OptionError: the model has no decoder or no such attribute, or a strength is not finite.
+        InvalidArgumentError: the model has no decoder or no such attribute, or a strength is not finite.
     """
     return edit_steps(model, pixels, strengths, (1.0,), keep_detail=keep_detail)[:, 0]
 
@@ -79,7 +79,7 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
     """Read ``Smiling=1.5`` and so on; ``Smiling`` alone is ``Smiling=1``.
 
     Raises:
-        OptionError: one is something else, or an attribute is named twice.
+        InvalidArgumentError: one is something else, or an attribute is named twice.
     """
     found: dict[str, float] = {}
     for text in texts:
@@ -90,9 +90,13 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             strength = np.nan
         if not name or not np.isfinite(strength):
-            raise OptionError(f"an edit is NAME=STRENGTH such as Smiling=1.5, '{shown(text)}' is not")
+            raise InvalidArgumentError(
+                f"an edit is NAME=STRENGTH such as Smiling=1.5, '{printable(text)}' is not"
+            )
         if name in found:
-            raise OptionError(f"an attribute is added once, {shown(name)} is there twice; join the two")
+            raise InvalidArgumentError(
+                f"an attribute is added once, {printable(name)} is there twice; join the two"
+            )
         found[name] = strength
     return found
 
@@ -101,7 +105,7 @@ def parse_steps(text: str) -> list[float]:
     """Read ``-2:2:9``: nine steps from -2 to 2.
 
     Raises:
-        OptionError: it is something else.
+        InvalidArgumentError: it is something else.
     """
     try:
         first, last, count = text.split(":")
@@ -109,7 +113,7 @@ def parse_steps(text: str) -> list[float]:
     except ValueError:
         number, ends = 0, (0.0, 0.0)
     if not 2 <= number <= _MOST_STEPS or not np.isfinite(ends).all():
-        raise OptionError(
-            f"steps are FIRST:LAST:N such as -2:2:9, N of 2 to {_MOST_STEPS}; '{shown(text)}' is not"
+        raise InvalidArgumentError(
+            f"steps are FIRST:LAST:N such as -2:2:9, N of 2 to {_MOST_STEPS}; '{printable(text)}' is not"
         )
     return [round(step, 6) + 0.0 for step in np.linspace(*ends, number).tolist()]

@@ -13,33 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.latent_prior import Mixture
-from lookalike.encoder.errors import ImageError, OptionError
-from lookalike.encoder.images.preprocess import Crop, read_pixels, shown, to_uint8
+from lookalike.encoder.bundle.latent_prior import GaussianMixture
+from lookalike.encoder.errors import ImageError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import Crop, printable, read_pixels, to_uint8
 from lookalike.encoder.runtime.model import Model
 
 __all__ = [
-    "MOST_PICTURES",
+    "MAX_IMAGES",
+    "Interpolation",
     "Sampler",
-    "Way",
     "classes_of",
-    "draw",
     "interpolate",
     "read_all",
     "reconstruct",
     "sample",
     "sample_classes",
+    "sample_latents",
 ]
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Sampler = Literal["normal", "gaussian", "gmm"]
 
-Way = Literal["linear", "spherical"]
+Interpolation = Literal["linear", "spherical"]
 _TINY: Final = np.float32(1e-12)
 _NO_TURN: Final = 1e-3  # radians, or half a turn but for as many
 
-MOST_PICTURES: Final = 10_000
+MAX_IMAGES: Final = 10_000
 _MOST_NAMES: Final = 20
 
 
@@ -52,10 +52,12 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
 ) -> Pixels:
-    """Draw pictures that never were: uint8 (N, H, W, C). Arguments and errors are those of :func:`draw`."""
+    """Draw pictures that never were: uint8 (N, H, W, C). Arguments and errors are those of :func:`sample_latents`."""
     return to_uint8(
         model.decode(
-            draw(model, count, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature)
+            sample_latents(
+                model, count, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature
+            )
         )
     )
 
@@ -74,12 +76,12 @@ def sample_classes(
     class's Gaussian), each column a class, and equal to :func:`sample` of it with the same seed.
 
     Raises:
-        OptionError: as :func:`draw`, or N times K is over :data:`MOST_PICTURES`.
+        InvalidArgumentError: as :func:`sample_latents`, or N times K is over :data:`MAX_IMAGES`.
     """
     names = _need_classes(model.bundle)
-    if count * len(names) > MOST_PICTURES:
-        raise OptionError(
-            f"at most {MOST_PICTURES:,} pictures are drawn at once, {count} in {len(names)} classes are more"
+    if count * len(names) > MAX_IMAGES:
+        raise InvalidArgumentError(
+            f"at most {MAX_IMAGES:,} pictures are drawn at once, {count} in {len(names)} classes are more"
         )
     columns = [
         sample(model, count, sampler=sampler, of_class=name, seed=seed, temperature=temperature)
@@ -88,7 +90,7 @@ def sample_classes(
     return np.stack(columns, axis=1)
 
 
-def draw(
+def sample_latents(
     model: Model,
     count: int,
     *,
@@ -113,13 +115,15 @@ def draw(
             tamer, over 1 wilder.
 
     Raises:
-        OptionError: a count under 1, a temperature that is negative or not finite, a sampler or class that
+        InvalidArgumentError: a count under 1, a temperature that is negative or not finite, a sampler or class that
             the model does not have, or a model without decoder.
     """
     if count < 1 or not 0 <= temperature < np.inf:
-        raise OptionError(f"pictures are at least 1 at temperature 0 or more, got {count} at {temperature}")
+        raise InvalidArgumentError(
+            f"pictures are at least 1 at temperature 0 or more, got {count} at {temperature}"
+        )
     if sampler is not None and sampler not in get_args(Sampler):
-        raise OptionError(f"a sampler is {', '.join(get_args(Sampler))}; {sampler!r} is not")
+        raise InvalidArgumentError(f"a sampler is {', '.join(get_args(Sampler))}; {sampler!r} is not")
     bundle, rng = model.bundle, np.random.default_rng(seed)
     if not model.draws:
         bundle.graph("decoder")  # says that there is none
@@ -146,7 +150,7 @@ def classes_of(model: Model, latents: Floats) -> list[str] | None:
     return [spec.classes[k] for k in latents[:, spec.drawn :].argmax(axis=1)]
 
 
-def interpolate(model: Model, pixels: Pixels, steps: int, *, way: Way | None = None) -> Pixels:
+def interpolate(model: Model, pixels: Pixels, steps: int, *, way: Interpolation | None = None) -> Pixels:
     """Draw what lies between pictures, from each to the next.
 
     Args:
@@ -161,10 +165,10 @@ def interpolate(model: Model, pixels: Pixels, steps: int, *, way: Way | None = N
         uint8 (N - 1, steps, H, W, C).
 
     Raises:
-        OptionError: fewer pictures or steps, or a model without decoder.
+        InvalidArgumentError: fewer pictures or steps, or a model without decoder.
     """
     if len(pixels) < 2 or steps < 2:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"between pictures needs 2 of them and 2 steps or more, got {len(pixels)} and {steps}"
         )
     ends = model.encode(pixels)[:, None]  # (N, 1, D)
@@ -209,7 +213,7 @@ def read_all(
         except ImageError as error:
             failed.append(str(error))
         except OSError as error:
-            failed.append(f"{shown(str(file))}: cannot be read ({error.strerror})")
+            failed.append(f"{printable(str(file))}: cannot be read ({error.strerror})")
     return good, np.array(pixels, np.uint8).reshape(-1, *image.shape), failed
 
 
@@ -222,19 +226,19 @@ def _drawn(
     bundle: Bundle, sampler: Sampler | None, rng: np.random.Generator, count: int, temperature: float
 ) -> Floats:
     """Draw the first numbers of latents of no class: (N, Z) or fewer."""
-    spec, name = bundle.spec, shown(bundle.name)
+    spec, name = bundle.spec, printable(bundle.name)
     if sampler is None:
         sampler = "normal" if spec.prior else "gaussian"
     if sampler == "normal":
         if not spec.prior:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"model {name} ({spec.kind}) was not trained towards N(0, I): nothing of sense lies there; "
                 "take --sampler gaussian"
             )
         return np.asarray(temperature * rng.standard_normal((count, spec.drawn)), np.float32)
     if sampler == "gmm":
         if bundle.sampling is None or bundle.sampling.mixture is None:
-            raise OptionError(f"model {name} has no mixture to draw from; take --sampler gaussian")
+            raise InvalidArgumentError(f"model {name} has no mixture to draw from; take --sampler gaussian")
         return bundle.sampling.mixture.sample(rng, count, temperature)
     mean, covariance = bundle.statistics.mean[: spec.drawn], bundle.statistics.covariance
     variance, axes = np.linalg.eigh(covariance[: spec.drawn, : spec.drawn].astype(np.float64))
@@ -243,23 +247,23 @@ def _drawn(
     return np.asarray(drawn @ axes.T + mean, np.float32)
 
 
-def _by_class(bundle: Bundle, sampler: Sampler | None) -> Mixture:
+def _by_class(bundle: Bundle, sampler: Sampler | None) -> GaussianMixture:
     if sampler not in (None, "gaussian"):
-        raise OptionError(
-            f"model {shown(bundle.name)} ({bundle.spec.kind}) draws a class from the Gaussian of that class; "
+        raise InvalidArgumentError(
+            f"model {printable(bundle.name)} ({bundle.spec.kind}) draws a class from the Gaussian of that class; "
             f"leave out --sampler {sampler}"
         )
     if bundle.sampling is None or bundle.sampling.by_class is None:
-        raise OptionError(
-            f"model {shown(bundle.name)} has no Gaussian of each class to draw from; leave --class out"
+        raise InvalidArgumentError(
+            f"model {printable(bundle.name)} has no Gaussian of each class to draw from; leave --class out"
         )
     return bundle.sampling.by_class
 
 
 def _need_classes(bundle: Bundle) -> tuple[str, ...]:
     if not bundle.spec.classes:
-        raise OptionError(
-            f"model {shown(bundle.name)} knows no classes; leave --class out, or train one with classes"
+        raise InvalidArgumentError(
+            f"model {printable(bundle.name)} knows no classes; leave --class out, or train one with classes"
         )
     return bundle.spec.classes
 
@@ -268,7 +272,9 @@ def _class_number(bundle: Bundle, name: str) -> int:
     names = _need_classes(bundle)
     if name not in names:
         some = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
-        raise OptionError(f"model {shown(bundle.name)} has no class '{shown(name)}'; it has: {shown(some)}")
+        raise InvalidArgumentError(
+            f"model {printable(bundle.name)} has no class '{printable(name)}'; it has: {printable(some)}"
+        )
     return names.index(name)
 
 

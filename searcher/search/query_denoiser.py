@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
-from lookalike.encoder.runtime.denoiser import Cleaner
-from lookalike.searcher.denoising.tiles import clean_in_place, estimate_sigma
+from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.searcher.denoising.tiles import denoise_in_place, estimate_sigma
 
-__all__ = ["QueryCleaner", "Treatment"]
+__all__ = ["DenoiseInfo", "QueryDenoiser"]
 
 _MARGIN: Final = 16
 """Pixels around the part that is compared which are cleaned too, so that its edges are cleaned as well."""
@@ -31,7 +31,7 @@ sigma 25; 0.507, 0.549 and 0.545 at 50; 0.416, 0.413 and 0.423 at 75."""
 
 
 @dataclass(frozen=True, slots=True)
-class Treatment:
+class DenoiseInfo:
     """What was done to a query.
 
     Attributes:
@@ -54,19 +54,19 @@ class Treatment:
         return f"cleaned first ({found})" if self.cleaned else f"left as it is, clean enough ({found})"
 
 
-class QueryCleaner:
+class QueryDenoiser:
     """Reads queries as a model sees them, without their noise.
 
     Attributes:
         cleaner: What takes it off.
     """
 
-    def __init__(self, cleaner: Cleaner) -> None:
+    def __init__(self, cleaner: Denoiser) -> None:
         self.cleaner = cleaner
 
     def read(
         self, data: bytes, spec: ImageSpec, *, crop: Crop, name: str
-    ) -> tuple[NDArray[np.uint8], Treatment]:
+    ) -> tuple[NDArray[np.uint8], DenoiseInfo]:
         """Read one query: uint8 (S, S, C), and what was done to it.
 
         Cleaned is the part that is compared, by the noise that is found there. A picture that is clean
@@ -86,10 +86,10 @@ class QueryCleaner:
         found = estimate_sigma(self.cleaner, whole[part])
         bundle = self.cleaner.bundle
         noisy = found >= bundle.spec.clean_below
-        done = Treatment(bundle.name, found, noisy)
+        done = DenoiseInfo(bundle.name, found, noisy)
         if not noisy:
             return read_pixels(data, spec, crop=crop, name=name), done
-        clean_in_place(self.cleaner, whole[part], found, strength=_STRENGTH)
+        denoise_in_place(self.cleaner, whole[part], found, strength=_STRENGTH)
         return read_pixels(encode_png(whole), spec, crop=crop, name=name), done
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import Likeness, default_prior
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.store.base import Hit
-from lookalike.searcher.search.query_denoiser import Treatment
+from lookalike.searcher.search.query_denoiser import DenoiseInfo
 
-__all__ = ["Answer", "Judge", "Result"]
+__all__ = ["MatchScorer", "QueryResult", "SearchHit"]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SearchHit:
     """One picture that was found.
 
     Attributes:
@@ -60,7 +60,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """What one query got.
 
     Attributes:
@@ -78,11 +78,11 @@ class Answer:
     query: str
     model_id: str
     took_ms: float
-    results: tuple[Result, ...]
+    results: tuple[SearchHit, ...]
     failure: str | None = None
     match: bool | None = None
     warning: str | None = None
-    treatment: Treatment | None = None
+    treatment: DenoiseInfo | None = None
     asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class MatchScorer:
     """What scores of one search are worth.
 
     Attributes:
@@ -115,7 +115,7 @@ class Judge:
         threshold: Score that a match lies above; None where the data supported none.
     """
 
-    likeness: Likeness | None = None
+    likeness: ScoreCalibration | None = None
     prior: float = 0.5
     threshold: float | None = None
 
@@ -130,13 +130,13 @@ class Judge:
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
 
         Raises:
-            OptionError: a prior or a rate was given and cannot be, or the model is not calibrated.
+            InvalidArgumentError: a prior or a rate was given and cannot be, or the model is not calibrated.
         """
         likeness = None if bundle.calibration is None else bundle.calibration.likeness
         if likeness is None:
             if prior is not None or fmr is not None:
-                raise OptionError(
-                    f"--prior and --fmr need a calibrated model, {shown(bundle.name)} is none; "
+                raise InvalidArgumentError(
+                    f"--prior and --fmr need a calibrated model, {printable(bundle.name)} is none; "
                     "lookalike calibrate makes it one"
                 )
             return cls()
@@ -144,18 +144,18 @@ class Judge:
         likeness.probability(0.0, chosen)  # refuses what is no prior, also where nothing is found
         return cls(likeness, chosen, likeness.threshold(fmr))
 
-    def ranked(self, hits: Sequence[Hit]) -> tuple[Result, ...]:
+    def ranked(self, hits: Sequence[Hit]) -> tuple[SearchHit, ...]:
         """Return results for hits, best first."""
         scores = [hit.score for hit in hits]
         chances: list[float | None] = [None] * len(hits)
         if self.likeness is not None:
             chances = self.likeness.probability(scores, self.prior).tolist()
         return tuple(
-            Result(rank, hit.score, hit.id, dict(hit.payload), chance, self._above(hit.score))
+            SearchHit(rank, hit.score, hit.id, dict(hit.payload), chance, self._above(hit.score))
             for rank, (hit, chance) in enumerate(zip(hits, chances, strict=True), start=1)
         )
 
-    def matched(self, results: Sequence[Result]) -> bool | None:
+    def matched(self, results: Sequence[SearchHit]) -> bool | None:
         """Whether any result is above the threshold; None where there is none."""
         return None if self.threshold is None else any(result.match for result in results)
 

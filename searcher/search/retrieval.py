@@ -13,16 +13,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.base import Condition, Filter, Hit, VectorStore
 
-__all__ = ["Wanted", "opposed", "retrieve"]
+__all__ = ["SearchParams", "combine_examples", "retrieve"]
 
 _FACTOR: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class SearchParams:
     """Which hits.
 
     Attributes:
@@ -41,12 +41,12 @@ class Wanted:
         """Check that there is such a field.
 
         Raises:
-            OptionError: there can be none.
+            InvalidArgumentError: there can be none.
         """
         if self.group_by is not None:
             Condition(self.group_by, "=", "")
         if self.k < 1:
-            raise OptionError(f"k must be at least 1, {self.k} is not; ask for one hit or more")
+            raise InvalidArgumentError(f"k must be at least 1, {self.k} is not; ask for one hit or more")
 
     def without(self, digests: Sequence[str]) -> Filter | None:
         """Return what hits must pass that are none of these bytes (SHA-256, hex)."""
@@ -60,7 +60,7 @@ def retrieve(
     collection: str,
     rows: NDArray[np.float32],
     digests: Sequence[Sequence[str]],
-    wanted: Wanted,
+    wanted: SearchParams,
 ) -> list[list[Hit]]:
     """Return hits for each of Q queries, float32 (Q, E), best first.
 
@@ -88,7 +88,7 @@ def retrieve(
     return answers
 
 
-def opposed(like: NDArray[np.float32], unlike: NDArray[np.float32]) -> NDArray[np.float32]:
+def combine_examples(like: NDArray[np.float32], unlike: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return one query, float32 (1, E), for pictures like some, float32 (n, E), and unlike others, (m, E).
 
     The mean of those liked, moved as far again from the mean of the others: what Qdrant's recommendation
@@ -102,7 +102,7 @@ def opposed(like: NDArray[np.float32], unlike: NDArray[np.float32]) -> NDArray[n
 
 
 def _grouped(
-    store: VectorStore, collection: str, row: NDArray[np.float32], wanted: Wanted, where: Filter | None
+    store: VectorStore, collection: str, row: NDArray[np.float32], wanted: SearchParams, where: Filter | None
 ) -> list[Hit]:
     """Return the best hit of each of k groups: exactly, for more is asked until there are as many."""
     limit = _FACTOR * wanted.k

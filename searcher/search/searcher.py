@@ -15,20 +15,26 @@ from typing import Any, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import BundleError, DataError, ImageError, ModelMismatchError, OptionError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.errors import (
+    BundleError,
+    DataError,
+    ImageError,
+    InvalidArgumentError,
+    ModelMismatchError,
+)
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable, read_pixels
 from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located
 from lookalike.indexer.store.base import CollectionSpec, Filter, Hit, VectorStore
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.generation.edit import attributes_of
-from lookalike.searcher.search.query_denoiser import QueryCleaner, Treatment
-from lookalike.searcher.search.results import Answer, Judge, Result
-from lookalike.searcher.search.retrieval import Wanted, opposed, retrieve
+from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
+from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
+from lookalike.searcher.search.retrieval import SearchParams, combine_examples, retrieve
 
-__all__ = ["Answer", "Query", "Result", "Searcher"]
+__all__ = ["Query", "QueryResult", "SearchHit", "Searcher"]
 
 _TOGETHER: Final = 64
 UNLIKE: Final = (
@@ -55,7 +61,7 @@ class _Read:
 
     pixels: NDArray[np.uint8] | None = None
     digest: str = ""
-    treatment: Treatment | None = None
+    treatment: DenoiseInfo | None = None
     failure: str | None = None
 
 
@@ -72,7 +78,7 @@ class Searcher:
 
     def __init__(self, store: VectorStore, collection: str, model: Model) -> None:
         self.store = store
-        self.collection = standing_for(store, collection)  # so that the model is its model to the end
+        self.collection = resolve_alias(store, collection)  # so that the model is its model to the end
         self.model = model
         self.spec: CollectionSpec = store.describe(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
@@ -121,11 +127,11 @@ class Searcher:
         crop: Crop | None = None,
         prior: float | None = None,
         fmr: float | None = None,
-        cleaner: QueryCleaner | None = None,
+        cleaner: QueryDenoiser | None = None,
         where: Filter | None = None,
         group_by: str | None = None,
         add: Mapping[str, float] | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[QueryResult]:
         """Yield an answer for each query picture, in order. One that cannot be read fails alone.
 
         Args:
@@ -143,12 +149,12 @@ class Searcher:
                 :func:`edit`.
 
         Raises:
-            OptionError: the prior or the rate cannot be, or is given for a model that is not calibrated; the
+            InvalidArgumentError: the prior or the rate cannot be, or is given for a model that is not calibrated; the
                 model has no such attribute; there can be no such field.
         """
         framing = Crop.parse(self.spec.crop) if crop is None else crop
         judge = self.judge(prior=prior, fmr=fmr)
-        wanted = Wanted(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
+        wanted = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
         change = self._change(add)
         for start in range(0, len(queries), _TOGETHER):
             some = queries[start : start + _TOGETHER]
@@ -159,11 +165,11 @@ class Searcher:
         like: Sequence[Path],
         unlike: Sequence[Path] = (),
         *,
-        wanted: Wanted | None = None,
+        wanted: SearchParams | None = None,
         crop: Crop | None = None,
         add: Mapping[str, float] | None = None,
-        cleaner: QueryCleaner | None = None,
-    ) -> Answer:
+        cleaner: QueryDenoiser | None = None,
+    ) -> QueryResult:
         """Return what is like all of some pictures, and unlike others; see :func:`~.retrieving.opposed`.
 
         Args:
@@ -175,10 +181,12 @@ class Searcher:
             cleaner: As for :meth:`similar`.
 
         Raises:
-            OptionError: nothing to be like, or as for :meth:`similar`.
+            InvalidArgumentError: nothing to be like, or as for :meth:`similar`.
         """
         if not like:
-            raise OptionError("what is unlike some pictures must be like another; give an IMAGE or --like")
+            raise InvalidArgumentError(
+                "what is unlike some pictures must be like another; give an IMAGE or --like"
+            )
         framing = Crop.parse(self.spec.crop) if crop is None else crop
         judge, change = self.judge(), self._change(add)
         began = time.perf_counter()
@@ -186,21 +194,21 @@ class Searcher:
         pictures = [each.pixels for each in read]
         rows = self._embed(pictures[: len(like)], change) + self._embed(pictures[len(like) :], None)
         name = " + ".join(map(str, like)) + "".join(f" - {file}" for file in unlike)
-        results: tuple[Result, ...] = ()
+        results: tuple[SearchHit, ...] = ()
         failure = None
         there = [row for row in rows if row is not None]
         if len(there) < len(rows):
             bad = [row is None for row in rows].index(True)
-            failure = read[bad].failure or f"{shown(str((*like, *unlike)[bad]))}: {NOTHING_SEEN}"
+            failure = read[bad].failure or f"{printable(str((*like, *unlike)[bad]))}: {NOTHING_SEEN}"
         else:
-            query = opposed(np.stack(there[: len(like)]), np.array(there[len(like) :], np.float32))
+            query = combine_examples(np.stack(there[: len(like)]), np.array(there[len(like) :], np.float32))
             digests = [[each.digest for each in read]]
-            (hits,) = retrieve(self.store, self.collection, query, digests, wanted or Wanted())
+            (hits,) = retrieve(self.store, self.collection, query, digests, wanted or SearchParams())
             results = judge.ranked(hits)
         took = (time.perf_counter() - began) * 1000
         match = None if failure else judge.matched(results)
         asked = {"like": tuple(map(str, like)), "unlike": tuple(map(str, unlike))}
-        return Answer(name, self.model.model_id, took, results, failure, match, asked=asked)
+        return QueryResult(name, self.model.model_id, took, results, failure, match, asked=asked)
 
     def similar_to(
         self,
@@ -210,15 +218,15 @@ class Searcher:
         where: Filter | None = None,
         prior: float | None = None,
         fmr: float | None = None,
-    ) -> list[tuple[Result, ...]]:
+    ) -> list[tuple[SearchHit, ...]]:
         """Return results for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
         judge = self.judge(prior=prior, fmr=fmr)
         found = self.store.search(self.collection, embeddings, k=k, where=where)
         return [judge.ranked(hits) for hits in found]
 
-    def judge(self, *, prior: float | None = None, fmr: float | None = None) -> Judge:
+    def judge(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
         """Return what says how much a score is worth in this collection; see :meth:`similar`."""
-        return Judge.of(self.model.bundle, size=self.size, prior=prior, fmr=fmr)
+        return MatchScorer.of(self.model.bundle, size=self.size, prior=prior, fmr=fmr)
 
     def picture(self, payload: dict[str, Any], *, side: int) -> NDArray[np.uint8] | None:
         """Return a stored item's picture for people, uint8 (side, side, 3), or None when its file is gone.
@@ -246,12 +254,12 @@ class Searcher:
     def _together(
         self,
         queries: Sequence[Query],
-        wanted: Wanted,
+        wanted: SearchParams,
         crop: Crop,
-        judge: Judge,
+        judge: MatchScorer,
         change: NDArray[np.float32] | None,
-        cleaner: QueryCleaner | None,
-    ) -> Iterator[Answer]:
+        cleaner: QueryDenoiser | None,
+    ) -> Iterator[QueryResult]:
         began = time.perf_counter()
         read = [self._read(query, crop, cleaner) for query in queries]
         pictures = [each.pixels for each in read]
@@ -262,16 +270,16 @@ class Searcher:
         took = (time.perf_counter() - began) * 1000 / len(queries)
         for query, results, warning, each in zip(queries, answers, warnings, read, strict=True):
             if results is None:
-                reason = each.failure or f"{shown(str(query))}: {NOTHING_SEEN}"
-                yield Answer(str(query), self.model.model_id, took, (), reason)
+                reason = each.failure or f"{printable(str(query))}: {NOTHING_SEEN}"
+                yield QueryResult(str(query), self.model.model_id, took, (), reason)
             else:
                 match = judge.matched(results)
-                yield Answer(
+                yield QueryResult(
                     str(query), self.model.model_id, took, results, None, match, warning, each.treatment
                 )
 
     def _retrieved(
-        self, asked: Sequence[tuple[NDArray[np.float32], list[str]]], wanted: Wanted
+        self, asked: Sequence[tuple[NDArray[np.float32], list[str]]], wanted: SearchParams
     ) -> list[list[Hit]]:
         rows, digests = np.stack([row for row, _ in asked]), [digests for _, digests in asked]
         return retrieve(self.store, self.collection, rows, digests, wanted)
@@ -294,7 +302,7 @@ class Searcher:
         found: list[NDArray[np.float32] | None] = [None if each is None else next(rows) for each in pictures]
         return [row if row is not None and np.isfinite(row).all() and row.any() else None for row in found]
 
-    def _read(self, query: Query, crop: Crop, cleaner: QueryCleaner | None) -> _Read:
+    def _read(self, query: Query, crop: Crop, cleaner: QueryDenoiser | None) -> _Read:
         spec, treatment = self.model.bundle.spec.image, None
         try:
             data = query.read_bytes()
@@ -305,5 +313,5 @@ class Searcher:
         except ImageError as error:
             return _Read(failure=str(error))
         except OSError as error:
-            return _Read(failure=f"{shown(str(query))}: cannot be read ({error.strerror})")
+            return _Read(failure=f"{printable(str(query))}: cannot be read ({error.strerror})")
         return _Read(pixels, hashlib.sha256(data).hexdigest(), treatment)

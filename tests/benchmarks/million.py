@@ -40,7 +40,7 @@ from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.base import Condition, Filter, open_store
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import load
+from lookalike.indexer.sync.sync import sync
 from tests.benchmarks.million_vectors import Nearest, People, entry, unit
 
 NAME: Final = "people"
@@ -101,7 +101,7 @@ def trace_folder(photos: Path, folder: Path, dry: bool) -> Figures:
         if not store.names():
             store.create(NAME, _spec_of(photos))
         source = open_source(str(photos), root_name=NAME, known={})
-        return _traced(lambda: load(store, NAME, model, [source], dry_run=dry))
+        return _traced(lambda: sync(store, NAME, model, [source], dry_run=dry))
 
 
 def _traced(work: Callable[[], Any]) -> Figures:

@@ -6,7 +6,7 @@ import pytest
 from lookalike.deploy.evaluation.handwriting import Digits, Pictures
 from lookalike.deploy.evaluation.neighbours import baseline_neighbours, nearest, vote
 from lookalike.encoder.datasets.mnist import MNIST, Split
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 ROWS = np.array([[1.0, 0], [3, 0.3], [0, 1], [0, 5]], np.float32)
 
@@ -27,7 +27,7 @@ def test_nearest_worked_out_by_hand() -> None:
     (found,) = nearest(ROWS, asked, k=2, metric="cosine")
     np.testing.assert_array_equal(found[0], [0, 1])  # [3, 0.3] is nearer, and turned away
     assert set(found[1]) == {2, 3}
-    with pytest.raises(OptionError, match="k = 5"):
+    with pytest.raises(InvalidArgumentError, match="k = 5"):
         list(nearest(ROWS, asked, k=5, metric="cosine"))
 
 
@@ -53,7 +53,7 @@ def test_some_are_drawn_in_order_and_the_same_again() -> None:
     np.testing.assert_array_equal(some.labels, whole.some(20, seed=1).labels)
     assert (some.labels != whole.some(20, seed=2).labels).any()
     assert whole.some(50, seed=1) is whole
-    with pytest.raises(OptionError, match="uint8"):
+    with pytest.raises(InvalidArgumentError, match="uint8"):
         Pictures(np.zeros((50, 4, 5, 1), np.uint8), np.arange(50))
 
 

@@ -15,7 +15,7 @@ from lookalike.deploy.evaluation import rivals
 from lookalike.deploy.evaluation.exhibits import open_exhibit
 from lookalike.deploy.evaluation.rivals import BM3D, classical, unclipped
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.psnr import psnr
 
 SIGMA = 25 / 255
@@ -31,7 +31,7 @@ def photograph() -> NDArray[np.float32]:
 
 def with_noise(picture: NDArray[np.float32], sigma: float, seed: int = 0) -> NDArray[np.float32]:
     level = np.array([sigma], np.float32)
-    noisy: NDArray[np.float32] = corrupted(
+    noisy: NDArray[np.float32] = add_noise(
         picture[None], level, kind="gaussian", rng=np.random.default_rng(seed)
     )[0]
     return noisy

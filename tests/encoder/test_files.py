@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.encoder.replacing import replacing
+from lookalike.encoder.replacing import atomic_replace_dir
 
 
 def write(target: Path, text: str) -> None:
-    with replacing(target) as fresh:
+    with atomic_replace_dir(target) as fresh:
         assert list(fresh.iterdir()) == []
         (fresh / "file").write_text(text)
 
@@ -24,7 +24,7 @@ def test_folder_appears_when_the_block_ends_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_folder_stays_when_the_block_raises(tmp_path: Path, error: type[BaseException]) -> None:
     def fail() -> None:
-        with replacing(tmp_path / "folder") as fresh:
+        with atomic_replace_dir(tmp_path / "folder") as fresh:
             (fresh / "file").write_text("half")
             raise error
 
@@ -40,7 +40,7 @@ def test_folder_stays_when_the_block_raises(tmp_path: Path, error: type[BaseExce
 
 def test_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
     def lose() -> None:
-        with replacing(tmp_path / "folder") as fresh:
+        with atomic_replace_dir(tmp_path / "folder") as fresh:
             fresh.rmdir()
 
     write(tmp_path / "folder", "old")
@@ -52,7 +52,7 @@ def test_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path: 
 
 def test_writer_that_was_quicker_is_replaced(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with replacing(target) as fresh:
+    with atomic_replace_dir(target) as fresh:
         (fresh / "file").write_text("last")
         write(target, "quicker")
     assert (target / "file").read_text() == "last"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.manifolds import frechet_distance, mean_distance, precision_recall
 
 
@@ -87,9 +87,9 @@ def test_mean_distance_worked_out_by_hand() -> None:
 
 def test_clouds_that_are_too_small_are_refused() -> None:
     one, two = np.zeros((1, 2)), np.zeros((2, 2))
-    with pytest.raises(OptionError, match="two points or more, got 1 and 2"):
+    with pytest.raises(InvalidArgumentError, match="two points or more, got 1 and 2"):
         frechet_distance(one, two)
-    with pytest.raises(OptionError, match="got 3 of 2 and 2"):
+    with pytest.raises(InvalidArgumentError, match="got 3 of 2 and 2"):
         precision_recall(two, two)
-    with pytest.raises(OptionError, match="two points or more, got 1"):
+    with pytest.raises(InvalidArgumentError, match="two points or more, got 1"):
         mean_distance(one)

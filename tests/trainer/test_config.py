@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.trainer.config import DRAWING, TrainingSpec, drawing
+from lookalike.trainer.config import VAE_DEFAULTS, TrainingSpec, default_schedule
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from lookalike.trainer.config import DRAWING, TrainingSpec, drawing
     ],
 )
 def test_options_that_cannot_be_are_refused(name: str, value: float | str) -> None:
-    with pytest.raises(OptionError, match=f"{name} must be .*, not {value}"):
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be .*, not {value}"):
         TrainingSpec(**{name: value})  # type: ignore[arg-type]  # wrong on purpose
 
 
@@ -56,5 +56,5 @@ def test_options_bring_no_torch() -> None:
     [(55_000, 60, 128), (5_000, 60, 128), (4_999, 32, 64), (2_091, 76, 64), (499, 157, 32), (3, 2_500, 32)],
 )
 def test_few_pictures_are_shown_more_often_in_smaller_batches(pictures: int, epochs: int, batch: int) -> None:
-    assert drawing(pictures) == (epochs, batch)
-    assert pictures < 5_000 or (epochs, batch) == (DRAWING.epochs, DRAWING.batch)
+    assert default_schedule(pictures) == (epochs, batch)
+    assert pictures < 5_000 or (epochs, batch) == (VAE_DEFAULTS.epochs, VAE_DEFAULTS.batch)

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-__all__ = ["ViewSpec", "another_view"]
+__all__ = ["AugmentConfig", "augment"]
 
 _LEAST_COVERED: Final = 0.125
 _MOST_COVERED: Final = 0.4375
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ViewSpec:
+class AugmentConfig:
     """How far views differ; each image draws its own amounts.
 
     Attributes:
@@ -50,8 +50,8 @@ class ViewSpec:
         return asdict(self)
 
 
-def another_view(
-    images: Tensor, source: torch.Generator, spec: ViewSpec | None = None, *, size: int | None = None
+def augment(
+    images: Tensor, source: torch.Generator, spec: AugmentConfig | None = None, *, size: int | None = None
 ) -> Tensor:
     """Mirror, move, turn, zoom, light, blur, roughen and cover each image by amounts of its own.
 
@@ -66,7 +66,7 @@ def another_view(
     Returns:
         float32 (B, C, S, S), about in [0, 1].
     """
-    spec = spec or ViewSpec()
+    spec = spec or AugmentConfig()
     size = size or images.shape[3]
     turned = grid_sample(
         images,
@@ -83,7 +83,7 @@ def another_view(
     return _covered(seen + level * torch.randn(seen.shape, generator=source), source, spec)
 
 
-def _placement(count: int, source: torch.Generator, spec: ViewSpec) -> Tensor:
+def _placement(count: int, source: torch.Generator, spec: AugmentConfig) -> Tensor:
     """Return affine maps (B, 2, 3) from where a pixel goes to where it comes from."""
     zoom = 1 + spec.zoom * _signed(count, source)
     angle = math.radians(spec.turn) * _signed(count, source)
@@ -95,7 +95,7 @@ def _placement(count: int, source: torch.Generator, spec: ViewSpec) -> Tensor:
     return torch.stack([across, along], 1)
 
 
-def _lit(images: Tensor, source: torch.Generator, spec: ViewSpec) -> Tensor:
+def _lit(images: Tensor, source: torch.Generator, spec: AugmentConfig) -> Tensor:
     """Change gamma and brightness, and light half of the images from one side."""
     count, _, side, _ = images.shape
     gamma = torch.exp(spec.gamma * torch.randn(count, 1, 1, 1, generator=source))
@@ -109,7 +109,7 @@ def _lit(images: Tensor, source: torch.Generator, spec: ViewSpec) -> Tensor:
     return lit
 
 
-def _blurred(images: Tensor, source: torch.Generator, spec: ViewSpec) -> Tensor:
+def _blurred(images: Tensor, source: torch.Generator, spec: AugmentConfig) -> Tensor:
     """Blur some of the images a little, by the binomial filter (1, 2, 1)/4 each way."""
     edged = pad(images, (1, 1, 1, 1), mode="replicate")
     rows = (edged[:, :, :-2] + 2 * edged[:, :, 1:-1] + edged[:, :, 2:]) / 4
@@ -117,7 +117,7 @@ def _blurred(images: Tensor, source: torch.Generator, spec: ViewSpec) -> Tensor:
     return torch.where(_uniform(len(images), source) < spec.blurred, both, images)
 
 
-def _covered(images: Tensor, source: torch.Generator, spec: ViewSpec) -> Tensor:
+def _covered(images: Tensor, source: torch.Generator, spec: AugmentConfig) -> Tensor:
     """Lay a grey rectangle over some of the images ("Random Erasing", Zhong et al., AAAI 2020)."""
     if not spec.covered:
         return images

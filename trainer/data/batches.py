@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.trainer.data.noise import noisy
+from lookalike.trainer.data.noise import make_noisy
 
-__all__ = ["ROWS", "batches", "evenly", "labelled_batches", "moved", "pieces", "to_floats"]
+__all__ = ["EVAL_BATCH", "batches", "chunked", "labelled_batches", "shift_images", "subsample", "to_floats"]
 
 Images = NDArray[np.uint8]
-ROWS: Final = 256
+EVAL_BATCH: Final = 256
 """Images that a network sees at once where none is learned from: bounds the memory."""
 
 
@@ -52,7 +52,7 @@ def batches(
     order = rng.permutation(indices)
     for chosen in np.array_split(order, -(-len(order) // size)):
         target = to_floats(_varied(images, np.sort(chosen), rng, mirror=mirror, shift=shift))  # (B, C, S, S)
-        yield (target if noise is None else noisy(target, noise, rng)), target
+        yield (target if noise is None else make_noisy(target, noise, rng)), target
 
 
 def labelled_batches(
@@ -92,7 +92,11 @@ def labelled_batches(
         rows = np.sort(chosen)
         plain = to_floats(_varied(images, rows, rng, mirror=mirror, shift=shift))  # (B, C, S, S)
         target = torch.bernoulli(plain, generator=source) if binarise else plain
-        yield (target if noise is None else noisy(plain, noise, rng)), target, torch.from_numpy(labels[rows])
+        yield (
+            (target if noise is None else make_noisy(plain, noise, rng)),
+            target,
+            torch.from_numpy(labels[rows]),
+        )
 
 
 def _varied(
@@ -104,7 +108,7 @@ def _varied(
         mirrored = rng.random(len(shown)) < 0.5
         shown[mirrored] = shown[mirrored, :, ::-1]
     if shift:
-        shown = moved(shown, rng.integers(-shift, shift + 1, (len(shown), 2)))
+        shown = shift_images(shown, rng.integers(-shift, shift + 1, (len(shown), 2)))
     return shown
 
 
@@ -113,7 +117,7 @@ def to_floats(rows: Images) -> Tensor:
     return torch.from_numpy(rows).permute(0, 3, 1, 2).float() / 255
 
 
-def moved(images: Images, by: NDArray[np.int64]) -> Images:
+def shift_images(images: Images, by: NDArray[np.int64]) -> Images:
     """Move uint8 (B, S, S, C) down and right by int (B, 2) pixels; what comes in repeats the edge."""
     side = np.arange(images.shape[1])
     down, right = (np.clip(side - step[:, None], 0, side[-1]) for step in by.T)  # (B, S) each
@@ -121,12 +125,12 @@ def moved(images: Images, by: NDArray[np.int64]) -> Images:
     return out
 
 
-def pieces(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut indices into runs of at most :data:`ROWS`, in order."""
-    return np.array_split(indices, -(-len(indices) // ROWS))
+def chunked(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut indices into runs of at most :data:`EVAL_BATCH`, in order."""
+    return np.array_split(indices, -(-len(indices) // EVAL_BATCH))
 
 
-def evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def subsample(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return at most ``most`` of the indices, and at least one, in order and evenly chosen."""
     count = min(len(indices), max(1, most))
     chosen: NDArray[np.int64] = indices[np.arange(count) * len(indices) // count]

@@ -23,19 +23,19 @@ from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
 from lookalike.encoder.datasets.mnist import CLASSES, SIDE, SPLITS, find_mnist
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels, shown
+from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, printable, read_pixels
 
 __all__ = [
     "HELD_OUT_SHARE",
     "Dataset",
     "Pixels",
     "Split",
-    "chosen",
+    "default_shape",
     "open_dataset",
     "read_pixel_cache",
+    "select",
     "share_of",
-    "usual_shape",
 ]
 
 HELD_OUT_SHARE: Final = 0.15
@@ -117,7 +117,7 @@ class Dataset:
         if validation is None:
             others = {self.people[index] for index in usable} - self.held_out
             shares = {person: share_of(f"validation {person}") for person in others}
-            validation = chosen(shares, VALIDATION_SHARE)
+            validation = select(shares, VALIDATION_SHARE)
         parts: dict[Part, list[int]] = {"train": [], "validation": [], "held_out": []}
         for index in usable:
             person = self.people[index]
@@ -129,12 +129,12 @@ class Dataset:
         if len(parts["train"]) < 2 or not parts["validation"] or not parts["held_out"]:
             raise DataError(
                 "training needs images of three people or more (a file is one where no folder names them), "
-                f"{shown(str(self.root))} gives {counts} images; add images"
+                f"{printable(str(self.root))} gives {counts} images; add images"
             )
         return Split(**{part: np.array(indices, np.int64) for part, indices in parts.items()})
 
 
-def chosen(shares: Mapping[str, float], below: float) -> frozenset[str]:
+def select(shares: Mapping[str, float], below: float) -> frozenset[str]:
     """Return the people whose share is below a limit; of few people the lowest one, and at most a third."""
     count = sum(share < below for share in shares.values())
     count = max(1, min(count, len(shares) // 3))
@@ -166,18 +166,18 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
     root = Path(source)
     if not root.is_dir():
         raise DataError(f"--data is lfw, mnist or a folder of images, {source!r} is none; check the path")
-    paths = tuple(sorted(find_pictures(root), key=lambda path: path.as_posix()))
+    paths = tuple(sorted(find_images(root), key=lambda path: path.as_posix()))
     if not paths:
         raise DataError(
-            f"--data needs images ({', '.join(sorted(PICTURE_SUFFIXES))}), {shown(source)} holds none; "
+            f"--data needs images ({', '.join(sorted(IMAGE_SUFFIXES))}), {printable(source)} holds none; "
             "check the path"
         )
     people = tuple(person_from_folder(root / path, root) or path.as_posix() for path in paths)
-    held_out = chosen({person: share_of(person) for person in people}, HELD_OUT_SHARE)
-    return Dataset(shown(root.resolve().name), root, paths, people, held_out, Crop())
+    held_out = select({person: share_of(person) for person in people}, HELD_OUT_SHARE)
+    return Dataset(printable(root.resolve().name), root, paths, people, held_out, Crop())
 
 
-def usual_shape(source: str) -> tuple[int, Literal[1, 3]]:
+def default_shape(source: str) -> tuple[int, Literal[1, 3]]:
     """Return the side in pixels and the channels that suit a source of :func:`open_dataset`."""
     return (SIDE, 1) if source == "mnist" else (64, 3)
 
@@ -264,7 +264,7 @@ def _write_pixels(dataset: Dataset, spec: ImageSpec, pixels: Path, failed: Path,
             except ImageError as error:
                 reasons.append(f"{row}\t{error}\n")
             except OSError as error:
-                reasons.append(f"{row}\t{shown(str(path))}: cannot be read ({error.strerror or error})\n")
+                reasons.append(f"{row}\t{printable(str(path))}: cannot be read ({error.strerror or error})\n")
         return reasons
 
     reasons: list[str] = []
@@ -292,7 +292,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"the decoded images need {needed / 1e9:.1f} GB in {shown(str(folder))}, {free / 1e9:.1f} GB are "
+            f"the decoded images need {needed / 1e9:.1f} GB in {printable(str(folder))}, {free / 1e9:.1f} GB are "
             "free; make room, take a smaller --size, or choose another folder in LOOKALIKE_CACHE"
         )
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from lookalike.encoder.datasets.lfw import LFW, person_from_folder
-from lookalike.encoder.errors import DataError, OptionError
-from lookalike.encoder.images.preprocess import shown
-from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, chosen, share_of
+from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.preprocess import printable
+from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of
 
 __all__ = ["by_attribute", "by_subfolder"]
 
@@ -30,12 +30,12 @@ def by_subfolder(dataset: Dataset) -> Dataset:
     if dataset.classes or dataset.name == "lfw":
         return dataset
     folders = [person_from_folder(dataset.root / path, dataset.root) for path in dataset.paths]
-    classes = tuple(sorted({shown(folder) for folder in folders if folder is not None}))
+    classes = tuple(sorted({printable(folder) for folder in folders if folder is not None}))
     if len(classes) < 2:
         return dataset
     if len(classes) > _MOST:
         raise DataError(
-            f"subfolders are classes, at most {_MOST:,} of them, {shown(str(dataset.root))} has "
+            f"subfolders are classes, at most {_MOST:,} of them, {printable(str(dataset.root))} has "
             f"{len(classes):,}; are they people? then take --classes none"
         )
     place = {name: index for index, name in enumerate(classes)}
@@ -43,9 +43,9 @@ def by_subfolder(dataset: Dataset) -> Dataset:
     return replace(
         dataset,
         people=people,
-        held_out=chosen({person: share_of(person) for person in people}, HELD_OUT_SHARE),
+        held_out=select({person: share_of(person) for person in people}, HELD_OUT_SHARE),
         classes=classes,
-        labels=tuple(-1 if folder is None else place[shown(folder)] for folder in folders),
+        labels=tuple(-1 if folder is None else place[printable(folder)] for folder in folders),
     )
 
 
@@ -55,18 +55,20 @@ def by_attribute(dataset: Dataset, attribute: str) -> Dataset:
     Who is held out stays as it is.
 
     Raises:
-        OptionError: another data set, or no such attribute.
+        InvalidArgumentError: another data set, or no such attribute.
         DataError: the table of attributes is missing or malformed, or all images are of one class.
     """
     if dataset.name != "lfw":
-        raise OptionError(
-            f"--class-attribute reads the table of lfw, {shown(dataset.name)} has none; "
+        raise InvalidArgumentError(
+            f"--class-attribute reads the table of lfw, {printable(dataset.name)} has none; "
             "sort the pictures into subfolders instead"
         )
     table = LFW(dataset.root.parent, dataset.root.name).attributes()
     known = sorted({name for scores in table.values() for name in scores})
     if attribute not in known:
-        raise OptionError(f"no attribute {shown(attribute)!r}; there are {', '.join(map(shown, known))}")
+        raise InvalidArgumentError(
+            f"no attribute {printable(attribute)!r}; there are {', '.join(map(printable, known))}"
+        )
     scores = [table.get(path.as_posix(), {}).get(attribute) for path in dataset.paths]
     labels = tuple(-1 if score is None else int(score > 0) for score in scores)
     if len(set(labels) - {-1}) < 2:

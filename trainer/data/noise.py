@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, drawn, saved_as_jpeg
+from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
 
-__all__ = ["applied", "corrupted", "noisy"]
+__all__ = ["add_noise", "applied", "make_noisy"]
 
 
-def noisy(images: Tensor, noise: NoiseSpec, rng: np.random.Generator) -> Tensor:
+def make_noisy(images: Tensor, noise: NoiseSpec, rng: np.random.Generator) -> Tensor:
     """Return images float32 (N, C, H, W) with noise on them, a level of its own for each."""
-    return corrupted(images, torch.from_numpy(noise.levels(len(images), rng)), kind=noise.kind, rng=rng)
+    return add_noise(images, torch.from_numpy(noise.levels(len(images), rng)), kind=noise.kind, rng=rng)
 
 
-def corrupted(images: Tensor, levels: Tensor, *, kind: NoiseKind, rng: np.random.Generator) -> Tensor:
+def add_noise(images: Tensor, levels: Tensor, *, kind: NoiseKind, rng: np.random.Generator) -> Tensor:
     """Return images with noise on them, float32 (N, C, H, W) in [0, 1]; the same seed gives the same.
 
     Args:
@@ -32,7 +32,7 @@ def corrupted(images: Tensor, levels: Tensor, *, kind: NoiseKind, rng: np.random
         rng: What is drawn from.
     """
     seen = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
-    draws = torch.from_numpy(drawn(seen, levels.cpu().numpy(), kind=kind, rng=rng))
+    draws = torch.from_numpy(sample_noise(seen, levels.cpu().numpy(), kind=kind, rng=rng))
     if draws.ndim == 4:
         draws = draws.permute(0, 3, 1, 2)  # (N, C or 1, H, W)
     return applied(images, levels.to(images.device), draws.to(images.device), kind=kind)
@@ -44,7 +44,7 @@ def applied(images: Tensor, levels: Tensor, draws: Tensor, *, kind: NoiseKind) -
     Args:
         images: float32 (N, C, H, W) in [0, 1].
         levels: float32 (N,).
-        draws: As :func:`drawn` has them, but (N, C, H, W) or (N, 1, H, W).
+        draws: As :func:`sample_noise` has them, but (N, C, H, W) or (N, 1, H, W).
         kind: As in ``encoder/images/noise.py``.
     """
     each = levels[:, None, None, None]

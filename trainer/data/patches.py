@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.encoder.datasets.mnist import SIDE
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
@@ -92,11 +92,11 @@ def sources_of(
         Sources, and the fingerprints of what they are.
 
     Raises:
-        OptionError: S is larger than all sizes.
+        InvalidArgumentError: S is larger than all sizes.
     """
     largest = max(spec.size for spec in views)
     if side > largest:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"patches are cut from pictures of {largest}x{largest} pixels at most, --patch {side} is larger; "
             "take a smaller one"
         )

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import Attribute, Attributes
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = [
     "FEWEST",
     "Discriminant",
     "Examples",
     "Method",
-    "area_under",
     "discriminant",
     "fit_attributes",
     "folds_of",
+    "roc_auc",
 ]
 
 Floats = NDArray[np.float32]
@@ -135,13 +135,13 @@ def discriminant(
     weights = _weights(rows, has)
     if not 0 < has[told].sum() < told.sum():  # too few people to leave any out
         left_out, told = weights @ rows.T, np.ones(len(rows), bool)
-    areas = [area_under(line[told], has[told]) for line in left_out]
+    areas = [roc_auc(line[told], has[told]) for line in left_out]
     best = int(np.argmax(areas))
     scale, offset = _odds(left_out[best][told], has[told])
     return Discriminant(scale * weights[best], offset)
 
 
-def area_under(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
+def roc_auc(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
     """Return the area under the ROC: how often what has it scores above what has not; ties count half.
 
     H. B. Mann, D. R. Whitney: On a test of whether one of two random variables is stochastically larger than
@@ -167,7 +167,7 @@ def _check_enough(name: str, scores: Reals) -> None:
     positive = int((scores > 0).sum())
     if min(positive, len(scores) - positive) < FEWEST:
         raise DataError(
-            f"attribute {shown(name)} needs {FEWEST} pictures with it and {FEWEST} without to be fitted, "
+            f"attribute {printable(name)} needs {FEWEST} pictures with it and {FEWEST} without to be fitted, "
             f"there are {positive} and {len(scores) - positive}; label more"
         )
 
@@ -236,7 +236,7 @@ def _attribute(
     raised = float((reading(embed((latents + small).astype(np.float32))) - here).mean()) / _STEP
     if not raised > 0:
         raise DataError(
-            f"attribute {shown(name)} cannot be moved: its examples do not differ in what is compared; "
+            f"attribute {printable(name)} cannot be moved: its examples do not differ in what is compared; "
             "label more"
         )
     size = float(np.linalg.norm(latents.std(0))) * deviation / raised
@@ -250,6 +250,6 @@ def _attribute(
         deviation=deviation,
         positive=int((has & fitted).sum()),
         negative=int((lacks & fitted).sum()),
-        auc=round(area_under(reading(examples.embeddings[known]), has[known]), 4) if measured else None,
+        auc=round(roc_auc(reading(examples.embeddings[known]), has[known]), 4) if measured else None,
         tested=int(known.sum()),
     )

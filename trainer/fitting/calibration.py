@@ -15,11 +15,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.calibration import RATES, Calibration, Likeness
-from lookalike.encoder.bundle.ood import UsualErrors
-from lookalike.encoder.errors import CalibrationError, OptionError
+from lookalike.encoder.bundle.calibration import RATES, Calibration, ScoreCalibration
+from lookalike.encoder.bundle.ood import ReconstructionErrorStats
+from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 
-__all__ = ["FEWEST_PEOPLE", "Pairs", "calibration_of", "fit_calibration", "fit_likeness", "pair_scores"]
+__all__ = [
+    "FEWEST_PEOPLE",
+    "Pairs",
+    "calibration_of",
+    "fit_calibration",
+    "fit_score_calibration",
+    "pair_scores",
+]
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -64,12 +71,12 @@ def calibration_of(
         seed: Of the choice of pairs.
 
     Raises:
-        OptionError: the three differ in length.
+        InvalidArgumentError: the three differ in length.
     """
     try:
         return fit_calibration(embeddings, people, errors, seed=seed)
     except CalibrationError:
-        return Calibration(errors=None if errors is None else UsualErrors.of(errors))
+        return Calibration(errors=None if errors is None else ReconstructionErrorStats.of(errors))
 
 
 def fit_calibration(
@@ -85,14 +92,16 @@ def fit_calibration(
 
     Raises:
         CalibrationError: too few people or pairs, or one person's are no more alike than two people's.
-        OptionError: the three differ in length.
+        InvalidArgumentError: the three differ in length.
     """
     if len(people) != len(embeddings) or (errors is not None and len(errors) != len(people)):
-        raise OptionError(
+        raise InvalidArgumentError(
             f"embeddings ({len(embeddings)}), people ({len(people)}) and errors must be as many"
         )
-    likeness = fit_likeness(pair_scores(embeddings, people, seed=seed))
-    return Calibration(likeness=likeness, errors=None if errors is None else UsualErrors.of(errors))
+    likeness = fit_score_calibration(pair_scores(embeddings, people, seed=seed))
+    return Calibration(
+        likeness=likeness, errors=None if errors is None else ReconstructionErrorStats.of(errors)
+    )
 
 
 def pair_scores(embeddings: Floats, people: Sequence[str | None], *, seed: int = 0) -> Pairs:
@@ -115,7 +124,7 @@ def pair_scores(embeddings: Floats, people: Sequence[str | None], *, seed: int =
     return Pairs(_scores(rows, first, second), _mismatched(rows, who, rng), count)
 
 
-def fit_likeness(pairs: Pairs) -> Likeness:
+def fit_score_calibration(pairs: Pairs) -> ScoreCalibration:
     """Fit evidence by logistic regression, both kinds of pair weighing the same (the prior is even).
 
     Targets are smoothed as Platt does, so that pairs without overlap give a finite slope.
@@ -143,7 +152,7 @@ def fit_likeness(pairs: Pairs) -> Likeness:
             f"pictures of one person must be more alike than those of two, their mean scores are "
             f"{matched.mean():.3f} and {mismatched.mean():.3f}; this model does not tell these people apart"
         )
-    return Likeness(
+    return ScoreCalibration(
         curvature=float(curvature),
         slope=float(slope),
         intercept=float(intercept),

@@ -12,7 +12,7 @@ import torch
 
 from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import TrainingError
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 
 __all__ = ["load", "save"]
 
@@ -40,6 +40,6 @@ def load(path: Path) -> dict[str, Any]:
         refused = isinstance(error, pickle.UnpicklingError)
         reason = "it holds more than tensors and plain values" if refused else one_line(error)[:200]
         raise TrainingError(
-            f"checkpoint {shown(str(path))} cannot be read ({reason}); remove its folder and train again"
+            f"checkpoint {printable(str(path))} cannot be read ({reason}); remove its folder and train again"
         ) from error
     return state

@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.errors import OptionError, TrainingError
+from lookalike.encoder.errors import InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.images.psnr import psnr
 from lookalike.trainer.config import Device, TrainingSpec
-from lookalike.trainer.data.batches import pieces, to_floats
-from lookalike.trainer.data.noise import noisy
+from lookalike.trainer.data.batches import chunked, to_floats
+from lookalike.trainer.data.noise import make_noisy
 from lookalike.trainer.loop import checkpoint
 from lookalike.trainer.loop.optim import adamw
 from lookalike.trainer.objectives.losses import mean_squared_error
 
-__all__ = ["Epoch", "Run", "Task", "TrainingSpec", "pick_device", "reconstruction_psnr"]
+__all__ = ["EpochLog", "Objective", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
 
 Images = NDArray[np.uint8]
 _CHECKPOINT: Final = "checkpoint.pt"
@@ -43,7 +43,7 @@ _WRITE_EVERY: Final = 15.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+class Objective:
     """What a network is taught.
 
     Attributes:
@@ -65,7 +65,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
+class EpochLog:
     """What an epoch came to: number from 1, mean training loss, figure of validation and held-out people."""
 
     number: int
@@ -79,13 +79,15 @@ def pick_device(asked: Device) -> torch.device:
     """Return the device to train on; ``auto`` takes CUDA where it works.
 
     Raises:
-        OptionError: CUDA was asked for and is not there.
+        InvalidArgumentError: CUDA was asked for and is not there.
     """
     if asked not in get_args(Device):
-        raise OptionError(f"--device is auto, cpu or cuda; {asked!r} is not")
+        raise InvalidArgumentError(f"--device is auto, cpu or cuda; {asked!r} is not")
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
-        raise OptionError("--device cuda was asked for and torch finds no CUDA device; use auto or cpu")
+        raise InvalidArgumentError(
+            "--device cuda was asked for and torch finds no CUDA device; use auto or cpu"
+        )
     return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
@@ -146,7 +148,7 @@ class Run:
         state = checkpoint.load(self.folder / _CHECKPOINT)
         if state.get("identity") != dict(identity):
             raise TrainingError(
-                f"a run resumes with the options and data it began with, {shown(str(self.folder))} had "
+                f"a run resumes with the options and data it began with, {printable(str(self.folder))} had "
                 f"{', '.join(_changes(state.get('identity', {}), identity))}; give the same, or remove that "
                 "folder to start again"
             )
@@ -158,18 +160,18 @@ class Run:
             self.best, self.step = state["best"], state["step"]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainingError(
-                f"another version of lookalike wrote {shown(str(self.folder / _CHECKPOINT))} "
+                f"another version of lookalike wrote {printable(str(self.folder / _CHECKPOINT))} "
                 f"({one_line(error)[:200]}); remove its folder to start again"
             ) from error
         return self
 
     def fit(
         self,
-        task: Task,
+        task: Objective,
         *,
         identity: Mapping[str, Any],
         on_step: Callable[[float], None] = lambda _: None,
-    ) -> Iterator[Epoch]:
+    ) -> Iterator[EpochLog]:
         """Train to the last epoch, yielding each as it ends.
 
         The state is written after an epoch when the last writing is 15 seconds old, and after the last.
@@ -198,7 +200,7 @@ class Run:
             self.history.append((float(np.mean(losses)), validation, held_out))
             if self.done == self.spec.epochs or time.monotonic() - self.written > _WRITE_EVERY:
                 self._write(identity, task.figure)
-            yield Epoch(self.done, *self.history[-1], best)
+            yield EpochLog(self.done, *self.history[-1], best)
 
     def take_best(self) -> nn.Module:
         """Return the averaged network as it was at its best epoch, on the CPU, for evaluation."""
@@ -211,7 +213,7 @@ class Run:
         for left in (folder / _CHECKPOINT, *folder.glob(f"*/{_CHECKPOINT}")):
             left.unlink(missing_ok=True)
 
-    def _learn(self, inputs: Tensor | tuple[Tensor, ...], target: Tensor, task: Task) -> float:
+    def _learn(self, inputs: Tensor | tuple[Tensor, ...], target: Tensor, task: Objective) -> float:
         total = task.steps * self.spec.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * schedule(self.step, total, warmup=self.spec.warmup)
@@ -311,9 +313,9 @@ def reconstruction_psnr(
     network.eval()
     total = 0.0
     rng = np.random.default_rng(0)
-    for rows in pieces(indices):
+    for rows in chunked(indices):
         batch = to_floats(images[rows])  # (B, C, S, S)
-        shown = batch if noise is None else noisy(batch, noise, rng)
-        back = network(shown.to(device)).clamp(0, 1)
+        printable = batch if noise is None else make_noisy(batch, noise, rng)
+        back = network(printable.to(device)).clamp(0, 1)
         total += mean_squared_error(back, batch.to(device)).item() * len(rows)
     return psnr(total / len(indices))

@@ -9,22 +9,22 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from lookalike.trainer.loop.loop import Epoch, Run, Task
+from lookalike.trainer.loop.loop import EpochLog, Objective, Run
 
-__all__ = ["followed"]
+__all__ = ["run_epochs"]
 
 _LINES: Final = 30
 """About so many epochs get a line for people; log.csv has them all."""
 
 
-def followed(
+def run_epochs(
     run: Run,
-    task: Task,
+    task: Objective,
     *,
     identity: Mapping[str, Any],
     written: str,
     say: Callable[[str], None],
-) -> Iterator[Epoch]:
+) -> Iterator[EpochLog]:
     """Train to the last epoch and tell of it, yielding each epoch as it ends.
 
     Args:

@@ -9,15 +9,15 @@ from typing import Any
 
 from lookalike.encoder.bundle.bundle import check_target
 from lookalike.encoder.errors import DataError, TrainingError
-from lookalike.encoder.images.preprocess import ImageSpec, shown
+from lookalike.encoder.images.preprocess import ImageSpec, printable
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import Run
 
-__all__ = ["Opened", "open_run"]
+__all__ = ["RunInputs", "prepare_run"]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class RunInputs:
     """What a training stands on.
 
     Attributes:
@@ -35,7 +35,7 @@ class Opened:
     identity: dict[str, Any]
 
 
-def open_run(
+def prepare_run(
     dataset: Dataset,
     out: Path,
     image: ImageSpec,
@@ -43,7 +43,7 @@ def open_run(
     resume: bool,
     say: Callable[[str], None],
     labelled: bool = False,
-) -> Opened:
+) -> RunInputs:
     """Read and split the images of a run whose bundle goes to ``out``.
 
     Args:
@@ -65,7 +65,7 @@ def open_run(
     going_on = Run.unfinished(folder)
     if going_on and not resume:
         raise TrainingError(
-            f"a run was interrupted in {shown(str(folder))}; pass --resume to go on, or remove that folder "
+            f"a run was interrupted in {printable(str(folder))}; pass --resume to go on, or remove that folder "
             "to start again"
         )
     pixels = read_pixel_cache(dataset, image, progress=True)
@@ -83,7 +83,7 @@ def open_run(
         },
         "image": image.to_json(),
     }
-    return Opened(folder, going_on, pixels, split, identity)
+    return RunInputs(folder, going_on, pixels, split, identity)
 
 
 def _check_classes(dataset: Dataset, split: Split) -> None:
@@ -93,6 +93,6 @@ def _check_classes(dataset: Dataset, split: Split) -> None:
     missing = [name for index, name in enumerate(dataset.classes) if index not in there]
     if missing:
         raise DataError(
-            f"every class needs an image to train on, {shown(', '.join(missing[:5]))} of {dataset.name} "
+            f"every class needs an image to train on, {printable(', '.join(missing[:5]))} of {dataset.name} "
             f"{'has' if len(missing) == 1 else 'have'} none; add images or leave the class out"
         )

@@ -13,7 +13,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor, nn
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 __all__ = ["AE", "AESpec", "principal_axes"]
 
@@ -36,12 +36,12 @@ class AESpec:
 
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"latent must be at least 1 and hidden one or more even numbers, "
                 f"got latent {self.latent} and hidden {self.hidden}"
             )
         if min(self.hidden) < 2 * self.latent:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"every hidden layer needs twice the latent's size to start from PCA, got hidden "
                 f"{self.hidden} for latent {self.latent}; widen it or take a smaller latent"
             )

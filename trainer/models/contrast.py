@@ -1,4 +1,4 @@
-"""Contrast evened out: what a face shows in dim light as in bright.
+"""LocalContrastNorm evened out: what a face shows in dim light as in bright.
 
 Legend: N images, C channels, H = W = S pixels.
 """
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-__all__ = ["Contrast"]
+__all__ = ["LocalContrastNorm"]
 
 _AROUND: Final = 3 / 64
 """Deviation of the window, of the side."""
 _DARK: Final = 0.02
-"""Contrast under this, of 1, is not amplified."""
+"""LocalContrastNorm under this, of 1, is not amplified."""
 
 
 @final
-class Contrast(nn.Module):
+class LocalContrastNorm(nn.Module):
     """float32 (N, C, S, S) in [0, 1] to grey (N, 1, S, S) of zero mean and unit deviation around a pixel.
 
     A divisive normalisation (Jarrett et al., "What is the best multi-stage architecture for object

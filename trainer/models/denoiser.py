@@ -4,7 +4,7 @@ A residual U-Net on pixels folded two by two, with the noise level as one more p
 "FFDNet", arXiv:1710.04026, and Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior",
 arXiv:2008.13751. Like those it has no BatchNorm: the noise level is told by the size of the features.
 
-Legend: N images, C = 3 channels, H and W multiples of :data:`MULTIPLE`, F features.
+Legend: N images, C = 3 channels, H and W multiples of :data:`SIZE_MULTIPLE`, F features.
 Pixels are float32, 0 black to 1 white; a deviation of noise is a share of 1 too.
 """
 
@@ -17,11 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["MULTIPLE", "Blind", "Cleaner", "CleanerShape", "Estimator", "Made", "reflected"]
+__all__ = [
+    "SIZE_MULTIPLE",
+    "BlindDenoiser",
+    "DenoiserNet",
+    "DenoiserOutput",
+    "DenoiserShape",
+    "Estimator",
+    "reflect_pad",
+]
 
-MULTIPLE: Final = 8
+SIZE_MULTIPLE: Final = 8
 """Height and width must be multiples of it: folded once and halved twice."""
 _CHANNELS: Final = 3
 _FOLD: Final = 2
@@ -29,7 +37,7 @@ _MOST: Final = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CleanerShape:
+class DenoiserShape:
     """Sizes of the cleaner. Saved in the bundle.
 
     Attributes:
@@ -45,9 +53,9 @@ class CleanerShape:
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("blocks", self.blocks)):
             if not all(1 <= value <= _MOST for value in values):
-                raise OptionError(f"{name} must be three numbers of 1 to {_MOST}, not {values}")
+                raise InvalidArgumentError(f"{name} must be three numbers of 1 to {_MOST}, not {values}")
         if not 1 <= self.estimator <= _MOST:
-            raise OptionError(f"estimator must be 1 to {_MOST} features, not {self.estimator}")
+            raise InvalidArgumentError(f"estimator must be 1 to {_MOST} features, not {self.estimator}")
 
     @property
     def reach(self) -> int:
@@ -63,10 +71,10 @@ class CleanerShape:
 
 
 @final
-class Cleaner(nn.Module):
+class DenoiserNet(nn.Module):
     """Noisy pixels and the deviation of their noise to clean pixels."""
 
-    def __init__(self, spec: CleanerShape) -> None:
+    def __init__(self, spec: DenoiserShape) -> None:
         super().__init__()
         self.spec = spec
         (w1, w2, w3), (n1, n2, n3) = spec.widths, spec.blocks
@@ -119,7 +127,7 @@ class Estimator(nn.Module):
         return sigma if self.training else sigma.relu()
 
 
-class Made(NamedTuple):
+class DenoiserOutput(NamedTuple):
     """What both networks make of noisy pixels.
 
     Attributes:
@@ -134,28 +142,28 @@ class Made(NamedTuple):
 
 
 @final
-class Blind(nn.Module):
+class BlindDenoiser(nn.Module):
     """Both networks, taught side by side: they share no weights, and neither sees what the other makes."""
 
-    def __init__(self, shape: CleanerShape) -> None:
+    def __init__(self, shape: DenoiserShape) -> None:
         super().__init__()
         self.shape = shape
-        self.cleaner = Cleaner(shape)
+        self.cleaner = DenoiserNet(shape)
         self.estimator = Estimator(shape.estimator)
 
-    def forward(self, pixels: Tensor, sigma: Tensor | None = None) -> Made:
+    def forward(self, pixels: Tensor, sigma: Tensor | None = None) -> DenoiserOutput:
         """(N, C, H, W), any H and W, and (N,); without it the estimate is told."""
-        padded = reflected(pixels)  # -> (N, C, H', W'), multiples
+        padded = reflect_pad(pixels)  # -> (N, C, H', W'), multiples
         with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 would round faint noise away
             estimated = self.estimator(padded)
         told = estimated if sigma is None else sigma
         height, width = pixels.shape[2:]
-        return Made(self.cleaner(padded, told)[:, :, :height, :width], estimated, told)
+        return DenoiserOutput(self.cleaner(padded, told)[:, :, :height, :width], estimated, told)
 
 
-def reflected(pixels: Tensor) -> Tensor:
-    """Pad (N, C, H, W) below and at the right by reflection to multiples of :data:`MULTIPLE`."""
-    below, right = (-side % MULTIPLE for side in pixels.shape[2:])
+def reflect_pad(pixels: Tensor) -> Tensor:
+    """Pad (N, C, H, W) below and at the right by reflection to multiples of :data:`SIZE_MULTIPLE`."""
+    below, right = (-side % SIZE_MULTIPLE for side in pixels.shape[2:])
     return functional.pad(pixels, (0, right, 0, below), "reflect") if below or right else pixels
 
 

@@ -1,13 +1,13 @@
 """The part of the latent that is searched by: learned from pictures alone, without names, in closed form.
 
-1. Contrast is evened out around each pixel (a divisive normalisation).
+1. LocalContrastNorm is evened out around each pixel (a divisive normalisation).
 2. A bank of filters is learned from patches: spherical k-means (Coates & Ng, "Learning Feature
    Representations with K-means", 2012). Rising and falling responses are kept apart.
 3. Responses are averaged over overlapping cells; their square root is taken, as for histograms.
 4. PCA whitens the cells (as in PCANet; Chan et al., IEEE TIP 24, 2015).
 5. Directions are weighed by how little they change between views of one picture: within-class covariance
    normalisation (Hatch, Kajarekar & Stolcke, Interspeech 2006) where each picture is its own class and
-   :func:`another_view` makes its members. The first ``numbers`` directions stay.
+   :func:`augment` makes its members. The first ``numbers`` directions stay.
 
 Legend: N images, C channels, H = W = S pixels, F filters, P = 2 F x cells, K components, E numbers.
 """
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize, pad, relu
 
-from lookalike.encoder.errors import OptionError
-from lookalike.trainer.data.augment import another_view
-from lookalike.trainer.data.batches import evenly, pieces, to_floats
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.data.augment import augment
+from lookalike.trainer.data.batches import chunked, subsample, to_floats
 from lookalike.trainer.models.autoencoder import principal_axes
-from lookalike.trainer.models.contrast import Contrast
+from lookalike.trainer.models.contrast import LocalContrastNorm
 
 __all__ = ["Descriptor", "DescriptorSpec"]
 
@@ -70,14 +70,16 @@ class DescriptorSpec:
 
     def __post_init__(self) -> None:
         if self.size < 16:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a descriptor needs pictures of 16 pixels or more, not {self.size}; "
                 "take a larger --size or --descriptor 0"
             )
         if min(self.numbers, self.filters, self.components, self.views) < 1 or not self.ridge > 0:
-            raise OptionError(f"numbers, filters, components, views and ridge must be positive, got {self}")
+            raise InvalidArgumentError(
+                f"numbers, filters, components, views and ridge must be positive, got {self}"
+            )
         if self.patch % 2 == 0:
-            raise OptionError(f"the side of a filter must be odd, not {self.patch}")
+            raise InvalidArgumentError(f"the side of a filter must be odd, not {self.patch}")
 
     @property
     def step(self) -> int:
@@ -96,7 +98,7 @@ class Descriptor(nn.Module):
     def __init__(self, spec: DescriptorSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.contrast = Contrast(spec.size)
+        self.contrast = LocalContrastNorm(spec.size)
         self.filters = nn.Conv2d(1, spec.filters, spec.patch, 2, spec.patch // 2, bias=False)
         with torch.no_grad():
             values = self.cells(torch.zeros(1, 1, spec.size, spec.size)).shape[1]
@@ -136,19 +138,19 @@ class Descriptor(nn.Module):
             on_progress: Told of each batch of pictures whose views were seen.
 
         Raises:
-            OptionError: the images do not vary.
+            InvalidArgumentError: the images do not vary.
         """
         source = torch.Generator().manual_seed(seed)
         fresh = cls(spec)
         fresh.filters.weight.copy_(_filters(fresh, images, indices, source))
-        chosen = evenly(indices, _MOST_VALUES // (2 * fresh.project.in_features))
+        chosen = subsample(indices, _MOST_VALUES // (2 * fresh.project.in_features))
         cells = torch.cat(
             [fresh.cells(each) for batch in _floats(images, chosen) for each in (batch, batch.flip(3))]
         )
         count = min(spec.components, len(cells) - 1, cells.shape[1])
         mean, axes, spread = principal_axes(cells, count, seed=seed)
         if not spread[0] > _VARIES:
-            raise OptionError("a descriptor is learned from pictures that vary, these are all alike")
+            raise InvalidArgumentError("a descriptor is learned from pictures that vary, these are all alike")
         real = axes.square().sum(1) > 0.5
         white = (axes[real] / spread[real, None]).T  # (P, K)
         change = fresh._change(images, chosen, (mean, white), source, on_progress)
@@ -173,7 +175,7 @@ class Descriptor(nn.Module):
         total = torch.zeros(white.shape[1], white.shape[1])
         members = self.spec.views + 2
         for batch in _floats(images, indices):
-            seen = [batch, batch.flip(3), *(another_view(batch, source) for _ in range(self.spec.views))]
+            seen = [batch, batch.flip(3), *(augment(batch, source) for _ in range(self.spec.views))]
             points = torch.stack([(self.cells(each) - mean) @ white for each in seen])  # (views, B, K)
             apart = (points - points.mean(0)).flatten(0, 1)
             total += apart.T @ apart
@@ -209,7 +211,7 @@ def _patches(
     """Return contrast patches (M, patch * patch) of zero mean from all over the pictures."""
     side, size = descriptor.spec.patch, descriptor.spec.size
     found = []
-    for batch in _floats(images, evenly(indices, 4096)):
+    for batch in _floats(images, subsample(indices, 4096)):
         contrast = descriptor.contrast(batch)
         for _ in range(max(1, _PATCHES // 4096)):
             top, left = (int(torch.randint(size - side + 1, (1,), generator=source).item()) for _ in range(2))
@@ -219,4 +221,4 @@ def _patches(
 
 
 def _floats(images: Images, indices: NDArray[np.int64]) -> Iterator[Tensor]:
-    return (to_floats(images[rows]) for rows in pieces(indices))
+    return (to_floats(images[rows]) for rows in chunked(indices))

@@ -15,7 +15,7 @@ from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor
 from lookalike.trainer.models.identity import Identity
 
-__all__ = ["Joined"]
+__all__ = ["FaceModel"]
 
 _DESCRIPTOR: Final = 0.6
 """Length of the descriptor beside an identity of length 1: what tells validation people apart best
@@ -23,7 +23,7 @@ _DESCRIPTOR: Final = 0.6
 
 
 @final
-class Joined(nn.Module):
+class FaceModel(nn.Module):
     """The autoencoder with what is searched by beside it: latent = appearance, descriptor, identity.
 
     Pictures are drawn of the appearance alone; descriptor and identity are what is compared. Where there are

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.trainer.config import NAMING, TrainingSpec
-from lookalike.trainer.data.augment import ViewSpec, another_view
-from lookalike.trainer.data.batches import pieces, to_floats
+from lookalike.trainer.config import IDENTITY_CONFIG, TrainingSpec
+from lookalike.trainer.data.augment import AugmentConfig, augment
+from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.fitting.calibration import pair_scores
-from lookalike.trainer.models.contrast import Contrast
-from lookalike.trainer.objectives.losses import large_margin_cosine
+from lookalike.trainer.models.contrast import LocalContrastNorm
+from lookalike.trainer.objectives.losses import cosface_loss
 
-__all__ = ["Identity", "IdentitySpec", "Named", "People", "area_under_roc", "with_room"]
+__all__ = ["CosineClassifier", "Identity", "IdentitySampler", "IdentitySpec", "area_under_roc", "padded_spec"]
 
 Images = NDArray[np.uint8]
 _ROOM: Final = 0.2
@@ -55,23 +55,23 @@ class IdentitySpec:
     scale: float = 24.0
     margin: float = 0.3
     most: int = 30
-    views: ViewSpec = field(
-        default_factory=lambda: ViewSpec(
+    views: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(
             shift=0.16, zoom=0.08, turn=6.0, brightness=0.15, noise=0.04, covered=0.5
         )
     )
-    training: TrainingSpec = NAMING
+    training: TrainingSpec = IDENTITY_CONFIG
 
     def __post_init__(self) -> None:
         if self.size < 16:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"names teach pictures of 16 pixels or more, not {self.size}; "
                 "take a larger --size or --labels none"
             )
         if min(self.numbers, self.most, self.scale, *self.widths) <= 0 or not self.widths:
-            raise OptionError(f"numbers, widths, scale and most must be positive, got {self}")
+            raise InvalidArgumentError(f"numbers, widths, scale and most must be positive, got {self}")
         if not (0 <= self.dropout < 1 and 0 <= self.margin < 1):
-            raise OptionError(f"dropout and margin must be from 0 to below 1, got {self}")
+            raise InvalidArgumentError(f"dropout and margin must be from 0 to below 1, got {self}")
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -85,7 +85,7 @@ class Identity(nn.Module):
     def __init__(self, spec: IdentitySpec) -> None:
         super().__init__()
         self.spec = spec
-        self.contrast = Contrast(spec.size)
+        self.contrast = LocalContrastNorm(spec.size)
         steps: list[nn.Module] = []
         for before, after in zip((1, *spec.widths), spec.widths, strict=False):
             steps += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
@@ -105,7 +105,7 @@ class Identity(nn.Module):
 
 
 @final
-class Named(nn.Module):
+class CosineClassifier(nn.Module):
     """The network with a direction for each training person: float32 (N, C, S, S) to cosines (N, K)."""
 
     def __init__(self, identity: Identity, people: int) -> None:
@@ -120,7 +120,7 @@ class Named(nn.Module):
             return normalize(numbers.float()) @ normalize(self.directions).T
 
 
-def with_room(image: ImageSpec) -> ImageSpec:
+def padded_spec(image: ImageSpec) -> ImageSpec:
     """Return the spec with a fifth of the side more on each, where the pictures have it to show.
 
     What is moved and turned into view is then the picture's, not its repeated edge.
@@ -133,7 +133,7 @@ def with_room(image: ImageSpec) -> ImageSpec:
 
 
 @final
-class People:
+class IdentitySampler:
     """The pictures that names are taught with.
 
     Attributes:
@@ -146,7 +146,7 @@ class People:
         """Take them.
 
         Args:
-            images: uint8 (M, R, R, C) of :func:`with_room`, of which some are taught with.
+            images: uint8 (M, R, R, C) of :func:`padded_spec`, of which some are taught with.
             rows: int64 (N,), which of them.
             names: M names, of all images.
             spec: How to teach.
@@ -182,14 +182,14 @@ class People:
         for some in np.array_split(order, self.steps):
             grey = to_floats(self._images[self._rows[some]]).mean(1, keepdim=True)
             yield (
-                another_view(grey, source, self._spec.views, size=self._spec.size),
+                augment(grey, source, self._spec.views, size=self._spec.size),
                 torch.from_numpy(self._labels[some]),
             )
 
     def loss(self, cosines: Tensor, people: Tensor, progress: float) -> Tensor:
         """The large margin cosine loss; its margin is whole after a third of the training."""
         margin = self._spec.margin * min(1.0, 3 * progress)
-        return large_margin_cosine(cosines, people, scale=self._spec.scale, margin=margin)
+        return cosface_loss(cosines, people, scale=self._spec.scale, margin=margin)
 
 
 def _turn(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -218,7 +218,7 @@ def area_under_roc(
     """
     network.eval()
     found = []
-    for some in pieces(rows):
+    for some in chunked(rows):
         batch = to_floats(images[some]).to(device)
         found.append(normalize(network(batch) + network(batch.flip(3))).cpu())
     pairs = pair_scores(torch.cat(found).numpy(), [names[row] for row in rows])

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "as_pixels"]
+__all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "to_pixels"]
 
 Likelihood = Literal["bernoulli", "gaussian"]
 
@@ -68,27 +68,31 @@ class VAESpec:
 
     def __post_init__(self) -> None:
         if min(self.latent, self.hidden, self.channels, *self.down, *self.up) < 1:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"latent, hidden and widths must be 1 or more, got latent {self.latent}, "
                 f"hidden {self.hidden}, down {self.down} and up {self.up}"
             )
         if self.classes < 0 or self.classes == 1:
-            raise OptionError(f"a conditional model needs 2 classes or more, not {self.classes}")
+            raise InvalidArgumentError(f"a conditional model needs 2 classes or more, not {self.classes}")
         if self.likelihood not in get_args(Likelihood):
-            raise OptionError(f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}")
+            raise InvalidArgumentError(
+                f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}"
+            )
         if self.deviation is not None and not 0 < self.deviation < 10:
-            raise OptionError(f"the deviation of pixels must be above 0 and below 10, not {self.deviation}")
+            raise InvalidArgumentError(
+                f"the deviation of pixels must be above 0 and below 10, not {self.deviation}"
+            )
         halvings = len(self.down or self.up) or _halvings(self.size)
         large = self.size > _MOST and not (self.down or self.up)
         if large or halvings > len(_WIDTHS) or self.size % 2**halvings:
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
                 f"{_MOST}, {self.size} is not; take a --size of 28, 32, 64 or 128"
             )
         object.__setattr__(self, "down", self.down or _WIDTHS[:halvings])
         object.__setattr__(self, "up", self.up or self.down[::-1])
         if len(self.down) != len(self.up):
-            raise OptionError(
+            raise InvalidArgumentError(
                 f"encoder and decoder must halve and double alike, got {len(self.down)} widths down "
                 f"{self.down} and {len(self.up)} up {self.up}"
             )
@@ -127,7 +131,7 @@ class VAE(nn.Module):
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
         if spec.classes:
-            raise OptionError(f"a VAE has no classes, got {spec.classes}; a CVAE has")
+            raise InvalidArgumentError(f"a VAE has no classes, got {spec.classes}; a CVAE has")
         self.spec = spec
         self.encoder = _Encoder(spec)
         self.decoder = _Decoder(spec)
@@ -136,7 +140,7 @@ class VAE(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, Z), the mean -> (N, C, S, S) in [0, 1]."""
         mean, _, _ = self.encoder(images)
-        return as_pixels(self.decoder(mean), self.spec.likelihood)
+        return to_pixels(self.decoder(mean), self.spec.likelihood)
 
 
 @final
@@ -154,7 +158,7 @@ class CVAE(nn.Module):
     def __init__(self, spec: VAESpec) -> None:
         super().__init__()
         if not spec.classes:
-            raise OptionError("a conditional model needs 2 classes or more, got none")
+            raise InvalidArgumentError("a conditional model needs 2 classes or more, got none")
         self.spec = spec
         self.encoder = _Encoder(spec)
         self.decoder = _Decoder(spec)
@@ -163,7 +167,7 @@ class CVAE(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, Z), the mean, and (N, K), class probabilities -> (N, C, S, S) in [0, 1]."""
         mean, _, scores = self.encoder(images)
-        return as_pixels(self.decoder(mean, scores.softmax(1)), self.spec.likelihood)
+        return to_pixels(self.decoder(mean, scores.softmax(1)), self.spec.likelihood)
 
     def recognised(self, pictures: Tensor) -> Tensor:
         """Return logits (N, K) of q(y|x) of pictures (N, C, S, S), with gradients to the pictures alone.
@@ -179,7 +183,7 @@ class CVAE(nn.Module):
         return logits
 
 
-def as_pixels(drawn: Tensor, likelihood: Likelihood) -> Tensor:
+def to_pixels(drawn: Tensor, likelihood: Likelihood) -> Tensor:
     """Return pixels in [0, 1] of what a decoder gives: probabilities, or means clipped."""
     return drawn.sigmoid() if likelihood == "bernoulli" else drawn.clamp(0, 1)
 

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.trainer.config import BoundSpec
+from lookalike.trainer.config import ElboConfig
 from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.noise import noisy
-from lookalike.trainer.models.vae import CVAE, VAE, as_pixels
+from lookalike.trainer.data.noise import make_noisy
+from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
 from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
-    divergence,
     floored,
     gaussian_nll,
     importance_bound,
-    log_ratio,
+    kl_divergence,
+    log_importance_weights,
 )
 
-__all__ = ["Bounded", "Drawn", "bounds"]
+__all__ = ["VAEObjective", "VAEOutput", "evaluate_elbo"]
 
 Images = NDArray[np.uint8]
 _DIGIT: Final = 28 * 28
@@ -41,7 +41,7 @@ _PICTURES: Final = 1024
 """Pictures drawn at once when a bound is measured: they bound the memory."""
 
 
-class Drawn(NamedTuple):
+class VAEOutput(NamedTuple):
     """What a network in training makes of a batch.
 
     Attributes:
@@ -72,7 +72,7 @@ class Drawn(NamedTuple):
 
 
 @final
-class Bounded(nn.Module):
+class VAEObjective(nn.Module):
     """A network in training: it draws latents, and pictures of these.
 
     Attributes:
@@ -82,14 +82,14 @@ class Bounded(nn.Module):
             class out of its latents; None where that is not taught. It is no part of the model.
     """
 
-    def __init__(self, network: VAE | CVAE, spec: BoundSpec) -> None:
+    def __init__(self, network: VAE | CVAE, spec: ElboConfig) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
         classes = network.spec.classes if spec.independence else 0
         self.guesser = _guesser(network.spec.latent, classes) if classes else None
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Drawn:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> VAEOutput:
         """Draw M latents of each image (N, C, S, S), and pictures of them; a CVAE has labels int64 (N,)."""
         mean, log_variance, scores = self.network.encoder(images)
         mean, log_variance = mean.float(), log_variance.float()  # small steps between draws matter
@@ -97,14 +97,16 @@ class Bounded(nn.Module):
         latents = mean + (log_variance / 2).exp() * noise
         if isinstance(self.network, VAE):
             image = self.network.decoder(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
-            return Drawn(image, latents, noise, mean, log_variance)
+            return VAEOutput(image, latents, noise, mean, log_variance)
         if labels is None:
             raise TypeError("a conditional model is taught with labels")
         return self._told(
-            self.network, labels, Drawn(torch.empty(0), latents, noise, mean, log_variance, labels, scores)
+            self.network,
+            labels,
+            VAEOutput(torch.empty(0), latents, noise, mean, log_variance, labels, scores),
         )
 
-    def _told(self, network: CVAE, labels: Tensor, drawn: Drawn) -> Drawn:
+    def _told(self, network: CVAE, labels: Tensor, drawn: VAEOutput) -> VAEOutput:
         """Draw pictures of latents and the true labels; with them, some of any class.
 
         Both in one batch: BatchNorm's statistics are then those of what is reconstructed and of what is
@@ -114,7 +116,7 @@ class Bounded(nn.Module):
         count = network.spec.classes
         draws, images, _ = drawn.latents.shape
         if self.guesser is not None:
-            turned = _turned(drawn.latents[0], self._worth * self.spec.independence)
+            turned = grad_reverse(drawn.latents[0], self._worth * self.spec.independence)
             drawn = drawn._replace(guessed=self.guesser(turned))
         latents, told = drawn.latents.flatten(0, 1), labels.repeat(draws)  # (M N, Z), (M N,)
         asked = None
@@ -127,7 +129,7 @@ class Bounded(nn.Module):
         image = pictures[: draws * images].unflatten(0, (draws, images))
         if asked is None:
             return drawn._replace(image=image)
-        imagined = as_pixels(pictures[draws * images :], network.spec.likelihood)
+        imagined = to_pixels(pictures[draws * images :], network.spec.likelihood)
         return drawn._replace(image=image, recognised=network.recognised(imagined), asked=asked)
 
     @property
@@ -136,7 +138,7 @@ class Bounded(nn.Module):
         spec = self.network.spec
         return max(1.0, spec.channels * spec.size**2 / _DIGIT)
 
-    def loss(self, drawn: Drawn, images: Tensor, progress: float) -> Tensor:
+    def loss(self, drawn: VAEOutput, images: Tensor, progress: float) -> Tensor:
         """Return what is minimised, in nats an image: a scalar.
 
         Args:
@@ -148,9 +150,9 @@ class Bounded(nn.Module):
         beta = spec.beta * (min(1.0, progress / spec.beta_warmup) if spec.beta_warmup else 1.0)
         lost = self.lost(drawn.image, images, self._deviation(drawn.image, images))  # (M, N)
         if spec.importance == 1:
-            loss = lost.mean() + beta * floored(divergence(drawn.mean, drawn.log_variance), spec.free_bits)
+            loss = lost.mean() + beta * floored(kl_divergence(drawn.mean, drawn.log_variance), spec.free_bits)
         else:
-            ratio = log_ratio(drawn.latents, drawn.noise, drawn.log_variance)
+            ratio = log_importance_weights(drawn.latents, drawn.noise, drawn.log_variance)
             loss = -importance_bound(beta * ratio - lost).mean()
         if drawn.scores is not None and drawn.labels is not None:
             loss = loss + self._worth * spec.label_weight * cross_entropy(drawn.scores, drawn.labels)
@@ -196,7 +198,7 @@ def _guesser(latent: int, classes: int) -> nn.Sequential:
     )
 
 
-def _turned(latents: Tensor, weight: float) -> Tensor:
+def grad_reverse(latents: Tensor, weight: float) -> Tensor:
     """Return the latents as they are, with their gradient turned round and weighted.
 
     What the guesser learns to read, the encoder unlearns to write (Y. Ganin et al.: Domain-Adversarial
@@ -206,8 +208,8 @@ def _turned(latents: Tensor, weight: float) -> Tensor:
 
 
 @torch.no_grad()
-def bounds(
-    model: Bounded,
+def evaluate_elbo(
+    model: VAEObjective,
     images: Images,
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
@@ -243,7 +245,7 @@ def bounds(
     for some in np.array_split(rows, -(-len(rows) // max(1, _PICTURES // draws))):
         plain = to_floats(images[some])
         target = torch.bernoulli(plain, generator=source) if model.spec.binarise == "dynamic" else plain
-        shown = (target if noise is None else noisy(plain, noise, rng)).to(device)
+        shown = (target if noise is None else make_noisy(plain, noise, rng)).to(device)
         mean, log_variance, _ = network.encoder(shown)
         deviates = torch.randn(draws, *mean.shape, generator=source).to(device)
         latents = mean + (log_variance / 2).exp() * deviates  # (M, B, Z)
@@ -253,11 +255,11 @@ def bounds(
             given += (one_hot(told, network.spec.classes).float(),)
         drawn = network.decoder(*given).unflatten(0, (draws, len(some)))
         lost = model.lost(drawn, target.to(device))  # (M, B)
-        kl = divergence(mean, log_variance).sum(1)  # (B,)
+        kl = kl_divergence(mean, log_variance).sum(1)  # (B,)
         if draws == 1:
             negative = lost[0] + kl
         else:
-            negative = -importance_bound(log_ratio(latents, deviates, log_variance) - lost)
+            negative = -importance_bound(log_importance_weights(latents, deviates, log_variance) - lost)
         total += negative.sum().item()
         apart += kl.sum().item()
     return total / len(rows), apart / len(rows)

@@ -13,14 +13,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 __all__ = [
     "bernoulli_nll",
-    "cleaning_loss",
-    "divergence",
+    "cosface_loss",
+    "denoising_loss",
     "estimation_loss",
     "floored",
     "gaussian_nll",
     "importance_bound",
-    "large_margin_cosine",
-    "log_ratio",
+    "kl_divergence",
+    "log_importance_weights",
     "mean_squared_error",
 ]
 
@@ -30,7 +30,7 @@ def mean_squared_error(image: Tensor, target: Tensor) -> Tensor:
     return (image - target).square().mean()
 
 
-def cleaning_loss(cleaned: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
+def denoising_loss(cleaned: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
     """Return the mean over images of log(mean squared error + 0.03 sigma^2 + 1e-6), a scalar.
 
     Without the two last terms it is the PSNR in nepers, as in Chen et al., "Simple Baselines for Image
@@ -51,7 +51,7 @@ def estimation_loss(estimated: Tensor, sigma: Tensor) -> Tensor:
     return ((estimated - sigma).abs() / (sigma + 0.02)).mean()
 
 
-def large_margin_cosine(cosines: Tensor, people: Tensor, *, scale: float, margin: float) -> Tensor:
+def cosface_loss(cosines: Tensor, people: Tensor, *, scale: float, margin: float) -> Tensor:
     """Return the large margin cosine loss, a scalar (CosFace; Wang et al., CVPR 2018).
 
     The cross-entropy of ``scale * cosine``, where the right person's cosine has to be ``margin`` higher.
@@ -65,7 +65,7 @@ def large_margin_cosine(cosines: Tensor, people: Tensor, *, scale: float, margin
     return cross_entropy(scale * (cosines - margin * one_hot(people, cosines.shape[1])), people)
 
 
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, variance) || N(0, 1)) of each latent: (N, Z) of (N, Z) and (N, Z).
 
     (Kingma & Welling, ICLR 2014, appendix B.)
@@ -80,7 +80,7 @@ def floored(divergences: Tensor, bits: float) -> Tensor:
     Variational Inference with Inverse Autoregressive Flow, NIPS 2016).
 
     Args:
-        divergences: (N, Z) of :func:`divergence`.
+        divergences: (N, Z) of :func:`kl_divergence`.
         bits: In nats, of each latent; 0: the plain sum.
     """
     means = divergences.mean(0)  # (Z,)
@@ -105,7 +105,7 @@ def gaussian_nll(image: Tensor, target: Tensor, log_deviation: Tensor) -> Tensor
     return (0.5 * (apart + math.log(2 * math.pi)) + log_deviation).flatten(-3).sum(-1)
 
 
-def log_ratio(latents: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
+def log_importance_weights(latents: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
     """Return log N(z; 0, I) - log q(z|x) of ``z = mean + deviation * noise``: (..., N) of (..., N, Z)."""
     return 0.5 * (noise.square() + log_variance - latents.square()).sum(-1)
 

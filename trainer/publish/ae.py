@@ -21,23 +21,23 @@ from torch import nn
 
 from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.ood import picture_errors
-from lookalike.encoder.export.torch_export import OPSET, export_graphs, round_weights, save_bundle
+from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
 from lookalike.encoder.images.psnr import psnr
-from lookalike.trainer.data.batches import ROWS, evenly, pieces, to_floats
+from lookalike.trainer.data.batches import EVAL_BATCH, chunked, subsample, to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.data.noise import noisy
+from lookalike.trainer.data.noise import make_noisy
 from lookalike.trainer.fitting.calibration import calibration_of
 from lookalike.trainer.loop.loop import reconstruction_psnr
 from lookalike.trainer.models.autoencoder import principal_axes
-from lookalike.trainer.models.face_model import Joined
-from lookalike.trainer.publish.cleaning import Cleaned
-from lookalike.trainer.publish.latent_prior import fit_sampling
+from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.latent_prior import fit_latent_prior
 
-__all__ = ["Figures", "bundle_of", "pca_psnr", "reconstruction_sheet", "versions_here"]
+__all__ = ["Figures", "export_bundle", "pca_psnr", "reconstruction_sheet", "versions_here"]
 
 Images = NDArray[np.uint8]
 _MOST_VALUES: Final = 1 << 28
@@ -62,21 +62,21 @@ class Figures:
     pca_psnr: float
     recall_at_1: float | None
     parity: Mapping[str, float]
-    cleaned: Cleaned | None = None
+    cleaned: DenoisingMetrics | None = None
 
 
 def pca_psnr(images: Images, split: Split, latent: int, *, mirror: bool = True) -> float:
     """Return the held-out PSNR in dB of PCA with ``latent`` components, output clipped to [0, 1]."""
-    mean, axes, _ = principal_axes(mirrored_too(images, split.train, mirror=mirror).flatten(1), latent)
+    mean, axes, _ = principal_axes(with_mirrored(images, split.train, mirror=mirror).flatten(1), latent)
     total = 0.0
-    for rows in pieces(split.held_out):
+    for rows in chunked(split.held_out):
         flat = to_floats(images[rows]).flatten(1)  # (B, P)
         back = (flat - mean) @ axes.T @ axes + mean
         total += (back.clamp(0, 1) - flat).square().mean().item() * len(rows)
     return psnr(total / len(split.held_out))
 
 
-def mirrored_too(
+def with_mirrored(
     images: Images, indices: NDArray[np.int64], *, mirror: bool = True, most_values: int = _MOST_VALUES
 ) -> torch.Tensor:
     """Return float32 (2N, C, S, S) in [0, 1]: images and their mirror images, evenly chosen to fit memory.
@@ -85,18 +85,18 @@ def mirrored_too(
     """
     _, side, _, channels = images.shape
     times = 2 if mirror else 1
-    chosen = evenly(indices, most_values // (times * channels * side**2))
+    chosen = subsample(indices, most_values // (times * channels * side**2))
     both = torch.empty(times, len(chosen), channels, side, side)
-    for start in range(0, len(chosen), ROWS):
-        some = to_floats(images[chosen[start : start + ROWS]])
-        both[0, start : start + ROWS] = some
+    for start in range(0, len(chosen), EVAL_BATCH):
+        some = to_floats(images[chosen[start : start + EVAL_BATCH]])
+        both[0, start : start + EVAL_BATCH] = some
         if mirror:
-            both[1, start : start + ROWS] = some.flip(3)
+            both[1, start : start + EVAL_BATCH] = some.flip(3)
     return both.flatten(0, 1)
 
 
-def bundle_of(
-    network: Joined,
+def export_bundle(
+    network: FaceModel,
     folder: Path,
     *,
     image: ImageSpec,
@@ -130,7 +130,7 @@ def bundle_of(
         ExportError: ONNX and torch disagree; nothing is written.
         OptionError: something that is no bundle stands at ``folder``.
     """
-    round_weights(network, bits=8)
+    quantize_weights(network, bits=8)
     network.eval()
     exported = export_graphs(
         network.encoder, network.decoder, size=image.size, channels=image.channels, latent=network.latent
@@ -143,7 +143,7 @@ def bundle_of(
         pca_psnr=pca,
         recall_at_1=_recall_at_1(network, affine, images, people, split, mirror=mirror),
         parity=exported.parity,
-        cleaned=Cleaned.measure(network, images, split.held_out, noise, device=torch.device("cpu")),
+        cleaned=DenoisingMetrics.measure(network, images, split.held_out, noise, device=torch.device("cpu")),
     )
     spec = BundleSpec(
         kind="ae",
@@ -161,7 +161,9 @@ def bundle_of(
     calibration = _calibration(network, affine, images, people, split, mirror=mirror)
     sampling = None
     if classes:
-        sampling = fit_sampling(latents[:, : network.appearance], np.array(labels)[split.train], len(classes))
+        sampling = fit_latent_prior(
+            latents[:, : network.appearance], np.array(labels)[split.train], len(classes)
+        )
     bundle = save_bundle(
         folder,
         exported,
@@ -174,7 +176,7 @@ def bundle_of(
     return bundle, figures
 
 
-def _affine(network: Joined, statistics: LatentStatistics) -> AffineMap:
+def _affine(network: FaceModel, statistics: LatentStatistics) -> AffineMap:
     """Compare by descriptor and identity where there are any, else by the whitened latent.
 
     What names taught is compared about its own origin: centred, it tells validation people apart less well
@@ -189,21 +191,33 @@ def _affine(network: Joined, statistics: LatentStatistics) -> AffineMap:
 
 
 def _calibration(
-    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split, *, mirror: bool
+    network: FaceModel,
+    affine: AffineMap,
+    images: Images,
+    people: Sequence[str],
+    split: Split,
+    *,
+    mirror: bool,
 ) -> Calibration:
     """Fit to people whom the network has not learned from."""
     rows = split.validation
     with torch.no_grad():
-        back = [network(to_floats(images[some])).clamp(0, 1).permute(0, 2, 3, 1) for some in pieces(rows)]
+        back = [network(to_floats(images[some])).clamp(0, 1).permute(0, 2, 3, 1) for some in chunked(rows)]
     return calibration_of(
         affine(_compared(network, images, rows, mirror=mirror)),
         [people[row] for row in rows],
-        picture_errors(images[rows], torch.cat(back).numpy()),
+        reconstruction_errors(images[rows], torch.cat(back).numpy()),
     )
 
 
 def _recall_at_1(
-    network: Joined, affine: AffineMap, images: Images, people: Sequence[str], split: Split, *, mirror: bool
+    network: FaceModel,
+    affine: AffineMap,
+    images: Images,
+    people: Sequence[str],
+    split: Split,
+    *,
+    mirror: bool,
 ) -> float | None:
     """Let held-out images query all others: the share that finds its person first."""
     everyone = np.concatenate([split.train, split.validation, split.held_out])
@@ -215,7 +229,7 @@ def _recall_at_1(
         return None
     embeddings = affine(_compared(network, images, everyone, mirror=mirror))
     right = 0
-    for rows in pieces(asking):
+    for rows in chunked(asking):
         likeness = embeddings[rows] @ embeddings.T
         likeness[np.arange(len(rows)), rows] = -2
         right += int((names[likeness.argmax(1)] == names[rows]).sum())
@@ -241,7 +255,7 @@ def reconstruction_sheet(
     """Draw originals above their reconstructions, uint8 (H, W, 3); with noise, noisy images between them."""
     shown = to_floats(images[indices])
     if noise is not None:
-        shown = noisy(shown, noise, np.random.default_rng(0))
+        shown = make_noisy(shown, noise, np.random.default_rng(0))
     with torch.no_grad():
         back = network.eval()(shown.to(next(network.parameters()).device)).cpu()
     seen, drawn = (to_uint8(each.permute(0, 2, 3, 1).numpy()) for each in (shown, back))
@@ -253,15 +267,15 @@ def reconstruction_sheet(
 
 
 @torch.no_grad()
-def _latents(network: Joined, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+def _latents(network: FaceModel, images: Images, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     """Encode to float32 (N, D)."""
-    encoded = [network.encoder(to_floats(images[rows])) for rows in pieces(indices)]
+    encoded = [network.encoder(to_floats(images[rows])) for rows in chunked(indices)]
     latents: NDArray[np.float32] = torch.cat(encoded).numpy()
     return latents
 
 
 def _compared(
-    network: Joined, images: Images, indices: NDArray[np.int64], *, mirror: bool
+    network: FaceModel, images: Images, indices: NDArray[np.int64], *, mirror: bool
 ) -> NDArray[np.float32]:
     """Encode images to float32 (N, D); with ``mirror``, to averages with their mirror images."""
     if not mirror:

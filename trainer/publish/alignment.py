@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lookalike.trainer.models.vae import CVAE, VAE
 
-__all__ = ["align", "aligning"]
+__all__ = ["aligning", "whiten_posterior"]
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -50,7 +50,7 @@ def aligning(means: Floats, deviations: Floats) -> tuple[Reals, Reals, Reals]:
 
 
 @torch.no_grad()
-def align(network: VAE | CVAE, means: Floats, deviations: Floats) -> None:
+def whiten_posterior(network: VAE | CVAE, means: Floats, deviations: Floats) -> None:
     """Align a network's latents, in place: it gives back every picture as before.
 
     Args:

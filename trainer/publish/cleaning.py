@@ -16,11 +16,11 @@ from torch import nn
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.trainer.loop.loop import reconstruction_psnr
 
-__all__ = ["Cleaned"]
+__all__ = ["DenoisingMetrics"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cleaned:
+class DenoisingMetrics:
     """PSNR in dB of the mean squared error of held-out images under the noise of the training.
 
     Attributes:

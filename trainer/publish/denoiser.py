@@ -17,16 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerSpec
-from lookalike.encoder.export.torch_export import OPSET, export_cleaner, round_weights
-from lookalike.encoder.runtime.denoiser import save_cleaner
-from lookalike.trainer.data.batches import evenly, to_floats
+from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserSpec
+from lookalike.encoder.export.torch_export import OPSET, export_denoiser, quantize_weights
+from lookalike.encoder.runtime.denoiser import save_denoiser
+from lookalike.trainer.data.batches import subsample, to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.data.noise import corrupted
-from lookalike.trainer.models.denoiser import MULTIPLE, Blind
+from lookalike.trainer.data.noise import add_noise
+from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser
 from lookalike.trainer.publish.ae import versions_here
 
-__all__ = ["CleanerFigures", "Cleaning", "cleaner_bundle", "cleaning_at", "measured_levels", "told_psnr"]
+__all__ = [
+    "Cleaning",
+    "DenoiserMetrics",
+    "cleaning_at",
+    "export_bundle",
+    "measure_levels",
+    "psnr_known_sigma",
+]
 
 Images = NDArray[np.uint8]
 _AT_ONCE: Final = 32
@@ -71,7 +78,7 @@ class Cleaning:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CleanerFigures:
+class DenoiserMetrics:
     """What is reported of a cleaner, on the held-out images.
 
     Attributes:
@@ -96,14 +103,14 @@ class CleanerFigures:
         }
 
 
-def measured_levels(low: float, high: float) -> tuple[float, float]:
+def measure_levels(low: float, high: float) -> tuple[float, float]:
     """Return the sigmas that an epoch is measured at: a third and two thirds of the way, 25 and 50 of 75."""
     return low + (high - low) / 3, low + 2 * (high - low) / 3
 
 
 @torch.no_grad()
 def cleaning_at(
-    network: Blind, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
+    network: BlindDenoiser, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
 ) -> Cleaning:
     """Measure on ``images[rows]``, uint8 (N, S, S, C), with the same noise whenever it is measured."""
     network.eval()
@@ -113,8 +120,8 @@ def cleaning_at(
 
 
 @torch.no_grad()
-def told_psnr(
-    network: Blind, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
+def psnr_known_sigma(
+    network: BlindDenoiser, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
 ) -> float:
     """Return ``told`` of :func:`cleaning_at`, at half its work."""
     network.eval()
@@ -133,11 +140,11 @@ def _noisy(
     for some in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
         clean = to_floats(images[some])
         levels = torch.full((len(some),), sigma)
-        noisy = corrupted(clean, levels, kind="gaussian", rng=rng)
+        noisy = add_noise(clean, levels, kind="gaussian", rng=rng)
         yield noisy.expand(-1, 3, -1, -1).to(device), clean.expand(-1, 3, -1, -1).to(device)
 
 
-def _measured(network: Blind, noisy: Tensor, clean: Tensor, sigma: float) -> NDArray[np.float64]:
+def _measured(network: BlindDenoiser, noisy: Tensor, clean: Tensor, sigma: float) -> NDArray[np.float64]:
     """Return noisy, told and blind PSNR, the estimate and its distance from sigma: (B, 5)."""
     told = network(noisy, _told(noisy, sigma)).cleaned
     blind = network(noisy)
@@ -156,8 +163,8 @@ def _psnr(made: Tensor, clean: Tensor) -> Tensor:
     return (-10 * error.clamp_min(1e-12).log10()).clamp_max(_BEST)
 
 
-def cleaner_bundle(
-    network: Blind,
+def export_bundle(
+    network: BlindDenoiser,
     folder: Path,
     *,
     images: Images,
@@ -166,7 +173,7 @@ def cleaner_bundle(
     high: float,
     training: Mapping[str, Any],
     device: torch.device,
-) -> tuple[CleanerBundle, CleanerFigures]:
+) -> tuple[DenoiserBundle, DenoiserMetrics]:
     """Round the weights to sixteen bits, in place, measure, export, and write the bundle.
 
     Args:
@@ -183,21 +190,21 @@ def cleaner_bundle(
         ExportError: ONNX and torch disagree.
         OptionError: something that is no bundle stands there.
     """
-    round_weights(network.eval())
-    exported = export_cleaner(network.cleaner, network.estimator, multiple=MULTIPLE)
-    rows = evenly(split.held_out, _MEASURED)
+    quantize_weights(network.eval())
+    exported = export_denoiser(network.cleaner, network.estimator, multiple=SIZE_MULTIPLE)
+    rows = subsample(split.held_out, _MEASURED)
     network = network.to(device)
-    figures = CleanerFigures(
+    figures = DenoiserMetrics(
         levels=[
             cleaning_at(network, images, rows, sigma, device=device)
-            for sigma in sorted({0.0, *measured_levels(low, high), high})
+            for sigma in sorted({0.0, *measure_levels(low, high), high})
         ],
         images=len(rows),
         parameters=sum(weight.numel() for weight in network.parameters()),
         parity=exported.parity,
     )
-    spec = CleanerSpec(
-        multiple=MULTIPLE,
+    spec = DenoiserSpec(
+        multiple=SIZE_MULTIPLE,
         reach=network.shape.reach,
         deviations=(low, high),
         clean_below=_AS_GOOD_AS_CLEAN,
@@ -205,4 +212,4 @@ def cleaner_bundle(
         training={**training, **versions_here()},
         figures=figures.to_json() | {"training_images": len(split.train)},
     )
-    return save_cleaner(folder, spec=spec, graphs=exported.graphs), figures
+    return save_denoiser(folder, spec=spec, graphs=exported.graphs), figures

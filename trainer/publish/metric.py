@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.trainer.data.batches import evenly
+from lookalike.trainer.data.batches import subsample
 
-__all__ = ["choose_map", "neighbour_accuracy"]
+__all__ = ["neighbour_accuracy", "select_metric"]
 
 Floats = NDArray[np.float32]
 
@@ -27,7 +27,7 @@ _ASKED: Final = 2000
 _ROWS: Final = 512
 
 
-def choose_map(
+def select_metric(
     statistics: LatentStatistics,
     train: Floats,
     train_labels: NDArray[np.int64],
@@ -59,7 +59,7 @@ def choose_map(
         name, affine = maps[-1]
         return affine, name, None
     train, train_labels = train[known], train_labels[known]
-    some = evenly(np.flatnonzero(asked), _ASKED)
+    some = subsample(np.flatnonzero(asked), _ASKED)
     scored = [
         (
             neighbour_accuracy(

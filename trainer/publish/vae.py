@@ -18,22 +18,22 @@ from torch import Tensor, nn
 
 from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, LatentStatistics
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.ood import UsualErrors, picture_errors
-from lookalike.encoder.export.torch_export import OPSET, export_graphs, round_weights, save_bundle
+from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstruction_errors
+from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.trainer.data.batches import pieces, to_floats
+from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.vae import CVAE, VAE, Likelihood, as_pixels
-from lookalike.trainer.objectives.elbo import Bounded, bounds
+from lookalike.trainer.models.vae import CVAE, VAE, Likelihood, to_pixels
+from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import versions_here
-from lookalike.trainer.publish.alignment import align
-from lookalike.trainer.publish.cleaning import Cleaned
-from lookalike.trainer.publish.latent_prior import fit_sampling
-from lookalike.trainer.publish.metric import choose_map
+from lookalike.trainer.publish.alignment import whiten_posterior
+from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.latent_prior import fit_latent_prior
+from lookalike.trainer.publish.metric import select_metric
 
-__all__ = ["VariationalFigures", "variational_bundle"]
+__all__ = ["VAEMetrics", "export_bundle"]
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ _DIGIT: Final = 28 * 28
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VariationalFigures:
+class VAEMetrics:
     """What is reported of a VAE. Bounds are in nats an image, given the true label of a conditional model.
 
     Attributes:
@@ -72,7 +72,7 @@ class VariationalFigures:
     bits: int
     rounding: float
     parity: Mapping[str, float]
-    cleaned: Cleaned | None = None
+    cleaned: DenoisingMetrics | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, rounded to what they are good for."""
@@ -92,8 +92,8 @@ class VariationalFigures:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def variational_bundle(
-    model: Bounded,
+def export_bundle(
+    model: VAEObjective,
     folder: Path,
     *,
     image: ImageSpec,
@@ -105,7 +105,7 @@ def variational_bundle(
     mirror: bool,
     device: torch.device,
     noise: NoiseSpec | None = None,
-) -> tuple[Bundle, VariationalFigures]:
+) -> tuple[Bundle, VAEMetrics]:
     """Align, round, export, choose the map to embeddings, fit what is drawn from, measure, write.
 
     Args:
@@ -145,7 +145,7 @@ def variational_bundle(
     train, deviations = _encoded(network, images, split.train, device)
     validation, _ = _encoded(network, images, split.validation, device)
     statistics = LatentStatistics.of(train)
-    affine, compared, share = choose_map(
+    affine, compared, share = select_metric(
         statistics,
         _compared(network, images, split.train, train, device) if mirror else train,
         labels[split.train],
@@ -153,10 +153,14 @@ def variational_bundle(
         labels[split.validation],
         drawn=drawn,
     )
-    nelbo, divergence = bounds(model.to(device), images, split.held_out, labels, device=device, noise=noise)
+    nelbo, divergence = evaluate_elbo(
+        model.to(device), images, split.held_out, labels, device=device, noise=noise
+    )
     held_out, _ = _encoded(network, images, split.held_out, device)
-    figures = VariationalFigures(
-        validation_nelbo=bounds(model, images, split.validation, labels, device=device, noise=noise)[0],
+    figures = VAEMetrics(
+        validation_nelbo=evaluate_elbo(model, images, split.validation, labels, device=device, noise=noise)[
+            0
+        ],
         held_out_nelbo=nelbo,
         divergence=divergence,
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=device),
@@ -166,7 +170,7 @@ def variational_bundle(
         bits=bits,
         rounding=rounding,
         parity=exported.parity,
-        cleaned=Cleaned.measure(network, images, split.held_out, noise, device=device),
+        cleaned=DenoisingMetrics.measure(network, images, split.held_out, noise, device=device),
     )
     spec = BundleSpec(
         kind="cvae" if conditional else "vae",
@@ -190,31 +194,35 @@ def variational_bundle(
         statistics=statistics,
         affine=affine,
         calibration=_usual(network, images, split.validation, device),
-        sampling=fit_sampling(train[:, :drawn] + deviations * deviates, labels[split.train], len(classes)),
+        sampling=fit_latent_prior(
+            train[:, :drawn] + deviations * deviates, labels[split.train], len(classes)
+        ),
     )
     return bundle, figures
 
 
 def _align(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device) -> None:
     means, deviations = _encoded(network.to(device), images, rows, device)
-    align(network.cpu(), means[:, : network.spec.latent], deviations)
+    whiten_posterior(network.cpu(), means[:, : network.spec.latent], deviations)
 
 
 def _rounded(
-    model: Bounded,
+    model: VAEObjective,
     images: Images,
     labels: NDArray[np.int64],
     split: Split,
     device: torch.device,
     noise: NoiseSpec | None,
-) -> tuple[Bounded, int, float]:
+) -> tuple[VAEObjective, int, float]:
     """Return the model with weights of eight bits, or of sixteen; which, and what they cost."""
-    before = bounds(model.to(device), images, split.validation, labels, device=device, noise=noise)[0]
+    before = evaluate_elbo(model.to(device), images, split.validation, labels, device=device, noise=noise)[0]
     each: tuple[Literal[8, 16], ...] = (8, 16)
     for bits in each:
         small = copy.deepcopy(model).cpu()
-        round_weights(small, bits=bits)
-        after = bounds(small.to(device), images, split.validation, labels, device=device, noise=noise)[0]
+        quantize_weights(small, bits=bits)
+        after = evaluate_elbo(small.to(device), images, split.validation, labels, device=device, noise=noise)[
+            0
+        ]
         if after - before <= _COSTS * max(1.0, images[0].size / _DIGIT):
             break
     return small, bits, after - before
@@ -226,7 +234,7 @@ def _encoded(
 ) -> tuple[Floats, Floats]:
     """Encode to latents float32 (N, D), as the bundle does, and deviations (N, Z)."""
     posterior = _Posterior(network.encoder).to(device).eval()
-    made = [posterior(to_floats(images[some]).to(device)) for some in pieces(rows)]
+    made = [posterior(to_floats(images[some]).to(device)) for some in chunked(rows)]
     latents, deviations = (torch.cat(parts).cpu().numpy() for parts in zip(*made, strict=True))
     return latents, deviations
 
@@ -248,9 +256,11 @@ def _usual(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device:
     """Measure how far off drawings of pictures usually are, so that a search can say what is unlike them."""
     with torch.no_grad():
         back = [
-            network(to_floats(images[some]).to(device)).cpu().permute(0, 2, 3, 1) for some in pieces(rows)
+            network(to_floats(images[some]).to(device)).cpu().permute(0, 2, 3, 1) for some in chunked(rows)
         ]
-    return Calibration(errors=UsualErrors.of(picture_errors(images[rows], torch.cat(back).numpy())))
+    return Calibration(
+        errors=ReconstructionErrorStats.of(reconstruction_errors(images[rows], torch.cat(back).numpy()))
+    )
 
 
 class _Posterior(nn.Module):
@@ -277,5 +287,5 @@ class _Picture(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         if self.drawn is None:
-            return as_pixels(self.decoder(latent), self.likelihood)
-        return as_pixels(self.decoder(latent[:, : self.drawn], latent[:, self.drawn :]), self.likelihood)
+            return to_pixels(self.decoder(latent), self.likelihood)
+        return to_pixels(self.decoder(latent[:, : self.drawn], latent[:, self.drawn :]), self.likelihood)

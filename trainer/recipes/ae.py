@@ -13,22 +13,22 @@ from torch import nn
 from tqdm import tqdm
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.contact_sheet import save_picture
-from lookalike.encoder.images.preprocess import ImageSpec, shown
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.contact_sheet import save_image
+from lookalike.encoder.images.preprocess import ImageSpec, printable
 from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.data.batches import batches
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
-from lookalike.trainer.loop.loop import Run, Task, pick_device, reconstruction_psnr
-from lookalike.trainer.loop.progress import followed
-from lookalike.trainer.loop.setup import open_run
+from lookalike.trainer.loop.loop import Objective, Run, pick_device, reconstruction_psnr
+from lookalike.trainer.loop.progress import run_epochs
+from lookalike.trainer.loop.setup import prepare_run
 from lookalike.trainer.models.autoencoder import AE, AESpec
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import Joined
-from lookalike.trainer.models.identity import IdentitySpec, People, with_room
+from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.models.identity import IdentitySampler, IdentitySpec, padded_spec
 from lookalike.trainer.objectives.losses import mean_squared_error
-from lookalike.trainer.publish.ae import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
-from lookalike.trainer.recipes.identity import teach_names
+from lookalike.trainer.publish.ae import Figures, export_bundle, pca_psnr, reconstruction_sheet, with_mirrored
+from lookalike.trainer.recipes.identity import train_identity
 
 __all__ = ["reconstruction", "train_autoencoder"]
 
@@ -69,18 +69,18 @@ def train_autoencoder(
 
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
-        OptionError: something that is no bundle stands at ``out``, or mirror images are none of the data and
+        InvalidArgumentError: something that is no bundle stands at ``out``, or mirror images are none of the data and
             a descriptor or names are asked for.
         DataError: too few images or people.
         ExportError: ONNX and torch disagree.
     """
     where = pick_device(device)
     if not dataset.mirrored and (descriptor is not None or names is not None):
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a descriptor and names count mirror images as alike, those of {dataset.name} are not; "
             "take --descriptor 0 and --labels none"
         )
-    opened = open_run(dataset, out, image, resume=resume, say=say)
+    opened = prepare_run(dataset, out, image, resume=resume, say=say)
     folder, going_on, pixels, split = opened.folder, opened.going_on, opened.pixels, opened.split
     identity = opened.identity | {
         "network": network.to_json(),
@@ -109,7 +109,7 @@ def train_autoencoder(
     found = None if descriptor is None else _descriptor(descriptor, pixels.images, split, seed=spec.seed)
     known = None
     if names is not None and people is not None:
-        known = teach_names(
+        known = train_identity(
             folder / "names",
             people,
             pixels.images,
@@ -120,8 +120,8 @@ def train_autoencoder(
             device=where,
             say=say,
         )
-    bundle, figures = bundle_of(
-        Joined(best, found, known),
+    bundle, figures = export_bundle(
+        FaceModel(best, found, known),
         out,
         image=image,
         images=pixels.images,
@@ -145,7 +145,7 @@ def train_autoencoder(
         say(
             f"held-out people find themselves first in {figures.recall_at_1:.1%} of searches among all images"
         )
-    say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
+    say(f"model {bundle.model_id[:12]} is in {printable(str(out))}")
     return bundle, figures
 
 
@@ -154,14 +154,14 @@ def _descriptor(spec: DescriptorSpec, images: NDArray[np.uint8], split: Split, *
         return Descriptor.fit(spec, images, split.train, seed=seed, on_progress=bar.update)
 
 
-def _people(dataset: Dataset, image: ImageSpec, split: Split, names: IdentitySpec) -> People:
+def _people(dataset: Dataset, image: ImageSpec, split: Split, names: IdentitySpec) -> IdentitySampler:
     """Take them at the beginning: that names are missing is told at once."""
-    wide = read_pixel_cache(dataset, with_room(image), progress=True)
-    return People(wide.images, split.train, dataset.people, names)
+    wide = read_pixel_cache(dataset, padded_spec(image), progress=True)
+    return IdentitySampler(wide.images, split.train, dataset.people, names)
 
 
 def _start(network: AESpec, pixels: Pixels, split: Split, spec: TrainingSpec, *, mirror: bool) -> AE:
-    return AE.from_pca(network, mirrored_too(pixels.images, split.train, mirror=mirror), seed=spec.seed)
+    return AE.from_pca(network, with_mirrored(pixels.images, split.train, mirror=mirror), seed=spec.seed)
 
 
 def _fit(
@@ -175,7 +175,7 @@ def _fit(
     say: Callable[[str], None],
 ) -> None:
     some = split.held_out[:: -(-len(split.held_out) // _MEASURED)]
-    shown = split.held_out[:: max(1, len(split.held_out) // _SHOWN)][:_SHOWN]
+    printable = split.held_out[:: max(1, len(split.held_out) // _SHOWN)][:_SHOWN]
 
     def measure(network: nn.Module) -> tuple[float, float]:
         validation, held_out = (
@@ -185,10 +185,10 @@ def _fit(
         return validation, held_out
 
     task = reconstruction(images, split.train, run.spec, measure, mirror=mirror)
-    for epoch in followed(run, task, identity=identity, written="{:.2f} dB", say=say):
+    for epoch in run_epochs(run, task, identity=identity, written="{:.2f} dB", say=say):
         if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
-            picture = reconstruction_sheet(run.average.module, images, shown, noise=run.spec.noise)
-            save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
+            picture = reconstruction_sheet(run.average.module, images, printable, noise=run.spec.noise)
+            save_image(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
 
 
 def reconstruction(
@@ -198,7 +198,7 @@ def reconstruction(
     measure: Callable[[nn.Module], tuple[float, float]],
     *,
     mirror: bool = True,
-) -> Task:
+) -> Objective:
     """Return the task of giving pictures back clean.
 
     Args:
@@ -208,7 +208,7 @@ def reconstruction(
         measure: Network to PSNR in dB of validation and held-out images.
         mirror: Whether half of them are mirrored.
     """
-    return Task(
+    return Objective(
         batches=lambda epoch: batches(
             images,
             train,

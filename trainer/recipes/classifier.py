@@ -29,14 +29,14 @@ from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
 from lookalike.encoder.bundle.golden import Golden
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.datasets.download import cache_folder, only_one
-from lookalike.encoder.errors import BundleError, OptionError
+from lookalike.encoder.errors import BundleError, InvalidArgumentError
 from lookalike.encoder.export.torch_export import OPSET, export_graphs
 from lookalike.encoder.images.preprocess import Crop, ImageSpec
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.data.batches import pieces, to_floats
-from lookalike.trainer.loop.loop import Run, Task
+from lookalike.trainer.data.batches import chunked, to_floats
+from lookalike.trainer.loop.loop import Objective, Run
 
-__all__ = ["Classifier", "JudgeSpec", "cached_judge", "train_judge"]
+__all__ = ["Classifier", "ClassifierSpec", "cached_classifier", "train_classifier"]
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.integer]
@@ -45,7 +45,7 @@ _TAUGHT: Final = 12  # of so many images one is for validation, at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeSpec:
+class ClassifierSpec:
     """Shape of the classifier and how it is taught. The epoch that is kept is chosen on validation images.
 
     Attributes:
@@ -81,7 +81,7 @@ class JudgeSpec:
 class Classifier(nn.Module):
     """float32 (N, C, S, S) in [0, 1] to (N, F + K): features, and behind them the logits of the classes."""
 
-    def __init__(self, spec: JudgeSpec, *, size: int, channels: int, classes: int) -> None:
+    def __init__(self, spec: ClassifierSpec, *, size: int, channels: int, classes: int) -> None:
         super().__init__()
         self.classes = classes
         steps: list[nn.Module] = []
@@ -107,11 +107,11 @@ class Classifier(nn.Module):
         return torch.cat([features, self.logits(self.dropout(features))], 1)
 
 
-def cached_judge(
+def cached_classifier(
     images: Images,
     labels: Labels,
     classes: tuple[str, ...],
-    spec: JudgeSpec | None = None,
+    spec: ClassifierSpec | None = None,
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
@@ -128,11 +128,11 @@ def cached_judge(
         say: Takes a line for people.
 
     Raises:
-        OptionError: fewer than two classes, or fewer than 24 images.
+        InvalidArgumentError: fewer than two classes, or fewer than 24 images.
         DataError: the cache cannot be written.
         TrainingError: the training fails.
     """
-    spec = spec or JudgeSpec()
+    spec = spec or ClassifierSpec()
     digest = hashlib.sha256(
         json.dumps([_VERSION, spec.to_json(), list(classes), images.shape], sort_keys=True).encode()
     )
@@ -143,25 +143,25 @@ def cached_judge(
         try:
             return Bundle.open(folder)
         except BundleError:
-            return train_judge(folder, images, labels, classes, spec, say=say)
+            return train_classifier(folder, images, labels, classes, spec, say=say)
 
 
-def train_judge(
+def train_classifier(
     folder: Path,
     images: Images,
     labels: Labels,
     classes: tuple[str, ...],
-    spec: JudgeSpec,
+    spec: ClassifierSpec,
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Train the classifier, or go on with it, and write it as a bundle; arguments as of :func:`cached_judge`.
+    """Train the classifier, or go on with it, and write it as a bundle; arguments as of :func:`cached_classifier`.
 
     The bundle is of kind ``encoder``: its latents are the F features and behind them the K logits, its
     embeddings the features.
     """
     if len(classes) < 2 or len(images) < 2 * _TAUGHT:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a judge needs two classes and {2 * _TAUGHT} images or more, "
             f"got {len(classes)} and {len(images)}; give more"
         )
@@ -172,7 +172,12 @@ def train_judge(
 
 
 def _trained(
-    folder: Path, images: Images, labels: Labels, classes: int, spec: JudgeSpec, say: Callable[[str], None]
+    folder: Path,
+    images: Images,
+    labels: Labels,
+    classes: int,
+    spec: ClassifierSpec,
+    say: Callable[[str], None],
 ) -> tuple[Classifier, float]:
     """Return the network at its best epoch and its share of right validation images."""
     size, channels = images.shape[1], images.shape[3]
@@ -192,7 +197,7 @@ def _trained(
         return _accuracy(judge, images, labels, validation, classes), math.nan  # the test is never seen here
 
     steps = -(-taught // spec.training.batch)
-    task = Task(
+    task = Objective(
         batches=lambda epoch: _batches(images[:taught], labels[:taught], spec, epoch),
         steps=steps,
         loss=loss,
@@ -217,7 +222,9 @@ def _trained(
     return best, max(validated for _, validated, _ in run.history)
 
 
-def _batches(images: Images, labels: Labels, spec: JudgeSpec, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    images: Images, labels: Labels, spec: ClassifierSpec, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield moved pictures float32 (B, C, S, S) and classes int64 (B,), the same whenever it is asked."""
     rng = np.random.default_rng((spec.training.seed, epoch))
     source = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -226,7 +233,7 @@ def _batches(images: Images, labels: Labels, spec: JudgeSpec, epoch: int) -> Ite
         yield _moved(to_floats(images[rows]), source, spec), torch.from_numpy(labels[rows].astype(np.int64))
 
 
-def _moved(images: Tensor, source: torch.Generator, spec: JudgeSpec) -> Tensor:
+def _moved(images: Tensor, source: torch.Generator, spec: ClassifierSpec) -> Tensor:
     """Move, turn and scale each picture by amounts of its own; what comes in is black."""
     count, _, side, _ = images.shape
     signed = 2 * torch.rand(4, count, generator=source) - 1
@@ -247,7 +254,7 @@ def _accuracy(
     judge.eval()
     right = sum(
         int((judge(to_floats(images[some]))[:, -classes:].argmax(1).numpy() == labels[some]).sum())
-        for some in pieces(rows)
+        for some in chunked(rows)
     )
     return right / len(rows)
 
@@ -269,7 +276,7 @@ def _saved(
     network: Classifier,
     images: Images,
     classes: tuple[str, ...],
-    spec: JudgeSpec,
+    spec: ClassifierSpec,
     accuracy: float,
 ) -> Bundle:
     size, channels = images.shape[1], images.shape[3]

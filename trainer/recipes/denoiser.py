@@ -12,23 +12,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.denoiser import CleanerBundle
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import shown
+from lookalike.encoder.images.preprocess import printable
 from lookalike.trainer.config import Device, TrainingSpec
-from lookalike.trainer.data.batches import evenly
+from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
 from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
-from lookalike.trainer.loop.loop import Run, Task, pick_device
+from lookalike.trainer.loop.loop import Objective, Run, pick_device
 from lookalike.trainer.loop.optim import muon
-from lookalike.trainer.loop.progress import followed
-from lookalike.trainer.loop.setup import open_run
-from lookalike.trainer.models.denoiser import Blind, CleanerShape, Made
-from lookalike.trainer.objectives.losses import cleaning_loss, estimation_loss
-from lookalike.trainer.publish.denoiser import CleanerFigures, cleaner_bundle, measured_levels, told_psnr
+from lookalike.trainer.loop.progress import run_epochs
+from lookalike.trainer.loop.setup import prepare_run
+from lookalike.trainer.models.denoiser import BlindDenoiser, DenoiserOutput, DenoiserShape
+from lookalike.trainer.objectives.losses import denoising_loss, estimation_loss
+from lookalike.trainer.publish.denoiser import (
+    DenoiserMetrics,
+    export_bundle,
+    measure_levels,
+    psnr_known_sigma,
+)
 
-__all__ = ["cleaning_task", "train_cleaner"]
+__all__ = ["denoising_objective", "train_denoiser"]
 
 _MEASURED: Final = 64
 """Images that an epoch's figure is measured on; the bundle's is measured on more."""
@@ -38,18 +43,18 @@ _PHOTOGRAPHS: Final = 0.1
 """Share of the patches that come from scikit-learn's photographs, beside the faces of LFW."""
 
 
-def train_cleaner(
+def train_denoiser(
     dataset: Dataset,
     out: Path,
     *,
-    shape: CleanerShape,
+    shape: DenoiserShape,
     patches: PatchSpec,
     noise: NoiseSpec,
     spec: TrainingSpec,
     device: Device = "auto",
     resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> tuple[CleanerBundle, CleanerFigures]:
+) -> tuple[DenoiserBundle, DenoiserMetrics]:
     """Train, keep the epoch of the highest PSNR on the validation images, write the bundle.
 
     Args:
@@ -65,19 +70,19 @@ def train_cleaner(
 
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
-        OptionError: something that is no bundle stands at ``out``, the noise is not Gaussian, or a patch is
+        InvalidArgumentError: something that is no bundle stands at ``out``, the noise is not Gaussian, or a patch is
             larger than the pictures.
         DataError: too few images.
         ExportError: ONNX and torch disagree.
     """
     if noise.kind != "gaussian" or noise.nothing:
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a cleaner learns to take off Gaussian noise, got {noise}; take a SIGMA or LO:HI of 255, "
             "or an autoencoder for other kinds"
         )
     where = pick_device(device)
     views = views_of(dataset)
-    opened = open_run(dataset, out, next(iter(views)), resume=resume, say=say)
+    opened = prepare_run(dataset, out, next(iter(views)), resume=resume, say=say)
     sources, fingerprints = sources_of(dataset, views, opened.split.train, side=patches.side)
     if dataset.name == "lfw":
         extra = photographs(side=patches.side)
@@ -91,7 +96,7 @@ def train_cleaner(
     }
     torch.manual_seed(spec.seed)
     # With the channels last a step on small patches takes half the time in bfloat16; on large ones the same.
-    start = Blind(shape).to(memory_format=torch.channels_last)
+    start = BlindDenoiser(shape).to(memory_format=torch.channels_last)
     say(
         f"{dataset.name}: {len(opened.split.train)} training, {len(opened.split.validation)} validation and "
         f"{len(opened.split.held_out)} held-out images; "
@@ -101,10 +106,12 @@ def train_cleaner(
     if opened.going_on:
         run.resume(identity)
         say(f"resuming after epoch {run.done} of {spec.epochs}")
-    task = cleaning_task(sources, opened.pixels.images, opened.split, patches, noise, spec, device=where)
-    for _ in followed(run, task, identity=identity, written="{:.2f} dB", say=say):
+    task = denoising_objective(
+        sources, opened.pixels.images, opened.split, patches, noise, spec, device=where
+    )
+    for _ in run_epochs(run, task, identity=identity, written="{:.2f} dB", say=say):
         pass
-    bundle, figures = cleaner_bundle(
+    bundle, figures = export_bundle(
         _blind(run.take_best()),
         out,
         images=opened.pixels.images,
@@ -120,11 +127,11 @@ def train_cleaner(
             f"held-out PSNR at sigma {255 * level.sigma:.0f}: {level.noisy:.2f} dB, cleaned "
             f"{level.told:.2f}, blind {level.blind:.2f} (estimate {255 * level.estimate:.1f})"
         )
-    say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
+    say(f"model {bundle.model_id[:12]} is in {printable(str(out))}")
     return bundle, figures
 
 
-def cleaning_task(
+def denoising_objective(
     sources: Sequence[Source],
     images: NDArray[np.uint8],
     split: Split,
@@ -133,7 +140,7 @@ def cleaning_task(
     spec: TrainingSpec,
     *,
     device: torch.device,
-) -> Task:
+) -> Objective:
     """Return the task of giving back clean patches and of telling how noisy they were.
 
     An epoch shows as many patches as there are training images, and some at least. Its figure is the PSNR in
@@ -149,7 +156,7 @@ def cleaning_task(
         device: Where the network is.
     """
     steps = -(-max(len(split.train), _FEWEST) // spec.batch)
-    chosen = [evenly(part, _MEASURED) for part in (split.validation, split.held_out)]
+    chosen = [subsample(part, _MEASURED) for part in (split.validation, split.held_out)]
 
     def shown_in(epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         for noisy, sigma, clean in noisy_batches(
@@ -164,23 +171,23 @@ def cleaning_task(
         ):
             yield (noisy.contiguous(memory_format=torch.channels_last), sigma), clean
 
-    def loss(made: Made, clean: Tensor, _: float) -> Tensor:
-        cleaned = cleaning_loss(made.cleaned, clean, made.sigma)
+    def loss(made: DenoiserOutput, clean: Tensor, _: float) -> Tensor:
+        cleaned = denoising_loss(made.cleaned, clean, made.sigma)
         return cleaned + estimation_loss(made.estimated, made.sigma)
 
     def measure(network: nn.Module) -> tuple[float, float]:
         blind = _blind(network)
-        levels = measured_levels(noise.low, noise.high)
+        levels = measure_levels(noise.low, noise.high)
         validation, held_out = (
-            float(np.mean([told_psnr(blind, images, rows, each, device=device) for each in levels]))
+            float(np.mean([psnr_known_sigma(blind, images, rows, each, device=device) for each in levels]))
             for rows in chosen
         )
         return validation, held_out
 
-    return Task(batches=shown_in, steps=steps, loss=loss, measure=measure, figure="psnr_db")
+    return Objective(batches=shown_in, steps=steps, loss=loss, measure=measure, figure="psnr_db")
 
 
-def _blind(module: nn.Module) -> Blind:
-    if not isinstance(module, Blind):  # what AveragedModel wraps is typed as any module
+def _blind(module: nn.Module) -> BlindDenoiser:
+    if not isinstance(module, BlindDenoiser):  # what AveragedModel wraps is typed as any module
         raise TypeError(type(module).__name__)
     return module

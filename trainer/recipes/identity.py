@@ -12,19 +12,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.loop.loop import Run, Task
-from lookalike.trainer.loop.progress import followed
-from lookalike.trainer.models.identity import Identity, IdentitySpec, Named, People, area_under_roc
+from lookalike.trainer.loop.loop import Objective, Run
+from lookalike.trainer.loop.progress import run_epochs
+from lookalike.trainer.models.identity import (
+    CosineClassifier,
+    Identity,
+    IdentitySampler,
+    IdentitySpec,
+    area_under_roc,
+)
 
-__all__ = ["teach_names"]
+__all__ = ["train_identity"]
 
 _MEASURED: Final = 1000
 """Held-out images that an epoch's figure is measured on."""
 
 
-def teach_names(
+def train_identity(
     folder: Path,
-    people: People,
+    people: IdentitySampler,
     images: NDArray[np.uint8],
     names: Sequence[str],
     split: Split,
@@ -51,7 +57,7 @@ def teach_names(
         TrainingError: the run cannot be resumed, or the loss is not finite.
     """
     torch.manual_seed(spec.training.seed)
-    run = Run(folder, Named(Identity(spec), people.count), spec.training, device=device)
+    run = Run(folder, CosineClassifier(Identity(spec), people.count), spec.training, device=device)
     if Run.unfinished(folder):
         run.resume(identity)
     say(f"names of {people.count} people, {run.done} of {spec.training.epochs} epochs done")
@@ -64,13 +70,15 @@ def teach_names(
         )
         return validation, held_out
 
-    task = Task(batches=people.batches, steps=people.steps, loss=people.loss, measure=measure, figure="auc")
-    for _ in followed(run, task, identity=identity, written="AUC {:.3f}", say=say):
+    task = Objective(
+        batches=people.batches, steps=people.steps, loss=people.loss, measure=measure, figure="auc"
+    )
+    for _ in run_epochs(run, task, identity=identity, written="AUC {:.3f}", say=say):
         pass
     return _identity(run.take_best())
 
 
 def _identity(module: nn.Module) -> Identity:
-    if not isinstance(module, Named):  # what AveragedModel wraps is typed as any module
+    if not isinstance(module, CosineClassifier):  # what AveragedModel wraps is typed as any module
         raise TypeError(type(module).__name__)
     return module.identity

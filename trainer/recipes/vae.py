@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.contact_sheet import save_picture
-from lookalike.encoder.images.preprocess import ImageSpec, shown
-from lookalike.trainer.config import BoundSpec, Device, TrainingSpec
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.contact_sheet import save_image
+from lookalike.encoder.images.preprocess import ImageSpec, printable
+from lookalike.trainer.config import Device, ElboConfig, TrainingSpec
 from lookalike.trainer.data.batches import labelled_batches
 from lookalike.trainer.data.dataset import Dataset, Split
-from lookalike.trainer.loop.loop import Run, Task, pick_device
-from lookalike.trainer.loop.progress import followed
-from lookalike.trainer.loop.setup import Opened, open_run
+from lookalike.trainer.loop.loop import Objective, Run, pick_device
+from lookalike.trainer.loop.progress import run_epochs
+from lookalike.trainer.loop.setup import RunInputs, prepare_run
 from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
-from lookalike.trainer.objectives.elbo import Bounded, bounds
+from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import reconstruction_sheet
-from lookalike.trainer.publish.vae import VariationalFigures, variational_bundle
+from lookalike.trainer.publish.vae import VAEMetrics, export_bundle
 
-__all__ = ["likelihood_task", "train_variational"]
+__all__ = ["likelihood_task", "train_vae"]
 
 _SHOWN: Final = 10
 _FEWEST: Final = 3
@@ -35,19 +35,19 @@ _MEASURED: Final = 1000
 """Held-out images that an epoch's figure is measured on; the bundle's is measured on all."""
 
 
-def train_variational(
+def train_vae(
     dataset: Dataset,
     out: Path,
     *,
     image: ImageSpec,
     network: VAESpec,
-    bound: BoundSpec,
+    bound: ElboConfig,
     spec: TrainingSpec,
     device: Device = "auto",
     pictures: int = 0,
     resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> tuple[Bundle, VariationalFigures]:
+) -> tuple[Bundle, VAEMetrics]:
     """Train, keep the epoch of the highest bound on the validation images, write the bundle.
 
     Args:
@@ -65,15 +65,17 @@ def train_variational(
 
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
-        OptionError: something that is no bundle stands at ``out``, or network and data differ in classes.
+        InvalidArgumentError: something that is no bundle stands at ``out``, or network and data differ in classes.
         DataError: too few images.
         ExportError: ONNX and torch disagree.
     """
     where = pick_device(device)
     _check(dataset, image, network, bound)
     if spec.batch < _FEWEST:
-        raise OptionError(f"a batch of a VAE must be {_FEWEST} or more, for its BatchNorm, not {spec.batch}")
-    opened = open_run(dataset, out, image, resume=resume, say=say, labelled=network.classes > 0)
+        raise InvalidArgumentError(
+            f"a batch of a VAE must be {_FEWEST} or more, for its BatchNorm, not {spec.batch}"
+        )
+    opened = prepare_run(dataset, out, image, resume=resume, say=say, labelled=network.classes > 0)
     identity = opened.identity | {
         "network": network.to_json(),
         "bound": bound.to_json(),
@@ -87,7 +89,7 @@ def train_variational(
         f"training on {where.type}"
     )
     torch.manual_seed(spec.seed)
-    start = Bounded(CVAE(network) if network.classes else VAE(network), bound)
+    start = VAEObjective(CVAE(network) if network.classes else VAE(network), bound)
     # Convolutions of few channels are two to three times as fast with the channels last.
     run = Run(opened.folder, start.to(memory_format=torch.channels_last), spec, device=where)
     if opened.going_on:
@@ -95,7 +97,7 @@ def train_variational(
         say(f"resuming after epoch {run.done} of {spec.epochs}")
     labels = np.array(dataset.labels or [-1] * len(dataset.paths), np.int64)
     _fit(run, opened, labels, identity, pictures=pictures, say=say)
-    bundle, figures = variational_bundle(
+    bundle, figures = export_bundle(
         _bounded(run.take_best()),
         out,
         image=image,
@@ -115,28 +117,28 @@ def train_variational(
     )
     if figures.cleaned is not None:
         say(figures.cleaned.line())
-    say(f"model {bundle.model_id[:12]} is in {shown(str(out))}")
+    say(f"model {bundle.model_id[:12]} is in {printable(str(out))}")
     return bundle, figures
 
 
-def _check(dataset: Dataset, image: ImageSpec, network: VAESpec, bound: BoundSpec) -> None:
+def _check(dataset: Dataset, image: ImageSpec, network: VAESpec, bound: ElboConfig) -> None:
     if (image.size, image.channels) != (network.size, network.channels):
-        raise OptionError(
+        raise InvalidArgumentError(
             f"network and images must be of one shape, got {network.size} pixels with {network.channels} "
             f"channels and {image.size} with {image.channels}"
         )
     if network.classes and network.classes != len(dataset.classes):
-        raise OptionError(
+        raise InvalidArgumentError(
             f"a conditional model has the classes of its data, got {network.classes} and "
-            f"{len(dataset.classes)} of {shown(dataset.name)}"
+            f"{len(dataset.classes)} of {printable(dataset.name)}"
         )
     if bound.binarise == "dynamic" and network.likelihood != "bernoulli":
-        raise OptionError("pixels that are drawn black or white are Bernoulli's; take binarise none")
+        raise InvalidArgumentError("pixels that are drawn black or white are Bernoulli's; take binarise none")
 
 
 def _fit(
     run: Run,
-    opened: Opened,
+    opened: RunInputs,
     labels: NDArray[np.int64],
     identity: dict[str, Any],
     *,
@@ -147,22 +149,22 @@ def _fit(
     drawn = split.held_out[:: max(1, len(split.held_out) // _SHOWN)][:_SHOWN]
     model = _bounded(run.network)
     task = likelihood_task(model, images, labels, split, run.spec, device=run.device)
-    for epoch in followed(run, task, identity=identity, written="{:.2f} nats", say=say):
+    for epoch in run_epochs(run, task, identity=identity, written="{:.2f} nats", say=say):
         if pictures and (epoch.number % pictures == 0 or epoch.number == run.spec.epochs):
             network = _bounded(run.average.module).network
             picture = reconstruction_sheet(network, images, drawn, noise=run.spec.noise)
-            save_picture(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
+            save_image(run.folder / f"reconstructions-{epoch.number:04d}.png", picture)
 
 
 def likelihood_task(
-    model: Bounded,
+    model: VAEObjective,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     split: Split,
     spec: TrainingSpec,
     *,
     device: torch.device,
-) -> Task:
+) -> Objective:
     """Return the task of raising the bound on the likelihood of pictures.
 
     An epoch's figure is the bound in nats on the validation images, and on some of those held out.
@@ -195,7 +197,7 @@ def likelihood_task(
 
     def measure(network: nn.Module) -> tuple[float, float]:
         validation, held_out = (
-            -bounds(
+            -evaluate_elbo(
                 _bounded(network),
                 images,
                 rows,
@@ -208,7 +210,7 @@ def likelihood_task(
         )
         return validation, held_out
 
-    return Task(
+    return Objective(
         batches=shown_in,
         steps=-(-len(split.train) // spec.batch),
         loss=model.loss,
@@ -217,7 +219,7 @@ def likelihood_task(
     )
 
 
-def _bounded(module: nn.Module) -> Bounded:
-    if not isinstance(module, Bounded):  # what AveragedModel wraps is typed as any module
+def _bounded(module: nn.Module) -> VAEObjective:
+    if not isinstance(module, VAEObjective):  # what AveragedModel wraps is typed as any module
         raise TypeError(type(module).__name__)
     return module

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from lookalike.deploy.http import metrics as service_metrics
-from lookalike.deploy.http.errors import PROBLEMS, Refusal
-from lookalike.deploy.http.registry import Holdings
-from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.errors import PROBLEMS, ApiError
+from lookalike.deploy.http.registry import ModelRegistry
+from lookalike.deploy.http.state import State
 from lookalike.encoder.errors import LookalikeError
-from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 
 __all__ = ["router", "state_router"]
@@ -72,12 +72,12 @@ class ModelsResponse(BaseModel):
 
 
 @router.get("/collections", response_model=CollectionsResponse, summary="List the collections")
-async def collections(desk: AtDesk) -> JSONResponse:
+async def collections(desk: State) -> JSONResponse:
     """List the collections of the store. Where their folders are is not told, only what they are called."""
     return JSONResponse({"collections": await desk.lanes.run(lambda: _collections(desk.holdings))})
 
 
-def _collections(holdings: Holdings) -> list[dict[str, Any]]:
+def _collections(holdings: ModelRegistry) -> list[dict[str, Any]]:
     rows = []
     aliases = holdings.store.aliases()
     for name in holdings.store.names():
@@ -101,7 +101,7 @@ def _collections(holdings: Holdings) -> list[dict[str, Any]]:
 
 
 @router.get("/models", response_model=ModelsResponse, summary="List the models")
-async def models(desk: AtDesk) -> JSONResponse:
+async def models(desk: State) -> JSONResponse:
     """List the models that are served, cleaners among them, with what was measured of them."""
     told = [_model_json(model) for model in desk.holdings.models.values()]
     return JSONResponse({"models": told + [_cleaner_json(each) for each in desk.holdings.cleaners.values()]})
@@ -128,7 +128,7 @@ def _model_json(model: Model) -> dict[str, Any]:
     }
 
 
-def _cleaner_json(cleaner: Cleaner) -> dict[str, Any]:
+def _cleaner_json(cleaner: Denoiser) -> dict[str, Any]:
     spec = cleaner.bundle.spec
     return {
         "name": cleaner.bundle.name,
@@ -159,20 +159,20 @@ async def healthz() -> dict[str, str]:
 
 
 @state_router.get("/readyz", summary="Whether it can answer searches")
-async def readyz(desk: AtDesk) -> dict[str, Any]:
+async def readyz(desk: State) -> dict[str, Any]:
     """Say that the store answers and the models are loaded, and what they really run on."""
     try:
         # Not in the lanes: that they are full does not make the service unready.
         await asyncio.wait_for(asyncio.to_thread(desk.holdings.store.names), _READY_SECONDS)
     except (LookalikeError, TimeoutError) as error:
-        raise Refusal("not-ready", "the store does not answer") from error
+        raise ApiError("not-ready", "the store does not answer") from error
     providers = {name: model.provider for name, model in desk.holdings.models.items()}
     providers |= {name: cleaner.provider for name, cleaner in desk.holdings.cleaners.items()}
     return {"status": "ready", "providers": providers}
 
 
 @state_router.get("/metrics", response_class=Response, summary="Numbers for Prometheus")
-async def metrics(desk: AtDesk) -> Response:
+async def metrics(desk: State) -> Response:
     """Return counts and times: requests by route and status, seconds by step, what waits."""
     told = desk.metrics.told(waiting=desk.lanes.waiting, busy=desk.lanes.busy, jobs=desk.jobs.open)
     return Response(told, media_type=service_metrics.MEDIA_TYPE)

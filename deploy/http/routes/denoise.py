@@ -15,13 +15,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, field_validator
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.draw import AS_PNG, wants_png
 from lookalike.deploy.http.settings import MOST_CLEANED, MOST_PICTURES
-from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.errors import ImageTooLargeError
-from lookalike.searcher.denoising.denoiser import Treated, Treatment, treatment_of
+from lookalike.searcher.denoising.denoiser import DenoisedFile, FileDenoiser, file_denoiser_of
 
 __all__ = ["router"]
 
@@ -80,7 +80,7 @@ class DenoiseResponse(BaseModel):
     openapi_extra=described_body(DenoiseRequest, {"model": "clean", "images": ["iVBORw0KGgo="], "sigma": 25}),
     summary="Take the noise from pictures",
 )
-async def denoise(request: Request, desk: AtDesk) -> Response:
+async def denoise(request: Request, desk: State) -> Response:
     """Take the noise from pictures of any size.
 
     Size, depth, alpha, metadata and colour profile stay; EXIF orientation is applied. What is clean already
@@ -90,9 +90,9 @@ async def denoise(request: Request, desk: AtDesk) -> Response:
     alone = wants_png(request)
     if not uploads or (alone and len(uploads) > 1):
         one = "one picture for an answer that is a picture" if alone else "a picture"
-        raise Refusal("invalid-request", f"send {one}: images, or files called image")
+        raise ApiError("invalid-request", f"send {one}: images, or files called image")
     model = desk.holdings.cleaning(asked.model)
-    treatment = treatment_of(
+    treatment = file_denoiser_of(
         model,
         sigma=None if isinstance(asked.sigma, str) else asked.sigma / 255,
         strength=asked.strength,
@@ -112,7 +112,7 @@ async def denoise(request: Request, desk: AtDesk) -> Response:
     return await desk.drawn(told, step="clean")
 
 
-def _told(upload: Upload, treated: Treated) -> dict[str, Any]:
+def _told(upload: Upload, treated: DenoisedFile) -> dict[str, Any]:
     return {
         "name": upload.name,
         "status": treated.status,
@@ -124,18 +124,18 @@ def _told(upload: Upload, treated: Treated) -> dict[str, Any]:
 class _Work:
     """The pictures of one request, cleaned within its bounds."""
 
-    def __init__(self, treatment: Treatment, uploads: list[Upload], *, seconds: float) -> None:
+    def __init__(self, treatment: FileDenoiser, uploads: list[Upload], *, seconds: float) -> None:
         self._treatment, self._uploads, self._seconds = treatment, uploads, seconds
         self._due = time.monotonic() + seconds
         self._left = MOST_CLEANED
 
-    def done(self) -> Iterator[Treated]:
+    def done(self) -> Iterator[DenoisedFile]:
         """Clean one after the other.
 
         Raises:
             ImageTooLargeError: all pictures so far have more pixels than one request may have cleaned.
             ImageError: one cannot be read.
-            Refusal: the time is over; nobody waits any more.
+            ApiError: the time is over; nobody waits any more.
         """
         for upload in self._uploads:
             self._check_time()
@@ -156,4 +156,4 @@ class _Work:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._due:
-            raise Refusal("timeout", f"it took more than {self._seconds:g} s; send less, or later")
+            raise ApiError("timeout", f"it took more than {self._seconds:g} s; send less, or later")

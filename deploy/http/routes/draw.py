@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MOST_DRAWN, MOST_PICTURES
-from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
@@ -27,8 +27,8 @@ from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
 from lookalike.searcher.generation import sample as drawing
-from lookalike.searcher.generation.sample import Sampler, Way
-from lookalike.searcher.search.query_denoiser import QueryCleaner
+from lookalike.searcher.generation.sample import Interpolation, Sampler
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
 
 __all__ = ["AS_PNG", "png_text", "read_uploads", "router", "wants_png"]
 
@@ -54,7 +54,9 @@ class InterpolateRequest(DrawRequest):
     """Two or more pictures, and how many to draw between them."""
 
     steps: int = Field(8, ge=2, le=32, description="Pictures from one to the next, both ends counted.")
-    way: Way | None = Field(None, description="In a straight line, or keeping the length of latents.")
+    way: Interpolation | None = Field(
+        None, description="In a straight line, or keeping the length of latents."
+    )
 
 
 class GenerateRequest(BaseModel, extra="forbid", allow_inf_nan=False):
@@ -107,16 +109,16 @@ def png_text(pixels: Pixels) -> str:
 
 
 def read_uploads(
-    model: Model, uploads: Sequence[Upload], crop: str | None, cleaner: QueryCleaner | None = None
+    model: Model, uploads: Sequence[Upload], crop: str | None, cleaner: QueryDenoiser | None = None
 ) -> Pixels:
     """Return uint8 (N, H, W, C): pictures as the model sees them; with a cleaner, without their noise.
 
     Raises:
-        Refusal: there is none.
+        ApiError: there is none.
         ImageError: one cannot be read.
     """
     if not uploads:
-        raise Refusal("invalid-request", "send a picture: images, or files called image")
+        raise ApiError("invalid-request", "send a picture: images, or files called image")
     image = model.bundle.spec.image
     framing = image.crop if crop is None else Crop.parse(crop)
     if cleaner is not None:
@@ -140,7 +142,7 @@ def _captions(uploads: Sequence[Upload]) -> list[str]:
     openapi_extra=described_body(DrawRequest, {"model": "faces", "images": ["iVBORw0KGgo="]}),
     summary="Draw what a model keeps of pictures",
 )
-async def reconstruct(request: Request, desk: AtDesk) -> Response:
+async def reconstruct(request: Request, desk: State) -> Response:
     """Draw what a model keeps of pictures, with the PSNR of each in dB."""
     asked, uploads = await parsed(request, DrawRequest)
     model, sheet = desk.holdings.model(asked.model), wants_png(request)
@@ -173,7 +175,7 @@ async def reconstruct(request: Request, desk: AtDesk) -> Response:
     ),
     summary="Draw what lies between pictures",
 )
-async def interpolate(request: Request, desk: AtDesk) -> Response:
+async def interpolate(request: Request, desk: State) -> Response:
     """Draw a row from each picture to the next, evenly through the latents."""
     asked, uploads = await parsed(request, InterpolateRequest)
     model, sheet = desk.holdings.model(asked.model), wants_png(request)
@@ -197,15 +199,15 @@ async def interpolate(request: Request, desk: AtDesk) -> Response:
     ),
     summary="Draw pictures that never were",
 )
-async def generate(request: Request, desk: AtDesk) -> Response:
+async def generate(request: Request, desk: State) -> Response:
     """Draw pictures that never were: one row, or with class ``all`` a row for each latent."""
     asked, uploads = await parsed(request, GenerateRequest)
     if uploads:
-        raise Refusal("invalid-request", "generate takes no pictures")
+        raise ApiError("invalid-request", "generate takes no pictures")
     model, sheet = desk.holdings.model(asked.model), wants_png(request)
     classes = len(model.bundle.spec.classes)
     if asked.of_class == _ALL and asked.n * classes > MOST_DRAWN:
-        raise Refusal(
+        raise ApiError(
             "invalid-request",
             f"at most {MOST_DRAWN} pictures are drawn for a request, {asked.n} in {classes} classes are more",
         )
@@ -220,7 +222,7 @@ def _generated(model: Model, asked: GenerateRequest, *, sheet: bool) -> Response
         if sheet:
             return _png(classes_sheet(model, table))
         return _rows(model, asked.model, table, classes=list(model.bundle.spec.classes))
-    latents = drawing.draw(
+    latents = drawing.sample_latents(
         model,
         asked.n,
         sampler=asked.sampler,

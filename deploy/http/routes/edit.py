@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.draw import DrawRequest, png_text, read_uploads
 from lookalike.deploy.http.routes.item_pictures import original
 from lookalike.deploy.http.routes.items import found_item
 from lookalike.deploy.http.settings import MOST_DRAWN
-from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.indexer.store.facets import value_counts
 from lookalike.indexer.store.where import parse_where
@@ -70,16 +70,16 @@ class FacetsResponse(BaseModel):
     ),
     summary="Draw the same face, smiling",
 )
-async def edit(request: Request, desk: AtDesk) -> Response:
+async def edit(request: Request, desk: State) -> Response:
     """Draw pictures again from latents that were moved along attributes: those sent, or a stored item's."""
     asked, uploads = await parsed(request, EditRequest)
     model, strengths = desk.holdings.model(asked.model), parse_strengths(asked.add)
     cleaner = desk.holdings.query_cleaner(asked.clean_model) if asked.clean else None
     if asked.item is not None and uploads:
-        raise Refusal("invalid-request", "send pictures or an item, not both")
+        raise ApiError("invalid-request", "send pictures or an item, not both")
     steps = [1.0] if asked.steps is None else parse_steps(asked.steps)
     if len(steps) * len(uploads) > MOST_DRAWN:
-        raise Refusal(
+        raise ApiError(
             "invalid-request", f"at most {MOST_DRAWN} pictures are drawn for a request; ask for less"
         )
 
@@ -99,7 +99,7 @@ async def edit(request: Request, desk: AtDesk) -> Response:
 
 @router.get("/facets", response_model=FacetsResponse, summary="Count the values of a field")
 async def facets(
-    desk: AtDesk,
+    desk: State,
     collection: Annotated[str, Query(max_length=64, examples=["family"])],
     field: Annotated[str, Query(max_length=200, examples=["person"])] = "person",
     where: Annotated[str | None, Query(max_length=2000, description="Only of items that pass.")] = None,

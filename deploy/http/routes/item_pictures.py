@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.indexer.sources.mnist import Digit
+from lookalike.indexer.sources.mnist import MnistImage
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located
 from lookalike.indexer.store.spec import CollectionSpec
@@ -34,7 +34,7 @@ def original(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
     put there between the look and the reading.
 
     Raises:
-        Refusal: it is gone, cannot be read, or lies elsewhere.
+        ApiError: it is gone, cannot be read, or lies elsewhere.
     """
     root = spec.roots.get(str(payload.get("root")))
     relative = as_path(str(payload.get("path", "")))
@@ -45,7 +45,9 @@ def original(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
         place = located(folder / relative)
         if isinstance(place, Path):
             return _read_below(folder, place)
-        inside = MNIST(place.folder).images_file(place.split) if isinstance(place, Digit) else place.archive
+        inside = (
+            MNIST(place.folder).images_file(place.split) if isinstance(place, MnistImage) else place.archive
+        )
         if not inside.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
             raise _gone()
         return place.read()[0]
@@ -71,15 +73,15 @@ def _read_below(folder: Path, path: Path) -> bytes:
         return file.read()
 
 
-def _gone() -> Refusal:
-    return Refusal("picture-not-found", "its file is gone, or does not lie under its collection's folder")
+def _gone() -> ApiError:
+    return ApiError("picture-not-found", "its file is gone, or does not lie under its collection's folder")
 
 
 def thumbnail(spec: CollectionSpec, payload: dict[str, Any], *, side: int) -> bytes:
     """Return an item's picture as JPEG, ``side`` px square, with a little more around it than the model sees.
 
     Raises:
-        Refusal: as :func:`original`, or it is no picture any more.
+        ApiError: as :func:`original`, or it is no picture any more.
     """
     framing = Crop.parse(spec.crop).widened(1.5)
     try:
@@ -93,7 +95,7 @@ def picture(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
     """Return an item's whole picture as JPEG, at most 2048 px wide and high; nothing says where it was taken.
 
     Raises:
-        Refusal: as :func:`thumbnail`.
+        ApiError: as :func:`thumbnail`.
     """
     try:
         pixels = decode_rgb(original(spec, payload), name="the item")

@@ -9,9 +9,9 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.item_pictures import picture, thumbnail
-from lookalike.deploy.http.state import AtDesk, Desk
+from lookalike.deploy.http.state import AppState, State
 from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["found_item", "router"]
@@ -31,7 +31,7 @@ _DRAWN: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get("/items/random", summary="Draw an item")
-async def random_item(desk: AtDesk, collection: Collection) -> JSONResponse:
+async def random_item(desk: State, collection: Collection) -> JSONResponse:
     """Draw an item by lot, to begin with; not every one is equally probable.
 
     It is one of the fifty that are most like a random direction.
@@ -39,18 +39,18 @@ async def random_item(desk: AtDesk, collection: Collection) -> JSONResponse:
     return JSONResponse(await desk.lanes.run(lambda: _random(desk, collection)))
 
 
-def _random(desk: Desk, collection: str) -> dict[str, Any]:
+def _random(desk: AppState, collection: str) -> dict[str, Any]:
     store, rng = desk.holdings.store, np.random.default_rng()
     direction = rng.standard_normal((1, store.describe(collection).dimension)).astype(np.float32)
     (hits,) = store.search(collection, direction, k=_OUT_OF)
     if not hits:
-        raise Refusal("item-not-found", f"collection {collection} is empty")
+        raise ApiError("item-not-found", f"collection {collection} is empty")
     hit = hits[rng.integers(len(hits))]
     return {"id": hit.id, "collection": collection, "payload": dict(hit.payload)}
 
 
 @router.get("/items/{item}", summary="Show an item")
-async def item(desk: AtDesk, item: UUID, collection: Collection) -> JSONResponse:
+async def item(desk: State, item: UUID, collection: Collection) -> JSONResponse:
     """Show what is stored beside an item's vector."""
     _, payload = await desk.lanes.run(lambda: found_item(desk, collection, item))
     return JSONResponse({"id": str(item), "collection": collection, "payload": payload})
@@ -61,7 +61,7 @@ async def item(desk: AtDesk, item: UUID, collection: Collection) -> JSONResponse
 )
 async def item_thumbnail(
     request: Request,
-    desk: AtDesk,
+    desk: State,
     item: UUID,
     collection: Collection,
     side: Annotated[int, Query(ge=16, le=512, description="In pixels.")] = 160,
@@ -78,7 +78,7 @@ async def item_thumbnail(
 
 
 @router.get("/items/{item}/image", response_class=Response, responses=_DRAWN, summary="An item's picture")
-async def item_image(request: Request, desk: AtDesk, item: UUID, collection: Collection) -> Response:
+async def item_image(request: Request, desk: State, item: UUID, collection: Collection) -> Response:
     """Return an item's whole picture, at most 2048 pixels wide and high, without what else its file tells."""
 
     def draw() -> tuple[str, bytes | None]:
@@ -90,17 +90,17 @@ async def item_image(request: Request, desk: AtDesk, item: UUID, collection: Col
     return _sent(*await desk.drawn(draw))
 
 
-def found_item(desk: Desk, collection: str, item: UUID) -> tuple[CollectionSpec, dict[str, Any]]:
+def found_item(desk: AppState, collection: str, item: UUID) -> tuple[CollectionSpec, dict[str, Any]]:
     """Return what the collection remembers, and the item's payload.
 
     Raises:
-        Refusal: there is no such item.
+        ApiError: there is no such item.
     """
     store = desk.holdings.store
     spec = store.describe(collection)
     record = store.fetch(collection, [str(item)]).get(str(item))
     if record is None:
-        raise Refusal("item-not-found", f"collection {collection} has no item {item}")
+        raise ApiError("item-not-found", f"collection {collection} has no item {item}")
     return spec, dict(record.payload)
 
 

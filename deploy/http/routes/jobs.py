@@ -10,16 +10,16 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
-from lookalike.deploy.http.state import AtDesk, Desk
+from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import described_body, parsed
-from lookalike.encoder.images.preprocess import Crop, shown
-from lookalike.indexer.embedded.aliases import standing_for
+from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.embedded.hnsw import index_when_large
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.spec import check_name
-from lookalike.indexer.sync.sync import known_roots, load, prepare_collection
+from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
 
 __all__ = ["router"]
 
@@ -69,11 +69,11 @@ class JobsResponse(BaseModel):
     ),
     summary="Index a folder",
 )
-async def index(request: Request, desk: AtDesk) -> JSONResponse:
+async def index(request: Request, desk: State) -> JSONResponse:
     """Begin to put the pictures of a folder into a collection; ask for the job to see how far it is."""
     asked, uploads = await parsed(request, IndexRequest)
     if uploads:
-        raise Refusal("invalid-request", "index takes no pictures, but a folder's name")
+        raise ApiError("invalid-request", "index takes no pictures, but a folder's name")
     check_name(asked.collection)
     desk.holdings.model(asked.model)
     if asked.crop is not None:
@@ -88,30 +88,30 @@ def allowed(roots: tuple[Path, ...], source: str) -> Path:
     """Return where a source really is, when that is in or below a folder that may be indexed.
 
     Raises:
-        Refusal: it is not, or is not there (which is not told apart: nobody learns what lies elsewhere).
+        ApiError: it is not, or is not there (which is not told apart: nobody learns what lies elsewhere).
     """
     try:
         real = Path(source).resolve(strict=True) if Path(source).is_absolute() else None
     except (OSError, RuntimeError, ValueError):
         real = None
     if real is None or not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise Refusal(
+        raise ApiError(
             "folder-not-allowed",
-            f"'{shown(source)}' is not there, or lies under no folder that the service may index; "
+            f"'{printable(source)}' is not there, or lies under no folder that the service may index; "
             "they are named when it is started (--allow)",
         )
     return real
 
 
-def _index(desk: Desk, asked: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
+def _index(desk: AppState, asked: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
     """Do what the command does."""
     store, model = desk.holdings.store, desk.holdings.model(asked.model)
     crop = None if asked.crop is None else Crop.parse(asked.crop)
-    collection = standing_for(store, asked.collection)
+    collection = resolve_alias(store, asked.collection)
     found = open_source(str(source), root_name=None, known=known_roots(store, collection))
     prepare_collection(store, collection, model, crop=crop)
     try:
-        report = load(
+        report = sync(
             store,
             collection,
             model,
@@ -128,18 +128,18 @@ def _index(desk: Desk, asked: IndexRequest, source: Path, job: Job) -> dict[str,
 
 
 @router.get("/jobs", response_model=JobsResponse, summary="List the jobs")
-async def jobs(desk: AtDesk) -> JSONResponse:
+async def jobs(desk: State) -> JSONResponse:
     """List the jobs since the service was started: those that are open, and the last hundred that ended."""
     return JSONResponse({"jobs": [job.to_json() for job in desk.jobs.all()]})
 
 
 @router.get("/jobs/{job}", response_model=JobJson, summary="How far a job is")
-async def job(desk: AtDesk, job: UUID) -> JSONResponse:
+async def job(desk: State, job: UUID) -> JSONResponse:
     """Say how far a job is. Of ``total`` pictures to embed, ``done`` are stored, durably, or failed."""
     return JSONResponse(desk.jobs.get(str(job)).to_json())
 
 
 @router.delete("/jobs/{job}", status_code=202, response_model=JobJson, summary="Cancel a job")
-async def cancel_job(desk: AtDesk, job: UUID) -> JSONResponse:
+async def cancel_job(desk: State, job: UUID) -> JSONResponse:
     """Have a job end soon. What it has stored stays; the same job again does the rest."""
     return JSONResponse(desk.jobs.cancel(str(job)).to_json(), status_code=202)

@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 
 __all__ = ["router"]
 
@@ -47,7 +47,7 @@ async def part(request: Request, name: str) -> Response:
 
 def _sent(request: Request, name: str) -> Response:
     if name not in _FILES:
-        raise Refusal("not-found", "the page has no such part")
+        raise ApiError("not-found", "the page has no such part")
     content = _FILES[name]
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}

@@ -11,18 +11,18 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.item_pictures import original
 from lookalike.deploy.http.settings import MOST_PICTURES, MOST_RESULTS
-from lookalike.deploy.http.state import AtDesk
+from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.indexer.store.base import Filter
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import parse_strengths
-from lookalike.searcher.search.query_denoiser import QueryCleaner
-from lookalike.searcher.search.retrieval import Wanted, retrieve
-from lookalike.searcher.search.searcher import Answer, Searcher
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.search.retrieval import SearchParams, retrieve
+from lookalike.searcher.search.searcher import QueryResult, Searcher
 
 __all__ = ["router"]
 
@@ -119,7 +119,7 @@ _EXAMPLE: Final = {"collection": "family", "item": "5d0cba5c-7e94-5e8c-b9cb-5b9a
     openapi_extra=described_body(SearchRequest, _EXAMPLE),
     summary="Find the pictures most like a picture or an item",
 )
-async def search(request: Request, desk: AtDesk) -> JSONResponse:
+async def search(request: Request, desk: State) -> JSONResponse:
     """Find the pictures most like a picture, or like a stored item.
 
     Send a form with one or more files called ``image``, or JSON. Of several pictures, one that cannot be read
@@ -127,9 +127,9 @@ async def search(request: Request, desk: AtDesk) -> JSONResponse:
     """
     asked, uploads = await parsed(request, SearchRequest)
     if asked.item is None and not uploads:
-        raise Refusal("invalid-request", "send a picture (images, or files called image) or an item")
+        raise ApiError("invalid-request", "send a picture (images, or files called image) or an item")
     if asked.item is not None and uploads:
-        raise Refusal("invalid-request", "send pictures or an item, not both")
+        raise ApiError("invalid-request", "send pictures or an item, not both")
     holdings = desk.holdings
     cleaner = holdings.query_cleaner(asked.clean_model) if asked.clean else None
     if asked.item is not None:
@@ -152,7 +152,7 @@ async def search(request: Request, desk: AtDesk) -> JSONResponse:
     return JSONResponse({"answers": [answer_json(answer) for answer in answers]})
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
+def answer_json(answer: QueryResult) -> dict[str, Any]:
     """Return an answer as the command prints it, each result with its item's id."""
     told = answer.to_json()
     for values, result in zip(told["results"], answer.results, strict=True):
@@ -161,8 +161,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
 
 
 def _answered(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryCleaner | None
-) -> list[Answer]:
+    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryDenoiser | None
+) -> list[QueryResult]:
     return list(
         searcher.similar(
             uploads,
@@ -184,8 +184,8 @@ def _filter(asked: SearchRequest) -> Filter | None:
 
 
 def _each(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryCleaner | None
-) -> Sequence[Answer | Exception]:
+    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryDenoiser | None
+) -> Sequence[QueryResult | Exception]:
     """Answer requests of one picture each, all asked alike; what is wrong with one is its own."""
     answers = _answered(searcher, asked, uploads, cleaner)
     return [
@@ -195,12 +195,12 @@ def _each(
 
 
 def _some(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryCleaner | None
-) -> list[Answer]:
+    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryDenoiser | None
+) -> list[QueryResult]:
     """Answer one request of several pictures.
 
     Raises:
-        ImageError, Refusal: none of them can be used; that of the first is raised.
+        ImageError, ApiError: none of them can be used; that of the first is raised.
     """
     answers = _answered(searcher, asked, uploads, cleaner)
     if all(answer.failure is not None for answer in answers):
@@ -208,31 +208,31 @@ def _some(
     return answers
 
 
-def _failure(searcher: Searcher, upload: Upload, answer: Answer) -> Exception:
+def _failure(searcher: Searcher, upload: Upload, answer: QueryResult) -> Exception:
     """Return why a picture got no answer, as it was raised."""
     try:
         read_pixels(upload.data, searcher.model.bundle.spec.image, name=upload.name)
     except Exception as error:
         return error
-    return Refusal("vector-unusable", answer.failure or "")
+    return ApiError("vector-unusable", answer.failure or "")
 
 
-def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryCleaner | None) -> Answer:
+def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryDenoiser | None) -> QueryResult:
     """Find what is most like a stored item, by the vector that is stored; edited or cleaned, by its picture.
 
     Raises:
-        Refusal: there is no such item.
+        ApiError: there is no such item.
     """
     began, point = time.perf_counter(), str(asked.item)
     record = searcher.store.fetch(searcher.collection, [point], with_vectors=True).get(point)
     if record is None or record.vector is None:
-        raise Refusal("item-not-found", f"collection {searcher.collection} has no item {point}")
+        raise ApiError("item-not-found", f"collection {searcher.collection} has no item {point}")
     asked = asked.model_copy(update={"exclude_self": asked.exclude_self is not False})
     name, payload = str(record.payload["path"]), dict(record.payload)
     if asked.add or cleaner is not None:  # its latent is not stored, its picture is there
         upload = Upload(name, original(searcher.spec, payload))
         return _some(searcher, asked, [upload], cleaner)[0]
-    wanted = Wanted(
+    wanted = SearchParams(
         k=asked.k, where=_filter(asked), exclude_self=bool(asked.exclude_self), group_by=asked.group_by
     )
     digests = [[str(payload["sha256"])]]
@@ -240,4 +240,4 @@ def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryCleaner |
     judge = searcher.judge(prior=asked.prior, fmr=asked.fmr)
     results = judge.ranked(hits)
     took = (time.perf_counter() - began) * 1000
-    return Answer(name, searcher.model.model_id, took, results, None, judge.matched(results))
+    return QueryResult(name, searcher.model.model_id, took, results, None, judge.matched(results))

@@ -14,11 +14,11 @@ from lookalike.deploy.evaluation.gathering import find_people
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.registry import CALIBRATION
 from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.figures import answers_sheet, chance
+from lookalike.searcher.figures import format_probability, results_sheet
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.fixtures.photos import lookalike, one_line
@@ -137,13 +137,13 @@ def test_a_sheet_greys_what_is_no_match_and_says_it_at_the_row(home: Path) -> No
     with open_store(str(home / ".lookalike")) as store:
         searcher = Searcher.open(store, "people", model=str(home / "calibrated"))
         odd, good = searcher.similar([home / "noise.png", home / "people" / "person-1" / "0.png"], k=3)
-        with_label, without = (answers_sheet(searcher, [answer]) for answer in (odd, good))
-        bare = answers_sheet(Searcher.open(store, "people"), [good])
+        with_label, without = (results_sheet(searcher, [answer]) for answer in (odd, good))
+        bare = results_sheet(Searcher.open(store, "people"), [good])
     assert with_label.shape[1] > without.shape[1] == bare.shape[1]
     below = without[-50:].max(axis=2)  # of the pictures: there names of matches are dark
     assert (below < 60).any()
-    assert chance(0.001) == "<0.01"
-    assert (chance(0.995), chance(0.5)) == (">0.99", "0.50")
+    assert format_probability(0.001) == "<0.01"
+    assert (format_probability(0.995), format_probability(0.5)) == (">0.99", "0.50")
 
 
 def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_model_that_learned_lfws_names_is_not_calibrated_on_them(tiny: Bundle,
 
     spec = replace(tiny.spec, labels="person", training={"data": "lfw"})
     knowing = Model(save_again(tiny, tmp_path / "knowing", spec=spec))
-    with pytest.raises(OptionError, match="has learned the names of LFW's people"):
+    with pytest.raises(InvalidArgumentError, match="has learned the names of LFW's people"):
         find_people("lfw", knowing)
     with pytest.raises(DataError, match="is neither"):
         find_people(str(tmp_path / "nowhere"), knowing)

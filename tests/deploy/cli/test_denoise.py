@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.bundle.manifest import BundleSpec
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.indexer.sources.selection import Reading
-from lookalike.searcher.denoising.denoiser import DrawnAnew, open_treatment
+from lookalike.indexer.sources.selection import SourceFilter
+from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, open_file_denoiser
 from lookalike.searcher.denoising.paths import check_tasks, destination_of, find_tasks
 from tests.fixtures.handmade_models import make_cleaner, make_digits
 from tests.fixtures.photos import COMMAND, lookalike, one_line
@@ -42,7 +42,7 @@ def targets(*sources: str | Path, out: str | Path, suffix: str = "", kind: str |
     """The files that would be written."""
     words = [str(source) for source in sources]
     destination = destination_of(words, [], out=str(out), kind=kind, suffix=suffix)
-    tasks = find_tasks(words, [], root=None, reading=Reading(), destination=destination)
+    tasks = find_tasks(words, [], root=None, reading=SourceFilter(), destination=destination)
     check_tasks(tasks)
     return [str(task.target) for task in tasks]
 
@@ -72,7 +72,7 @@ def test_what_is_written_is_not_read_again(tmp_path: Path, monkeypatch: pytest.M
     noisy(Path("in/a-clean.png"))
     assert "in/a-clean.png" in targets("in", out="in", suffix="-clean")
     assert "in/a-clean-clean.png" not in targets("in", out="in", suffix="-clean")
-    with pytest.raises(OptionError, match="is the source itself"):
+    with pytest.raises(InvalidArgumentError, match="is the source itself"):
         targets("in", out="in")
 
 
@@ -80,9 +80,11 @@ def test_two_that_would_be_one_are_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     for name in ("x/a.png", "y/a.png", "z/a.png", "z/a.jpg"):
         noisy(Path(name))
-    with pytest.raises(OptionError, match=r"x/a\.png and y/a\.png would both be written to out/a\.png"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"x/a\.png and y/a\.png would both be written to out/a\.png"
+    ):
         targets("x", "y", out="out")
-    with pytest.raises(OptionError, match=r"z/a\.jpg and z/a\.png would both"):
+    with pytest.raises(InvalidArgumentError, match=r"z/a\.jpg and z/a\.png would both"):
         targets("z", out="out", kind="PNG")
 
 
@@ -95,10 +97,10 @@ def test_an_input_is_never_written_over(tmp_path: Path, monkeypatch: pytest.Monk
     Path("third").mkdir()
     Path("third/a.png").symlink_to("../in/a.png")
     for source, out in (("in", "link"), ("in/a.png", "in"), ("in/a.png", "in/a.png"), ("in/a.png", "link")):
-        with pytest.raises(OptionError):
+        with pytest.raises(InvalidArgumentError):
             targets(source, out=out)
     for out in ("other", "third"):
-        with pytest.raises(OptionError, match="would be written over"):
+        with pytest.raises(InvalidArgumentError, match="would be written over"):
             targets("in", out=out)
 
 
@@ -122,7 +124,7 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     noisy(Path("in/a.png"))
-    with pytest.raises((OptionError, DataError), match=error):
+    with pytest.raises((InvalidArgumentError, DataError), match=error):
         targets(*sources, out=out, **options)
 
 
@@ -282,6 +284,6 @@ def test_a_model_that_was_taught_works_and_says_that_it_resizes(tmp_path: Path) 
     assert "taught sees 28x28 pixels, crop full: pictures are resized" in done.stderr
     assert pixels_of(tmp_path / "out" / "a.png").shape[:2] == (28, 28)
     how = {"strength": 1.0, "kind": None, "quality": None, "max_pixels": 100}
-    assert isinstance(open_treatment(taught.folder, sigma=None, **how), DrawnAnew)  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="cannot be told a sigma"):
-        open_treatment(taught.folder, sigma=0.1, **how)  # type: ignore[arg-type]
+    assert isinstance(open_file_denoiser(taught.folder, sigma=None, **how), AutoencoderDenoiser)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="cannot be told a sigma"):
+        open_file_denoiser(taught.folder, sigma=0.1, **how)  # type: ignore[arg-type]

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.images.contact_sheet import save_picture
+from lookalike.encoder.images.contact_sheet import save_image
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import classes_sheet, interpolation_sheet, plain_names
-from lookalike.searcher.generation.sample import classes_of, draw, interpolate, sample, sample_classes
+from lookalike.searcher.generation.sample import (
+    classes_of,
+    interpolate,
+    sample,
+    sample_classes,
+    sample_latents,
+)
 from tests.fixtures.handmade_models import CLASSES, every_kind, make_digits
 from tests.fixtures.photos import lookalike, one_line
 
@@ -59,7 +65,7 @@ def test_generate_names_files_by_class(bundle: str, tmp_path: Path) -> None:
         name = f"{number:02d}-two.png"
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
     some = lookalike(*words, "some/", cwd=tmp_path)
-    drawn = classes_of(Model.open(bundle), draw(Model.open(bundle), 11, seed=2))
+    drawn = classes_of(Model.open(bundle), sample_latents(Model.open(bundle), 11, seed=2))
     assert drawn is not None
     plain = [name if name != CLASSES[-1] else "1_2" for name in drawn]
     assert some.stdout.splitlines() == [f"some/{number:02d}-{name}.png" for number, name in enumerate(plain)]
@@ -93,7 +99,7 @@ def test_what_generate_cannot_draw_is_one_line(bundle: str, tiny_model: Path, tm
 def test_interpolate_draws_a_strip_or_the_way_in_order(bundle: str, tmp_path: Path) -> None:
     pixels = sample(Model.open(bundle), 3, seed=5)
     for name, picture in zip("abc", pixels, strict=True):
-        save_picture(tmp_path / f"{name}.png", picture)
+        save_image(tmp_path / f"{name}.png", picture)
     words = ["interpolate", "a.png", "b.png", "c.png", "--model", bundle, "--steps", "6", "--out"]
     strip = lookalike(*words, "strip.png", cwd=tmp_path)
     assert (strip.returncode, strip.stdout, strip.stderr) == (0, "strip.png\n", "")
@@ -107,7 +113,7 @@ def test_interpolate_draws_a_strip_or_the_way_in_order(bundle: str, tmp_path: Pa
 
 def test_interpolate_goes_on_without_what_it_cannot_read(bundle: str, tmp_path: Path) -> None:
     for name, picture in zip("ab", sample(Model.open(bundle), 2), strict=True):
-        save_picture(tmp_path / f"{name}.png", picture)
+        save_image(tmp_path / f"{name}.png", picture)
     words = ["--model", bundle, "--out", "strip.png"]
     failed = "failed: no.png: cannot be read (No such file or directory)"
     two = lookalike("interpolate", "a.png", "no.png", *words, cwd=tmp_path)
@@ -122,7 +128,7 @@ def test_interpolate_goes_on_without_what_it_cannot_read(bundle: str, tmp_path: 
 
 
 def test_reconstruct_draws_grey_pictures(bundle: str, tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.png", sample(Model.open(bundle), 1)[0])
+    save_image(tmp_path / "a.png", sample(Model.open(bundle), 1)[0])
     done = lookalike("reconstruct", "a.png", "--model", bundle, "--out", "sheet.png", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "sheet.png\n", "")
 

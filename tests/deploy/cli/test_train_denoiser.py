@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.cli.cleaner_commands import cleaner
 from lookalike.deploy.cli.main import main
-from lookalike.encoder.bundle.denoiser import CleanerBundle
-from lookalike.encoder.images.noise import NoiseSpec, corrupted
+from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.images.psnr import psnr
-from lookalike.encoder.runtime.denoiser import Cleaner
-from lookalike.trainer.config import CLEANING, TrainingSpec
+from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.trainer.config import DENOISER_DEFAULTS, TrainingSpec
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
 from lookalike.trainer.data.patches import PatchSpec, sources_of, views_of
-from lookalike.trainer.loop.loop import Run, Task
+from lookalike.trainer.loop.loop import Objective, Run
 from lookalike.trainer.loop.optim import muon
-from lookalike.trainer.models.denoiser import MULTIPLE, Blind, CleanerShape
-from lookalike.trainer.recipes.denoiser import cleaning_task
+from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser, DenoiserShape
+from lookalike.trainer.recipes.denoiser import denoising_objective
 from tests.fixtures.digit_files import write_digits
 from tests.fixtures.people import portraits, write_people
 
@@ -105,7 +105,7 @@ def enlarged(*, height: int, width: int) -> NDArray[np.float32]:
 
 def with_noise(clean: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     levels = np.full(len(clean), sigma, np.float32)
-    return corrupted(clean, levels, kind="gaussian", rng=np.random.default_rng(0))
+    return add_noise(clean, levels, kind="gaussian", rng=np.random.default_rng(0))
 
 
 def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -135,13 +135,13 @@ def done(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Done:
 
 
 @pytest.fixture(scope="module")
-def trained(done: Done) -> Cleaner:
+def trained(done: Done) -> Denoiser:
     """What it made."""
     assert done.code == 0, done.said
-    return Cleaner.open(done.out.rstrip("\n"))
+    return Denoiser.open(done.out.rstrip("\n"))
 
 
-def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, trained: Cleaner) -> None:
+def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, trained: Denoiser) -> None:
     lines = done.said.splitlines()
     assert lines[0].startswith("people: 40 training, 8 validation and 16 held-out images; ")
     assert lines[0].endswith(" weights; training on cpu")
@@ -152,10 +152,10 @@ def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, traine
     assert lines[17:] == [f"model {trained.model_id[:12]} is in {trained.bundle.folder}"]
 
 
-def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Cleaner) -> None:
+def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None:
     trained.check()
     spec = trained.bundle.spec
-    assert (spec.multiple, spec.reach) == (MULTIPLE, CleanerShape(blocks=(1, 1, 1)).reach)
+    assert (spec.multiple, spec.reach) == (SIZE_MULTIPLE, DenoiserShape(blocks=(1, 1, 1)).reach)
     assert spec.deviations == (0, 75 / 255)
     assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 48}
     assert (spec.training["data"], spec.training["patches"]["side"]) == ("people", 16)
@@ -177,7 +177,7 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Cleaner) -> None:
 @pytest.mark.parametrize("size", [(128, 128), (57, 91), (17, 5), (8, 1)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_of_any_size_are_cleaned_told_and_blind(
-    trained: Cleaner, size: tuple[int, int], channels: int
+    trained: Denoiser, size: tuple[int, int], channels: int
 ) -> None:
     clean = enlarged(height=size[0], width=size[1])[..., :channels]
     noisy = with_noise(clean, SIGMA)
@@ -191,7 +191,7 @@ def test_pictures_of_any_size_are_cleaned_told_and_blind(
         assert trained.estimate(noisy) == pytest.approx(SIGMA, rel=0.3)
 
 
-def test_clean_pictures_are_hardly_touched(trained: Cleaner) -> None:
+def test_clean_pictures_are_hardly_touched(trained: Denoiser) -> None:
     clean = enlarged(height=128, width=128)
     assert between(trained.clean(clean, np.zeros(4, np.float32)), clean) > 35
     assert (trained.estimate(clean) < 5 / 255).all()
@@ -206,7 +206,7 @@ def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     done = lookalike("--data", "mnist", "--out", tmp_path / "m", *NARROW, *words)
     assert (done.code, done.out) == (0, f"{tmp_path / 'm'}\n"), done.said
     assert done.said.startswith("mnist: 20 training, 10 validation and 20 held-out images; ")
-    spec = CleanerBundle.open(tmp_path / "m").spec
+    spec = DenoiserBundle.open(tmp_path / "m").spec
     assert spec.deviations == (20 / 255, 50 / 255)
     assert spec.training["training"]["precision"] == "bfloat16"
     assert spec.training["patches"] == {"side": 28, "mirror": False, "turned": 0.0, "grey": 0.3}
@@ -214,7 +214,7 @@ def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
 
 
 def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
-    tmp_path: Path, data: Path, lookalike: Lookalike, trained: Cleaner
+    tmp_path: Path, data: Path, lookalike: Lookalike, trained: Denoiser
 ) -> None:
     out = tmp_path / "cut"
     words = ("--data", data, "--out", out, *SMALL)
@@ -237,7 +237,7 @@ def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
     resumed = lookalike(*words, "--resume")
     assert resumed.code == 0, resumed.said
     assert re.search(r"^resuming after epoch (5|6|7|8|9|10|11) of 12$", resumed.said, re.MULTILINE)
-    assert CleanerBundle.open(out).model_id == trained.model_id  # a digest over weights and figures
+    assert DenoiserBundle.open(out).model_id == trained.model_id  # a digest over weights and figures
     logs = [folder.with_name(f"{folder.name}.run") / "log.csv" for folder in (out, trained.bundle.folder)]
     assert logs[0].read_text() == logs[1].read_text()
 
@@ -252,7 +252,7 @@ def test_another_seed_gives_another_model(tmp_path: Path, data: Path) -> None:
     assert not torch.equal(ends[0], ends[2])
 
 
-def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Task]:
+def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Objective]:
     dataset = open_dataset(str(data))
     spec = TrainingSpec(epochs=1, batch=256, learning_rate=0.01, shift=0, seed=seed)
     views, patches, noise = views_of(dataset), PatchSpec(side=8), NoiseSpec.parse("0:75")
@@ -260,9 +260,9 @@ def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Task]:
     split = dataset.split(pixels.usable)
     sources, _ = sources_of(dataset, views, split.train, side=patches.side)
     torch.manual_seed(0)
-    network = Blind(CleanerShape(widths=(16, 16, 16), blocks=(1, 1, 1), estimator=8))
+    network = BlindDenoiser(DenoiserShape(widths=(16, 16, 16), blocks=(1, 1, 1), estimator=8))
     cpu = torch.device("cpu")
-    task = cleaning_task(sources, pixels.images, split, patches, noise, spec, device=cpu)
+    task = denoising_objective(sources, pixels.images, split, patches, noise, spec, device=cpu)
     assert task.steps == 1024 // 256
     return Run(folder, network, spec, device=cpu, optimizer=muon), task
 
@@ -350,11 +350,11 @@ def test_a_learning_rate_that_is_too_high_is_told(data: Path, lookalike: Lookali
 def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     options = {option.name: option for option in cleaner.params if isinstance(option, click.Option)}
     assert all(option.help for option in options.values())
-    defaults = CLEANING.to_json()
+    defaults = DENOISER_DEFAULTS.to_json()
     shared = options.keys() & defaults.keys() - {"epochs", "noise"}  # by the data
     assert len(shared) == 4
     assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
-    assert f"others: {CLEANING.epochs}." in str(options["epochs"].help)
-    shape = CleanerShape()
+    assert f"others: {DENOISER_DEFAULTS.epochs}." in str(options["epochs"].help)
+    shape = DenoiserShape()
     assert options["blocks"].default == ",".join(map(str, shape.blocks))
     assert ",".join(map(str, shape.widths)) in str(options["widths"].help)

@@ -14,7 +14,7 @@ from lookalike.deploy.cli.variational_commands import cvae, vae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import DRAWING, BoundSpec
+from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig
 from lookalike.trainer.models.vae import VAESpec
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.digit_files import write_digits
@@ -246,7 +246,7 @@ def test_descriptor_of_digits_is_refused(lookalike: Lookalike) -> None:
 
 
 def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
-    specs = (DRAWING, BoundSpec(), VAESpec(size=28, channels=1))
+    specs = (VAE_DEFAULTS, ElboConfig(), VAESpec(size=28, channels=1))
     defaults = {name: value for spec in specs for name, value in spec.to_json().items()}
     chosen = {
         "size",
@@ -264,7 +264,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     for command, count in ((vae, 14), (cvae, 16)):
         options = {option.name: option for option in command.params if isinstance(option, click.Option)}
         assert all(option.help for option in options.values())
-        assert DRAWING.noise is None
+        assert VAE_DEFAULTS.noise is None
         assert NoiseSpec.parse(str(options["noise"].default)).nothing
         shared = options.keys() & defaults.keys() - chosen
         assert len(shared) == count

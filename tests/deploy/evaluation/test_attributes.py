@@ -24,7 +24,7 @@ from lookalike.deploy.evaluation.curves import draw_trade_off
 from lookalike.deploy.evaluation.fit_data import Scored, with_table
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.fitting.attributes import Examples
 from tests.encoder.bundle.test_attributes import hand_made
@@ -172,7 +172,7 @@ def test_a_smile_appears_on_faces_of_lfw(lfw: LFW) -> None:
     assert smile.searches[2].share > smile.searches[0].share
     assert smile.searches[2].likeness < smile.searches[0].likeness
     assert found.undone < 1e-5
-    with pytest.raises(OptionError, match="strengths are finite and over 0"):
+    with pytest.raises(InvalidArgumentError, match="strengths are finite and over 0"):
         attribute_figures(model, few, strengths=(-1,))
     with pytest.raises(DataError, match="for none of Male, Smiling"):
         attribute_figures(model, part_of(scored, rows[:250]))

@@ -6,7 +6,7 @@ import pytest
 from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.datasets.mnist import MNIST
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 
 def test_photographs_are_the_middle_of_scikit_images() -> None:
@@ -43,7 +43,7 @@ def test_the_first_are_a_part_of_all() -> None:
 
 
 def test_a_set_that_is_none_is_refused() -> None:
-    with pytest.raises(OptionError, match="'cats' is none of them"):
+    with pytest.raises(InvalidArgumentError, match="'cats' is none of them"):
         open_exhibit("cats")  # type: ignore[arg-type]  # wrong on purpose
 
 

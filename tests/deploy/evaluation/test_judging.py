@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lookalike.deploy.evaluation.judging import agreement, diversity, look
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
 CLASSES = ("4", "7", "9")
@@ -21,7 +21,7 @@ def test_agreement_worked_out_by_hand() -> None:
     assert found.to_json()["mistakes"] == [["4", "9", 2], ["9", "4", 1]]
     assert agreement(asked, asked, CLASSES).confusion_line() == "no mistakes"
     assert agreement(asked[:4], seen[:4], CLASSES).by_class == {"4": 0.5}
-    with pytest.raises(OptionError, match="one picture or more"):
+    with pytest.raises(InvalidArgumentError, match="one picture or more"):
         agreement(asked[:0], seen[:0], CLASSES)
 
 
@@ -36,10 +36,10 @@ def test_diversity_is_a_ratio_of_mean_distances() -> None:
     assert found.lowest == pytest.approx(1 / 3)
     same = diversity("pixels", (np.ones((4, 1), np.float32), labels), (real, labels), CLASSES)
     assert same.mean == 0
-    with pytest.raises(OptionError, match="two pictures or more"):
+    with pytest.raises(InvalidArgumentError, match="two pictures or more"):
         diversity("pixels", (drawn[:1], labels[:1]), (real, labels), CLASSES)
 
 
 def test_a_model_that_is_no_judge_is_refused(tiny_model: str) -> None:
-    with pytest.raises(OptionError, match="tiny does not"):
+    with pytest.raises(InvalidArgumentError, match="tiny does not"):
         look(Model.open(tiny_model), np.zeros((1, 16, 16, 3), np.uint8))

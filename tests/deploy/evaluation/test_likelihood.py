@@ -17,7 +17,7 @@ from lookalike.deploy.evaluation.likelihood import (
     log_bernoulli,
     log_normal,
 )
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 Doubles = NDArray[np.float64]
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
@@ -208,11 +208,11 @@ def test_pictures_are_measured_through_a_decoder() -> None:
     ],
 )
 def test_what_is_no_posterior_is_refused(mean: Doubles, deviation: Doubles, classes: Doubles | None) -> None:
-    with pytest.raises(OptionError, match=r"a posterior is|class probabilities"):
+    with pytest.raises(InvalidArgumentError, match=r"a posterior is|class probabilities"):
         Proposal(mean.astype(np.float32), deviation.astype(np.float32), classes)
 
 
 def test_no_samples_are_refused() -> None:
     likelihood, _, mean, deviation = linear(1)
-    with pytest.raises(OptionError, match="1 sample or more, got 0"):
+    with pytest.raises(InvalidArgumentError, match="1 sample or more, got 0"):
         bounds(Proposal(mean.astype(np.float32), deviation.astype(np.float32)), likelihood, samples=0)

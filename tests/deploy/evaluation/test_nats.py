@@ -13,7 +13,7 @@ from lookalike.deploy.evaluation.handwriting import Pictures
 from lookalike.deploy.evaluation.nats import _corrected, binarised, nats
 from lookalike.encoder.bundle.bundle import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.handmade_models import CLASSES, SIZE, Z
 from tests.fixtures.likelihood_models import variational
@@ -39,7 +39,7 @@ def test_dynamic_draws_have_the_grey_values_as_chances() -> None:
 
 
 def test_no_other_protocol() -> None:
-    with pytest.raises(OptionError, match="dynamic or threshold, not 'grey'"):
+    with pytest.raises(InvalidArgumentError, match="dynamic or threshold, not 'grey'"):
         binarised(GREY, "grey")  # type: ignore[arg-type]
 
 
@@ -142,5 +142,5 @@ def test_all_digits_by_few_samples_and_some_by_many(tmp_path: Path) -> None:
 
 def test_a_model_without_deviations_is_refused(tmp_path: Path) -> None:
     model = Model(variational(tmp_path / "known", kind="vae", deviations=False))
-    with pytest.raises(OptionError, match="gives no deviations"):
+    with pytest.raises(InvalidArgumentError, match="gives no deviations"):
         nats(model, half_on(2), "dynamic", samples=1, count=2)

@@ -16,7 +16,7 @@ from lookalike.deploy.evaluation.pairs import (
     lfw_folds,
     read_folds,
 )
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 
 def gallery(*sizes: int) -> Labelled:
@@ -141,7 +141,7 @@ def test_a_malformed_file_is_refused_with_the_line(tmp_path: Path, text: str, sa
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be a readable text file"):
         read_folds(tmp_path / "gone.txt", gallery(2))
-    with pytest.raises(OptionError, match="View 2 is of lfw, gallery is another"):
+    with pytest.raises(InvalidArgumentError, match="View 2 is of lfw, gallery is another"):
         lfw_folds(gallery(2))
 
 

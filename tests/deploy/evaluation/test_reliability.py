@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lookalike.deploy.evaluation.reliability import Bin, binned, calibration_error, cllr, cross_validate, draw
-from lookalike.encoder.errors import CalibrationError, OptionError
+from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from tests.trainer.fitting.test_calibration import crowd
 
 
@@ -57,5 +57,5 @@ def test_too_few_people_cannot_be_left_out_in_turn() -> None:
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = cross_validate(*crowd(20, 4))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(OptionError, match=r"pip install 'lookalike\[evaluate\]'"):
+    with pytest.raises(InvalidArgumentError, match=r"pip install 'lookalike\[evaluate\]'"):
         draw(judged)

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.retrieval import Retrieval, rank, retrieval, temporary_collection
 from lookalike.deploy.evaluation.vectors import Vectors
-from lookalike.encoder.errors import CollectionNotFoundError, OptionError
+from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
 from lookalike.indexer.store.base import VectorStore, open_store
 from tests.fixtures.photos import lookalike
 from tests.fixtures.stores import SPEC, D
@@ -85,7 +85,9 @@ def test_many_queries_go_in_batches_and_are_counted(store: VectorStore) -> None:
 
 def test_nobody_with_two_pictures_is_said(store: VectorStore) -> None:
     fill(store, "alone", [(0.0, "A"), (1.0, "B"), (2.0, None), (3.0, None)])
-    with pytest.raises(OptionError, match="people with two or more images, collection 'alone' has none"):
+    with pytest.raises(
+        InvalidArgumentError, match="people with two or more images, collection 'alone' has none"
+    ):
         retrieval(store, "alone")
     with pytest.raises(CollectionNotFoundError):
         retrieval(store, "nothing")

@@ -17,7 +17,7 @@ from lookalike.deploy.evaluation.verification import (
     roc,
     verify,
 )
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 
 def floats(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -99,7 +99,7 @@ def test_roc_by_hand() -> None:
 def test_roc_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None:
     scores, same = floats(*(score for score, _ in pairs)), np.array([truth for _, truth in pairs])
     if same.all() or not same.any():
-        with pytest.raises(OptionError, match="a ROC needs matched and mismatched pairs"):
+        with pytest.raises(InvalidArgumentError, match="a ROC needs matched and mismatched pairs"):
             roc(scores, same)
         return
     curve = roc(scores, same)
@@ -110,7 +110,7 @@ def test_roc_is_scikit_learns(pairs: list[tuple[int, bool]]) -> None:
 
 
 def test_one_fold_is_not_enough() -> None:
-    with pytest.raises(OptionError, match="two folds or more, got 1"):
+    with pytest.raises(InvalidArgumentError, match="two folds or more, got 1"):
         verify([floats(0.1, 0.9)], [bools("-+")])
 
 

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.http.registry import Holdings
+from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.routes import denoise as service_cleaning
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.indexer.store.base import open_store
@@ -356,7 +356,7 @@ def test_cleaners_are_listed_beside_models(client: httpx.Client) -> None:
 
 def test_shipped_cleaners_are_served_where_no_model_is_named(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "store")) as store:
-        holdings = Holdings(store, timer=lambda _: nullcontext())
+        holdings = ModelRegistry(store, timer=lambda _: nullcontext())
         holdings.open_models((), provider="cpu")
         assert set(holdings.cleaners) == {"clean", "clean-digits"}
         assert set(holdings.models) == {"faces", "digits", "digits-vae"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.http.errors import OF_ERRORS, PROBLEMS, Refusal, code_of, content, responded
+from lookalike.deploy.http.errors import OF_ERRORS, PROBLEMS, ApiError, code_of, content, responded
 from lookalike.encoder import errors
 
 
@@ -45,10 +45,10 @@ def test_a_foreign_error_tells_nothing() -> None:
 
 
 def test_refusals_carry_their_words_and_headers() -> None:
-    response = responded(Refusal("busy", "later", headers={"Retry-After": "7"}), request_id="x")
+    response = responded(ApiError("busy", "later", headers={"Retry-After": "7"}), request_id="x")
     assert (response.status_code, response.headers["retry-after"]) == (503, "7")
-    assert responded(Refusal("busy", "later"), request_id="x").headers["retry-after"] == "1"
-    assert responded(Refusal("unauthorized", "key"), request_id="x").headers["www-authenticate"] == "Bearer"
+    assert responded(ApiError("busy", "later"), request_id="x").headers["retry-after"] == "1"
+    assert responded(ApiError("unauthorized", "key"), request_id="x").headers["www-authenticate"] == "Bearer"
 
 
 def test_codes_are_words_and_statuses_errors() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.http.errors import Refusal
-from lookalike.deploy.http.executor import TOGETHER, Lanes
+from lookalike.deploy.http.errors import ApiError
+from lookalike.deploy.http.executor import TOGETHER, BatchingExecutor
 
 
 def with_lanes(
-    test: Callable[[Lanes], Any], *, workers: int = 1, waiting: int = 4, seconds: float = 20
+    test: Callable[[BatchingExecutor], Any], *, workers: int = 1, waiting: int = 4, seconds: float = 20
 ) -> Any:
-    lanes = Lanes(workers, waiting=waiting, seconds=seconds)
+    lanes = BatchingExecutor(workers, waiting=waiting, seconds=seconds)
 
     async def main() -> Any:
         return await test(lanes)
@@ -34,7 +34,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def test_work_is_done_elsewhere_and_its_errors_come_back() -> None:
-    async def test(lanes: Lanes) -> None:
+    async def test(lanes: BatchingExecutor) -> None:
         assert await lanes.run(threading.current_thread) is not threading.main_thread()
         with pytest.raises(ZeroDivisionError):
             await lanes.run(lambda: 1 // 0)
@@ -47,7 +47,7 @@ def test_what_waits_and_is_alike_is_done_in_one_call_in_order() -> None:
     calls: list[tuple[str, list[int]]] = []
     go = threading.Event()
 
-    async def test(lanes: Lanes) -> list[int]:
+    async def test(lanes: BatchingExecutor) -> list[int]:
         def work(kind: str) -> Callable[[Sequence[int]], list[int]]:
             def done(values: Sequence[int]) -> list[int]:
                 go.wait(10)
@@ -72,7 +72,7 @@ def test_no_more_than_sixteen_together_and_nobody_is_lost() -> None:
     sizes: list[int] = []
     go = threading.Event()
 
-    async def test(lanes: Lanes) -> list[int]:
+    async def test(lanes: BatchingExecutor) -> list[int]:
         def work(values: Sequence[int]) -> list[int]:
             go.wait(10)
             sizes.append(len(values))
@@ -88,7 +88,7 @@ def test_no_more_than_sixteen_together_and_nobody_is_lost() -> None:
 
 
 def test_an_error_of_one_is_not_that_of_its_neighbours() -> None:
-    async def test(lanes: Lanes) -> list[Any]:
+    async def test(lanes: BatchingExecutor) -> list[Any]:
         go = threading.Event()
 
         def work(values: Sequence[int]) -> list[Any]:
@@ -105,11 +105,11 @@ def test_an_error_of_one_is_not_that_of_its_neighbours() -> None:
 
 
 def test_too_many_are_told_to_come_later_and_later_is_served() -> None:
-    async def test(lanes: Lanes) -> None:
+    async def test(lanes: BatchingExecutor) -> None:
         go = threading.Event()
         tasks = [asyncio.create_task(lanes.run(lambda: go.wait(10))) for _ in range(3)]
         await until(lambda: lanes.busy == 1 and lanes.waiting == 2)
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(ApiError) as refused:
             await lanes.run(lambda: None)
         assert refused.value.code == "busy"
         go.set()
@@ -122,12 +122,12 @@ def test_too_many_are_told_to_come_later_and_later_is_served() -> None:
 def test_what_takes_too_long_is_given_up_and_what_waited_for_it_never_begins() -> None:
     begun: list[int] = []
 
-    async def test(lanes: Lanes) -> None:
+    async def test(lanes: BatchingExecutor) -> None:
         go = threading.Event()
         first = asyncio.create_task(lanes.run(lambda: go.wait(10)))
         second = asyncio.create_task(lanes.run(lambda: begun.append(2)))
         for task in (first, second):
-            with pytest.raises(Refusal) as refused:
+            with pytest.raises(ApiError) as refused:
                 await task
             assert refused.value.code == "timeout"
         assert (lanes.waiting, lanes.busy) == (0, 1)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.item_pictures import original
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
@@ -148,7 +148,7 @@ def test_recorded_paths_that_lead_out_are_refused_too(tmp_path: Path, path: str)
     (tmp_path / "secret.jpg").write_bytes(SECRET)
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for payload in ({"root": "photos", "path": path}, {"root": "other", "path": "x"}, {"path": path}, {}):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(ApiError) as refused:
             original(spec_of(tmp_path / "photos"), payload)
         assert refused.value.code == "picture-not-found"
 
@@ -190,7 +190,7 @@ def test_a_link_swapped_in_while_it_is_read_gives_nothing_away(tmp_path: Path) -
             try:
                 assert original(spec_of(folder), {"root": "photos", "path": "a.jpg"}) == b"public"
                 read += 1
-            except Refusal:
+            except ApiError:
                 pass
     finally:
         stop.set()

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lookalike.deploy.http.errors import Refusal
+from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
 from lookalike.encoder.errors import ImageError
 from lookalike.indexer.store.base import open_store
@@ -198,7 +198,7 @@ def test_jobs_run_one_after_the_other_and_old_ones_are_forgotten() -> None:
     jobs.close()
     assert most == [1]
     assert len(jobs.all()) <= 101 + 8
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         jobs.get(first.id)
     assert refused.value.code == "job-not-found"
 
@@ -212,7 +212,7 @@ def test_too_many_jobs_wait_no_longer_than_told() -> None:
         return {"done": True}
 
     started = [jobs.start({}, work) for _ in range(9)]
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         jobs.start({}, work)
     assert refused.value.code == "busy"
     jobs.cancel(started[-1].id)

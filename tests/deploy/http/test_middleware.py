@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from lookalike.deploy.http import middleware as guard
 from lookalike.deploy.http.middleware import is_key
 from lookalike.deploy.http.settings import Settings, is_loopback
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, problem
 from tests.indexer.sync.test_bad_input import png_of_size
@@ -93,10 +93,10 @@ def test_the_host_decides_whether_a_key_is_needed() -> None:
         assert Settings(host=host).key is None
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.com", ""):
         assert not is_loopback(host)
-        with pytest.raises(OptionError, match="LOOKALIKE_API_KEY"):
+        with pytest.raises(InvalidArgumentError, match="LOOKALIKE_API_KEY"):
             Settings(host=host)
         assert Settings(host=host, key=KEY).key == KEY
-    with pytest.raises(OptionError, match="16 ASCII characters"):
+    with pytest.raises(InvalidArgumentError, match="16 ASCII characters"):
         Settings(key="short")
     assert KEY not in repr(Settings(key=KEY))
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attribute, Attributes
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import BundleCorruptError, DataError, OptionError
+from lookalike.encoder.errors import BundleCorruptError, DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore, open_store
 from lookalike.indexer.store.where import parse_where
-from lookalike.searcher.figures import answers_sheet
+from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, parse_strengths
 from lookalike.searcher.generation.sample import read_all
-from lookalike.searcher.search.retrieval import Wanted, opposed
+from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
-from lookalike.trainer.fitting.attributes import Examples, area_under, fit_attributes
+from lookalike.trainer.fitting.attributes import Examples, fit_attributes, roc_auc
 from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
 from tests.fixtures.tiny_models import LATENT, SIZE, pictures
 
@@ -85,7 +85,7 @@ def test_too_few_examples_are_refused() -> None:
 
 def test_the_area_under_a_known_curve() -> None:
     # Of four pairs, three are in order, and one is a tie.
-    assert area_under(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False])) == 3.5 / 4
+    assert roc_auc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False])) == 3.5 / 4
 
 
 def hand_made(*, latent: int = LATENT, embedding: int = LATENT) -> Attributes:
@@ -133,7 +133,7 @@ def test_they_come_back_equal_and_change_no_model(bundle: Path, tiny_model: Path
         "auc": 0.75,
         "tested": 2,
     }
-    with pytest.raises(OptionError, match="belongs to model a"):
+    with pytest.raises(InvalidArgumentError, match="belongs to model a"):
         Attributes.from_bytes(made.to_bytes("a"), model_id="b")
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", " a", "a=b", "a,b", "a.b", 'a"', "a\n"])
 def test_names_that_no_condition_could_hold_are_refused(name: str) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         replace(hand_made().each[0], name=name)
 
 
@@ -183,12 +183,12 @@ def test_strengths_and_steps_are_read() -> None:
     }
     assert parse_steps("-2:2:5") == [-2, -1, 0, 1, 2]
     for bad in ("=1", "Smiling=", "Smiling=x", "Smiling=inf"):
-        with pytest.raises(OptionError, match="an edit is NAME=STRENGTH"):
+        with pytest.raises(InvalidArgumentError, match="an edit is NAME=STRENGTH"):
             parse_strengths([bad])
-    with pytest.raises(OptionError, match="twice"):
+    with pytest.raises(InvalidArgumentError, match="twice"):
         parse_strengths(["a=1", "a=2"])
     for bad in ("1:2", "1:2:1", "a:2:3", "0:inf:3"):
-        with pytest.raises(OptionError, match="steps are"):
+        with pytest.raises(InvalidArgumentError, match="steps are"):
             parse_steps(bad)
 
 
@@ -224,7 +224,7 @@ def test_a_search_can_be_for_an_edited_face(store: VectorStore, home: Path) -> N
     assert [r.id for r in same.results] == [r.id for r in plain.results]
     (moved,) = searcher.similar([home / "me.jpg"], add={"Smiling": 3})
     assert moved.results[0].score < 1 - 1e-3 or moved.results[0].id != plain.results[0].id
-    sheets = [answers_sheet(searcher, [plain], add=add) for add in ({}, {"Smiling": 3.0})]
+    sheets = [results_sheet(searcher, [plain], add=add) for add in ({}, {"Smiling": 3.0})]
     assert sheets[1].shape[1] > sheets[0].shape[1]  # the face that was meant
 
 
@@ -251,7 +251,7 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
     searcher = Searcher.open(store, NAME)
     (plain,) = searcher.similar([home / "me.jpg"])
     assert [r.id for r in searcher.like([home / "me.jpg"]).results] == [r.id for r in plain.results]
-    answer = searcher.like([home / "me.jpg"], [home / "you.jpg"], wanted=Wanted(k=9))
+    answer = searcher.like([home / "me.jpg"], [home / "you.jpg"], wanted=SearchParams(k=9))
     vectors = searcher.model.embed(read_all(searcher.model, [home / "me.jpg", home / "you.jpg"])[1])
     (results,) = searcher.similar_to(2 * vectors[:1] - vectors[1:], k=9)
     assert [r.id for r in answer.results] == [r.id for r in results]
@@ -259,11 +259,11 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
     bad = searcher.like([home / "me.jpg"], [home / "bad.jpg"])
     assert bad.failure is not None
     assert bad.results == ()
-    with pytest.raises(OptionError, match="must be like another"):
+    with pytest.raises(InvalidArgumentError, match="must be like another"):
         searcher.like([], [home / "me.jpg"])
     # Hand-worked: (1, 0) doubled less (0, 1).
     np.testing.assert_array_equal(
-        opposed(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)), [[2, -1]]
+        combine_examples(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)), [[2, -1]]
     )
 
 

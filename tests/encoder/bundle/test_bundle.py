@@ -14,8 +14,8 @@ import pytest
 from lookalike.encoder.bundle import bundle as bundle_module
 from lookalike.encoder.bundle import registry as shelf
 from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, shipped_bundles
-from lookalike.encoder.bundle.denoiser import CleanerBundle
-from lookalike.encoder.errors import BundleCorruptError, BundleNotFoundError, OptionError
+from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.errors import BundleCorruptError, BundleNotFoundError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.tiny_models import FILES, assert_same, nothing_left, save_again
@@ -118,7 +118,7 @@ def test_shipped_bundles_open_by_name_and_say_it(
 ) -> None:
     for name, folder in shipped_bundles().items():
         if name.startswith("clean"):
-            assert CleanerBundle.open(name).folder == folder.resolve()
+            assert DenoiserBundle.open(name).folder == folder.resolve()
             continue
         assert Bundle.open(name).folder == folder.resolve()
         assert Bundle.open(folder).address == name
@@ -146,7 +146,7 @@ def test_graph_that_changes_while_the_bundle_is_open_is_refused(copy: Path, tiny
 
 @pytest.mark.parametrize("name", ["cleaner", "../encoder", "", "bundle.json"])
 def test_graph_it_does_not_have_is_an_option_error(tiny: Bundle, name: str) -> None:
-    with pytest.raises(OptionError, match=r"it has decoder\.onnx, encoder\.onnx"):
+    with pytest.raises(InvalidArgumentError, match=r"it has decoder\.onnx, encoder\.onnx"):
         tiny.graph(name)
 
 

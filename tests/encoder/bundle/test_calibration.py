@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import RATES, Calibration, Likeness, default_prior
+from lookalike.encoder.bundle.calibration import RATES, Calibration, ScoreCalibration, default_prior
 from lookalike.encoder.bundle.manifest import digest_of
-from lookalike.encoder.bundle.ood import UsualErrors
+from lookalike.encoder.bundle.ood import ReconstructionErrorStats
 from lookalike.encoder.bundle.registry import CALIBRATION
-from lookalike.encoder.errors import BundleCorruptError, OptionError
+from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.tiny_models import FILES, assert_same, nothing_left, save_again
 
-LINE = Likeness(
+LINE = ScoreCalibration(
     curvature=0.0,
     slope=10.0,
     intercept=-2.0,
@@ -30,16 +30,16 @@ LINE = Likeness(
     people=20,
 )
 CURVE = replace(LINE, curvature=8.0, slope=4.0)
-ERRORS = UsualErrors(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))
+ERRORS = ReconstructionErrorStats(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))
 BOTH = Calibration(likeness=LINE, errors=ERRORS)
 
 
-def likenesses() -> st.SearchStrategy[Likeness]:
+def likenesses() -> st.SearchStrategy[ScoreCalibration]:
     real = st.floats(-50, 50)
     curvatures = st.floats(0, 50)
     scores = st.lists(st.floats(-1, 1), min_size=len(RATES), max_size=len(RATES)).map(sorted)
     return st.builds(
-        lambda curvature, slope, intercept, known, scores, n, m: Likeness(
+        lambda curvature, slope, intercept, known, scores, n, m: ScoreCalibration(
             curvature=curvature,
             slope=max(slope, 0.01 - 2 * curvature),
             intercept=intercept,
@@ -73,7 +73,7 @@ def test_probability_by_hand() -> None:
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -0.1, 2.0, math.nan, math.inf])
 def test_what_is_no_prior_is_refused(prior: float) -> None:
-    with pytest.raises(OptionError, match="a prior is a probability over 0 and under 1"):
+    with pytest.raises(InvalidArgumentError, match="a prior is a probability over 0 and under 1"):
         LINE.probability(0.5, prior)
 
 
@@ -86,13 +86,17 @@ def test_the_default_prior_expects_one_match() -> None:
     scores=st.lists(st.floats(-1, 1), min_size=2, max_size=2).map(sorted),
     prior=st.floats(1e-9, 1 - 1e-9),
 )
-def test_more_likeness_is_never_less_probable(likeness: Likeness, scores: list[float], prior: float) -> None:
+def test_more_likeness_is_never_less_probable(
+    likeness: ScoreCalibration, scores: list[float], prior: float
+) -> None:
     low, high = likeness.probability(scores, prior)
     assert 0 <= low <= high <= 1
 
 
 @given(likeness=st.none() | likenesses(), errors=st.none() | st.just(ERRORS))
-def test_what_is_written_is_read_back_equal(likeness: Likeness | None, errors: UsualErrors | None) -> None:
+def test_what_is_written_is_read_back_equal(
+    likeness: ScoreCalibration | None, errors: ReconstructionErrorStats | None
+) -> None:
     calibration = Calibration(likeness=likeness, errors=errors)
     assert Calibration.from_bytes(calibration.to_bytes("a" * 64), model_id="a" * 64) == calibration
 
@@ -100,7 +104,9 @@ def test_what_is_written_is_read_back_equal(likeness: Likeness | None, errors: U
 def test_the_threshold_is_that_of_the_rate_or_of_the_smallest() -> None:
     assert (LINE.threshold(0.1), LINE.threshold(0.01), LINE.threshold()) == (0.2, 0.4, 0.4)
     assert replace(LINE, thresholds={}).threshold() is None
-    with pytest.raises(OptionError, match=r"rate of 0\.001 is not known, those known are 0\.1, 0\.01 \(9999"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"rate of 0\.001 is not known, those known are 0\.1, 0\.01 \(9999"
+    ):
         LINE.threshold(0.001)
 
 
@@ -121,7 +127,7 @@ def test_the_threshold_is_that_of_the_rate_or_of_the_smallest() -> None:
     ],
 )
 def test_a_map_that_cannot_be_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(OptionError, match="no map from scores to evidence"):
+    with pytest.raises(InvalidArgumentError, match="no map from scores to evidence"):
         replace(LINE, **change)  # type: ignore[arg-type]
 
 
@@ -151,7 +157,9 @@ def test_a_copy_with_a_calibration_is_the_same_model_byte_for_byte(tiny: Bundle,
 def test_a_shipped_bundle_is_copied_and_stays_as_it_is(tmp_path: Path) -> None:
     shipped = Bundle.open("faces")
     before = (shipped.folder / CALIBRATION).read_bytes()
-    with pytest.raises(OptionError, match="a shipped bundle stays as it is, faces is one; name another"):
+    with pytest.raises(
+        InvalidArgumentError, match="a shipped bundle stays as it is, faces is one; name another"
+    ):
         shipped.recalibrated(BOTH, shipped.folder)
     assert (shipped.folder / CALIBRATION).read_bytes() == before
     assert shipped.recalibrated(BOTH, tmp_path / "copy").model_id == shipped.model_id
@@ -159,7 +167,7 @@ def test_a_shipped_bundle_is_copied_and_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_bundle_is_not_written_to(tiny: Bundle, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(OptionError, match="a bundle replaces only a bundle"):
+    with pytest.raises(InvalidArgumentError, match="a bundle replaces only a bundle"):
         tiny.recalibrated(BOTH, tmp_path)
     nothing_left(tmp_path, but={"mine"})
 
@@ -226,5 +234,5 @@ def test_values_that_cannot_be_are_refused_though_the_digest_fits(key: str, valu
     del content["sha256"]
     content[key] = value
     forged = json.dumps({"sha256": digest_of(content), **content}).encode()
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         Calibration.from_bytes(forged, model_id="a")

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.gaussian_mixture import MOST, Mixture
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.bundle.gaussian_mixture import MAX_COMPONENTS, GaussianMixture
+from lookalike.encoder.errors import InvalidArgumentError
 
 Floats = NDArray[np.float32]
 
 
-def two() -> Mixture:
+def two() -> GaussianMixture:
     """A wide component at the origin and a slanted one far off."""
-    return Mixture.of(
+    return GaussianMixture.of(
         np.array([0.25, 0.75]),
         np.array([[0.0, 0.0], [100.0, -50.0]]),
         np.array([[[4.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [1.0, 2.0]]]),
@@ -60,13 +60,13 @@ def test_a_deviate_is_carried_by_the_symmetric_root() -> None:
     along = np.array([[1.0, 1.0], [1.0, -1.0]])
     placed = two().place(along, np.array([1, 1]))
     np.testing.assert_allclose(placed - two().means[1], along * np.sqrt([[3.0], [1.0]]), rtol=1e-5)
-    unit = Mixture.of(np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    unit = GaussianMixture.of(np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
     np.testing.assert_allclose(unit.place(along, np.zeros(2, int)), along, rtol=1e-6)
 
 
 def test_one_gaussian_has_the_moments_of_the_latents() -> None:
     latents = np.array([[0, 0], [2, 0], [0, 4], [2, 4]], np.float32)
-    fitted = Mixture.gaussian(latents)
+    fitted = GaussianMixture.gaussian(latents)
     np.testing.assert_array_equal(fitted.weights, [1])
     np.testing.assert_array_equal(fitted.means, [[1, 2]])
     np.testing.assert_allclose(fitted.covariances, [[[4 / 3, 0], [0, 16 / 3]]], rtol=1e-6)
@@ -76,7 +76,7 @@ def test_classes_worked_by_hand() -> None:
     # Scatters: class 0 [[8, 0], [0, 0]] of 2, class 1 nothing of 1, class 2 [[0, 0], [0, 2]] of 2; the last
     # picture has no label. Pooled over 5: diag(8/5, 2/5). Each class counts n, the pooled one Z = 2.
     latents = np.array([[-2, 0], [2, 0], [5, 5], [0, 9], [0, 7], [99, 99]], np.float32)
-    fitted = Mixture.by_class(latents, np.array([0, 0, 1, 2, 2, -1]), 3)
+    fitted = GaussianMixture.by_class(latents, np.array([0, 0, 1, 2, 2, -1]), 3)
     np.testing.assert_allclose(fitted.weights, [0.4, 0.2, 0.4], rtol=1e-6)
     np.testing.assert_array_equal(fitted.means, [[0, 0], [5, 5], [0, 8]])
     expected = [np.diag([11.2 / 4, 0.8 / 4]), np.diag([3.2 / 3, 0.8 / 3]), np.diag([3.2 / 4, 2.8 / 4])]
@@ -87,7 +87,7 @@ def test_classes_of_many_examples_keep_their_own_covariance() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(2, dtype=np.uint8), 5_000)
     latents = rng.standard_normal((10_000, 3)).astype(np.float32) * np.where(labels, 3, 1)[:, None]
-    fitted = Mixture.by_class(latents.astype(np.float32), labels, 2)
+    fitted = GaussianMixture.by_class(latents.astype(np.float32), labels, 2)
     for k in range(2):
         own = np.cov(latents[labels == k], rowvar=False)
         np.testing.assert_allclose(fitted.covariances[k], own, atol=0.01)
@@ -109,13 +109,15 @@ def test_classes_of_many_examples_keep_their_own_covariance() -> None:
 def test_classes_that_cannot_be_fitted_are_refused(
     latents: NDArray[Any], labels: NDArray[Any], count: int, reason: str
 ) -> None:
-    with pytest.raises(OptionError, match=reason):
-        Mixture.by_class(latents.astype(np.float32), labels, count)
+    with pytest.raises(InvalidArgumentError, match=reason):
+        GaussianMixture.by_class(latents.astype(np.float32), labels, count)
 
 
-def changed(**parts: NDArray[Any]) -> Mixture:
+def changed(**parts: NDArray[Any]) -> GaussianMixture:
     mixture = two()
-    return Mixture(**{name: parts.get(name, getattr(mixture, name)) for name in Mixture.__slots__})
+    return GaussianMixture(
+        **{name: parts.get(name, getattr(mixture, name)) for name in GaussianMixture.__slots__}
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,33 +137,33 @@ def changed(**parts: NDArray[Any]) -> Mixture:
     ],
 )
 def test_what_is_no_mixture_is_refused(parts: dict[str, NDArray[Any]], reason: str) -> None:
-    with pytest.raises(OptionError, match=reason):
+    with pytest.raises(InvalidArgumentError, match=reason):
         changed(**parts)
 
 
 def test_a_mixture_has_a_largest_size() -> None:
-    count = MOST // 100 + 1
+    count = MAX_COMPONENTS // 100 + 1
     covariances = np.broadcast_to(np.eye(10, dtype=np.float32), (count, 10, 10))
     weights = np.full(count, 1 / count, np.float32)
-    with pytest.raises(OptionError, match="take fewer components"):
-        Mixture(weights, np.zeros((count, 10), np.float32), covariances)
+    with pytest.raises(InvalidArgumentError, match="take fewer components"):
+        GaussianMixture(weights, np.zeros((count, 10), np.float32), covariances)
 
 
 def test_rounding_of_another_library_is_put_right_and_errors_are_not() -> None:
     slanted = np.array([[[2.0, 1.0 + 1e-9], [1.0, 2.0]]])
-    mixture = Mixture.of(np.array([1 + 1e-9]), np.zeros((1, 2)), slanted)
+    mixture = GaussianMixture.of(np.array([1 + 1e-9]), np.zeros((1, 2)), slanted)
     np.testing.assert_array_equal(mixture.covariances, mixture.covariances.swapaxes(1, 2))
-    with pytest.raises(OptionError, match="symmetric"):
-        Mixture.of(np.ones(1), np.zeros((1, 2)), np.array([[[2.0, 1.0], [0.0, 2.0]]]))
-    with pytest.raises(OptionError, match="sum to 1"):
-        Mixture.of(np.array([0.9]), np.zeros((1, 2)), slanted)
-    with pytest.raises(OptionError, match="must be finite"):
-        Mixture.of(np.ones(1), np.full((1, 2), 1e300), slanted)
+    with pytest.raises(InvalidArgumentError, match="symmetric"):
+        GaussianMixture.of(np.ones(1), np.zeros((1, 2)), np.array([[[2.0, 1.0], [0.0, 2.0]]]))
+    with pytest.raises(InvalidArgumentError, match="sum to 1"):
+        GaussianMixture.of(np.array([0.9]), np.zeros((1, 2)), slanted)
+    with pytest.raises(InvalidArgumentError, match="must be finite"):
+        GaussianMixture.of(np.ones(1), np.full((1, 2), 1e300), slanted)
 
 
 @pytest.mark.parametrize("temperature", [-0.1, np.nan, np.inf])
 def test_temperatures_that_cannot_be_are_refused(temperature: float) -> None:
-    with pytest.raises(OptionError, match="a temperature is 0 or more"):
+    with pytest.raises(InvalidArgumentError, match="a temperature is 0 or more"):
         two().sample(np.random.default_rng(0), 1, temperature)
-    with pytest.raises(OptionError, match="0 latents or more, not -1"):
+    with pytest.raises(InvalidArgumentError, match="0 latents or more, not -1"):
         two().sample(np.random.default_rng(0), -1)

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.latent_prior import Mixture, Sampling
-from lookalike.encoder.errors import BundleCorruptError, BundleError, OptionError
+from lookalike.encoder.bundle.latent_prior import GaussianMixture, LatentPrior
+from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
 from tests.encoder.bundle.test_damage import opened_or_refused
 from tests.fixtures.tiny_models import FILES, LATENT, arrays_of, assert_same, forge, npz, save_again
 
 FILE = "sampling.npz"
 
 
-def mixture(components: int, size: int = LATENT, seed: int = 0) -> Mixture:
+def mixture(components: int, size: int = LATENT, seed: int = 0) -> GaussianMixture:
     rng = np.random.default_rng(seed)
     roots = rng.standard_normal((components, size, size))
     weights = rng.random(components)
-    return Mixture.of(
+    return GaussianMixture.of(
         weights / weights.sum(), rng.standard_normal((components, size)), roots @ roots.swapaxes(1, 2)
     )
 
@@ -35,23 +35,23 @@ def mixture(components: int, size: int = LATENT, seed: int = 0) -> Mixture:
 @pytest.fixture
 def rich(tiny: Bundle, tmp_path: Path) -> Bundle:
     """A bundle with two classes, a Gaussian for each, and a mixture of three."""
-    sampling = Sampling(mixture=mixture(3), by_class=mixture(2))
+    sampling = LatentPrior(mixture=mixture(3), by_class=mixture(2))
     spec = replace(tiny.spec, classes=("cats", "dogs"), labels="class")
     return save_again(tiny, tmp_path / "faces", sampling=sampling, spec=spec)
 
 
-def assert_equal(one: Sampling | None, other: Sampling | None) -> None:
+def assert_equal(one: LatentPrior | None, other: LatentPrior | None) -> None:
     assert one is not None
     assert other is not None
     for name in ("mixture", "by_class"):
         ours, theirs = getattr(one, name), getattr(other, name)
         assert (ours is None) == (theirs is None)
-        for part in Mixture.__slots__ if ours is not None else ():
+        for part in GaussianMixture.__slots__ if ours is not None else ():
             np.testing.assert_array_equal(getattr(ours, part), getattr(theirs, part))
 
 
 def test_what_is_saved_opens_equal(rich: Bundle, tmp_path: Path) -> None:
-    assert_equal(rich.sampling, Sampling(mixture=mixture(3), by_class=mixture(2)))
+    assert_equal(rich.sampling, LatentPrior(mixture=mixture(3), by_class=mixture(2)))
     assert {path.name for path in rich.folder.iterdir()} == {*FILES, FILE}
     again = save_again(Bundle.open(rich.folder), tmp_path / "again")
     assert_equal(again.sampling, rich.sampling)
@@ -61,10 +61,10 @@ def test_what_is_saved_opens_equal(rich: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sampling", [Sampling(), Sampling(mixture=mixture(1)), Sampling(mixture=mixture(1, 2))]
+    "sampling", [LatentPrior(), LatentPrior(mixture=mixture(1)), LatentPrior(mixture=mixture(1, 2))]
 )
 def test_parts_may_be_missing_and_shorter_than_the_latent(
-    tiny: Bundle, tmp_path: Path, sampling: Sampling
+    tiny: Bundle, tmp_path: Path, sampling: LatentPrior
 ) -> None:
     assert_equal(save_again(tiny, tmp_path / "x", sampling=sampling).sampling, sampling)
 
@@ -75,7 +75,7 @@ def test_it_is_part_of_the_model_id_and_of_format_3_alone(rich: Bundle, tiny: Bu
 
     without = save_again(rich, tmp_path / "without", sampling=None)
     plain = save_again(without, tmp_path / "plain", spec=replace(rich.spec, labels="none"))
-    other = save_again(rich, tmp_path / "other", sampling=Sampling(mixture=mixture(3, seed=1)))
+    other = save_again(rich, tmp_path / "other", sampling=LatentPrior(mixture=mixture(3, seed=1)))
     assert len({bundle.model_id for bundle in (rich, without, plain, other)}) == 4
     assert [version(bundle) for bundle in (rich, without, plain, tiny)] == [3, 3, 2, 2]
     assert (tiny.sampling, without.sampling) == (None, None)
@@ -89,15 +89,15 @@ def test_calibrating_keeps_it(rich: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sampling", "reason"),
     [
-        (Sampling(mixture=mixture(1, LATENT + 1)), "mixture of a model that draws 4 numbers has 5"),
-        (Sampling(by_class=mixture(2, LATENT + 1)), "by_class of a model that draws 4 numbers has 5"),
-        (Sampling(by_class=mixture(3)), "by_class of a model of 2 classes has 3 components"),
+        (LatentPrior(mixture=mixture(1, LATENT + 1)), "mixture of a model that draws 4 numbers has 5"),
+        (LatentPrior(by_class=mixture(2, LATENT + 1)), "by_class of a model that draws 4 numbers has 5"),
+        (LatentPrior(by_class=mixture(3)), "by_class of a model of 2 classes has 3 components"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(
-    rich: Bundle, tmp_path: Path, sampling: Sampling, reason: str
+    rich: Bundle, tmp_path: Path, sampling: LatentPrior, reason: str
 ) -> None:
-    with pytest.raises(OptionError, match=reason):
+    with pytest.raises(InvalidArgumentError, match=reason):
         save_again(rich, tmp_path / "x", sampling=sampling)
     assert not (tmp_path / "x").exists()
     forge(rich.folder, files={FILE: sampling.to_npz()})
@@ -108,9 +108,9 @@ def test_what_does_not_fit_the_model_is_refused(
 def test_class_weights_of_a_cvae_are_not_drawn(rich: Bundle, tmp_path: Path) -> None:
     cvae = replace(rich.spec, kind="cvae")
     assert (cvae.drawn, rich.spec.drawn) == (LATENT - 2, LATENT)
-    with pytest.raises(OptionError, match="mixture of a model that draws 2 numbers has 4"):
+    with pytest.raises(InvalidArgumentError, match="mixture of a model that draws 2 numbers has 4"):
         save_again(rich, tmp_path / "x", spec=cvae)
-    fitting = Sampling(mixture=mixture(3, 2), by_class=mixture(2, 2))
+    fitting = LatentPrior(mixture=mixture(3, 2), by_class=mixture(2, 2))
     assert_equal(save_again(rich, tmp_path / "x", spec=cvae, sampling=fitting).sampling, fitting)
 
 
@@ -211,7 +211,7 @@ def test_damage_that_no_digest_shows_gives_only_our_errors(
     tmp_path_factory: pytest.TempPathFactory, tiny: Bundle, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("damage") / "faces"
-    save_again(tiny, folder, sampling=Sampling(mixture=mixture(2)))
+    save_again(tiny, folder, sampling=LatentPrior(mixture=mixture(2)))
     content = bytearray((folder / FILE).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))

@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, check_target
-from lookalike.encoder.errors import BundleCorruptError, BundleError, BundleNotFoundError, OptionError
+from lookalike.encoder.errors import (
+    BundleCorruptError,
+    BundleError,
+    BundleNotFoundError,
+    InvalidArgumentError,
+)
 from lookalike.encoder.images.noise import NoiseSpec
 from tests.fixtures.tiny_models import FILES, assert_same, forge, nothing_left, save_again
 
@@ -72,9 +77,9 @@ def test_what_is_no_bundle_is_never_replaced(
     target = tmp_path / "mine"
     make(target)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OptionError, match="mine"):
+    with pytest.raises(InvalidArgumentError, match="mine"):
         save_again(tiny, target)
-    with pytest.raises(OptionError, match="mine"):
+    with pytest.raises(InvalidArgumentError, match="mine"):
         check_target(target)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -82,7 +87,7 @@ def test_what_is_no_bundle_is_never_replaced(
 def test_bundle_to_which_something_was_added_is_not_replaced(copy: Path, tiny: Bundle) -> None:
     check_target(copy)
     (copy / "thesis.odt").write_text("years of work")
-    with pytest.raises(OptionError, match=r"holds thesis\.odt too"):
+    with pytest.raises(InvalidArgumentError, match=r"holds thesis\.odt too"):
         save_again(tiny, copy)
     assert (copy / "thesis.odt").read_text() == "years of work"
 
@@ -103,7 +108,7 @@ def test_bundle_to_which_something_was_added_is_not_replaced(copy: Path, tiny: B
 def test_parts_that_do_not_fit_leave_the_old_bundle(
     copy: Path, tiny: Bundle, change: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(InvalidArgumentError) as caught:
         save_again(tiny, copy, spec=replace(tiny.spec, **change))
     assert reason in str(caught.value)
     assert_same(Bundle.open(copy), tiny)
@@ -114,18 +119,18 @@ def test_a_model_with_a_decoder_needs_golden_pictures_and_one_without_does_not(
     copy: Path, tiny: Bundle
 ) -> None:
     blind = replace(tiny.golden, decoded=None)
-    with pytest.raises(OptionError, match="a model with a decoder must have golden decoded"):
+    with pytest.raises(InvalidArgumentError, match="a model with a decoder must have golden decoded"):
         save_again(tiny, copy, golden=blind)
     graphs = {"encoder": tiny.graph("encoder")}
     saved = save_again(tiny, copy, golden=blind, graphs=graphs, spec=replace(tiny.spec, kind="encoder"))
     assert (saved.graphs, saved.golden.decoded) == (("encoder.onnx",), None)
-    with pytest.raises(OptionError, match=r"it has encoder\.onnx; it can search, not draw"):
+    with pytest.raises(InvalidArgumentError, match=r"it has encoder\.onnx; it can search, not draw"):
         saved.graph("decoder")
 
 
 def test_graphs_must_have_known_names(copy: Path, tiny: Bundle) -> None:
     for graphs in ({}, {"decoder": b""}, {"encoder": b"", "../x": b""}):
-        with pytest.raises(OptionError, match="the files of a bundle are"):
+        with pytest.raises(InvalidArgumentError, match="the files of a bundle are"):
             save_again(tiny, copy, graphs=graphs)
     save_again(tiny, copy, graphs={"encoder": tiny.graph("encoder")})
     assert Bundle.open(copy).graphs == ("encoder.onnx",)
@@ -156,7 +161,7 @@ def test_full_disk_leaves_the_old_bundle_and_nothing_else(copy: Path, tiny: Bund
 def test_folder_that_cannot_be_made_is_an_error_by_name(tiny: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for where in (tmp_path / "file" / "faces", tmp_path / ("x" * 300), tmp_path / "a\0b"):
-        with pytest.raises((BundleError, OptionError)) as caught:
+        with pytest.raises((BundleError, InvalidArgumentError)) as caught:
             save_again(tiny, where)
         assert "\n" not in str(caught.value)
     nothing_left(tmp_path, but={"file"})

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 
 RNG = np.random.default_rng(0)
 
@@ -30,7 +30,7 @@ def test_statistics_of_latents_of_size_one() -> None:
 def test_statistics_need_two_finite_latents(
     latents: NDArray[np.float64],
 ) -> None:
-    with pytest.raises(OptionError, match="two or more finite latents"):
+    with pytest.raises(InvalidArgumentError, match="two or more finite latents"):
         LatentStatistics.of(latents.astype(np.float32))
 
 
@@ -69,12 +69,12 @@ def test_keep_takes_the_axes_of_largest_variance() -> None:
     np.testing.assert_allclose(np.abs(affine.matrix), [[0, 0.25, 0], [0, 0, 0.5]], atol=1e-7)
     assert AffineMap.whitening(statistics, keep=9).matrix.shape == (3, 3)
     for keep in (0, -1):
-        with pytest.raises(OptionError, match="1 axis or more"):
+        with pytest.raises(InvalidArgumentError, match="1 axis or more"):
             AffineMap.whitening(statistics, keep=keep)
 
 
 def test_latents_that_are_all_alike_cannot_be_whitened() -> None:
-    with pytest.raises(OptionError, match="latents that vary"):
+    with pytest.raises(InvalidArgumentError, match="latents that vary"):
         AffineMap.whitening(LatentStatistics.of(np.ones((5, 2), np.float32)))
 
 

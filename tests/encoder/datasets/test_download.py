@@ -15,7 +15,7 @@ import pytest
 
 from lookalike.encoder.datasets import download as downloads
 from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one, unpack
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from tests.conftest import FileServer
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_is_told(file: RemoteFile, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("name", "sha256"), [("faces.bin", None), ("../faces.bin", SHA256)])
 def test_a_remote_file_has_a_digest_and_a_plain_name(name: str, sha256: str | None) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         RemoteFile(name=name, urls=(), sha256=sha256)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from lookalike.encoder.datasets import lfw as module
 from lookalike.encoder.datasets.download import RemoteFile
 from lookalike.encoder.datasets.lfw import LFW, Pair, find_lfw, person_from_folder
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from tests.conftest import FileServer
 
 PEOPLE = {"Ann_A": 2, "Bob_B": 2, "Cy_C": 1, "Di-Di_D": 1}
@@ -62,7 +62,7 @@ def test_images_are_sorted_and_know_their_person(made_up: LFW) -> None:
     assert names == sorted(names)
     assert len(names) == sum(PEOPLE.values())
     assert {made_up.person_of(path) for path in made_up.images()} == set(PEOPLE)
-    with pytest.raises(OptionError, match="person's folder"):
+    with pytest.raises(InvalidArgumentError, match="person's folder"):
         made_up.person_of(made_up.folder / "elsewhere" / "x.jpg")
     with pytest.raises(DataError, match="holds no image"):
         LFW(made_up.folder, "lfw").images()
@@ -132,7 +132,7 @@ def test_view_1_is_read_with_and_without_its_count(count: str, made_up: LFW) -> 
     ]
     with pytest.raises(DataError, match=r"pairsDevTrain\.txt must be a readable text file"):
         made_up.view1("train")
-    with pytest.raises(OptionError, match="'train' or 'test', not 'dev'"):
+    with pytest.raises(InvalidArgumentError, match="'train' or 'test', not 'dev'"):
         made_up.view1("dev")  # type: ignore[arg-type]  # what an untyped caller may do
 
 

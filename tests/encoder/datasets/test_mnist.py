@@ -13,7 +13,7 @@ import pytest
 from lookalike.encoder.datasets import mnist as module
 from lookalike.encoder.datasets.download import RemoteFile
 from lookalike.encoder.datasets.mnist import MNIST, SPLITS, find_mnist
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from tests.conftest import FileServer
 from tests.fixtures.digit_files import idx, idx_files, made_up_images, made_up_labels, write_digits
 
@@ -42,7 +42,7 @@ def test_what_is_not_packed_comes_first(tmp_path: Path) -> None:
 def test_there_are_two_splits(tmp_path: Path) -> None:
     data = MNIST(write_digits(tmp_path))
     for ask in (data.images, data.labels):
-        with pytest.raises(OptionError, match="'train' or 'test', not 'all'"):
+        with pytest.raises(InvalidArgumentError, match="'train' or 'test', not 'all'"):
             ask("all")  # type: ignore[arg-type]  # what an untyped caller may do
 
 

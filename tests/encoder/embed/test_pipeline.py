@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.embed.batch import read_file
-from lookalike.encoder.embed.pipeline import Embedded, embed_files
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.tiny_models import SIZE, pictures
@@ -48,7 +48,7 @@ def decoders() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("embed")]
 
 
-def joined(batches: list[Embedded[int]]) -> NDArray[np.float32]:
+def joined(batches: list[EmbeddedBatch[int]]) -> NDArray[np.float32]:
     return np.concatenate([batch.embeddings for batch in batches])
 
 
@@ -197,7 +197,7 @@ def test_error_of_the_input_comes_through_and_stops_the_threads(model: Model, fo
         yield from keyed(cycle(folder, 10 * BATCH))
         raise LookupError("the list ends here")
 
-    batches: list[Embedded[int]] = []
+    batches: list[EmbeddedBatch[int]] = []
     with pytest.raises(LookupError, match="the list ends here"):
         batches.extend(embed_files(model, failing(), threads=2))
     assert len(batches) >= 6
@@ -206,7 +206,7 @@ def test_error_of_the_input_comes_through_and_stops_the_threads(model: Model, fo
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_impossible_numbers_of_threads_are_refused_at_once(model: Model, threads: int) -> None:
-    with pytest.raises(OptionError, match=f"threads must be 1 or more, not {threads}"):
+    with pytest.raises(InvalidArgumentError, match=f"threads must be 1 or more, not {threads}"):
         embed_files(model, [], threads=threads)
 
 

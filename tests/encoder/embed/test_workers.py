@@ -1,4 +1,4 @@
-"""Processes that embed: what threads give, and gone with whoever started them."""
+"""ProcessEmbedder that embed: what threads give, and gone with whoever started them."""
 
 import multiprocessing
 import os
@@ -14,9 +14,9 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.embed.pipeline import Embedded, embed_files
-from lookalike.encoder.embed.workers import Processes
-from lookalike.encoder.errors import BundleError, EmbeddingError
+from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.embed.workers import ProcessEmbedder
+from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
@@ -120,8 +120,8 @@ def test_process_that_is_killed_ends_the_run_with_one_line(model: Model, folder:
     next(stream)
     for pid in children():
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(EmbeddingError, match=r"ended from outside.*run it again"):
-        list[Embedded[str]](stream)
+    with pytest.raises(WorkerDiedError, match=r"ended from outside.*run it again"):
+        list[EmbeddedBatch[str]](stream)
     assert not children()
 
 
@@ -130,7 +130,7 @@ def test_model_that_is_replaced_underway_is_refused(model: Model, folder: Path) 
         bundle: Bundle = model.bundle
         model_id = "f" * 64
 
-    workers = Processes(Other(), 1, crop=None, max_pixels=10**6)  # type: ignore[arg-type]  # enough of a model
+    workers = ProcessEmbedder(Other(), 1, crop=None, max_pixels=10**6)  # type: ignore[arg-type]  # enough of a model
     try:
         future = workers.submit([folder / "0000.png"], None)
         with pytest.raises(BundleError, match="was replaced"):

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import NetworkError, OptionError
-from lookalike.encoder.export.import_model import adopt
-from lookalike.encoder.export.onnx_graph import Preparation
+from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
+from lookalike.encoder.export.import_model import import_onnx
+from lookalike.encoder.export.onnx_graph import Normalization
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.people import write_people
 from tests.fixtures.photos import lookalike, one_line
 
 SIDE, LATENT = 16, 6
-PLAIN = Preparation(mean=(127.5,), std=(127.5,))
+PLAIN = Normalization(mean=(127.5,), std=(127.5,))
 
 
 def network(
@@ -101,7 +101,7 @@ def write(model: onnx.ModelProto, folder: Path) -> Path:
 
 def wrapped(model: onnx.ModelProto, folder: Path, **options: Any) -> Bundle:
     chosen: dict[str, Any] = {"size": None, "preparation": PLAIN, "crop": Crop(), "mirror": False}
-    return adopt(write(model, folder), folder / "mine", **(chosen | options))
+    return import_onnx(write(model, folder), folder / "mine", **(chosen | options))
 
 
 def pixels(count: int = 3, channels: int = 3) -> NDArray[np.uint8]:
@@ -112,7 +112,7 @@ def pixels(count: int = 3, channels: int = 3) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("rgb", [True, False], ids=["rgb", "bgr"])
 def test_pictures_are_prepared_as_told(tmp_path: Path, last: bool, rgb: bool) -> None:
     mean, std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
-    told = Preparation(mean=mean, std=std, rgb=rgb)
+    told = Normalization(mean=mean, std=std, rgb=rgb)
     bundle = wrapped(network(last=last), tmp_path, preparation=told)
     seen = pixels()[..., :: 1 if rgb else -1].astype(np.float64)
     wanted = expected((seen - mean) / std)
@@ -198,7 +198,7 @@ def test_grey_pictures_go_into_one_channel_or_three(tmp_path: Path) -> None:
     assert one.spec.image.channels == 1
     prepared = (grey - 127.5) / 127.5
     np.testing.assert_allclose(Model(one).encode(grey), expected(prepared), rtol=1e-3, atol=1e-4)
-    told = Preparation(mean=(127.5,), std=(127.5,), grey=True, rgb=False)
+    told = Normalization(mean=(127.5,), std=(127.5,), grey=True, rgb=False)
     three = wrapped(network(), tmp_path, preparation=told)
     assert three.spec.image.channels == 1
     wanted = expected(prepared.repeat(3, axis=3))
@@ -208,18 +208,22 @@ def test_grey_pictures_go_into_one_channel_or_three(tmp_path: Path) -> None:
 def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
     twice = helper.make_node("Add", ["vector", "vector"], ["double"])
     several = network(extra=[twice], outputs=("vector", "double", "cells"))
-    with pytest.raises(OptionError, match=r"could be several; .*vector float32 \(1, 6\), double .*cells"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"could be several; .*vector float32 \(1, 6\), double .*cells"
+    ):
         wrapped(several, tmp_path)
-    with pytest.raises(OptionError, match="--output cells must be one vector for each picture; it has"):
+    with pytest.raises(
+        InvalidArgumentError, match="--output cells must be one vector for each picture; it has"
+    ):
         wrapped(several, tmp_path, output="cells")
-    with pytest.raises(OptionError, match="--output nothing must be one vector"):
+    with pytest.raises(InvalidArgumentError, match="--output nothing must be one vector"):
         wrapped(several, tmp_path, output="nothing")
     latents = Model(wrapped(several, tmp_path, output="double")).encode(pixels())
     np.testing.assert_allclose(latents, 2 * expected((pixels() - 127.5) / 127.5), rtol=1e-3, atol=1e-3)
 
 
 def test_a_network_that_takes_one_picture_at_a_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="export it with an open batch"):
+    with pytest.raises(OnnxImportError, match="export it with an open batch"):
         wrapped(network(batch=1, reshape="computed"), tmp_path)
     assert not (tmp_path / "mine").exists()
 
@@ -229,7 +233,7 @@ def test_a_network_that_mixes_the_pictures_of_a_batch_is_refused(tmp_path: Path)
     mixed = network(
         extra=[mean, helper.make_node("Add", ["vector", "mean"], ["mixed"])], outputs=["mixed"], opset=13
     )
-    with pytest.raises(NetworkError, match="five pictures at once must give what each gives alone"):
+    with pytest.raises(OnnxImportError, match="five pictures at once must give what each gives alone"):
         wrapped(mixed, tmp_path)
 
 
@@ -288,7 +292,7 @@ def _constant(model: onnx.ModelProto) -> None:
 def test_what_cannot_serve_is_refused_on_one_line(tmp_path: Path, spoil: Any, said: str) -> None:
     model = network()
     spoil(model)
-    with pytest.raises(NetworkError, match=said) as caught:
+    with pytest.raises(OnnxImportError, match=said) as caught:
         wrapped(model, tmp_path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "my.onnx") in str(caught.value)
@@ -298,10 +302,10 @@ def test_what_cannot_serve_is_refused_on_one_line(tmp_path: Path, spoil: Any, sa
 @pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07", bytes(1000)])
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "my.onnx").write_bytes(data)
-    with pytest.raises(NetworkError, match="is no ONNX file"):
-        adopt(tmp_path / "my.onnx", tmp_path / "mine", size=None, preparation=PLAIN, crop=Crop())
-    with pytest.raises(NetworkError, match="cannot be read"):
-        adopt(tmp_path / "nowhere", tmp_path / "mine", size=None, preparation=PLAIN, crop=Crop())
+    with pytest.raises(OnnxImportError, match="is no ONNX file"):
+        import_onnx(tmp_path / "my.onnx", tmp_path / "mine", size=None, preparation=PLAIN, crop=Crop())
+    with pytest.raises(OnnxImportError, match="cannot be read"):
+        import_onnx(tmp_path / "nowhere", tmp_path / "mine", size=None, preparation=PLAIN, crop=Crop())
 
 
 @pytest.mark.parametrize(
@@ -311,7 +315,7 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
         ({"side": "S"}, {}, "say which with --size"),
         (
             {"channels": 1},
-            {"preparation": Preparation(mean=(1.0, 2.0, 3.0), std=(1.0,))},
+            {"preparation": Normalization(mean=(1.0, 2.0, 3.0), std=(1.0,))},
             "takes one channel",
         ),
         ({"outputs": ("cells",)}, {}, "the output must be one vector for each picture"),
@@ -320,7 +324,7 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_options_that_do_not_fit_the_network_are_refused(
     tmp_path: Path, options: dict[str, Any], more: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(OptionError, match=said):
+    with pytest.raises(InvalidArgumentError, match=said):
         wrapped(network(**options), tmp_path, **more)
 
 
@@ -328,8 +332,8 @@ def test_options_that_do_not_fit_the_network_are_refused(
     ("mean", "std"), [((), (1.0,)), ((0.0, 1.0), (1.0,)), ((np.nan,), (1.0,)), ((0.0,), (0.0,))]
 )
 def test_numbers_that_cannot_be_are_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    with pytest.raises(OptionError, match=r"--(mean|std)"):
-        Preparation(mean=mean, std=std)
+    with pytest.raises(InvalidArgumentError, match=r"--(mean|std)"):
+        Normalization(mean=mean, std=std)
 
 
 def test_a_wrapped_graph_is_valid_onnx(tmp_path: Path) -> None:

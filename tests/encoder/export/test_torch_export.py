@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from lookalike.encoder.bundle.denoiser import CleanerSpec
-from lookalike.encoder.errors import ExportError, OptionError
+from lookalike.encoder.bundle.denoiser import DenoiserSpec
+from lookalike.encoder.errors import ExportError, InvalidArgumentError
 from lookalike.encoder.export.torch_export import (
     OPSET,
     PARITY,
     Exported,
-    export_cleaner,
+    export_denoiser,
     export_graphs,
-    round_weights,
+    quantize_weights,
     save_bundle,
 )
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.runtime.denoiser import Cleaner, save_cleaner
+from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.models.autoencoder import AE, AESpec
 from tests.fixtures.tiny_models import pictures
@@ -54,7 +54,7 @@ def run(graph: bytes, rows: NDArray[np.generic]) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def rounded() -> AE:
     made = network()
-    round_weights(made)
+    quantize_weights(made)
     return made
 
 
@@ -99,20 +99,20 @@ def test_only_large_weights_are_rounded_and_only_where_float16_reaches() -> None
     before = [weight.detach().clone() for weight in module.parameters()]
     with torch.no_grad():
         list(module.parameters())[2][0, 0] = before[2][0, 0] = 1e5
-    round_weights(module)
+    quantize_weights(module)
     first, *others = module.parameters()
     torch.testing.assert_close(first, before[0].half().float(), rtol=0, atol=0)
     assert not torch.equal(first, before[0])
     for weight, kept in zip(others, before[1:], strict=True):
         torch.testing.assert_close(weight, kept, rtol=0, atol=0)
     again = first.detach().clone()
-    round_weights(module)
+    quantize_weights(module)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
 
 
 def test_eight_bits_quarter_the_file_and_are_stored_exactly() -> None:
     plain, small = network(), network()
-    round_weights(small, bits=8)
+    quantize_weights(small, bits=8)
     whole, exported = (export(each.encoder, each.decoder) for each in (plain, small))
     large = 2 * 192 * 64
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
@@ -129,12 +129,12 @@ def test_eight_bits_are_within_half_a_step_and_rounding_again_changes_nothing() 
         module.weight[3] = 0
         module.weight[4] *= 1e-6
     before = module.weight.detach().clone()
-    round_weights(module, bits=8)
+    quantize_weights(module, bits=8)
     after = module.weight.detach().clone()
     steps = before.abs().amax(1, keepdim=True) / 127 * (1 + 2**-10)
     assert ((after - before).abs() <= steps / 2 + 1e-12).all()
     assert not after[3].any()
-    round_weights(module, bits=8)
+    quantize_weights(module, bits=8)
     assert torch.equal(module.weight, after)
 
 
@@ -258,7 +258,7 @@ def test_bundle_is_saved_with_golden_values_of_the_graphs(
     assert len(saved.golden.pixels) == 4
     Model(saved).check()
     assert _save(tmp_path / "again", exported, statistics).model_id == saved.model_id
-    with pytest.raises(OptionError, match="replaces only a bundle"):
+    with pytest.raises(InvalidArgumentError, match="replaces only a bundle"):
         _save(tmp_path, exported, statistics)
 
 
@@ -313,12 +313,12 @@ class Estimator(nn.Module):
 def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, estimator = Smoother(), Estimator()
-    round_weights(network)
-    exported = export_cleaner(network, estimator, multiple=4)
+    quantize_weights(network)
+    exported = export_denoiser(network, estimator, multiple=4)
     assert set(exported.parity) == {"cleaner", "estimator"}
     assert max(exported.parity.values()) <= PARITY
-    spec = CleanerSpec(multiple=4, reach=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET)
-    cleaner = Cleaner(save_cleaner(tmp_path / "net", spec=spec, graphs=exported.graphs))
+    spec = DenoiserSpec(multiple=4, reach=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET)
+    cleaner = Denoiser(save_denoiser(tmp_path / "net", spec=spec, graphs=exported.graphs))
     cleaner.check()
     for height, width in ((4, 4), (12, 40), (52, 36)):
         pixels, sigma = torch.rand(2, height, width, 3), torch.tensor([0.1, 0.2])
@@ -332,6 +332,6 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
 
 def test_a_cleaner_that_is_none_is_refused() -> None:
     with pytest.raises(ExportError, match="the estimator must make"):
-        export_cleaner(Smoother(), nn.Conv2d(3, 3, 1), multiple=4)
+        export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), multiple=4)
     with pytest.raises(ExportError, match="the cleaner"):
-        export_cleaner(Smoother(), Estimator(), multiple=1)
+        export_denoiser(Smoother(), Estimator(), multiple=1)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
 
-from lookalike.encoder.errors import OptionError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_picture
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
 from lookalike.encoder.images.preprocess import decode_rgb
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
@@ -136,13 +136,13 @@ def test_sheets_that_cannot_be() -> None:
     tile = Tile(pixels=plain((9, 9, 9)))
     empty: list[list[list[Tile]]] = [[], [[]]]
     for rows in empty:
-        with pytest.raises(OptionError, match="at least one tile"):
+        with pytest.raises(InvalidArgumentError, match="at least one tile"):
             contact_sheet(rows)
-    with pytest.raises(OptionError, match=r"row_labels \(1\) must be as many as rows \(2\)"):
+    with pytest.raises(InvalidArgumentError, match=r"row_labels \(1\) must be as many as rows \(2\)"):
         contact_sheet([[tile], [tile]], row_labels=["a"])
-    with pytest.raises(OptionError, match=r"column_labels \(1\) must be as many as columns \(2\)"):
+    with pytest.raises(InvalidArgumentError, match=r"column_labels \(1\) must be as many as columns \(2\)"):
         contact_sheet([[tile], [tile, tile]], column_labels=["a"])
-    with pytest.raises(OptionError, match="side must be 32 to 1024 pixels, not 31"):
+    with pytest.raises(InvalidArgumentError, match="side must be 32 to 1024 pixels, not 31"):
         contact_sheet([[tile]], side=31)
 
 
@@ -164,9 +164,9 @@ def test_grids(count: int, columns: int | None, shape: tuple[int, int]) -> None:
 
 
 def test_grids_that_cannot_be() -> None:
-    with pytest.raises(OptionError, match="at least one picture"):
+    with pytest.raises(InvalidArgumentError, match="at least one picture"):
         grid([])
-    with pytest.raises(OptionError, match="columns must be at least 1, not 0"):
+    with pytest.raises(InvalidArgumentError, match="columns must be at least 1, not 0"):
         grid([plain((9,))], columns=0)
 
 
@@ -177,18 +177,20 @@ def test_pictures_are_written_by_suffix(tmp_path: Path, name: str, error: float)
     pixels = PHOTOGRAPH
     path = tmp_path / "new" / "folder" / name
     for _ in range(2):  # the second time over the first
-        save_picture(path, pixels)
+        save_image(path, pixels)
     assert [each.name for each in path.parent.iterdir()] == [name]
     assert np.abs(decode_rgb(path.read_bytes(), name=name).astype(int) - pixels).mean() <= error
-    save_picture(path, pixels[:, :, :1])
+    save_image(path, pixels[:, :, :1])
     with Image.open(path) as image:
         assert image.size == (512, 512)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a", "a.png.pdf", "a.\n"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OptionError, match=r"a picture is written as \.png, \.jpg, \.jpeg, \.webp") as caught:
-        save_picture(tmp_path / name, plain((9, 9, 9)))
+    with pytest.raises(
+        InvalidArgumentError, match=r"a picture is written as \.png, \.jpg, \.jpeg, \.webp"
+    ) as caught:
+        save_image(tmp_path / name, plain((9, 9, 9)))
     assert str(caught.value).isprintable()
     assert list(tmp_path.iterdir()) == []
 
@@ -196,11 +198,11 @@ def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     occupied = tmp_path / "taken.png"
     occupied.mkdir()
-    with pytest.raises(OptionError, match="cannot write here"):
-        save_picture(occupied, plain((9, 9, 9)))
-    with pytest.raises(OptionError, match="cannot write here"):  # WebP ends at 16383 pixels
-        save_picture(tmp_path / "wide.webp", plain((9,), 8, 20000))
+    with pytest.raises(InvalidArgumentError, match="cannot write here"):
+        save_image(occupied, plain((9, 9, 9)))
+    with pytest.raises(InvalidArgumentError, match="cannot write here"):  # WebP ends at 16383 pixels
+        save_image(tmp_path / "wide.webp", plain((9,), 8, 20000))
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OptionError, match="cannot write here"):
-        save_picture(tmp_path / "file" / "a.png", plain((9, 9, 9)))
+    with pytest.raises(InvalidArgumentError, match="cannot write here"):
+        save_image(tmp_path / "file" / "a.png", plain((9, 9, 9)))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "taken.png"]

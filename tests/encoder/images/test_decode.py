@@ -16,7 +16,7 @@ from skimage.data import astronaut
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
 from lookalike.encoder.images import decode as decoding
-from lookalike.encoder.images.decode import decode, shown
+from lookalike.encoder.images.decode import decode, printable
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
@@ -285,7 +285,7 @@ def test_threads_get_the_same_pixels(kind: str) -> None:
     ],
 )
 def test_names_are_shown_on_one_line(name: str, expected: str) -> None:
-    assert shown(name) == expected
+    assert printable(name) == expected
     with pytest.raises(ImageError) as caught:
         decode_rgb(b"", name=name)
     assert str(caught.value).startswith(f"{expected}: ")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.discover import PICTURE_SUFFIXES, find_pictures
+from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
 
 
 def make(root: Path, *names: str) -> None:
@@ -19,7 +19,7 @@ def make(root: Path, *names: str) -> None:
 
 
 def found(root: Path) -> list[str]:
-    return [path.as_posix() for path in find_pictures(root)]
+    return [path.as_posix() for path in find_images(root)]
 
 
 def test_pictures_come_folder_by_folder_in_sorted_order(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_pictures_come_folder_by_folder_in_sorted_order(tmp_path: Path) -> None:
     assert found(tmp_path) == ["z.gif", "ä.bmp", "B/1.jpg", "a/z.png", "a/a/x.webp", "b/10.jpg", "b/2.jpg"]
 
 
-@pytest.mark.parametrize("suffix", sorted(PICTURE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
 def test_suffixes_are_known_in_any_case(tmp_path: Path, suffix: str) -> None:
     names = sorted([f"a{suffix}", f"b{suffix.upper()}", f"c.x{suffix.title()}"])
     make(tmp_path, *names)
@@ -76,7 +76,7 @@ def test_names_that_are_no_utf8_are_found(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     except OSError:
         pytest.skip("this file system takes only UTF-8")
-    assert [path.name for path in find_pictures(tmp_path)] == [name]
+    assert [path.name for path in find_images(tmp_path)] == [name]
 
 
 @settings(max_examples=25, deadline=None)
@@ -101,11 +101,11 @@ def test_every_picture_is_found_once(
 def test_folder_that_cannot_be_listed_stops_the_search(tmp_path: Path) -> None:
     # To pass over it would make its pictures look deleted.
     make(tmp_path, "a/1.jpg", "b/2.jpg", "file")
-    walk = find_pictures(tmp_path)
+    walk = find_images(tmp_path)
     assert next(walk) == Path("a/1.jpg")
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(DataError, match=r"/b is not \(No such file or directory\)"):
         list(walk)
     for root in (tmp_path / "b", tmp_path / "file"):
         with pytest.raises(DataError, match="every folder must be readable"):
-            list(find_pictures(root))
+            list(find_images(root))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import noise
 from lookalike.encoder.images.noise import NoiseKind, NoiseSpec
 from lookalike.trainer.data import noise as corruption
@@ -34,7 +34,7 @@ def levels_of(kind: NoiseKind, count: int, seed: int = 0) -> NDArray[np.float32]
 
 def put_on(pixels: NDArray[np.float32], level: float, kind: NoiseKind, seed: int = 0) -> NDArray[np.float32]:
     levels = np.full(len(pixels), level, np.float32)
-    return noise.corrupted(pixels, levels, kind=kind, rng=np.random.default_rng(seed))
+    return noise.add_noise(pixels, levels, kind=kind, rng=np.random.default_rng(seed))
 
 
 def as_torch(pixels: NDArray[np.float32]) -> torch.Tensor:
@@ -46,8 +46,8 @@ def as_torch(pixels: NDArray[np.float32]) -> torch.Tensor:
 def test_numpy_and_torch_give_the_same(kind: NoiseKind, channels: int) -> None:
     pixels = pictures(9, size=24, channels=channels).astype(np.float32) / np.float32(255)
     levels = levels_of(kind, 9)
-    ours = noise.corrupted(pixels, levels, kind=kind, rng=np.random.default_rng(5))
-    theirs = corruption.corrupted(
+    ours = noise.add_noise(pixels, levels, kind=kind, rng=np.random.default_rng(5))
+    theirs = corruption.add_noise(
         as_torch(pixels), torch.from_numpy(levels), kind=kind, rng=np.random.default_rng(5)
     )
     assert ours.dtype == np.float32
@@ -69,7 +69,7 @@ def test_a_seed_gives_the_same_and_another_gives_another(kind: NoiseKind) -> Non
 def test_values_stay_in_range_and_the_source_as_it_is(kind: NoiseKind, seed: int, side: int) -> None:
     pixels = np.random.default_rng(seed).random((3, side, side + 1, 3), np.float32)
     before = pixels.copy()
-    made = noise.corrupted(pixels, levels_of(kind, 3, seed), kind=kind, rng=np.random.default_rng(seed))
+    made = noise.add_noise(pixels, levels_of(kind, 3, seed), kind=kind, rng=np.random.default_rng(seed))
     assert made.shape == pixels.shape
     assert made.min() >= 0
     assert made.max() <= 1
@@ -132,7 +132,7 @@ def test_jpeg_of_lower_quality_is_further_off_and_of_whole_grey_levels() -> None
 
 def test_each_image_has_its_own_level() -> None:
     levels = np.array([0, 0.1, 0.4], np.float32)
-    made = noise.corrupted(flat(0.5, count=3), levels, kind="gaussian", rng=np.random.default_rng(0))
+    made = noise.add_noise(flat(0.5, count=3), levels, kind="gaussian", rng=np.random.default_rng(0))
     assert made[0].std() == 0
     assert made[1].std() == pytest.approx(0.1, rel=0.02)
     assert made[2].std() > 0.3
@@ -165,7 +165,7 @@ def test_text_is_read_and_written(text: str, kind: str, low: float, high: float)
     "text", ["", ":", "loud", "25:", "1:2:3", "poisson", "jpeg:", "salt:0.1", "poisson:a"]
 )
 def test_text_that_says_nothing_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match=r"cannot read .*write SIGMA or LO:HI"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot read .*write SIGMA or LO:HI"):
         NoiseSpec.parse(text)
 
 
@@ -173,7 +173,7 @@ def test_text_that_says_nothing_is_refused(text: str) -> None:
     "text", ["-1", "256", "50:25", "nan", "inf", "salt-pepper:1.1", "masking:-0.1", "jpeg:0", "jpeg:101"]
 )
 def test_levels_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match=r"levels of .* noise rise from"):
+    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise rise from"):
         NoiseSpec.parse(text)
 
 
@@ -191,7 +191,7 @@ def test_levels_that_cannot_be_are_refused(text: str) -> None:
     ],
 )
 def test_json_that_describes_no_noise_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match="noise"):
+    with pytest.raises(InvalidArgumentError, match="noise"):
         NoiseSpec.from_json(values)
 
 

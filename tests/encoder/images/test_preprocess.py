@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
@@ -88,7 +88,7 @@ def test_canonical_text() -> None:
     ],
 )
 def test_crops_that_cannot_be(text: str) -> None:
-    with pytest.raises(OptionError, match=r"^crop: ") as caught:
+    with pytest.raises(InvalidArgumentError, match=r"^crop: ") as caught:
         Crop.parse(text)
     assert str(caught.value).isprintable()
 
@@ -96,7 +96,7 @@ def test_crops_that_cannot_be(text: str) -> None:
 @pytest.mark.parametrize("size", [7, 1025, 0, -1])
 def test_sizes_that_cannot_be(size: int) -> None:
     with pytest.raises(
-        OptionError, match=rf"size must be a whole number of pixels from 8 to 1024, not {size}$"
+        InvalidArgumentError, match=rf"size must be a whole number of pixels from 8 to 1024, not {size}$"
     ):
         ImageSpec(size=size)
 
@@ -109,9 +109,9 @@ def test_sizes_that_cannot_be(size: int) -> None:
     ],
 )
 def test_specs_that_cannot_be_read(change: dict[str, object]) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         ImageSpec.from_json(ImageSpec(size=64).to_json() | change)
-    with pytest.raises(OptionError, match="unknown or missing: size"):
+    with pytest.raises(InvalidArgumentError, match="unknown or missing: size"):
         ImageSpec.from_json({"channels": 3, "crop": "full"})
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.images.read import Original, png_chunks, read_original
-from lookalike.encoder.images.write import WRITTEN, rewrite
+from lookalike.encoder.images.read import ImageFile, png_chunks, read_image_file
+from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -63,12 +63,12 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def read(data: bytes, **options: Any) -> Original:
-    return read_original(data, max_pixels=10**6, name="it", **options)
+def read(data: bytes, **options: Any) -> ImageFile:
+    return read_image_file(data, max_pixels=10**6, name="it", **options)
 
 
 def again(data: bytes, **options: Any) -> bytes:
-    return rewrite(read(data), name="it", **options)
+    return write_image_file(read(data), name="it", **options)
 
 
 def opened(data: bytes) -> Image.Image:
@@ -90,7 +90,7 @@ def test_eight_bits_come_back_equal(kind: str, channels: int) -> None:
     original = read(data)
     assert (original.kind, str(original.pixels.dtype), original.upright) == (kind, "uint8", True)
     np.testing.assert_array_equal(original.pixels, pixels)
-    back = opened(rewrite(original, name="it"))
+    back = opened(write_image_file(original, name="it"))
     assert back.mode == MODES[channels]
     np.testing.assert_array_equal(np.asarray(back).reshape(pixels.shape), pixels)
 
@@ -101,7 +101,7 @@ def test_sixteen_bits_of_png_come_back_equal(channels: int) -> None:
     original = read(deep_png(pixels))
     assert original.pixels.dtype == np.uint16
     np.testing.assert_array_equal(original.pixels, pixels)
-    written = rewrite(original, name="it")
+    written = write_image_file(original, name="it")
     assert struct.unpack_from(">IIBB", written, 16) == (61, 37, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels])
     np.testing.assert_array_equal(read(written).pixels, pixels)
     # Another reader sees the same, in the eight bits that it keeps.
@@ -127,7 +127,7 @@ def test_sixteen_bits_of_tiff_come_back_equal(channels: int, order: Any, compres
     )
     original = read(out.getvalue())
     np.testing.assert_array_equal(original.pixels, pixels)
-    written = rewrite(original, name="it")
+    written = write_image_file(original, name="it")
     np.testing.assert_array_equal(read(written).pixels, pixels)
     other = tifffile.imread(io.BytesIO(written))  # a reader that has nothing to do with ours
     np.testing.assert_array_equal(other.reshape(pixels.shape), pixels)
@@ -237,7 +237,7 @@ def test_orientation_is_applied_and_taken_back(kind: str, orientation: int) -> N
     original = read(data)
     np.testing.assert_array_equal(original.pixels, upright)
     assert image.size == (40, 16)
-    back = opened(rewrite(original, name="it"))
+    back = opened(write_image_file(original, name="it"))
     assert back.getexif().get(0x0112, 1) == 1
     assert back.getexif()[0x010F] == "Maker"
     assert back.size == upright.shape[1::-1]
@@ -336,10 +336,10 @@ def test_size_is_told_before_anything_is_decoded() -> None:
         read(saved(values(3), "PNG")[:-100], on_size=sizes.append)
     assert sizes == [37 * 61]
     with pytest.raises(ImageTooLargeError):
-        read_original(saved(values(3), "PNG"), max_pixels=100, name="it", on_size=sizes.append)
+        read_image_file(saved(values(3), "PNG"), max_pixels=100, name="it", on_size=sizes.append)
     assert len(sizes) == 1
 
 
 def test_every_kind_that_can_be_written_is_written_as_that_kind() -> None:
-    for kind in WRITTEN:
+    for kind in WRITABLE_FORMATS:
         assert read(again(saved(values(3), "PNG"), kind=kind)).kind == kind

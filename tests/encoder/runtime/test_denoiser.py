@@ -11,17 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.denoiser import CleanerBundle, CleanerSpec
-from lookalike.encoder.bundle.manifest import CLEANING, Sealed
+from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserSpec
+from lookalike.encoder.bundle.manifest import DENOISER, RawManifest
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleKindError,
     BundleTooNewError,
     GoldenMismatchError,
+    InvalidArgumentError,
     LookalikeError,
-    OptionError,
 )
-from lookalike.encoder.runtime.denoiser import Cleaner, save_cleaner
+from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.handmade_models import box_cleaner, laplacian_estimator, make_cleaner, make_digits
 from tests.fixtures.photos import lookalike, one_line
@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cleaner(folder: Path) -> Cleaner:
-    return Cleaner.open(folder, threads=1)
+def cleaner(folder: Path) -> Denoiser:
+    return Denoiser.open(folder, threads=1)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def sigmas(*values: float) -> Floats:
 @pytest.mark.parametrize(
     ("height", "width"), [(1, 1), (1, 9), (9, 1), (2, 3), (4, 4), (5, 7), (64, 64), (61, 90), (1, 3000)]
 )
-def test_any_size_comes_back_as_large(cleaner: Cleaner, height: int, width: int, channels: int) -> None:
+def test_any_size_comes_back_as_large(cleaner: Denoiser, height: int, width: int, channels: int) -> None:
     pixels = noisy(0.1, 2, height, width, channels)
     for made in (cleaner.clean(pixels), cleaner.clean(pixels, sigmas(25, 50))):
         assert made.shape == pixels.shape
@@ -68,7 +68,7 @@ def test_any_size_comes_back_as_large(cleaner: Cleaner, height: int, width: int,
     assert cleaner.estimate(pixels).shape == (2,)
 
 
-def test_noise_is_estimated_and_goes(cleaner: Cleaner) -> None:
+def test_noise_is_estimated_and_goes(cleaner: Denoiser) -> None:
     for sigma in (2.0, 10.0, 25.0, 50.0):
         pixels = noisy(sigma / 255, 1, 200, 200, 3)
         assert cleaner.estimate(pixels)[0] * 255 == pytest.approx(sigma, rel=0.03)
@@ -76,7 +76,7 @@ def test_noise_is_estimated_and_goes(cleaner: Cleaner) -> None:
         assert cleaner.clean(pixels)[inner].std() < 0.95 * pixels[inner].std()
 
 
-def test_without_noise_nothing_changes(cleaner: Cleaner) -> None:
+def test_without_noise_nothing_changes(cleaner: Denoiser) -> None:
     flat = np.full((1, 30, 30, 3), 0.25, np.float32)
     assert cleaner.estimate(flat) == 0
     np.testing.assert_array_equal(cleaner.clean(flat), flat)
@@ -84,7 +84,7 @@ def test_without_noise_nothing_changes(cleaner: Cleaner) -> None:
     np.testing.assert_array_equal(cleaner.clean(pixels, sigmas(0)), pixels)
 
 
-def test_grey_is_three_equal_channels(cleaner: Cleaner) -> None:
+def test_grey_is_three_equal_channels(cleaner: Denoiser) -> None:
     grey = noisy(0.1, 2, 33, 21, 1)
     rgb = np.repeat(grey, 3, axis=3)
     np.testing.assert_array_equal(cleaner.estimate(grey), cleaner.estimate(rgb))
@@ -92,14 +92,14 @@ def test_grey_is_three_equal_channels(cleaner: Cleaner) -> None:
     np.testing.assert_allclose(cleaner.clean(grey), expected, atol=1e-6)
 
 
-def test_edges_are_reflected(cleaner: Cleaner) -> None:
+def test_edges_are_reflected(cleaner: Denoiser) -> None:
     pixels = noisy(0.1, 1, 6, 10, 3)
     whole = np.pad(pixels, ((0, 0), (0, 2), (0, 2), (0, 0)), "reflect")
     told = sigmas(25)
     np.testing.assert_array_equal(cleaner.clean(pixels, told), cleaner.clean(whole, told)[:, :6, :10])
 
 
-def test_many_at_once_are_each_alone(cleaner: Cleaner) -> None:
+def test_many_at_once_are_each_alone(cleaner: Denoiser) -> None:
     pixels = noisy(0.1, 90, 64, 64, 3)  # more than fit in one run
     told = np.linspace(0, 0.3, 90, dtype=np.float32)
     alone = [cleaner.clean(one[None], s[None])[0] for one, s in zip(pixels, told, strict=True)]
@@ -119,37 +119,37 @@ def test_many_at_once_are_each_alone(cleaner: Cleaner) -> None:
         np.full((1, 8, 8, 3), np.nan, np.float32),
     ],
 )
-def test_other_pixels_are_refused(cleaner: Cleaner, pixels: Any) -> None:
+def test_other_pixels_are_refused(cleaner: Denoiser, pixels: Any) -> None:
     for method in (cleaner.clean, cleaner.estimate):
-        with pytest.raises(OptionError):
+        with pytest.raises(InvalidArgumentError):
             method(pixels)
 
 
 @pytest.mark.parametrize("sigma", [[25.0], [-0.1], [np.nan], [0.1, 0.1], 0.1])
-def test_other_sigmas_are_refused(cleaner: Cleaner, sigma: Any) -> None:
-    with pytest.raises(OptionError, match="25/255"):
+def test_other_sigmas_are_refused(cleaner: Denoiser, sigma: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="25/255"):
         cleaner.clean(noisy(0.1, 1, 8, 8, 3), np.array(sigma, np.float32))
 
 
-def test_providers_and_threads_are_those_of_models(folder: Path, cleaner: Cleaner) -> None:
+def test_providers_and_threads_are_those_of_models(folder: Path, cleaner: Denoiser) -> None:
     assert cleaner.provider.endswith("ExecutionProvider")
-    with pytest.raises(OptionError, match="auto, cpu or cuda"):
-        Cleaner.open(folder, provider="tpu")  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="threads"):
-        Cleaner.open(folder, threads=0)
+    with pytest.raises(InvalidArgumentError, match="auto, cpu or cuda"):
+        Denoiser.open(folder, provider="tpu")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="threads"):
+        Denoiser.open(folder, threads=0)
 
 
 # The bundle
 
 
-def test_what_is_saved_opens_equal(folder: Path, cleaner: Cleaner, tmp_path: Path) -> None:
+def test_what_is_saved_opens_equal(folder: Path, cleaner: Denoiser, tmp_path: Path) -> None:
     opened = cleaner.bundle
-    assert {path.name for path in folder.iterdir()} == CLEANING | {"bundle.json"}
-    assert CleanerSpec.from_json(json.loads(json.dumps(opened.spec.to_json()))) == opened.spec
+    assert {path.name for path in folder.iterdir()} == DENOISER | {"bundle.json"}
+    assert DenoiserSpec.from_json(json.loads(json.dumps(opened.spec.to_json()))) == opened.spec
     graphs = {name: opened.graph(name) for name in ("cleaner", "estimator")}
-    again = CleanerBundle.save(tmp_path / "again", spec=opened.spec, graphs=graphs, golden=opened.golden)
+    again = DenoiserBundle.save(tmp_path / "again", spec=opened.spec, graphs=graphs, golden=opened.golden)
     assert (again.model_id, again.spec, again.folder) == (opened.model_id, opened.spec, tmp_path / "again")
-    Cleaner(again).check()
+    Denoiser(again).check()
 
 
 def test_it_is_of_a_format_that_older_readers_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,31 +163,31 @@ def test_other_bundles_stay_of_the_format_they_were(tmp_path: Path) -> None:
     digits = make_digits(tmp_path / "digits", classes=(), kind="vae")
     text = json.loads((digits.folder / "bundle.json").read_text())
     assert text["format"] == 2
-    sealed, _ = Sealed.of(text["model"], text["files"], version=2)
+    sealed, _ = RawManifest.of(text["model"], text["files"], version=2)
     assert sealed.model_id == digits.model_id
 
 
 def test_one_kind_is_not_the_other(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleKindError, match=r"digits \(cvae\) is no cleaner"):
-        Cleaner.open(make_digits(tmp_path / "digits").folder)
+        Denoiser.open(make_digits(tmp_path / "digits").folder)
     with pytest.raises(BundleKindError, match="box is a cleaner, which gives no latents"):
         Model.open(folder)
 
 
-@pytest.mark.parametrize("name", sorted(CLEANING))
+@pytest.mark.parametrize("name", sorted(DENOISER))
 def test_damage_is_found(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
     with pytest.raises(BundleCorruptError, match="SHA-256"):
-        CleanerBundle.open(copy)
+        DenoiserBundle.open(copy)
     (copy / name).unlink()
     with pytest.raises(BundleCorruptError, match="cannot be read"):
-        CleanerBundle.open(copy)
+        DenoiserBundle.open(copy)
 
 
 def test_changed_after_opening_is_found(copy: Path) -> None:
-    opened = Cleaner.open(copy)
+    opened = Denoiser.open(copy)
     (copy / "cleaner.onnx").write_bytes(b"other")
     with pytest.raises(BundleCorruptError, match="has changed since"):
         opened.check()
@@ -197,7 +197,7 @@ def reseal(folder: Path, **changes: Any) -> None:
     """Write bundle.json again, with a model_id that fits."""
     text = json.loads((folder / "bundle.json").read_text())
     files = changes.pop("files", text["files"])
-    _, data = Sealed.of(text["model"] | changes, files, version=4)
+    _, data = RawManifest.of(text["model"] | changes, files, version=4)
     (folder / "bundle.json").write_bytes(data)
 
 
@@ -227,18 +227,18 @@ def reseal(folder: Path, **changes: Any) -> None:
 def test_a_description_that_cannot_be_is_damage(copy: Path, changes: dict[str, Any]) -> None:
     reseal(copy, **changes)
     with pytest.raises(BundleCorruptError) as caught:
-        CleanerBundle.open(copy)
+        DenoiserBundle.open(copy)
     assert "\n" not in str(caught.value)
 
 
-def test_golden_values_are_held_against_this_machine(cleaner: Cleaner, tmp_path: Path) -> None:
+def test_golden_values_are_held_against_this_machine(cleaner: Denoiser, tmp_path: Path) -> None:
     opened, golden = cleaner.bundle, cleaner.bundle.golden
     graphs = {name: opened.graph(name) for name in ("cleaner", "estimator")}
     for name in ("cleaned", "estimated"):
         off = replace(golden, **{name: getattr(golden, name) * np.float32(1.1)})
-        saved = CleanerBundle.save(tmp_path / name, spec=opened.spec, graphs=graphs, golden=off)
+        saved = DenoiserBundle.save(tmp_path / name, spec=opened.spec, graphs=graphs, golden=off)
         with pytest.raises(GoldenMismatchError, match="cleaner is" if name == "cleaned" else "estimator is"):
-            Cleaner(saved).check()
+            Denoiser(saved).check()
 
 
 @pytest.mark.parametrize(
@@ -254,10 +254,10 @@ def test_golden_values_are_held_against_this_machine(cleaner: Cleaner, tmp_path:
 def test_graphs_that_are_not_as_they_are_said_to_be_are_not_written(
     tmp_path: Path, graphs: dict[str, bytes], changes: dict[str, Any], error: str
 ) -> None:
-    spec = CleanerSpec(multiple=4, reach=3, deviations=(0, 0.3), clean_below=0.01, opset=18)
+    spec = DenoiserSpec(multiple=4, reach=3, deviations=(0, 0.3), clean_below=0.01, opset=18)
     whole = {"cleaner": box_cleaner(7, 4), "estimator": laplacian_estimator()} | graphs
     with pytest.raises(LookalikeError, match=error):
-        save_cleaner(tmp_path / "new", spec=replace(spec, **changes), graphs=whole)
+        save_denoiser(tmp_path / "new", spec=replace(spec, **changes), graphs=whole)
     assert not (tmp_path / "new").exists()
 
 
@@ -266,7 +266,7 @@ def test_it_replaces_a_bundle_of_either_kind_and_nothing_else(tmp_path: Path) ->
     assert make_cleaner(tmp_path / "it").spec.kind == "cleaner"
     make_cleaner(tmp_path / "it")
     (tmp_path / "it" / "letter.txt").write_text("dear")
-    with pytest.raises(OptionError, match=r"letter\.txt"):
+    with pytest.raises(InvalidArgumentError, match=r"letter\.txt"):
         make_cleaner(tmp_path / "it")
 
 
@@ -277,7 +277,7 @@ def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
     done = lookalike("models", folder, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"box  cleaner, any size, grey or RGB, multiples of 4, id {CleanerBundle.open(folder).model_id[:12]}",
+        f"box  cleaner, any size, grey or RGB, multiples of 4, id {DenoiserBundle.open(folder).model_id[:12]}",
         "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
     ]
     measured = lookalike("models", "clean", cwd=tmp_path).stdout.splitlines()[2:6]

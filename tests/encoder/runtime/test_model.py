@@ -19,7 +19,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import BundleCorruptError, OptionError, ProviderError
+from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError, ProviderError
 from lookalike.encoder.runtime.model import Model
 from tests.fixtures.tiny_models import CHANNELS, LATENT, SIZE, forge, negated, pictures, save_again
 
@@ -83,7 +83,7 @@ def test_no_pictures_give_no_rows(model: Model) -> None:
 def test_other_pixels_are_refused(model: Model, pixels: NDArray[np.uint8]) -> None:
     got = re.escape(f"got {pixels.dtype} {pixels.shape}")
     for ask in (model.encode, model.embed, model.reconstruct):
-        with pytest.raises(OptionError, match=rf"model tiny takes uint8 \(N, 16, 16, 3\), {got}"):
+        with pytest.raises(InvalidArgumentError, match=rf"model tiny takes uint8 \(N, 16, 16, 3\), {got}"):
             ask(pixels)
 
 
@@ -101,13 +101,13 @@ def test_other_pixels_are_refused(model: Model, pixels: NDArray[np.uint8]) -> No
 )
 def test_other_latents_are_refused(model: Model, latents: NDArray[Any]) -> None:
     got = re.escape(f"got {latents.dtype} {latents.shape}")
-    with pytest.raises(OptionError, match=rf"takes latents float32 \(N, 4\), {got}"):
+    with pytest.raises(InvalidArgumentError, match=rf"takes latents float32 \(N, 4\), {got}"):
         model.decode(latents)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_latents_that_are_not_finite_are_refused(model: Model, value: float) -> None:
-    with pytest.raises(OptionError, match="latents must be finite"):
+    with pytest.raises(InvalidArgumentError, match="latents must be finite"):
         model.decode(np.full((2, LATENT), value))
 
 
@@ -209,13 +209,13 @@ def test_cuda_is_never_silently_the_cpu(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize("provider", ["gpu", "", "CPU", "CUDAExecutionProvider"])
 def test_unknown_provider_is_refused(tiny_model: Path, provider: Any) -> None:
-    with pytest.raises(OptionError, match="a provider is auto, cpu or cuda"):
+    with pytest.raises(InvalidArgumentError, match="a provider is auto, cpu or cuda"):
         Model.open(tiny_model, provider=provider)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1 << 40])
 def test_impossible_numbers_of_threads_are_refused(tiny_model: Path, threads: int) -> None:
-    with pytest.raises(OptionError, match=f"threads must be 1 to 1024, not {threads}"):
+    with pytest.raises(InvalidArgumentError, match=f"threads must be 1 to 1024, not {threads}"):
         Model.open(tiny_model, threads=threads)
 
 
@@ -240,7 +240,7 @@ def test_model_without_a_decoder_encodes_and_says_that_it_cannot_decode(model: M
     half = Model(save_again(model.bundle, tmp_path / "half", graphs=graphs))
     half.check()
     latents = half.encode(pictures(2))
-    with pytest.raises(OptionError, match=r"model half has no decoder; it has encoder\.onnx"):
+    with pytest.raises(InvalidArgumentError, match=r"model half has no decoder; it has encoder\.onnx"):
         half.decode(latents)
 
 

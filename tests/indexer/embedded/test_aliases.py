@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.embedded.aliases import read_aliases, standing_for
+from lookalike.indexer.embedded.aliases import read_aliases, resolve_alias
 from lookalike.indexer.embedded.store import EdgeStore
 from tests.fixtures.stores import SPEC, fill, random_vectors
 
@@ -66,8 +66,8 @@ def test_aliases_do_not_lose_one_another(folder: Path) -> None:
         for thread in threads:
             thread.join()
         assert store.aliases() == dict.fromkeys(sorted(names), "c")
-        assert standing_for(store, "alias-3") == "c"
-        assert standing_for(store, "d") == "d"
+        assert resolve_alias(store, "alias-3") == "c"
+        assert resolve_alias(store, "d") == "d"
 
 
 def test_names_that_could_be_taken_for_our_files(folder: Path) -> None:

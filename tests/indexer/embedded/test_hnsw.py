@@ -14,7 +14,7 @@ import pytest
 
 import lookalike.indexer.embedded.shard
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.embedded.hnsw import build_apart, index_when_large
+from lookalike.indexer.embedded.hnsw import build_in_subprocess, index_when_large
 from lookalike.indexer.embedded.shard import Shard
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.store.base import Condition, Filter, Layout
@@ -176,7 +176,7 @@ def test_when_the_building_process_dies_that_is_said_and_all_is_as_before(folder
 def test_a_reason_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(fresh: Path, dimension: int, layout: Layout) -> None:
         (fresh / "edge_config.json").write_text("{")
-        build_apart(fresh, dimension, layout)
+        build_in_subprocess(fresh, dimension, layout)
 
     monkeypatch.setattr("lookalike.indexer.embedded.store.build_apart", spoil)
     with EdgeStore(str(folder)) as store:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.encoder.errors import OptionError, StoreError
+from lookalike.encoder.errors import InvalidArgumentError, StoreError
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.store.base import Condition, Filter, Layout, LayoutOptions
 from tests.benchmarks.million_vectors import People
@@ -100,7 +100,7 @@ def test_a_damaged_layout_is_said_in_one_line(tmp_path: Path, content: str) -> N
 @pytest.mark.parametrize("options", [LayoutOptions(shards=2), LayoutOptions(replicas=2)])
 def test_what_is_for_servers_is_refused_and_makes_nothing(tmp_path: Path, options: LayoutOptions) -> None:
     with EdgeStore(str(tmp_path / "store")) as store:
-        with pytest.raises(OptionError, match="is for a Qdrant server or cluster"):
+        with pytest.raises(InvalidArgumentError, match="is for a Qdrant server or cluster"):
             store.create("c", SPEC, options)
         assert store.names() == []
     assert not (tmp_path / "store").exists()

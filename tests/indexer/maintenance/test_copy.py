@@ -14,9 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 
-from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError, StoreError
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    InvalidArgumentError,
+    ModelMismatchError,
+    StoreError,
+)
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.maintenance.copy import Copied, copy_collection
+from lookalike.indexer.maintenance.copy import CopyReport, copy_collection
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.store import ServerStore
 from lookalike.indexer.store.base import Payload, VectorStore, open_store
@@ -46,7 +51,7 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
 
 
 def copied(*arguments: object) -> tuple[int, int, int]:
-    report: Copied = copy_collection(*arguments)  # type: ignore[arg-type]  # they are passed on
+    report: CopyReport = copy_collection(*arguments)  # type: ignore[arg-type]  # they are passed on
     return report.copied, report.unchanged, report.count
 
 
@@ -75,7 +80,7 @@ def test_a_copy_under_another_name_in_the_same_store(store: VectorStore, name: s
         store, name
     )
     store.drop(target)
-    with pytest.raises(OptionError, match="is itself"):
+    with pytest.raises(InvalidArgumentError, match="is itself"):
         copy_collection(store, name, store, name)
     assert store.count(name) == 30
 
@@ -119,7 +124,9 @@ def test_roots_are_joined_and_never_mixed_up(store: VectorStore, name: str, othe
     copy_collection(store, name, other, "there")
     assert other.describe("there").roots == {"mine": "/mine", **SPEC.roots}
     other.create("elsewhere", replace(SPEC, roots={"lfw": "/elsewhere"}))
-    with pytest.raises(OptionError, match="calls /data/lfw the root 'lfw', 'elsewhere' calls /elsewhere so"):
+    with pytest.raises(
+        InvalidArgumentError, match="calls /data/lfw the root 'lfw', 'elsewhere' calls /elsewhere so"
+    ):
         copy_collection(store, name, other, "elsewhere")
     assert other.count("elsewhere") == 0
 
@@ -127,7 +134,7 @@ def test_roots_are_joined_and_never_mixed_up(store: VectorStore, name: str, othe
 def test_what_is_not_there_or_cannot_be_named(store: VectorStore, name: str, other: VectorStore) -> None:
     with pytest.raises(CollectionNotFoundError):
         copy_collection(store, "absent", other, "there")
-    with pytest.raises(OptionError, match="collection name"):
+    with pytest.raises(InvalidArgumentError, match="collection name"):
         copy_collection(store, name, other, "a/b")
     assert other.names() == []
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
+from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.shard import Shard
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.maintenance.verify import KINDS, Audit, audit, remembered_model
+from lookalike.indexer.maintenance.verify import KINDS, VerifyReport, remembered_model, verify
 from lookalike.indexer.sources.source import item_id, open_source
 from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
 from lookalike.indexer.store.layout import Layout
-from lookalike.indexer.sync.sync import load, prepare_collection
+from lookalike.indexer.sync.sync import prepare_collection, sync
 from tests.fixtures import stores
 from tests.fixtures.photos import NAME, index, photograph, write_photos
 from tests.fixtures.stores import point_ids
@@ -56,7 +56,7 @@ def name(store: VectorStore) -> Iterator[str]:
         store.drop(made)
 
 
-def found(report: Audit) -> list[tuple[str, str]]:
+def found(report: VerifyReport) -> list[tuple[str, str]]:
     return sorted((finding.kind, finding.path) for finding in report.findings)
 
 
@@ -64,12 +64,12 @@ def test_a_true_collection_is_all_well(store: VectorStore, name: str, model: Mod
     index(store, model, photos, name=name)
     told: list[int] = []
     progress: list[int] = []
-    report = audit(store, name, model=model, on_total=told.append, on_progress=progress.append)
+    report = verify(store, name, model=model, on_total=told.append, on_progress=progress.append)
     assert (report.items, report.sampled, report.without_file, report.findings) == (9, 9, 0, [])
     assert (told, sum(progress)) == ([9], 9)
     assert report.counts == dict.fromkeys(KINDS, 0)
-    assert audit(store, name, model=model, checksum=True, sample=4).sampled == 4
-    assert audit(store, name, model=None).sampled == 0
+    assert verify(store, name, model=model, checksum=True, sample=4).sampled == 4
+    assert verify(store, name, model=None).sampled == 0
 
 
 def test_files_that_are_missing_extra_and_changed_are_named(
@@ -82,7 +82,7 @@ def test_files_that_are_missing_extra_and_changed_are_named(
     (photos / "Ada_Lovelace" / "new.png").write_bytes(b"not even a picture")
     (photos / "Ada_Lovelace" / "notes.txt").write_bytes(b"no picture")
     (photos / "Ada_Lovelace" / ".hidden.jpg").write_bytes(photograph(0))
-    report = audit(store, name, model=model)
+    report = verify(store, name, model=model)
     assert found(report) == [
         ("changed", "photos/Hypatia/1.jpg"),
         ("extra", "photos/Ada_Lovelace/new.png"),
@@ -93,7 +93,7 @@ def test_files_that_are_missing_extra_and_changed_are_named(
     assert report.counts["missing"] == 4
     assert report.to_json()["findings"][0].keys() == {"kind", "path", "reason"}
     index(store, model, photos, name=name, prune=True)
-    assert found(audit(store, name, model=model)) == [("extra", "photos/Ada_Lovelace/new.png")]
+    assert found(verify(store, name, model=model)) == [("extra", "photos/Ada_Lovelace/new.png")]
 
 
 def test_only_a_checksum_sees_through_size_and_time(edge: EdgeStore, model: Model, photos: Path) -> None:
@@ -102,12 +102,12 @@ def test_only_a_checksum_sees_through_size_and_time(edge: EdgeStore, model: Mode
     was, data = swapped.stat(), swapped.read_bytes()
     swapped.write_bytes(data[:-3] + b"\0" + data[-2:])
     os.utime(swapped, ns=(was.st_atime_ns, was.st_mtime_ns))
-    quick = audit(edge, NAME, model=None)
+    quick = verify(edge, NAME, model=None)
     assert found(quick) == [("changed", "photos/Hypatia/0.jpg")]
-    thorough = audit(edge, NAME, model=None, checksum=True)
+    thorough = verify(edge, NAME, model=None, checksum=True)
     assert found(thorough) == [("changed", "photos/Hypatia/1.jpg")]
     assert thorough.findings[0].reason == "other content"
-    sampled = audit(edge, NAME, model=model)  # what is read again is seen through as well
+    sampled = verify(edge, NAME, model=model)  # what is read again is seen through as well
     assert found(sampled) == [("changed", f"photos/Hypatia/{n}.jpg") for n in range(2)]
 
 
@@ -118,7 +118,7 @@ def test_vectors_that_the_model_does_not_make_are_named(edge: EdgeStore, model: 
     assert two.vector is not None
     nudged = one.vector + np.float32(0.1) * two.vector
     edge.upsert(NAME, [one.id], nudged[None], [one.payload])
-    report = audit(edge, NAME, model=model)
+    report = verify(edge, NAME, model=model)
     assert found(report) == [("differing", f"photos/{one.payload['path']}")]
     assert report.findings[0].reason.startswith("cosine 0.9")
     assert report.sampled == 9
@@ -128,13 +128,13 @@ def test_the_sample_is_drawn_by_its_seed(edge: EdgeStore, model: Model) -> None:
     records = list(edge.scroll(NAME, with_vectors=True))
     vectors = np.array([record.vector for record in records])
     edge.upsert(NAME, [r.id for r in records], -vectors, [r.payload for r in records])
-    draws = [found(audit(edge, NAME, model=model, sample=3, seed=seed)) for seed in (0, 0, 1, 2, 3)]
+    draws = [found(verify(edge, NAME, model=model, sample=3, seed=seed)) for seed in (0, 0, 1, 2, 3)]
     assert [len(draw) for draw in draws] == [3] * 5
     assert draws[0] == draws[1]
     assert any(draw != draws[0] for draw in draws)
     for sample, seed in ((-1, 0), (1, -1)):
-        with pytest.raises(OptionError, match="0 or more"):
-            audit(edge, NAME, model=model, sample=sample, seed=seed)
+        with pytest.raises(InvalidArgumentError, match="0 or more"):
+            verify(edge, NAME, model=model, sample=sample, seed=seed)
 
 
 def test_vectors_that_cannot_be_are_named(edge: EdgeStore, model: Model, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_vectors_that_cannot_be_are_named(edge: EdgeStore, model: Model, tmp_pat
     shard.upsert([r.id for r in records[:2]], bad, [dict(r.payload) for r in records[:2]])
     shard.close()
     with EdgeStore(edge.address) as again:
-        report = audit(again, NAME, model=model)
+        report = verify(again, NAME, model=model)
         assert found(report) == [("vector", f"photos/{r.payload['path']}") for r in records[:2]]
         assert [finding.reason for finding in sorted(report.findings, key=lambda f: f.path)] == [
             "not finite", "length 0, not 1",
@@ -160,7 +160,7 @@ def test_vectors_of_another_length_are_named(edge: EdgeStore, tmp_path: Path) ->
     file = tmp_path / "edge" / NAME / "collection.json"
     file.write_text(file.read_text().replace('"dimension": 4', '"dimension": 5'))
     with EdgeStore(edge.address) as again:
-        report = audit(again, NAME)
+        report = verify(again, NAME)
         assert report.counts["vector"] == 9
         assert report.findings[0].reason == "shape (4,), not (5,)"
 
@@ -170,7 +170,7 @@ def test_points_stored_twice_or_without_a_file_are_told(edge: EdgeStore, model: 
     assert record.vector is not None
     rows = np.stack([record.vector] * 3)
     edge.upsert(NAME, point_ids(3), rows, [record.payload, {}, {"root": "elsewhere", "path": "a.jpg"}])
-    report = audit(edge, NAME, model=model)
+    report = verify(edge, NAME, model=model)
     assert found(report) == [
         ("duplicate", f"photos/{record.payload['path']}"),
         ("missing", "elsewhere/a.jpg"),
@@ -180,7 +180,7 @@ def test_points_stored_twice_or_without_a_file_are_told(edge: EdgeStore, model: 
 
 def test_a_folder_that_is_not_mounted_is_missing_whole(edge: EdgeStore, model: Model, photos: Path) -> None:
     photos.rename(photos.with_name("away"))
-    report = audit(edge, NAME, model=model)
+    report = verify(edge, NAME, model=model)
     assert (report.counts["missing"], len(report.findings), report.sampled) == (9, 9, 0)
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(edge: EdgeStore, model: 
     loop.unlink()
     loop.symlink_to(loop)
     for checksum in (False, True):
-        report = audit(edge, NAME, model=model, checksum=checksum)
+        report = verify(edge, NAME, model=model, checksum=checksum)
         assert found(report) == [("unreadable", f"photos/Hypatia/{n}.jpg") for n in range(2)]
         assert report.sampled == 7
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(edge: EdgeStore, model: 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_cannot_be_listed_is_named(edge: EdgeStore, model: Model, photos: Path) -> None:
     (photos / "Hypatia").chmod(0)
-    report = audit(edge, NAME, model=model)
+    report = verify(edge, NAME, model=model)
     (photos / "Hypatia").chmod(0o700)
     assert ("unreadable", "photos") in found(report)
 
@@ -210,23 +210,23 @@ def test_the_crop_of_the_collection_is_heeded(
 ) -> None:
     prepare_collection(store, name, model, crop=Crop.parse("full"))
     known = store.describe(name).roots
-    load(store, name, model, [open_source(str(photos), root_name=None, known=known)])
-    assert audit(store, name, model=model).findings == []
+    sync(store, name, model, [open_source(str(photos), root_name=None, known=known)])
+    assert verify(store, name, model=model).findings == []
 
 
 def test_paths_of_any_bytes_are_found(edge: EdgeStore, model: Model, photos: Path) -> None:
     (photos / "Hypatia" / "\udcff\n.jpg").write_bytes(photograph(12))
     index(edge, model, photos)
-    assert audit(edge, NAME, model=model).findings == []
+    assert verify(edge, NAME, model=model).findings == []
     (photos / "Hypatia" / "\udcff\n.jpg").unlink()
-    assert found(audit(edge, NAME, model=model)) == [("missing", "photos/Hypatia/\\xff\n.jpg")]
+    assert found(verify(edge, NAME, model=model)) == [("missing", "photos/Hypatia/\\xff\n.jpg")]
 
 
 def test_another_model_is_refused(edge: EdgeStore, tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError):
-        audit(edge, NAME, model=Model(make_bundle(tmp_path / "other", seed=1)))
+        verify(edge, NAME, model=Model(make_bundle(tmp_path / "other", seed=1)))
     with pytest.raises(CollectionNotFoundError):
-        audit(edge, "absent")
+        verify(edge, "absent")
 
 
 def test_the_remembered_model_is_opened_or_asked_for(edge: EdgeStore, model: Model) -> None:
@@ -247,5 +247,5 @@ def test_an_audit_of_thousands_counts_each_once(tmp_path: Path) -> None:
         ids = [item_id("root", f"{n}.jpg") for n in range(2300)]
         payloads = [{"root": "root", "path": f"{n}.jpg", "size": 1, "mtime_ns": 1} for n in range(2300)]
         opened.upsert("c", ids, stores.random_vectors(2300), payloads)
-        report = audit(opened, "c", on_progress=progress.append)
+        report = verify(opened, "c", on_progress=progress.append)
     assert (report.counts["missing"], sum(progress)) == (2300, 2300)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.bundle.bundle import AffineMap
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
 from lookalike.indexer.sync.sync import NOTHING_SEEN
@@ -63,11 +63,13 @@ def test_a_file_that_is_not_up_to_date_is_refused_and_with_overwrite_brought_so(
     run(model, out, photos)
     (photos / "Hypatia" / "0.jpg").write_bytes(photograph(15))
     with pytest.raises(
-        OptionError, match=r"without 1 of the pictures as they are now; --overwrite brings it"
+        InvalidArgumentError, match=r"without 1 of the pictures as they are now; --overwrite brings it"
     ):
         run(model, out, photos)
     (photos / "Hypatia" / "0.jpg").unlink()
-    with pytest.raises(OptionError, match=r"is there, 1 of its 9 pictures are gone or changed since"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"is there, 1 of its 9 pictures are gone or changed since"
+    ):
         run(model, out, photos)
     nothing_beside(out)
     (photos / "Hypatia" / "1.jpg").write_bytes(photograph(14))
@@ -82,7 +84,7 @@ def test_a_file_of_another_model_is_written_anew_only_when_that_is_said(
 ) -> None:
     out = tmp_path / "latents.parquet"
     run(Model(make_bundle(tmp_path / "other", seed=1)), out, photos)
-    with pytest.raises(OptionError, match="made with another model, --crop or source; --overwrite"):
+    with pytest.raises(InvalidArgumentError, match="made with another model, --crop or source; --overwrite"):
         run(model, out, photos)
     report = run(model, out, photos, overwrite=True)
     assert (report.embedded, report.kept) == (9, 0)
@@ -93,9 +95,11 @@ def test_nothing_but_a_file_of_latents_is_replaced(model: Model, photos: Path, t
     mine = tmp_path / "mine.parquet"
     mine.write_bytes(b"PAR1 dear to me")
     for overwrite in (False, True):
-        with pytest.raises(OptionError, match="is there and is no file of latents that can be read"):
+        with pytest.raises(InvalidArgumentError, match="is there and is no file of latents that can be read"):
             run(model, mine, photos, overwrite=overwrite)
-        with pytest.raises(OptionError, match=r"is written as \.parquet, .* is not; change the name"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"is written as \.parquet, .* is not; change the name"
+        ):
             run(model, photos / "Hypatia" / "0.jpg", photos, overwrite=overwrite)
     assert mine.read_bytes() == b"PAR1 dear to me"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.parquet", "photos"]
@@ -141,7 +145,7 @@ def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path
     assert run(model, out, photos, photos).rows == 9
     (tmp_path / "elsewhere").mkdir()
     write_photos(tmp_path / "elsewhere" / "photos", each=1)
-    with pytest.raises(OptionError, match="two sources are called 'photos'"):
+    with pytest.raises(InvalidArgumentError, match="two sources are called 'photos'"):
         run(model, tmp_path / "both.parquet", photos, tmp_path / "elsewhere" / "photos")
 
 

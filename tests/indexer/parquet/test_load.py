@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.export import embed
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
@@ -198,7 +198,9 @@ def test_roots_are_called_as_the_collection_calls_them(
     assert store.describe(NAME).roots == {"mine": str(photos.resolve())}
     assert load_latents(store, NAME, [latents]).unchanged == 10
     moved = embedded(model, tmp_path / "m.parquet", photos.rename(tmp_path / "mine"))
-    with pytest.raises(OptionError, match=r"this collection knows 'mine' as .*; pass --root-name mine if"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"this collection knows 'mine' as .*; pass --root-name mine if"
+    ):
         load_latents(store, NAME, [moved])
     assert load_latents(store, NAME, [moved], root_name="mine").unchanged == 10
     assert store.describe(NAME).roots == {"mine": str((tmp_path / "mine").resolve())}
@@ -211,7 +213,7 @@ def test_a_file_of_two_roots_fills_both(
     both = embedded(model, tmp_path / "both.parquet", photos, tmp_path / "more")
     assert load_latents(store, NAME, [both]).added == 13
     assert set(store.describe(NAME).roots) == {"photos", "more"}
-    with pytest.raises(OptionError, match=r"both\.parquet has photos, more; leave it out"):
+    with pytest.raises(InvalidArgumentError, match=r"both\.parquet has photos, more; leave it out"):
         load_latents(store, NAME, [both], root_name="one")
     with open_store(str(tmp_path / "clean")) as clean:
         index(clean, model, photos, tmp_path / "more")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
 from tests.fixtures.embedding import assert_same, assert_same_as_clean, run
@@ -110,7 +110,7 @@ def test_pieces_of_another_model_are_not_mixed_in(model: Model, tmp_path: Path) 
         run(model, out, tmp_path / "photos", on_progress=stop_after(128, KeyboardInterrupt))
     other = Model(make_bundle(tmp_path / "other", seed=1))
     with pytest.raises(
-        OptionError, match=r"latents.parquet.part holds pieces of a run with model .*; finish"
+        InvalidArgumentError, match=r"latents.parquet.part holds pieces of a run with model .*; finish"
     ):
         run(other, out, tmp_path / "photos")
     assert run(model, out, tmp_path / "photos").kept == 128

@@ -8,7 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lookalike.encoder.errors import CollectionNotFoundError, OptionError, StoreError, StoreFailingError
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    InvalidArgumentError,
+    StoreError,
+    StoreUnavailableError,
+)
 from lookalike.indexer.server.store import ServerStore
 from lookalike.indexer.store.base import LayoutOptions, open_store
 from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
@@ -61,7 +66,7 @@ def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None
     }
     layout = store.index_state("c").layout
     assert layout == LayoutOptions(expect=20_000_000).settled(512, 3)
-    with pytest.raises(OptionError, match="the cluster has 3"):
+    with pytest.raises(InvalidArgumentError, match="the cluster has 3"):
         store.create("d", spec, LayoutOptions(replicas=4))
     assert "d" not in stub.collections
 
@@ -79,7 +84,7 @@ def test_payload_is_indexed_before_any_point_comes(stub: Stub, store: ServerStor
 
 def test_a_create_that_was_killed_before_its_indexes_is_made_good(stub: Stub, store: ServerStore) -> None:
     stub.fault = lambda asked: 500 if asked.path.endswith("/index") else None
-    with pytest.raises(StoreFailingError):
+    with pytest.raises(StoreUnavailableError):
         store.create("c", SPEC)
     stub.fault = lambda _: None
     fill(store, 3)
@@ -140,7 +145,7 @@ def test_a_batch_that_never_goes_through_is_named(stub: Stub, store: ServerStore
         return 503 if asked.upserts and asked.body["points"][0]["id"] == ids[512] else None
 
     stub.fault = fault
-    with pytest.raises(StoreFailingError) as caught:
+    with pytest.raises(StoreUnavailableError) as caught:
         fill(store)
     said = str(caught.value)
     assert "\n" not in said
@@ -192,7 +197,7 @@ def test_points_that_were_acknowledged_and_are_not_there_are_no_success(
         return real(asked)
 
     stub.answer = answer  # type: ignore[method-assign]  # for this test
-    with pytest.raises(StoreFailingError, match="holds 0 of 10 points that it acknowledged"):
+    with pytest.raises(StoreUnavailableError, match="holds 0 of 10 points that it acknowledged"):
         fill(store, 10)
 
 

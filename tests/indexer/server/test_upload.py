@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from lookalike.encoder.errors import StoreError, StoreFailingError
-from lookalike.indexer.server.upload import BATCH, last_of_each, patiently, send
+from lookalike.encoder.errors import StoreError, StoreUnavailableError
+from lookalike.indexer.server.upload import BATCH, last_of_each, retry, upload
 
 
 class Failing:
@@ -19,7 +19,7 @@ class Failing:
         self.asked += 1
         if self.left:
             self.left -= 1
-            error = StoreFailingError("busy")
+            error = StoreUnavailableError("busy")
             error.wait = self.wait
             raise error
         return "done"
@@ -31,26 +31,26 @@ def named(part: slice) -> str:
 
 def test_it_is_asked_again_while_the_server_fails() -> None:
     ask = Failing(2)
-    assert patiently(ask, "points", pauses=(0, 0, 0)) == "done"
+    assert retry(ask, "points", pauses=(0, 0, 0)) == "done"
     assert ask.asked == 3
 
 
 def test_in_the_end_it_is_named_with_its_reason() -> None:
     ask = Failing(9)
     with pytest.raises(
-        StoreFailingError, match=r"points 1 to 2 were not taken in 3 tries \(busy\)"
+        StoreUnavailableError, match=r"points 1 to 2 were not taken in 3 tries \(busy\)"
     ) as caught:
-        patiently(ask, "points 1 to 2", pauses=(0, 0))
+        retry(ask, "points 1 to 2", pauses=(0, 0))
     assert ask.asked == 3
     assert "\n" not in str(caught.value)
 
 
 def test_pauses_grow_and_a_server_is_given_the_time_it_asks_for() -> None:
     began = time.monotonic()
-    patiently(Failing(2), "points", pauses=(0.05, 0.1))
+    retry(Failing(2), "points", pauses=(0.05, 0.1))
     assert time.monotonic() - began >= 0.15
     began = time.monotonic()
-    patiently(Failing(1, wait=0.2), "points", pauses=(0,))
+    retry(Failing(1, wait=0.2), "points", pauses=(0,))
     assert time.monotonic() - began >= 0.2
 
 
@@ -62,7 +62,7 @@ def test_what_is_refused_for_good_is_not_asked_again() -> None:
         raise StoreError("a bad request")
 
     with pytest.raises(StoreError, match="a bad request"):
-        patiently(ask, "points")
+        retry(ask, "points")
     assert len(asked) == 1
 
 
@@ -77,7 +77,7 @@ def test_every_point_is_sent_in_one_batch(streams: int, count: int) -> None:
             sent.extend(range(part.start, part.stop))
         assert part.stop - part.start <= BATCH
 
-    send(count, put, named, streams=streams)
+    upload(count, put, named, streams=streams)
     assert sorted(sent) == list(range(count))
 
 
@@ -94,7 +94,7 @@ def test_batches_go_out_at_the_same_time_but_no_more_than_there_are_streams() ->
         with lock:
             at_once -= 1
 
-    send(9 * BATCH, put, named, streams=3)
+    upload(9 * BATCH, put, named, streams=3)
     assert most == 3
 
 
@@ -106,10 +106,12 @@ def test_after_a_batch_that_fails_to_the_last_none_is_begun(monkeypatch: pytest.
         begun.add(part.start)
         time.sleep(0.02)
         if part.start == BATCH:
-            raise StoreFailingError("disk full")
+            raise StoreUnavailableError("disk full")
 
-    with pytest.raises(StoreFailingError, match=f"points {BATCH} to {2 * BATCH} were not taken in 2 tries"):
-        send(100 * BATCH, put, named, streams=2)
+    with pytest.raises(
+        StoreUnavailableError, match=f"points {BATCH} to {2 * BATCH} were not taken in 2 tries"
+    ):
+        upload(100 * BATCH, put, named, streams=2)
     assert len(begun) < 20
 
 

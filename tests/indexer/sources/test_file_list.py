@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.indexer.sources.file_list import read_list
 from lookalike.indexer.sources.payload_tables import read_payload, read_tables
-from lookalike.indexer.sources.selection import Reading, person_pattern
+from lookalike.indexer.sources.selection import SourceFilter, person_pattern
 from lookalike.indexer.sources.source import Source, list_source
 from lookalike.indexer.sources.tar import Member, find_members, located
 from tests.fixtures.photos import photograph, write_photos
@@ -57,7 +57,9 @@ def test_listed_files_belong_to_the_root_that_is_known_or_named(tmp_path: Path) 
     assert listed(files[:2], known=known).root_name == "mine"
     named = listed(files[:2], root=tmp_path, root_name="all")
     assert [item.path for item in named.items()] == ["photos/Ada_Lovelace/0.jpg", "photos/Ada_Lovelace/1.jpg"]
-    with pytest.raises(OptionError, match=r"lie under --root .*Hypatia, .* does not; name a folder above"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"lie under --root .*Hypatia, .* does not; name a folder above"
+    ):
         listed(files[:2], root=tmp_path / "photos" / "Hypatia")
 
 
@@ -78,17 +80,17 @@ def test_a_link_that_is_listed_keeps_its_own_name(tmp_path: Path) -> None:
     ],
 )
 def test_who_it_is_can_be_read_from_the_path(pattern: str, path: str, person: str | None) -> None:
-    assert Reading(person=person_pattern(pattern)).person_in(path, "folder") == person
-    assert Reading().person_in(path, "folder") == "folder"
+    assert SourceFilter(person=person_pattern(pattern)).person_in(path, "folder") == person
+    assert SourceFilter().person_in(path, "folder") == "folder"
 
 
 def test_a_pattern_that_is_none_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"--person-from is a regular expression, '\(' is not"):
+    with pytest.raises(InvalidArgumentError, match=r"--person-from is a regular expression, '\(' is not"):
         person_pattern("(")
 
 
 def test_selection_looks_at_paths_and_names() -> None:
-    reading = Reading(include=("*.jpg", "b/*"), exclude=("*thumb*",))
+    reading = SourceFilter(include=("*.jpg", "b/*"), exclude=("*thumb*",))
     taken = [p for p in ("a.jpg", "b/x.png", "c/x.png", "c/thumb.jpg", ".a.jpg") if reading.takes(p)]
     assert taken == ["a.jpg", "b/x.png"]
     assert reading.takes(".a.jpg", named=True)

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.datasets.mnist import MNIST
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.maintenance.verify import audit
+from lookalike.indexer.maintenance.verify import verify
 from lookalike.indexer.parquet.export import embed
 from lookalike.indexer.parquet.load import load_latents
-from lookalike.indexer.sources.mnist import Digit, find_digits
-from lookalike.indexer.sources.selection import Reading, person_pattern
+from lookalike.indexer.sources.mnist import MnistImage, find_mnist_images
+from lookalike.indexer.sources.selection import SourceFilter, person_pattern
 from lookalike.indexer.sources.source import Source, item_id, open_source
 from lookalike.indexer.sources.tar import located
 from lookalike.indexer.store.base import VectorStore, open_store
-from lookalike.indexer.sync.report import Event, Report
-from lookalike.indexer.sync.sync import load, prepare_collection
+from lookalike.indexer.sync.report import SyncEvent, SyncReport
+from lookalike.indexer.sync.sync import prepare_collection, sync
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.photos import lookalike, one_line, photograph, stored
 
@@ -42,19 +42,19 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def mnist(split: str | None = None, **reading: object) -> Source:
-    said = Reading(**reading)  # type: ignore[arg-type]  # as the caller has it
+    said = SourceFilter(**reading)  # type: ignore[arg-type]  # as the caller has it
     return open_source("mnist", root_name=None, known={}, reading=said, split=split)  # type: ignore[arg-type]
 
 
-def index(store: VectorStore, model: Model, source: Source, **options: object) -> Report:
+def index(store: VectorStore, model: Model, source: Source, **options: object) -> SyncReport:
     prepare_collection(store, NAME, model, crop=None)
-    return load(store, NAME, model, [source], **options)  # type: ignore[arg-type]  # likewise
+    return sync(store, NAME, model, [source], **options)  # type: ignore[arg-type]  # likewise
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_digit_is_a_picture_of_exactly_its_pixels(packed: bool, tmp_path: Path) -> None:
     folder = write_digits(tmp_path, packed=packed)
-    found = list(find_digits(folder, ["test"]))
+    found = list(find_mnist_images(folder, ["test"]))
     assert [label for _, label in found] == [str(label) for label in made_up_labels("test")]
     for (digit, _), image in zip(found, made_up_images("test"), strict=True):
         data, facts = digit.read()
@@ -68,7 +68,7 @@ def test_a_digit_is_a_picture_of_exactly_its_pixels(packed: bool, tmp_path: Path
 
 def test_a_digit_is_located_by_its_name(tmp_path: Path) -> None:
     folder = write_digits(tmp_path)
-    for digit, _ in find_digits(folder, ["train", "test"]):
+    for digit, _ in find_mnist_images(folder, ["train", "test"]):
         assert located(folder / digit.name) == digit
     for name in ("test/00020.pgm", "test/000003.pgm", "train/99999.pgm"):
         with pytest.raises(FileNotFoundError):
@@ -83,17 +83,17 @@ def test_a_digit_is_located_by_its_name(tmp_path: Path) -> None:
 
 def test_files_that_change_meanwhile_spoil_nothing_else(tmp_path: Path) -> None:
     folder = write_digits(tmp_path)
-    digit = list(find_digits(folder, ["test"]))[-1][0]
-    later = Digit(folder, "test", 20, digit.mtime_ns)
+    digit = list(find_mnist_images(folder, ["test"]))[-1][0]
+    later = MnistImage(folder, "test", 20, digit.mtime_ns)
     with pytest.raises(OSError, match="has become shorter"):
         later.read()
     images = MNIST(folder).images_file("test")
     images.write_bytes(images.read_bytes()[:-1])
     assert digit.read()  # what was read stays as it was
     with pytest.raises(OSError, match="hold 20x28x28 bytes"):
-        Digit(folder, "test", 0, images.stat().st_mtime_ns).read()
+        MnistImage(folder, "test", 0, images.stat().st_mtime_ns).read()
     with pytest.raises(DataError, match="hold 20x28x28 bytes"):
-        list(find_digits(folder, ["test"]))
+        list(find_mnist_images(folder, ["test"]))
     with pytest.raises(DataError, match="hold 20x28x28 bytes"):
         located(folder / "test" / "00003.pgm")
 
@@ -128,7 +128,7 @@ def test_a_folder_called_mnist_goes_before_the_data_set(raw: Path, tmp_path: Pat
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "a.jpg").write_bytes(photograph(0))
     assert [item.path for item in open_source("mnist", root_name=None, known={}).items()] == ["a.jpg"]
-    with pytest.raises(OptionError, match="--split is of mnist, 'mnist' is another source"):
+    with pytest.raises(InvalidArgumentError, match="--split is of mnist, 'mnist' is another source"):
         mnist("test")
 
 
@@ -142,7 +142,7 @@ def test_indexing_twice_equals_once_and_splits_leave_each_other_alone(
         assert (again.added, again.changed, again.unchanged) == (0, 0, 20)
         assert index(store, model, mnist("test"), checksum=True).unchanged == 20
         assert stored(store, NAME) == before
-        told: list[Event] = []
+        told: list[SyncEvent] = []
         both = index(store, model, mnist("train"), prune=True, on_event=told.append)
         assert (both.added, both.missing) == (30, 0)
         assert {event.status for event in told} == {"added"}
@@ -152,7 +152,9 @@ def test_indexing_twice_equals_once_and_splits_leave_each_other_alone(
         known = store.describe(NAME).roots
         assert known == {"mnist": str(raw.resolve())}
         monkeypatch.setenv("LOOKALIKE_DATA", str(tmp_path / "copy"))
-        with pytest.raises(OptionError, match="pass --root-name mnist if that folder has moved here"):
+        with pytest.raises(
+            InvalidArgumentError, match="pass --root-name mnist if that folder has moved here"
+        ):
             open_source("mnist", root_name=None, known=known)
         moved = index(store, model, open_source("mnist", root_name="mnist", known=known), checksum=True)
         assert moved.unchanged == 50
@@ -179,20 +181,20 @@ def test_verify_compares_digits_with_their_file(model: Model, raw: Path, tmp_pat
     with open_store(str(tmp_path / "store")) as store:
         index(store, model, mnist("test"))
         for checksum in (False, True):
-            fine = audit(store, NAME, model=model, checksum=checksum)
+            fine = verify(store, NAME, model=model, checksum=checksum)
             assert (fine.items, fine.sampled, fine.findings) == (20, 20, [])
         images = MNIST(raw).images_file("test")
         content = bytearray(images.read_bytes())
         content[-1] ^= 255
         images.write_bytes(content)
-        report = audit(store, NAME, checksum=True)
+        report = verify(store, NAME, checksum=True)
         assert [(found.kind, found.path) for found in report.findings] == [
             ("changed", "mnist/test/00019.pgm")
         ]
         images.write_bytes(content[:-1])
-        assert audit(store, NAME).counts["unreadable"] == 20
+        assert verify(store, NAME).counts["unreadable"] == 20
         images.unlink()
-        assert audit(store, NAME).counts["missing"] == 20
+        assert verify(store, NAME).counts["missing"] == 20
 
 
 def test_a_file_of_latents_says_the_same(model: Model, raw: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.indexer.sources.source import Item, Source, as_path, as_text, item_id, open_source
 from tests.fixtures.photos import photograph, write_photos
 
@@ -101,7 +101,7 @@ def test_an_empty_source_is_not_the_current_folder() -> None:
 
 @pytest.mark.parametrize("name", ["", "line\nbreak", "\udcff"])
 def test_a_root_name_is_something_people_can_type(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OptionError, match="a root name is one or more printable characters"):
+    with pytest.raises(InvalidArgumentError, match="a root name is one or more printable characters"):
         open_(tmp_path, root_name=name)
 
 
@@ -110,7 +110,7 @@ def test_two_folders_of_one_name_need_two_root_names(tmp_path: Path) -> None:
         put(tmp_path / above / "photos" / "a.jpg")
     known = {"photos": str(tmp_path / "mine" / "photos")}
     with pytest.raises(
-        OptionError, match=r"knows 'photos' as .*mine.photos, not .*yours.photos; pass --root"
+        InvalidArgumentError, match=r"knows 'photos' as .*mine.photos, not .*yours.photos; pass --root"
     ):
         open_(tmp_path / "yours" / "photos", known=known)
     yours = items(tmp_path / "yours" / "photos", known=known, root_name="yours")

@@ -9,9 +9,9 @@ import pytest
 from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
+    InvalidArgumentError,
     LookalikeError,
     ModelMismatchError,
-    OptionError,
     StoreError,
     VectorError,
 )
@@ -104,7 +104,7 @@ def test_names_and_aliases_are_one_set(store: VectorStore, name: str) -> None:
     for target in ("absent", None):
         with pytest.raises(CollectionNotFoundError, match="absent"):
             store.switch("absent" if target is None else third, target)
-    with pytest.raises(OptionError, match="collection name"):
+    with pytest.raises(InvalidArgumentError, match="collection name"):
         store.switch("../up", name)
     store.switch(third, alias)  # to what that stands for
     assert store.aliases()[third] == name
@@ -135,7 +135,7 @@ def test_redescribe_replaces_roots_and_nothing_else(store: VectorStore, name: st
 
 @pytest.mark.parametrize("wrong", ["", ".hidden", "-x", "a/b", "../up", "a b", "ä", "x" * 65, "a\n"])
 def test_names_that_break_the_rule(store: VectorStore, wrong: str) -> None:
-    with pytest.raises(OptionError, match="collection name"):
+    with pytest.raises(InvalidArgumentError, match="collection name"):
         store.create(wrong, SPEC)
     with pytest.raises(CollectionNotFoundError):
         store.describe(wrong)
@@ -305,7 +305,7 @@ def test_search_is_exact_cosine(store: VectorStore, name: str) -> None:
     assert len(store.search(name, queries[:1], k=10_000)[0]) == 500
     assert store.search(name, queries[:0], k=1) == []
     for k in (0, -1):
-        with pytest.raises(OptionError, match="k must"):
+        with pytest.raises(InvalidArgumentError, match="k must"):
             store.search(name, queries, k=k)
 
 

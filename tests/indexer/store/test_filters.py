@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.store import ServerStore
@@ -107,7 +107,7 @@ def test_filters_join_their_conditions(store: VectorStore, name: str) -> None:
     ],
 )
 def test_conditions_that_cannot_be(key: str, op: Op, value: str | float) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         Condition(key, op, value)
 
 

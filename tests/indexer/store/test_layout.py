@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import pytest
 
-from lookalike.encoder.errors import OptionError
-from lookalike.indexer.server.config import configuration, understood
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.indexer.server.config import from_qdrant, to_qdrant
 from lookalike.indexer.store.layout import (
     Layout,
     LayoutOptions,
@@ -45,7 +45,7 @@ def test_a_cluster_has_two_copies_and_two_shards_a_peer(peers: int) -> None:
 
 @pytest.mark.parametrize(("count", "dimension", "peers"), [(-1, 512, 1), (1, 0, 1), (1, 512, 0)])
 def test_there_is_no_rule_for_less_than_nothing(count: int, dimension: int, peers: int) -> None:
-    with pytest.raises(OptionError, match="not for"):
+    with pytest.raises(InvalidArgumentError, match="not for"):
         layout_for(count, dimension, peers)
 
 
@@ -70,7 +70,7 @@ def test_memory_by_qdrants_rule() -> None:
     ],
 )
 def test_what_qdrant_does_not_take_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(OptionError, match=f"{name.replace('_', '-')} .*is not") as caught:
+    with pytest.raises(InvalidArgumentError, match=f"{name.replace('_', '-')} .*is not") as caught:
         Layout(**{name: value})
     assert "\n" not in str(caught.value)
 
@@ -79,7 +79,7 @@ def test_a_layout_becomes_json_values_and_back() -> None:
     layout = Layout(shards=6, replicas=2, quantization="binary", on_disk=True, hnsw_m=32)
     assert Layout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
     assert Layout.from_json({}) == Layout()
-    with pytest.raises(OptionError, match="later"):
+    with pytest.raises(InvalidArgumentError, match="later"):
         Layout.from_json({"later": 1})
 
 
@@ -89,14 +89,16 @@ def test_what_is_asked_goes_before_the_rule() -> None:
     assert LayoutOptions().settled(512, 3) == layout_for(0, 512, 3)
     assert LayoutOptions().filled(expect=20 * MILLION).settled(512) == layout_for(20 * MILLION, 512)
     assert LayoutOptions(expect=5).filled(expect=20 * MILLION).expect == 5
-    with pytest.raises(OptionError, match="--replicas 4 needs as many peers, the cluster has 3"):
+    with pytest.raises(InvalidArgumentError, match="--replicas 4 needs as many peers, the cluster has 3"):
         LayoutOptions(replicas=4).settled(512, 3)
 
 
 def test_an_embedded_store_is_one_part_on_one_machine() -> None:
     assert LayoutOptions(shards=1, replicas=1, hnsw_m=8).embedded(512) == Layout(hnsw_m=8)
     for name in ("shards", "replicas"):
-        with pytest.raises(OptionError, match=f"--{name} is for a Qdrant server or cluster") as caught:
+        with pytest.raises(
+            InvalidArgumentError, match=f"--{name} is for a Qdrant server or cluster"
+        ) as caught:
             LayoutOptions(**{name: 2}).embedded(512)  # type: ignore[arg-type]  # each takes a number
         assert "\n" not in str(caught.value)
 
@@ -121,7 +123,7 @@ def test_qdrants_words_and_back(quantization: Any) -> None:
     layout = Layout(
         shards=6, replicas=2, quantization=quantization, on_disk=True, hnsw_m=24, hnsw_payload_m=8
     )
-    body = configuration(layout, 512, LayoutOptions())
+    body = to_qdrant(layout, 512, LayoutOptions())
     assert body["vectors"] == {"size": 512, "distance": "Cosine", "on_disk": True}
     assert body["optimizers_config"] == {"indexing_threshold": 200_000}  # KiB: 100,000 vectors
     told = {
@@ -129,13 +131,13 @@ def test_qdrants_words_and_back(quantization: Any) -> None:
         "hnsw_config": body["hnsw_config"],
         "quantization_config": body.get("quantization_config"),
     }
-    assert understood(told) == layout
+    assert from_qdrant(told) == layout
     del told["hnsw_config"]["payload_m"]
-    assert understood(told) == Layout(**layout.to_json() | {"hnsw_payload_m": 24})  # Qdrant's: as m
-    assert understood(told | {"quantization_config": {"product": {"compression": "x16"}}}) is None
+    assert from_qdrant(told) == Layout(**layout.to_json() | {"hnsw_payload_m": 24})  # Qdrant's: as m
+    assert from_qdrant(told | {"quantization_config": {"product": {"compression": "x16"}}}) is None
 
 
 def test_one_shard_and_one_copy_are_the_servers_to_choose_unless_asked_for() -> None:
-    assert not {"shard_number", "replication_factor"} & configuration(Layout(), 8, LayoutOptions()).keys()
-    asked = configuration(Layout(), 8, LayoutOptions(shards=1, replicas=1))
+    assert not {"shard_number", "replication_factor"} & to_qdrant(Layout(), 8, LayoutOptions()).keys()
+    asked = to_qdrant(Layout(), 8, LayoutOptions(shards=1, replicas=1))
     assert (asked["shard_number"], asked["replication_factor"]) == (1, 1)

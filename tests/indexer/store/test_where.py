@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.facets import value_counts
 from lookalike.indexer.store.filters import Condition, Filter
@@ -68,14 +68,14 @@ def test_what_it_means(text: str, conditions: list[tuple[str, Any, Any]]) -> Non
     ],
 )
 def test_where_it_stops_to_mean_anything(text: str, said: str) -> None:
-    with pytest.raises(OptionError, match=said.replace("^", r"\^")) as error:
+    with pytest.raises(InvalidArgumentError, match=said.replace("^", r"\^")) as error:
         parse_where(text)
     assert "\n" not in str(error.value)
 
 
 @given(st.text(max_size=20))
 def test_nothing_else_ever_happens(text: str) -> None:
-    with suppress(OptionError):
+    with suppress(InvalidArgumentError):
         parse_where(text)
 
 

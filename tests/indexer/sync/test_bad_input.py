@@ -20,7 +20,7 @@ from lookalike.encoder.embed.batch import read_file
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.store.base import VectorStore, open_store
-from lookalike.indexer.sync.report import Event
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.photos import COMMAND, NAME, cuttings, index, lookalike, photograph, stored, write_photos
 
 
@@ -188,7 +188,7 @@ def test_what_happens_between_listing_and_reading_costs_nobody_else(
         folder.unlink()
         folder.mkdir()
 
-    events: list[Event] = []
+    events: list[SyncEvent] = []
     report = index(store, model, photos, on_total=meanwhile, on_event=events.append)
     assert report.added == 10
     assert {Path(path).name for path, _ in report.failed} == {

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.indexer.sources.source import Item, item_id
-from lookalike.indexer.sync.compact import IdSet, Packed, ahead
+from lookalike.indexer.sync.compact import CompressedList, IdSet, prefetch
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 3000])
 def test_what_is_packed_comes_back_in_order(count: int) -> None:
-    packed: Packed[tuple[int, str]] = Packed()
+    packed: CompressedList[tuple[int, str]] = CompressedList()
     for number in range(count):
         packed.append((number, f"\udcff{number}"))
     assert len(packed) == count
@@ -32,7 +32,7 @@ class Work:
 
 
 def test_an_item_takes_some_tens_of_bytes() -> None:
-    packed: Packed[Work] = Packed()
+    packed: CompressedList[Work] = CompressedList()
     held: list[int] = []
     tracemalloc.start()
     for number in range(50 * 1024):
@@ -57,7 +57,7 @@ def test_what_is_taken_ahead_comes_in_order_and_is_counted_early(count: int) -> 
             yield number, f"\udcff{number}"
 
     known_at = None
-    for each in ahead(numbers(), totals.append):
+    for each in prefetch(numbers(), totals.append):
         seen.append(each)
         if len(seen) == 1:
             assert taken <= 128  # the first is there before all is taken

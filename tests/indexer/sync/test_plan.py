@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 import lookalike.indexer.sync.sync
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.selection import Reading
+from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.base import VectorStore, open_store
-from lookalike.indexer.sync.report import Event, Report, events_to
-from lookalike.indexer.sync.sync import load, prepare_collection
+from lookalike.indexer.sync.report import SyncEvent, SyncReport, events_to
+from lookalike.indexer.sync.sync import prepare_collection, sync
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
 
 
@@ -42,11 +42,11 @@ def photos(tmp_path: Path) -> Path:
 
 
 def index(
-    store: VectorStore, model: Model, source: Path, reading: Reading | None = None, **options: Any
-) -> Report:
+    store: VectorStore, model: Model, source: Path, reading: SourceFilter | None = None, **options: Any
+) -> SyncReport:
     prepare_collection(store, NAME, model, crop=None)
     known = store.describe(NAME).roots
-    return load(
+    return sync(
         store,
         NAME,
         model,
@@ -91,12 +91,12 @@ def test_what_moved_is_not_embedded_again(
     index(store, model, photos)
     (photos / "Hypatia" / "0.jpg").rename(photos / "Ada_Lovelace" / "not Ada.jpg")
     (photos / "Hypatia").rename(photos / "Hypatia of Alexandria")
-    events: list[Event] = []
+    events: list[SyncEvent] = []
     with monkeypatch.context() as patch:
         no_embedding(patch)
         report = index(store, model, photos, on_event=events.append)
     assert (report.moved, report.unchanged, report.added, report.missing) == (3, 6, 0, 0)
-    assert Event("moved", "Ada_Lovelace/not Ada.jpg", "photos", "Hypatia/0.jpg") in events
+    assert SyncEvent("moved", "Ada_Lovelace/not Ada.jpg", "photos", "Hypatia/0.jpg") in events
     assert_as_fresh(store, model, photos)
 
 
@@ -156,7 +156,7 @@ def test_by_checksum_each_picture_is_read_once_whatever_it_comes_to(
     (photos / "Hypatia" / "2.jpg").rename(photos / "moved.jpg")
     shutil.copy(photos / "moved.jpg", photos / "moved too.jpg")
     (photos / "new.jpg").write_bytes(photograph(14))
-    said = Reading(payload={"Ada_Lovelace/0.jpg": {"Smiling": 0.5}})
+    said = SourceFilter(payload={"Ada_Lovelace/0.jpg": {"Smiling": 0.5}})
     with monkeypatch.context() as patch:
         counts = reads(patch)
         report = index(store, model, photos, said, checksum=True)
@@ -221,7 +221,7 @@ def test_a_dry_run_does_nothing(store: VectorStore, model: Model, photos: Path) 
     (photos / "Hypatia" / "0.jpg").rename(photos / "moved.jpg")
     (photos / "Hypatia" / "1.jpg").unlink()
     os.utime(photos / "Hypatia" / "2.jpg", (1, 1))
-    events: list[Event] = []
+    events: list[SyncEvent] = []
     report = index(store, model, photos, dry_run=True, prune=True, on_event=events.append)
     assert (report.added, report.moved, report.missing, report.changed) == (1, 1, 1, 1)
     assert (report.dry, report.pruned, report.unchanged) == (True, False, 6)
@@ -237,7 +237,7 @@ def test_what_is_said_of_a_picture_changes_without_embedding(
 ) -> None:
     index(store, model, photos)
     no_embedding(monkeypatch)
-    said = Reading(payload={"Hypatia/0.jpg": {"Smiling": 0.5, "place": "Αλεξάνδρεια"}})
+    said = SourceFilter(payload={"Hypatia/0.jpg": {"Smiling": 0.5, "place": "Αλεξάνδρεια"}})
     assert index(store, model, photos, said).relabelled == 1
     assert index(store, model, photos, said).unchanged == 9
     payload = next(p for p in stored(store).payloads.values() if p["path"] == "Hypatia/0.jpg")
@@ -247,7 +247,7 @@ def test_what_is_said_of_a_picture_changes_without_embedding(
     assert index(store, model, photos).moved == 1  # there too
     payload = next(p for p in stored(store).payloads.values() if p["path"] == "0.jpg")
     assert (payload["Smiling"], "person" in payload) == (0.5, False)
-    assert index(store, model, photos, Reading(payload={})).relabelled == 1
+    assert index(store, model, photos, SourceFilter(payload={})).relabelled == 1
 
 
 def test_an_unlistable_folder_is_named_and_its_pictures_are_not_missing(
@@ -275,9 +275,9 @@ def test_what_is_not_selected_is_neither_stored_nor_missing(
     store: VectorStore, model: Model, photos: Path
 ) -> None:
     (photos / ".hidden.jpg").write_bytes(photograph(13))
-    some = Reading(include=("*.jpg",), exclude=("Hypatia/*", "2.*"))
+    some = SourceFilter(include=("*.jpg",), exclude=("Hypatia/*", "2.*"))
     assert index(store, model, photos, some).added == 4
-    assert index(store, model, photos, Reading(hidden=True)).added == 6
+    assert index(store, model, photos, SourceFilter(hidden=True)).added == 6
     assert index(store, model, photos, some, prune=True).missing == 0
     assert index(store, model, photos, prune=True).missing == 0  # the hidden one is not looked at
     assert store.count(NAME) == 10
@@ -315,9 +315,9 @@ def test_an_archive_is_read_where_it_lies(
 
 def test_events_become_lines_of_json(tmp_path: Path) -> None:
     with events_to(tmp_path / "out.jsonl") as tell:
-        tell(Event("added", "a.jpg", "photos"))
-        tell(Event("moved", "b\n.jpg", "photos", "c.jpg"))
-        tell(Event("failed", "d.jpg", "photos", "d.jpg: is empty"))
+        tell(SyncEvent("added", "a.jpg", "photos"))
+        tell(SyncEvent("moved", "b\n.jpg", "photos", "c.jpg"))
+        tell(SyncEvent("failed", "d.jpg", "photos", "d.jpg: is empty"))
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert lines == [
         {"status": "moved", "path": "b\n.jpg", "root": "photos", "from": "c.jpg"},

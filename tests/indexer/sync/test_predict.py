@@ -7,7 +7,7 @@ import pytest
 
 from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore, open_store
 from lookalike.indexer.store.where import parse_where
@@ -69,5 +69,5 @@ def test_indexing_predicts_and_leaves_it_so(tmp_path: Path, tiny_model: Path) ->
             assert stored(store) == first
     done = lookalike(*index, "--predict", "Frowning", cwd=tmp_path)
     assert done.returncode == 2
-    with pytest.raises(OptionError, match="has none"):
+    with pytest.raises(InvalidArgumentError, match="has none"):
         predictable(Model.open(tiny_model), "Smiling")

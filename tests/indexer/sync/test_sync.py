@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.bundle.bundle import AffineMap
-from lookalike.encoder.errors import DataError, ModelMismatchError, OptionError, StoreError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError, StoreError
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.base import Payload, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, load, prepare_collection
+from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection, sync
 from tests.fixtures.photos import (
     COMMAND,
     NAME,
@@ -147,7 +147,7 @@ def test_two_sources_of_one_name_in_one_run_are_refused(
     both = [tmp_path / above / "photos" for above in ("mine", "yours")]
     for folder in both:
         write_photos(folder, each=1)
-    with pytest.raises(OptionError, match="two sources are called 'photos'"):
+    with pytest.raises(InvalidArgumentError, match="two sources are called 'photos'"):
         index(store, model, *both)
 
 
@@ -155,7 +155,7 @@ def test_a_moved_folder_is_taken_over_by_its_root_name(store: EdgeStore, model: 
     index(store, model, photos)
     moved = photos.rename(photos.with_name("moved"))
     known = store.describe(NAME).roots
-    report = load(store, NAME, model, [open_source(str(moved), root_name="photos", known=known)])
+    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known=known)])
     assert (report.unchanged, report.missing, store.count(NAME)) == (9, 0, 9)
     assert store.describe(NAME).roots == {"photos": str(moved.resolve())}
 

@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.files import place, sweep
-from lookalike.encoder.runtime.denoiser import Cleaner
-from lookalike.indexer.sources.selection import Reading
+from lookalike.encoder.files import atomic_write, remove_stale
+from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.searcher.denoising import batch
-from lookalike.searcher.denoising.batch import BatchReport, Outcome, clean_all
-from lookalike.searcher.denoising.denoiser import WithCleaner
+from lookalike.searcher.denoising.batch import BatchReport, Outcome, denoise_all
+from lookalike.searcher.denoising.denoiser import UNetDenoiser
 from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import COMMAND, cuttings, lookalike, one_line
@@ -32,8 +32,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def treatment(model: Path) -> WithCleaner:
-    return WithCleaner(cleaner=Cleaner.open(model, threads=1), max_pixels=10**7)
+def treatment(model: Path) -> UNetDenoiser:
+    return UNetDenoiser(cleaner=Denoiser.open(model, threads=1), max_pixels=10**7)
 
 
 def write_noisy(folder: Path, count: int, *, sigma: float = 25) -> None:
@@ -46,7 +46,7 @@ def write_noisy(folder: Path, count: int, *, sigma: float = 25) -> None:
 
 
 def tasks_of(source: Path, out: Path) -> list[Task]:
-    tasks = find_tasks([str(source)], [], root=None, reading=Reading(), destination=Destination(out=out))
+    tasks = find_tasks([str(source)], [], root=None, reading=SourceFilter(), destination=Destination(out=out))
     check_tasks(tasks)
     return tasks
 
@@ -62,12 +62,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_picture_is_written_in_its_place_and_told_in_order(
-    treatment: WithCleaner, tmp_path: Path
+    treatment: UNetDenoiser, tmp_path: Path
 ) -> None:
     write_noisy(tmp_path / "in", 20)
     tasks, told = tasks_of(tmp_path / "in", tmp_path / "out"), list[Outcome]()
     before = contents(tmp_path / "in")
-    report = clean_all(tasks, treatment, on_outcome=told.append)
+    report = denoise_all(tasks, treatment, on_outcome=told.append)
     assert (report.cleaned, report.clean, report.skipped, report.failed) == (20, 0, 0, [])
     assert [outcome.task for outcome in told] == tasks
     assert all(outcome.sigma is not None and 12 < 255 * outcome.sigma < 40 for outcome in told)
@@ -79,42 +79,42 @@ def test_every_picture_is_written_in_its_place_and_told_in_order(
 
 
 def test_threads_change_nothing(
-    treatment: WithCleaner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    treatment: UNetDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_noisy(tmp_path / "in", 12)
     monkeypatch.setattr(batch, "_TOGETHER", 20_000)  # hardly more than one at a time
     for threads in (1, 4):
-        clean_all(tasks_of(tmp_path / "in", tmp_path / f"{threads}"), treatment, threads=threads)
+        denoise_all(tasks_of(tmp_path / "in", tmp_path / f"{threads}"), treatment, threads=threads)
     assert contents(tmp_path / "1") == contents(tmp_path / "4")
 
 
-def test_what_is_clean_is_copied_byte_for_byte(treatment: WithCleaner, tmp_path: Path) -> None:
+def test_what_is_clean_is_copied_byte_for_byte(treatment: UNetDenoiser, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     flat = Image.new("RGB", (60, 40), (10, 200, 30))
     flat.save(tmp_path / "in" / "a.jpg", quality=71, comment=b"mine")
     flat.save(tmp_path / "in" / "b.png")
-    report = clean_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
+    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
     assert (report.cleaned, report.clean) == (0, 2)
     assert contents(tmp_path / "out") == contents(tmp_path / "in")
 
 
 def test_a_second_run_reads_nothing_and_overwriting_does_all_again(
-    treatment: WithCleaner, tmp_path: Path
+    treatment: UNetDenoiser, tmp_path: Path
 ) -> None:
     write_noisy(tmp_path / "in", 4)
     tasks = tasks_of(tmp_path / "in", tmp_path / "out")
-    clean_all(tasks, treatment)
+    denoise_all(tasks, treatment)
     first = contents(tmp_path / "out")
     tasks[0].target.write_bytes(b"edited")
     for task in tasks:
         task.source.chmod(0o644)
-    assert clean_all(tasks, treatment).skipped == 4
+    assert denoise_all(tasks, treatment).skipped == 4
     assert tasks[0].target.read_bytes() == b"edited"
-    assert clean_all(tasks, treatment, overwrite=True).cleaned == 4
+    assert denoise_all(tasks, treatment, overwrite=True).cleaned == 4
     assert contents(tmp_path / "out") == first
 
 
-def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: WithCleaner, tmp_path: Path) -> None:
+def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: UNetDenoiser, tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_noisy(source, 3)
     good = (source / "0" / "0.png").read_bytes()
@@ -133,7 +133,7 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: WithCleaner, tmp
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (1, 30_000), dtype=np.uint8)).save(
         source / "long.png"
     )
-    report = clean_all(tasks_of(source, tmp_path / "out"), treatment, overwrite=True)
+    report = denoise_all(tasks_of(source, tmp_path / "out"), treatment, overwrite=True)
     reasons = dict(report.failed)
     assert set(reasons) == {
         "empty.png", "half.png", "text.jpg", "bad\nname.png", "gone.png", "pipe.png", "one.png", "bomb.png"
@@ -150,10 +150,10 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: WithCleaner, tmp
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_what_may_not_be_read_is_named(treatment: WithCleaner, tmp_path: Path) -> None:
+def test_what_may_not_be_read_is_named(treatment: UNetDenoiser, tmp_path: Path) -> None:
     write_noisy(tmp_path / "in", 2)
     (tmp_path / "in" / "0" / "0.png").chmod(0)
-    report = clean_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
+    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
     assert report.cleaned == 1
     assert report.failed == [("0/0.png", "cannot be read (Permission denied)")]
 
@@ -173,10 +173,10 @@ def start(model: Path, folder: Path) -> "subprocess.Popen[str]":
 
 
 def test_killed_at_any_time_and_run_again_it_is_whole(
-    model: Path, treatment: WithCleaner, tmp_path: Path
+    model: Path, treatment: UNetDenoiser, tmp_path: Path
 ) -> None:
     write_noisy(tmp_path / "in", 90)
-    clean_all(tasks_of(tmp_path / "in", tmp_path / "whole"), treatment)
+    denoise_all(tasks_of(tmp_path / "in", tmp_path / "whole"), treatment)
     expected, chance = contents(tmp_path / "whole"), random.Random(0)
     for _ in range(6):
         running = start(model, tmp_path)
@@ -228,7 +228,7 @@ def test_a_disk_without_room_is_one_line_and_the_next_run_completes(model: Path,
 
 
 def test_an_error_of_the_whole_disk_stops_the_run(
-    treatment: WithCleaner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    treatment: UNetDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_noisy(tmp_path / "in", 30)
     asked: list[Path] = []
@@ -239,7 +239,7 @@ def test_an_error_of_the_whole_disk_stops_the_run(
 
     monkeypatch.setattr(batch, "place", full)
     with pytest.raises(OSError, match="No space"):
-        clean_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment, threads=1)
+        denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment, threads=1)
     assert len(asked) < 10
 
 
@@ -249,12 +249,12 @@ def test_an_error_of_the_whole_disk_stops_the_run(
 def test_a_file_is_placed_whole_and_replaces_a_link_not_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "kept").write_bytes(b"kept")
     (tmp_path / "link").symlink_to("kept")
-    place(tmp_path / "link", b"new")
+    atomic_write(tmp_path / "link", b"new")
     assert (tmp_path / "kept").read_bytes() == b"kept"
     assert (tmp_path / "link").read_bytes() == b"new"
-    place(tmp_path / "deep" / "er" / "file", b"x")
+    atomic_write(tmp_path / "deep" / "er" / "file", b"x")
     with pytest.raises(OSError, match="Is a directory"):
-        place(tmp_path / "deep", b"x")
+        atomic_write(tmp_path / "deep", b"x")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["deep", "kept", "link"]
 
 
@@ -266,10 +266,10 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
     left.touch()
     with held.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert sweep([tmp_path, tmp_path / "nowhere"]) == 1
+        assert remove_stale([tmp_path, tmp_path / "nowhere"]) == 1
         assert held.exists()
     assert not left.exists()
-    assert sweep([tmp_path]) == 1
+    assert remove_stale([tmp_path]) == 1
     assert (tmp_path / "mine.part").exists()
 
 

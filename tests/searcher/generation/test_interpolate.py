@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.latent_prior import Sampling
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.bundle.latent_prior import LatentPrior
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import (
-    MOST_PICTURES,
+    MAX_IMAGES,
     Sampler,
     classes_of,
-    draw,
     interpolate,
     reconstruct,
     sample,
     sample_classes,
+    sample_latents,
 )
 from tests.fixtures.handmade_models import CLASSES, SIZE, Z, drawn_of_classes, every_kind, make_digits
 from tests.fixtures.tiny_models import save_again
@@ -54,12 +54,12 @@ def test_a_seed_draws_the_same_and_more_begin_with_the_same(
     models: dict[str, Model], kind: str, asked: dict[str, Any]
 ) -> None:
     model = models[kind]
-    latents = draw(model, 6, seed=3, **asked)
+    latents = sample_latents(model, 6, seed=3, **asked)
     assert latents.dtype == np.float32
     assert latents.shape == (6, model.bundle.spec.latent)
-    np.testing.assert_array_equal(latents, draw(model, 6, seed=3, **asked))
-    np.testing.assert_allclose(draw(model, 9, seed=3, **asked)[:6], latents, atol=1e-6)
-    assert (latents != draw(model, 6, seed=4, **asked)).any()
+    np.testing.assert_array_equal(latents, sample_latents(model, 6, seed=3, **asked))
+    np.testing.assert_allclose(sample_latents(model, 9, seed=3, **asked)[:6], latents, atol=1e-6)
+    assert (latents != sample_latents(model, 6, seed=4, **asked)).any()
     pictures = sample(model, 6, seed=3, **asked)
     np.testing.assert_array_equal(pictures, to_uint8(model.decode(latents)))
 
@@ -78,48 +78,48 @@ def test_a_seed_draws_the_same_and_more_begin_with_the_same(
 def test_samplers_draw_what_they_say(
     models: dict[str, Model], kind: str, sampler: Sampler | None, mean: Any, variance: Any
 ) -> None:
-    drawn = draw(models[kind], 20_000, sampler=sampler)[:, :Z]
+    drawn = sample_latents(models[kind], 20_000, sampler=sampler)[:, :Z]
     deviation = np.sqrt(variance)
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=4 * deviation.max() / np.sqrt(20_000))
     np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.05)
-    half = draw(models[kind], 20_000, sampler=sampler, temperature=0.5)[:, :Z]
+    half = sample_latents(models[kind], 20_000, sampler=sampler, temperature=0.5)[:, :Z]
     if sampler != "gmm":
         np.testing.assert_allclose(half - mean, (drawn - mean) / 2, atol=1e-5)
 
 
 def test_temperature_0_gives_means(models: dict[str, Model]) -> None:
     mean = models["ae"].bundle.statistics.mean
-    np.testing.assert_allclose(draw(models["ae"], 3, temperature=0), [mean] * 3)
-    assert not draw(models["vae"], 3, temperature=0).any()
-    assert not draw(models["cvae"], 3, temperature=0)[:, :Z].any()
-    assert set(np.abs(draw(models["vae"], 30, temperature=0, sampler="gmm")).ravel()) == {9}
+    np.testing.assert_allclose(sample_latents(models["ae"], 3, temperature=0), [mean] * 3)
+    assert not sample_latents(models["vae"], 3, temperature=0).any()
+    assert not sample_latents(models["cvae"], 3, temperature=0)[:, :Z].any()
+    assert set(np.abs(sample_latents(models["vae"], 30, temperature=0, sampler="gmm")).ravel()) == {9}
     for k, name in enumerate(CLASSES):
         np.testing.assert_array_equal(
-            draw(models["vae"], 2, temperature=0, of_class=name), np.full((2, Z), k)
+            sample_latents(models["vae"], 2, temperature=0, of_class=name), np.full((2, Z), k)
         )
 
 
 def test_a_class_of_a_cvae_is_its_weight_and_the_latent_any(models: dict[str, Model]) -> None:
     for k, name in enumerate(CLASSES):
-        latents = draw(models["cvae"], 5, of_class=name, seed=1)
+        latents = sample_latents(models["cvae"], 5, of_class=name, seed=1)
         np.testing.assert_array_equal(latents[:, Z:], [np.eye(K)[k]] * 5)
-        np.testing.assert_array_equal(latents[:, :Z], draw(models["cvae"], 5, seed=1)[:, :Z])
+        np.testing.assert_array_equal(latents[:, :Z], sample_latents(models["cvae"], 5, seed=1)[:, :Z])
         assert classes_of(models["cvae"], latents) == [name] * 5
 
 
 def test_a_cvae_draws_classes_by_their_shares(models: dict[str, Model], tmp_path: Path) -> None:
-    weights = draw(models["cvae"], 10_000)[:, Z:]
+    weights = sample_latents(models["cvae"], 10_000)[:, Z:]
     assert set(weights.sum(axis=1)) == {1}
     assert set(weights.ravel()) == {0, 1}
     np.testing.assert_allclose(weights.mean(axis=0), [0.1, 0.2, 0.3, 0.4], atol=0.015)
-    even = draw(Model(make_digits(tmp_path / "even")), 10_000)[:, Z:]
+    even = sample_latents(Model(make_digits(tmp_path / "even")), 10_000)[:, Z:]
     np.testing.assert_allclose(even.mean(axis=0), [0.25] * 4, atol=0.015)
 
 
 def test_a_class_of_an_autoencoder_is_drawn_from_its_gaussian(models: dict[str, Model]) -> None:
     for kind in ("ae", "vae"):
         for k, name in enumerate(CLASSES):
-            drawn = draw(models[kind], 5_000, of_class=name)
+            drawn = sample_latents(models[kind], 5_000, of_class=name)
             np.testing.assert_allclose(drawn.mean(axis=0), [k] * Z, atol=0.03)
             np.testing.assert_allclose(drawn.std(axis=0), [(k + 1) / 10] * Z, rtol=0.05)
         assert classes_of(models[kind], drawn) is None
@@ -130,7 +130,7 @@ def test_rows_of_all_classes_share_the_latent(models: dict[str, Model], kind: st
     model = models[kind]
     rows = sample_classes(model, 5, seed=2, temperature=0.7)
     assert rows.shape == (5, K, SIZE, SIZE, 1)
-    columns = [draw(model, 5, of_class=name, seed=2, temperature=0.7) for name in CLASSES]
+    columns = [sample_latents(model, 5, of_class=name, seed=2, temperature=0.7) for name in CLASSES]
     for k, latents in enumerate(columns):
         np.testing.assert_array_equal(rows[:, k], to_uint8(model.decode(latents)))
         if kind == "cvae":
@@ -142,7 +142,7 @@ def test_rows_of_all_classes_share_the_latent(models: dict[str, Model], kind: st
 def test_shorter_mixtures_leave_the_rest_of_a_latent_at_zero(tmp_path: Path) -> None:
     short = make_digits(tmp_path / "short", kind="ae", sampling=drawn_of_classes(Z - 1))
     for asked in ({"sampler": "gmm"}, {"of_class": "two"}):
-        latents = draw(Model(short), 4, **asked)  # type: ignore[arg-type]  # a str for either
+        latents = sample_latents(Model(short), 4, **asked)  # type: ignore[arg-type]  # a str for either
         assert (latents[:, : Z - 1] != 0).all()
         assert not latents[:, Z - 1 :].any()
 
@@ -170,23 +170,25 @@ def test_shorter_mixtures_leave_the_rest_of_a_latent_at_zero(tmp_path: Path) -> 
 def test_what_cannot_be_drawn_is_refused(
     models: dict[str, Model], kind: str, asked: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(OptionError, match=reason) as caught:
-        draw(models[kind], 1, **asked)
+    with pytest.raises(InvalidArgumentError, match=reason) as caught:
+        sample_latents(models[kind], 1, **asked)
     assert "\n" not in str(caught.value)
 
 
 def test_classes_without_gaussians_of_their_own_are_refused(models: dict[str, Model], tmp_path: Path) -> None:
     spec = replace(models["bare"].bundle.spec, classes=CLASSES)
-    for sampling in (None, Sampling(mixture=drawn_of_classes().mixture)):
+    for sampling in (None, LatentPrior(mixture=drawn_of_classes().mixture)):
         model = Model(save_again(models["bare"].bundle, tmp_path / "x", spec=spec, sampling=sampling))
-        with pytest.raises(OptionError, match="model x has no Gaussian of each class to draw from"):
+        with pytest.raises(InvalidArgumentError, match="model x has no Gaussian of each class to draw from"):
             sample(model, 1, of_class="two")
 
 
 def test_all_classes_have_a_limit_and_are_needed(models: dict[str, Model]) -> None:
-    with pytest.raises(OptionError, match="at most 10,000 pictures are drawn at once, 2501 in 4 classes"):
-        sample_classes(models["cvae"], MOST_PICTURES // K + 1)
-    with pytest.raises(OptionError, match="model bare knows no classes"):
+    with pytest.raises(
+        InvalidArgumentError, match="at most 10,000 pictures are drawn at once, 2501 in 4 classes"
+    ):
+        sample_classes(models["cvae"], MAX_IMAGES // K + 1)
+    with pytest.raises(InvalidArgumentError, match="model bare knows no classes"):
         sample_classes(models["bare"], 1)
 
 
@@ -205,7 +207,7 @@ def test_a_model_without_decoder_draws_nothing(models: dict[str, Model], tmp_pat
         lambda model: interpolate(model, bundle.golden.pixels, 3),
     ]
     for call in calls:
-        with pytest.raises(OptionError, match="it can search, not draw"):
+        with pytest.raises(InvalidArgumentError, match="it can search, not draw"):
             call(Model(blind))
 
 
@@ -261,5 +263,5 @@ def test_a_round_way_to_itself_or_from_nothing_stays_finite(models: dict[str, Mo
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 5), (0, 5), (2, 1)])
 def test_lines_that_cannot_be_are_refused(models: dict[str, Model], count: int, steps: int) -> None:
-    with pytest.raises(OptionError, match=f"2 of them and 2 steps or more, got {count} and {steps}"):
+    with pytest.raises(InvalidArgumentError, match=f"2 of them and 2 steps or more, got {count} and {steps}"):
         interpolate(models["vae"], models["vae"].bundle.golden.pixels[:count], steps)

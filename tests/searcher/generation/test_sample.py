@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
 from lookalike.encoder.images.psnr import psnr_of
 from lookalike.encoder.runtime.model import Model
@@ -47,7 +47,7 @@ def test_samples_are_spread_as_the_training_latents(model: Model) -> None:
 
 @pytest.mark.parametrize(("count", "temperature"), [(0, 1.0), (-1, 1.0), (1, -0.1)])
 def test_samples_that_cannot_be_are_refused(model: Model, count: int, temperature: float) -> None:
-    with pytest.raises(OptionError, match=f"got {count} at {temperature}"):
+    with pytest.raises(InvalidArgumentError, match=f"got {count} at {temperature}"):
         sample(model, count, temperature=temperature)
 
 

@@ -14,13 +14,13 @@ from lookalike.deploy.evaluation.data import open_labelled
 from lookalike.deploy.evaluation.noisy_queries import noisy_recall
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.noise import corrupted
+from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
 from lookalike.encoder.images.psnr import psnr_of
-from lookalike.encoder.runtime.denoiser import Cleaner
+from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
-from lookalike.searcher.search.query_denoiser import QueryCleaner
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
@@ -37,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cleaner(folder: Path) -> QueryCleaner:
-    return QueryCleaner(Cleaner.open(folder))
+def cleaner(folder: Path) -> QueryDenoiser:
+    return QueryDenoiser(Denoiser.open(folder))
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def smooth(side: int = SIDE) -> NDArray[np.uint8]:
 def with_noise(pixels: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     level = np.array([sigma / 255], np.float32)
     floats = pixels.astype(np.float32)[None] / np.float32(255)
-    return to_uint8(corrupted(floats, level, kind="gaussian", rng=np.random.default_rng(0))[0])
+    return to_uint8(add_noise(floats, level, kind="gaussian", rng=np.random.default_rng(0))[0])
 
 
-def test_a_clean_picture_gives_the_very_pixels_of_a_search_without(cleaner: QueryCleaner) -> None:
+def test_a_clean_picture_gives_the_very_pixels_of_a_search_without(cleaner: QueryDenoiser) -> None:
     out = io.BytesIO()
     Image.fromarray(smooth()).save(out, "JPEG", quality=95)
     for data in (encode_png(smooth()), out.getvalue()):
@@ -69,7 +69,7 @@ def test_a_clean_picture_gives_the_very_pixels_of_a_search_without(cleaner: Quer
         assert done.line().startswith("left as it is, clean enough (noise of about ")
 
 
-def test_a_noisy_picture_is_cleaned(cleaner: QueryCleaner) -> None:
+def test_a_noisy_picture_is_cleaned(cleaner: QueryDenoiser) -> None:
     data = encode_png(with_noise(smooth(), 30))
     pixels, done = cleaner.read(data, SPEC, crop=SPEC.crop, name="a")
     clean, noisy = (read_pixels(each, SPEC, name="a") for each in (encode_png(smooth()), data))
@@ -80,7 +80,7 @@ def test_a_noisy_picture_is_cleaned(cleaner: QueryCleaner) -> None:
     assert done.line() == f"cleaned first (noise of about {255 * done.sigma:.0f} of 255)"
 
 
-def test_only_what_is_compared_counts(cleaner: QueryCleaner) -> None:
+def test_only_what_is_compared_counts(cleaner: QueryDenoiser) -> None:
     framed = smooth(200)
     framed[:20] = with_noise(framed, 60)[:20]  # beyond the middle half and its margin
     data = encode_png(framed)
@@ -88,7 +88,7 @@ def test_only_what_is_compared_counts(cleaner: QueryCleaner) -> None:
     assert cleaner.read(data, SPEC, crop=Crop(), name="a")[1].cleaned
 
 
-def test_a_big_picture_is_reduced_first(cleaner: QueryCleaner) -> None:
+def test_a_big_picture_is_reduced_first(cleaner: QueryDenoiser) -> None:
     big = smooth(32 * 4 * 8)  # full: eight times what is cleaned; noise of 12 averages to 1.5
     data = encode_png(with_noise(big, 12))
     pixels, done = cleaner.read(data, SPEC, crop=Crop(), name="a")
@@ -100,7 +100,7 @@ def test_a_big_picture_is_reduced_first(cleaner: QueryCleaner) -> None:
 
 
 def test_a_long_window_is_reduced_along_its_length(
-    cleaner: QueryCleaner, monkeypatch: pytest.MonkeyPatch
+    cleaner: QueryDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[tuple[int, ...]] = []
     clean = cleaner.cleaner.clean
@@ -120,18 +120,18 @@ def test_a_long_window_is_reduced_along_its_length(
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 70), (70, 2), (5, 9)])
-def test_pictures_smaller_than_the_margin(cleaner: QueryCleaner, shape: tuple[int, int]) -> None:
+def test_pictures_smaller_than_the_margin(cleaner: QueryDenoiser, shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     pixels, _ = cleaner.read(encode_png(picture), SPEC, crop=Crop(), name="a")
     assert pixels.shape == SPEC.shape
 
 
-def test_what_is_no_picture_is_refused_by_name(cleaner: QueryCleaner) -> None:
+def test_what_is_no_picture_is_refused_by_name(cleaner: QueryDenoiser) -> None:
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         cleaner.read(b"no picture", SPEC, crop=Crop(), name="bad.jpg")
 
 
-def test_the_answer_says_what_was_done(home: Path, cleaner: QueryCleaner, tmp_path: Path) -> None:
+def test_the_answer_says_what_was_done(home: Path, cleaner: QueryDenoiser, tmp_path: Path) -> None:
     (tmp_path / "noisy.png").write_bytes(
         encode_png(with_noise(np.array(Image.open(home / "me.jpg").convert("RGB")), 40))
     )
@@ -183,7 +183,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
-    people: Path, tiny_model: Path, cleaner: QueryCleaner
+    people: Path, tiny_model: Path, cleaner: QueryDenoiser
 ) -> None:
     images = open_labelled(str(people))
     held = frozenset(f"person-{number}" for number in range(6))
@@ -227,7 +227,7 @@ def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> 
 
 @pytest.mark.lfw
 @pytest.mark.slow
-def test_noise_costs_recall_on_lfw(lfw: LFW, cleaner: QueryCleaner) -> None:
+def test_noise_costs_recall_on_lfw(lfw: LFW, cleaner: QueryDenoiser) -> None:
     images = open_labelled("lfw")
     rows = noisy_recall(
         Model.open("faces"), images, lfw.held_out_people(), cleaner=None, sigmas=(50.0,), count=200

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.bundle.bundle import AffineMap
-from lookalike.encoder.errors import CollectionNotFoundError, ModelMismatchError, OptionError
+from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_store
 from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
-from lookalike.searcher.figures import answers_sheet
-from lookalike.searcher.search.searcher import Answer, Result, Searcher
+from lookalike.searcher.figures import results_sheet
+from lookalike.searcher.search.searcher import QueryResult, Searcher, SearchHit
 from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
@@ -148,7 +148,7 @@ def test_queries_are_framed_as_the_collection_unless_told_otherwise(
 
 
 def test_no_results_can_be_asked_for_no_more(store: VectorStore, home: Path) -> None:
-    with pytest.raises(OptionError, match="k must be at least 1"):
+    with pytest.raises(InvalidArgumentError, match="k must be at least 1"):
         list(Searcher.open(store, NAME).similar([home / "me.jpg"], k=0))
 
 
@@ -266,8 +266,8 @@ def test_a_sheet_shows_queries_and_results_in_rows(home: Path, tmp_path: Path) -
 def test_a_sheet_of_very_many_stays_a_picture(store: VectorStore, home: Path) -> None:
     searcher = Searcher.open(store, NAME)
     (answer,) = searcher.similar([home / "me.jpg"])
-    many = Answer("me.jpg", "", 0, tuple(list(answer.results) * 100))
-    rows, columns, _ = answers_sheet(searcher, [many] * 60, side=32).shape
+    many = QueryResult("me.jpg", "", 0, tuple(list(answer.results) * 100))
+    rows, columns, _ = results_sheet(searcher, [many] * 60, side=32).shape
     assert rows < 60 * 80
     assert columns < 22 * 60
 
@@ -294,7 +294,7 @@ def test_a_result_whose_file_is_gone_or_of_odd_name_is_no_error(
 
 
 def test_a_result_says_no_person_where_none_is_known() -> None:
-    result = Result(1, 0.5, "id", {"root": "photos", "path": "a.jpg"})
+    result = SearchHit(1, 0.5, "id", {"root": "photos", "path": "a.jpg"})
     assert result.person is None
     assert result.to_json()["person"] is None
 

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.trainer.data.batches import ROWS, batches, evenly, labelled_batches, moved, pieces, to_floats
+from lookalike.trainer.data.batches import (
+    EVAL_BATCH,
+    batches,
+    chunked,
+    labelled_batches,
+    shift_images,
+    subsample,
+    to_floats,
+)
 from tests.fixtures.tiny_models import pictures
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}
@@ -86,14 +94,14 @@ def test_moved_rolls_and_repeats_the_edge() -> None:
     down_left[:, -2:] = down_left[:, -3:-2]
     up = np.roll(image, -3, axis=0)
     up[-3:] = up[-4]
-    out = moved(np.stack([image] * 3), np.array([[1, -2], [-3, 0], [0, 0]]))
+    out = shift_images(np.stack([image] * 3), np.array([[1, -2], [-3, 0], [0, 0]]))
     for got, expected in zip(out, (down_left, up, image), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
 def test_moving_by_more_than_the_side_leaves_the_edge() -> None:
     image = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1)
-    assert (moved(image, np.array([[99, -99]])) == 2).all()  # the corner at the top right
+    assert (shift_images(image, np.array([[99, -99]])) == 2).all()  # the corner at the top right
 
 
 def test_moves_reach_each_way_as_far_as_asked_and_no_further() -> None:
@@ -131,14 +139,14 @@ def test_floats_are_channels_first_from_0_to_1() -> None:
 
 def test_pieces_cut_in_order_and_evenly_chooses_in_order() -> None:
     indices = np.arange(3, 1003)
-    cut = pieces(indices)
-    assert max(map(len, cut)) <= ROWS
+    cut = chunked(indices)
+    assert max(map(len, cut)) <= EVAL_BATCH
     np.testing.assert_array_equal(np.concatenate(cut), indices)
-    np.testing.assert_array_equal(evenly(indices, 5000), indices)
-    some = evenly(indices, 10)
+    np.testing.assert_array_equal(subsample(indices, 5000), indices)
+    some = subsample(indices, 10)
     assert (np.diff(some) == 100).all()
     assert len(some) == 10
-    assert len(evenly(indices, 0)) == 1
+    assert len(subsample(indices, 0)) == 1
 
 
 def test_labelled_batches_put_noise_on_the_picture_and_draw_the_target_alone() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.datasets.mnist import MNIST
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache, usual_shape
+from lookalike.trainer.data.dataset import default_shape, open_dataset, read_pixel_cache
 from lookalike.trainer.data.labels import by_attribute, by_subfolder
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
@@ -77,7 +77,7 @@ def test_attribute_makes_two_classes_and_people_stay_on_their_side(
     assert dataset.labels == (1, 0, 0, -1, 1)
     assert (dataset.people, dataset.held_out) == (plain.people, plain.held_out)
     assert by_subfolder(plain) == plain
-    with pytest.raises(OptionError, match="no attribute 'Wise'; there are Male, Smiling"):
+    with pytest.raises(InvalidArgumentError, match="no attribute 'Wise'; there are Male, Smiling"):
         by_attribute(plain, "Wise")
     with pytest.raises(DataError, match="with and without Male"):
         by_attribute(plain, "Male")
@@ -85,7 +85,7 @@ def test_attribute_makes_two_classes_and_people_stay_on_their_side(
 
 def test_attribute_of_a_folder_is_refused(tmp_path: Path) -> None:
     dataset = open_dataset(str(write_classes(tmp_path / "shapes", each=2)))
-    with pytest.raises(OptionError, match="reads the table of lfw, shapes has none"):
+    with pytest.raises(InvalidArgumentError, match="reads the table of lfw, shapes has none"):
         by_attribute(dataset, "Smiling")
 
 
@@ -115,7 +115,7 @@ def test_digits_are_split_as_published_and_read_as_they_are(
         list(range(30, 50)),
     ]
     expected = np.concatenate([made_up_images("train"), made_up_images("test")])
-    size, channels = usual_shape("mnist")
+    size, channels = default_shape("mnist")
     pixels = read_pixel_cache(dataset, ImageSpec(size=size, channels=channels))
     np.testing.assert_array_equal(pixels.images[..., 0], expected)
     assert dataset.labels == (*made_up_labels("train"), *made_up_labels("test"))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, open_exhibit
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
@@ -92,7 +92,9 @@ def test_pictures_that_cannot_be_read_and_sizes_below_a_patch_are_left_out(tmp_p
     assert len(prints) == 2
     (source,) = sources
     assert source.rows.tolist() == [0, 1, 2, 4, 5]
-    with pytest.raises(OptionError, match=r"32x32 pixels at most, --patch 33 is larger; take a smaller"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"32x32 pixels at most, --patch 33 is larger; take a smaller"
+    ):
         sources_of(dataset, views, np.arange(6), side=33)
 
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.errors import CalibrationError, OptionError
+from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from lookalike.trainer.fitting.calibration import (
     FEWEST_PEOPLE,
     Pairs,
     calibration_of,
     fit_calibration,
-    fit_likeness,
+    fit_score_calibration,
     pair_scores,
 )
 
@@ -36,14 +36,14 @@ def gaussians(matched: tuple[float, float], mismatched: tuple[float, float], cou
 
 def test_evidence_of_two_gaussians_of_one_width_is_the_known_line() -> None:
     # log N(s; 0.4, 0.1) / N(s; 0, 0.1) = (0.4 s - 0.08) / 0.01
-    fitted = fit_likeness(gaussians((0.4, 0.1), (0.0, 0.1)))
+    fitted = fit_score_calibration(gaussians((0.4, 0.1), (0.0, 0.1)))
     scores = np.array([0.05, 0.15, 0.2, 0.25, 0.35])
     np.testing.assert_allclose(fitted.evidence(scores), 40 * scores - 8, atol=0.3)
 
 
 def test_evidence_of_two_gaussians_of_two_widths_is_the_known_parabola() -> None:
     # log N(s; 0.2, 0.2) / N(s; 0, 0.1) = -log 2 - (s - 0.2)^2 / 0.08 + s^2 / 0.02
-    fitted = fit_likeness(gaussians((0.2, 0.2), (0.0, 0.1)))
+    fitted = fit_score_calibration(gaussians((0.2, 0.2), (0.0, 0.1)))
     scores = np.array([0.0, 0.1, 0.2, 0.3, 0.4])
     known = -np.log(2) - (scores - 0.2) ** 2 / 0.08 + scores**2 / 0.02
     np.testing.assert_allclose(fitted.evidence(scores), known, atol=0.15)
@@ -51,20 +51,20 @@ def test_evidence_of_two_gaussians_of_two_widths_is_the_known_parabola() -> None
 
 
 def test_a_parabola_that_bends_down_becomes_a_line() -> None:
-    fitted = fit_likeness(gaussians((0.5, 0.05), (0.0, 0.2)))
+    fitted = fit_score_calibration(gaussians((0.5, 0.05), (0.0, 0.2)))
     assert fitted.curvature == 0
     assert fitted.slope > 0
 
 
 def test_pairs_without_overlap_give_a_finite_map() -> None:
-    fitted = fit_likeness(Pairs(np.linspace(0.8, 0.9, 50), np.linspace(-0.1, 0.1, 1000), 10))
+    fitted = fit_score_calibration(Pairs(np.linspace(0.8, 0.9, 50), np.linspace(-0.1, 0.1, 1000), 10))
     low, high = fitted.probability([0.0, 0.85], 0.5)
     assert low < 0.05 < 0.95 < high
 
 
 def test_thresholds_are_counted() -> None:
     mismatched = np.arange(10_000) / 10_000 - 0.5  # 0.4999, 0.4998, ...
-    fitted = fit_likeness(Pairs(np.linspace(0.2, 0.9, 200), mismatched, 10))
+    fitted = fit_score_calibration(Pairs(np.linspace(0.2, 0.9, 200), mismatched, 10))
     # At a rate of 0.1 a thousand are above, at 0.001 ten are, which is the least.
     assert fitted.thresholds == pytest.approx({0.1: 0.3999, 0.01: 0.4899, 0.001: 0.4989})
     for rate, threshold in fitted.thresholds.items():
@@ -152,7 +152,7 @@ def test_pictures_that_are_all_alike_are_refused() -> None:
 
 def test_lists_of_other_lengths_are_refused() -> None:
     rows, people = crowd(12, 4)
-    with pytest.raises(OptionError, match=r"embeddings \(48\), people \(47\)"):
+    with pytest.raises(InvalidArgumentError, match=r"embeddings \(48\), people \(47\)"):
         fit_calibration(rows, people[1:])
-    with pytest.raises(OptionError, match="must be as many"):
+    with pytest.raises(InvalidArgumentError, match="must be as many"):
         calibration_of(rows, people, np.ones((3, 2)))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import DataError, OptionError, TrainingError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.images.psnr import psnr
@@ -26,7 +26,7 @@ from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.loop import checkpoint
-from lookalike.trainer.loop.loop import Epoch, Run, pick_device, reconstruction_psnr, schedule
+from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, reconstruction_psnr, schedule
 from lookalike.trainer.models.autoencoder import AE, AESpec
 from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
 from tests.fixtures.people import SIDE, portraits, write_people
@@ -83,7 +83,7 @@ def measured(network: nn.Module) -> tuple[float, float]:
     return validation, held_out
 
 
-def epochs_of(run: Run, **changes: Any) -> list[Epoch]:
+def epochs_of(run: Run, **changes: Any) -> list[EpochLog]:
     measure = changes.pop("measure", measured)
     return list(run.fit(reconstruction(IMAGES, TRAIN, run.spec, measure), identity=IDENTITY, **changes))
 
@@ -162,7 +162,7 @@ def test_run_resumed_after_any_epoch_is_the_same_run(tmp_path: Path, stop: int) 
     assert_same_weights(run.take_best(), whole.take_best())
 
 
-def _written(folder: Path) -> Iterator[Epoch]:
+def _written(folder: Path) -> Iterator[EpochLog]:
     """Epochs of a run that has written its state before each of them is yielded."""
     run = start(folder)
     for epoch in run.fit(reconstruction(IMAGES, TRAIN, run.spec, measured), identity=IDENTITY):
@@ -309,13 +309,13 @@ def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_that_is_not_there_is_refused() -> None:
-    with pytest.raises(OptionError, match="torch finds no CUDA device"):
+    with pytest.raises(InvalidArgumentError, match="torch finds no CUDA device"):
         pick_device("cuda")
     assert pick_device("auto") == pick_device("cpu") == CPU
 
 
 def test_unknown_device_is_refused() -> None:
-    with pytest.raises(OptionError, match="auto, cpu or cuda; 'tpu' is not"):
+    with pytest.raises(InvalidArgumentError, match="auto, cpu or cuda; 'tpu' is not"):
         pick_device("tpu")  # type: ignore[arg-type]  # wrong on purpose
 
 
@@ -325,7 +325,7 @@ def test_something_else_at_the_target_is_refused_before_anything_is_decoded(
     monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").touch()
-    with pytest.raises(OptionError, match=r"thesis\.txt"):
+    with pytest.raises(InvalidArgumentError, match=r"thesis\.txt"):
         train(data, tmp_path / "out")
     assert not (tmp_path / "cache").exists()
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.models.autoencoder import AE, AESpec, principal_axes
 
 HIDDEN = [(12,), (40,), (20, 14), (14, 20), (24, 12, 16)]
@@ -124,7 +124,7 @@ def test_parameters_are_counted_by_hand() -> None:
     ],
 )
 def test_widths_that_cannot_be_are_refused(changes: dict[str, Any], rule: str) -> None:
-    with pytest.raises(OptionError, match=rule):
+    with pytest.raises(InvalidArgumentError, match=rule):
         spec(**changes)
 
 

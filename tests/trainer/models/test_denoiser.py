@@ -5,10 +5,17 @@ from typing import TypeVar
 import pytest
 import torch
 
-from lookalike.encoder.errors import OptionError
-from lookalike.trainer.models.denoiser import MULTIPLE, Blind, Cleaner, CleanerShape, Estimator, reflected
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.models.denoiser import (
+    SIZE_MULTIPLE,
+    BlindDenoiser,
+    DenoiserNet,
+    DenoiserShape,
+    Estimator,
+    reflect_pad,
+)
 
-NARROW = CleanerShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
+NARROW = DenoiserShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
 
 
 Network = TypeVar("Network", bound=torch.nn.Module)
@@ -25,11 +32,11 @@ def awake(network: Network) -> Network:
 
 def test_it_begins_as_what_changes_nothing() -> None:
     pixels = torch.rand(2, 3, 16, 24)
-    assert torch.equal(Cleaner(NARROW)(pixels, torch.tensor([0.1, 0.2])), pixels)
+    assert torch.equal(DenoiserNet(NARROW)(pixels, torch.tensor([0.1, 0.2])), pixels)
 
 
 def test_each_picture_is_cleaned_by_itself_and_by_its_own_sigma() -> None:
-    network = awake(Cleaner(NARROW)).double()
+    network = awake(DenoiserNet(NARROW)).double()
     pixels, sigma = torch.rand(3, 3, 16, 16).double(), torch.tensor([0.0, 0.1, 0.3]).double()
     together = network(pixels, sigma)
     for row in range(3):
@@ -40,35 +47,37 @@ def test_each_picture_is_cleaned_by_itself_and_by_its_own_sigma() -> None:
 
 @pytest.mark.parametrize("blocks", [(1, 1, 1), (2, 1, 1), (1, 2, 3)])
 def test_it_sees_as_far_as_its_shape_says_and_no_farther(blocks: tuple[int, int, int]) -> None:
-    shape = CleanerShape(widths=(4, 6, 8), blocks=blocks, estimator=4)
-    network = awake(Cleaner(shape)).double()
-    side = MULTIPLE * (2 * shape.reach // MULTIPLE + 3)
-    pixels = torch.rand(1, 3, MULTIPLE, side, dtype=torch.float64).requires_grad_()
+    shape = DenoiserShape(widths=(4, 6, 8), blocks=blocks, estimator=4)
+    network = awake(DenoiserNet(shape)).double()
+    side = SIZE_MULTIPLE * (2 * shape.reach // SIZE_MULTIPLE + 3)
+    pixels = torch.rand(1, 3, SIZE_MULTIPLE, side, dtype=torch.float64).requires_grad_()
     farthest = 0
-    for place in range(side // 2, side // 2 + MULTIPLE):  # cells hold several pixels: each may see otherwise
+    for place in range(
+        side // 2, side // 2 + SIZE_MULTIPLE
+    ):  # cells hold several pixels: each may see otherwise
         pixels.grad = None
         network(pixels, torch.tensor([0.1]).double())[0, :, :, place].sum().backward()
         assert pixels.grad is not None
         seen = pixels.grad.abs().amax((0, 1, 2)).nonzero().flatten()
         farthest = max(farthest, int((seen - place).abs().max()))
-    assert shape.reach - MULTIPLE < farthest <= shape.reach
+    assert shape.reach - SIZE_MULTIPLE < farthest <= shape.reach
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 15), (31, 8), (28, 28)])
 def test_sides_are_reflected_to_multiples_and_cut_again(height: int, width: int) -> None:
     pixels = torch.rand(2, 3, height, width)
-    padded = reflected(pixels)
-    assert [side % MULTIPLE for side in padded.shape[2:]] == [0, 0]
+    padded = reflect_pad(pixels)
+    assert [side % SIZE_MULTIPLE for side in padded.shape[2:]] == [0, 0]
     assert torch.equal(padded[:, :, :height, :width], pixels)
-    if width % MULTIPLE:
+    if width % SIZE_MULTIPLE:
         assert torch.equal(padded[:, :, :height, width], pixels[:, :, :, width - 2])
-    made = awake(Blind(NARROW))(pixels)
+    made = awake(BlindDenoiser(NARROW))(pixels)
     assert made.cleaned.shape == pixels.shape
     assert made.estimated.shape == (2,)
 
 
 def test_blind_is_told_its_own_estimate_and_told_is_told() -> None:
-    network = awake(Blind(NARROW))
+    network = awake(BlindDenoiser(NARROW))
     pixels = torch.rand(3, 3, 16, 16)
     blind = network(pixels)
     assert torch.equal(blind.sigma, blind.estimated)
@@ -80,7 +89,7 @@ def test_blind_is_told_its_own_estimate_and_told_is_told() -> None:
 
 
 def test_neither_network_teaches_the_other() -> None:
-    network = awake(Blind(NARROW))
+    network = awake(BlindDenoiser(NARROW))
     network(torch.rand(2, 3, 16, 16), torch.tensor([0.1, 0.2])).cleaned.sum().backward()
     assert all(weight.grad is None for weight in network.estimator.parameters())
     assert all(weight.grad is not None for weight in network.cleaner.parameters())
@@ -99,7 +108,7 @@ def test_estimates_are_never_negative_but_in_training() -> None:
 
 
 def test_bfloat16_reaches_the_cleaner_and_not_the_estimator() -> None:
-    network = awake(Blind(NARROW))
+    network = awake(BlindDenoiser(NARROW))
     pixels = torch.rand(2, 3, 16, 16)
     whole = network(pixels)
     with torch.autocast("cpu", torch.bfloat16):
@@ -117,5 +126,5 @@ def test_bfloat16_reaches_the_cleaner_and_not_the_estimator() -> None:
     ],
 )
 def test_shapes_that_cannot_be_are_refused(changes: dict[str, tuple[int, int, int]], rule: str) -> None:
-    with pytest.raises(OptionError, match=rule):
-        CleanerShape(**changes)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(InvalidArgumentError, match=rule):
+        DenoiserShape(**changes)  # type: ignore[arg-type]  # wrong on purpose

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.errors import OptionError
-from lookalike.trainer.data.augment import another_view
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.data.augment import augment
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.models.autoencoder import AE, AESpec
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import Joined
+from lookalike.trainer.models.face_model import FaceModel
 from tests.fixtures.people import SIDE, portraits
 
 IMAGES = portraits(30, 4)
@@ -44,7 +44,7 @@ def test_numbers_have_no_mean_and_change_between_views_less_than_between_picture
     plain = fitted(both)
     torch.testing.assert_close(plain.mean(0), torch.zeros(24), atol=1e-3, rtol=0)
     images = to_floats(IMAGES[80:])  # unseen
-    seen = fitted(another_view(images, torch.Generator().manual_seed(5)))
+    seen = fitted(augment(images, torch.Generator().manual_seed(5)))
     here = (seen - fitted(images)).square().mean()
     elsewhere = (fitted(images) - fitted(images).roll(4, 0)).square().mean()
     assert here < elsewhere
@@ -111,33 +111,33 @@ def test_any_side_has_at_most_some_cells(side: int, channels: int) -> None:
     "changes", [{"size": 15}, {"numbers": 0}, {"filters": 0}, {"patch": 4}, {"views": 0}, {"ridge": 0.0}]
 )
 def test_rules_of_a_spec(changes: dict[str, Any]) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         spec(**changes)
 
 
 def test_pictures_that_do_not_vary_are_refused() -> None:
-    with pytest.raises(OptionError, match="all alike"):
+    with pytest.raises(InvalidArgumentError, match="all alike"):
         Descriptor.fit(spec(), np.full((20, SIDE, SIDE, 3), 90, np.uint8), np.arange(20))
 
 
 @torch.no_grad()
 def test_joined_draws_of_the_appearance_alone(fitted: Descriptor) -> None:
     network = AE.from_pca(AESpec(size=SIDE, channels=3, latent=4, hidden=(16,)), to_floats(IMAGES)).eval()
-    joined = Joined(network, fitted).eval()
+    joined = FaceModel(network, fitted).eval()
     images = to_floats(IMAGES[:5])
     latent = joined.encoder(images)
     assert joined.latent == latent.shape[1] == 28
     torch.testing.assert_close(latent[:, :4], network.encoder(images))
     torch.testing.assert_close(latent[:, 4:], fitted(images))
     torch.testing.assert_close(joined(images), network(images))
-    alone = Joined(network)
+    alone = FaceModel(network)
     assert alone.latent == 4
     torch.testing.assert_close(alone(images), network(images))
 
 
 def test_views_are_seeded_differ_and_keep_their_shape() -> None:
     images = to_floats(IMAGES[:8])
-    one, same, other = (another_view(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    one, same, other = (augment(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert one.shape == images.shape
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -10,18 +10,25 @@ import torch
 from torch.nn.functional import normalize
 
 import lookalike.trainer.loop.loop
-from lookalike.encoder.errors import DataError, OptionError, TrainingError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.data.augment import ViewSpec, another_view
+from lookalike.trainer.data.augment import AugmentConfig, augment
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.models.autoencoder import AE, AESpec
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import Joined
-from lookalike.trainer.models.identity import Identity, IdentitySpec, Named, People, area_under_roc, with_room
-from lookalike.trainer.recipes.identity import teach_names
+from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.models.identity import (
+    CosineClassifier,
+    Identity,
+    IdentitySampler,
+    IdentitySpec,
+    area_under_roc,
+    padded_spec,
+)
+from lookalike.trainer.recipes.identity import train_identity
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.trainer.loop.test_loop import SPEC, train
 
@@ -38,8 +45,8 @@ def spec(**changes: Any) -> IdentitySpec:
 
 
 def taught(folder: Path, **changes: Any) -> Identity:
-    people = People(IMAGES, SPLIT.train, NAMES, spec(**changes))
-    return teach_names(
+    people = IdentitySampler(IMAGES, SPLIT.train, NAMES, spec(**changes))
+    return train_identity(
         folder, people, IMAGES, NAMES, SPLIT, spec(**changes), {}, device=CPU, say=lambda _: None
     ).eval()
 
@@ -65,11 +72,11 @@ def test_same_seed_teaches_the_same(tmp_path: Path) -> None:
 
 
 def test_nothing_is_learned_from_other_people(tmp_path: Path) -> None:
-    people = People(IMAGES, SPLIT.train, NAMES, spec())
+    people = IdentitySampler(IMAGES, SPLIT.train, NAMES, spec())
     assert people.count == 20
     changed = IMAGES.copy()
     changed[SPLIT.held_out] = 255 - changed[SPLIT.held_out]
-    again = People(changed, SPLIT.train, [*NAMES[:80], *80 * ["somebody"]], spec())
+    again = IdentitySampler(changed, SPLIT.train, [*NAMES[:80], *80 * ["somebody"]], spec())
     for (views, who), (others, same) in zip(people.batches(3), again.batches(3), strict=True):
         assert torch.equal(views, others)
         assert torch.equal(who, same)
@@ -78,7 +85,7 @@ def test_nothing_is_learned_from_other_people(tmp_path: Path) -> None:
 def test_epoch_shows_each_picture_once_and_of_one_person_no_more_than_asked() -> None:
     rows = np.arange(70)
     names = [*40 * ["much photographed"], *(f"person-{row // 2}" for row in range(40, 160))]
-    people = People(IMAGES, rows, names, spec(most=5))
+    people = IdentitySampler(IMAGES, rows, names, spec(most=5))
     shown = [list(people.batches(epoch)) for epoch in (0, 0, 1)]
     assert len(shown[0]) == people.steps == 3  # 5 and 15 times 2 in batches of at most 16
     counts = torch.cat([who for _, who in shown[0]]).bincount()
@@ -92,14 +99,14 @@ def test_epoch_shows_each_picture_once_and_of_one_person_no_more_than_asked() ->
 @pytest.mark.parametrize("names", [160 * ["one"], [str(row) for row in range(160)]])
 def test_names_that_teach_nothing_are_refused(names: list[str]) -> None:
     with pytest.raises(DataError, match=r"needs a subfolder each .* sort them into subfolders, or take"):
-        People(IMAGES, SPLIT.train, names, spec())
+        IdentitySampler(IMAGES, SPLIT.train, names, spec())
 
 
 @pytest.mark.parametrize(
     "changes", [{"size": 15}, {"numbers": 0}, {"widths": ()}, {"dropout": 1.0}, {"margin": -0.1}, {"most": 0}]
 )
 def test_rules_of_a_spec(changes: dict[str, Any]) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(InvalidArgumentError):
         spec(**changes)
 
 
@@ -114,7 +121,7 @@ def test_any_side_and_colour(side: int, channels: int) -> None:
 @torch.no_grad()
 def test_cosines_are_those_with_each_person() -> None:
     torch.manual_seed(0)
-    named = Named(Identity(spec()), 5).eval()
+    named = CosineClassifier(Identity(spec()), 5).eval()
     images = to_floats(IMAGES[:3])
     cosines = named(images)
     assert cosines.shape == (3, 5)
@@ -123,7 +130,7 @@ def test_cosines_are_those_with_each_person() -> None:
 
 
 def test_margin_grows_over_the_first_third() -> None:
-    people = People(IMAGES, SPLIT.train, NAMES, spec(scale=1.0, margin=0.5))
+    people = IdentitySampler(IMAGES, SPLIT.train, NAMES, spec(scale=1.0, margin=0.5))
     cosines, who = torch.tensor([[0.5, 0.0]]), torch.tensor([0])
     losses = [people.loss(cosines, who, progress).item() for progress in (0.0, 1 / 6, 1 / 3, 1.0)]
     assert losses == pytest.approx([math.log1p(math.exp(m - 0.5)) for m in (0.0, 0.25, 0.5, 0.5)])
@@ -155,7 +162,7 @@ def test_joined_parts_have_a_length_of_their_own_in_what_is_compared() -> None:
         DescriptorSpec(size=SIDE, numbers=10, filters=4, patch=5), IMAGES, SPLIT.train
     )
     identity = Identity(spec()).eval()
-    joined = Joined(network, descriptor, identity).eval()
+    joined = FaceModel(network, descriptor, identity).eval()
     images = to_floats(IMAGES[:5])
     latent = joined.encoder(images)
     assert (joined.appearance, joined.latent, joined.named) == (4, 4 + 10 + 12, True)
@@ -195,16 +202,16 @@ def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
 
 
 def test_room_is_what_the_picture_has_around() -> None:
-    wide = with_room(ImageSpec(size=64, crop=Crop(fraction=0.36)))
+    wide = padded_spec(ImageSpec(size=64, crop=Crop(fraction=0.36)))
     assert (wide.size, str(wide.crop)) == (90, "centre:0.50625")
     for crop in (Crop(), Crop(fraction=0.8), Crop.parse("0.1,0.1,0.5,0.5")):
-        assert with_room(ImageSpec(size=64, crop=crop)).size == 64
+        assert padded_spec(ImageSpec(size=64, crop=crop)).size == 64
 
 
 def test_of_a_picture_with_room_the_middle_is_seen() -> None:
-    still = ViewSpec(shift=0, zoom=0, turn=0, gamma=0, slope=0, noise=0, blurred=0)
+    still = AugmentConfig(shift=0, zoom=0, turn=0, gamma=0, slope=0, noise=0, blurred=0)
     images = torch.rand(16, 1, 24, 24)
-    seen = another_view(images, torch.Generator().manual_seed(0), still, size=16)
+    seen = augment(images, torch.Generator().manual_seed(0), still, size=16)
     middle = images[:, :, 4:20, 4:20].clamp(min=1e-3)
     for one, plain in zip(seen, middle, strict=True):
         assert min((one - plain).abs().max(), (one - plain.flip(2)).abs().max()) < 1e-5
@@ -212,12 +219,12 @@ def test_of_a_picture_with_room_the_middle_is_seen() -> None:
 
 def test_views_are_covered_and_lit_where_asked() -> None:
     grey = torch.full((64, 1, SIDE, SIDE), 0.5)
-    plain = ViewSpec(shift=0, zoom=0, turn=0, gamma=0, slope=0, noise=0, blurred=0)
-    same = another_view(grey, torch.Generator().manual_seed(0), plain)
+    plain = AugmentConfig(shift=0, zoom=0, turn=0, gamma=0, slope=0, noise=0, blurred=0)
+    same = augment(grey, torch.Generator().manual_seed(0), plain)
     torch.testing.assert_close(same, grey)
-    covering = ViewSpec(shift=0, zoom=0, turn=0, gamma=0, slope=0, noise=0, blurred=0, covered=0.5)
-    covered = (another_view(grey, torch.Generator().manual_seed(0), covering) != 0.5).flatten(1)
+    covering = AugmentConfig(shift=0, zoom=0, turn=0, gamma=0, slope=0, noise=0, blurred=0, covered=0.5)
+    covered = (augment(grey, torch.Generator().manual_seed(0), covering) != 0.5).flatten(1)
     assert 20 < covered.any(1).sum() < 44
     assert covered.float().mean(1).max() <= (7 / 16 + 1 / SIDE) ** 2
-    lit = another_view(grey, torch.Generator().manual_seed(0), ViewSpec(covered=0, brightness=1.0, noise=0))
+    lit = augment(grey, torch.Generator().manual_seed(0), AugmentConfig(covered=0, brightness=1.0, noise=0))
     assert lit.mean((1, 2, 3)).std() > 0.2

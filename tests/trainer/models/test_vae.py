@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
@@ -134,14 +134,14 @@ def test_pixels_begin_grey_with_a_deviation_that_no_gradient_reaches(
     ],
 )
 def test_shapes_that_cannot_be_are_refused(changes: dict[str, Any], rule: str) -> None:
-    with pytest.raises(OptionError, match=rule):
+    with pytest.raises(InvalidArgumentError, match=rule):
         VAESpec(**({"size": 16, "channels": 1} | changes))
 
 
 def test_network_of_the_other_kind_is_refused() -> None:
-    with pytest.raises(OptionError, match="a VAE has no classes, got 4"):
+    with pytest.raises(InvalidArgumentError, match="a VAE has no classes, got 4"):
         VAE(VAESpec(size=16, channels=1, classes=4))
-    with pytest.raises(OptionError, match="2 classes or more, got none"):
+    with pytest.raises(InvalidArgumentError, match="2 classes or more, got none"):
         CVAE(VAESpec(size=16, channels=1))
 
 

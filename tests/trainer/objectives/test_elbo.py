@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lookalike.encoder.errors import OptionError
-from lookalike.trainer.config import BoundSpec
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.config import ElboConfig
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
-from lookalike.trainer.objectives.elbo import Bounded, Drawn, _turned, bounds
-from lookalike.trainer.objectives.losses import bernoulli_nll, divergence
+from lookalike.trainer.objectives.elbo import VAEObjective, VAEOutput, evaluate_elbo, grad_reverse
+from lookalike.trainer.objectives.losses import bernoulli_nll, kl_divergence
 from tests.fixtures.class_images import shapes
 
 CPU = torch.device("cpu")
@@ -27,12 +27,12 @@ TOLD = torch.from_numpy(LABELS)
 BATCH = to_floats(IMAGES)
 
 
-def made(classes: int = 0, *, shape: dict[str, Any] | None = None, **changes: Any) -> Bounded:
+def made(classes: int = 0, *, shape: dict[str, Any] | None = None, **changes: Any) -> VAEObjective:
     torch.manual_seed(0)
     spec = VAESpec(
         size=16, channels=1, latent=3, hidden=8, down=(4, 4), up=(4, 4), classes=classes, **(shape or {})
     )
-    return Bounded(CVAE(spec) if classes else VAE(spec), BoundSpec(**changes))
+    return VAEObjective(CVAE(spec) if classes else VAE(spec), ElboConfig(**changes))
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
@@ -44,7 +44,7 @@ def test_loss_of_one_draw_is_the_negative_elbo() -> None:
     drawn = model(BATCH)
     assert drawn.image.shape == (1, 12, 1, 16, 16)
     torch.testing.assert_close(drawn.latents, drawn.mean + (drawn.log_variance / 2).exp() * drawn.noise)
-    expected = bernoulli_nll(drawn.image[0], BATCH) + divergence(drawn.mean, drawn.log_variance).sum(1)
+    expected = bernoulli_nll(drawn.image[0], BATCH) + kl_divergence(drawn.mean, drawn.log_variance).sum(1)
     torch.testing.assert_close(model.loss(drawn, BATCH, 1.0), expected.mean())
 
 
@@ -52,7 +52,7 @@ def test_weight_of_the_divergence_rises_over_the_warm_up() -> None:
     model = made(beta=2.0, beta_warmup=0.5)
     drawn = model(BATCH)
     lost = bernoulli_nll(drawn.image[0], BATCH).mean().item()
-    kl = divergence(drawn.mean, drawn.log_variance).sum(1).mean().item()
+    kl = kl_divergence(drawn.mean, drawn.log_variance).sum(1).mean().item()
     for progress, weight in ((0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)):
         assert model.loss(drawn, BATCH, progress).item() == pytest.approx(lost + weight * kl, rel=1e-5)
 
@@ -91,7 +91,7 @@ def test_label_weighs_as_much_in_a_large_picture_as_in_a_digit() -> None:
     torch.manual_seed(0)
     spec = VAESpec(size=56, channels=3, latent=3, hidden=8, down=(4, 4), up=(4, 4), classes=3)
     weights: dict[str, Any] = {"label_weight": 2.0, "consistency": 3.0, "independence": 5.0}
-    model = Bounded(CVAE(spec), BoundSpec(**weights))
+    model = VAEObjective(CVAE(spec), ElboConfig(**weights))
     images = torch.rand(6, 3, 56, 56)
     drawn = model(images, TOLD[:6])
     bare = model.loss(drawn._replace(scores=None, recognised=None), images, 1.0)
@@ -113,7 +113,7 @@ def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
     model = made(3, label_weight=1.0, consistency=1.0)
     model.network.decoder.eval()  # statistics of the batch would be shared with what is reconstructed
     drawn = model(BATCH, TOLD)
-    assert isinstance(drawn, Drawn)
+    assert isinstance(drawn, VAEOutput)
     assert drawn.scores is not None
     assert drawn.recognised is not None
     assert drawn.asked is not None
@@ -158,7 +158,7 @@ def test_guesser_learns_the_class_of_a_latent_and_the_encoder_to_hide_it() -> No
 
 def test_latents_are_turned_only_on_the_way_back() -> None:
     latents = torch.randn(4, 3, requires_grad=True)
-    turned = _turned(latents, 2.0)
+    turned = grad_reverse(latents, 2.0)
     torch.testing.assert_close(turned, latents)
     turned.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     torch.testing.assert_close(latents.grad, torch.full((4, 3), -2.0))
@@ -201,18 +201,18 @@ def test_measured_bound_is_the_elbo_over_all_images_whatever_the_pieces(
 ) -> None:
     model = made(classes)
     rows = np.arange(12)
-    negative, apart = bounds(model, IMAGES, rows, LABELS, device=CPU)
+    negative, apart = evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU)
     with torch.no_grad():
         mean, log_variance, _ = model.network.encoder(BATCH)
         noise = torch.randn(1, 12, 3, generator=torch.Generator().manual_seed(0))[0]
         told = (torch.eye(3)[TOLD],) if classes else ()
         image = model.network.decoder(mean + (log_variance / 2).exp() * noise, *told)
-        kl = divergence(mean, log_variance).sum(1)
+        kl = kl_divergence(mean, log_variance).sum(1)
         expected = bernoulli_nll(image, BATCH) + kl
     assert negative == pytest.approx(expected.mean().item(), rel=1e-5)
     assert apart == pytest.approx(kl.mean().item(), rel=1e-5)
     monkeypatch.setattr("lookalike.trainer.objectives.elbo._PICTURES", 5)
-    assert bounds(model, IMAGES, rows, LABELS, device=CPU)[1] == pytest.approx(apart, rel=1e-5)
+    assert evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU)[1] == pytest.approx(apart, rel=1e-5)
     assert model.training is False
 
 
@@ -221,18 +221,20 @@ def test_more_draws_give_a_higher_bound() -> None:
     nn.init.constant_(model.network.encoder.log_variance.bias, 2.0)
     rows = np.arange(12)
     one, two, many = (
-        bounds(model, IMAGES, rows, LABELS, device=CPU, draws=draws)[0] for draws in (1, 2, 100)
+        evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU, draws=draws)[0] for draws in (1, 2, 100)
     )
     assert one > two + 1 > many + 2  # z hardly matters yet: the divergence of 6.6 nats is all for nothing
-    assert bounds(model, IMAGES, rows, LABELS, device=CPU, draws=1000)[0] == pytest.approx(many, abs=0.3)
+    assert evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU, draws=1000)[0] == pytest.approx(
+        many, abs=0.3
+    )
 
 
 def test_binarised_pixels_are_the_same_each_time_and_not_the_grey_ones() -> None:
     rows = np.arange(12)
     drawn = made(binarise="dynamic")
-    first, again = (bounds(drawn, IMAGES, rows, LABELS, device=CPU)[0] for _ in range(2))
-    assert first == again != bounds(made(), IMAGES, rows, LABELS, device=CPU)[0]
-    assert first != bounds(drawn, IMAGES, rows, LABELS, device=CPU, seed=1)[0]
+    first, again = (evaluate_elbo(drawn, IMAGES, rows, LABELS, device=CPU)[0] for _ in range(2))
+    assert first == again != evaluate_elbo(made(), IMAGES, rows, LABELS, device=CPU)[0]
+    assert first != evaluate_elbo(drawn, IMAGES, rows, LABELS, device=CPU, seed=1)[0]
 
 
 def test_gaussian_pixels_are_measured_by_their_deviation() -> None:
@@ -256,5 +258,5 @@ def test_gaussian_pixels_are_measured_by_their_deviation() -> None:
     ],
 )
 def test_bounds_that_cannot_be_are_refused(changes: dict[str, Any], rule: str) -> None:
-    with pytest.raises(OptionError, match=rule):
-        BoundSpec(**changes)
+    with pytest.raises(InvalidArgumentError, match=rule):
+        ElboConfig(**changes)

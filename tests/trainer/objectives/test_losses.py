@@ -8,19 +8,19 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch import Tensor, distributions
+from torch.distributions import Normal
 
 from lookalike.encoder.images.psnr import psnr
 from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
-    cleaning_loss,
-    divergence,
+    denoising_loss,
     estimation_loss,
     floored,
     gaussian_nll,
     importance_bound,
-    log_ratio,
+    kl_divergence,
+    log_importance_weights,
     mean_squared_error,
 )
 
@@ -61,8 +61,8 @@ def test_cleaning_loss_of_known_errors() -> None:
     cleaned = torch.tensor([0.1, 0.2])[:, None, None, None].expand(clean.shape)
     sigma = torch.tensor([0.1, 0.0])
     expected = (math.log(0.01 + 0.0003 + 1e-6) + math.log(0.04 + 1e-6)) / 2
-    assert cleaning_loss(cleaned, clean, sigma).item() == pytest.approx(expected, rel=1e-5)
-    assert cleaning_loss(clean, clean, sigma * 0).item() == pytest.approx(math.log(1e-6), rel=1e-5)
+    assert denoising_loss(cleaned, clean, sigma).item() == pytest.approx(expected, rel=1e-5)
+    assert denoising_loss(clean, clean, sigma * 0).item() == pytest.approx(math.log(1e-6), rel=1e-5)
 
 
 def test_estimation_loss_is_of_relative_errors() -> None:
@@ -74,17 +74,17 @@ def test_divergence_of_known_gaussians_from_the_standard_one() -> None:
     mean = torch.tensor([[0.0, 1.0, -2.0, 0.0]])
     log_variance = torch.tensor([[0.0, 0.0, 0.0, math.log(4.0)]])
     expected = [0, 1 / 2, 2, (4 - 1 - math.log(4)) / 2]
-    assert divergence(mean, log_variance)[0].tolist() == pytest.approx(expected)
+    assert kl_divergence(mean, log_variance)[0].tolist() == pytest.approx(expected)
 
 
 def test_divergence_is_that_of_torchs_distributions() -> None:
     source = torch.Generator().manual_seed(0)
     mean, log_variance = torch.randn(2, 7, 5, generator=source)
-    expected = kl_divergence(
+    expected = distributions.kl_divergence(
         Normal(mean, (log_variance / 2).exp()),
         Normal(0.0, 1.0),
     )
-    torch.testing.assert_close(divergence(mean, log_variance), expected)
+    torch.testing.assert_close(kl_divergence(mean, log_variance), expected)
 
 
 def test_free_bits_floor_each_latents_mean() -> None:
@@ -120,7 +120,9 @@ def weights(x: Tensor, mean: Tensor, log_variance: Tensor, draws: int) -> Tensor
     noise = torch.randn(draws, *mean.shape, generator=torch.Generator().manual_seed(0))
     latents = mean + (log_variance / 2).exp() * noise  # (M, N, 1)
     image, target = (W * latents)[..., None, None], x[..., None, None]
-    return log_ratio(latents, noise, log_variance) - gaussian_nll(image, target, torch.tensor(D).log())
+    return log_importance_weights(latents, noise, log_variance) - gaussian_nll(
+        image, target, torch.tensor(D).log()
+    )
 
 
 def evidence(x: Tensor) -> Tensor:

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
-from lookalike.encoder.errors import OptionError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.models.autoencoder import AE, AESpec
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import Joined
-from lookalike.trainer.publish.ae import Figures, bundle_of, mirrored_too, pca_psnr, reconstruction_sheet
+from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.publish.ae import Figures, export_bundle, pca_psnr, reconstruction_sheet, with_mirrored
 from tests.fixtures.people import SIDE, portraits
 
 IMAGES = portraits(12, 10)
@@ -42,7 +42,7 @@ class Made:
 
 def network() -> AE:
     spec = AESpec(size=SIDE, channels=3, latent=LATENT, hidden=(16,))
-    return AE.from_pca(spec, mirrored_too(IMAGES, SPLIT.train))
+    return AE.from_pca(spec, with_mirrored(IMAGES, SPLIT.train))
 
 
 def publish(folder: Path, images: NDArray[np.uint8], **changes: Any) -> Made:
@@ -55,7 +55,7 @@ def publish(folder: Path, images: NDArray[np.uint8], **changes: Any) -> Made:
         "training": {"data": "portraits"},
         "pca": pca_psnr(images, SPLIT, LATENT),
     }
-    return Made(made, *bundle_of(Joined(made), folder, **(options | changes)))
+    return Made(made, *export_bundle(FaceModel(made), folder, **(options | changes)))
 
 
 def decibels(images: NDArray[np.uint8], back: NDArray[np.floating[Any]]) -> float:
@@ -87,8 +87,8 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
     spec = DescriptorSpec(size=SIDE, numbers=12, filters=4, patch=5)
     plain = network()
-    joined = Joined(plain, Descriptor.fit(spec, IMAGES, SPLIT.train))
-    bundle, figures = bundle_of(
+    joined = FaceModel(plain, Descriptor.fit(spec, IMAGES, SPLIT.train))
+    bundle, figures = export_bundle(
         joined,
         tmp_path / "model",
         image=ImageSpec(size=SIDE),
@@ -184,13 +184,13 @@ def test_bundle_says_what_it_was_made_of(made: Made) -> None:
 
 def test_latents_that_do_not_vary_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     images = np.full_like(IMAGES, 100)
-    with pytest.raises(OptionError, match="latents that vary"):
+    with pytest.raises(InvalidArgumentError, match="latents that vary"):
         publish(tmp_path / "model", images, pca=1.0)
     assert not (tmp_path / "model").exists()
 
 
 def test_mirrored_too_has_every_image_and_its_mirror_image() -> None:
-    both = mirrored_too(IMAGES, np.arange(3, 9))
+    both = with_mirrored(IMAGES, np.arange(3, 9))
     assert both.shape == (12, 3, SIDE, SIDE)
     assert torch.equal(both[:6], to_floats(IMAGES[3:9]))
     assert torch.equal(both[6:], to_floats(IMAGES[3:9, :, ::-1].copy()))
@@ -200,7 +200,7 @@ def test_mirrored_too_has_every_image_and_its_mirror_image() -> None:
 def test_mirrored_too_is_bounded_and_evenly_chosen(most: int) -> None:
     values = IMAGES[0].size
     images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
-    both = mirrored_too(images, np.arange(60), most_values=most * values)
+    both = with_mirrored(images, np.arange(60), most_values=most * values)
     assert len(both) == min(120, max(2, most // 2 * 2))
     steps = (both[: len(both) // 2, 0, 0, 0] * 255).round().diff().tolist()
     assert not steps or max(steps) - min(steps) <= 1

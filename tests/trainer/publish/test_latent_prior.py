@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.gaussian_mixture import Mixture
-from lookalike.encoder.errors import OptionError
-from lookalike.trainer.publish.latent_prior import fit_sampling
+from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.publish.latent_prior import fit_latent_prior
 
 
 def clouds(
@@ -19,7 +19,7 @@ def clouds(
 
 def test_mixture_puts_its_mass_where_the_latents_are() -> None:
     latents, _ = clouds()
-    sampling = fit_sampling(latents)
+    sampling = fit_latent_prior(latents)
     assert sampling.by_class is None
     assert sampling.mixture is not None
     drawn = sampling.mixture.sample(np.random.default_rng(0), 300)
@@ -29,7 +29,7 @@ def test_mixture_puts_its_mass_where_the_latents_are() -> None:
 
 def test_gaussian_of_each_class_lies_on_it() -> None:
     latents, labels = clouds()
-    by_class = fit_sampling(latents, labels, 3).by_class
+    by_class = fit_latent_prior(latents, labels, 3).by_class
     assert by_class is not None
     np.testing.assert_allclose(by_class.means, [[4, 0], [-4, 0], [0, 4]], atol=0.1)
     assert by_class.weights.sum() == pytest.approx(1)
@@ -38,9 +38,9 @@ def test_gaussian_of_each_class_lies_on_it() -> None:
 @pytest.mark.parametrize("scale", [1.0, 1e5])
 def test_mixtures_are_rounded_where_sixteen_bits_reach(scale: float) -> None:
     latents, labels = clouds()
-    by_class = fit_sampling(scale * latents, labels, 3).by_class
+    by_class = fit_latent_prior(scale * latents, labels, 3).by_class
     assert by_class is not None
-    exact = Mixture.by_class(scale * latents, labels, 3)
+    exact = GaussianMixture.by_class(scale * latents, labels, 3)
     np.testing.assert_allclose(by_class.covariances, exact.covariances, rtol=1e-3)
     if scale == 1:
         np.testing.assert_array_equal(by_class.means, exact.means.astype(np.float16))
@@ -50,7 +50,7 @@ def test_mixtures_are_rounded_where_sixteen_bits_reach(scale: float) -> None:
 
 def test_fit_is_seeded() -> None:
     latents, _ = clouds()
-    one, again = (fit_sampling(latents, seed=3).mixture for _ in range(2))
+    one, again = (fit_latent_prior(latents, seed=3).mixture for _ in range(2))
     assert one is not None
     assert again is not None
     np.testing.assert_array_equal(one.means, again.means)
@@ -59,19 +59,19 @@ def test_fit_is_seeded() -> None:
 @pytest.mark.parametrize("count", [2, 5, 50])
 def test_few_latents_have_few_components(count: int) -> None:
     latents, _ = clouds(count)
-    mixture = fit_sampling(latents).mixture
+    mixture = fit_latent_prior(latents).mixture
     assert mixture is not None
     assert mixture.components == max(1, count // 40)
 
 
 def test_collapsed_number_keeps_the_mixture_proper() -> None:
     latents, _ = clouds()
-    mixture = fit_sampling(np.concatenate([latents, np.zeros((600, 1), np.float32)], 1)).mixture
+    mixture = fit_latent_prior(np.concatenate([latents, np.zeros((600, 1), np.float32)], 1)).mixture
     assert mixture is not None
     assert np.abs(mixture.sample(np.random.default_rng(0), 100)[:, 2]).max() < 1
 
 
 def test_class_without_example_is_refused() -> None:
     latents, labels = clouds()
-    with pytest.raises(OptionError, match="every class needs an example"):
-        fit_sampling(latents, labels, 4)
+    with pytest.raises(InvalidArgumentError, match="every class needs an example"):
+        fit_latent_prior(latents, labels, 4)

@@ -11,7 +11,7 @@ import torch
 
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
-from lookalike.trainer.publish.alignment import align, aligning
+from lookalike.trainer.publish.alignment import aligning, whiten_posterior
 from tests.fixtures.class_images import shapes
 
 Z = 3
@@ -64,7 +64,7 @@ def test_network_gives_back_the_same_pictures_and_latents_of_the_prior(classes: 
     with torch.no_grad():
         mean, log_variance, _ = network.encoder(images)
         before = network(images)
-        align(network, mean.numpy(), (log_variance / 2).exp().numpy())
+        whiten_posterior(network, mean.numpy(), (log_variance / 2).exp().numpy())
         aligned, log_variance, _ = network.encoder(images)
         after = network(images)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)

@@ -10,18 +10,18 @@ import torch
 from torch import nn
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec, corrupted
+from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
 from lookalike.encoder.images.psnr import psnr
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import BoundSpec, TrainingSpec
+from lookalike.trainer.config import ElboConfig, TrainingSpec
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.loop.loop import reconstruction_psnr
 from lookalike.trainer.models.autoencoder import AESpec
 from lookalike.trainer.models.vae import VAESpec
-from lookalike.trainer.publish.cleaning import Cleaned
+from lookalike.trainer.publish.cleaning import DenoisingMetrics
 from lookalike.trainer.recipes.ae import train_autoencoder
-from lookalike.trainer.recipes.vae import train_variational
+from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.people import SIDE, portraits, write_people
 
 NOISE = NoiseSpec.parse("50:80")
@@ -61,7 +61,7 @@ def noisy_portraits(noise: NoiseSpec) -> tuple[np.ndarray[Any, Any], np.ndarray[
     """Portraits and the same under noise, float32 (N, 16, 16, 3)."""
     clean = portraits(20, 2).astype(np.float32) / np.float32(255)
     levels = noise.levels(len(clean), np.random.default_rng(1))
-    return clean, corrupted(clean, levels, kind=noise.kind, rng=np.random.default_rng(2))
+    return clean, add_noise(clean, levels, kind=noise.kind, rng=np.random.default_rng(2))
 
 
 def psnr_between(one: Any, other: Any) -> float:
@@ -91,14 +91,14 @@ def test_a_vae_sees_noise_and_draws_without_it(tmp_path: Path, data: Path) -> No
     spec = TrainingSpec(
         epochs=30, batch=20, warmup=4, learning_rate=3e-3, averaging=0.9, shift=0, noise=NOISE
     )
-    bundle, figures = train_variational(
+    bundle, figures = train_vae(
         open_dataset(str(data)),
         tmp_path / "vae",
         image=ImageSpec(size=SIDE),
         network=VAESpec(
             size=SIDE, channels=3, latent=24, hidden=64, down=(8, 16), up=(16, 8), likelihood="gaussian"
         ),
-        bound=BoundSpec(),
+        bound=ElboConfig(),
         spec=spec,
         device="cpu",
     )
@@ -117,7 +117,7 @@ def test_psnr_under_noise_is_of_the_clean_target_and_always_the_same() -> None:
     kept = reconstruction_psnr(nn.Identity(), images, rows, device=CPU, noise=noise)
     assert kept == pytest.approx(20, abs=0.05)  # 10 log10 (1 / 0.1^2)
     assert kept == reconstruction_psnr(nn.Identity(), images, rows, device=CPU, noise=noise)
-    measured = Cleaned.measure(nn.Identity(), images, rows, noise, device=CPU)
+    measured = DenoisingMetrics.measure(nn.Identity(), images, rows, noise, device=CPU)
     assert measured is not None
     assert (measured.noisy, measured.cleaned) == (kept, kept)
     assert measured.line() == f"held-out PSNR under noise 25.5: {kept:.2f} dB, cleaned {kept:.2f} dB"

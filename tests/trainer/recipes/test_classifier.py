@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.judging import agreement, look
 from lookalike.encoder.datasets.download import cache_folder
-from lookalike.encoder.errors import DataError, OptionError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.recipes.classifier import Classifier, JudgeSpec, cached_judge, train_judge
+from lookalike.trainer.recipes.classifier import (
+    Classifier,
+    ClassifierSpec,
+    cached_classifier,
+    train_classifier,
+)
 
 CLASSES = ("high", "middle", "low")
-SPEC = JudgeSpec(
+SPEC = ClassifierSpec(
     widths=(4, 6, 8, 8, 8),
     features=12,
     shift=1,
@@ -36,7 +41,7 @@ def bars(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.in
 def test_a_judge_is_taught_kept_and_found_again() -> None:
     images, labels = bars(192)
     lines: list[str] = []
-    bundle = cached_judge(images, labels, CLASSES, SPEC, say=lines.append)
+    bundle = cached_classifier(images, labels, CLASSES, SPEC, say=lines.append)
     assert len(lines) == 8
     assert bundle.folder.is_relative_to(cache_folder() / "judges")
     assert [*bundle.folder.parent.glob("*.run/checkpoint.pt")] == []
@@ -49,11 +54,11 @@ def test_a_judge_is_taught_kept_and_found_again() -> None:
     assert agreement(known, seen.classes, CLASSES).overall > 0.9
     assert bundle.spec.figures["validation_accuracy"] > 0.9
 
-    again = cached_judge(images, labels.astype(np.uint8), CLASSES, SPEC, say=lines.append)
+    again = cached_classifier(images, labels.astype(np.uint8), CLASSES, SPEC, say=lines.append)
     assert again.model_id == bundle.model_id
     assert len(lines) == 8  # nothing was trained
     (bundle.folder / "encoder.onnx").write_bytes(b"broken")
-    mended = cached_judge(images, labels, CLASSES, SPEC, say=lines.append)
+    mended = cached_classifier(images, labels, CLASSES, SPEC, say=lines.append)
     assert len(lines) == 16
     assert mended.model_id == bundle.model_id  # a seeded training comes to the same
 
@@ -65,12 +70,12 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
         if "epoch 8/" in line:
             raise KeyboardInterrupt
 
-    whole = train_judge(tmp_path / "whole", images, labels, CLASSES, SPEC)
+    whole = train_classifier(tmp_path / "whole", images, labels, CLASSES, SPEC)
     with pytest.raises(KeyboardInterrupt):
-        train_judge(tmp_path / "cut", images, labels, CLASSES, SPEC, say=stop)
+        train_classifier(tmp_path / "cut", images, labels, CLASSES, SPEC, say=stop)
     assert not (tmp_path / "cut").exists()
     lines: list[str] = []
-    assert train_judge(tmp_path / "cut", images, labels, CLASSES, SPEC, say=lines.append).model_id == (
+    assert train_classifier(tmp_path / "cut", images, labels, CLASSES, SPEC, say=lines.append).model_id == (
         whole.model_id
     )
     assert len(lines) < 8
@@ -78,7 +83,7 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
 
 def test_the_network_gives_features_and_logits() -> None:
     torch.manual_seed(0)
-    network = Classifier(JudgeSpec(), size=28, channels=1, classes=10).eval()
+    network = Classifier(ClassifierSpec(), size=28, channels=1, classes=10).eval()
     made = network(torch.zeros(2, 1, 28, 28))
     assert made.shape == (2, 138)
     assert (made[:, :128] >= 0).all()
@@ -86,9 +91,9 @@ def test_the_network_gives_features_and_logits() -> None:
 
 def test_what_cannot_be_judged_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = bars(23)
-    with pytest.raises(OptionError, match="24 images or more, got 3 and 23"):
-        train_judge(tmp_path / "few", images, labels, CLASSES, SPEC)
+    with pytest.raises(InvalidArgumentError, match="24 images or more, got 3 and 23"):
+        train_classifier(tmp_path / "few", images, labels, CLASSES, SPEC)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="choose one in LOOKALIKE_CACHE"):
-        cached_judge(*bars(30), CLASSES, SPEC)
+        cached_classifier(*bars(30), CLASSES, SPEC)

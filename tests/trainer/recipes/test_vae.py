@@ -17,24 +17,24 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.errors import DataError, OptionError, TrainingError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import sample_classes
-from lookalike.trainer.config import DRAWING, BoundSpec, TrainingSpec, drawing
+from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, TrainingSpec, default_schedule
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
 from lookalike.trainer.data.labels import by_subfolder
 from lookalike.trainer.loop.loop import Run
 from lookalike.trainer.models.vae import VAESpec
-from lookalike.trainer.publish.vae import VariationalFigures
-from lookalike.trainer.recipes.vae import train_variational
+from lookalike.trainer.publish.vae import VAEMetrics
+from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.class_images import CLASSES, shapes, write_classes
 from tests.fixtures.people import write_people
 
 SIDE = 16
 Z, K = 4, 3
 SPEC = TrainingSpec(epochs=3, batch=16, warmup=2, shift=1, learning_rate=3e-3, averaging=0.9)
-BOUND = BoundSpec(binarise="dynamic", mirror=False, independence=1.0)
+BOUND = ElboConfig(binarise="dynamic", mirror=False, independence=1.0)
 
 # Writes its state after every epoch: there is more to resume from.
 TRAINER = """
@@ -68,7 +68,7 @@ def train(
     channels: Any = 1,
     shape: dict[str, Any] | None = None,
     **changes: Any,
-) -> tuple[Bundle, VariationalFigures]:
+) -> tuple[Bundle, VAEMetrics]:
     """Train a slim network for three epochs."""
     dataset = changes.pop("dataset", None) or by_subfolder(open_dataset(str(data)))
     widths: dict[str, Any] = {"latent": Z, "hidden": 16, "down": (4, 8), "up": (8, 4)} | (shape or {})
@@ -79,7 +79,7 @@ def train(
         "spec": SPEC,
         "device": "cpu",
     }
-    return train_variational(dataset, out, **(options | changes))
+    return train_vae(dataset, out, **(options | changes))
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["vae", "cvae"])
 def made(
     request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Bundle, VariationalFigures]:
+) -> tuple[Bundle, VAEMetrics]:
     spec = replace(SPEC, epochs=30)
     return train(data, tmp_path_factory.mktemp("made") / request.param, request.param, spec=spec, pictures=30)
 
 
-def test_bundle_says_what_it_is(made: tuple[Bundle, VariationalFigures]) -> None:
+def test_bundle_says_what_it_is(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, figures = made
     spec = Bundle.open(bundle.folder).spec
     conditional = spec.kind == "cvae"
@@ -112,7 +112,7 @@ def test_bundle_says_what_it_is(made: tuple[Bundle, VariationalFigures]) -> None
     assert (run / "log.csv").read_text().startswith("epoch,loss,validation_bound,held_out_bound\n")
 
 
-def test_model_learns_its_classes_and_its_pictures(made: tuple[Bundle, VariationalFigures]) -> None:
+def test_model_learns_its_classes_and_its_pictures(made: tuple[Bundle, VAEMetrics]) -> None:
     _, figures = made
     assert figures.neighbour_accuracy is not None
     assert figures.neighbour_accuracy > 0.8
@@ -120,7 +120,7 @@ def test_model_learns_its_classes_and_its_pictures(made: tuple[Bundle, Variation
     assert figures.label_accuracy is None or figures.label_accuracy > 0.8
 
 
-def test_model_encodes_decodes_and_tells_its_posterior(made: tuple[Bundle, VariationalFigures]) -> None:
+def test_model_encodes_decodes_and_tells_its_posterior(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, _ = made
     model = Model.open(bundle.folder)
     model.check()
@@ -140,7 +140,7 @@ def test_model_encodes_decodes_and_tells_its_posterior(made: tuple[Bundle, Varia
         assert len(np.unique(drawn.reshape(K, -1), axis=0)) == K
 
 
-def test_pictures_can_be_drawn_from_mixtures(made: tuple[Bundle, VariationalFigures]) -> None:
+def test_pictures_can_be_drawn_from_mixtures(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, _ = made
     sampling = bundle.sampling
     assert sampling is not None
@@ -230,9 +230,9 @@ def test_aligned_latents_are_all_together_those_of_the_prior(tmp_path: Path, dat
 @pytest.mark.slow
 def test_conditional_model_of_few_coloured_pictures_draws_the_class_that_is_asked(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "shapes", each=60)
-    epochs, batch = drawing(140)
-    spec = replace(DRAWING, epochs=epochs // 3, batch=batch)
-    bound = BoundSpec(align=True, consistency=0.0)
+    epochs, batch = default_schedule(140)
+    spec = replace(VAE_DEFAULTS, epochs=epochs // 3, batch=batch)
+    bound = ElboConfig(align=True, consistency=0.0)
     bundle, _ = train(
         root, tmp_path / "model", "cvae", channels=3, shape={"likelihood": "gaussian"}, bound=bound, spec=spec
     )
@@ -288,6 +288,6 @@ def test_class_without_training_image_is_refused_before_a_run_begins(tmp_path: P
 def test_what_does_not_fit_is_refused_first(
     tmp_path: Path, data: Path, changes: dict[str, Any], rule: str
 ) -> None:
-    with pytest.raises(OptionError, match=rule):
+    with pytest.raises(InvalidArgumentError, match=rule):
         train(data, tmp_path / "model", "cvae", **changes)
     assert list(tmp_path.iterdir()) == []
