@@ -17,43 +17,43 @@ from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 __all__ = ["VERBS", "group", "main"]
 
 VERBS: Final = {
-    "train": ("lookalike.deploy.cli.main.train", "Train a model on LFW, MNIST or a folder of images."),
-    "index": ("lookalike.deploy.cli.main.index", "Put the pictures of folders into a collection."),
+    "train": ("lookalike.deploy.cli.train", "Train a model on LFW, MNIST or a folder of images."),
+    "index": ("lookalike.deploy.cli.index", "Put the pictures of folders into a collection."),
     "embed": (
-        "lookalike.deploy.cli.main.embed_commands",
+        "lookalike.deploy.cli.embed_commands",
         "Write the latents of pictures into a Parquet file.",
     ),
-    "search": ("lookalike.deploy.cli.main.search", "Find the pictures most like a picture."),
+    "search": ("lookalike.deploy.cli.search", "Find the pictures most like a picture."),
     "reconstruct": (
-        "lookalike.deploy.cli.main.draw",
+        "lookalike.deploy.cli.draw",
         "Draw pictures above what the model keeps of them.",
     ),
-    "generate": ("lookalike.deploy.cli.main.draw", "Draw pictures that never were."),
-    "interpolate": ("lookalike.deploy.cli.main.draw", "Draw what lies between pictures."),
-    "denoise": ("lookalike.deploy.cli.main.denoise", "Take the noise from pictures of any size."),
-    "edit": ("lookalike.deploy.cli.main.edit_commands", "Draw the same face, smiling."),
+    "generate": ("lookalike.deploy.cli.draw", "Draw pictures that never were."),
+    "interpolate": ("lookalike.deploy.cli.draw", "Draw what lies between pictures."),
+    "denoise": ("lookalike.deploy.cli.denoise", "Take the noise from pictures of any size."),
+    "edit": ("lookalike.deploy.cli.edit_commands", "Draw the same face, smiling."),
     "collections": (
-        "lookalike.deploy.cli.main.collections",
+        "lookalike.deploy.cli.collections",
         "List, show, make, copy, switch or delete collections.",
     ),
     "facets": (
-        "lookalike.deploy.cli.main.facet_commands",
+        "lookalike.deploy.cli.facet_commands",
         "Count what the pictures of a collection say of themselves.",
     ),
     "evaluate": (
-        "lookalike.deploy.cli.main.evaluate",
+        "lookalike.deploy.cli.evaluate",
         "Measure models, collections and anybody's vectors.",
     ),
     "attributes": (
-        "lookalike.deploy.cli.main.attribute_commands",
+        "lookalike.deploy.cli.attribute_commands",
         "Fit or list attributes: Smiling and what else can be told.",
     ),
     "calibrate": (
-        "lookalike.deploy.cli.main.calibration_commands",
+        "lookalike.deploy.cli.calibration_commands",
         "Fit probabilities and thresholds to people in folders.",
     ),
     "models": (
-        "lookalike.deploy.cli.main.models",
+        "lookalike.deploy.cli.models",
         "List the bundles at hand, or wrap an encoder of your own.",
     ),
     "serve": ("lookalike.deploy.cli.serve", "Answer over HTTP, with a page to look at."),
@@ -63,11 +63,11 @@ VERBS: Final = {
 
 _BELOW: Final = {
     "collections": {
-        "create": "lookalike.deploy.cli.main.creation_commands",
-        "switch": "lookalike.deploy.cli.main.creation_commands",
+        "create": "lookalike.deploy.cli.creation_commands",
+        "switch": "lookalike.deploy.cli.creation_commands",
     },
     "evaluate": {
-        "attributes": "lookalike.deploy.cli.main.attribute_figures_commands",
+        "attributes": "lookalike.deploy.cli.attribute_figures_commands",
         "generation": "lookalike.deploy.cli.generation_commands",
     },
 }
