@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.traced_files VERB ...``: the product's files that one command enters.
 
-A file counts when one of its functions is called; importing it, with its class bodies, does not count. Files that
-only child processes of the command enter are not seen.
+A file counts when one of its functions is called; importing it, with its class bodies, does not count. Files
+that only child processes of the command enter are not seen.
 """
 
 import inspect
