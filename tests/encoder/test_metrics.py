@@ -100,7 +100,7 @@ def test_clouds_that_are_too_small_are_refused() -> None:
     one, two = np.zeros((1, 2)), np.zeros((2, 2))
     with pytest.raises(InvalidArgumentError, match="at least two points, got 1 and 2"):
         frechet_distance(one, two)
-    with pytest.raises(InvalidArgumentError, match="got 3 of 2 and 2"):
+    with pytest.raises(InvalidArgumentError, match="got k=3 for 2 and 2"):
         precision_recall(two, two)
-    with pytest.raises(InvalidArgumentError, match="two points or more, got 1"):
+    with pytest.raises(InvalidArgumentError, match="at least two points, got 1"):
         mean_distance(one)
