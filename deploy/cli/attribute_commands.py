@@ -14,7 +14,7 @@ from lookalike.deploy.cli.search import crop_option, provider_option
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation.fit_data import Scored
     from lookalike.encoder.bundle.attributes import Attributes
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.trainer.fitting.attributes import Method
 
 __all__ = ["attributes"]
@@ -140,7 +140,7 @@ def _scored(
 
 
 def _print(attributes: Attributes) -> None:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     width = max(9, *(len(printable(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation.attributes import AttributeFigures
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["attributes"]
 
@@ -97,7 +97,7 @@ def _draw(file: Path, found: AttributeFigures) -> bool:
     """Draw the trade-off and return whether the part that draws is installed."""
     from lookalike.deploy.evaluation.curves import draw_trade_off
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     lines = [
         (f"{one.name} {'added' if sign > 0 else 'taken away'}", [

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation.reliability import Reliability
     from lookalike.encoder.bundle.calibration import Calibration
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["calibrate"]
 
@@ -91,7 +91,7 @@ def calibrate(
 def _draw(judged: Reliability, file: Path) -> None:
     from lookalike.deploy.evaluation.reliability import draw
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     save_image(file, draw(judged))
     click.echo(f"drawn: {printable(str(file))}", err=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lookalike.deploy.evaluation.noisy_queries import Recall
     from lookalike.deploy.evaluation.rivals import Rival
     from lookalike.encoder.runtime.denoiser import Denoiser
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["denoising"]
 
@@ -239,7 +239,7 @@ def _recalls(
 
 def _draw(file: Path, pixels: Any) -> None:
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     save_image(file, pixels)
     click.echo(f"drawn: {printable(str(file))}", err=True)

@@ -146,7 +146,7 @@ def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
 def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse what cannot be said of a file of latents."""
     from lookalike.encoder.errors import InvalidArgumentError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.indexer.parquet.file import is_latents
 
     other = [source for source in sources if not is_latents(source)]
@@ -176,7 +176,8 @@ def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
     """
     from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images.preprocess import Crop, printable
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.text import printable
     from lookalike.indexer.parquet.file import LatentsFile
 
     said = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lookalike.deploy.evaluation.pairs import Folds
     from lookalike.deploy.evaluation.retrieval import Ranking
     from lookalike.deploy.evaluation.verification import Roc
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.indexer.store.base import VectorStore
 
 __all__ = ["evaluate"]
@@ -283,7 +283,7 @@ def _miss_sheet(asked: _Asked, images: Labelled) -> MissSheet:
 def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
     """Write the sheet of misses and say so; where nothing went wrong there is none."""
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     drawn = sheet()
     if drawn is None:
@@ -297,7 +297,7 @@ def _draw_roc(file: Path, curves: list[tuple[str, bool, Roc]], images: Labelled)
     """Draw the curves and return whether the part that draws is installed."""
     from lookalike.deploy.evaluation.curves import draw_roc
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     try:
         draw_roc(file, curves, title=f"One person or two? Held-out pairs of {images.name}")

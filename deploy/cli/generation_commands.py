@@ -16,7 +16,8 @@ import click
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation.handwriting import Digits
     from lookalike.deploy.evaluation.yardstick import Plan
-    from lookalike.encoder.runtime.model import Model, Provider
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["generation"]
 

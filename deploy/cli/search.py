@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.searcher.search.query_denoiser import QueryDenoiser
     from lookalike.searcher.search.searcher import QueryResult, Searcher
 
@@ -185,7 +185,7 @@ def _draw_answers(
 ) -> str:
     """Write the sheet and return a line that says so."""
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.searcher.figures import MAX_ROWS, results_sheet
 
     save_image(sheet, results_sheet(searcher, answers, crop=crop, add=add))
@@ -195,7 +195,7 @@ def _draw_answers(
 
 def _print_table(answers: list[QueryResult]) -> None:
     """A query's file, then a line for each result: rank, score, probability and person where known, path."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.searcher.figures import format_probability
 
     for number, answer in enumerate(answers):
@@ -211,7 +211,7 @@ def _print_table(answers: list[QueryResult]) -> None:
 
 def _print_notes(answers: list[QueryResult], *, matches: bool) -> None:
     """Say on stderr what there is against an answer."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     for answer in answers:
         if answer.treatment is not None:

@@ -12,7 +12,7 @@ from lookalike.deploy.cli.index import store_option
 from lookalike.deploy.cli.search import provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["serve"]
 

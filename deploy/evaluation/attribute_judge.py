@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.local_features import extract, extractor
 from lookalike.deploy.evaluation.vectors import Steps, silently
-from lookalike.trainer.fitting.attributes import Discriminant, Examples, discriminant, folds_of, roc_auc
+from lookalike.encoder.metrics import roc_auc
+from lookalike.trainer.fitting.attributes import Discriminant, Examples, discriminant, folds_of
 
 __all__ = ["Judge", "appearance", "appearances"]
 

@@ -17,10 +17,11 @@ from lookalike.deploy.evaluation.fit_data import Scored, gather
 from lookalike.deploy.evaluation.vectors import Steps, silently
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.metrics import roc_auc
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.searcher.generation.edit import attributes_of, edit_steps
-from lookalike.trainer.fitting.attributes import FEWEST, Examples, roc_auc
+from lookalike.trainer.fitting.attributes import FEWEST, Examples
 
 __all__ = [
     "AttributeFigures",

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.exhibits import Exhibit
 from lookalike.deploy.evaluation.rivals import Rival
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable, to_uint8
+from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model, Provider
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 
 __all__ = ["Cleaning", "Contender", "Drawing"]
 

@@ -14,7 +14,8 @@ from typing import Any
 from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, printable
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import as_path, as_text
 from lookalike.indexer.store.base import CollectionSpec, VectorStore
 from lookalike.indexer.store.points import Record

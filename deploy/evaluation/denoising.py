@@ -20,7 +20,7 @@ from lookalike.deploy.evaluation.exhibits import Exhibit
 from lookalike.deploy.evaluation.rivals import BM3D, Rival
 from lookalike.deploy.evaluation.vectors import Steps, silently
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 
 __all__ = ["Bout", "Row", "compete", "need_extra", "race"]
 
@@ -209,7 +209,9 @@ def _row(
     from skimage.metrics import structural_similarity
 
     pairs = list(zip(made, exhibit.clean, strict=True))
-    decibels = [psnr(float(np.square(back.astype(np.float64) - clean).mean())) for back, clean in pairs]
+    decibels = [
+        psnr_from_mse(float(np.square(back.astype(np.float64) - clean).mean())) for back, clean in pairs
+    ]
     ssim: Callable[..., float] = structural_similarity  # scikit-image leaves it untyped
     alike = [ssim(clean, back, data_range=1.0, channel_axis=2) for back, clean in pairs]
     return Row(

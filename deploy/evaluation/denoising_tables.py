@@ -12,7 +12,7 @@ from lookalike.deploy.evaluation.denoising import Bout, Row
 from lookalike.deploy.evaluation.noisy_queries import Recall
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 
 __all__ = ["denoising_lines", "denoising_sheet", "recall_lines"]
 
@@ -34,7 +34,10 @@ def denoising_sheet(bout: Bout, *, side: int = 96) -> NDArray[np.uint8]:
     rows = [[Tile(pixels=to_uint8(picture)) for picture in clean]]
     rows += [
         [
-            Tile(pixels=to_uint8(back), subcaption=f"{psnr(float(np.square(back - picture).mean())):.1f} dB")
+            Tile(
+                pixels=to_uint8(back),
+                subcaption=f"{psnr_from_mse(float(np.square(back - picture).mean())):.1f} dB",
+            )
             for back, picture in zip(row.made, clean, strict=True)
         ]
         for row in bout.rows

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled, open_labelled
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
 from lookalike.trainer.fitting.attributes import Examples

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_images
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.searcher.generation.sample import read_all
 
 __all__ = ["Measured", "find_people", "measure"]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 
 __all__ = ["Digits", "Pictures"]
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.encoder.manifolds import mean_distance
+from lookalike.encoder.metrics import mean_distance
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 
 __all__ = ["Accuracy", "Diversity", "Seen", "agreement", "diversity", "look"]
 

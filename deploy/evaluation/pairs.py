@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 
 __all__ = ["Fold", "Folds", "deal_people", "draw_folds", "held_people", "lfw_folds", "read_folds"]
 

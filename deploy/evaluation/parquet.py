@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Vectors, match, placed
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 
 __all__ = ["parquet_vectors"]
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Steps, silently
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, printable, read_pixels
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.text import printable
 
 __all__ = ["Squares"]
 

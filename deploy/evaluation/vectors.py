@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled, called
 from lookalike.encoder.embed.pipeline import embed_files
 from lookalike.encoder.errors import DataError, VectorError
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 

@@ -14,7 +14,7 @@ from lookalike.deploy.evaluation.judging import Accuracy, Seen, agreement, look
 from lookalike.deploy.evaluation.neighbours import Neighbours, baseline_neighbours
 from lookalike.deploy.evaluation.vectors import Steps, silently
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.manifolds import frechet_distance, precision_recall
+from lookalike.encoder.metrics import frechet_distance, precision_recall
 from lookalike.encoder.runtime.model import Model
 
 __all__ = ["PARTS", "Closeness", "Jury", "Part", "Plan", "Yardstick", "closeness", "yardstick"]

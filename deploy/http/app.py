@@ -30,7 +30,7 @@ from lookalike.deploy.http.routes import search as service_search
 from lookalike.deploy.http.settings import Settings
 from lookalike.deploy.http.state import AppState
 from lookalike.encoder.errors import LookalikeError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
 
 __all__ = ["create_app"]

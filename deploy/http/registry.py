@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.bundle.registry import shipped_bundles
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, LookalikeError, ModelMismatchError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
+from lookalike.encoder.images.preprocess import Crop, ImageSpec
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model, Provider
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.store.base import Filter, Hit, VectorStore
 from lookalike.indexer.store.spec import CollectionSpec

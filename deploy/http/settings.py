@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Provider
+from lookalike.encoder.runtime.session import Provider
 from lookalike.indexer.store.base import DEFAULT_STORE
 
 __all__ = [

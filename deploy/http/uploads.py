@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MOST_PICTURES
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 
 __all__ = ["Upload", "body_of", "described_body", "parsed"]
 

@@ -19,20 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode
 from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
-
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "LFW_CROP",
-    "Crop",
-    "ImageSpec",
-    "decode_rgb",
-    "encode_png",
-    "printable",
-    "read_pixels",
-    "to_uint8",
-]
+from lookalike.encoder.text import printable
 
 _CROP_FORMS = "write full, centre:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
-from lookalike.indexer.embedded.files import holds_collection, map_errors, sync, write_whole
+from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.indexer.embedded.files import holds_collection, map_errors
 from lookalike.indexer.store.spec import is_name
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ def set_alias(root: Path, alias: str, name: str | None) -> None:
         if name is None:
             (folder / f"{alias}{_SUFFIX}").unlink(missing_ok=True)
             if folder.is_dir():
-                sync(folder)
+                fsync_path(folder)
         else:
             folder.mkdir(exist_ok=True)
-            write_whole(folder / f"{alias}{_SUFFIX}", f"{name}\n")
-            sync(root)
+            atomic_write(folder / f"{alias}{_SUFFIX}", f"{name}\n".encode(), durable=True)
+            fsync_path(root)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout, sync, write_whole
+from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout
 from lookalike.indexer.embedded.shard import Shard
 
 __all__ = [
@@ -72,8 +73,8 @@ def successor_shard(folder: Path) -> Iterator[Path]:
 def replace_shard(folder: Path, fresh: Path) -> None:
     """Make another shard in a collection's folder its current one, in one step, whoever is killed when."""
     for path in (*fresh.rglob("*"), fresh, folder):
-        sync(path)
-    write_whole(folder / SHARD_NAME, f"{fresh.name}\n")
+        fsync_path(path)
+    atomic_write(folder / SHARD_NAME, f"{fresh.name}\n".encode(), durable=True)
 
 
 def sweep_shards(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.parquet.file import Entry, LatentsFile
 from lookalike.indexer.sources.source import Source, as_path, item_id, named

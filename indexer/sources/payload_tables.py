@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.points import is_text
 
 __all__ = ["PREDICTED", "RESERVED", "known_payload", "numbers_in", "read_payload", "read_tables"]

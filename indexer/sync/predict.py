@@ -13,8 +13,8 @@ import numpy as np
 
 from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.payload_tables import PREDICTED, RESERVED, known_payload
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record

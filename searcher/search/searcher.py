@@ -22,8 +22,10 @@ from lookalike.encoder.errors import (
     InvalidArgumentError,
     ModelMismatchError,
 )
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable, read_pixels
-from lookalike.encoder.runtime.model import Model, Provider
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located

@@ -16,7 +16,7 @@ from lookalike.deploy.evaluation.exhibits import open_exhibit
 from lookalike.deploy.evaluation.rivals import BM3D, classical, unclipped
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images.noise import add_noise
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 
 SIGMA = 25 / 255
 bm3d_only = pytest.mark.skipif(
@@ -38,7 +38,7 @@ def with_noise(picture: NDArray[np.float32], sigma: float, seed: int = 0) -> NDA
 
 
 def psnr_of(one: NDArray[Any], other: NDArray[Any]) -> float:
-    return psnr(float(np.square(one - other).mean()))
+    return psnr_from_mse(float(np.square(one - other).mean()))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
+from lookalike.encoder.text import one_line, printable
 from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.data.noise import make_noisy
@@ -318,4 +317,4 @@ def reconstruction_psnr(
         printable = batch if noise is None else make_noisy(batch, noise, rng)
         back = network(printable.to(device)).clamp(0, 1)
         total += mean_squared_error(back, batch.to(device)).item() * len(rows)
-    return psnr(total / len(indices))
+    return psnr_from_mse(total / len(indices))

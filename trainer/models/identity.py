@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.metrics import roc_auc
 from lookalike.trainer.config import IDENTITY_CONFIG, TrainingSpec
 from lookalike.trainer.data.augment import AugmentConfig, augment
 from lookalike.trainer.data.batches import chunked, to_floats
@@ -224,6 +225,5 @@ def area_under_roc(
     pairs = pair_scores(torch.cat(found).numpy(), [names[row] for row in rows])
     if not len(pairs.matched) or not len(pairs.mismatched):
         return math.nan
-    others = np.sort(pairs.mismatched)
-    below = np.searchsorted(others, pairs.matched, "left") + np.searchsorted(others, pairs.matched, "right")
-    return float(below.mean() / (2 * len(others)))
+    scores = np.concatenate([pairs.matched, pairs.mismatched])
+    return roc_auc(scores, np.arange(len(scores)) < len(pairs.matched))

@@ -19,14 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.trainer.data.batches import EVAL_BATCH, chunked, subsample, to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.data.noise import make_noisy
@@ -73,7 +75,7 @@ def pca_psnr(images: Images, split: Split, latent: int, *, mirror: bool = True) 
         flat = to_floats(images[rows]).flatten(1)  # (B, P)
         back = (flat - mean) @ axes.T @ axes + mean
         total += (back.clamp(0, 1) - flat).square().mean().item() * len(rows)
-    return psnr(total / len(split.held_out))
+    return psnr_from_mse(total / len(split.held_out))
 
 
 def with_mirrored(

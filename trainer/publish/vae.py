@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstruction_errors
+from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from tqdm import tqdm
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
-from lookalike.encoder.bundle.golden import Golden
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.storage import Golden
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.errors import BundleError, InvalidArgumentError

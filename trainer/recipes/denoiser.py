@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split

@@ -14,7 +14,8 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import described_body, parsed
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.text import printable
 from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.embedded.hnsw import index_when_large
 from lookalike.indexer.sources.source import open_source

@@ -22,7 +22,7 @@ from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, pa
 from lookalike.searcher.generation.sample import read_all
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
-from lookalike.trainer.fitting.attributes import Examples, fit_attributes, roc_auc
+from lookalike.trainer.fitting.attributes import Examples, fit_attributes
 from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
 from tests.fixtures.tiny_models import LATENT, SIZE, pictures
 
@@ -81,11 +81,6 @@ def test_too_few_examples_are_refused() -> None:
     scores = {"A": np.where(np.arange(400) < 7, 1.0, -1.0)}
     with pytest.raises(DataError, match="needs 8 pictures with it and 8 without"):
         fit_attributes(replace(given, scores=scores), embed)
-
-
-def test_the_area_under_a_known_curve() -> None:
-    # Of four pairs, three are in order, and one is a tie.
-    assert roc_auc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False])) == 3.5 / 4
 
 
 def hand_made(*, latent: int = LATENT, embedding: int = LATENT) -> Attributes:

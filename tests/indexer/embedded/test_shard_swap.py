@@ -79,7 +79,7 @@ def test_killed_while_building_it_leaves_what_was_there(folder: Path, attempt: i
     [
         ("edge", "build_apart", "before", 0),
         ("edge", "build_apart", "after", 0),
-        ("succession", "write_whole", "before", 0),
+        ("succession", "atomic_write", "before", 0),
         ("edge", "replace_shard", "after", POINTS),
         ("edge", "sweep_shards", "before", POINTS),
         ("edge", "sweep_shards", "after", POINTS),

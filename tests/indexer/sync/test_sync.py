@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError, StoreError
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model

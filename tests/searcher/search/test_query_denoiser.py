@@ -16,7 +16,7 @@ from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
-from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import open_store
@@ -75,7 +75,7 @@ def test_a_noisy_picture_is_cleaned(cleaner: QueryDenoiser) -> None:
     clean, noisy = (read_pixels(each, SPEC, name="a") for each in (encode_png(smooth()), data))
     assert done.cleaned
     assert 255 * done.sigma == pytest.approx(30, abs=5)
-    assert psnr_of(pixels, clean) > psnr_of(noisy, clean) + 2
+    assert psnr(pixels, clean) > psnr(noisy, clean) + 2
     assert done.to_json() == {"cleaner": "box", "sigma": round(255 * done.sigma, 2), "cleaned": True}
     assert done.line() == f"cleaned first (noise of about {255 * done.sigma:.0f} of 255)"
 
@@ -116,7 +116,7 @@ def test_a_long_window_is_reduced_along_its_length(
     assert (pixels.shape, done.cleaned) == (SPEC.shape, True)
     assert sum(height * width for _, height, width, _ in cleaned) <= (2 * 4 * SPEC.size) ** 2
     want = read_pixels(encode_png(long), SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
-    assert psnr_of(pixels, want) > 25
+    assert psnr(pixels, want) > 25
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 70), (70, 2), (5, 9)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model

@@ -21,7 +21,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import open_dataset
@@ -303,7 +303,7 @@ def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range(
     images = np.zeros((600, 2, 2, 3), np.uint8)
     images[::2] = 255  # brighter than white is white
     got = reconstruction_psnr(Brighter(), images, np.arange(600), device=CPU)
-    assert got == pytest.approx(psnr(0.1**2 / 2))
+    assert got == pytest.approx(psnr_from_mse(0.1**2 / 2))
     assert reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=CPU) == math.inf
 
 

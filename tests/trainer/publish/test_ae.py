@@ -13,7 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
