@@ -239,8 +239,8 @@ def _train(
 
     need_extra()
     from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
+    from lookalike.trainer.config import VAESpec
     from lookalike.trainer.data.dataset import default_shape, open_dataset
-    from lookalike.trainer.models.vae import VAESpec
     from lookalike.trainer.recipes.vae import train_vae
 
     side, channels = default_shape(data)

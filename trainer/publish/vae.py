@@ -22,10 +22,11 @@ from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstructio
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.trainer.config import Likelihood
 from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.vae import CVAE, VAE, Likelihood, to_pixels
+from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
 from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import versions_here
 from lookalike.trainer.publish.alignment import whiten_posterior

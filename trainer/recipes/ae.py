@@ -16,13 +16,13 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import save_image
 from lookalike.encoder.images.preprocess import ImageSpec, printable
-from lookalike.trainer.config import Device, TrainingSpec
+from lookalike.trainer.config import AESpec, Device, TrainingSpec
 from lookalike.trainer.data.batches import batches
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import Objective, Run, pick_device, reconstruction_psnr
 from lookalike.trainer.loop.progress import run_epochs
 from lookalike.trainer.loop.setup import prepare_run
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.models.identity import IdentitySampler, IdentitySpec, padded_spec

@@ -22,12 +22,12 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingEr
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.images.psnr import psnr
-from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.config import AESpec, TrainingSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.loop import checkpoint
 from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, reconstruction_psnr, schedule
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
 from tests.fixtures.people import SIDE, portraits, write_people
 

@@ -13,11 +13,11 @@ import lookalike.trainer.loop.loop
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.config import AESpec, TrainingSpec
 from lookalike.trainer.data.augment import AugmentConfig, augment
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.models.identity import (

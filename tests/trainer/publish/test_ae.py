@@ -17,9 +17,10 @@ from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
+from lookalike.trainer.config import AESpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.publish.ae import Figures, export_bundle, pca_psnr, reconstruction_sheet, with_mirrored

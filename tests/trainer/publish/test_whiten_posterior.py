@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.trainer.config import VAESpec
 from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE
 from lookalike.trainer.publish.alignment import aligning, whiten_posterior
 from tests.fixtures.class_images import shapes
 
