@@ -24,17 +24,6 @@ from lookalike.encoder.bundle.attributes import Attribute, Attributes
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.preprocess import printable
 
-__all__ = [
-    "FEWEST",
-    "Discriminant",
-    "Examples",
-    "Method",
-    "discriminant",
-    "fit_attributes",
-    "folds_of",
-    "roc_auc",
-]
-
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Method = Literal["partial", "plain"]

@@ -14,8 +14,6 @@ from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import TrainingError
 from lookalike.encoder.images.preprocess import printable
 
-__all__ = ["load", "save"]
-
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them; a kill leaves the old file or the new one."""

@@ -13,8 +13,6 @@ from lookalike.encoder.images.preprocess import ImageSpec, printable
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import Run
 
-__all__ = ["RunInputs", "prepare_run"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:

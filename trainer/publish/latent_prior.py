@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.latent_prior import GaussianMixture, LatentPrior
 from lookalike.trainer.data.batches import subsample
 
-__all__ = ["fit_latent_prior"]
-
 Floats = NDArray[np.float32]
 
 _COMPONENTS: Final = 20

@@ -33,8 +33,6 @@ from lookalike.trainer.publish.denoiser import (
     psnr_known_sigma,
 )
 
-__all__ = ["denoising_objective", "train_denoiser"]
-
 _MEASURED: Final = 64
 """Images that an epoch's figure is measured on; the bundle's is measured on more."""
 _FEWEST: Final = 1024

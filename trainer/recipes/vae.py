@@ -26,8 +26,6 @@ from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import reconstruction_sheet
 from lookalike.trainer.publish.vae import VAEMetrics, export_bundle
 
-__all__ = ["likelihood_task", "train_vae"]
-
 _SHOWN: Final = 10
 _FEWEST: Final = 3
 """Images of a batch: of fewer, an odd one out would be a batch of one, which has no deviation."""

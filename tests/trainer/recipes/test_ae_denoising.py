@@ -16,8 +16,7 @@ from lookalike.encoder.images.psnr import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import AESpec, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.ae import DenoisingMetrics, reconstruction_psnr
 from lookalike.trainer.recipes.ae import train_autoencoder
 from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.people import SIDE, portraits, write_people
