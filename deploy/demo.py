@@ -116,9 +116,8 @@ def _trained(out: Path, epochs: int) -> str:
 
     need_extra()
     from lookalike.encoder.images.preprocess import ImageSpec
-    from lookalike.trainer.config import TrainingSpec
+    from lookalike.trainer.config import AESpec, TrainingSpec
     from lookalike.trainer.data.dataset import open_dataset
-    from lookalike.trainer.models.autoencoder import AESpec
     from lookalike.trainer.models.descriptor import DescriptorSpec
     from lookalike.trainer.recipes.ae import train_autoencoder
 

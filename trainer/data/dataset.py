@@ -27,18 +27,6 @@ from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
 from lookalike.encoder.text import printable
 
-__all__ = [
-    "HELD_OUT_SHARE",
-    "Dataset",
-    "Pixels",
-    "Split",
-    "default_shape",
-    "open_dataset",
-    "read_pixel_cache",
-    "select",
-    "share_of",
-]
-
 HELD_OUT_SHARE: Final = 0.15
 VALIDATION_SHARE: Final = 0.08
 _MNIST_VALIDATION: Final = 5_000

@@ -14,8 +14,6 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.text import printable
 from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of
 
-__all__ = ["by_attribute", "by_subfolder"]
-
 _MOST: Final = 1000
 
 

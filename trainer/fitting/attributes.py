@@ -25,16 +25,6 @@ from lookalike.encoder.errors import DataError
 from lookalike.encoder.metrics import roc_auc
 from lookalike.encoder.text import printable
 
-__all__ = [
-    "FEWEST",
-    "Discriminant",
-    "Examples",
-    "Method",
-    "discriminant",
-    "fit_attributes",
-    "folds_of",
-]
-
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Method = Literal["partial", "plain"]

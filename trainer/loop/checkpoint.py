@@ -13,8 +13,6 @@ import torch
 from lookalike.encoder.errors import TrainingError
 from lookalike.encoder.text import one_line, printable
 
-__all__ = ["load", "save"]
-
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them; a kill leaves the old file or the new one."""

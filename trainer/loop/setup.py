@@ -14,8 +14,6 @@ from lookalike.encoder.text import printable
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import Run
 
-__all__ = ["RunInputs", "prepare_run"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:

@@ -15,8 +15,6 @@ from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
 from lookalike.encoder.bundle.latent_prior import LatentPrior
 from lookalike.trainer.data.batches import subsample
 
-__all__ = ["fit_latent_prior"]
-
 Floats = NDArray[np.float32]
 
 _COMPONENTS: Final = 20

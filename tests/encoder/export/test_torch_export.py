@@ -29,7 +29,8 @@ from lookalike.encoder.export.torch_export import (
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.config import AESpec
+from lookalike.trainer.models.autoencoder import AE
 from tests.fixtures.tiny_models import pictures
 
 SIZE, LATENT = 8, 4

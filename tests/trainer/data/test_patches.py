@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, open_exhibit
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
+from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
 
 BLUE = np.array([0, 0, 255], np.uint8)
 RED = np.array([255, 0, 0], np.uint8)

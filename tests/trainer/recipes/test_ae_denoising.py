@@ -14,12 +14,9 @@ from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import ElboConfig, TrainingSpec
+from lookalike.trainer.config import AESpec, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.autoencoder import AESpec
-from lookalike.trainer.models.vae import VAESpec
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.ae import DenoisingMetrics, reconstruction_psnr
 from lookalike.trainer.recipes.ae import train_autoencoder
 from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.people import SIDE, portraits, write_people
