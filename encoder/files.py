@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["atomic_write", "remove_stale"]
+__all__ = ["atomic_write", "fsync", "remove_stale", "write_durable"]
 
 _PREFIX, _SUFFIX = ".lookalike-", ".part"
 _TOKEN: Final = 8
@@ -68,3 +68,29 @@ def _lock(file: BinaryIO) -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+def write_durable(file: Path, text: str) -> None:
+    """Replace a text file and sync it to disk: killed at any moment, it has its old content or the new one.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    draft = file.with_name(f"{file.name}.new")
+    with draft.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(file)
+    fsync(file.parent)
+
+
+def fsync(path: Path) -> None:
+    """Have the system write a file, or a folder's list of names, to disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # elsewhere folders cannot be opened
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

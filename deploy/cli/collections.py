@@ -33,7 +33,7 @@ def collections() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(store: str, as_json: bool) -> None:
     """List the collections of a store, and their aliases."""
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -66,7 +66,7 @@ def show(name: str, store: str, as_json: bool) -> None:
 
     Of an alias, that of the collection that it stands for.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -106,9 +106,10 @@ def copy(
     """
     from tqdm import tqdm
 
-    from lookalike.indexer.embedded.hnsw import index_when_large
     from lookalike.indexer.maintenance.copy import copy_collection
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.base import ignored_options_warning
+    from lookalike.indexer.sync.collection import index_when_large
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
@@ -171,7 +172,7 @@ def verify(
 
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.maintenance.verify import remembered_model, verify
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened, tqdm(unit="item", disable=None, leave=False) as bar:
         bundle = None
@@ -209,7 +210,7 @@ def optimize(name: str, store: str, above: int) -> None:
     lookalike index does it by itself once more than 100,000 vectors are in none. An embedded store takes
     room for a second copy meanwhile.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         points = opened.count(name)
@@ -229,8 +230,8 @@ def delete(name: str, store: str, yes: bool) -> None:
 
     One that an alias stands for is not deleted: lookalike collections switch.
     """
-    from lookalike.indexer.embedded.aliases import check_unaliased
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.aliases import check_unaliased
 
     with open_store(store) as opened:
         check_unaliased(opened.address, name, opened.aliases())

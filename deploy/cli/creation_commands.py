@@ -40,8 +40,8 @@ def create(
     """
     from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.store.base import open_store
-    from lookalike.indexer.sync.sync import new_spec
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.sync.collection import new_spec
 
     bundle = Bundle.open(model_name)
     with open_store(store) as opened:
@@ -75,7 +75,7 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
     So pictures are embedded anew, or by another model, into a collection of another name while the old one
     goes on answering; then the alias is switched, and the old one deleted.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     if remove == (name is not None):
         raise click.UsageError("switch an alias to the name of a collection, or give --remove without one")

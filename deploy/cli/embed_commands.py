@@ -112,8 +112,9 @@ def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
     """Do what ``lookalike index`` was asked, when its sources are files of latents."""
     from tqdm import tqdm
 
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.store.base import ignored_options_warning
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])

@@ -12,7 +12,7 @@ import click
 
 from lookalike.deploy.cli.layout_commands import laying_out
 from lookalike.deploy.cli.options import Selection, selecting
-from lookalike.indexer.store.base import DEFAULT_STORE
+from lookalike.indexer.open import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from lookalike.indexer.store.layout import LayoutOptions
@@ -110,13 +110,14 @@ def index(
     from lookalike.encoder.images.discover import IMAGE_SUFFIXES
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.embedded.aliases import resolve_alias
-    from lookalike.indexer.embedded.hnsw import index_when_large
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.store.aliases import resolve_alias
+    from lookalike.indexer.store.base import ignored_options_warning
+    from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
     from lookalike.indexer.sync.predict import predict_attributes, predictable
     from lookalike.indexer.sync.report import events_to
-    from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+    from lookalike.indexer.sync.sync import sync
 
     tables, files = read_tables(payload, attributes), chosen.files()
     reading = chosen.reading(tables)

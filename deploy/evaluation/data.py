@@ -16,8 +16,9 @@ from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, printable
 from lookalike.indexer.sources.source import as_path, as_text
-from lookalike.indexer.store.base import CollectionSpec, VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
 

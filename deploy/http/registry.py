@@ -21,8 +21,10 @@ from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, Look
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.store.base import Filter, Hit, VectorStore
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.points import Hit
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import time
@@ -28,23 +27,9 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
+from lookalike.encoder.files import fsync, write_durable
 from lookalike.indexer.store.layout import Layout
 from lookalike.indexer.store.spec import CollectionSpec, is_name
-
-__all__ = [
-    "SHARD",
-    "check_room",
-    "create_collection",
-    "drop_collection",
-    "holds_collection",
-    "list_collections",
-    "map_errors",
-    "read_layout",
-    "read_spec",
-    "replace_spec",
-    "sync",
-    "write_whole",
-]
 
 SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
@@ -143,14 +128,14 @@ def create_collection(
         making = root / f".making-{folder.name}-{secrets.token_hex(4)}"
         try:
             make_shard(making / SHARD)
-            write_whole(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2))
+            write_durable(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2))
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
-                sync(path)
+                fsync(path)
             _move_in(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        sync(root)
+        fsync(root)
 
 
 def drop_collection(folder: Path) -> None:
@@ -247,7 +232,7 @@ def _discard(folder: Path) -> None:
     # Renamed first: at no moment is there half a collection under its name.
     dropped = folder.parent / f".dropped-{folder.name}-{secrets.token_hex(4)}"
     folder.rename(dropped)
-    sync(folder.parent)
+    fsync(folder.parent)
     shutil.rmtree(dropped, ignore_errors=True)
 
 
@@ -261,30 +246,4 @@ def _sweep(root: Path) -> None:
 
 
 def _write_spec(folder: Path, spec: CollectionSpec) -> None:
-    write_whole(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that, killed at any moment, it has its old content or the new one.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    draft = file.with_name(f"{file.name}.new")
-    with draft.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)
-    sync(file.parent)
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to disk."""
-    if path.is_dir() and os.name != "posix":
-        return  # elsewhere folders cannot be opened
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    write_durable(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2))

@@ -15,12 +15,9 @@ import numpy as np
 import qdrant_edge as qe
 from numpy.typing import NDArray
 
-from lookalike.indexer.sources.payload_tables import RESERVED
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
-from lookalike.indexer.store.points import Hit, Record, check_ids
-
-__all__ = ["Shard", "build_graph", "make_shard"]
+from lookalike.indexer.store.points import RESERVED, Hit, Record, check_ids
 
 POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000

@@ -19,18 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout, sync, write_whole
+from lookalike.encoder.files import fsync, write_durable
+from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout
 from lookalike.indexer.embedded.shard import Shard
-
-__all__ = [
-    "bytes_on_disk",
-    "check_idle",
-    "current_shard",
-    "open_shard",
-    "replace_shard",
-    "successor_shard",
-    "sweep_shards",
-]
 
 SHARD_NAME: Final = "shard.name"
 _SHARD: Final = re.compile(r"shard(-[0-9a-f]{8})?")
@@ -72,8 +63,8 @@ def successor_shard(folder: Path) -> Iterator[Path]:
 def replace_shard(folder: Path, fresh: Path) -> None:
     """Make another shard in a collection's folder its current one, in one step, whoever is killed when."""
     for path in (*fresh.rglob("*"), fresh, folder):
-        sync(path)
-    write_whole(folder / SHARD_NAME, f"{fresh.name}\n")
+        fsync(path)
+    write_durable(folder / SHARD_NAME, f"{fresh.name}\n")
 
 
 def sweep_shards(folder: Path) -> None:

@@ -24,13 +24,7 @@ from lookalike.encoder.errors import (
     LookalikeError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import (
-    alias_conflict,
-    check_unaliased,
-    read_alias,
-    read_aliases,
-    set_alias,
-)
+from lookalike.indexer.embedded.aliases import read_alias, read_aliases, set_alias
 from lookalike.indexer.embedded.files import (
     check_room,
     create_collection,
@@ -51,13 +45,12 @@ from lookalike.indexer.embedded.shard_swap import (
     successor_shard,
     sweep_shards,
 )
+from lookalike.indexer.store.aliases import alias_conflict, check_unaliased
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.layout import LayoutOptions
 from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
-
-__all__ = ["EdgeStore"]
 
 MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has none
 

@@ -15,10 +15,11 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
-
-__all__ = ["CopyReport", "copy_collection"]
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec, check_name
 
 POINTS_TOGETHER: Final = 1000
 

@@ -24,9 +24,9 @@ from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import Source, as_path, item_id
 from lookalike.indexer.sources.tar import Contained, located
-from lookalike.indexer.store.base import CollectionSpec, Payload, Record, VectorStore
-
-__all__ = ["KINDS", "Finding", "VerifyReport", "remembered_model", "verify"]
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.points import Payload, Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
 KINDS: Final[tuple[Kind, ...]] = (

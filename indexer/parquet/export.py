@@ -27,8 +27,6 @@ from lookalike.indexer.sources.source import Item, Source, as_text
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 
-__all__ = ["EmbedReport", "embed"]
-
 _PIECE_SECONDS: Final = 30.0
 """A slow model's rows become durable this often, a fast one's by :data:`ROWS`."""
 

@@ -17,14 +17,14 @@ import numpy as np
 
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.parquet.file import Entry, LatentsFile
 from lookalike.indexer.sources.source import Source, as_path, item_id, named
-from lookalike.indexer.store.base import LayoutOptions, Record, VectorStore
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.store.points import Record
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.report import SyncReport
-
-__all__ = ["load_latents"]
 
 _NEW, _CHANGED, _SAME = range(3)
 _AT_ONCE: Final = 1024

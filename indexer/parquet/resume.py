@@ -22,8 +22,6 @@ from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["OldRows", "Parts", "alike", "earlier_file", "joined", "together"]
-
 
 class Parts:
     """The pieces of one file. Made by :meth:`opened`."""

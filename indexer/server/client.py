@@ -39,8 +39,6 @@ from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.layout import WIDTH_SEARCHING, Layout, oversampling
 from lookalike.indexer.store.points import Hit, Record
 
-__all__ = ["CollectionInfo", "Server"]
-
 KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60

@@ -11,8 +11,6 @@ from typing import Any, Final
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.layout import QUANTILE, Layout, LayoutOptions, Quantization
 
-__all__ = ["from_qdrant", "to_qdrant"]
-
 EXACT_BELOW: Final = 100_000
 
 

@@ -17,8 +17,6 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.store.filters import Filter
 
-__all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said", "written"]
-
 NEEDED: Final = (1, 16)  # the first that keeps metadata
 
 

@@ -13,23 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import CollectionExistsError, StoreError
-from lookalike.indexer.embedded.aliases import (
-    alias_conflict,
-    aliased_collection,
-    check_unaliased,
-    missing_alias,
-)
 from lookalike.indexer.server.client import CollectionInfo, Server
 from lookalike.indexer.server.config import to_qdrant
 from lookalike.indexer.server.errors import missing
 from lookalike.indexer.server.upload import STREAMS, last_of_each, retry, upload
+from lookalike.indexer.store.aliases import alias_conflict, aliased_collection, check_unaliased, missing_alias
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.layout import Layout, LayoutOptions
 from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
-
-__all__ = ["ServerStore"]
 
 TOGETHER: Final = 1000
 POLL_SECONDS: Final = 1

@@ -23,8 +23,6 @@ from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive
 
-__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
-
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 

@@ -11,35 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.layout import Layout, LayoutOptions, differing
 from lookalike.indexer.store.points import Hit, Payload, Record
-from lookalike.indexer.store.spec import CollectionSpec, check_name
-
-__all__ = [
-    "DEFAULT_STORE",
-    "CollectionSpec",
-    "Condition",
-    "Filter",
-    "Hit",
-    "IndexState",
-    "Layout",
-    "LayoutOptions",
-    "Payload",
-    "Record",
-    "VectorStore",
-    "check_name",
-    "ignored_options_warning",
-    "open_store",
-]
-
-DEFAULT_STORE: Final = ".lookalike"
+from lookalike.indexer.store.spec import CollectionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,22 +217,3 @@ def ignored_options_warning(store: VectorStore, name: str, options: LayoutOption
         f"{name} was made with {', '.join(other.values())} and stays so; for {', '.join(other)} copy it "
         "(lookalike collections copy), or index into a new one"
     )
-
-
-def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
-    """Open the store at a folder (embedded; made when missing) or an ``http(s)://`` URL (Qdrant server).
-
-    Args:
-        address: Folder or URL.
-        api_key: For a server; when None, ``QDRANT_API_KEY`` of the environment is used.
-
-    Raises:
-        StoreUnreachableError: the server does not answer or refuses the key.
-    """
-    if address.startswith(("http://", "https://")):
-        from lookalike.indexer.server.store import ServerStore
-
-        return ServerStore.connect(address, api_key=api_key)
-    from lookalike.indexer.embedded.store import EdgeStore
-
-    return EdgeStore(address)

@@ -11,18 +11,6 @@ from typing import Any, Final, Literal, Self, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = [
-    "EDGES",
-    "QUANTILE",
-    "WIDTH_SEARCHING",
-    "Layout",
-    "LayoutOptions",
-    "Quantization",
-    "differing",
-    "layout_for",
-    "oversampling",
-]
-
 Quantization = Literal["none", "int8", "binary"]
 
 EDGES: Final = 16

@@ -12,8 +12,6 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CompressedList", "IdSet", "prefetch"]
-
 Each = TypeVar("Each")
 _TOGETHER: Final = 1024
 _WIDE: Final = "S16"

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lookalike.encoder.embed.batch import FileInfo
-from lookalike.indexer.sources.payload_tables import RESERVED, known_payload
 from lookalike.indexer.sources.source import Item, Source
-from lookalike.indexer.store.base import Condition, Filter, VectorStore
-from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.points import RESERVED, Record, known_payload
 from lookalike.indexer.sync.compact import CompressedList, IdSet
 from lookalike.indexer.sync.scan import Walk, together
-
-__all__ = ["Kept", "SyncPlan", "Work", "all_new", "extra_payload", "make_plan", "payload_of"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,8 @@ from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.payload_tables import PREDICTED, RESERVED, known_payload
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import Record
-
-__all__ = ["predict_attributes", "predictable"]
+from lookalike.indexer.store.points import PREDICTED, RESERVED, Record, known_payload
 
 _TOGETHER: Final = 1024
 _DIGITS: Final = 3

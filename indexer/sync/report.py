@@ -12,8 +12,6 @@ from typing import Any, Literal
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.preprocess import printable
 
-__all__ = ["Status", "SyncEvent", "SyncReport", "events_to"]
-
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
 

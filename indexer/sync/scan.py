@@ -12,8 +12,6 @@ from lookalike.encoder.images.preprocess import printable
 from lookalike.indexer.sources.source import Item, Source
 from lookalike.indexer.sync.compact import IdSet
 
-__all__ = ["Walk", "together"]
-
 _AT_ONCE: Final = 1024
 _Each = TypeVar("_Each")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,76 +11,25 @@ from operator import attrgetter
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.embed.batch import FileInfo, file_info
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
 from lookalike.encoder.embed.workers import Workers
-from lookalike.encoder.errors import CollectionNotFoundError, DataError, InvalidArgumentError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import Source, as_text
-from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Payload, Record
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.compact import prefetch
-from lookalike.indexer.sync.embedded import NOTHING_SEEN, coalesce, count, drop_degenerate
 from lookalike.indexer.sync.plan import Kept, SyncPlan, Work, all_new, extra_payload, make_plan, payload_of
 from lookalike.indexer.sync.report import Status, SyncEvent, SyncReport
 from lookalike.indexer.sync.scan import Walk
 
-__all__ = ["NOTHING_SEEN", "known_roots", "new_spec", "prepare_collection", "sync"]
-
 _DURABLE_TOGETHER: Final = 1024
-
-
-def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
-    """Return the roots of a collection, name to folder; none of one that is still to be made."""
-    try:
-        return store.describe(name).roots
-    except CollectionNotFoundError:
-        return {}
-
-
-def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:
-    """Return what a new collection of this model's vectors is to remember; crop None: the model's."""
-    return CollectionSpec(
-        model_id=bundle.model_id,
-        model_name=bundle.address,
-        dimension=bundle.spec.embedding,
-        crop=str(crop if crop is not None else bundle.spec.image.crop),
-    )
-
-
-def prepare_collection(
-    store: VectorStore,
-    name: str,
-    model: Model,
-    *,
-    crop: Crop | None,
-    options: LayoutOptions | None = None,
-) -> CollectionSpec:
-    """Make the collection for this model, or check that it is this model's.
-
-    Args:
-        store: Where.
-        name: Of it.
-        model: Whose vectors it holds, or is to hold.
-        crop: How its pictures are framed; None: as it remembers, or the model's.
-        options: How a new one is to lie in the store; of one that is there they change nothing.
-
-    Raises:
-        ModelMismatchError: it holds vectors of another model or another crop.
-        InvalidArgumentError: the name cannot be.
-    """
-    try:
-        spec = store.describe(name)
-    except CollectionNotFoundError:
-        spec = new_spec(model.bundle, crop=crop)
-        store.create(name, spec, options)
-        return spec
-    # A collection remembers its crop: only one that is given can differ.
-    spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
-    return spec
+NOTHING_SEEN: Final = "the model sees nothing in it that could be compared; leave it out"
 
 
 def sync(
@@ -297,3 +246,46 @@ def _checked_roots(spec: CollectionSpec, sources: Sequence[Source]) -> Collectio
                 "index them in two runs, one with --root-name"
             )
     return replace(spec, roots={**spec.roots, **fresh})
+
+
+def drop_degenerate(batch: EmbeddedBatch[Work]) -> EmbeddedBatch[Work]:
+    """Move pictures whose embedding has no direction to the failures: no store takes them."""
+    rows = batch.embeddings
+    good: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
+    if good.all():
+        return batch
+    blank = [key for key, fine in zip(batch.keys, good, strict=True) if not fine]
+    return EmbeddedBatch(
+        [key for key, fine in zip(batch.keys, good, strict=True) if fine],
+        [facts for facts, fine in zip(batch.facts, good, strict=True) if fine],
+        rows[good],
+        batch.failures + [(key, f"{printable(str(key.item.file))}: {NOTHING_SEEN}") for key in blank],
+        batch.spared,
+    )
+
+
+def coalesce(stream: Iterator[EmbeddedBatch[Work]], together: int) -> Iterator[EmbeddedBatch[Work]]:
+    """Join batches: what a store does to make one durable costs the same for a few as for a thousand."""
+    held: list[EmbeddedBatch[Work]] = []
+    for batch in stream:
+        held.append(batch)
+        if sum(map(count, held)) >= together:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: Sequence[EmbeddedBatch[Work]]) -> EmbeddedBatch[Work]:
+    return EmbeddedBatch(
+        [key for batch in batches for key in batch.keys],
+        [facts for batch in batches for facts in batch.facts],
+        np.concatenate([batch.embeddings for batch in batches]),
+        [failure for batch in batches for failure in batch.failures],
+        [spared for batch in batches for spared in batch.spared],
+    )
+
+
+def count(batch: EmbeddedBatch[Work]) -> int:
+    """Return how many pictures a batch speaks of."""
+    return len(batch.keys) + len(batch.failures) + len(batch.spared)

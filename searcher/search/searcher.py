@@ -24,10 +24,13 @@ from lookalike.encoder.errors import (
 )
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable, read_pixels
 from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import CollectionSpec, Filter, Hit, VectorStore
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser

@@ -16,10 +16,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
 from lookalike.indexer.parquet.load import load_latents
-from lookalike.indexer.store.base import LayoutOptions, open_store
-from lookalike.indexer.store.layout import Quantization
+from lookalike.indexer.store.layout import LayoutOptions, Quantization
 from tests.benchmarks.million_vectors import People
 
 K: Final = 10

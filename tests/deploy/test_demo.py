@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import lookalike
 
 PICTURES = (

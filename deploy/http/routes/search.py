@@ -17,7 +17,7 @@ from lookalike.deploy.http.settings import MOST_PICTURES, MOST_RESULTS
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, read_pixels
-from lookalike.indexer.store.base import Filter
+from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import parse_strengths
 from lookalike.searcher.search.query_denoiser import QueryDenoiser

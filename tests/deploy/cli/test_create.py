@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line
 from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.tiny_models import make_bundle

@@ -14,7 +14,8 @@ from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.retrieval import Retrieval, rank, retrieval, temporary_collection
 from lookalike.deploy.evaluation.vectors import Vectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
 from tests.fixtures.photos import lookalike
 from tests.fixtures.stores import SPEC, D
 

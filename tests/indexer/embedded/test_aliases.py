@@ -1,6 +1,5 @@
 """Aliases of an embedded store: a file each, whole at every moment, seen by all who have the store open."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -9,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.embedded.aliases import read_aliases, resolve_alias
+from lookalike.indexer.embedded.aliases import read_aliases
 from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.store.aliases import resolve_alias
+from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, fill, random_vectors
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def test_another_process_switches_while_this_one_searches(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
         store.switch("alias", "c")
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = child_env()
         child = subprocess.Popen(
             [sys.executable, "-c", SWITCHER, str(folder)], stdout=subprocess.PIPE, env=environment
         )

@@ -10,7 +10,8 @@ import pytest
 
 from lookalike.encoder.errors import InvalidArgumentError, StoreError
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.base import Condition, Filter, Layout, LayoutOptions
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.layout import Layout, LayoutOptions
 from tests.benchmarks.million_vectors import People
 from tests.fixtures.stores import SPEC, fill, point_ids
 

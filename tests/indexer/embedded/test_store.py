@@ -20,7 +20,8 @@ from lookalike.encoder.errors import (
     StoreError,
 )
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.base import CollectionSpec
+from lookalike.indexer.store.spec import CollectionSpec
+from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, D, fill, point_ids, random_vectors
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +70,7 @@ def run(script: str, folder: Path) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_env(),
     )
 
 

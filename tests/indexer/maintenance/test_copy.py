@@ -22,9 +22,11 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.maintenance.copy import CopyReport, copy_collection
+from lookalike.indexer.open import open_store
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import Payload, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.points import Payload
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors
 

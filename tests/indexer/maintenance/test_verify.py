@@ -16,10 +16,13 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.shard import Shard
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.maintenance.verify import KINDS, VerifyReport, remembered_model, verify
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id, open_source
-from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.layout import Layout
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import sync
 from tests.fixtures import stores
 from tests.fixtures.photos import NAME, index, photograph, write_photos
 from tests.fixtures.stores import point_ids

@@ -18,11 +18,12 @@ import pytest
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet.export import embed
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.source import item_id, open_source
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from tests.benchmarks.million_vectors import People
 from tests.fixtures import stores
 from tests.fixtures.people import write_people

@@ -1,7 +1,6 @@
 """What only the server store promises: one line about whatever does not answer as a Qdrant server does."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -20,10 +19,11 @@ from qdrant_client.common import client_exceptions
 from qdrant_client.http import exceptions
 
 from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
+from lookalike.indexer.open import open_store
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.errors import check_key
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import open_store
+from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, point_ids, random_vectors
 
 Answer = tuple[int, bytes]
@@ -194,5 +194,5 @@ def test_who_uses_a_folder_does_not_pay_for_the_client(tmp_path: Path) -> None:
         "import sys; from lookalike.indexer.store.base import open_store; open_store(sys.argv[1]).names();"
         "sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = child_env()
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "none")], check=True, env=environment)

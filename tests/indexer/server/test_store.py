@@ -14,8 +14,9 @@ from lookalike.encoder.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from lookalike.indexer.open import open_store
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import LayoutOptions, open_store
+from lookalike.indexer.store.layout import LayoutOptions
 from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
 from tests.fixtures.stores import SPEC, D, point_ids, random_vectors
 

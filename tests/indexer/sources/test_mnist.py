@@ -12,15 +12,17 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.maintenance.verify import verify
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet.export import embed
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.mnist import MnistImage, find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter, person_pattern
 from lookalike.indexer.sources.source import Source, item_id, open_source
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.sync.sync import sync
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.photos import lookalike, one_line, photograph, stored
 

@@ -15,7 +15,9 @@ from lookalike.encoder.errors import (
     StoreError,
     VectorError,
 )
-from lookalike.indexer.store.base import Filter, LayoutOptions, VectorStore
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.layout import LayoutOptions
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 

@@ -16,7 +16,7 @@ import pytest
 from lookalike.encoder.errors import StoreError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded import files as disk
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import COMMAND, NAME, index, lookalike, one_line, stored, write_many, write_photos
 
 MIB = 1 << 20

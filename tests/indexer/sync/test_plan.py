@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 import lookalike.indexer.sync.sync
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.indexer.sync.report import SyncEvent, SyncReport, events_to
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.sync.sync import sync
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
 
 

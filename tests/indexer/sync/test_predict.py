@@ -9,7 +9,8 @@ from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.indexer.sync.predict import predict_attributes, predictable
 from tests.encoder.bundle.test_attributes import hand_made

@@ -20,9 +20,11 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMisma
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.base import Payload, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection, sync
+from lookalike.indexer.store.points import Payload
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import NOTHING_SEEN, sync
 from tests.fixtures.photos import (
     COMMAND,
     NAME,
