@@ -150,7 +150,7 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> SyncReport:
     try:
         prepare_collection(store, name, model, crop=crop)
     except ModelMismatchError:
-        store.drop(name)
+        store.delete_collection(name)
         prepare_collection(store, name, model, crop=crop)
     with progress_bar("indexing") as bar:
         return sync(

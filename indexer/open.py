@@ -12,7 +12,7 @@ DEFAULT_STORE: Final = ".lookalike"
 def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
     """Open the store in a folder (embedded; created when missing) or at an ``http(s)://`` URL (Qdrant server).
 
-    Each engine is imported only when it is used: ``qdrant_client`` takes a second to load.
+    Each engine is imported only when it is used: the client of a Qdrant server takes a second to load.
 
     Args:
         address: Folder or URL.

@@ -99,7 +99,7 @@ def collection_images(store: VectorStore, name: str) -> Labelled:
     Raises:
         CollectionNotFoundError: there is no such collection.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name))
     return Labelled(
         name,
@@ -124,7 +124,7 @@ def lfw_behind(store: VectorStore, name: str) -> Labelled | None:
     Raises:
         DataError: it says that it does, and the data set is not at hand.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     if "lfw" not in spec.roots:
         return None
     lfw = _lfw(find_lfw(download=False))

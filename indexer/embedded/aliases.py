@@ -12,7 +12,7 @@ from typing import Final
 
 from lookalike.encoder.errors import StoreError
 from lookalike.encoder.files import fsync, write_durable
-from lookalike.indexer.embedded.files import holds_collection, map_errors
+from lookalike.indexer.embedded.files import is_collection, map_errors
 from lookalike.indexer.store.aliases import aliased_collection, missing_alias
 from lookalike.indexer.store.spec import is_name
 
@@ -62,7 +62,7 @@ def set_alias(root: Path, alias: str, name: str | None) -> None:
         CollectionNotFoundError: there is no such alias to remove.
         StoreError: the folder cannot be written.
     """
-    if holds_collection(root / alias):
+    if is_collection(root / alias):
         raise aliased_collection(str(root), alias)
     if name is None and read_alias(root, alias) is None:
         raise missing_alias(str(root), alias, read_aliases(root))

@@ -17,8 +17,8 @@ from lookalike.indexer.store.layout import Layout
 
 _CHILD: Final = """
 import sys
-from lookalike.indexer.embedded.hnsw import build_as_child
-build_as_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+from lookalike.indexer.embedded.hnsw import build_in_child
+build_in_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """
 
 
@@ -54,7 +54,7 @@ def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
         )
 
 
-def build_as_child(shard: str, dimension: int, parent: int, layout: str) -> None:
+def build_in_child(shard: str, dimension: int, parent: int, layout: str) -> None:
     """Build the graph, ending at once when the process that asked for it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere it builds on for nobody

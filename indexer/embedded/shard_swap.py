@@ -20,7 +20,7 @@ from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
 from lookalike.encoder.files import fsync, write_durable
-from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout
+from lookalike.indexer.embedded.files import SHARD, check_disk_space, map_errors, read_layout
 from lookalike.indexer.embedded.shard import Shard
 
 SHARD_NAME: Final = "shard.name"
@@ -46,7 +46,7 @@ def current_shard(folder: Path) -> Path:
 
 
 @contextmanager
-def successor_shard(folder: Path) -> Iterator[Path]:
+def copy_shard(folder: Path) -> Iterator[Path]:
     """Yield a copy of the current shard, beside it; gone afterwards unless it has taken its place.
 
     Nobody may write to the current shard meanwhile, and what was written must be on disk.
@@ -67,7 +67,7 @@ def replace_shard(folder: Path, fresh: Path) -> None:
     write_durable(folder / SHARD_NAME, f"{fresh.name}\n")
 
 
-def sweep_shards(folder: Path) -> None:
+def remove_stale_shards(folder: Path) -> None:
     """Remove the shards that are not the current one. Only for who holds that."""
     current = current_shard(folder)
     for path in folder.iterdir():
@@ -94,14 +94,14 @@ def open_shard(folder: Path) -> Shard:
         path = current_shard(folder)
         try:
             with map_errors(folder):
-                check_room(folder)
+                check_disk_space(folder)
                 shard = Shard.load(path, read_layout(folder))
         except StoreError:
             if current_shard(folder) == path:
                 raise
             continue
         if current_shard(folder) == path:
-            sweep_shards(folder)
+            remove_stale_shards(folder)
             return shard
         shard.close()
 

@@ -128,8 +128,8 @@ class Source:
 
     def _item(self, relative: str, member: Contained | None = None, label: str | None = None) -> Item | None:
         path = as_text(relative)
-        named = self.listed is not None or (self.only is not None and relative == str(self.only))
-        if not self.reading.takes(path, named=named):
+        with_root_name = self.listed is not None or (self.only is not None and relative == str(self.only))
+        if not self.reading.takes(path, named=with_root_name):
             return None
         around = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
         folders = around.split("/")[:-1]
@@ -192,7 +192,7 @@ def open_source(
             )
         found = _opened(source, root_name, known)
     else:
-        found = named(found, root_name, known)
+        found = with_root_name(found, root_name, known)
     return replace(found, reading=reading or SourceFilter())
 
 
@@ -226,7 +226,7 @@ def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Sou
         name, folder = around
         inside = root.relative_to(folder) / (only or "")
         return Source(name, folder, None if inside == Path() else inside)
-    return named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
+    return with_root_name(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
 
 
 def list_source(
@@ -264,7 +264,7 @@ def list_source(
     if around is not None:
         source = Source(*around)
     else:
-        source = named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
+        source = with_root_name(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
     listed = tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute))
     return replace(source, listed=listed, reading=reading or SourceFilter())
 
@@ -295,7 +295,7 @@ def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | N
     return max(around, key=lambda each: len(each[1].parts), default=None)
 
 
-def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+def with_root_name(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
     """Return the source under the name that a collection gives its root.
 
     Args:

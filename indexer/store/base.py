@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import CollectionNotFoundError
 from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import Layout, LayoutOptions, differing
+from lookalike.indexer.store.layout import Layout, StorageConfig, differing_options
 from lookalike.indexer.store.points import Hit, Payload, Record
 from lookalike.indexer.store.spec import CollectionSpec
 
@@ -69,7 +69,7 @@ class VectorStore(Protocol):
         """The folder or URL that opens this store again."""
         ...
 
-    def names(self) -> list[str]:
+    def list_collections(self) -> list[str]:
         """Names of all lookalike collections, sorted, without aliases."""
         ...
 
@@ -77,7 +77,7 @@ class VectorStore(Protocol):
         """Return the aliases, each with the name of the collection that it stands for."""
         ...
 
-    def switch(self, alias: str, name: str | None) -> None:
+    def set_alias(self, alias: str, name: str | None) -> None:
         """Have an alias stand for a collection from now on, in one step; None removes it.
 
         Raises:
@@ -87,7 +87,7 @@ class VectorStore(Protocol):
         """
         ...
 
-    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
+    def create(self, name: str, spec: CollectionSpec, options: StorageConfig | None = None) -> None:
         """Make an empty collection.
 
         Args:
@@ -101,11 +101,11 @@ class VectorStore(Protocol):
         """
         ...
 
-    def describe(self, name: str) -> CollectionSpec:
+    def info(self, name: str) -> CollectionSpec:
         """Return what the collection remembers about itself."""
         ...
 
-    def redescribe(self, name: str, spec: CollectionSpec) -> None:
+    def update_info(self, name: str, spec: CollectionSpec) -> None:
         """Replace what it remembers (new roots); model, dimension and metric must stay.
 
         Raises:
@@ -113,7 +113,7 @@ class VectorStore(Protocol):
         """
         ...
 
-    def drop(self, name: str) -> None:
+    def delete_collection(self, name: str) -> None:
         """Delete the collection and everything in it.
 
         Raises:
@@ -146,7 +146,7 @@ class VectorStore(Protocol):
         """Delete these points; ids that are not there are no error."""
         ...
 
-    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """Return those of these points, some thousand at most, that are there, by id."""
         ...
 
@@ -203,15 +203,15 @@ class VectorStore(Protocol):
         self.close()
 
 
-def ignored_options_warning(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
+def ignored_options_warning(store: VectorStore, name: str, options: StorageConfig) -> str | None:
     """Return a line about options that would change a collection that is there, if any: it stays as it is."""
-    if not options.asked:
+    if not options.explicit:
         return None
     try:
         layout = store.index_state(name).layout
     except CollectionNotFoundError:
         return None
-    if layout is None or not (other := differing(options, layout)):
+    if layout is None or not (other := differing_options(options, layout)):
         return None
     return (
         f"{name} was made with {', '.join(other.values())} and stays so; for {', '.join(other)} copy it "

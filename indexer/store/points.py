@@ -53,7 +53,7 @@ class Record:
     vector: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, point: Any, *, with_vector: bool) -> Self:
+    def from_point(cls, point: Any, *, with_vector: bool) -> Self:
         """Take over a point as either client hands it out: ``id``, ``payload``, ``vector``."""
         vector = np.array(point.vector, dtype=np.float32) if with_vector else None
         return cls(str(point.id), point.payload or {}, vector)

@@ -10,7 +10,7 @@ from lookalike.encoder.errors import CollectionNotFoundError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.store.layout import StorageConfig
 from lookalike.indexer.store.spec import CollectionSpec
 
 INDEX_ABOVE: Final = 100_000
@@ -20,7 +20,7 @@ INDEX_ABOVE: Final = 100_000
 def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
     """Return the roots of a collection, name to folder; none of one that is still to be made."""
     try:
-        return store.describe(name).roots
+        return store.info(name).roots
     except CollectionNotFoundError:
         return {}
 
@@ -41,7 +41,7 @@ def prepare_collection(
     model: Model,
     *,
     crop: Crop | None,
-    options: LayoutOptions | None = None,
+    options: StorageConfig | None = None,
 ) -> CollectionSpec:
     """Make the collection for this model, or check that it is this model's.
 
@@ -57,7 +57,7 @@ def prepare_collection(
         InvalidArgumentError: the name cannot be.
     """
     try:
-        spec = store.describe(name)
+        spec = store.info(name)
     except CollectionNotFoundError:
         spec = new_spec(model.bundle, crop=crop)
         store.create(name, spec, options)

@@ -93,7 +93,7 @@ class IdSet:
             self._settled.sort()  # where it lies: the first time there is no second copy
             self._added = bytearray()
 
-    def holding(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+    def contains(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of n ids are in the set, bool (n,)."""
         if not self._settled.size:
             return np.zeros(len(keys), np.bool_)

@@ -22,7 +22,7 @@ _TOGETHER: Final = 1024
 _DIGITS: Final = 3
 
 
-def predictable(model: Model, names: str | None) -> list[Attribute]:
+def attributes_to_predict(model: Model, names: str | None) -> list[Attribute]:
     """Return the attributes that ``names``, joined by commas, ask for; none where that is None.
 
     Raises:

@@ -83,7 +83,7 @@ class Searcher:
         self.store = store
         self.collection = resolve_alias(store, collection)  # so that the model is its model to the end
         self.model = model
-        self.spec: CollectionSpec = store.describe(self.collection)
+        self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now: no query waits for it
@@ -109,7 +109,7 @@ class Searcher:
             ModelMismatchError: the model at hand is not the one that made it.
             BundleError: the model cannot be opened.
         """
-        spec = store.describe(collection)
+        spec = store.info(collection)
         try:
             opened = Model.open(model or spec.model_name, provider=provider, threads=threads)
         except BundleError as error:

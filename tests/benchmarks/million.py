@@ -99,7 +99,7 @@ def trace_folder(photos: Path, folder: Path, dry: bool) -> Figures:
     """Compare a folder with a collection, the same way."""
     model = Model.open("faces")
     with open_store(str(folder)) as store:
-        if not store.names():
+        if not store.list_collections():
             store.create(NAME, _spec_of(photos))
         source = open_source(str(photos), root_name=NAME, known={})
         return _traced(lambda: sync(store, NAME, model, [source], dry_run=dry))

@@ -224,7 +224,7 @@ def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryDenoiser 
         ApiError: there is no such item.
     """
     began, point = time.perf_counter(), str(asked.item)
-    record = searcher.store.fetch(searcher.collection, [point], with_vectors=True).get(point)
+    record = searcher.store.get(searcher.collection, [point], with_vectors=True).get(point)
     if record is None or record.vector is None:
         raise ApiError("item-not-found", f"collection {searcher.collection} has no item {point}")
     asked = asked.model_copy(update={"exclude_self": asked.exclude_self is not False})

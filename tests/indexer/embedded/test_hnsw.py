@@ -216,8 +216,8 @@ def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pyt
 def test_a_folder_where_the_user_stands_is_not_ours(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "indexer").mkdir()
-    (tmp_path / "indexer" / "__init__.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "lookalike").mkdir()
+    (tmp_path / "lookalike" / "__init__.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
     with EdgeStore(str(folder)) as store:
         store.build_index("c")

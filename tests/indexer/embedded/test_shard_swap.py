@@ -132,5 +132,5 @@ def test_a_damaged_name_of_the_shard_is_said(folder: Path, content: bytes) -> No
             store.count("c")
         assert "\n" not in str(caught.value)
         assert len(shard_folders(folder)) == 1  # nothing is swept away
-        store.drop("c")
+        store.delete_collection("c")
         assert list(folder.iterdir()) == []

@@ -139,8 +139,8 @@ def test_files_that_may_not_grow_are_one_line_and_the_next_run_completes(
 
 def test_room_is_asked_for_with_what_is_written(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    disk.check_room(tmp_path)
+    disk.check_disk_space(tmp_path)
     with pytest.raises(StoreError, match=r"its disk is full \(\d+\.\d MiB free, \d+\.\d needed\)"):
-        disk.check_room(tmp_path, free)
+        disk.check_disk_space(tmp_path, free)
     with pytest.raises(StoreError, match="No such file"):
-        disk.check_room(tmp_path / "gone")
+        disk.check_disk_space(tmp_path / "gone")
