@@ -52,7 +52,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     from lookalike.deploy.demo_cleaning import draw_cleaned
     from lookalike.deploy.demo_digits import draw_digits
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
     from lookalike.searcher.search.searcher import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
@@ -141,14 +141,15 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> SyncReport:
     from lookalike.deploy.cli.bar import progress_bar
     from lookalike.encoder.errors import ModelMismatchError
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sync.sync import prepare_collection, sync
+    from lookalike.indexer.sync.collection import prepare_collection
+    from lookalike.indexer.sync.sync import sync
 
     name = faces.source.root_name
     crop = None if faces.crop is None else Crop.parse(faces.crop)
     try:
         prepare_collection(store, name, model, crop=crop)
     except ModelMismatchError:
-        store.drop(name)
+        store.delete_collection(name)
         prepare_collection(store, name, model, crop=crop)
     with progress_bar("indexing") as bar:
         return sync(

@@ -16,7 +16,7 @@ from lookalike.deploy.cli.layout_commands import laying_out
 if TYPE_CHECKING:
     from lookalike.indexer.maintenance.verify import VerifyReport
     from lookalike.indexer.store.base import IndexState, VectorStore
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.indexer.store.layout import StorageConfig
 
 __all__ = ["collections"]
 
@@ -33,7 +33,7 @@ def collections() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(store: str, as_json: bool) -> None:
     """List the collections of a store, and their aliases."""
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -41,10 +41,10 @@ def list_(store: str, as_json: bool) -> None:
             {
                 "name": name,
                 "count": opened.count(name),
-                **opened.describe(name).to_json(),
+                **opened.info(name).to_json(),
                 "aliases": [alias for alias, real in aliases.items() if real == name],
             }
-            for name in opened.names()
+            for name in opened.list_collections()
         ]
     if as_json:
         click.echo(json.dumps(rows))
@@ -66,13 +66,13 @@ def show(name: str, store: str, as_json: bool) -> None:
 
     Of an alias, that of the collection that it stands for.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
         real = aliases.get(name, name)
         state = opened.index_state(real)
-        values: dict[str, Any] = {"name": real, "count": state.points, **opened.describe(real).to_json()}
+        values: dict[str, Any] = {"name": real, "count": state.points, **opened.info(real).to_json()}
     values["aliases"] = [alias for alias, stands_for in aliases.items() if stands_for == real]
     if real != name:
         click.echo(f"{name} is an alias of {real}", err=True)
@@ -97,7 +97,7 @@ def show(name: str, store: str, as_json: bool) -> None:
 @laying_out
 @_as_json
 def copy(
-    source: str, target: str, store: str, to_store: str | None, layout: LayoutOptions, as_json: bool
+    source: str, target: str, store: str, to_store: str | None, layout: StorageConfig, as_json: bool
 ) -> None:
     """Copy a collection to another name or store; vectors stay as they are, no picture is opened.
 
@@ -106,9 +106,10 @@ def copy(
     """
     from tqdm import tqdm
 
-    from lookalike.indexer.embedded.hnsw import index_when_large
     from lookalike.indexer.maintenance.copy import copy_collection
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.base import ignored_options_warning
+    from lookalike.indexer.sync.collection import index_when_large
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
@@ -171,12 +172,12 @@ def verify(
 
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.maintenance.verify import remembered_model, verify
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened, tqdm(unit="item", disable=None, leave=False) as bar:
         bundle = None
         if sample:
-            bundle = remembered_model(opened.describe(name), name) if model is None else Model.open(model)
+            bundle = remembered_model(opened.info(name), name) if model is None else Model.open(model)
         report = verify(
             opened,
             name,
@@ -190,7 +191,7 @@ def verify(
     if as_json:
         click.echo(json.dumps({"collection": name, "store": store, **report.to_json()}))
     _print_audit(name, report, findings=not as_json)
-    ctx.exit(3 if report.findings else 0)
+    ctx.exit(3 if report.issues else 0)
 
 
 @collections.command(epilog="Example: lookalike collections optimize faces")
@@ -209,7 +210,7 @@ def optimize(name: str, store: str, above: int) -> None:
     lookalike index does it by itself once more than 100,000 vectors are in none. An embedded store takes
     room for a second copy meanwhile.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         points = opened.count(name)
@@ -229,8 +230,8 @@ def delete(name: str, store: str, yes: bool) -> None:
 
     One that an alias stands for is not deleted: lookalike collections switch.
     """
-    from lookalike.indexer.embedded.aliases import check_unaliased
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.aliases import check_unaliased
 
     with open_store(store) as opened:
         check_unaliased(opened.address, name, opened.aliases())
@@ -239,7 +240,7 @@ def delete(name: str, store: str, yes: bool) -> None:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"deleting {name} ({held}) needs --yes where nobody can be asked")
             click.confirm(f"delete {name} with {held} from {store}?", abort=True, err=True)
-        opened.drop(name)
+        opened.delete_collection(name)
     click.echo(f"deleted {name}: {held}", err=True)
 
 
@@ -275,7 +276,7 @@ def _print_audit(name: str, report: VerifyReport, *, findings: bool) -> None:
     from lookalike.encoder.text import printable
 
     if findings:
-        for finding in report.findings:
+        for finding in report.issues:
             click.echo(f"{finding.kind:<10} {printable(finding.path)}: {printable(finding.reason)}")
     counts = ", ".join(f"{number} {kind}" for kind, number in report.counts.items())
     outside = f"; {report.without_file} name no file" if report.without_file else ""

@@ -11,7 +11,7 @@ from lookalike.deploy.cli.index import store_option
 from lookalike.deploy.cli.layout_commands import laying_out
 
 if TYPE_CHECKING:
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.indexer.store.layout import StorageConfig
 
 __all__ = ["create", "switch"]
 
@@ -32,7 +32,7 @@ __all__ = ["create", "switch"]
 @laying_out
 @click.option("--json", "as_json", is_flag=True, help="An object on stdout.")
 def create(
-    name: str, model_name: str, store: str, crop: str | None, layout: LayoutOptions, as_json: bool
+    name: str, model_name: str, store: str, crop: str | None, layout: StorageConfig, as_json: bool
 ) -> None:
     """Make an empty collection for a model's vectors, laid out for as many as are expected.
 
@@ -40,8 +40,8 @@ def create(
     """
     from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.store.base import open_store
-    from lookalike.indexer.sync.sync import new_spec
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.sync.collection import new_spec
 
     bundle = Bundle.open(model_name)
     with open_store(store) as opened:
@@ -51,7 +51,7 @@ def create(
     told = {} if made is None else made.to_json()
     memory = None
     if made is not None and layout.expect:
-        memory = made.memory(layout.expect, spec.dimension)
+        memory = made.memory_bytes(layout.expect, spec.dimension)
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items())
     click.echo(f"made {name} for {spec.dimension} numbers a vector: {words}", err=True)
     if memory is not None:
@@ -75,13 +75,13 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
     So pictures are embedded anew, or by another model, into a collection of another name while the old one
     goes on answering; then the alias is switched, and the old one deleted.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     if remove == (name is not None):
         raise click.UsageError("switch an alias to the name of a collection, or give --remove without one")
     with open_store(store) as opened:
         before = opened.aliases().get(alias)
-        opened.switch(alias, name)
+        opened.set_alias(alias, name)
         now = opened.aliases().get(alias)
     if now is None:
         click.echo(f"{alias}: no alias any more; {before} stays", err=True)

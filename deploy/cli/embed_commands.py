@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from lookalike.deploy.cli.options import Selection, selecting
 
 if TYPE_CHECKING:
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.indexer.store.layout import StorageConfig
 
 __all__ = ["embed", "index_latents"]
 
@@ -69,7 +69,7 @@ def embed(
     from lookalike.encoder.images.discover import IMAGE_SUFFIXES
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.parquet.export import embed as run
+    from lookalike.indexer.parquet.export import export_latents as run
 
     reading, files = chosen.reading(), chosen.files()
     with ExitStack() as stack:
@@ -108,12 +108,13 @@ def embed(
     ctx.exit(3 if report.failed else 0)
 
 
-def index_latents(ctx: click.Context, layout: LayoutOptions) -> None:
+def index_latents(ctx: click.Context, layout: StorageConfig) -> None:
     """Do what ``lookalike index`` was asked, when its sources are files of latents."""
     from tqdm import tqdm
 
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.store.base import ignored_options_warning
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])

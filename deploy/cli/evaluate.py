@@ -200,7 +200,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 
 
 def _opened(asked: _Asked, stack: ExitStack) -> VectorStore | None:
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     return stack.enter_context(open_store(asked.store)) if asked.collections else None
 

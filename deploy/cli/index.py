@@ -12,10 +12,10 @@ import click
 
 from lookalike.deploy.cli.layout_commands import laying_out
 from lookalike.deploy.cli.options import Selection, selecting
-from lookalike.indexer.store.base import DEFAULT_STORE
+from lookalike.indexer.open import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.indexer.store.layout import StorageConfig
 
 __all__ = ["index", "store_option"]
 
@@ -77,7 +77,7 @@ store_option = click.option(
 def index(
     ctx: click.Context,
     chosen: Selection,
-    layout: LayoutOptions,
+    layout: StorageConfig,
     model_name: str,
     collection: str,
     store: str,
@@ -110,30 +110,31 @@ def index(
     from lookalike.encoder.images.discover import IMAGE_SUFFIXES
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.embedded.aliases import resolve_alias
-    from lookalike.indexer.embedded.hnsw import index_when_large
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
-    from lookalike.indexer.sync.predict import predict_attributes, predictable
-    from lookalike.indexer.sync.report import events_to
-    from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+    from lookalike.indexer.store.aliases import resolve_alias
+    from lookalike.indexer.store.base import ignored_options_warning
+    from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
+    from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+    from lookalike.indexer.sync.report import event_log
+    from lookalike.indexer.sync.sync import sync
 
     tables, files = read_tables(payload, attributes), chosen.files()
     reading = chosen.reading(tables)
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
-        readings = predictable(model, predict)
+        readings = attributes_to_predict(model, predict)
         opened = stack.enter_context(open_store(store))
         collection = resolve_alias(opened, collection)
         framing = None if crop is None else Crop.parse(crop)
         found = chosen.opened(reading, files, known_roots(opened, collection))
         numbers = [*numbers_in(tables), *(one.name for one in readings)]
-        wanted = layout.filled(expect=len(files), numbers=numbers)
+        wanted = layout.with_known(expect=len(files), numeric_fields=numbers)
         in_vain = ignored_options_warning(opened, collection, layout)
         prepare_collection(opened, collection, model, crop=framing, options=wanted)
         if in_vain is not None:
             click.echo(in_vain, err=True)
-        tell = stack.enter_context(events_to(report))
+        tell = stack.enter_context(event_log(report))
         with progress_bar() as bar:
             done = sync(
                 opened,
@@ -155,7 +156,7 @@ def index(
     for path, reason in done.failed:
         click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    click.echo(f"{collection}: {done.in_words()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True)
+    click.echo(f"{collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True)
     if done.seen == 0:
         click.echo(f"no pictures there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}", err=True)
     if readings:

@@ -45,12 +45,12 @@ def laying_out(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_layout(*words: Any, **options: Any) -> None:
-        from lookalike.indexer.store.layout import LayoutOptions
+        from lookalike.indexer.store.layout import StorageConfig
 
         said = {
-            field.name: options.pop(field.name) for field in fields(LayoutOptions) if field.name in options
+            field.name: options.pop(field.name) for field in fields(StorageConfig) if field.name in options
         }
-        command(*words, layout=LayoutOptions(**said), **options)
+        command(*words, layout=StorageConfig(**said), **options)
 
     for option in reversed(_OPTIONS):
         option(with_layout)

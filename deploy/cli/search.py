@@ -119,7 +119,7 @@ def search(
     With --like or --unlike, all IMAGEs are one query: their mean, moved away from what it should be unlike.
     """
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.store.where import parse_where
     from lookalike.searcher.generation.edit import parse_strengths
     from lookalike.searcher.search.retrieval import SearchParams

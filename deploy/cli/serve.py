@@ -97,7 +97,7 @@ def serve(
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"
         ) from error
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     settings = Settings(
         store=store,

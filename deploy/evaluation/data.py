@@ -17,8 +17,9 @@ from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import as_path, as_text
-from lookalike.indexer.store.base import CollectionSpec, VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
 
@@ -99,7 +100,7 @@ def collection_images(store: VectorStore, name: str) -> Labelled:
     Raises:
         CollectionNotFoundError: there is no such collection.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name))
     return Labelled(
         name,
@@ -124,7 +125,7 @@ def lfw_behind(store: VectorStore, name: str) -> Labelled | None:
     Raises:
         DataError: it says that it does, and the data set is not at hand.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     if "lfw" not in spec.roots:
         return None
     lfw = _lfw(find_lfw(download=False))

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import Labelled
 from lookalike.deploy.evaluation.vectors import Steps, Vectors, silently
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Hit, Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 __all__ = ["Query", "Ranking", "Retrieval", "rank", "retrieval", "temporary_collection"]
 

@@ -104,7 +104,7 @@ def stored_vectors(store: VectorStore, name: str, images: Labelled) -> Vectors:
         CollectionNotFoundError: there is no such collection.
         DataError: two of its items are the same picture.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name, with_vectors=True))
     rows = [record.vector for record in records if record.vector is not None]
     given = np.stack(rows) if rows else np.zeros((0, spec.dimension), np.float32)

@@ -23,8 +23,10 @@ from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.store.base import Filter, Hit, VectorStore
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.points import Hit
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
@@ -128,9 +130,9 @@ class ModelRegistry:
         self._provider = provider
         for name in names or shipped_bundles():
             self._add(name, provider)
-        for collection in self.store.names():
+        for collection in self.store.list_collections():
             try:
-                spec = self.store.describe(collection)
+                spec = self.store.info(collection)
                 if not any(model.model_id == spec.model_id for model in self._models.values()):
                     self._add(spec.model_name, provider, only=spec.model_id)
             except LookalikeError as error:
@@ -223,7 +225,7 @@ class ModelRegistry:
             made, known = self._searchers.get(collection, (0.0, None))
         if known is not None and time.monotonic() - made < _FRESH_SECONDS:
             return known
-        spec = self.store.describe(collection)
+        spec = self.store.info(collection)
         searcher = Searcher(self.store, collection, self._model_of(collection, spec))
         with self._lock:
             self._searchers[collection] = (time.monotonic(), searcher)

@@ -10,7 +10,7 @@ from typing import Final
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.session import Provider
-from lookalike.indexer.store.base import DEFAULT_STORE
+from lookalike.indexer.open import DEFAULT_STORE
 
 __all__ = [
     "KEY_VARIABLE",

@@ -24,19 +24,8 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
 from lookalike.encoder.files import fsync_path
 from lookalike.encoder.text import printable
+from lookalike.encoder.files import fsync
 from lookalike.indexer.store.spec import CollectionSpec
-
-__all__ = [
-    "FORMAT",
-    "ROWS",
-    "Entry",
-    "LatentsFile",
-    "Rows",
-    "is_latents",
-    "key_of",
-    "require_pyarrow",
-    "write_latents",
-]
 
 FORMAT: Final = 1
 """Of the file; a later lookalike that writes otherwise counts on."""

@@ -9,8 +9,6 @@ from pathlib import Path
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.text import printable
 
-__all__ = ["read_list"]
-
 
 def read_list(source: str, *, nul: bool) -> list[Path]:
     """Return the files that are named, in their order.

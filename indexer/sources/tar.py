@@ -15,8 +15,6 @@ from lookalike.encoder.images.discover import is_image
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import MnistImage, digit_at
 
-__all__ = ["Contained", "Member", "find_members", "is_archive", "located"]
-
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -24,8 +24,6 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.text import printable
 from lookalike.indexer.store.filters import Condition, Filter, Op
 
-__all__ = ["parse_where"]
-
 _TEXTS: Final = frozenset({"person", "path", "root", "sha256"})
 _WHOLE: Final = frozenset({"size", "mtime_ns"})
 _OPERATORS: Final = re.compile("|".join(map(re.escape, sorted(get_args(Op), key=len, reverse=True))))

@@ -10,7 +10,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.base import Hit
+from lookalike.indexer.store.points import Hit
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
 
 __all__ = ["MatchScorer", "QueryResult", "SearchHit"]

@@ -22,14 +22,19 @@ from lookalike.encoder.errors import (
     InvalidArgumentError,
     ModelMismatchError,
 )
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images.preprocess import read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import CollectionSpec, Filter, Hit, VectorStore
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
@@ -82,7 +87,7 @@ class Searcher:
         self.store = store
         self.collection = resolve_alias(store, collection)  # so that the model is its model to the end
         self.model = model
-        self.spec: CollectionSpec = store.describe(self.collection)
+        self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now: no query waits for it
@@ -108,7 +113,7 @@ class Searcher:
             ModelMismatchError: the model at hand is not the one that made it.
             BundleError: the model cannot be opened.
         """
-        spec = store.describe(collection)
+        spec = store.info(collection)
         try:
             opened = Model.open(model or spec.model_name, provider=provider, threads=threads)
         except BundleError as error:

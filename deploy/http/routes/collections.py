@@ -80,8 +80,8 @@ async def collections(desk: State) -> JSONResponse:
 def _collections(holdings: ModelRegistry) -> list[dict[str, Any]]:
     rows = []
     aliases = holdings.store.aliases()
-    for name in holdings.store.names():
-        spec, state = holdings.store.describe(name), holdings.store.index_state(name)
+    for name in holdings.store.list_collections():
+        spec, state = holdings.store.info(name), holdings.store.index_state(name)
         served = [model.bundle.name for model in holdings.models.values() if model.model_id == spec.model_id]
         rows.append(
             {
@@ -163,7 +163,7 @@ async def readyz(desk: State) -> dict[str, Any]:
     """Say that the store answers and the models are loaded, and what they really run on."""
     try:
         # Not in the lanes: that they are full does not make the service unready.
-        await asyncio.wait_for(asyncio.to_thread(desk.holdings.store.names), _READY_SECONDS)
+        await asyncio.wait_for(asyncio.to_thread(desk.holdings.store.list_collections), _READY_SECONDS)
     except (LookalikeError, TimeoutError) as error:
         raise ApiError("not-ready", "the store does not answer") from error
     providers = {name: model.provider for name, model in desk.holdings.models.items()}

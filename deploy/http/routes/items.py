@@ -41,7 +41,7 @@ async def random_item(desk: State, collection: Collection) -> JSONResponse:
 
 def _random(desk: AppState, collection: str) -> dict[str, Any]:
     store, rng = desk.holdings.store, np.random.default_rng()
-    direction = rng.standard_normal((1, store.describe(collection).dimension)).astype(np.float32)
+    direction = rng.standard_normal((1, store.info(collection).dimension)).astype(np.float32)
     (hits,) = store.search(collection, direction, k=_OUT_OF)
     if not hits:
         raise ApiError("item-not-found", f"collection {collection} is empty")
@@ -97,8 +97,8 @@ def found_item(desk: AppState, collection: str, item: UUID) -> tuple[CollectionS
         ApiError: there is no such item.
     """
     store = desk.holdings.store
-    spec = store.describe(collection)
-    record = store.fetch(collection, [str(item)]).get(str(item))
+    spec = store.info(collection)
+    record = store.get(collection, [str(item)]).get(str(item))
     if record is None:
         raise ApiError("item-not-found", f"collection {collection} has no item {item}")
     return spec, dict(record.payload)

@@ -16,11 +16,11 @@ from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import described_body, parsed
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.text import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.embedded.hnsw import index_when_large
 from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store.aliases import resolve_alias
 from lookalike.indexer.store.spec import check_name
-from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
+from lookalike.indexer.sync.sync import sync
 
 __all__ = ["router"]
 

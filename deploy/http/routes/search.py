@@ -17,7 +17,7 @@ from lookalike.deploy.http.settings import MOST_PICTURES, MOST_RESULTS
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, read_pixels
-from lookalike.indexer.store.base import Filter
+from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import parse_strengths
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
@@ -224,7 +224,7 @@ def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryDenoiser 
         ApiError: there is no such item.
     """
     began, point = time.perf_counter(), str(asked.item)
-    record = searcher.store.fetch(searcher.collection, [point], with_vectors=True).get(point)
+    record = searcher.store.get(searcher.collection, [point], with_vectors=True).get(point)
     if record is None or record.vector is None:
         raise ApiError("item-not-found", f"collection {searcher.collection} has no item {point}")
     asked = asked.model_copy(update={"exclude_self": asked.exclude_self is not False})

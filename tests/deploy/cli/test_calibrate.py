@@ -17,7 +17,7 @@ from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.people import SIDE, portraits, write_people

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from lookalike.deploy.cli.main import VERBS, group
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import COMMAND, NAME, lookalike, make_home, one_line, write_photos
 
 

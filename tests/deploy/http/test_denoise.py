@@ -19,7 +19,7 @@ from PIL import Image
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.routes import denoise as service_cleaning
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.deploy.http.test_app import pixels, without_times
 from tests.fixtures.handmade_models import make_cleaner, make_digits
 from tests.fixtures.photos import NAME, cuttings, lookalike, make_home, photograph

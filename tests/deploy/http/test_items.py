@@ -17,7 +17,7 @@ from PIL import Image
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.item_pictures import original
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.indexer.store.spec import CollectionSpec
 from tests.fixtures.photos import NAME, index, make_home, photograph
 from tests.fixtures.service import client_of, collection_url, problem

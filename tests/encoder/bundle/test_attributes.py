@@ -15,7 +15,8 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, parse_strengths

@@ -20,9 +20,11 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMisma
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.base import Payload, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection, sync
+from lookalike.indexer.store.points import Payload
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import NOTHING_SEEN, sync
 from tests.fixtures.photos import (
     COMMAND,
     NAME,
@@ -64,7 +66,7 @@ def test_payloads_say_where_a_picture_lies_and_who_is_on_it(
     assert payload.keys() == {"root", "path", "sha256", "size", "mtime_ns", "person"}
     assert (payload["root"], payload["person"]) == ("photos", "Hypatia")
     assert (payload["size"], payload["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
-    assert store.describe(NAME).roots == {"photos": str(photos.resolve())}
+    assert store.info(NAME).roots == {"photos": str(photos.resolve())}
 
 
 def test_what_is_stored_is_the_models_embedding(store: EdgeStore, model: Model, photos: Path) -> None:
@@ -154,10 +156,10 @@ def test_two_sources_of_one_name_in_one_run_are_refused(
 def test_a_moved_folder_is_taken_over_by_its_root_name(store: EdgeStore, model: Model, photos: Path) -> None:
     index(store, model, photos)
     moved = photos.rename(photos.with_name("moved"))
-    known = store.describe(NAME).roots
+    known = store.info(NAME).roots
     report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known=known)])
     assert (report.unchanged, report.missing, store.count(NAME)) == (9, 0, 9)
-    assert store.describe(NAME).roots == {"photos": str(moved.resolve())}
+    assert store.info(NAME).roots == {"photos": str(moved.resolve())}
 
 
 def test_bad_files_are_named_and_cost_nobody_else(store: EdgeStore, model: Model, photos: Path) -> None:

@@ -19,7 +19,7 @@ from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, rea
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.handmade_models import make_cleaner

@@ -13,9 +13,12 @@ from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search.searcher import QueryResult, Searcher, SearchHit
 from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
