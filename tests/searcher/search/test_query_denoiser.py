@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.evaluation.data import open_labelled
+from lookalike.deploy.evaluation.data import open_labeled
 from lookalike.deploy.evaluation.noisy_queries import noisy_recall
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
@@ -185,7 +185,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
     people: Path, tiny_model: Path, cleaner: QueryDenoiser
 ) -> None:
-    images = open_labelled(str(people))
+    images = open_labeled(str(people))
     held = frozenset(f"person-{number}" for number in range(6))
     rows = noisy_recall(Model.open(tiny_model), images, held, cleaner=cleaner, sigmas=(50.0, 200.0), count=20)
     assert [(row.sigma, row.cleaner) for row in rows] == [
@@ -205,7 +205,7 @@ def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
 
 
 def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> None:
-    images = open_labelled(str(people))
+    images = open_labeled(str(people))
     held = frozenset(map(str, images.people))
     (row,) = noisy_recall(Model.open(tiny_model), images, held, cleaner=None, sigmas=(), count=1000)
     assert row.queries == 48
@@ -228,7 +228,7 @@ def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> 
 @pytest.mark.lfw
 @pytest.mark.slow
 def test_noise_costs_recall_on_lfw(lfw: LFW, cleaner: QueryDenoiser) -> None:
-    images = open_labelled("lfw")
+    images = open_labeled("lfw")
     rows = noisy_recall(
         Model.open("faces"), images, lfw.held_out_people(), cleaner=None, sigmas=(50.0,), count=200
     )
