@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lookalike.indexer.sources.source import Source
     from lookalike.indexer.store.base import VectorStore
     from lookalike.indexer.sync.report import SyncReport
-    from lookalike.searcher.search.searcher import QueryResult, Searcher
+    from lookalike.searcher.search.results import QueryResult
+    from lookalike.searcher.search.searcher import Searcher
 
 __all__ = ["demo"]
 

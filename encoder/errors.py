@@ -26,6 +26,7 @@
         │   └── StoreUnavailableError   it fails or is overloaded now: the same again may succeed
         ├── CollectionNotFoundError no collection of that name
         ├── CollectionExistsError   a collection of that name is there already
+        ├── ItemNotFoundError       no item of that id in the collection
         ├── ModelMismatchError      the collection was made by another model or with another crop
         └── VectorError             NaN, zero length or wrong dimension
 
@@ -49,6 +50,7 @@ __all__ = [
     "ImageError",
     "ImageTooLargeError",
     "InvalidArgumentError",
+    "ItemNotFoundError",
     "LookalikeError",
     "MissingExtraError",
     "ModelMismatchError",
@@ -164,6 +166,10 @@ class CollectionNotFoundError(StoreError):
 
 class CollectionExistsError(StoreError):
     """A collection of that name is there already."""
+
+
+class ItemNotFoundError(StoreError):
+    """No item of that id in the collection."""
 
 
 class ModelMismatchError(StoreError):

@@ -134,15 +134,15 @@ def _recall(
     advance: Callable[[int], object],
 ) -> Recall:
     right = left = 0
-    answers = searcher.similar(files, k=2, cleaner=cleaner)
+    answers = searcher.similar(files, k=2, denoiser=cleaner)
     for index, answer in zip(chosen, answers, strict=True):
         others = [hit for hit in answer.results if hit.path != images.paths[index]]
         right += bool(others) and others[0].person == images.people[index]
-        left += answer.treatment is not None and not answer.treatment.cleaned
+        left += answer.denoise_info is not None and not answer.denoise_info.denoised
         advance(1)
     return Recall(
         sigma,
-        None if cleaner is None else cleaner.cleaner.bundle.name,
+        None if cleaner is None else cleaner.denoiser.bundle.name,
         len(chosen),
         searcher.size - 1,
         right / len(chosen),

@@ -97,6 +97,7 @@ OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.StoreUnavailableError: "store-unreachable",
     errors.CollectionNotFoundError: "collection-not-found",
     errors.CollectionExistsError: "collection-exists",
+    errors.ItemNotFoundError: "item-not-found",
     errors.ModelMismatchError: "model-mismatch",
     errors.VectorError: "vector-unusable",
 }

@@ -165,8 +165,8 @@ class Bench:
             began = time.perf_counter()
             (answer,) = self.searcher.similar([Upload("query.jpg", picture)])
             took.append(time.perf_counter() - began)
-            if answer.failure is not None:
-                raise click.ClickException(answer.failure)
+            if answer.error is not None:
+                raise click.ClickException(str(answer.error))
         return Span(took, [], sum(took), time.process_time() - busy, 0.0)
 
     def _sent(

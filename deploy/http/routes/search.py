@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -16,13 +15,13 @@ from lookalike.deploy.http.routes.item_pictures import original
 from lookalike.deploy.http.settings import MOST_PICTURES, MOST_RESULTS
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
-from lookalike.encoder.images.preprocess import Crop, read_pixels
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.indexer.store.base import Filter
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import parse_strengths
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.retrieval import SearchParams, retrieve
-from lookalike.searcher.search.searcher import QueryResult, Searcher
+from lookalike.searcher.search.results import QueryResult
+from lookalike.searcher.search.searcher import Searcher
 
 __all__ = ["router"]
 
@@ -171,7 +170,7 @@ def _answered(
             crop=None if asked.crop is None else Crop.parse(asked.crop),
             prior=asked.prior,
             fmr=asked.fmr,
-            cleaner=cleaner,
+            denoiser=cleaner,
             where=_filter(asked),
             group_by=asked.group_by,
             add=parse_strengths(asked.add),
@@ -188,10 +187,7 @@ def _each(
 ) -> Sequence[QueryResult | Exception]:
     """Answer requests of one picture each, all asked alike; what is wrong with one is its own."""
     answers = _answered(searcher, asked, uploads, cleaner)
-    return [
-        answer if answer.failure is None else _failure(searcher, upload, answer)
-        for answer, upload in zip(answers, uploads, strict=True)
-    ]
+    return [answer.error or answer for answer in answers]
 
 
 def _some(
@@ -200,44 +196,33 @@ def _some(
     """Answer one request of several pictures.
 
     Raises:
-        ImageError, ApiError: none of them can be used; that of the first is raised.
+        ImageError, VectorError: none of them can be used; that of the first is raised.
     """
     answers = _answered(searcher, asked, uploads, cleaner)
-    if all(answer.failure is not None for answer in answers):
-        raise _failure(searcher, uploads[0], answers[0])
+    if answers[0].error is not None and all(answer.error is not None for answer in answers):
+        raise answers[0].error
     return answers
 
 
-def _failure(searcher: Searcher, upload: Upload, answer: QueryResult) -> Exception:
-    """Return why a picture got no answer, as it was raised."""
-    try:
-        read_pixels(upload.data, searcher.model.bundle.spec.image, name=upload.name)
-    except Exception as error:
-        return error
-    return ApiError("vector-unusable", answer.failure or "")
-
-
 def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryDenoiser | None) -> QueryResult:
-    """Find what is most like a stored item, by the vector that is stored; edited or cleaned, by its picture.
+    """Find what is most like a stored item.
 
     Raises:
-        ApiError: there is no such item.
+        ItemNotFoundError: there is no such item.
+        ImageError, VectorError: its picture is needed and cannot be used.
     """
-    began, point = time.perf_counter(), str(asked.item)
-    record = searcher.store.fetch(searcher.collection, [point], with_vectors=True).get(point)
-    if record is None or record.vector is None:
-        raise ApiError("item-not-found", f"collection {searcher.collection} has no item {point}")
-    asked = asked.model_copy(update={"exclude_self": asked.exclude_self is not False})
-    name, payload = str(record.payload["path"]), dict(record.payload)
-    if asked.add or cleaner is not None:  # its latent is not stored, its picture is there
-        upload = Upload(name, original(searcher.spec, payload))
-        return _some(searcher, asked, [upload], cleaner)[0]
-    wanted = SearchParams(
-        k=asked.k, where=_filter(asked), exclude_self=bool(asked.exclude_self), group_by=asked.group_by
+    answer = searcher.similar_to_item(
+        str(asked.item),
+        k=asked.k,
+        exclude_self=asked.exclude_self is not False,
+        where=_filter(asked),
+        group_by=asked.group_by,
+        prior=asked.prior,
+        fmr=asked.fmr,
+        add=parse_strengths(asked.add),
+        denoiser=cleaner,
+        read=lambda payload: original(searcher.spec, payload),
     )
-    digests = [[str(payload["sha256"])]]
-    (hits,) = retrieve(searcher.store, searcher.collection, record.vector[None], digests, wanted)
-    judge = searcher.judge(prior=asked.prior, fmr=asked.fmr)
-    results = judge.ranked(hits)
-    took = (time.perf_counter() - began) * 1000
-    return QueryResult(name, searcher.model.model_id, took, results, None, judge.matched(results))
+    if answer.error is not None:
+        raise answer.error
+    return answer

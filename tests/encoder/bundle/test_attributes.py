@@ -250,17 +250,19 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
     (home / "you.jpg").write_bytes(photograph(7))
     searcher = Searcher.open(store, NAME)
     (plain,) = searcher.similar([home / "me.jpg"])
-    assert [r.id for r in searcher.like([home / "me.jpg"]).results] == [r.id for r in plain.results]
-    answer = searcher.like([home / "me.jpg"], [home / "you.jpg"], wanted=SearchParams(k=9))
+    assert [r.id for r in searcher.similar_to_examples([home / "me.jpg"]).results] == [
+        r.id for r in plain.results
+    ]
+    answer = searcher.similar_to_examples([home / "me.jpg"], [home / "you.jpg"], params=SearchParams(k=9))
     vectors = searcher.model.embed(read_all(searcher.model, [home / "me.jpg", home / "you.jpg"])[1])
-    (results,) = searcher.similar_to(2 * vectors[:1] - vectors[1:], k=9)
+    (results,) = searcher.similar_to_vectors(2 * vectors[:1] - vectors[1:], k=9)
     assert [r.id for r in answer.results] == [r.id for r in results]
     assert answer.to_json()["unlike"] == [str(home / "you.jpg")]
-    bad = searcher.like([home / "me.jpg"], [home / "bad.jpg"])
-    assert bad.failure is not None
+    bad = searcher.similar_to_examples([home / "me.jpg"], [home / "bad.jpg"])
+    assert bad.error is not None
     assert bad.results == ()
-    with pytest.raises(InvalidArgumentError, match="must be like another"):
-        searcher.like([], [home / "me.jpg"])
+    with pytest.raises(InvalidArgumentError, match="--unlike needs at least one IMAGE"):
+        searcher.similar_to_examples([], [home / "me.jpg"])
     # Hand-worked: (1, 0) doubled less (0, 1).
     np.testing.assert_array_equal(
         combine_examples(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)), [[2, -1]]
