@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike._images import ImageLike, InputImage, Sheet
 from lookalike._models import ModelLike, as_model, load_denoiser
-from lookalike.encoder.errors import ImageError, InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.denoiser import Denoiser
@@ -212,7 +212,7 @@ class Searcher:
             The hits, best first; see :class:`SearchResults` and :class:`Hit`.
 
         Raises:
-            ImageError: the image cannot be read, or has no embedding.
+            ImageError, VectorError: the image cannot be read, or has no usable embedding.
             InvalidArgumentError: an argument is of another type or out of range, or the model has no such
                 attribute or no calibration.
             StoreError: the store failed.
@@ -230,13 +230,13 @@ class Searcher:
             crop=framing,
             prior=prior,
             fmr=fmr,
-            cleaner=QueryDenoiser(denoiser) if denoiser else None,
+            denoiser=QueryDenoiser(denoiser) if denoiser else None,
             where=None if where is None else parse_where(where),
             group_by=group_by,
             add=add,
         )
-        if result.failure is not None:
-            raise ImageError(result.failure)
+        if result.error is not None:
+            raise result.error
         hits = tuple(map(self._hit, result.results))
         sheet = partial(self._sheet, query, framing, hits)
         return SearchResults(sheet, query.name, hits, result.match, result.warning, result.took_ms)
@@ -256,7 +256,7 @@ class Searcher:
                 words += f"  p {format_probability(hit.probability)}"
             tiles.append(
                 Tile(
-                    pixels=self._searcher.picture(hit.payload, side=_SIDE),
+                    pixels=self._searcher.item_image(hit.payload, side=_SIDE),
                     caption=(hit.person or Path(hit.path).stem).replace("_", " "),
                     subcaption=words,
                     faded=hit.match is False,

@@ -82,7 +82,7 @@ def test_every_name_is_there_and_says_how_it_is_used() -> None:
             assert value.__doc__ is not None
             assert "Example:" in value.__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'search'"):
-        lookalike.search  # type: ignore[attr-defined]  # noqa: B018
+        lookalike.search  # noqa: B018
     assert lookalike.__version__ == "0.1.0"
 
 
@@ -125,12 +125,13 @@ def test_an_image_gives_one_embedding_whatever_it_comes_as(
         pixels = pixels[:, :, 0]
     want = lookalike.embed(faces, as_file(pixels, tmp_path))
     got = assert_type(lookalike.embed(faces, give(pixels, tmp_path)), NDArray[np.float32])
-    assert (got.shape, got.dtype) == ((1, faces.bundle.spec.embedding), np.float32)
+    assert got.shape == (1, faces.bundle.spec.embedding)
+    assert got.dtype == np.float32
     np.testing.assert_array_equal(got, want)
 
 
 def test_several_images_of_any_size_are_embedded_in_order(faces: Model, tmp_path: Path) -> None:
-    several = [cuttings()[0], photograph(1), Image.fromarray(cuttings()[2][:50])]
+    several: list[Any] = [cuttings()[0], photograph(1), Image.fromarray(cuttings()[2][:50])]
     together = lookalike.embed(faces, several)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
     for row, image in zip(together, several, strict=True):
@@ -199,10 +200,10 @@ def test_a_wrong_image_is_one_clear_error(faces: Model, image: Any, message: str
         (lambda model, store: lookalike.denoise(photograph(0), model=model), "denois|clean"),
         (lambda model, store: lookalike.denoise(photograph(0), strength=2), r"\[0, 1\], not 2"),
         (lambda model, store: lookalike.Searcher(store, "none"), "none"),
-        (lambda model, store: lookalike.Searcher("photos", NAME), "pass lookalike.open_store"),
+        (lambda model, store: lookalike.Searcher("photos", NAME), "pass lookalike.open_store"),  # type: ignore[arg-type]
         (lambda model, store: lookalike.Searcher(store, NAME, model=model), "model"),
         (lambda model, store: lookalike.index("nowhere", store=store, collection="x"), "nowhere"),
-        (lambda model, store: lookalike.index(".", store=".lookalike", collection="x"), "is an address"),
+        (lambda model, store: lookalike.index(".", store=".lookalike", collection="x"), "is an address"),  # type: ignore[arg-type]
         (lambda model, store: lookalike.index(".", store=store, collection="a/b"), "a/b"),
     ],
 )  # fmt: skip
@@ -260,7 +261,8 @@ def test_options_of_a_search(photos: Path, store: VectorStore, box: Denoiser) ->
 def test_what_models_make_is_what_the_library_makes(faces: Model, tmp_path: Path) -> None:
     new = lookalike.generate(faces, n=5, seed=3, temperature=0.5)
     np.testing.assert_array_equal(np.asarray(new), sampling.sample(faces, 5, seed=3, temperature=0.5))
-    assert (len(new), new[0].shape, new.pixels.dtype) == (5, faces.bundle.spec.image.shape, np.uint8)
+    assert (len(new), new[0].shape) == (5, faces.bundle.spec.image.shape)
+    assert new.pixels.dtype == np.uint8
     assert sum(1 for _ in new) == 5
     assert shown(new).ndim == 3
     assert repr(new) == f"<Images uint8 {new.pixels.shape}>"
