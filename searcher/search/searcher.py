@@ -414,7 +414,7 @@ class Searcher:
             if denoiser is None:
                 pixels = read_pixels(data, spec, crop=crop, name=str(query))
             else:
-                with self.timer("clean"):
+                with self.timer("denoise"):
                     pixels, info = denoiser.read(data, spec, crop=crop, name=str(query))
         except ImageError as error:
             return _LoadedQuery(error=error)
