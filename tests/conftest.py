@@ -16,6 +16,10 @@ from typing import Any, NoReturn
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: numpy and torch read these as they are loaded
+    for _library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.datasets.lfw import LFW, find_lfw
 from lookalike.encoder.datasets.mnist import MNIST, find_mnist
