@@ -26,6 +26,7 @@ from lookalike.encoder.datasets.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
     "tests.fixtures.browser",
+    "tests.fixtures.command",
     "tests.fixtures.digit_files",
     "tests.fixtures.embedding",
     "tests.fixtures.handmade_models",

@@ -18,6 +18,7 @@ from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_st
 from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search.searcher import QueryResult, Searcher, SearchHit
+from tests.fixtures.command import lookalike_process
 from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
@@ -300,7 +301,7 @@ def test_a_result_says_no_person_where_none_is_known() -> None:
 
 
 def test_a_search_loads_neither_torch_nor_the_servers_client(home: Path, tmp_path: Path) -> None:
-    done = lookalike(
+    done = lookalike_process(
         "search", "me.jpg", "--collection", NAME, "--sheet", tmp_path / "s.png", cwd=home,
         env={"PYTHONPROFILEIMPORTTIME": "1"},
     )  # fmt: skip

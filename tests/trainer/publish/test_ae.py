@@ -23,8 +23,10 @@ from lookalike.trainer.models.autoencoder import AE, AESpec
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.publish.ae import Figures, export_bundle, pca_psnr, reconstruction_sheet, with_mirrored
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits
 
+exported_once = exports.exported_once
 IMAGES = portraits(12, 10)
 PEOPLE = [f"person-{index // 10}" for index in range(120)]
 SPLIT = Split(np.arange(80), np.arange(80, 90), np.arange(90, 120))

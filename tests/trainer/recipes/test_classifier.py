@@ -18,7 +18,9 @@ from lookalike.trainer.recipes.classifier import (
     cached_classifier,
     train_classifier,
 )
+from tests.fixtures import exports
 
+exported_once = exports.exported_once
 CLASSES = ("high", "middle", "low")
 SPEC = ClassifierSpec(
     widths=(4, 6, 8, 8, 8),
