@@ -8,7 +8,9 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
+from graphlib import CycleError
+from graphlib import TopologicalSorter
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +37,12 @@ MODULES: Final = {module_name(name): file for name, file in zip(NAMES, FILES, st
 PACKAGES: Final = {name for name, file in MODULES.items() if file.name == "__init__.py"}
 
 
+@cache
 def tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+@cache
 def imported_names(file: Path) -> Iterator[tuple[str, str | None]]:
     """Each import anywhere in a file, lazy ones and those for type checkers too: module, name or None."""
     for node in ast.walk(tree(file)):

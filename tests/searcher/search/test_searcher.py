@@ -28,9 +28,11 @@ from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.results import QueryResult, SearchHit
+from lookalike.searcher.search.results import QueryResult
+from lookalike.searcher.search.results import SearchHit
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.command import lookalike_process
 from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
@@ -350,7 +352,7 @@ def test_a_result_says_no_person_where_none_is_known() -> None:
 
 
 def test_a_search_loads_neither_torch_nor_the_servers_client(home: Path, tmp_path: Path) -> None:
-    done = lookalike(
+    done = lookalike_process(
         "search", "me.jpg", "--collection", NAME, "--sheet", tmp_path / "s.png", cwd=home,
         env={"PYTHONPROFILEIMPORTTIME": "1"},
     )  # fmt: skip

@@ -27,16 +27,16 @@ from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.publish.ae import (
-    Figures,
-    export_bundle,
-    pca_psnr,
-    reconstruction_psnr,
-    reconstruction_sheet,
-    with_mirrored,
-)
+from lookalike.trainer.publish.ae import Figures
+from lookalike.trainer.publish.ae import export_bundle
+from lookalike.trainer.publish.ae import pca_psnr
+from lookalike.trainer.publish.ae import reconstruction_psnr
+from lookalike.trainer.publish.ae import reconstruction_sheet
+from lookalike.trainer.publish.ae import with_mirrored
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits
 
+exported_once = exports.exported_once
 IMAGES = portraits(12, 10)
 PEOPLE = [f"person-{index // 10}" for index in range(120)]
 SPLIT = Split(np.arange(80), np.arange(80, 90), np.arange(90, 120))
