@@ -8,15 +8,14 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from graphlib import CycleError
-from graphlib import TopologicalSorter
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.fixtures.photos import COMMAND
+from tests.fixtures.command import COMMAND
 
 ROOT: Final = Path(__file__).parents[1]
 ROOMS: Final = ("encoder", "trainer", "indexer", "searcher", "deploy")

@@ -19,13 +19,13 @@ from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.embedded.hnsw import index_when_large
 from lookalike.indexer.sources.source import as_path, open_source
+from lookalike.indexer.store.aliases import resolve_alias
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
+from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
 from lookalike.indexer.sync.report import SyncReport
-from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+from lookalike.indexer.sync.sync import sync
 from lookalike.searcher.figures import caption, format_probability
 from lookalike.searcher.search import searcher as search_engine
 from lookalike.searcher.search.query_denoiser import QueryDenoiser

@@ -136,7 +136,9 @@ def denoising(
             kept = _SHOWN if sheet is not None and not bouts else 0
             rivals = field.rivals(exhibit, sigma / 255)
             bouts.append(
-                evaluate_denoising(exhibit, sigma / 255, rivals, seed=seed, rounds=rounds, shown=kept, steps=_steps)
+                evaluate_denoising(
+                    exhibit, sigma / 255, rivals, seed=seed, rounds=rounds, shown=kept, steps=_steps
+                )
             )
     recalls = []
     if _SEARCH in sets or "all" in sets:

@@ -228,7 +228,9 @@ def _folds(asked: _Asked, images: LabeledImages, pairs: Path | None) -> Folds:
     return lfw_folds(images) if images.lfw is not None else draw_folds(images, seed=asked.seed)
 
 
-def _contest(asked: _Asked, images: LabeledImages, held: frozenset[str], store: VectorStore | None) -> EvaluationTable:
+def _contest(
+    asked: _Asked, images: LabeledImages, held: frozenset[str], store: VectorStore | None
+) -> EvaluationTable:
     """Get the rows; collections only where a store is given."""
     from lookalike.deploy.evaluation.baselines import BASELINES
     from lookalike.deploy.evaluation.contest import build_table

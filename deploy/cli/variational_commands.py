@@ -238,8 +238,7 @@ def _train(
     from lookalike.deploy.cli.train import need_extra
 
     need_extra()
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.encoder.images.preprocess import ImageSpec
+    from lookalike.encoder.images.preprocess import Crop, ImageSpec
     from lookalike.encoder.text import printable
     from lookalike.trainer.config import VAESpec
     from lookalike.trainer.data.dataset import default_shape, open_dataset

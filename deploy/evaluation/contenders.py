@@ -22,7 +22,7 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
 
-__all__ = ["DenoiserMethod", "DenoisingModel", "AutoencoderMethod"]
+__all__ = ["AutoencoderMethod", "DenoiserMethod", "DenoisingModel"]
 
 Floats = NDArray[np.float32]
 

@@ -26,7 +26,7 @@ from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
 from lookalike.trainer.fitting.attributes import Examples
 
-__all__ = ["ScoredImages", "encode_examples", "scored_folders", "read_scored_images"]
+__all__ = ["ScoredImages", "encode_examples", "read_scored_images", "scored_folders"]
 
 _TOGETHER: Final = 64
 _LEFT_OUT: Final = 0.2

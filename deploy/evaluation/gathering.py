@@ -117,4 +117,6 @@ def measure_people(
             on_progress(len(batch))
     if not people:
         raise DataError(f"calibration needs pictures, none of {len(named)} could be read ({failures[:1]})")
-    return MeasuredPeople(np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures)
+    return MeasuredPeople(
+        np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures
+    )

@@ -23,7 +23,16 @@ from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.sync.sync import NOTHING_SEEN
 
-__all__ = ["Progress", "ImageVectors", "embed_images", "match_paths", "assign_vectors", "no_progress", "stored_vectors", "unit_length"]
+__all__ = [
+    "ImageVectors",
+    "Progress",
+    "assign_vectors",
+    "embed_images",
+    "match_paths",
+    "no_progress",
+    "stored_vectors",
+    "unit_length",
+]
 
 Kind = Literal["model", "collection", "vectors", "baseline"]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]

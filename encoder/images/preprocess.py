@@ -21,6 +21,7 @@ from PIL import Image
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode
 from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
+from lookalike.encoder.text import printable
 
 _CROP_FORMS = "write full, centre:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01

@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreError
-from lookalike.encoder.files import atomic_write
-from lookalike.encoder.files import fsync_path
-from lookalike.indexer.embedded.files import map_errors
-from lookalike.encoder.files import fsync
 from lookalike.encoder.files import atomic_write, fsync_path
-from lookalike.indexer.embedded.files import is_collection
-from lookalike.indexer.store.aliases import aliased_collection
-from lookalike.indexer.store.aliases import missing_alias
+from lookalike.indexer.embedded.files import is_collection, map_errors
+from lookalike.indexer.store.aliases import aliased_collection, missing_alias
 from lookalike.indexer.store.spec import is_name
 
 FOLDER: Final = ".aliases"

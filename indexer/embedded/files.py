@@ -27,9 +27,6 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.encoder.files import atomic_write
-from lookalike.encoder.files import fsync_path
-from lookalike.encoder.files import fsync
 from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.store.layout import Layout
 from lookalike.indexer.store.spec import CollectionSpec, is_name

@@ -19,14 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.encoder.files import atomic_write
-from lookalike.encoder.files import fsync_path
-from lookalike.indexer.embedded.files import SHARD
-from lookalike.indexer.embedded.files import map_errors
-from lookalike.indexer.embedded.files import read_layout
-from lookalike.encoder.files import fsync
 from lookalike.encoder.files import atomic_write, fsync_path
-from lookalike.indexer.embedded.files import check_disk_space
+from lookalike.indexer.embedded.files import SHARD, check_disk_space, map_errors, read_layout
 from lookalike.indexer.embedded.shard import Shard
 
 SHARD_NAME: Final = "shard.name"

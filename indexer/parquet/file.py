@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
 from lookalike.encoder.files import fsync_path
 from lookalike.encoder.text import printable
-from lookalike.encoder.files import fsync
 from lookalike.indexer.store.spec import CollectionSpec
 
 FORMAT: Final = 1

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.embed.batch import FileInfo, file_info
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
 from lookalike.encoder.embed.workers import Workers
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model

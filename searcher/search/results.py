@@ -8,10 +8,9 @@ from typing import Any, Self
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 from lookalike.encoder.text import printable
 from lookalike.indexer.store.points import Hit
-from lookalike.encoder.errors import LookalikeError
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
 
 

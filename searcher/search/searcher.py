@@ -26,9 +26,7 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     VectorError,
 )
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.preprocess import read_pixels
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
@@ -227,7 +225,7 @@ class Searcher:
             InvalidArgumentError: as :meth:`similar`.
         """
         began = time.perf_counter()
-        record = self.store.fetch(self.collection, [item], with_vectors=True).get(item)
+        record = self.store.get(self.collection, [item], with_vectors=True).get(item)
         if record is None or record.vector is None:
             raise ItemNotFoundError(f"collection {self.collection} has no item {item}")
         payload = dict(record.payload)

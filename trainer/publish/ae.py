@@ -61,10 +61,10 @@ def reconstruction_psnr(
     rng = np.random.default_rng(0)
     for rows in chunked(indices):
         batch = to_floats(images[rows])  # (B, C, S, S)
-        printable = batch if noise is None else make_noisy(batch, noise, rng)
-        back = network(printable.to(device)).clamp(0, 1)
+        noisy = batch if noise is None else make_noisy(batch, noise, rng)
+        back = network(noisy.to(device)).clamp(0, 1)
         total += mean_squared_error(back, batch.to(device)).item() * len(rows)
-    return psnr(total / len(indices))
+    return psnr_from_mse(total / len(indices))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,10 +16,7 @@ from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.text import printable
-from lookalike.trainer.config import Device
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.config import DenoiserShape
-from lookalike.trainer.config import PatchSpec
+from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
 from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of

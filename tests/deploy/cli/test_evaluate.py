@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from lookalike.deploy.evaluation.data import open_labeled
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import lookalike, one_line
 
 BASELINES = ["raw grey pixels", "PCA-128 whitened", "LBP+HOG, three crops"]
 VERIFY = ("evaluate", "verification", "--data", "people")

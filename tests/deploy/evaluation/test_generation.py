@@ -9,10 +9,10 @@ import pytest
 from lookalike.deploy.evaluation.handwriting import MnistData
 from lookalike.deploy.evaluation.yardstick import PARTS
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import STEMS, idx
 from tests.fixtures.handmade_models import drawn_of_classes, make_digits
 from tests.fixtures.likelihood_models import variational
-from tests.fixtures.photos import lookalike, one_line
 
 pytestmark = pytest.mark.mnist
 COUNTS = {"train": 480, "test": 120}

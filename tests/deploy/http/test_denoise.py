@@ -21,8 +21,9 @@ from lookalike.deploy.http.routes import denoise as denoise_route
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.indexer.open import open_store
 from tests.deploy.http.test_app import pixels, without_times
+from tests.fixtures.command import lookalike
 from tests.fixtures.handmade_models import make_cleaner, make_digits
-from tests.fixtures.photos import NAME, cuttings, lookalike, make_home, photograph
+from tests.fixtures.photos import NAME, cuttings, make_home, photograph
 from tests.fixtures.service import API, client_of, problem
 from tests.fixtures.tiny_models import save_again
 

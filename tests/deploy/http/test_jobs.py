@@ -15,7 +15,8 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
 from lookalike.encoder.errors import ImageError
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import NAME, lookalike, make_home, photograph, write_many, write_photos
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, make_home, photograph, write_many, write_photos
 from tests.fixtures.service import API, Running, client_of, problem, running
 
 

@@ -24,8 +24,11 @@ from lookalike.searcher.generation.sample import read_all
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
 from lookalike.trainer.fitting.attributes import Examples, fit_attributes
-from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
-from tests.fixtures.tiny_models import LATENT, SIZE, pictures
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph
+from tests.fixtures.tiny_models import pictures
+from tests.trainer.publish.test_ae import LATENT
 
 Floats = NDArray[np.float32]
 

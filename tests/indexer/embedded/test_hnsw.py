@@ -196,7 +196,9 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
 
     monkeypatch.setattr("lookalike.indexer.embedded.store.build_in_subprocess", lose)
     with EdgeStore(str(folder)) as store:
-        with pytest.raises(StoreError, match=f"has {POINTS} points, its new index {POINTS - 5}; nothing was changed"):
+        with pytest.raises(
+            StoreError, match=f"has {POINTS} points, its new index {POINTS - 5}; nothing was changed"
+        ):
             store.build_index("c")
         is_whole(store)
 

@@ -15,9 +15,9 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
 from lookalike.indexer.sync.sync import NOTHING_SEEN
-from tests.fixtures.command import lookalike_process
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 

@@ -27,19 +27,10 @@ from lookalike.indexer.sources.source import item_id, open_source
 from lookalike.indexer.store.base import VectorStore
 from tests.benchmarks.million_vectors import People
 from tests.fixtures import stores
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.killed_load import load_file_and_die
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    one_line,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 any_store = stores.store
@@ -236,8 +227,12 @@ def test_a_damaged_file_is_told_and_makes_no_collection(store: VectorStore, late
     assert store.list_collections() == []
 
 
-def test_killed_at_any_write_and_run_again_equals_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)  # rows of a piece that is loaded at once
+def test_killed_at_any_write_and_run_again_equals_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.benchmarks.million_vectors.ROWS", 512
+    )  # rows of a piece that is loaded at once
     people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
     write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
     with open_store(str(tmp_path / "clean")) as clean:
@@ -260,7 +255,9 @@ def test_killed_at_any_write_and_run_again_equals_once(tmp_path: Path, monkeypat
             break
         assert child.exitcode == -signal.SIGKILL
         moments += 1
-    assert moments >= 2 * (1 + 3 + 1)  # before and after creating it, three writes and what makes them durable
+    assert moments >= 2 * (
+        1 + 3 + 1
+    )  # before and after creating it, three writes and what makes them durable
 
 
 @pytest.mark.slow

@@ -24,21 +24,10 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.points import Payload
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import NOTHING_SEEN
-from lookalike.indexer.sync.sync import sync
-from tests.fixtures.killed_load import BATCH
-from tests.fixtures.killed_load import TOGETHER
-from tests.fixtures.killed_load import small_batches
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from lookalike.indexer.sync.sync import NOTHING_SEEN, sync
+from tests.fixtures.command import COMMAND, lookalike
+from tests.fixtures.killed_load import BATCH, TOGETHER, small_batches
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 

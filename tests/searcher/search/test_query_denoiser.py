@@ -22,9 +22,10 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+from tests.fixtures.photos import NAME, make_home
 
 SPEC = ImageSpec(size=32, crop=Crop(fraction=0.5))
 SIDE = 96

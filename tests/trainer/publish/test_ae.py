@@ -19,7 +19,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import AESpec
 from lookalike.trainer.data.batches import to_floats
@@ -27,12 +27,14 @@ from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.publish.ae import Figures
-from lookalike.trainer.publish.ae import export_bundle
-from lookalike.trainer.publish.ae import pca_psnr
-from lookalike.trainer.publish.ae import reconstruction_psnr
-from lookalike.trainer.publish.ae import reconstruction_sheet
-from lookalike.trainer.publish.ae import with_mirrored
+from lookalike.trainer.publish.ae import (
+    Figures,
+    export_bundle,
+    pca_psnr,
+    reconstruction_psnr,
+    reconstruction_sheet,
+    with_mirrored,
+)
 from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits
 
@@ -238,7 +240,7 @@ def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range(
     images = np.zeros((600, 2, 2, 3), np.uint8)
     images[::2] = 255  # brighter than white is white
     got = reconstruction_psnr(Brighter(), images, np.arange(600), device=torch.device("cpu"))
-    assert got == pytest.approx(psnr(0.1**2 / 2))
+    assert got == pytest.approx(psnr_from_mse(0.1**2 / 2))
     assert (
         reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=torch.device("cpu")) == math.inf
     )
