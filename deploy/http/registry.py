@@ -48,10 +48,10 @@ class TimedModel(Model):
         with self.timer("embed"):
             return super().embed(pixels, change)
 
-    def errors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """See :meth:`Model.errors`."""
+    def reconstruction_errors(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """See :meth:`Model.reconstruction_errors`."""
         with self.timer("check"):
-            return super().errors(pixels)
+            return super().reconstruction_errors(pixels)
 
 
 class _TimedQueryCleaner(QueryDenoiser):

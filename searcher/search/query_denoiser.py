@@ -85,7 +85,7 @@ class QueryDenoiser:
         part = _part(crop, whole)
         found = estimate_sigma(self.cleaner, whole[part])
         bundle = self.cleaner.bundle
-        noisy = found >= bundle.spec.clean_below
+        noisy = found >= self.cleaner.spec.clean_below
         done = DenoiseInfo(bundle.name, found, noisy)
         if not noisy:
             return read_pixels(data, spec, crop=crop, name=name), done

@@ -132,7 +132,7 @@ class MatchScorer:
         Raises:
             InvalidArgumentError: a prior or a rate was given and cannot be, or the model is not calibrated.
         """
-        likeness = None if bundle.calibration is None else bundle.calibration.likeness
+        likeness = None if bundle.calibration is None else bundle.calibration.scores
         if likeness is None:
             if prior is not None or fmr is not None:
                 raise InvalidArgumentError(

@@ -87,9 +87,11 @@ class Searcher:
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now: no query waits for it
         calibration = model.bundle.calibration
-        self._usual = None if calibration is None or not model.draws else calibration.errors
+        self._usual = None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
         if self._usual is not None:
-            model.errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))  # the decoder too
+            model.reconstruction_errors(
+                np.empty((0, *model.bundle.spec.image.shape), np.uint8)
+            )  # the decoder too
 
     @classmethod
     def open(
@@ -291,7 +293,7 @@ class Searcher:
         good = [pixels for pixels in pictures if pixels is not None]
         if self._usual is None or not good:
             return [None] * len(pictures)
-        times = iter(self._usual.times_usual(self.model.errors(np.stack(good))))
+        times = iter(self._usual.ood_scores(self.model.reconstruction_errors(np.stack(good))))
         found = [None if each is None else next(times) for each in pictures]
         return [None if far is None else UNLIKE.format(far) for far in found]
 

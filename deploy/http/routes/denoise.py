@@ -31,7 +31,7 @@ router: Final = APIRouter(prefix="/api/v1", tags=["cleaning"])
 class DenoiseRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     """Pictures with noise, and how much of it there is; see lookalike denoise."""
 
-    model: str = Field("clean", max_length=200, description="Its name, as GET models has it.")
+    model: str = Field("denoise", max_length=200, description="Its name, as GET models has it.")
     images: list[str] | None = Field(None, max_length=MOST_PICTURES, description="Files in Base64.")
     sigma: float | Literal["auto"] = Field(
         "auto",
@@ -77,7 +77,7 @@ class DenoiseResponse(BaseModel):
     "/denoise",
     response_model=DenoiseResponse,
     responses=AS_PNG,
-    openapi_extra=described_body(DenoiseRequest, {"model": "clean", "images": ["iVBORw0KGgo="], "sigma": 25}),
+    openapi_extra=described_body(DenoiseRequest, {"model": "denoise", "images": ["iVBORw0KGgo="], "sigma": 25}),
     summary="Take the noise from pictures",
 )
 async def denoise(request: Request, desk: State) -> Response:

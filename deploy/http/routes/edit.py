@@ -31,7 +31,7 @@ class EditRequest(DrawRequest):
     collection: str | None = Field(None, max_length=64, description="Where the item is.")
     item: UUID | None = Field(None, description="This item's picture, framed as its collection is.")
     clean: bool = Field(False, description="Take noise off first, as search does with clean.")
-    clean_model: str = Field("clean", max_length=200, description="What takes it off: a cleaner's name.")
+    clean_model: str = Field("denoise", max_length=200, description="What takes it off: a cleaner's name.")
 
     add: list[str] = Field(
         min_length=1, max_length=16, description="NAME=STRENGTH, in standard deviations: Smiling=1.5."

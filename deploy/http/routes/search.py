@@ -45,7 +45,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     crop: str | None = Field(
         None,
         max_length=200,
-        description="How the pictures are framed, if otherwise: full, centre:F or X,Y,W,H.",
+        description="How the pictures are framed, if otherwise: full, center:F or X,Y,W,H.",
     )
     where: str | None = Field(
         None, max_length=2000, description="What results must pass: person=Ada_Lovelace, Smiling>0."
@@ -57,7 +57,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
         [], max_length=16, description="Edit the query first: Smiling=1.5, in standard deviations."
     )
     clean: bool = Field(False, description="Take noise off the query first, where there is any.")
-    clean_model: str = Field("clean", max_length=200, description="What takes it off: a cleaner's name.")
+    clean_model: str = Field("denoise", max_length=200, description="What takes it off: a cleaner's name.")
     prior: float | None = Field(
         None, description="How probable a match is before looking, for each picture of the collection."
     )

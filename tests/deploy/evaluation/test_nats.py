@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.handwriting import Pictures
 from lookalike.deploy.evaluation.nats import _corrected, binarised, nats
-from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model

@@ -31,7 +31,7 @@ LINE = ScoreCalibration(
 )
 CURVE = replace(LINE, curvature=8.0, slope=4.0)
 ERRORS = ReconstructionErrorStats(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))
-BOTH = Calibration(likeness=LINE, errors=ERRORS)
+BOTH = Calibration(scores=LINE, reconstruction_errors=ERRORS)
 
 
 def likenesses() -> st.SearchStrategy[ScoreCalibration]:
@@ -97,7 +97,7 @@ def test_more_likeness_is_never_less_probable(
 def test_what_is_written_is_read_back_equal(
     likeness: ScoreCalibration | None, errors: ReconstructionErrorStats | None
 ) -> None:
-    calibration = Calibration(likeness=likeness, errors=errors)
+    calibration = Calibration(scores=likeness, reconstruction_errors=errors)
     assert Calibration.from_bytes(calibration.to_bytes("a" * 64), model_id="a" * 64) == calibration
 
 
@@ -136,8 +136,8 @@ def test_a_bundle_keeps_its_calibration_and_its_model_id(tiny: Bundle, tmp_path:
     assert Bundle.open(saved.folder).calibration == saved.calibration == BOTH
     assert (saved.model_id, tiny.calibration) == (tiny.model_id, None)
     nothing_left(saved.folder, but={*FILES, CALIBRATION})
-    again = saved.recalibrated(Calibration(errors=ERRORS), saved.folder)
-    assert (again.calibration, again.model_id) == (Calibration(errors=ERRORS), tiny.model_id)
+    again = saved.recalibrated(Calibration(reconstruction_errors=ERRORS), saved.folder)
+    assert (again.calibration, again.model_id) == (Calibration(reconstruction_errors=ERRORS), tiny.model_id)
     nothing_left(saved.folder, but={*FILES, CALIBRATION})
     assert_same(again, tiny)
     # Another bundle in its place has none.
