@@ -41,6 +41,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(where: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their figures: the shipped ones, or those that are given."""
+    from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.bundle.registry import shipped_bundles
 
     opened = [Bundle.open(name) for name in where or shipped_bundles()]

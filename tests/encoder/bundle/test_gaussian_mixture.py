@@ -123,8 +123,8 @@ def changed(**parts: NDArray[Any]) -> GaussianMixture:
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ({"weights": np.array([0.5, 0.6], np.float32)}, "sum to 1, the least is 0.5, the sum 1.1"),
-        ({"weights": np.array([-0.5, 1.5], np.float32)}, "the least is -0.5"),
+        ({"weights": np.array([0.5, 0.6], np.float32)}, "sum to 1, the smallest is 0.5, the sum 1.1"),
+        ({"weights": np.array([-0.5, 1.5], np.float32)}, "the smallest is -0.5"),
         ({"weights": np.array([np.nan, 1], np.float32)}, "weights of a mixture must be finite"),
         ({"weights": np.array([0.25, 0.75])}, r"weights of a mixture must be float32 \(2,\).*got float64"),
         ({"weights": np.ones(1, np.float32)}, r"got float32 \(1,\)"),
@@ -132,8 +132,8 @@ def changed(**parts: NDArray[Any]) -> GaussianMixture:
         ({"means": np.zeros((2, 3), np.float32)}, r"covariances of a mixture must be float32 \(2, 3, 3\)"),
         ({"means": np.full((2, 2), np.inf, np.float32)}, "means of a mixture must be finite"),
         ({"covariances": np.full((2, 2, 2), np.inf, np.float32)}, "covariances of a mixture must be finite"),
-        ({"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)}, "must be symmetric, these are 1 ap"),
-        ({"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)}, "below 0, the least is -1"),
+        ({"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)}, "must be symmetric, these differ by 1"),
+        ({"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)}, "must be 0 or more, the smallest is -1"),
     ],
 )
 def test_what_is_no_mixture_is_refused(parts: dict[str, NDArray[Any]], reason: str) -> None:
@@ -145,7 +145,7 @@ def test_a_mixture_has_a_largest_size() -> None:
     count = MAX_COVARIANCE_VALUES // 100 + 1
     covariances = np.broadcast_to(np.eye(10, dtype=np.float32), (count, 10, 10))
     weights = np.full(count, 1 / count, np.float32)
-    with pytest.raises(InvalidArgumentError, match="take fewer components"):
+    with pytest.raises(InvalidArgumentError, match="use fewer components"):
         GaussianMixture(weights, np.zeros((count, 10), np.float32), covariances)
 
 
@@ -163,7 +163,7 @@ def test_rounding_of_another_library_is_put_right_and_errors_are_not() -> None:
 
 @pytest.mark.parametrize("temperature", [-0.1, np.nan, np.inf])
 def test_temperatures_that_cannot_be_are_refused(temperature: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="a temperature is 0 or more"):
+    with pytest.raises(InvalidArgumentError, match="a temperature must be 0 or more"):
         two().sample(np.random.default_rng(0), 1, temperature)
-    with pytest.raises(InvalidArgumentError, match="0 latents or more, not -1"):
+    with pytest.raises(InvalidArgumentError, match="must be 0 or more, not -1"):
         two().sample(np.random.default_rng(0), -1)

@@ -52,5 +52,5 @@ def test_quantiles_are_those_of_the_errors() -> None:
 
 @pytest.mark.parametrize("errors", [np.empty((0, 2)), np.ones(3), np.ones((3, 3)), np.full((1, 2), np.nan)])
 def test_errors_that_tell_nothing_are_refused(errors: NDArray[np.float64]) -> None:
-    with pytest.raises(InvalidArgumentError, match="usual errors are measured on finite errors"):
+    with pytest.raises(InvalidArgumentError, match="error statistics need finite errors"):
         ReconstructionErrorStats.from_errors(errors)
