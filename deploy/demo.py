@@ -92,7 +92,7 @@ def _find_faces(out: Path) -> _Faces:
         files = write_sample_faces(out / "taste")
         return _Faces(
             Source("taste", (out / "taste").resolve()),
-            "centre:0.7",  # the model's own framing, found in these closer pictures
+            "center:0.7",  # the model's own framing, found in these closer pictures
             files[:_QUERIES],
             f"{_QUERIES} of them",
             "Only a taste: 100 grey faces of 25x25 pixels that scikit-image ships, far below what the model "

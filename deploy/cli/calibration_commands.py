@@ -27,7 +27,7 @@ __all__ = ["calibrate"]
     metavar="BUNDLE",
     help="Where the bundle goes with its calibration; may be the model's own folder.",
 )
-@click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed, if otherwise.")
+@click.option("--crop", metavar="full|center:F|X,Y,W,H", help="How these pictures are framed, if otherwise.")
 @click.option(
     "--reliability",
     type=click.Path(path_type=Path),
@@ -98,7 +98,7 @@ def _draw(judged: Reliability, file: Path) -> None:
 
 
 def _to_json(fitted: Calibration, judged: Reliability | None) -> dict[str, object]:
-    likeness, errors = fitted.likeness, fitted.errors
+    likeness, errors = fitted.scores, fitted.reconstruction_errors
     return {
         "likeness": None if likeness is None else likeness.to_json(),
         "errors": None if errors is None else errors.to_json(),
@@ -107,7 +107,7 @@ def _to_json(fitted: Calibration, judged: Reliability | None) -> dict[str, objec
 
 
 def _print(fitted: Calibration, judged: Reliability | None) -> None:
-    likeness = fitted.likeness
+    likeness = fitted.scores
     if likeness is None:
         raise AssertionError("what was fitted to people has a map of their scores")
     click.echo(

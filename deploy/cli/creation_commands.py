@@ -26,7 +26,7 @@ __all__ = ["create", "switch"]
 @store_option
 @click.option(
     "--crop",
-    metavar="full|centre:F|X,Y,W,H",
+    metavar="full|center:F|X,Y,W,H",
     help="How its pictures are framed; default: as the model's.",
 )
 @laying_out

@@ -41,7 +41,7 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
 @click.command(epilog="Example: lookalike denoise scans/ --out clean/")
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option("--out", metavar="FOLDER|FILE", help="Where cleaned pictures go; a file for a single picture.")
-@click.option("--model", default="clean", show_default=True, help="Bundle folder or shipped model.")
+@click.option("--model", default="denoise", show_default=True, help="Bundle folder or shipped model.")
 @click.option(
     "--sigma",
     callback=_sigma,

@@ -34,7 +34,7 @@ _OF_PICTURES: Final = {
 )
 @click.option("--overwrite", is_flag=True, help="Bring a file that is there up to date.")
 @click.option(
-    "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
+    "--crop", metavar="full|center:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
 )
 @selecting
 @click.option(

@@ -36,7 +36,7 @@ store_option = click.option(
 @click.option("--collection", required=True, metavar="NAME", help="Made when it is not there.")
 @store_option
 @click.option(
-    "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
+    "--crop", metavar="full|center:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
 )
 @selecting
 @click.option(

@@ -11,7 +11,6 @@ import click
 
 if TYPE_CHECKING:
     from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.denoiser import DenoiserBundle
 
 __all__ = ["models"]
 
@@ -42,9 +41,10 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(where: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their figures: the shipped ones, or those that are given."""
+    from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.bundle.registry import shipped_bundles
 
-    opened = [_opened(name) for name in where or shipped_bundles()]
+    opened = [Bundle.open(name) for name in where or shipped_bundles()]
     if as_json:
         click.echo(json.dumps([_to_json(bundle) for bundle in opened]))
         return
@@ -52,17 +52,6 @@ def list_(where: tuple[str, ...], as_json: bool) -> None:
         click.echo("no shipped bundle; lookalike train makes one", err=True)
     for bundle in opened:
         _print(bundle)
-
-
-def _opened(where: str) -> Bundle | DenoiserBundle:
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.denoiser import DenoiserBundle
-    from lookalike.encoder.errors import BundleKindError
-
-    try:
-        return Bundle.open(where)
-    except BundleKindError:
-        return DenoiserBundle.open(where)
 
 
 @models.command(
@@ -90,7 +79,7 @@ def _opened(where: str) -> Bundle | DenoiserBundle:
     "--crop",
     default="full",
     show_default=True,
-    metavar="full|centre:F|X,Y,W,H",
+    metavar="full|center:F|X,Y,W,H",
     help="How pictures are framed.",
 )
 @click.option("--output", metavar="NAME", help="Which of its outputs, where several could be meant.")
@@ -157,13 +146,12 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def _to_json(bundle: Bundle | DenoiserBundle) -> dict[str, object]:
-    calibration = getattr(bundle, "calibration", None)  # a cleaner has none
-    likeness = None if calibration is None else calibration.likeness
+def _to_json(bundle: Bundle) -> dict[str, object]:
+    likeness = None if bundle.calibration is None else bundle.calibration.scores
     return {
         "name": bundle.name,
         "model_id": bundle.model_id,
-        **bundle.spec.to_json(),
+        **bundle.manifest.spec.to_json(),
         "calibration": None if likeness is None else likeness.to_json(),
     }
 
@@ -188,26 +176,25 @@ def _of_classes(bundle: Bundle) -> str:
 def _of_drawing(bundle: Bundle) -> str:
     """What `lookalike generate` can draw of it."""
     spec, sampling = bundle.spec, bundle.sampling
-    samplers = ["normal", "gaussian"] if spec.prior else ["gaussian"]
+    samplers = ["normal", "gaussian"] if spec.has_prior else ["gaussian"]
     if sampling is not None and sampling.mixture is not None:
         samplers.append(f"gmm ({sampling.mixture.components} Gaussians)")
     by_class = spec.conditional or (sampling is not None and sampling.by_class is not None)
     return f"draws from {', '.join(samplers)}{'; each class by itself' if by_class else ''}"
 
 
-def _print(bundle: Bundle | DenoiserBundle) -> None:
-    from lookalike.encoder.bundle.bundle import Bundle
-
-    if isinstance(bundle, Bundle):
+def _print(bundle: Bundle) -> None:
+    if not bundle.is_denoiser:
         _print_of_latents(bundle)
     else:
-        low, high = (255 * sigma for sigma in bundle.spec.deviations)
+        spec = bundle.denoiser_spec
+        low, high = (255 * sigma for sigma in spec.deviations)
         click.echo(
-            f"{bundle.name}  cleaner, any size, grey or RGB, multiples of {bundle.spec.multiple}, "
+            f"{bundle.name}  denoiser, any size, gray or RGB, multiples of {spec.size_multiple}, "
             f"id {bundle.model_id[:12]}"
         )
         click.echo(f"  takes noise of sigma {low:g} to {high:g} (of 255) from pictures: lookalike denoise")
-    for key, value in bundle.spec.figures.items():
+    for key, value in bundle.manifest.spec.figures.items():
         rows = value if isinstance(value, list) else [value]
         for row in rows:  # of a cleaner, one for each noise that it was measured at
             text = ", ".join(f"{k} {v}" for k, v in row.items()) if isinstance(row, dict) else row
@@ -219,11 +206,11 @@ def _print_of_latents(bundle: Bundle) -> None:
     click.echo(f"  {_TRAINED[bundle.spec.labels]}")
     if bundle.spec.classes:
         click.echo(f"  {_of_classes(bundle)}")
-    if "decoder.onnx" in bundle.graphs:
+    if "decoder" in bundle.graphs:
         click.echo(f"  {_of_drawing(bundle)}")
     if bundle.spec.denoises is not None:
         click.echo(f"  taught to clean: noise {bundle.spec.denoises}; lookalike reconstruct draws without it")
-    likeness = None if bundle.calibration is None else bundle.calibration.likeness
+    likeness = None if bundle.calibration is None else bundle.calibration.scores
     if likeness is not None:
         click.echo(
             f"  calibrated on {likeness.people} people: {likeness.matched} matched, "

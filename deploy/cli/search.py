@@ -27,7 +27,7 @@ provider_option = click.option(
     "--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"])
 )
 crop_option = click.option(
-    "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed, if otherwise."
+    "--crop", metavar="full|center:F|X,Y,W,H", help="How these pictures are framed, if otherwise."
 )
 _file = click.Path(path_type=Path)
 images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=_file)
@@ -80,7 +80,7 @@ images_argument = click.argument("images", nargs=-1, required=True, metavar="IMA
 )
 @click.option(
     "--clean-model",
-    default="clean",
+    default="denoise",
     show_default=True,
     metavar="BUNDLE",
     help="What takes it off: folder or shipped cleaner.",

@@ -50,7 +50,7 @@ train.add_command(cleaner)
 @class_options("none")
 @click.option("--size", type=int, help="Side of the input in pixels; mnist: 28, others: 64.")
 @click.option("--grey", is_flag=True, help="One channel instead of RGB; mnist is grey.")
-@click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, others: full.")
+@click.option("--crop", metavar="full|center:F|X,Y,W,H", help="Framing; lfw: center:0.36, others: full.")
 @click.option("--quick-jpeg", is_flag=True, help="Decode JPEG no larger than --size: at half the cost.")
 @click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
 @click.option(

@@ -47,7 +47,7 @@ _shape = all_of(
     class_options("subfolder"),
     click.option("--size", type=int, help="Side of the input in pixels; mnist: 28, others: 64."),
     click.option("--grey", is_flag=True, help="One channel instead of RGB; mnist is grey."),
-    click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, others: full."),
+    click.option("--crop", metavar="full|center:F|X,Y,W,H", help="Framing; lfw: center:0.36, others: full."),
     click.option("--latent", default=40, show_default=True, help="Numbers of the latent."),
     click.option(
         "--hidden", default=256, show_default=True, help="Features between convolutions and latent."

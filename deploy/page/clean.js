@@ -9,12 +9,12 @@ const cleaning = {
   urls: [], // of the pictures shown
 
   offer(models) {
-    const cleaners = models.filter((model) => model.kind === "cleaner");
+    const cleaners = models.filter((model) => model.kind === "denoiser");
     cleaning.models = Object.fromEntries(cleaners.map((model) => [model.name, model]));
     fill(byId("clean-model"), Object.keys(cleaning.models));
     for (const element of byId("clean").querySelectorAll("input, select")) element.disabled = !cleaners.length;
     if (!cleaners.length) {
-      byId("clean-empty").textContent = "No cleaner is served here: lookalike serve --model clean serves one.";
+      byId("clean-empty").textContent = "No cleaner is served here: lookalike serve --model denoise serves one.";
     }
     cleaning.offerNoise();
   },

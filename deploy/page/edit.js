@@ -19,8 +19,8 @@ const editing = {
     return model && model.draws ? model.attributes.slice(0, 40) : [];
   },
   cleaner() {
-    const names = Object.keys(editing.models).filter((name) => editing.models[name].kind === "cleaner");
-    return names.includes("clean") ? "clean" : names[0];
+    const names = Object.keys(editing.models).filter((name) => editing.models[name].kind === "denoiser");
+    return names.includes("denoise") ? "denoise" : names[0];
   },
   sliders: () => [...byId("sliders").querySelectorAll("input")],
 

@@ -21,8 +21,8 @@ from torch import nn
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
@@ -204,7 +204,7 @@ def export_bundle(
         network.encoder, network.decoder, size=image.size, channels=image.channels, latent=network.latent
     )
     latents = _latents(network, images, split.train)
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     affine = _affine(network, statistics)
     figures = Figures(
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=torch.device("cpu")),

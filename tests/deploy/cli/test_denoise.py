@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.indexer.sources.selection import SourceFilter

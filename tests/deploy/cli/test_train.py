@@ -72,7 +72,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     # Other systems take no such name.
     out = tmp_path / os.fsdecode(b"mod\xe8l\ne" if sys.platform == "linux" else b"model")
     done = subprocess.run(
-        [COMMAND, "train", "ae", "--data", data, "--out", out, *TINY, "--grey", "--crop", "centre:0.75"],
+        [COMMAND, "train", "ae", "--data", data, "--out", out, *TINY, "--grey", "--crop", "center:0.75"],
         capture_output=True,
         timeout=120,
         check=False,
@@ -111,7 +111,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--hidden", "255"), "even numbers"),
         (("--hidden", "64"), "twice the latent"),
         (("--crop", "nonsense"), "cannot read 'nonsense'"),
-        (("--crop", "centre:2"), "fraction of a centred square"),
+        (("--crop", "center:2"), "fraction of a centered square"),
         (("--size", "4"), "from 8 to 1024"),
         (("--epochs", "0"), "epochs must be 1 or more"),
         (("--batch", "-1"), "batch must be 1 or more"),

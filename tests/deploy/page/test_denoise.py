@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Photographs as `faces` sees them, all of it."""
     home = make_home(tmp_path_factory.mktemp("home"), Path("faces"))
-    with client_of(home, Path("faces"), "clean", "clean-digits") as client:
+    with client_of(home, Path("faces"), "denoise", "denoise-digits") as client:
         yield client
 
 
@@ -103,7 +103,7 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(cleaning: Page, c
     alone = client.post(f"{API}/denoise", data=asked, files={"image": NOISY}, headers={"Accept": "image/png"})
     assert saved(page) == alone.content
     address = httpx.URL(page.url.replace("#", "?"))
-    assert dict(address.params) == {"view": "clean", "model": "clean", **asked}
+    assert dict(address.params) == {"view": "clean", "model": "denoise", **asked}
     page.reload()
     page.wait_for_selector("body[data-ready=true]")
     expect(page.get_by_label("Its deviation, of 255")).to_have_value("60")
@@ -217,7 +217,7 @@ def test_what_is_not_served_is_not_offered(browser: Browser, tiny_model: Path, t
             expect(page.locator("#sliders")).to_be_hidden()  # the model has no attributes
             expect(page.get_by_label("Clean the query first")).to_be_hidden()
             page.get_by_role("tab", name="Clean").click()
-            expect(page.locator("#clean-empty")).to_contain_text("lookalike serve --model clean")
+            expect(page.locator("#clean-empty")).to_contain_text("lookalike serve --model denoise")
             expect(page.locator("#clean-file")).to_be_disabled()
 
 

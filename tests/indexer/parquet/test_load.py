@@ -181,7 +181,7 @@ def test_another_model_is_refused(store: VectorStore, model: Model, latents: Pat
 def test_another_crop_is_refused(store: VectorStore, model: Model, latents: Path, photos: Path) -> None:
     load_latents(store, NAME, [latents])
     store.create("full", replace(store.info(NAME), crop="full"))
-    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop centre:0\.5\); embed with"):
+    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop center:0\.5\); embed with"):
         load_latents(store, "full", [latents])
 
 
@@ -287,7 +287,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     assert done.stderr.startswith("photos: 10 added, 0 changed, 0 unchanged; ")
     report = json.loads(done.stdout)
     assert (report["added"], report["failed"], report["provider"]) == (10, [], None)
-    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "centre:0.5"]
+    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "center:0.5"]
     again = lookalike(*words, cwd=tmp_path)
     assert one_line(again).startswith("photos: 0 added, 0 changed, 10 unchanged; ")
     found = lookalike(
@@ -300,7 +300,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     ("code", "words", "said"),
     [
         (1, "latents.parquet --model faces", "--model faces is .*; leave --model out"),
-        (1, "latents.parquet --crop full", r"was embedded with --crop centre:0\.5, not full; leave"),
+        (1, "latents.parquet --crop full", r"was embedded with --crop center:0\.5, not full; leave"),
         (1, "gone.parquet", "'gone.parquet' is no file"),
         (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it or embed again"),
         (2, "latents.parquet photos", "are indexed in two runs; 'photos' is no file of latents"),

@@ -25,8 +25,8 @@ store, name = stores.store, stores.name
 def reader(title: str, place: int) -> Attribute:
     return Attribute(
         name=title,
-        direction=np.zeros(2, np.float32),
-        reading=np.eye(D, dtype=np.float32)[place] * 10,
+        edit_direction=np.zeros(2, np.float32),
+        probe=np.eye(D, dtype=np.float32)[place] * 10,
         offset=1,
         deviation=1,
         positive=1,

@@ -31,7 +31,7 @@ def noisy(height: int, width: int, channels: int = 3, dtype: Any = np.uint16) ->
 
 def whole(cleaner: Denoiser, pixels: Any, sigma: float = SIGMA) -> Any:
     top = np.float32(np.iinfo(pixels.dtype).max)
-    made = cleaner.clean((pixels.astype(np.float32) / top)[None], np.array([sigma], np.float32))[0]
+    made = cleaner.denoise((pixels.astype(np.float32) / top)[None], np.array([sigma], np.float32))[0]
     return np.rint(made.clip(0, 1) * top).astype(pixels.dtype)
 
 

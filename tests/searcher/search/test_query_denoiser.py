@@ -104,13 +104,13 @@ def test_a_long_window_is_reduced_along_its_length(
     cleaner: QueryDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[tuple[int, ...]] = []
-    clean = cleaner.denoiser.clean
+    clean = cleaner.denoiser.denoise
 
     def noted(pixels: Any, sigma: Any) -> Any:
         cleaned.append(pixels.shape)
         return clean(pixels, sigma)
 
-    monkeypatch.setattr(cleaner.denoiser, "clean", noted)
+    monkeypatch.setattr(cleaner.denoiser, "denoise", noted)
     long = np.tile(smooth(200), (20, 1, 1))  # 4000 x 200: the model sees it as a square
     data = encode_png(with_noise(long, 40))
     pixels, done = cleaner.read(data, SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
@@ -175,7 +175,7 @@ def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) ->
     words = ["search", "me.jpg", "--collection", NAME, "--clean", "--clean-model", str(tiny_model)]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
-    assert "cleaner" in one_line(done)
+    assert "denoiser" in one_line(done)
 
 
 @pytest.fixture(scope="module")

@@ -132,14 +132,14 @@ def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appeara
 def test_what_is_usual_and_likeness_are_fitted_to_validation_people(made: Made, tmp_path: Path) -> None:
     calibration = made.bundle.calibration
     assert calibration is not None
-    assert calibration.errors is not None
-    assert calibration.errors.images == len(SPLIT.validation)
-    assert calibration.likeness is None  # one validation person is too few
+    assert calibration.reconstruction_errors is not None
+    assert calibration.reconstruction_errors.images == len(SPLIT.validation)
+    assert calibration.scores is None  # one validation person is too few
     changed = IMAGES.copy()
     changed[SPLIT.held_out] = 255 - changed[SPLIT.held_out]
     again = publish(tmp_path / "model", changed)
     assert again.bundle.calibration is not None
-    assert again.bundle.calibration.errors == calibration.errors
+    assert again.bundle.calibration.reconstruction_errors == calibration.reconstruction_errors
 
 
 def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
@@ -155,7 +155,7 @@ def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
 
 def test_statistics_and_map_are_those_of_the_training_images(made: Made) -> None:
     latents = Model.open(made.bundle.folder).encode(IMAGES[SPLIT.train])
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     np.testing.assert_allclose(made.bundle.statistics.mean, statistics.mean, atol=1e-4)
     np.testing.assert_allclose(made.bundle.statistics.covariance, statistics.covariance, atol=1e-3)
     mapped = made.bundle.affine.matrix @ statistics.covariance @ made.bundle.affine.matrix.T
