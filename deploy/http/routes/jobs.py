@@ -98,7 +98,7 @@ def allowed(roots: tuple[Path, ...], source: str) -> Path:
         raise ApiError(
             "folder-not-allowed",
             f"'{printable(source)}' is not there, or lies under no folder that the service may index; "
-            "they are named when it is started (--allow)",
+            "they are named when it is started (--index-root)",
         )
     return real
 

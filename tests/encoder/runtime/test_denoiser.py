@@ -277,8 +277,8 @@ def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
     done = lookalike("models", folder, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"box  cleaner, any size, grey or RGB, multiples of 4, id {DenoiserBundle.open(folder).model_id[:12]}",
-        "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
+        f"box  denoiser, any size, gray or RGB, multiples of 4, id {DenoiserBundle.open(folder).model_id[:12]}",
+        "  removes noise of sigma 0 to 75 (of 255): lookalike denoise",
     ]
     measured = lookalike("models", "clean", cwd=tmp_path).stdout.splitlines()[2:6]
     assert [line.split(",")[0] for line in measured] == [
