@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from lookalike.indexer.sources.source import Source
     from lookalike.indexer.store.base import VectorStore
     from lookalike.indexer.sync.report import SyncReport
-    from lookalike.searcher.search.searcher import QueryResult, Searcher
+    from lookalike.searcher.search.results import QueryResult
+    from lookalike.searcher.search.searcher import Searcher
 
     Pixels = NDArray[np.uint8]
 
@@ -95,7 +96,7 @@ def run_demo(
         progress: Opens a progress bar with a description.
     """
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
     from lookalike.searcher.search.searcher import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
@@ -194,13 +195,14 @@ def _trained(out: Path, epochs: int, log: Callable[[str], object]) -> str:
 def _index(store: VectorStore, model: Model, faces: _Faces, bar: Bar) -> SyncReport:
     """Fill the collection named as the source; one of another model is deleted first."""
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.indexer.sync.sync import prepare_collection, sync
+    from lookalike.indexer.sync.collection import prepare_collection
+    from lookalike.indexer.sync.sync import sync
 
     name = faces.source.root_name
     try:
         prepare_collection(store, name, model, crop=faces.crop)
     except ModelMismatchError:
-        store.drop(name)
+        store.delete_collection(name)
         prepare_collection(store, name, model, crop=faces.crop)
     return sync(
         store,
@@ -262,7 +264,7 @@ def _face_sheets(searcher: Searcher, answers: list[QueryResult], model: Model, f
 
 def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     """Return a sheet of whole images of faces, and of photographs if scikit-image is installed."""
-    from lookalike.deploy.evaluation.exhibits import open_exhibit
+    from lookalike.deploy.evaluation.exhibits import open_test_set
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
     from lookalike.encoder.runtime.denoiser import Denoiser
@@ -271,7 +273,7 @@ def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     images = [_one_channel_if_gray(decode_rgb(f.read_bytes(), name=f.name)) for f in faces[:_NOISY_FACES]]
     captions = [caption(file) for file in faces[:_NOISY_FACES]]
     try:
-        photographs = open_exhibit("photographs")
+        photographs = open_test_set("photographs")
     except MissingExtraError:
         pass  # the faces are enough
     else:
@@ -308,7 +310,7 @@ def denoising_sheet(
     from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
     from lookalike.encoder.images.noise import add_noise
     from lookalike.encoder.images.preprocess import to_uint8
-    from lookalike.encoder.images.psnr import psnr
+    from lookalike.encoder.metrics import psnr_from_mse
 
     columns = []
     for seed, (pixels, name, sigma) in enumerate(zip(images, captions, sigmas, strict=True)):
@@ -319,7 +321,9 @@ def denoising_sheet(
         estimate = denoiser.estimate(noisy)
         denoised = denoiser.clean(noisy, estimate).clip(0, 1)
         found = 255 * estimate[0]
-        before, after = (f"{psnr(float(np.square(x - clean).mean())):.1f} dB" for x in (noisy, denoised))
+        before, after = (
+            f"{psnr_from_mse(float(np.square(x - clean).mean())):.1f} dB" for x in (noisy, denoised)
+        )
         columns.append(
             (
                 Tile(pixels=to_uint8(noisy)[0], caption=f"sigma {sigma}", subcaption=before),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lookalike.indexer.maintenance.verify import VerifyReport
     from lookalike.indexer.store.base import IndexState, VectorStore
     from lookalike.indexer.store.filters import Filter
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.indexer.store.layout import StorageConfig
 
 
 @click.group(cls=Group)
@@ -42,7 +42,7 @@ def collections() -> None:
 @json_option("Print a list of objects as JSON on stdout.")
 def list_(store: str, as_json: bool) -> None:
     """List the collections of a store and their aliases."""
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -50,10 +50,10 @@ def list_(store: str, as_json: bool) -> None:
             {
                 "name": name,
                 "count": opened.count(name),
-                **opened.describe(name).to_json(),
+                **opened.info(name).to_json(),
                 "aliases": [alias for alias, real in aliases.items() if real == name],
             }
-            for name in opened.names()
+            for name in opened.list_collections()
         ]
     if as_json:
         print_json(rows)
@@ -75,13 +75,13 @@ def show(name: str, store: str, as_json: bool) -> None:
 
     NAME may be an alias.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
         real = aliases.get(name, name)
         state = opened.index_state(real)
-        values: dict[str, Any] = {"name": real, "count": state.points, **opened.describe(real).to_json()}
+        values: dict[str, Any] = {"name": real, "count": state.points, **opened.info(real).to_json()}
     values["aliases"] = [alias for alias, target in aliases.items() if target == real]
     if real != name:
         log(f"{name} is an alias of {real}")
@@ -106,15 +106,15 @@ def show(name: str, store: str, as_json: bool) -> None:
 @json_option()
 @layout_options
 def create(
-    name: str, model_name: str, store: str, crop: Crop | None, layout: Given[LayoutOptions], as_json: bool
+    name: str, model_name: str, store: str, crop: Crop | None, layout: Given[StorageConfig], as_json: bool
 ) -> None:
     """Create an empty collection for a model's vectors.
 
     lookalike index creates a collection too; create it here to choose or check its storage first.
     """
     from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.indexer.store.base import open_store
-    from lookalike.indexer.sync.sync import new_spec
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.sync.collection import new_spec
 
     bundle, options = Bundle.open(model_name), layout.build()
     with open_store(store) as opened:
@@ -124,7 +124,7 @@ def create(
     record = {} if created is None else created.to_json()
     memory = None
     if created is not None and options.expect:
-        memory = created.memory(options.expect, spec.dimension)
+        memory = created.memory_bytes(options.expect, spec.dimension)
     summary = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in record.items())
     log(f"created {name} for vectors of {spec.dimension} dimensions: {summary}")
     if memory is not None:
@@ -145,13 +145,13 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
     Use it to replace a collection without downtime: index into a new collection while the old one answers,
     switch the alias, then delete the old one.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     if remove == (name is not None):
         raise click.UsageError("give the NAME of a collection, or --remove without a NAME")
     with open_store(store) as opened:
         before = opened.aliases().get(alias)
-        opened.switch(alias, name)
+        opened.set_alias(alias, name)
         now = opened.aliases().get(alias)
     if now is None:
         log(f"removed alias {alias}; collection {before} stays")
@@ -169,16 +169,17 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
 @json_option()
 @layout_options
 def copy(
-    source: str, target: str, store: str, to_store: str | None, layout: Given[LayoutOptions], as_json: bool
+    source: str, target: str, store: str, to_store: str | None, layout: Given[StorageConfig], as_json: bool
 ) -> None:
     """Copy a collection to another name or store, without opening an image.
 
     DST is created if it does not exist, and refused if it holds vectors of another model. Run it again after
     an interruption to continue.
     """
-    from lookalike.indexer.embedded.hnsw import index_when_large
     from lookalike.indexer.maintenance.copy import copy_collection
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.base import ignored_options_warning
+    from lookalike.indexer.sync.collection import index_when_large
 
     options = layout.build()
     with ExitStack() as stack:
@@ -239,12 +240,12 @@ def verify(
     """
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.maintenance.verify import remembered_model, verify
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened, progress_bar(unit="item") as bar:
         bundle = None
         if sample:
-            bundle = remembered_model(opened.describe(name), name) if model is None else Model.open(model)
+            bundle = remembered_model(opened.info(name), name) if model is None else Model.open(model)
         report = verify(
             opened,
             name,
@@ -257,8 +258,8 @@ def verify(
         )
     if as_json:
         print_json({"collection": name, "store": store, **report.to_json()})
-    _print_report(name, report, findings=not as_json)
-    ctx.exit(3 if report.findings else 0)
+    _print_report(name, report, issues=not as_json)
+    ctx.exit(3 if report.issues else 0)
 
 
 @collections.command(epilog="Example: lookalike collections optimize faces")
@@ -277,7 +278,7 @@ def optimize(name: str, store: str, above: int) -> None:
     lookalike index does this itself once more than 100,000 vectors are not in the index. An embedded store
     needs space for a second copy meanwhile.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         points = opened.count(name)
@@ -297,8 +298,8 @@ def delete(name: str, store: str, yes: bool) -> None:
 
     A collection that an alias points to is not deleted: switch or remove the alias first.
     """
-    from lookalike.indexer.embedded.aliases import check_unaliased
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.aliases import check_unaliased
 
     with open_store(store) as opened:
         check_unaliased(opened.address, name, opened.aliases())
@@ -307,7 +308,7 @@ def delete(name: str, store: str, yes: bool) -> None:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"deleting {name} ({content}) needs --yes without a terminal")
             click.confirm(f"delete {name} with {content} from {store}?", abort=True, err=True)
-        opened.drop(name)
+        opened.delete_collection(name)
     log(f"deleted {name}: {content}")
 
 
@@ -330,8 +331,8 @@ def facets(field: str, collection: str, store: str, where: Filter | None, most: 
 
     FIELD is person, path, or a column of --payload or --attributes at indexing.
     """
-    from lookalike.encoder.images.preprocess import printable
-    from lookalike.indexer.store.base import open_store
+    from lookalike.encoder.text import printable
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.store.facets import value_counts
 
     with open_store(store) as opened:
@@ -376,12 +377,12 @@ def _state_lines(state: IndexState) -> dict[str, str]:
     return lines
 
 
-def _print_report(name: str, report: VerifyReport, *, findings: bool) -> None:
-    from lookalike.encoder.images.preprocess import printable
+def _print_report(name: str, report: VerifyReport, *, issues: bool) -> None:
+    from lookalike.encoder.text import printable
 
-    if findings:
-        for finding in report.findings:
-            click.echo(f"{finding.kind:<10} {printable(finding.path)}: {printable(finding.reason)}")
+    if issues:
+        for issue in report.issues:
+            click.echo(f"{issue.kind:<10} {printable(issue.path)}: {printable(issue.reason)}")
     counts = ", ".join(f"{number} {kind}" for kind, number in report.counts.items())
     without = f"; {report.without_file} without a file" if report.without_file else ""
     log(f"{name}: {report.items} items, {report.sampled} embedded again; {counts}{without}")

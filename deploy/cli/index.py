@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.sources.selection import SourceFilter
     from lookalike.indexer.sources.source import Source
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.indexer.store.layout import StorageConfig
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
@@ -211,7 +211,7 @@ def index(
     ctx: click.Context,
     /,
     sources: SourceOptions,
-    layout: Given[LayoutOptions],
+    layout: Given[StorageConfig],
     model_name: str,
     collection: str,
     store: str,
@@ -239,24 +239,25 @@ def index(
         _index_latents(ctx, sources.sources, layout.build())
         return
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.embedded.aliases import resolve_alias
-    from lookalike.indexer.embedded.hnsw import index_when_large
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
-    from lookalike.indexer.sync.predict import predict_attributes, predictable
-    from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+    from lookalike.indexer.store.aliases import resolve_alias
+    from lookalike.indexer.store.base import ignored_options_warning
+    from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
+    from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+    from lookalike.indexer.sync.sync import sync
 
     tables, files = read_tables(payload, attributes), sources.read_list()
     reading, requested = sources.filter(tables), layout.build()
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)
-        readings = predictable(model, predict)
+        readings = attributes_to_predict(model, predict)
         opened = stack.enter_context(open_store(store))
         collection = resolve_alias(opened, collection)
         found = sources.open(reading, files, known_roots(opened, collection))
         numbers = [*numbers_in(tables), *(reading.name for reading in readings)]
         warning = ignored_options_warning(opened, collection, requested)
-        options = requested.filled(expect=len(files), numbers=numbers)
+        options = requested.with_known(expect=len(files), numeric_fields=numbers)
         prepare_collection(opened, collection, model, crop=crop, options=options)
         if warning is not None:
             log(warning)
@@ -281,7 +282,7 @@ def index(
             index_when_large(opened, collection, tell=log)
     log_failed_files(done.failed)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    log(f"{collection}: {done.in_words()}; {done.seconds:.1f} s on {model.provider}{speed}")
+    log(f"{collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
     if done.seen == 0:
         log_no_images()
     if readings:
@@ -292,10 +293,11 @@ def index(
     ctx.exit(3 if done.failed else 0)
 
 
-def _index_latents(ctx: click.Context, sources: Sequence[str], layout: LayoutOptions) -> None:
+def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageConfig) -> None:
     """Do what ``lookalike index`` does when its sources are files of latents."""
+    from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.store.base import ignored_options_warning
 
     options = ctx.params
     files = _check_latents(ctx, sources)
@@ -325,7 +327,7 @@ def _index_latents(ctx: click.Context, sources: Sequence[str], layout: LayoutOpt
 def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse options that make no sense for a file of latents."""
     from lookalike.encoder.errors import InvalidArgumentError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.indexer.parquet.file import is_latents
 
     other = [source for source in sources if not is_latents(source)]
@@ -355,7 +357,7 @@ def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
     """
     from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.indexer.parquet.file import LatentsFile
 
     given = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
@@ -405,17 +407,17 @@ def embed(
 
     lookalike index adds the file to a collection of the same model without opening an image; pandas, polars
     and DuckDB read it too. Run it again after an interruption to continue. A file that is up to date is left
-    alone; one that is not is refused without --overwrite. Images that cannot be read are reported and skipped; the
-    exit code is then 3.
+    alone; one that is not is refused without --overwrite. Images that cannot be read are reported and
+    skipped; the exit code is then 3.
     """
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.parquet.export import embed as embed_to_file
+    from lookalike.indexer.parquet.export import export_latents
 
     reading, files = sources.filter(), sources.read_list()
     model = Model.open(model_name, provider=provider, threads=1)
     found = sources.open(reading, files, known={})
     with progress_bar() as bar:
-        report = embed_to_file(
+        report = export_latents(
             model,
             found,
             out,

@@ -20,7 +20,7 @@ from lookalike.deploy.cli.options import (
 from lookalike.deploy.cli.output import log, log_failed, print_json, print_path, progress_bar, save_sheet
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.fit_data import Scored
+    from lookalike.deploy.evaluation.fit_data import ScoredImages
     from lookalike.deploy.evaluation.reliability import Reliability
     from lookalike.encoder.bundle.attributes import Attributes
     from lookalike.encoder.bundle.bundle import Bundle
@@ -58,7 +58,7 @@ def models() -> None:
 @json_option("Print a list of objects as JSON on stdout.")
 def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their metrics: the shipped ones, or those given."""
-    from lookalike.encoder.bundle.bundle import shipped_bundles
+    from lookalike.encoder.bundle.registry import shipped_bundles
 
     opened = [_open_bundle(name) for name in bundles or shipped_bundles()]
     if as_json:
@@ -133,7 +133,7 @@ def import_(
     """
     from lookalike.encoder.errors import InvalidArgumentError
     from lookalike.encoder.export.import_model import import_onnx, need_extra
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     need_extra()
     from lookalike.encoder.export.onnx_graph import Normalization
@@ -183,7 +183,7 @@ def _describe(bundle: Bundle) -> str:
 
 
 def _describe_classes(bundle: Bundle) -> str:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     names = bundle.spec.classes
     more = f" and {len(names) - _MAX_CLASSES} more" if len(names) > _MAX_CLASSES else ""
@@ -294,7 +294,7 @@ def fit(
     The new bundle keeps the model's other attributes, and searches collections indexed with the model. AUC is
     measured on people left out of the fit: for lfw those that no shipped model saw, else one in five.
     """
-    from lookalike.deploy.evaluation.fit_data import gather
+    from lookalike.deploy.evaluation.fit_data import encode_examples
     from lookalike.encoder.runtime.model import Model
     from lookalike.trainer.fitting.attributes import fit_attributes
 
@@ -302,7 +302,7 @@ def fit(
     scored = scored.only(tuple(part.strip() for part in only.split(",")) if only else ())
     opened = Model.open(model, provider=provider)
     with progress_bar("encoding", total=len(scored.images)) as bar:
-        examples, failures = gather(opened, scored, crop=crop, on_progress=bar.on_progress)
+        examples, failures = encode_examples(opened, scored, crop=crop, on_progress=bar.on_progress)
     log_failed(failures)
     known = opened.bundle.attributes
     fitted = fit_attributes(examples, opened.bundle.affine, method=method, known=known)
@@ -334,8 +334,8 @@ def list_attributes(model: str, as_json: bool) -> None:
 
 def _scored(
     data: str, table: Path | None, positive: Path | None, negative: Path | None, name: str | None
-) -> Scored:
-    from lookalike.deploy.evaluation.fit_data import two_folders, with_table
+) -> ScoredImages:
+    from lookalike.deploy.evaluation.fit_data import read_scored_images, scored_folders
 
     if (positive is None) != (negative is None):
         raise click.UsageError(
@@ -344,14 +344,14 @@ def _scored(
     if positive is None or negative is None:
         if name is not None:
             raise click.UsageError("--name needs --positive and --negative; for a table use --only")
-        return with_table(data, table)
+        return read_scored_images(data, table)
     if table is not None:
         raise click.UsageError("--table does not work with --positive and --negative; leave one out")
-    return two_folders(name or positive.resolve().name, positive, negative)
+    return scored_folders(name or positive.resolve().name, positive, negative)
 
 
 def _print_attributes(attributes: Attributes) -> None:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     width = max(9, *(len(printable(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")
@@ -397,8 +397,8 @@ def calibrate(
     people outside our reported test results are used. The new bundle searches collections indexed with the
     model: search --model BUNDLE. The printed metrics are cross-validated over people.
     """
-    from lookalike.deploy.evaluation.gathering import find_people, measure
-    from lookalike.deploy.evaluation.reliability import cross_validate, draw
+    from lookalike.deploy.evaluation.gathering import find_people, measure_people
+    from lookalike.deploy.evaluation.reliability import cross_validate, draw_reliability
     from lookalike.encoder.errors import CalibrationError
     from lookalike.encoder.runtime.model import Model
     from lookalike.trainer.fitting.calibration import fit_calibration
@@ -406,7 +406,7 @@ def calibrate(
     opened = Model.open(model, provider=provider)
     images = find_people(source, opened)
     with progress_bar("measuring", total=len(images)) as bar:
-        measured = measure(opened, images, crop=crop, on_progress=bar.on_progress)
+        measured = measure_people(opened, images, crop=crop, on_progress=bar.on_progress)
     log_failed(measured.failures)
     fitted = fit_calibration(measured.embeddings, measured.people, measured.errors)
     try:
@@ -417,7 +417,7 @@ def calibrate(
         log(f"not cross-validated: {error}")
         validated = None
     if reliability is not None and validated is not None:
-        log(save_sheet(reliability, draw(validated)))
+        log(save_sheet(reliability, draw_reliability(validated)))
     bundle = opened.bundle.recalibrated(fitted, out)
     if as_json:
         print_json(_calibration_json(fitted, validated) | {"bundle": str(out), "model_id": bundle.model_id})

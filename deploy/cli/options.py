@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, get_arg
 
 import click
 
-from lookalike.indexer.store.base import DEFAULT_STORE
-from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.open import DEFAULT_STORE
+from lookalike.indexer.store.layout import StorageConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -312,7 +312,7 @@ def where_option(**attributes: Any) -> Decorator:
 
 _LAYOUT: Final = "Storage of a new collection (an existing collection keeps its own)"
 layout_options = options_of(
-    LayoutOptions,
+    StorageConfig,
     "layout",
     {
         "expect": auto(
@@ -338,7 +338,7 @@ layout_options = options_of(
     },
     group=_LAYOUT,
 )
-"""The command gets ``layout``, a :class:`Given` of LayoutOptions."""
+"""The command gets ``layout``, a :class:`Given` of StorageConfig."""
 
 
 # Sources of images

@@ -62,10 +62,10 @@ def save_sheet(file: Path, pixels: NDArray[np.uint8]) -> str:
         pixels: uint8 (H, W, 3).
     """
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     save_image(file, pixels)
-    return f"saved: {printable(str(file))}"
+    return f"image written: {printable(str(file))}"
 
 
 def exit_code(failed: int, total: int) -> int:
@@ -115,7 +115,7 @@ def json_lines(file: Path | None) -> Iterator[Callable[[_Row], object]]:
         DataError: the file cannot be written.
     """
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     if file is None:
         yield lambda _: None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.store.filters import Filter
     from lookalike.searcher.search.query_denoiser import QueryDenoiser
-    from lookalike.searcher.search.searcher import QueryResult
+    from lookalike.searcher.search.results import QueryResult
 
 _MAX_NAME: Final = 32
 _FILE: Final = click.Path(path_type=Path)
@@ -139,7 +139,7 @@ def search(
 
     With --like or --unlike, all IMAGEs form one query: their mean, moved away from the --unlike images.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
     from lookalike.searcher.figures import MAX_ROWS, results_sheet
     from lookalike.searcher.generation.edit import parse_strengths
     from lookalike.searcher.search.retrieval import SearchParams
@@ -162,7 +162,9 @@ def search(
         if combined:
             examples = (*images, *liked)
             answers = [
-                searcher.like(examples, unliked, wanted=params, crop=crop, add=strengths, cleaner=denoiser)
+                searcher.similar_to_examples(
+                    examples, unliked, params=params, crop=crop, add=strengths, denoiser=denoiser
+                )
             ]
         else:
             found = searcher.similar(
@@ -175,10 +177,10 @@ def search(
                 prior=prior,
                 fmr=fmr,
                 add=strengths,
-                cleaner=denoiser,
+                denoiser=denoiser,
             )
             answers = list(found)
-        good = [answer for answer in answers if answer.failure is None]
+        good = [answer for answer in answers if answer.error is None]
         saved = None
         if sheet is not None and good:
             saved = save_sheet(sheet, results_sheet(searcher, good, crop=crop, add=strengths))
@@ -187,7 +189,7 @@ def search(
     else:
         _print_table(good)
     _log_notes(good, matches=not as_json)
-    log_failed(answer.failure for answer in answers if answer.failure is not None)
+    log_failed(answer.error for answer in answers if answer.error is not None)
     if saved is not None:
         log(saved + (f", the first {MAX_ROWS} of {len(good)} queries" if len(good) > MAX_ROWS else ""))
     if searcher.size == 0:
@@ -204,7 +206,7 @@ def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
 
 def _print_table(answers: Sequence[QueryResult]) -> None:
     """Print each query's file, then a line per result: rank, score, probability, person and path."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.searcher.figures import format_probability
 
     for number, answer in enumerate(answers):
@@ -220,12 +222,12 @@ def _print_table(answers: Sequence[QueryResult]) -> None:
 
 def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
     """Print what was done to a query, and warnings about its results, on stderr."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     for answer in answers:
         name = printable(answer.query)
-        if answer.treatment is not None:
-            log(f"{name}: {answer.treatment.line()}")
+        if answer.denoise_info is not None:
+            log(f"{name}: {answer.denoise_info.summary()}")
         if answer.warning is not None:
             log(f"{name}: {answer.warning}")
         if matches and answer.match is False:

@@ -104,7 +104,7 @@ def serve(
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"
         ) from error
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     settings = Settings(
         store=store,
@@ -113,10 +113,10 @@ def serve(
         roots=tuple(root.resolve() for root in roots),
         host=host,
         key=os.environ.get(KEY_VARIABLE) or None,
-        waiting=queue_size,
+        queue_size=queue_size,
         body_bytes=max_mb << 20,
         seconds=timeout,
         **({} if workers is None else {"workers": workers}),
     )
     with open_store(store) as opened:
-        run(create_app(settings, store=opened), host=host, port=port, tell=log)
+        run(create_app(settings, store=opened), host=host, port=port, log=log)

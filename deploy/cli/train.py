@@ -358,7 +358,7 @@ def _train_vae(
     unmodulated: bool = False,
 ) -> None:
     need_extra()
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.trainer.recipes.vae import train_vae
 
     digits = source.digits

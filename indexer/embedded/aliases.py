@@ -8,73 +8,21 @@ A server keeps them itself. The embedded store has a file for each::
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
-from lookalike.indexer.embedded.files import holds_collection, map_errors, sync, write_whole
+from lookalike.encoder.errors import StoreError
+from lookalike.encoder.files import atomic_write
+from lookalike.encoder.files import fsync_path
+from lookalike.indexer.embedded.files import map_errors
+from lookalike.encoder.files import fsync
+from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.indexer.embedded.files import is_collection
+from lookalike.indexer.store.aliases import aliased_collection
+from lookalike.indexer.store.aliases import missing_alias
 from lookalike.indexer.store.spec import is_name
-
-if TYPE_CHECKING:
-    from lookalike.indexer.store.base import VectorStore
-
-__all__ = [
-    "alias_conflict",
-    "aliased_collection",
-    "check_unaliased",
-    "missing_alias",
-    "read_alias",
-    "read_aliases",
-    "resolve_alias",
-    "set_alias",
-]
 
 FOLDER: Final = ".aliases"
 _SUFFIX: Final = ".alias"
-
-
-def resolve_alias(store: VectorStore, name: str) -> str:
-    """Return the collection that an alias stands for, or ``name`` when it is none."""
-    return store.aliases().get(name, name)
-
-
-def alias_conflict(address: str, alias: str, name: str) -> CollectionExistsError:
-    """Return the error of a name that is not free for a collection."""
-    return CollectionExistsError(
-        f"{alias!r} on {address} is an alias of collection {name!r}; choose another name for the collection"
-    )
-
-
-def aliased_collection(address: str, alias: str) -> CollectionExistsError:
-    """Return the error of an alias that is a collection's name."""
-    return CollectionExistsError(
-        f"{alias!r} on {address} is a collection, no alias; choose another alias, or copy the collection to "
-        "another name and delete it"
-    )
-
-
-def missing_alias(address: str, alias: str, aliases: dict[str, str]) -> CollectionNotFoundError:
-    """Return the error of an alias that is not there."""
-    return CollectionNotFoundError(
-        f"no alias {alias!r} on {address}; it has: {', '.join(sorted(aliases)) or 'none'}"
-    )
-
-
-def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
-    """Refuse to delete what an alias names, and an alias as if it were a collection.
-
-    Raises:
-        StoreError: it is one or has one.
-    """
-    if name in aliases:
-        raise StoreError(
-            f"{name!r} on {address} is an alias of collection {aliases[name]!r}; remove it with "
-            f"lookalike collections switch {name} --remove"
-        )
-    if theirs := sorted(alias for alias, real in aliases.items() if real == name):
-        raise StoreError(
-            f"collection {name!r} on {address} is what {', '.join(theirs)} stands for; point that on with "
-            f"lookalike collections switch {theirs[0]} OTHER, or remove it with --remove"
-        )
 
 
 def read_aliases(root: Path) -> dict[str, str]:
@@ -119,7 +67,7 @@ def set_alias(root: Path, alias: str, name: str | None) -> None:
         CollectionNotFoundError: there is no such alias to remove.
         StoreError: the folder cannot be written.
     """
-    if holds_collection(root / alias):
+    if is_collection(root / alias):
         raise aliased_collection(str(root), alias)
     if name is None and read_alias(root, alias) is None:
         raise missing_alias(str(root), alias, read_aliases(root))
@@ -128,8 +76,8 @@ def set_alias(root: Path, alias: str, name: str | None) -> None:
         if name is None:
             (folder / f"{alias}{_SUFFIX}").unlink(missing_ok=True)
             if folder.is_dir():
-                sync(folder)
+                fsync_path(folder)
         else:
             folder.mkdir(exist_ok=True)
-            write_whole(folder / f"{alias}{_SUFFIX}", f"{name}\n")
-            sync(root)
+            atomic_write(folder / f"{alias}{_SUFFIX}", f"{name}\n".encode(), durable=True)
+            fsync_path(root)

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import time
@@ -28,23 +27,12 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
+from lookalike.encoder.files import atomic_write
+from lookalike.encoder.files import fsync_path
+from lookalike.encoder.files import fsync
+from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.store.layout import Layout
 from lookalike.indexer.store.spec import CollectionSpec, is_name
-
-__all__ = [
-    "SHARD",
-    "check_room",
-    "create_collection",
-    "drop_collection",
-    "holds_collection",
-    "list_collections",
-    "map_errors",
-    "read_layout",
-    "read_spec",
-    "replace_spec",
-    "sync",
-    "write_whole",
-]
 
 SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
@@ -82,7 +70,7 @@ def map_errors(place: Path) -> Iterator[None]:
         raise StoreError(f"collection folder {place}: {reason}; if it is damaged, index again") from error
 
 
-def check_room(folder: Path, size: int = 0) -> None:
+def check_disk_space(folder: Path, size: int = 0) -> None:
     """Check that a disk has room before Qdrant Edge writes to it.
 
     It writes through memory maps of files with holes: where the disk is full the system ends the process
@@ -110,10 +98,10 @@ def list_collections(root: Path) -> list[str]:
     with map_errors(root):
         if not root.exists():
             return []
-        return sorted(p.name for p in root.iterdir() if is_name(p.name) and holds_collection(p))
+        return sorted(p.name for p in root.iterdir() if is_name(p.name) and is_collection(p))
 
 
-def holds_collection(folder: Path) -> bool:
+def is_collection(folder: Path) -> bool:
     """Whether a collection was made here, and made to the end."""
     return (folder / SPEC_FILE).is_file()
 
@@ -136,32 +124,32 @@ def create_collection(
     root = folder.parent
     with map_errors(folder):
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        check_room(root)
+        _remove_stale(root)
+        check_disk_space(root)
         if _is_half_made(folder):
-            _discard(folder)
+            _remove_folder(folder)
         making = root / f".making-{folder.name}-{secrets.token_hex(4)}"
         try:
             make_shard(making / SHARD)
-            write_whole(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2))
+            atomic_write(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2).encode(), durable=True)
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
-                sync(path)
-            _move_in(making, folder)
+                fsync_path(path)
+            _move_into_place(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        sync(root)
+        fsync_path(root)
 
 
-def drop_collection(folder: Path) -> None:
+def delete_collection(folder: Path) -> None:
     """Delete a collection, or what is left of one.
 
     Raises:
         StoreError: the folder cannot be changed.
     """
     with map_errors(folder):
-        _discard(folder)
-        _sweep(folder.parent)
+        _remove_folder(folder)
+        _remove_stale(folder.parent)
 
 
 def read_spec(folder: Path) -> CollectionSpec:
@@ -228,11 +216,11 @@ def _is_half_made(folder: Path) -> bool:
     )
 
 
-def _move_in(making: Path, folder: Path) -> None:
+def _move_into_place(making: Path, folder: Path) -> None:
     try:
         making.rename(folder)
     except OSError:
-        if holds_collection(folder):  # another process was quicker
+        if is_collection(folder):  # another process was quicker
             raise CollectionExistsError(
                 f"collection {folder.name!r} is in {folder.parent} already; choose another name"
             ) from None
@@ -243,15 +231,15 @@ def _move_in(making: Path, folder: Path) -> None:
         raise
 
 
-def _discard(folder: Path) -> None:
+def _remove_folder(folder: Path) -> None:
     # Renamed first: at no moment is there half a collection under its name.
     dropped = folder.parent / f".dropped-{folder.name}-{secrets.token_hex(4)}"
     folder.rename(dropped)
-    sync(folder.parent)
+    fsync_path(folder.parent)
     shutil.rmtree(dropped, ignore_errors=True)
 
 
-def _sweep(root: Path) -> None:
+def _remove_stale(root: Path) -> None:
     """Remove what killed creates and drops left behind."""
     for left in root.glob(".dropped-*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -261,30 +249,4 @@ def _sweep(root: Path) -> None:
 
 
 def _write_spec(folder: Path, spec: CollectionSpec) -> None:
-    write_whole(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that, killed at any moment, it has its old content or the new one.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    draft = file.with_name(f"{file.name}.new")
-    with draft.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)
-    sync(file.parent)
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to disk."""
-    if path.is_dir() and os.name != "posix":
-        return  # elsewhere folders cannot be opened
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    atomic_write(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2).encode(), durable=True)

@@ -8,52 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lookalike.encoder.errors import StoreError
+from lookalike.indexer.embedded.shard import build_graph
 from lookalike.indexer.store.layout import Layout
-
-if TYPE_CHECKING:
-    from lookalike.indexer.store.base import VectorStore
-
-__all__ = ["INDEX_ABOVE", "build_as_child", "build_in_subprocess", "index_when_large"]
-
-INDEX_ABOVE: Final = 100_000
-"""Vectors that one search compares in some 5 ms at 128 dimensions: below, an index gains nothing."""
 
 _CHILD: Final = """
 import sys
-from lookalike.indexer.embedded.hnsw import build_as_child
-build_as_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+from lookalike.indexer.embedded.hnsw import build_in_child
+build_in_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """
-
-
-def index_when_large(
-    store: VectorStore,
-    name: str,
-    *,
-    above: int = INDEX_ABOVE,
-    tell: Callable[[str], object] = lambda _: None,
-) -> bool:
-    """Build the index of a collection when more than ``above`` vectors are in none; say whether it was done.
-
-    Args:
-        store: The store.
-        name: The collection.
-        above: How many vectors may be compared one by one.
-        tell: Told in a line what is about to take its time.
-
-    Raises:
-        StoreError: it could not be built; the collection is as it was.
-    """
-    state = store.index_state(name)
-    if state.unindexed <= above:
-        return False
-    tell(f"{name}: building the search index of {state.points} vectors")
-    store.build_index(name)
-    return True
 
 
 def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
@@ -88,11 +54,9 @@ def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
         )
 
 
-def build_as_child(shard: str, dimension: int, parent: int, layout: str) -> None:
+def build_in_child(shard: str, dimension: int, parent: int, layout: str) -> None:
     """Build the graph, ending at once when the process that asked for it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere it builds on for nobody
     if os.getppid() == parent:
-        from lookalike.indexer.embedded.shard import build_graph
-
         build_graph(Path(shard), dimension, Layout.from_json(json.loads(layout)))

@@ -15,12 +15,9 @@ import numpy as np
 import qdrant_edge as qe
 from numpy.typing import NDArray
 
-from lookalike.indexer.sources.payload_tables import RESERVED
 from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
-from lookalike.indexer.store.points import Hit, Record, check_ids
-
-__all__ = ["Shard", "build_graph", "make_shard"]
+from lookalike.indexer.store.layout import EF_SEARCH, QUANTILE, Layout, oversampling
+from lookalike.indexer.store.points import RESERVED, Hit, Record, check_ids
 
 POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000
@@ -87,27 +84,29 @@ class Shard:
 
     def _params(self, limit: int, where: Filter | None) -> qe.SearchParams:
         conditions = where is not None and bool(where.conditions)
-        if limit > WIDTH_SEARCHING or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
+        if limit > EF_SEARCH or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
             return qe.SearchParams(exact=True)
         detour = qe.AcornSearchParams(enable=True, max_selectivity=1.0) if conditions else None
         more = oversampling(self.layout.quantization)
         copies = None if more is None else qe.QuantizationSearchParams(rescore=True, oversampling=more)
-        return qe.SearchParams(hnsw_ef=WIDTH_SEARCHING, acorn=detour, quantization=copies)
+        return qe.SearchParams(hnsw_ef=EF_SEARCH, acorn=detour, quantization=copies)
 
-    def page(self, offset: Any, *, where: Filter | None, with_vectors: bool) -> tuple[list[Record], Any]:
+    def scroll_page(
+        self, offset: Any, *, where: Filter | None, with_vectors: bool
+    ) -> tuple[list[Record], Any]:
         """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
         request = qe.ScrollRequest(
             offset=offset, limit=PAGE, filter=_filter(where), with_payload=True, with_vector=with_vectors
         )
         points, following = self._shard.scroll(request)
-        records = [Record.of(point, with_vector=with_vectors) for point in points]
+        records = [Record.from_point(point, with_vector=with_vectors) for point in points]
         return records, following
 
-    def fetch(self, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
+    def get(self, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
         """Return those of these points that are there."""
         ids: list[Any] = list(keys)
         points = self._shard.retrieve(ids, with_payload=True, with_vector=with_vectors)
-        return [Record.of(point, with_vector=with_vectors) for point in points]
+        return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def count(self, where: Filter | None = None) -> int:
         """Return exactly how many points pass."""

@@ -19,18 +19,15 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout, sync, write_whole
+from lookalike.encoder.files import atomic_write
+from lookalike.encoder.files import fsync_path
+from lookalike.indexer.embedded.files import SHARD
+from lookalike.indexer.embedded.files import map_errors
+from lookalike.indexer.embedded.files import read_layout
+from lookalike.encoder.files import fsync
+from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.indexer.embedded.files import check_disk_space
 from lookalike.indexer.embedded.shard import Shard
-
-__all__ = [
-    "bytes_on_disk",
-    "check_idle",
-    "current_shard",
-    "open_shard",
-    "replace_shard",
-    "successor_shard",
-    "sweep_shards",
-]
 
 SHARD_NAME: Final = "shard.name"
 _SHARD: Final = re.compile(r"shard(-[0-9a-f]{8})?")
@@ -55,7 +52,7 @@ def current_shard(folder: Path) -> Path:
 
 
 @contextmanager
-def successor_shard(folder: Path) -> Iterator[Path]:
+def copy_shard(folder: Path) -> Iterator[Path]:
     """Yield a copy of the current shard, beside it; gone afterwards unless it has taken its place.
 
     Nobody may write to the current shard meanwhile, and what was written must be on disk.
@@ -72,11 +69,11 @@ def successor_shard(folder: Path) -> Iterator[Path]:
 def replace_shard(folder: Path, fresh: Path) -> None:
     """Make another shard in a collection's folder its current one, in one step, whoever is killed when."""
     for path in (*fresh.rglob("*"), fresh, folder):
-        sync(path)
-    write_whole(folder / SHARD_NAME, f"{fresh.name}\n")
+        fsync_path(path)
+    atomic_write(folder / SHARD_NAME, f"{fresh.name}\n".encode(), durable=True)
 
 
-def sweep_shards(folder: Path) -> None:
+def remove_stale_shards(folder: Path) -> None:
     """Remove the shards that are not the current one. Only for who holds that."""
     current = current_shard(folder)
     for path in folder.iterdir():
@@ -103,14 +100,14 @@ def open_shard(folder: Path) -> Shard:
         path = current_shard(folder)
         try:
             with map_errors(folder):
-                check_room(folder)
+                check_disk_space(folder)
                 shard = Shard.load(path, read_layout(folder))
         except StoreError:
             if current_shard(folder) == path:
                 raise
             continue
         if current_shard(folder) == path:
-            sweep_shards(folder)
+            remove_stale_shards(folder)
             return shard
         shard.close()
 

@@ -24,18 +24,12 @@ from lookalike.encoder.errors import (
     LookalikeError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import (
-    alias_conflict,
-    check_unaliased,
-    read_alias,
-    read_aliases,
-    set_alias,
-)
+from lookalike.indexer.embedded.aliases import read_alias, read_aliases, set_alias
 from lookalike.indexer.embedded.files import (
-    check_room,
+    check_disk_space,
     create_collection,
-    drop_collection,
-    holds_collection,
+    delete_collection,
+    is_collection,
     list_collections,
     map_errors,
     read_spec,
@@ -46,18 +40,17 @@ from lookalike.indexer.embedded.shard import Shard, make_shard
 from lookalike.indexer.embedded.shard_swap import (
     bytes_on_disk,
     check_idle,
+    copy_shard,
     open_shard,
+    remove_stale_shards,
     replace_shard,
-    successor_shard,
-    sweep_shards,
 )
+from lookalike.indexer.store.aliases import alias_conflict, check_unaliased
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.store.layout import StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
-
-__all__ = ["EdgeStore"]
 
 MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has none
 
@@ -93,8 +86,8 @@ class EdgeStore(VectorStore):
         """The folder, absolute."""
         return str(self._root)
 
-    def names(self) -> list[str]:
-        """See :meth:`VectorStore.names`; a missing folder holds none."""
+    def list_collections(self) -> list[str]:
+        """See :meth:`VectorStore.list_collections`; a missing folder holds none."""
         self._check_open()
         return list_collections(self._root)
 
@@ -103,12 +96,12 @@ class EdgeStore(VectorStore):
         self._check_open()
         return read_aliases(self._root)
 
-    def switch(self, alias: str, name: str | None) -> None:
-        """See :meth:`VectorStore.switch`. Who has the store open sees it too."""
+    def set_alias(self, alias: str, name: str | None) -> None:
+        """See :meth:`VectorStore.set_alias`. Who has the store open sees it too."""
         self._check_open()
         set_alias(self._root, check_name(alias), None if name is None else self._real(name))
 
-    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
+    def create(self, name: str, spec: CollectionSpec, options: StorageConfig | None = None) -> None:
         """See :meth:`VectorStore.create`. Killed half-way, it leaves no collection of that name.
 
         Raises:
@@ -116,7 +109,7 @@ class EdgeStore(VectorStore):
         """
         self._check_open()
         folder = self._root / check_name(name)
-        if holds_collection(folder):
+        if is_collection(folder):
             raise CollectionExistsError(
                 f"collection {name!r} is in {self._root} already; choose another name or delete it first"
             )
@@ -126,24 +119,24 @@ class EdgeStore(VectorStore):
             raise StoreError(
                 f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
             )
-        layout = (options or LayoutOptions()).embedded(spec.dimension)
+        layout = (options or StorageConfig()).resolve(spec.dimension)
         create_collection(
             folder, spec, layout, make_shard=lambda path: make_shard(path, spec.dimension, layout)
         )
 
-    def describe(self, name: str) -> CollectionSpec:
-        """See :meth:`VectorStore.describe`."""
+    def info(self, name: str) -> CollectionSpec:
+        """See :meth:`VectorStore.info`."""
         return read_spec(self._folder(name))
 
-    def redescribe(self, name: str, spec: CollectionSpec) -> None:
-        """See :meth:`VectorStore.redescribe`."""
+    def update_info(self, name: str, spec: CollectionSpec) -> None:
+        """See :meth:`VectorStore.update_info`."""
         name = self._real(name)
         self._opened(name)  # nobody else may be writing it
-        self.describe(name).check_successor(name, spec)
+        self.info(name).check_successor(name, spec)
         replace_spec(self._root / name, spec)
 
-    def drop(self, name: str) -> None:
-        """See :meth:`VectorStore.drop`; a damaged collection can be dropped too."""
+    def delete_collection(self, name: str) -> None:
+        """See :meth:`VectorStore.delete_collection`; a damaged collection can be dropped too."""
         check_unaliased(self.address, name, self.aliases())
         folder = self._folder(name)
         with self._writer(name), self._lock, map_errors(folder):
@@ -152,7 +145,7 @@ class EdgeStore(VectorStore):
                 check_idle(folder)
             else:
                 opened.shard.close()
-            drop_collection(folder)
+            delete_collection(folder)
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
@@ -162,7 +155,7 @@ class EdgeStore(VectorStore):
         points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
         size = points[1].nbytes + len(json.dumps(points[2]))
         with self._writer(name), self._using(name) as shard:
-            check_room(self._root / name, size)
+            check_disk_space(self._root / name, size)
             shard.upsert(*points)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
@@ -171,16 +164,16 @@ class EdgeStore(VectorStore):
         self._opened(name)
         keys = check_ids(ids)
         with self._writer(name), self._using(name) as shard:
-            check_room(self._root / name)
+            check_disk_space(self._root / name)
             shard.delete(keys)
 
-    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
-        """See :meth:`VectorStore.fetch`."""
+    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """See :meth:`VectorStore.get`."""
         name = self._real(name)
         self._opened(name)
         keys = check_ids(ids)
         with self._using(name) as shard:
-            return {record.id: record for record in shard.fetch(keys, with_vectors=with_vectors)}
+            return {record.id: record for record in shard.get(keys, with_vectors=with_vectors)}
 
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
@@ -206,7 +199,7 @@ class EdgeStore(VectorStore):
         offset: Any = None
         while True:
             with self._using(name) as shard:
-                records, offset = shard.page(offset, where=where, with_vectors=with_vectors)
+                records, offset = shard.scroll_page(offset, where=where, with_vectors=with_vectors)
             yield from records
             if offset is None:
                 return
@@ -234,7 +227,7 @@ class EdgeStore(VectorStore):
             with self._using(name) as shard:
                 shard.flush()
                 points, dimension, layout = shard.count(), self._open[name].dimension, shard.layout
-            with successor_shard(folder) as fresh:
+            with copy_shard(folder) as fresh:
                 build_in_subprocess(fresh, dimension, layout)
                 self._take_over(name, fresh, points)
 
@@ -244,7 +237,7 @@ class EdgeStore(VectorStore):
         with self._using(name) as old:  # others wait; raises when the store was closed meanwhile
             opened = self._open.pop(name)  # whatever fails, the next call opens what the disk says
             with closing(old), ExitStack() as undo:
-                check_room(folder)
+                check_disk_space(folder)
                 built = undo.enter_context(closing(Shard.load(fresh, old.layout)))
                 if built.count() != points:
                     raise StoreError(
@@ -254,7 +247,7 @@ class EdgeStore(VectorStore):
                 replace_shard(folder, fresh)
                 undo.pop_all()
                 self._open[name] = _Opened(built, opened.dimension)
-            sweep_shards(folder)
+            remove_stale_shards(folder)
 
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`."""
@@ -288,7 +281,7 @@ class EdgeStore(VectorStore):
             return self._root / name
         if is_name(name):
             for real in (name, read_alias(self._root, name)):
-                if real is not None and holds_collection(self._root / real):
+                if real is not None and is_collection(self._root / real):
                     return self._root / real
         raise CollectionNotFoundError(f"no collection {name!r} in {self._root}; it has: {self._listed()}")
 
@@ -297,7 +290,7 @@ class EdgeStore(VectorStore):
         return self._folder(name).name
 
     def _listed(self) -> str:
-        return ", ".join([*self.names(), *self.aliases()]) or "none"
+        return ", ".join([*self.list_collections(), *self.aliases()]) or "none"
 
     def _opened(self, name: str) -> _Opened:
         """Return the shard of a collection, opened on first use and kept."""

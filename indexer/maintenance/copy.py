@@ -15,10 +15,11 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
-
-__all__ = ["CopyReport", "copy_collection"]
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec, check_name
 
 POINTS_TOGETHER: Final = 1000
 
@@ -50,7 +51,7 @@ def copy_collection(
     target: VectorStore,
     target_name: str,
     *,
-    options: LayoutOptions | None = None,
+    options: StorageConfig | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> CopyReport:
@@ -80,8 +81,8 @@ def copy_collection(
         raise InvalidArgumentError(
             f"a collection is copied to another name or store, {name!r} is itself; pass --to-store"
         )
-    spec, total = source.describe(name), source.count(name)
-    wanted = (options or LayoutOptions()).filled(expect=total)
+    spec, total = source.info(name), source.count(name)
+    wanted = (options or StorageConfig()).with_known(expect=total)
     _describe(spec, name, target, check_name(target_name), wanted)
     before = target.count(target_name)
     on_total(total)
@@ -131,11 +132,11 @@ class _Pages:
 
 
 def _describe(
-    spec: CollectionSpec, name: str, target: VectorStore, target_name: str, wanted: LayoutOptions
+    spec: CollectionSpec, name: str, target: VectorStore, target_name: str, wanted: StorageConfig
 ) -> None:
     """Make the target, or check that it may hold these vectors, and have it know their roots."""
     try:
-        there = target.describe(target_name)
+        there = target.info(target_name)
     except CollectionNotFoundError:
         target.create(target_name, spec, wanted)
         return
@@ -153,7 +154,7 @@ def _describe(
                 "copy to another name, or index one of them again with another --root-name"
             )
     if there.roots != dict(there.roots) | dict(spec.roots):
-        target.redescribe(target_name, replace(there, roots=dict(there.roots) | dict(spec.roots)))
+        target.update_info(target_name, replace(there, roots=dict(there.roots) | dict(spec.roots)))
 
 
 def _compared(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tuple[Record, bool, bool]]:

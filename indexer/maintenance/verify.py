@@ -24,9 +24,9 @@ from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import Source, as_path, item_id
 from lookalike.indexer.sources.tar import Contained, located
-from lookalike.indexer.store.base import CollectionSpec, Payload, Record, VectorStore
-
-__all__ = ["KINDS", "Finding", "VerifyReport", "remembered_model", "verify"]
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.points import Payload, Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
 KINDS: Final[tuple[Kind, ...]] = (
@@ -39,7 +39,7 @@ _ANY_SIZE: Final = 1 << 40  # it was not too large when it was indexed
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Issue:
     """Something that is not as it should be.
 
     Attributes:
@@ -63,18 +63,18 @@ class VerifyReport:
         items: Points that were looked at.
         without_file: Of these, points that say no root and path: nothing on disk to compare with.
         sampled: Files that were embedded again and compared.
-        findings: What is not as it should be.
+        issues: What is not as it should be.
     """
 
     items: int = 0
     without_file: int = 0
     sampled: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[Kind, int]:
         """How many findings there are of every kind."""
-        found = Counter(finding.kind for finding in self.findings)
+        found = Counter(finding.kind for finding in self.issues)
         return {kind: found[kind] for kind in KINDS}
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def verify(
     """
     if sample < 0 or seed < 0:
         raise InvalidArgumentError(f"sample and seed are 0 or more, not {sample} and {seed}; leave them out")
-    spec = store.describe(name)
+    spec = store.info(name)
     if model is not None:
         spec.check_model(name, model_id=model.model_id, crop=spec.crop)
     count = store.count(name)
@@ -130,15 +130,15 @@ def verify(
         found = walk.look(record)
         report.items += 1
         report.without_file += found.file is None
-        report.findings += found.findings
+        report.issues += found.findings
         if position in drawn and found.file is not None and not found.findings:
             picked.append((record, found.file))
         if report.items % _STEP == 0:
             on_progress(_STEP)
-    report.findings += _extra(spec, walk)
+    report.issues += _extra(spec, walk)
     if model is not None:
         report.sampled, differing = _embedded_again(model, spec, picked)
-        report.findings += differing
+        report.issues += differing
     on_progress(report.items % _STEP)
     return report
 
@@ -163,7 +163,7 @@ class _Look:
     """What was found of one point, and the file that it is about, if any."""
 
     file: Path | Contained | None
-    findings: list[Finding]
+    findings: list[Issue]
 
 
 class _Walk:
@@ -185,20 +185,20 @@ class _Walk:
         root, path = record.payload.get("root"), record.payload.get("path")
         placed = isinstance(root, str) and isinstance(path, str)
         said = f"{root}/{path}" if placed else record.id
-        findings: list[Finding] = []
+        findings: list[Issue] = []
         if (fault := _vector_fault(record.vector, self._dimension)) is not None:
-            findings.append(Finding("vector", said, fault))
+            findings.append(Issue("vector", said, fault))
         if not isinstance(root, str) or not isinstance(path, str):
             return _Look(None, findings)
         key = UUID(item_id(root, path)).bytes
         if key in self.seen:
-            findings.append(Finding("duplicate", said, f"stored once more as {record.id}"))
+            findings.append(Issue("duplicate", said, f"stored once more as {record.id}"))
         self.seen.add(key)
         if root not in self._roots:
-            return _Look(None, [*findings, Finding("missing", said, "the collection does not know its root")])
+            return _Look(None, [*findings, Issue("missing", said, "the collection does not know its root")])
         file, fault_on_disk = self._placed(self._roots[root] / as_path(path), record.payload)
         if fault_on_disk is not None:
-            findings.append(Finding(fault_on_disk[0], said, fault_on_disk[1]))
+            findings.append(Issue(fault_on_disk[0], said, fault_on_disk[1]))
         if isinstance(file, Path):
             self.plain.add(root)
         return _Look(file, findings)
@@ -255,7 +255,7 @@ def _vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str | N
     return None if abs(length - 1) <= UNIT_WITHIN else f"length {length:.4g}, not 1"
 
 
-def _extra(spec: CollectionSpec, walk: _Walk) -> Iterator[Finding]:
+def _extra(spec: CollectionSpec, walk: _Walk) -> Iterator[Issue]:
     """Yield the pictures under the known roots whose ids were not seen."""
     for name, folder in spec.roots.items():
         root = as_path(folder)
@@ -264,32 +264,30 @@ def _extra(spec: CollectionSpec, walk: _Walk) -> Iterator[Finding]:
         try:
             for item in Source(name, root).items():
                 if UUID(item.id).bytes not in walk.seen:
-                    yield Finding("extra", f"{name}/{item.path}", "not stored")
+                    yield Issue("extra", f"{name}/{item.path}", "not stored")
         except DataError as error:
-            yield Finding("unreadable", name, str(error))
+            yield Issue("unreadable", name, str(error))
 
 
 def _embedded_again(
     model: Model, spec: CollectionSpec, picked: Iterable[tuple[Record, Path | Readable]]
-) -> tuple[int, list[Finding]]:
+) -> tuple[int, list[Issue]]:
     """Return how many vectors were compared, and what differs."""
     compared = 0
-    findings: list[Finding] = []
+    findings: list[Issue] = []
     for batch in embed_files(model, picked, crop=Crop.parse(spec.crop), max_pixels=_ANY_SIZE):
         compared += len(batch.keys)
         findings += _differing(batch)
-        findings += [Finding("unreadable", _said(record), reason) for record, reason in batch.failures]
+        findings += [Issue("unreadable", _said(record), reason) for record, reason in batch.failures]
     return compared, findings
 
 
-def _differing(batch: EmbeddedBatch[Record]) -> Iterator[Finding]:
+def _differing(batch: EmbeddedBatch[Record]) -> Iterator[Issue]:
     for record, facts, embedding in zip(batch.keys, batch.facts, batch.embeddings, strict=True):
         if facts.sha256 != record.payload.get("sha256"):
-            yield Finding("changed", _said(record), "other content")
+            yield Issue("changed", _said(record), "other content")
         elif record.vector is not None and not (cosine := float(embedding @ record.vector)) >= ALIKE:
-            yield Finding(
-                "differing", _said(record), f"cosine {cosine:.4f} to what the model makes of it now"
-            )
+            yield Issue("differing", _said(record), f"cosine {cosine:.4f} to what the model makes of it now")
 
 
 def _said(record: Record) -> str:

@@ -19,15 +19,21 @@ import numpy as np
 from lookalike.encoder.embed.batch import Readable
 from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
-from lookalike.indexer.parquet.resume import OldRows, Parts, alike, earlier_file, together
+from lookalike.indexer.parquet.resume import (
+    PartFiles,
+    ReusableRows,
+    concatenated,
+    open_existing,
+    same_embedding,
+)
 from lookalike.indexer.sources.source import Item, Source, as_text
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.sync import NOTHING_SEEN
-
-__all__ = ["EmbedReport", "embed"]
 
 _PIECE_SECONDS: Final = 30.0
 """A slow model's rows become durable this often, a fast one's by :data:`ROWS`."""
@@ -70,7 +76,7 @@ class EmbedReport:
         }
 
 
-def embed(
+def export_latents(
     model: Model,
     sources: Sequence[Source],
     out: Path,
@@ -107,8 +113,8 @@ def embed(
     began = time.monotonic()
     spec = _spec(model, sources, crop)
     with ExitStack() as stack:
-        parts = stack.enter_context(Parts.opened(out))
-        if (earlier := earlier_file(out)) is not None:
+        parts = stack.enter_context(PartFiles.opened(out))
+        if (earlier := open_existing(out)) is not None:
             stack.enter_context(earlier)
         run = _Run(model, sources, out, spec, max_pixels, processes, parts, on_total, on_progress)
         if earlier is None or overwrite:
@@ -127,7 +133,7 @@ class _Picture(NamedTuple):
 
 @dataclass(slots=True)
 class _Run:
-    """One call of :func:`embed`; ``fresh`` are its own pieces."""
+    """One call of :func:`export_latents`; ``fresh`` are its own pieces."""
 
     model: Model
     sources: Sequence[Source]
@@ -135,11 +141,11 @@ class _Run:
     spec: CollectionSpec
     max_pixels: int
     processes: bool
-    parts: Parts
+    parts: PartFiles
     on_total: Callable[[int], object]
     on_progress: Callable[[int], object]
     report: EmbedReport = field(default_factory=EmbedReport)
-    old: OldRows = field(default_factory=OldRows)
+    old: ReusableRows = field(default_factory=ReusableRows)
     fresh: list[Path] = field(default_factory=list)
 
     def write(self, earlier: LatentsFile | None) -> None:
@@ -187,10 +193,10 @@ class _Run:
 
     def _survey(self, earlier: LatentsFile | None) -> None:
         """Note which rows may be taken over."""
-        if earlier is not None and alike(earlier.spec, self.spec):
+        if earlier is not None and same_embedding(earlier.spec, self.spec):
             self.old.add(self.out, earlier.keys())
         for file, spec, keys in self.parts.survey():
-            if alike(spec, self.spec):
+            if same_embedding(spec, self.spec):
                 self.old.add(file, keys)
             elif earlier is not None:  # --overwrite was said
                 file.unlink()
@@ -244,7 +250,7 @@ class _Run:
 
     def _keep(self, held: list[Rows]) -> None:
         if any(rows.entries for rows in held):
-            rows = together(held)
+            rows = concatenated(held)
             self.fresh.append(self.parts.add(self.spec, rows))
             self.report.embedded += len(rows.entries)
         held.clear()

@@ -22,21 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.embedded.files import sync
+from lookalike.encoder.files import fsync_path
+from lookalike.encoder.text import printable
+from lookalike.encoder.files import fsync
 from lookalike.indexer.store.spec import CollectionSpec
-
-__all__ = [
-    "FORMAT",
-    "ROWS",
-    "Entry",
-    "LatentsFile",
-    "Rows",
-    "is_latents",
-    "key_of",
-    "require_pyarrow",
-    "write_latents",
-]
 
 FORMAT: Final = 1
 """Of the file; a later lookalike that writes otherwise counts on."""
@@ -121,9 +110,9 @@ def write_latents(
                 for some in rows:
                     writer.write_table(_table(pa, schema, some), row_group_size=max(len(some.entries), 1))
             sink.flush()
-            sync(draft)
+            fsync_path(draft)
         draft.replace(file)
-        sync(file.parent)
+        fsync_path(file.parent)
     except OSError as error:
         raise DataError(
             f"{printable(str(file))} cannot be written ({error.strerror or _line(error)}); make room "

@@ -16,15 +16,15 @@ from typing import Any, Final
 import numpy as np
 
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import Entry, LatentsFile
-from lookalike.indexer.sources.source import Source, as_path, item_id, named
-from lookalike.indexer.store.base import LayoutOptions, Record, VectorStore
+from lookalike.indexer.sources.source import Source, as_path, item_id, with_root_name
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store.points import Record
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.report import SyncReport
-
-__all__ = ["load_latents"]
 
 _NEW, _CHANGED, _SAME = range(3)
 _AT_ONCE: Final = 1024
@@ -38,7 +38,7 @@ def load_latents(
     *,
     root_name: str | None = None,
     model_name: str | None = None,
-    options: LayoutOptions | None = None,
+    options: StorageConfig | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> SyncReport:
@@ -80,10 +80,10 @@ def load_latents(
                 roots[call[root]] = folder
         count = sum(file.count for file in opened)
         if new:
-            wanted = (options or LayoutOptions()).filled(expect=count)
+            wanted = (options or StorageConfig()).with_known(expect=count)
             store.create(name, replace(spec, roots=roots), wanted)
         elif roots != spec.roots:
-            store.redescribe(name, replace(spec, roots=roots))
+            store.update_info(name, replace(spec, roots=roots))
         on_total(count)
         for file, call in zip(opened, calls, strict=True):
             _load(store, name, file, call, report, on_progress)
@@ -98,7 +98,7 @@ def _stored_spec(store: VectorStore, name: str, files: Sequence[LatentsFile]) ->
     for file in files[1:]:
         _check_model(file, first.spec, printable(str(first.file)))
     try:
-        spec = store.describe(name)
+        spec = store.info(name)
     except CollectionNotFoundError:
         return None
     for file in files:
@@ -124,7 +124,7 @@ def _names(file: LatentsFile, root_name: str | None, known: Mapping[str, str]) -
             f"--root-name names one root, {printable(str(file.file))} has {', '.join(roots)}; leave it out"
         )
     return {
-        root: named(Source(root, as_path(folder)), root_name, known).root_name
+        root: with_root_name(Source(root, as_path(folder)), root_name, known).root_name
         for root, folder in roots.items()
     }
 
@@ -145,7 +145,7 @@ def _load(
         states = np.full(len(ids), _NEW)
         for start in range(0, 0 if empty else len(ids), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            there = store.fetch(name, ids[part])
+            there = store.get(name, ids[part])
             states[part] = [
                 _state(there.get(key), entry, payload)
                 for key, entry, payload in zip(ids[part], entries[part], payloads[part], strict=True)

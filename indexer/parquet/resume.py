@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["OldRows", "Parts", "alike", "earlier_file", "joined", "together"]
 
-
-class Parts:
+class PartFiles:
     """The pieces of one file. Made by :meth:`opened`."""
 
     def __init__(self, out: Path) -> None:
@@ -34,7 +32,7 @@ class Parts:
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path) -> Iterator[Parts]:
+    def opened(cls, out: Path) -> Iterator[PartFiles]:
         """Hold the pieces of ``out`` against other processes; a folder without pieces is removed at the end.
 
         Raises:
@@ -72,7 +70,7 @@ class Parts:
         Raises:
             DataError: the disk is full or cannot be written.
         """
-        write_latents(self._out, spec, joined(rows), draft=self._folder / "whole.new")
+        write_latents(self._out, spec, regrouped(rows), draft=self._folder / "whole.new")
 
     def survey(self) -> Iterator[tuple[Path, CollectionSpec, list[bytes]]]:
         """Yield each piece with the keys of its rows; one that cannot be read is thrown away."""
@@ -114,7 +112,7 @@ class Parts:
         return handle
 
 
-class OldRows:
+class ReusableRows:
     """Rows of earlier runs that a new one may take over. Of each 16 bytes are held."""
 
     def __init__(self) -> None:
@@ -165,12 +163,12 @@ class OldRows:
                     yield rows.only(np.array(wanted, np.bool_))
 
 
-def alike(one: CollectionSpec, other: CollectionSpec) -> bool:
+def same_embedding(one: CollectionSpec, other: CollectionSpec) -> bool:
     """Whether vectors of both may stand in one file."""
     return (one.model_id, one.dimension, one.crop) == (other.model_id, other.dimension, other.crop)
 
 
-def earlier_file(out: Path) -> LatentsFile | None:
+def open_existing(out: Path) -> LatentsFile | None:
     """Return the file that is there already, opened; None where there is none.
 
     Raises:
@@ -191,22 +189,22 @@ def earlier_file(out: Path) -> LatentsFile | None:
         ) from error
 
 
-def joined(pieces: Iterable[Rows], *, count: int = ROWS) -> Iterator[Rows]:
+def regrouped(pieces: Iterable[Rows], *, count: int = ROWS) -> Iterator[Rows]:
     """Yield the same rows ``count`` at a time, the last time fewer; holds that many and what came last."""
     held: list[Rows] = []
     for some in pieces:
         held.append(some)
         if sum(len(each.entries) for each in held) >= count:
-            rows = together(held)
+            rows = concatenated(held)
             whole = len(rows.entries) // count * count
             for start in range(0, whole, count):
                 yield Rows(rows.entries[start : start + count], rows.vectors[start : start + count])
             held = [Rows(rows.entries[whole:], rows.vectors[whole:])]
     if any(each.entries for each in held):
-        yield together(held)
+        yield concatenated(held)
 
 
-def together(held: Sequence[Rows]) -> Rows:
+def concatenated(held: Sequence[Rows]) -> Rows:
     """Return the rows of one or more as one."""
     return Rows(
         [entry for some in held for entry in some.entries], np.concatenate([some.vectors for some in held])

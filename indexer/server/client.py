@@ -29,17 +29,15 @@ from lookalike.indexer.server.config import from_qdrant
 from lookalike.indexer.server.errors import (
     check_key,
     check_version,
-    missing,
+    collection_not_found,
+    error_from_status,
+    error_text,
+    filter_to_json,
     one_line,
-    refused,
-    said,
-    written,
 )
 from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import WIDTH_SEARCHING, Layout, oversampling
+from lookalike.indexer.store.layout import EF_SEARCH, Layout, oversampling
 from lookalike.indexer.store.points import Hit, Record
-
-__all__ = ["CollectionInfo", "Server"]
 
 KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5
@@ -53,17 +51,17 @@ class CollectionInfo:
     """What the server says of a collection.
 
     Attributes:
-        remembered: What lookalike wrote about it; None when it is another's.
+        metadata: What lookalike wrote about it; None when it is another's.
         layout: How it lies there; None when that is none of ours.
         indexed: Vectors in HNSW graphs.
-        building: Whether it is at work on them, or about to be.
+        optimizing: Whether it is at work on them, or about to be.
         failed: Whether it could not.
     """
 
-    remembered: dict[str, Any] | None
+    metadata: dict[str, Any] | None
     layout: Layout | None
     indexed: int
-    building: bool
+    optimizing: bool
     failed: bool
 
 
@@ -113,7 +111,7 @@ class Server:
             status = self._client.cluster_status()
         return max(1, len(status.peers)) if isinstance(status, models.ClusterStatusOneOf1) else 1
 
-    def collections(self) -> list[str]:
+    def list_collections(self) -> list[str]:
         """Return the names of all collections, other programs' too."""
         with _mapped(self.address):
             return [each.name for each in self._client.get_collections().collections]
@@ -123,10 +121,10 @@ class Server:
         with _mapped(self.address):
             return {each.alias_name: each.collection_name for each in self._client.get_aliases().aliases}
 
-    def alias(self, alias: str, name: str | None, *, there: bool) -> None:
-        """Point an alias to a collection, in one step, or remove it (None); ``there``: it is there now."""
+    def set_alias(self, alias: str, name: str | None, *, exists: bool) -> None:
+        """Point an alias to a collection, in one step, or remove it (None); ``exists``: there is such an alias now."""
         steps: list[Any] = []
-        if there:
+        if exists:
             steps.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
         if name is not None:
             make = models.CreateAlias(collection_name=name, alias_name=alias)
@@ -134,7 +132,7 @@ class Server:
         with _mapped(self.address, name):
             self._client.update_collection_aliases(change_aliases_operations=steps)
 
-    def known(self, name: str) -> CollectionInfo | None:
+    def get_info(self, name: str) -> CollectionInfo | None:
         """Return what the server says of a collection; None when it is not there, or gone meanwhile."""
         try:
             with _mapped(self.address, name):
@@ -144,14 +142,14 @@ class Server:
         value = (info.config.metadata or {}).get(KEY)
         status = models.CollectionStatus
         return CollectionInfo(
-            remembered=value if isinstance(value, dict) else None,
+            metadata=value if isinstance(value, dict) else None,
             layout=from_qdrant(info.config.model_dump(exclude_none=True)),
             indexed=info.indexed_vectors_count or 0,
-            building=info.status in (status.YELLOW, status.GREY),
+            optimizing=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
         )
 
-    def make(self, name: str, configured: Mapping[str, Any], remembered: dict[str, Any]) -> None:
+    def create(self, name: str, configured: Mapping[str, Any], remembered: dict[str, Any]) -> None:
         """Make a collection, by :func:`configuration`, that remembers this."""
         with _mapped(self.address, name):
             body = models.CreateCollection.model_validate({**configured, "metadata": {KEY: remembered}})
@@ -166,13 +164,13 @@ class Server:
                 metadata=body.metadata,
             )
 
-    def remember(self, name: str, values: dict[str, Any]) -> None:
+    def set_metadata(self, name: str, values: dict[str, Any]) -> None:
         """Write anew what a collection remembers."""
         with _mapped(self.address, name):
             # Metadata is merged key by key, one level deep: our one key is replaced whole.
             self._client.update_collection(name, metadata={KEY: values})
 
-    def index_payload(self, name: str, words: Sequence[str], numbers: Sequence[str]) -> None:
+    def create_payload_indexes(self, name: str, words: Sequence[str], numbers: Sequence[str]) -> None:
         """Have payload fields indexed, given as Qdrant's paths; doing it again changes nothing."""
         if self.in_memory:
             return
@@ -182,12 +180,12 @@ class Server:
                 for field in fields:
                     self._client.create_payload_index(name, field, kind, wait=True)
 
-    def drop(self, name: str) -> None:
+    def delete_collection(self, name: str) -> None:
         """Delete a collection."""
         with _mapped(self.address, name):
             self._client.delete_collection(name)
 
-    def put(
+    def upsert(
         self, name: str, keys: Sequence[str], rows: NDArray[np.float32], payloads: Sequence[dict[str, Any]]
     ) -> None:
         """Insert or replace N points; acknowledged, they are in its log but not yet seen: :meth:`settle`."""
@@ -198,7 +196,7 @@ class Server:
         with _mapped(self.address, name):
             self._client.upsert(name, points, wait=False)
 
-    def settle(self, name: str, keys: Sequence[str]) -> None:
+    def wait_applied(self, name: str, keys: Sequence[str]) -> None:
         """Return once all that was acknowledged is applied in every shard, and N different points are there.
 
         Raises:
@@ -224,11 +222,11 @@ class Server:
         if result.status != models.UpdateStatus.COMPLETED:
             raise StoreUnavailableError(f"{self.address} took too long ({result.status})")
 
-    def fetch(self, name: str, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
+    def get(self, name: str, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
         """Return those of these points that are there."""
         with _mapped(self.address, name):
             points = self._client.retrieve(name, list(keys), with_vectors=with_vectors)
-        return [Record.of(point, with_vector=with_vectors) for point in points]
+        return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def query(
         self, name: str, rows: list[list[float]], *, limit: int, where: Filter | None, layout: Layout | None
@@ -238,7 +236,7 @@ class Server:
         copies = None if more is None else models.QuantizationSearchParams(rescore=True, oversampling=more)
         detour = models.AcornSearchParams(enable=True, max_selectivity=1.0)
         params = models.SearchParams(
-            hnsw_ef=WIDTH_SEARCHING,
+            hnsw_ef=EF_SEARCH,
             quantization=copies,
             acorn=detour if where is not None and where.conditions else None,
         )
@@ -257,7 +255,7 @@ class Server:
             answers = self._client.query_batch_points(name, requests)
         return [[Hit(str(p.id), p.score, p.payload or {}) for p in each.points] for each in answers]
 
-    def page(
+    def scroll_page(
         self, name: str, offset: Any, *, where: Filter | None, with_vectors: bool
     ) -> tuple[list[Record], Any]:
         """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
@@ -265,14 +263,14 @@ class Server:
             points, following = self._client.scroll(
                 name, _filter(where), limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
             )
-        return [Record.of(point, with_vector=with_vectors) for point in points], following
+        return [Record.from_point(point, with_vector=with_vectors) for point in points], following
 
     def count(self, name: str, where: Filter | None) -> int:
         """Return exactly how many points pass."""
         with _mapped(self.address, name):
             return self._client.count(name, _filter(where), exact=True).count
 
-    def index_small(self, name: str) -> None:
+    def index_all_segments(self, name: str) -> None:
         """Have small segments indexed too."""
         with _mapped(self.address, name):
             small = models.OptimizersConfigDiff(indexing_threshold=1)
@@ -287,7 +285,7 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
-    return None if where is None else models.Filter.model_validate(written(where, models))
+    return None if where is None else models.Filter.model_validate(filter_to_json(where, models))
 
 
 @contextmanager
@@ -298,8 +296,8 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
     except LookalikeError:
         raise
     except UnexpectedResponse as error:
-        reason = one_line(said(error.content, instead=error.reason_phrase))
-        raise refused(error.status_code or 0, reason, address=address, name=name) from error
+        reason = one_line(error_text(error.content, instead=error.reason_phrase))
+        raise error_from_status(error.status_code or 0, reason, address=address, name=name) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
         reason = one_line(getattr(error, "source", error))
         raise StoreUnavailableError(
@@ -317,5 +315,5 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
         # The in-memory engine and the client's own checks raise plain ValueError and the like.
         reason = one_line(error)
         if name is not None and reason == f"Collection {name} not found":
-            raise missing(address, name) from error
+            raise collection_not_found(address, name) from error
         raise StoreError(f"the Qdrant client refused a request to {address} ({reason})") from error

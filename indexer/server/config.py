@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.layout import QUANTILE, Layout, LayoutOptions, Quantization
-
-__all__ = ["from_qdrant", "to_qdrant"]
+from lookalike.indexer.store.layout import QUANTILE, Layout, Quantization, StorageConfig
 
 EXACT_BELOW: Final = 100_000
 
 
-def to_qdrant(layout: Layout, dimension: int, options: LayoutOptions) -> dict[str, Any]:
+def to_qdrant(layout: Layout, dimension: int, options: StorageConfig) -> dict[str, Any]:
     """Return the body that makes a collection.
 
     Segments below 100,000 vectors get no graph. One shard and one copy are only said when they were asked
@@ -36,7 +34,7 @@ def to_qdrant(layout: Layout, dimension: int, options: LayoutOptions) -> dict[st
     elif layout.quantization == "binary":
         body["quantization_config"] = {"binary": {"always_ram": True}}
     for word, name in (("shard_number", "shards"), ("replication_factor", "replicas")):
-        if (value := getattr(layout, name)) > 1 or name in options.asked:
+        if (value := getattr(layout, name)) > 1 or name in options.explicit:
             body[word] = value
     return body
 

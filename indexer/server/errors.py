@@ -17,8 +17,6 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.store.filters import Filter
 
-__all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said", "written"]
-
 NEEDED: Final = (1, 16)  # the first that keeps metadata
 
 
@@ -47,12 +45,12 @@ def check_version(url: str, version: str) -> None:
         )
 
 
-def missing(address: str, name: str | None) -> CollectionNotFoundError:
+def collection_not_found(address: str, name: str | None) -> CollectionNotFoundError:
     """Return the error of a collection that is not there."""
     return CollectionNotFoundError(f"no collection {name!r} on {address}; `lookalike collections` lists them")
 
 
-def refused(status: int, reason: str, *, address: str, name: str | None) -> StoreError:
+def error_from_status(status: int, reason: str, *, address: str, name: str | None) -> StoreError:
     """Return what an HTTP status that is no success means.
 
     Args:
@@ -68,7 +66,7 @@ def refused(status: int, reason: str, *, address: str, name: str | None) -> Stor
     if name is not None and status == 409:
         return CollectionExistsError(f"collection {name!r} is on {address} already; choose another name")
     if name is not None and status == 404 and name in reason:
-        return missing(address, name)
+        return collection_not_found(address, name)
     if status == 404:
         return StoreUnreachableError(f"no Qdrant server at {address} (404); check the address and its port")
     if status >= 500 or status in (408, 429):
@@ -76,7 +74,7 @@ def refused(status: int, reason: str, *, address: str, name: str | None) -> Stor
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 
-def said(content: bytes, *, instead: str) -> object:
+def error_text(content: bytes, *, instead: str) -> object:
     """Return the server's own words in the body of an answer, or ``instead`` when it is not Qdrant's."""
     try:
         return json.loads(content)["status"]["error"]
@@ -84,9 +82,9 @@ def said(content: bytes, *, instead: str) -> object:
         return instead
 
 
-def one_line(said: object) -> str:
+def one_line(error_text: object) -> str:
     """Return an error or a server's words as one line of at most 200 characters, never empty."""
-    return (" ".join(str(said).split()) or type(said).__name__)[:200]
+    return (" ".join(str(error_text).split()) or type(error_text).__name__)[:200]
 
 
 def _is_private(url: str) -> bool:
@@ -98,7 +96,7 @@ def _is_private(url: str) -> bool:
         return "." not in host or host.endswith((".local", ".internal", ".localhost"))
 
 
-def written(where: Filter, client: object) -> dict[str, Any]:
+def filter_to_json(where: Filter, client: object) -> dict[str, Any]:
     """Return a filter as JSON, when the client's models can say it.
 
     Raises:

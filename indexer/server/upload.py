@@ -12,8 +12,6 @@ from typing import Final, TypeVar
 
 from lookalike.encoder.errors import StoreUnavailableError
 
-__all__ = ["BATCH", "PAUSES", "STREAMS", "last_of_each", "retry", "upload"]
-
 BATCH: Final = 256
 STREAMS: Final = 4
 PAUSES: Final[Sequence[float]] = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["read_list"]
+from lookalike.encoder.text import printable
 
 
 def read_list(source: str, *, nul: bool) -> list[Path]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MnistImage", "digit_at", "find_mnist_images"]
-
 _HEADER: Final = f"P5\n{SIDE} {SIDE}\n255\n".encode()
 """Of a PGM file (netpbm): nothing is read faster, and making a PNG file takes longer than reading it."""
 _NAME: Final = re.compile(r"(?P<split>train|test)/(?P<number>[0-9]{5,})\.pgm")

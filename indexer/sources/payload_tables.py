@@ -11,27 +11,12 @@ import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.store.points import is_text
-
-__all__ = ["PREDICTED", "RESERVED", "known_payload", "numbers_in", "read_payload", "read_tables"]
-
-RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
-"""What an item says of itself."""
-PREDICTED: Final = "predicted"
-"""Names the fields that a model read off a picture; all others are known."""
-
-
-def known_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a payload without what was predicted."""
-    guessed = payload.get(PREDICTED)
-    if not isinstance(guessed, list):
-        return dict(payload)
-    return {key: value for key, value in payload.items() if key != PREDICTED and key not in guessed}
+from lookalike.encoder.text import printable
+from lookalike.indexer.store.points import RESERVED, is_text
 
 
 def read_payload(file: Path) -> dict[str, dict[str, Any]]:

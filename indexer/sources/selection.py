@@ -10,8 +10,6 @@ from typing import Any
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["SourceFilter", "person_pattern"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFilter:

@@ -18,12 +18,10 @@ from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.datasets.mnist import SPLITS, Split, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_names
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive
-
-__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
@@ -130,8 +128,8 @@ class Source:
 
     def _item(self, relative: str, member: Contained | None = None, label: str | None = None) -> Item | None:
         path = as_text(relative)
-        named = self.listed is not None or (self.only is not None and relative == str(self.only))
-        if not self.reading.takes(path, named=named):
+        with_root_name = self.listed is not None or (self.only is not None and relative == str(self.only))
+        if not self.reading.takes(path, named=with_root_name):
             return None
         around = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
         folders = around.split("/")[:-1]
@@ -194,7 +192,7 @@ def open_source(
             )
         found = _opened(source, root_name, known)
     else:
-        found = named(found, root_name, known)
+        found = with_root_name(found, root_name, known)
     return replace(found, reading=reading or SourceFilter())
 
 
@@ -228,7 +226,7 @@ def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Sou
         name, folder = around
         inside = root.relative_to(folder) / (only or "")
         return Source(name, folder, None if inside == Path() else inside)
-    return named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
+    return with_root_name(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
 
 
 def list_source(
@@ -266,7 +264,7 @@ def list_source(
     if around is not None:
         source = Source(*around)
     else:
-        source = named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
+        source = with_root_name(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
     listed = tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute))
     return replace(source, listed=listed, reading=reading or SourceFilter())
 
@@ -297,7 +295,7 @@ def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | N
     return max(around, key=lambda each: len(each[1].parts), default=None)
 
 
-def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+def with_root_name(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
     """Return the source under the name that a collection gives its root.
 
     Args:

@@ -11,35 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import Layout, LayoutOptions, differing
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.layout import Layout, StorageConfig, differing_options
 from lookalike.indexer.store.points import Hit, Payload, Record
-from lookalike.indexer.store.spec import CollectionSpec, check_name
-
-__all__ = [
-    "DEFAULT_STORE",
-    "CollectionSpec",
-    "Condition",
-    "Filter",
-    "Hit",
-    "IndexState",
-    "Layout",
-    "LayoutOptions",
-    "Payload",
-    "Record",
-    "VectorStore",
-    "check_name",
-    "ignored_options_warning",
-    "open_store",
-]
-
-DEFAULT_STORE: Final = ".lookalike"
+from lookalike.indexer.store.spec import CollectionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +69,7 @@ class VectorStore(Protocol):
         """The folder or URL that opens this store again."""
         ...
 
-    def names(self) -> list[str]:
+    def list_collections(self) -> list[str]:
         """Names of all lookalike collections, sorted, without aliases."""
         ...
 
@@ -96,7 +77,7 @@ class VectorStore(Protocol):
         """Return the aliases, each with the name of the collection that it stands for."""
         ...
 
-    def switch(self, alias: str, name: str | None) -> None:
+    def set_alias(self, alias: str, name: str | None) -> None:
         """Have an alias stand for a collection from now on, in one step; None removes it.
 
         Raises:
@@ -106,7 +87,7 @@ class VectorStore(Protocol):
         """
         ...
 
-    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
+    def create(self, name: str, spec: CollectionSpec, options: StorageConfig | None = None) -> None:
         """Make an empty collection.
 
         Args:
@@ -120,11 +101,11 @@ class VectorStore(Protocol):
         """
         ...
 
-    def describe(self, name: str) -> CollectionSpec:
+    def info(self, name: str) -> CollectionSpec:
         """Return what the collection remembers about itself."""
         ...
 
-    def redescribe(self, name: str, spec: CollectionSpec) -> None:
+    def update_info(self, name: str, spec: CollectionSpec) -> None:
         """Replace what it remembers (new roots); model, dimension and metric must stay.
 
         Raises:
@@ -132,7 +113,7 @@ class VectorStore(Protocol):
         """
         ...
 
-    def drop(self, name: str) -> None:
+    def delete_collection(self, name: str) -> None:
         """Delete the collection and everything in it.
 
         Raises:
@@ -165,7 +146,7 @@ class VectorStore(Protocol):
         """Delete these points; ids that are not there are no error."""
         ...
 
-    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
         """Return those of these points, some thousand at most, that are there, by id."""
         ...
 
@@ -222,36 +203,17 @@ class VectorStore(Protocol):
         self.close()
 
 
-def ignored_options_warning(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
+def ignored_options_warning(store: VectorStore, name: str, options: StorageConfig) -> str | None:
     """Return a line about options that would change a collection that is there, if any: it stays as it is."""
-    if not options.asked:
+    if not options.explicit:
         return None
     try:
         layout = store.index_state(name).layout
     except CollectionNotFoundError:
         return None
-    if layout is None or not (other := differing(options, layout)):
+    if layout is None or not (other := differing_options(options, layout)):
         return None
     return (
         f"{name} was made with {', '.join(other.values())} and stays so; for {', '.join(other)} copy it "
         "(lookalike collections copy), or index into a new one"
     )
-
-
-def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
-    """Open the store at a folder (embedded; made when missing) or an ``http(s)://`` URL (Qdrant server).
-
-    Args:
-        address: Folder or URL.
-        api_key: For a server; when None, ``QDRANT_API_KEY`` of the environment is used.
-
-    Raises:
-        StoreUnreachableError: the server does not answer or refuses the key.
-    """
-    if address.startswith(("http://", "https://")):
-        from lookalike.indexer.server.store import ServerStore
-
-        return ServerStore.connect(address, api_key=api_key)
-    from lookalike.indexer.embedded.store import EdgeStore
-
-    return EdgeStore(address)

@@ -8,8 +8,6 @@ from typing import Any
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.filters import Condition, Filter
 
-__all__ = ["value_counts"]
-
 
 def value_counts(
     store: VectorStore, name: str, field: str, *, where: Filter | None = None

@@ -9,8 +9,6 @@ from typing import Any, Final, Literal
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.points import check_ids, is_text
 
-__all__ = ["Condition", "Filter", "Op"]
-
 Op = Literal["=", "!=", "~", "<", "<=", ">", ">="]
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -11,23 +11,11 @@ from typing import Any, Final, Literal, Self, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = [
-    "EDGES",
-    "QUANTILE",
-    "WIDTH_SEARCHING",
-    "Layout",
-    "LayoutOptions",
-    "Quantization",
-    "differing",
-    "layout_for",
-    "oversampling",
-]
-
 Quantization = Literal["none", "int8", "binary"]
 
-EDGES: Final = 16
-WIDTH_BUILDING: Final = 128
-WIDTH_SEARCHING: Final = 512
+DEFAULT_M: Final = 16
+EF_CONSTRUCT: Final = 128
+EF_SEARCH: Final = 512
 """So recall@10 of a million 128-d vectors of people is 0.984, in 3 ms; 256 gives 0.975 in half of that."""
 QUANTILE: Final = 0.99
 """int8 takes the outermost hundredth of all numbers for one: the rest is told apart more finely."""
@@ -68,8 +56,8 @@ class Layout:
     replicas: int = 1
     quantization: Quantization = "none"
     on_disk: bool = False
-    hnsw_m: int = EDGES
-    hnsw_ef_construct: int = WIDTH_BUILDING
+    hnsw_m: int = DEFAULT_M
+    hnsw_ef_construct: int = EF_CONSTRUCT
     hnsw_payload_m: int = 0
 
     def __post_init__(self) -> None:
@@ -83,7 +71,7 @@ class Layout:
                 f"--quantization is none, int8 or binary, {self.quantization!r} is not"
             )
 
-    def memory(self, count: int, dimension: int) -> int:
+    def memory_bytes(self, count: int, dimension: int) -> int:
         """Return the bytes of memory that N vectors ask of a cluster, all copies together.
 
         Qdrant's rule, N x D x 4 bytes x 1.5; quantized copies come on top or, where the originals lie on
@@ -113,7 +101,7 @@ class Layout:
             ) from error
 
 
-def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
+def recommended_layout(count: int, dimension: int, peers: int = 1) -> Layout:
     """Return the layout that N vectors of D dimensions should have on P peers.
 
     As Qdrant's documentation advises (qdrant.tech/documentation: Capacity Planning, Distributed Deployment,
@@ -139,7 +127,7 @@ def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
             "a layout is for 0 or more vectors of 1 or more dimensions on 1 or more peers, not for "
             f"{count} of {dimension} on {peers}"
         )
-    large = count > ON_DISK_ABOVE and 3 * dimension > 2 * 4 * EDGES
+    large = count > ON_DISK_ABOVE and 3 * dimension > 2 * 4 * DEFAULT_M
     return Layout(
         shards=SHARDS_PER_PEER * peers if peers > 1 else 1,
         replicas=min(MOST_REPLICAS, peers),
@@ -163,18 +151,18 @@ def oversampling(quantization: Quantization | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LayoutOptions:
-    """What is wanted of a new collection; what is None is left to :func:`layout_for`.
+class StorageConfig:
+    """What is wanted of a new collection; what is None is left to :func:`recommended_layout`.
 
     Attributes:
         expect: How many vectors it will hold.
-        numbers: Payload fields that will hold numbers, for a store that indexes them before the upload.
+        numeric_fields: Payload fields that will hold numbers, for a store that indexes them before the upload.
         shards, replicas, quantization, on_disk, hnsw_m, hnsw_ef_construct, hnsw_payload_m: As in
             :class:`Layout`.
     """
 
     expect: int | None = None
-    numbers: tuple[str, ...] = ()
+    numeric_fields: tuple[str, ...] = ()
     shards: int | None = None
     replicas: int | None = None
     quantization: Quantization | None = None
@@ -184,50 +172,49 @@ class LayoutOptions:
     hnsw_payload_m: int | None = None
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def explicit(self) -> dict[str, Any]:
         """What was said of the layout itself, by its name there."""
         values = {field.name: getattr(self, field.name) for field in fields(Layout)}
         return {name: value for name, value in values.items() if value is not None}
 
-    def filled(self, *, expect: int, numbers: Sequence[str] = ()) -> LayoutOptions:
+    def with_known(self, *, expect: int, numeric_fields: Sequence[str] = ()) -> StorageConfig:
         """Return the same with the count that is known, unless one was given, and fields of numbers."""
-        return replace(self, expect=expect if self.expect is None else self.expect, numbers=tuple(numbers))
+        return replace(
+            self, expect=expect if self.expect is None else self.expect, numeric_fields=tuple(numeric_fields)
+        )
 
-    def settled(self, dimension: int, peers: int = 1) -> Layout:
-        """Return the layout: the rule's, but for what was asked.
+    def resolve(self, dimension: int, *, peers: int | None = None) -> Layout:
+        """Return the layout of a new collection: the recommended one, except where an option was given.
+
+        Args:
+            dimension: D.
+            peers: P of the server or cluster; None: an embedded store, which is one folder.
 
         Raises:
-            InvalidArgumentError: what was asked cannot be.
+            InvalidArgumentError: an option is out of range, needs a server, or needs more peers.
         """
-        rule = layout_for(self.expect or 0, dimension, peers)
-        layout = Layout(**{**rule.to_json(), **self.asked})
-        if layout.replicas > peers > 1:
+        if peers is None:
+            for name in ("shards", "replicas"):
+                if self.explicit.get(name, 1) != 1:
+                    raise InvalidArgumentError(
+                        f"{_flag(name)} is for a Qdrant server or cluster, an embedded store is one folder; "
+                        "leave it out, or name a server with --store http://..."
+                    )
+        recommended = recommended_layout(self.expect or 0, dimension, peers or 1)
+        layout = Layout(**{**recommended.to_json(), **self.explicit})
+        if layout.replicas > (peers or 1) > 1:
             raise InvalidArgumentError(
                 f"--replicas {layout.replicas} needs as many peers, the cluster has {peers}; ask for fewer"
             )
         return layout
 
-    def embedded(self, dimension: int) -> Layout:
-        """Return the layout of an embedded collection, which is one part on one machine.
 
-        Raises:
-            InvalidArgumentError: what was asked cannot be, or is for servers.
-        """
-        for name in ("shards", "replicas"):
-            if self.asked.get(name, 1) != 1:
-                raise InvalidArgumentError(
-                    f"{_flag(name)} is for a Qdrant server or cluster, an embedded store is one folder; "
-                    "leave it out, or name a server with --store http://..."
-                )
-        return self.settled(dimension)
-
-
-def differing(options: LayoutOptions, layout: Layout) -> dict[str, str]:
+def differing_options(options: StorageConfig, layout: Layout) -> dict[str, str]:
     """Return which options a collection was not made with: each as it was given, and what it has."""
     has = layout.to_json()
     return {
         _said(name, value): _said(name, has[name])
-        for name, value in options.asked.items()
+        for name, value in options.explicit.items()
         if value != has[name]
     }
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError, StoreError, VectorError
 
-__all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
-
 QUERIES: Final = 64
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
@@ -30,6 +28,11 @@ Payload = Mapping[str, Any]
 Strings, whole numbers and booleans come back as they went in. A float may come back from Qdrant Edge changed
 in its last place (1 part in 10^15), so compare floats with some room.
 """
+
+RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
+"""What an item says of itself."""
+PREDICTED: Final = "predicted"
+"""Names the fields that a model read off a picture; all others are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,18 @@ class Record:
     vector: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, point: Any, *, with_vector: bool) -> Self:
+    def from_point(cls, point: Any, *, with_vector: bool) -> Self:
         """Take over a point as either client hands it out: ``id``, ``payload``, ``vector``."""
         vector = np.array(point.vector, dtype=np.float32) if with_vector else None
         return cls(str(point.id), point.payload or {}, vector)
+
+
+def known_payload(payload: Payload) -> dict[str, Any]:
+    """Return a payload without what was predicted."""
+    guessed = payload.get(PREDICTED)
+    if not isinstance(guessed, list):
+        return dict(payload)
+    return {key: value for key, value in payload.items() if key != PREDICTED and key not in guessed}
 
 
 def check_vectors(vectors: NDArray[np.float32], *, dimension: int) -> NDArray[np.float32]:

@@ -9,8 +9,6 @@ from typing import Any, Final, Literal, Self
 
 from lookalike.encoder.errors import InvalidArgumentError, ModelMismatchError, StoreError
 
-__all__ = ["CollectionSpec", "check_name", "is_name"]
-
 SPEC_FORMAT: Final = 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

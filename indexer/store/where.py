@@ -21,10 +21,8 @@ import re
 from typing import Final, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.filters import Condition, Filter, Op
-
-__all__ = ["parse_where"]
 
 _TEXTS: Final = frozenset({"person", "path", "root", "sha256"})
 _WHOLE: Final = frozenset({"size", "mtime_ns"})

@@ -12,8 +12,6 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CompressedList", "IdSet", "prefetch"]
-
 Each = TypeVar("Each")
 _TOGETHER: Final = 1024
 _WIDE: Final = "S16"
@@ -95,7 +93,7 @@ class IdSet:
             self._settled.sort()  # where it lies: the first time there is no second copy
             self._added = bytearray()
 
-    def holding(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+    def contains(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of n ids are in the set, bool (n,)."""
         if not self._settled.size:
             return np.zeros(len(keys), np.bool_)

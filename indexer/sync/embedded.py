@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.embed.pipeline import EmbeddedBatch
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sync.plan import Work
 
 __all__ = ["NOTHING_SEEN", "coalesce", "count", "drop_degenerate"]

@@ -13,18 +13,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lookalike.encoder.embed.batch import FileInfo
-from lookalike.indexer.sources.payload_tables import RESERVED, known_payload
 from lookalike.indexer.sources.source import Item, Source
-from lookalike.indexer.store.base import Condition, Filter, VectorStore
-from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.points import RESERVED, Record, known_payload
 from lookalike.indexer.sync.compact import CompressedList, IdSet
-from lookalike.indexer.sync.scan import Walk, together
-
-__all__ = ["Kept", "SyncPlan", "Work", "all_new", "extra_payload", "make_plan", "payload_of"]
+from lookalike.indexer.sync.scan import SourceScan, chunked
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ToEmbed:
     """An item to read, and to embed unless its content is known.
 
     Attributes:
@@ -41,13 +39,13 @@ class Work:
     known_hashes: frozenset[str] = frozenset()
     relabel: bool = False
 
-    def __reduce__(self) -> tuple[type[Work], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[type[ToEmbed], tuple[object, ...]]:
         """Be pickled as what it was made of, as an item is."""
         return type(self), (self.item, self.root_name, self.new, self.known_hashes, self.relabel)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ToUpdate:
     """An item whose vector is stored already.
 
     Attributes:
@@ -72,22 +70,22 @@ class SyncPlan:
     """What is to be done.
 
     Attributes:
-        work: To read.
-        kept: To be written anew with the vector that is stored.
+        to_embed: To read.
+        to_update: To be written anew with the vector that is stored.
         unchanged: Items to leave as they are.
         missing: Id to path of what is stored and no longer there.
-        gone: Size and SHA-256 to those of the missing that had this content and have not been found.
-        holds: The same to the point that holds the vector of what was found.
+        missing_by_content: Size and SHA-256 to those of the missing that had this content and have not been found.
+        vector_points: The same to the point that holds the vector of what was found.
     """
 
-    work: CompressedList[Work] = field(default_factory=CompressedList)
-    kept: CompressedList[Kept] = field(default_factory=CompressedList)
+    to_embed: CompressedList[ToEmbed] = field(default_factory=CompressedList)
+    to_update: CompressedList[ToUpdate] = field(default_factory=CompressedList)
     unchanged: int = 0
     missing: dict[str, str] = field(default_factory=dict)
-    gone: dict[tuple[int, str], list[str]] = field(default_factory=dict)
-    holds: dict[tuple[int, str], str] = field(default_factory=dict)
+    missing_by_content: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    vector_points: dict[tuple[int, str], str] = field(default_factory=dict)
 
-    def recognised(self, work: Work, facts: FileInfo) -> Kept | None:
+    def resolve_known(self, work: ToEmbed, facts: FileInfo) -> ToUpdate | None:
         """Say what a piece of work comes to whose content is known; None: it is unchanged.
 
         What it is recognised by is missing no more.
@@ -95,20 +93,20 @@ class SyncPlan:
         if not work.new:
             if not work.relabel:
                 return None
-            return Kept(work.item, work.root_name, facts, work.item.id, "relabelled")
+            return ToUpdate(work.item, work.root_name, facts, work.item.id, "relabelled")
         content = facts.size, facts.sha256
-        if not (left := self.gone[content]):
-            return Kept(work.item, work.root_name, facts, self.holds[content], "added")
-        point = self.holds[content] = left.pop(0)
-        return Kept(work.item, work.root_name, facts, point, "moved", self.missing.pop(point))
+        if not (left := self.missing_by_content[content]):
+            return ToUpdate(work.item, work.root_name, facts, self.vector_points[content], "added")
+        point = self.vector_points[content] = left.pop(0)
+        return ToUpdate(work.item, work.root_name, facts, point, "moved", self.missing.pop(point))
 
-    def written(self, kept: Kept) -> None:
+    def mark_written(self, kept: ToUpdate) -> None:
         """Note that a vector is where it is now."""
         if kept.status == "moved":
-            self.holds[kept.facts.size, kept.facts.sha256] = kept.item.id
+            self.vector_points[kept.facts.size, kept.facts.sha256] = kept.item.id
 
 
-def all_new(walk: Walk) -> Iterator[Work]:
+def all_new(walk: SourceScan) -> Iterator[ToEmbed]:
     """Yield what there is to do for an empty collection.
 
     Raises:
@@ -116,10 +114,10 @@ def all_new(walk: Walk) -> Iterator[Work]:
     """
     for source, items in walk:
         for item in items:
-            yield Work(item, source.root_name, new=True)
+            yield ToEmbed(item, source.root_name, new=True)
 
 
-def make_plan(store: VectorStore, name: str, walk: Walk, *, checksum: bool = False) -> SyncPlan:
+def make_plan(store: VectorStore, name: str, walk: SourceScan, *, checksum: bool = False) -> SyncPlan:
     """Sort what is on disk and what is stored into what is to be done.
 
     Args:
@@ -132,9 +130,9 @@ def make_plan(store: VectorStore, name: str, walk: Walk, *, checksum: bool = Fal
         DataError: an archive cannot be read.
         StoreError: the store failed.
     """
-    plan, met = SyncPlan(), _Met()
+    plan, met = SyncPlan(), _SeenPoints()
     for source, items in walk:
-        stored = store.fetch(name, [item.id for item in items])
+        stored = store.get(name, [item.id for item in items])
         for item in items:
             _place(plan, item, source.root_name, stored.get(item.id), checksum=checksum)
         met.counts[source.root_name] += len(stored)
@@ -147,7 +145,7 @@ def make_plan(store: VectorStore, name: str, walk: Walk, *, checksum: bool = Fal
 
 
 @dataclass(frozen=True, slots=True)
-class _Met:
+class _SeenPoints:
     """What of the stored points was met on disk: their ids, and how many of each root."""
 
     ids: IdSet = field(default_factory=IdSet)
@@ -174,17 +172,17 @@ def extra_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _place(plan: SyncPlan, item: Item, root_name: str, stored: Record | None, *, checksum: bool) -> None:
     if stored is None:
-        plan.work.append(Work(item, root_name, new=True))
+        plan.to_embed.append(ToEmbed(item, root_name, new=True))
         return
     payload = stored.payload
-    relabel = item.payload is not None and not _says(item, stored)
+    relabel = item.payload is not None and not _has_same_fields(item, stored)
     if checksum:
         sums = frozenset([payload["sha256"]])
-        plan.work.append(Work(item, root_name, new=False, known_hashes=sums, relabel=relabel))
+        plan.to_embed.append(ToEmbed(item, root_name, new=False, known_hashes=sums, relabel=relabel))
     elif item.facts() != (payload["size"], payload["mtime_ns"]):
-        plan.work.append(Work(item, root_name, new=False))
+        plan.to_embed.append(ToEmbed(item, root_name, new=False))
     elif relabel:
-        plan.kept.append(Kept(item, root_name, _facts_of(stored), item.id, "relabelled"))
+        plan.to_update.append(ToUpdate(item, root_name, _facts_of(stored), item.id, "relabelled"))
     else:
         plan.unchanged += 1
 
@@ -193,7 +191,7 @@ def _facts_of(record: Record) -> FileInfo:
     return FileInfo(*(record.payload[key] for key in ("sha256", "size", "mtime_ns")))
 
 
-def _says(item: Item, stored: Record) -> bool:
+def _has_same_fields(item: Item, stored: Record) -> bool:
     now = payload_of(item, "", _facts_of(stored))
     return _said(now) == _said(known_payload(stored.payload))
 
@@ -202,11 +200,13 @@ def _said(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in payload.items() if key not in RESERVED}
 
 
-def _find_missing(store: VectorStore, name: str, walk: Walk, plan: SyncPlan, met: _Met) -> None:
+def _find_missing(store: VectorStore, name: str, walk: SourceScan, plan: SyncPlan, met: _SeenPoints) -> None:
     """Note what is stored, should be in a source, and was not met there."""
 
     def closed(source: Source, path: str) -> bool:
-        return any(of is source and (part == "./" or path.startswith(part)) for of, part in walk.closed)
+        return any(
+            of is source and (part == "./" or path.startswith(part)) for of, part in walk.unreadable_dirs
+        )
 
     found: dict[str, str] = {}
     for root in {source.root_name for source in walk.sources}:
@@ -214,8 +214,8 @@ def _find_missing(store: VectorStore, name: str, walk: Walk, plan: SyncPlan, met
         if store.count(name, where=under) == met.counts[root]:
             continue  # as nearly always: all that is stored was met
         here = [source for source in walk.sources if source.root_name == root]
-        for records in together(store.scroll(name, where=under)):
-            there = met.ids.holding([record.id for record in records])
+        for records in chunked(store.scroll(name, where=under)):
+            there = met.ids.contains([record.id for record in records])
             for record, is_there in zip(records, there, strict=True):
                 path = record.payload["path"]
                 if not is_there and any(each.covers(path) and not closed(each, path) for each in here):
@@ -225,21 +225,21 @@ def _find_missing(store: VectorStore, name: str, walk: Walk, plan: SyncPlan, met
 
 def _find_content(store: VectorStore, name: str, plan: SyncPlan) -> None:
     """Note by which content what is new here is what is missing there. Only equal sizes can be."""
-    if not plan.missing or not any(work.new for work in plan.work):
+    if not plan.missing or not any(work.new for work in plan.to_embed):
         return
     sums: dict[int, set[str]] = {}
-    for some in together(plan.missing):
-        there = store.fetch(name, some)
+    for some in chunked(plan.missing):
+        there = store.get(name, some)
         for point in some:  # in the order of ids
             if record := there.get(point):
                 facts = _facts_of(record)
-                plan.gone.setdefault((facts.size, facts.sha256), []).append(point)
+                plan.missing_by_content.setdefault((facts.size, facts.sha256), []).append(point)
                 sums.setdefault(facts.size, set()).add(facts.sha256)
     wanted = {size: frozenset(some_sums) for size, some_sums in sums.items()}
-    work: CompressedList[Work] = CompressedList()
-    for each in plan.work:
+    to_embed: CompressedList[ToEmbed] = CompressedList()
+    for each in plan.to_embed:
         now = each.item.facts() if each.new else None
-        work.append(
+        to_embed.append(
             each if now is None or now[0] not in wanted else replace(each, known_hashes=wanted[now[0]])
         )
-    plan.work = work
+    plan.to_embed = to_embed

@@ -13,19 +13,16 @@ import numpy as np
 
 from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.payload_tables import PREDICTED, RESERVED, known_payload
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import Record
-
-__all__ = ["predict_attributes", "predictable"]
+from lookalike.indexer.store.points import PREDICTED, RESERVED, Record, known_payload
 
 _TOGETHER: Final = 1024
 _DIGITS: Final = 3
 
 
-def predictable(model: Model, names: str | None) -> list[Attribute]:
+def attributes_to_predict(model: Model, names: str | None) -> list[Attribute]:
     """Return the attributes that ``names``, joined by commas, ask for; none where that is None.
 
     Raises:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["Status", "SyncEvent", "SyncReport", "events_to"]
+from lookalike.encoder.text import printable
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
@@ -84,7 +82,7 @@ class SyncReport:
         """Embedded images per second of the whole run."""
         return (self.added + self.changed) / self.seconds if self.seconds and not self.dry else 0.0
 
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """Return one line for people."""
         kinds = {"moved": self.moved, "relabelled": self.relabelled}
         words = [f"{self.added} added", f"{self.changed} changed"]
@@ -105,7 +103,7 @@ class SyncReport:
 
 
 @contextmanager
-def events_to(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
+def event_log(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
     """Give what writes a line of JSON for each event that is not simply an addition; None: it writes nothing.
 
     Raises:

@@ -8,17 +8,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import Item, Source
 from lookalike.indexer.sync.compact import IdSet
-
-__all__ = ["Walk", "together"]
 
 _AT_ONCE: Final = 1024
 _Each = TypeVar("_Each")
 
 
-class Walk:
+class SourceScan:
     """A walk through sources, to be made once.
 
     Args:
@@ -26,13 +24,13 @@ class Walk:
 
     Attributes:
         sources: They.
-        closed: Folders that could not be listed so far, each with its source and relative to its root.
+        unreadable_dirs: Folders that could not be listed so far, each with its source and relative to its root.
         unreadable: The same folders as they are shown, with the reason.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
-        self.closed: list[tuple[Source, str]] = []
+        self.unreadable_dirs: list[tuple[Source, str]] = []
         self.unreadable: list[tuple[str, str]] = []
         self._left = self._steps()
 
@@ -44,7 +42,7 @@ class Walk:
         """
         return self._left
 
-    def has(self, count: int) -> bool:
+    def at_least(self, count: int) -> bool:
         """Look ahead: whether so many are left at least.
 
         Raises:
@@ -59,8 +57,8 @@ class Walk:
     def _steps(self) -> Iterator[tuple[Source, list[Item]]]:
         earlier = IdSet()
         for source in self.sources:
-            for items in together(source.items(partial(self._pass_over, source))):
-                again = earlier.holding([item.id for item in items])
+            for items in chunked(source.items(partial(self._pass_over, source))):
+                again = earlier.contains([item.id for item in items])
                 fresh = [item for item, known in zip(items, again, strict=True) if not known]
                 for item in fresh if len(self.sources) > 1 else ():
                     earlier.add(item.id)
@@ -69,11 +67,11 @@ class Walk:
 
     def _pass_over(self, source: Source, error: OSError) -> None:
         folder = str(error.filename)
-        self.closed.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
+        self.unreadable_dirs.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
         self.unreadable.append((printable(folder), f"cannot be listed ({error.strerror or error})"))
 
 
-def together(each: Iterable[_Each]) -> Iterator[list[_Each]]:
+def chunked(each: Iterable[_Each]) -> Iterator[list[_Each]]:
     """Yield the same, some hundreds in a list."""
     left = iter(each)
     while some := list(islice(left, _AT_ONCE)):

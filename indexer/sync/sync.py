@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,76 +11,36 @@ from operator import attrgetter
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.embed.batch import FileInfo, file_info
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
 from lookalike.encoder.embed.workers import Workers
-from lookalike.encoder.errors import CollectionNotFoundError, DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import Source, as_text
-from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Payload, Record
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.compact import prefetch
-from lookalike.indexer.sync.embedded import NOTHING_SEEN, coalesce, count, drop_degenerate
-from lookalike.indexer.sync.plan import Kept, SyncPlan, Work, all_new, extra_payload, make_plan, payload_of
+from lookalike.indexer.sync.plan import (
+    SyncPlan,
+    ToEmbed,
+    ToUpdate,
+    all_new,
+    extra_payload,
+    make_plan,
+    payload_of,
+)
 from lookalike.indexer.sync.report import Status, SyncEvent, SyncReport
-from lookalike.indexer.sync.scan import Walk
-
-__all__ = ["NOTHING_SEEN", "known_roots", "new_spec", "prepare_collection", "sync"]
+from lookalike.indexer.sync.scan import SourceScan
 
 _DURABLE_TOGETHER: Final = 1024
-
-
-def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
-    """Return the roots of a collection, name to folder; none of one that is still to be made."""
-    try:
-        return store.describe(name).roots
-    except CollectionNotFoundError:
-        return {}
-
-
-def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:
-    """Return what a new collection of this model's vectors is to remember; crop None: the model's."""
-    return CollectionSpec(
-        model_id=bundle.model_id,
-        model_name=bundle.address,
-        dimension=bundle.spec.embedding,
-        crop=str(crop if crop is not None else bundle.spec.image.crop),
-    )
-
-
-def prepare_collection(
-    store: VectorStore,
-    name: str,
-    model: Model,
-    *,
-    crop: Crop | None,
-    options: LayoutOptions | None = None,
-) -> CollectionSpec:
-    """Make the collection for this model, or check that it is this model's.
-
-    Args:
-        store: Where.
-        name: Of it.
-        model: Whose vectors it holds, or is to hold.
-        crop: How its pictures are framed; None: as it remembers, or the model's.
-        options: How a new one is to lie in the store; of one that is there they change nothing.
-
-    Raises:
-        ModelMismatchError: it holds vectors of another model or another crop.
-        InvalidArgumentError: the name cannot be.
-    """
-    try:
-        spec = store.describe(name)
-    except CollectionNotFoundError:
-        spec = new_spec(model.bundle, crop=crop)
-        store.create(name, spec, options)
-        return spec
-    # A collection remembers its crop: only one that is given can differ.
-    spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
-    return spec
+NOTHING_SEEN: Final = "the model sees nothing in it that could be compared; leave it out"
 
 
 def sync(
@@ -124,26 +84,26 @@ def sync(
             be read.
     """
     began = time.monotonic()
-    before = store.describe(name)
+    before = store.info(name)
     spec = _checked_roots(before, sources)
-    run = _Run(store, name, _Told(SyncReport(pruned=prune and not dry_run, dry=dry_run), on_event))
-    walk, report = Walk(sources), run.told.report
+    run = _Run(store, name, SyncReporter(SyncReport(pruned=prune and not dry_run, dry=dry_run), on_event))
+    walk, report = SourceScan(sources), run.told.report
     with ExitStack() as stack:
         # Before the store is opened, and threads with it. Only a collection without roots, which nothing was
         # ever loaded into, is known to be empty before; in another one there may be nothing to do.
         workers: Workers | None = None
-        if processes and not dry_run and not before.roots and walk.has(PROCESSES_FROM):
+        if processes and not dry_run and not before.roots and walk.at_least(PROCESSES_FROM):
             workers = fork_workers(model, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
             if workers is not None:
                 stack.enter_context(closing(workers))
         works = run.plan_for(walk, checksum=checksum, on_total=on_total)
         _check_pruning(name, sources, run.plan, prune=prune)
         if dry_run:
-            run.foretell(works)
+            run.dry_run(works)
         else:
             if spec != before:
-                store.redescribe(name, spec)
-            run.keep(run.plan.kept)
+                store.update_info(name, spec)
+            run.apply_updates(run.plan.to_update)
             stream = embed_files(
                 model,
                 ((work, work.item.where) for work in works),
@@ -153,24 +113,24 @@ def sync(
                 workers=workers,
                 known=attrgetter("known_hashes"),
             )
-            run.embed(stream, on_progress)
+            run.store_embedded(stream, on_progress)
             run.finish(prune=prune)
     for folder, reason in walk.unreadable:
         run.told.failed(folder, f"{folder}: {reason}")
     for path in run.plan.missing.values():
-        run.told.tell("missing", path)
+        run.told.event("missing", path)
     report.seconds = time.monotonic() - began
     return report
 
 
 @dataclass(slots=True)
-class _Told:
+class SyncReporter:
     """The report, and who is told of each item in it."""
 
     report: SyncReport
     on_event: Callable[[SyncEvent], object]
 
-    def tell(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
+    def event(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
         setattr(self.report, status, getattr(self.report, status) + 1)
         self.on_event(SyncEvent(status, path, root, detail))
 
@@ -180,7 +140,7 @@ class _Told:
 
 
 def _check_pruning(name: str, sources: Sequence[Source], plan: SyncPlan, *, prune: bool) -> None:
-    if prune and plan.missing and not (plan.work or plan.kept or plan.unchanged):
+    if prune and plan.missing and not (plan.to_embed or plan.to_update or plan.unchanged):
         raise DataError(
             "--prune removes what has left a folder, but no picture at all is left in "
             f"{', '.join(printable(str(source.root)) for source in sources)}, which held {len(plan.missing)}; "
@@ -194,30 +154,32 @@ class _Run:
 
     store: VectorStore
     name: str
-    told: _Told
+    told: SyncReporter
     plan: SyncPlan = field(default_factory=SyncPlan)
 
-    def plan_for(self, walk: Walk, *, checksum: bool, on_total: Callable[[int], object]) -> Iterable[Work]:
+    def plan_for(
+        self, walk: SourceScan, *, checksum: bool, on_total: Callable[[int], object]
+    ) -> Iterable[ToEmbed]:
         """Return what is to be read; what an empty collection is to hold comes as it is found."""
         if not self.store.count(self.name):
             return prefetch(all_new(walk), on_total)
         self.plan = make_plan(self.store, self.name, walk, checksum=checksum)
         self.told.report.unchanged = self.plan.unchanged
-        on_total(len(self.plan.work))
-        return self.plan.work
+        on_total(len(self.plan.to_embed))
+        return self.plan.to_embed
 
-    def foretell(self, works: Iterable[Work]) -> None:
+    def dry_run(self, works: Iterable[ToEmbed]) -> None:
         """Tell what would be done."""
-        for kept in self.plan.kept:
-            self._tell_kept(kept)
+        for kept in self.plan.to_update:
+            self._report_update(kept)
         for work in works:
             facts = file_info(work.item.where) if work.known_hashes else None
             if facts is not None and facts.sha256 in work.known_hashes:
-                self._tell_kept(self._recognised(work, facts))
+                self._report_update(self._resolve_known(work, facts))
             else:
-                self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+                self.told.event("added" if work.new else "changed", work.item.path, work.root_name)
 
-    def keep(self, each: Iterable[Kept]) -> None:
+    def apply_updates(self, each: Iterable[ToUpdate]) -> None:
         """Write items anew with the vectors that are stored; taken up only as those before are written.
 
         Where one has moved, its old point goes first: killed in between, the next run embeds it as new and
@@ -226,7 +188,7 @@ class _Run:
         store, name = self.store, self.name
         left = iter(each)
         while some := list(islice(left, _DURABLE_TOGETHER)):
-            there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
+            there = store.get(name, [kept.stored for kept in some], with_vectors=True)
             moved = [kept.stored for kept in some if kept.status == "moved"]
             if moved:
                 store.delete(name, moved)
@@ -237,20 +199,22 @@ class _Run:
                 [_kept_payload(kept, there[kept.stored]) for kept in some],
             )
             for kept in some:
-                self.plan.written(kept)
-                self._tell_kept(kept)
+                self.plan.mark_written(kept)
+                self._report_update(kept)
 
-    def embed(self, stream: Generator[EmbeddedBatch[Work]], on_progress: Callable[[int], object]) -> None:
+    def store_embedded(
+        self, stream: Generator[EmbeddedBatch[ToEmbed]], on_progress: Callable[[int], object]
+    ) -> None:
         """Store what is embedded, and what turns out to be known."""
         with closing(stream):
             for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
                 _store(self.store, self.name, batch)
                 for work in batch.keys:
-                    self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+                    self.told.event("added" if work.new else "changed", work.item.path, work.root_name)
                 for work, reason in batch.failures:
                     self.told.failed(printable(str(work.item.file)), reason, work.root_name)
-                recognised = (self._recognised(work, facts) for work, facts in batch.spared)
-                self.keep(kept for kept in recognised if kept is not None)
+                recognised = (self._resolve_known(work, facts) for work, facts in batch.spared)
+                self.apply_updates(kept for kept in recognised if kept is not None)
                 on_progress(count(batch))
 
     def finish(self, *, prune: bool) -> None:
@@ -261,23 +225,23 @@ class _Run:
         if report.stored or (prune and self.plan.missing):  # else there is nothing to make durable
             self.store.flush(self.name)
 
-    def _recognised(self, work: Work, facts: FileInfo) -> Kept | None:
-        kept = self.plan.recognised(work, facts)
+    def _resolve_known(self, work: ToEmbed, facts: FileInfo) -> ToUpdate | None:
+        kept = self.plan.resolve_known(work, facts)
         self.told.report.unchanged += kept is None
         return kept
 
-    def _tell_kept(self, kept: Kept | None) -> None:
+    def _report_update(self, kept: ToUpdate | None) -> None:
         if kept is not None:
-            self.told.tell(kept.status, kept.item.path, kept.root_name, kept.path)
+            self.told.event(kept.status, kept.item.path, kept.root_name, kept.path)
 
 
-def _kept_payload(kept: Kept, before: Record) -> Payload:
+def _kept_payload(kept: ToUpdate, before: Record) -> Payload:
     """Return what is to be stored; where no table was given, what an earlier one said stays."""
     said = extra_payload(before.payload) if kept.item.payload is None and kept.status != "added" else {}
     return {**said, **payload_of(kept.item, kept.root_name, kept.facts)}
 
 
-def _store(store: VectorStore, name: str, batch: EmbeddedBatch[Work]) -> None:
+def _store(store: VectorStore, name: str, batch: EmbeddedBatch[ToEmbed]) -> None:
     payloads = [
         payload_of(work.item, work.root_name, facts)
         for work, facts in zip(batch.keys, batch.facts, strict=True)
@@ -297,3 +261,46 @@ def _checked_roots(spec: CollectionSpec, sources: Sequence[Source]) -> Collectio
                 "index them in two runs, one with --root-name"
             )
     return replace(spec, roots={**spec.roots, **fresh})
+
+
+def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
+    """Move pictures whose embedding has no direction to the failures: no store takes them."""
+    rows = batch.embeddings
+    good: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
+    if good.all():
+        return batch
+    blank = [key for key, fine in zip(batch.keys, good, strict=True) if not fine]
+    return EmbeddedBatch(
+        [key for key, fine in zip(batch.keys, good, strict=True) if fine],
+        [facts for facts, fine in zip(batch.facts, good, strict=True) if fine],
+        rows[good],
+        batch.failures + [(key, f"{printable(str(key.item.file))}: {NOTHING_SEEN}") for key in blank],
+        batch.spared,
+    )
+
+
+def coalesce(stream: Iterator[EmbeddedBatch[ToEmbed]], together: int) -> Iterator[EmbeddedBatch[ToEmbed]]:
+    """Join batches: what a store does to make one durable costs the same for a few as for a thousand."""
+    held: list[EmbeddedBatch[ToEmbed]] = []
+    for batch in stream:
+        held.append(batch)
+        if sum(map(count, held)) >= together:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: Sequence[EmbeddedBatch[ToEmbed]]) -> EmbeddedBatch[ToEmbed]:
+    return EmbeddedBatch(
+        [key for batch in batches for key in batch.keys],
+        [facts for batch in batches for facts in batch.facts],
+        np.concatenate([batch.embeddings for batch in batches]),
+        [failure for batch in batches for failure in batch.failures],
+        [spared for batch in batches for spared in batch.spared],
+    )
+
+
+def count(batch: EmbeddedBatch[ToEmbed]) -> int:
+    """Return how many pictures a batch speaks of."""
+    return len(batch.keys) + len(batch.failures) + len(batch.spared)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import lookalike
 
 PICTURES = (
@@ -48,7 +48,7 @@ def test_the_tour_on_the_real_faces(lfw_folder: Path, tmp_path: Path) -> None:
     taste = lookalike("demo", "--out", "tour", cwd=tmp_path, env={**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path)})
     assert taste.returncode == 0, taste.stderr
     with open_store(str(tmp_path / "tour" / "store")) as store:
-        assert {name: store.count(name) for name in store.names()} == {"lfw": 13_233, "taste": 100}
+        assert {name: store.count(name) for name in store.list_collections()} == {"lfw": 13_233, "taste": 100}
 
 
 def test_without_the_data_set_the_tour_is_a_taste_and_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from lookalike.deploy.cli.main import VERBS, group
-from lookalike.indexer.store.layout import Layout, layout_for
+from lookalike.indexer.store.layout import Layout, recommended_layout
 from tests.fixtures.photos import lookalike, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
@@ -174,7 +174,7 @@ def test_the_index_job_asks_for_what_the_cluster_can_keep() -> None:
     said = dict(pairwise(container["args"]))
     (qdrant,) = of_kind("StatefulSet")["qdrant"]["spec"]["template"]["spec"]["containers"]
     copies = {each["name"]: each.get("value") for each in qdrant["env"]}
-    rule = layout_for(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
+    rule = recommended_layout(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
     assert (int(said["--shards"]), int(said["--replicas"])) == (rule.shards, rule.replicas)
     assert copies["QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR"] == said["--replicas"]
 
@@ -229,7 +229,7 @@ def test_its_readme_names_what_is_there() -> None:
     for vectors, dimension, *told in rows:
         for layout, size in zip((Layout(), quantized), told, strict=True):
             number, unit = size.split()
-            expected = layout.memory(int(vectors.replace(",", "")), int(dimension))
+            expected = layout.memory_bytes(int(vectors.replace(",", "")), int(dimension))
             assert float(number) == pytest.approx(expected / {"MB": 1e6, "GB": 1e9}[unit], rel=0.05)
 
 

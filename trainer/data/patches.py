@@ -22,8 +22,6 @@ from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
 
-__all__ = ["PatchSpec", "Source", "noisy_batches", "photographs", "sources_of", "views_of"]
-
 Images = NDArray[np.uint8]
 _REDUCED: Final = 2
 _IN_BYTES: Final = 0.6

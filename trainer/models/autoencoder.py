@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from lookalike.trainer.config import AESpec
 
-__all__ = ["AE", "AESpec", "principal_axes"]
-
 
 @final
 class AE(nn.Module):

@@ -18,16 +18,6 @@ from torch.nn import functional
 
 from lookalike.trainer.config import FOLD, DenoiserShape
 
-__all__ = [
-    "SIZE_MULTIPLE",
-    "BlindDenoiser",
-    "DenoiserNet",
-    "DenoiserOutput",
-    "DenoiserShape",
-    "Estimator",
-    "reflect_pad",
-]
-
 SIZE_MULTIPLE: Final = 8
 """Height and width must be multiples of it: folded once and halved twice."""
 _CHANNELS: Final = 3

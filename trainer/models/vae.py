@@ -20,9 +20,6 @@ from torch.func import functional_call
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import Likelihood, VAESpec
 
-__all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "to_pixels"]
-
-
 _LOG_VARIANCE: Final = 8.0
 """Log-variances of q(z|x) stay within this: no exponential overflows at the start of a training."""
 _DEVIATION: Final = 0.2

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
-from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
+from lookalike.encoder.text import printable
+from lookalike.trainer.config import Device
+from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.config import DenoiserShape
+from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
 from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
@@ -32,8 +35,6 @@ from lookalike.trainer.publish.denoiser import (
     measure_levels,
     psnr_known_sigma,
 )
-
-__all__ = ["denoising_objective", "train_denoiser"]
 
 _MEASURED: Final = 64
 """Images that an epoch's figure is measured on; the bundle's is measured on more."""

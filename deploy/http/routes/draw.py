@@ -23,7 +23,7 @@ from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, described_body, parsed
 from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
-from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
 from lookalike.searcher.generation import sample as drawing
@@ -157,7 +157,7 @@ async def reconstruct(request: Request, desk: State) -> Response:
                 "name": upload.name,
                 "original": png_text(one),
                 "reconstruction": png_text(two),
-                "psnr": min(round(float(psnr_of(one, two)), 2), 100.0),
+                "psnr": min(round(float(psnr(one, two)), 2), 100.0),
             }
             for upload, one, two in zip(uploads, pixels, back, strict=True)
         ]

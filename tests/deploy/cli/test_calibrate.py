@@ -17,7 +17,7 @@ from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.people import SIDE, portraits, write_people
@@ -48,7 +48,7 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = "calibrate others --model model --out calibrated --crop full --reliability drawn.png"
     done = lookalike(*words.split(), cwd=home)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "saved: drawn.png\n"
+    assert done.stderr == "image written: drawn.png\n"
     assert done.stdout.endswith("\ncalibrated\n")
     (home / "said.txt").write_text(done.stdout)
     return home
@@ -123,7 +123,7 @@ def test_noise_is_warned_of_and_has_no_good_match(home: Path) -> None:
         warning,
     )
     assert none == "noise.png: no good match"
-    assert drawn.startswith("saved: ")
+    assert drawn.startswith("image written: ")
     rows = [line for line in done.stdout.splitlines() if re.match(r" +\d", line)]
     assert all(re.match(r" +\d+ +-?\d\.\d{3}  p +[<>]?\d\.\d\d  person-", row) for row in rows)
     answers = json.loads(lookalike(*words.split(), "--json", cwd=home).stdout)

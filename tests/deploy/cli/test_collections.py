@@ -6,7 +6,6 @@ import pty
 import shutil
 import subprocess
 import termios
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from click.testing import CliRunner
 
 from lookalike.deploy.cli.main import group
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embedded import hnsw as building
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import COMMAND, NAME, index, lookalike, make_home, one_line, photograph, write_many
 from tests.fixtures.tiny_models import make_bundle
 
@@ -138,7 +136,7 @@ def test_index_and_copy_build_it_where_it_is_worth_it(
 ) -> None:
     write_many(tmp_path / "photos", 200)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(building, "index_when_large", partial(building.index_when_large, above=199))
+    monkeypatch.setattr("lookalike.indexer.sync.collection.INDEX_ABOVE", 199)
     words = ["index", "photos", "--model", str(tiny_model), "--collection", NAME]
     for said in (["photos: building the search index of 200 vectors"], []):
         done = CliRunner().invoke(group, words)

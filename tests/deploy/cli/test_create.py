@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line
 from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.tiny_models import make_bundle
@@ -107,7 +107,7 @@ def test_a_query_by_an_alias_uses_the_model_of_what_it_points_to(tiny_model: Pat
     other = make_bundle(own / "other", seed=1).folder
     with open_store(str(own / ".lookalike")) as store:
         index(store, Model.open(other), own / "photos", name="second")
-        store.switch("family", NAME)
+        store.set_alias("family", NAME)
     words = ["search", "me.jpg", "--collection", "family"]
     assert lookalike(*words, "--model", str(tiny_model), cwd=own).returncode == 0
     switched = lookalike("collections", "switch", "family", "second", cwd=own)

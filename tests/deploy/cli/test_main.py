@@ -15,7 +15,7 @@ import click
 import pytest
 
 from lookalike.deploy.cli.main import VERBS, group
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.command import COMMAND, lookalike, lookalike_process, one_line
 from tests.fixtures.photos import NAME, make_home, write_photos
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.cli.train import denoiser
 from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.trainer.config import DENOISER_DEFAULTS, DenoiserShape, PatchSpec, TrainingSpec
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
@@ -84,7 +84,7 @@ def with_noise(clean: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return psnr(float(np.square(one.clip(0, 1) - other).mean()))
+    return psnr_from_mse(float(np.square(one.clip(0, 1) - other).mean()))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.evaluation.handwriting import Digits
+from lookalike.deploy.evaluation.handwriting import MnistData
 from lookalike.deploy.evaluation.yardstick import PARTS
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
 from tests.fixtures.digit_files import STEMS, idx
@@ -116,7 +116,7 @@ def test_the_parts_are_those_of_the_searcher(home: Path) -> None:
     from lookalike.deploy.cli.generation_commands import _PARTS
 
     assert _PARTS == PARTS
-    assert Digits.__doc__
+    assert MnistData.__doc__
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.http_clients import Answer, Crowd, Load, form
 from tests.fixtures.photos import NAME, make_home, photograph, write_many
 from tests.fixtures.service import API, Running, running

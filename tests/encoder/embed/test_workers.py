@@ -19,7 +19,7 @@ from lookalike.encoder.embed.workers import ProcessEmbedder
 from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.tiny_models import SIZE, pictures
 
 MANY = 2048

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.denoiser import DenoiserSpec
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import ExportError, InvalidArgumentError
+from lookalike.encoder.export.parity import PARITY
 from lookalike.encoder.export.torch_export import (
     OPSET,
-    PARITY,
     Exported,
     export_denoiser,
     export_graphs,

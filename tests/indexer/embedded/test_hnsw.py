@@ -14,10 +14,12 @@ import pytest
 
 import lookalike.indexer.embedded.shard
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.embedded.hnsw import build_in_subprocess, index_when_large
+from lookalike.indexer.embedded.hnsw import build_in_subprocess
 from lookalike.indexer.embedded.shard import Shard
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.base import Condition, Filter, Layout
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.layout import Layout
+from lookalike.indexer.sync.collection import index_when_large
 from tests.fixtures import shards
 from tests.fixtures.shards import POINTS, builders, is_whole, shard_folders, until
 from tests.fixtures.stores import SPEC, Vectors, point_ids, random_vectors, unit
@@ -100,13 +102,13 @@ def test_what_changes_after_the_index_was_built_is_found(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
         store.build_index("c")
         is_whole(store)
-        ids, vectors = point_ids(POINTS + 500), random_vectors(POINTS)
-        added = random_vectors(500, seed=1)
-        store.upsert("c", ids[POINTS:], added, [{}] * 500)
+        ids, vectors = point_ids(POINTS + 100), random_vectors(POINTS)
+        added = random_vectors(100, seed=1)
+        store.upsert("c", ids[POINTS:], added, [{}] * 100)
         store.upsert("c", ids[:1], -vectors[:1], [{}])
         store.delete("c", ids[1:2])
         state = store.index_state("c")
-        assert (state.points, state.indexed, state.unindexed) == (POINTS + 499, POINTS, 499)
+        assert (state.points, state.indexed, state.unindexed) == (POINTS + 99, POINTS, 99)
         assert state.disk_bytes is not None
         assert state.disk_bytes > 100_000
         for turn in range(2):
@@ -114,10 +116,10 @@ def test_what_changes_after_the_index_was_built_is_found(folder: Path) -> None:
             assert store.search("c", -vectors[:1], k=1)[0][0].id == ids[0]
             assert store.search("c", vectors[1:2], k=1)[0][0].id != ids[1]
             if turn == 0:
-                assert index_when_large(store, "c", above=498)
+                assert index_when_large(store, "c", above=98)
         assert store.index_state("c").unindexed == 0
     with EdgeStore(str(folder)) as store:
-        assert (store.count("c"), store.index_state("c").indexed) == (POINTS + 499, POINTS + 499)
+        assert (store.count("c"), store.index_state("c").indexed) == (POINTS + 99, POINTS + 99)
 
 
 def test_searches_go_on_and_writes_wait(folder: Path) -> None:
@@ -178,7 +180,7 @@ def test_a_reason_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (fresh / "edge_config.json").write_text("{")
         build_in_subprocess(fresh, dimension, layout)
 
-    monkeypatch.setattr("lookalike.indexer.embedded.store.build_apart", spoil)
+    monkeypatch.setattr("lookalike.indexer.embedded.store.build_in_subprocess", spoil)
     with EdgeStore(str(folder)) as store:
         with pytest.raises(StoreError, match="could not be built") as caught:
             store.build_index("c")
@@ -192,9 +194,9 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
         shard.delete(point_ids(5))
         shard.close()
 
-    monkeypatch.setattr("lookalike.indexer.embedded.store.build_apart", lose)
+    monkeypatch.setattr("lookalike.indexer.embedded.store.build_in_subprocess", lose)
     with EdgeStore(str(folder)) as store:
-        with pytest.raises(StoreError, match="has 3000 points, its new index 2995; nothing was changed"):
+        with pytest.raises(StoreError, match=f"has {POINTS} points, its new index {POINTS - 5}; nothing was changed"):
             store.build_index("c")
         is_whole(store)
 
@@ -202,7 +204,7 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
 def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EdgeStore(str(folder))
     monkeypatch.setattr(
-        "lookalike.indexer.embedded.store.build_apart", lambda fresh, dimension, layout: store.close()
+        "lookalike.indexer.embedded.store.build_in_subprocess", lambda fresh, dimension, layout: store.close()
     )
     with pytest.raises(StoreError, match="is closed"):
         store.build_index("c")
@@ -214,8 +216,8 @@ def test_a_store_closed_meanwhile_changes_nothing(folder: Path, monkeypatch: pyt
 def test_a_folder_where_the_user_stands_is_not_ours(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "indexer").mkdir()
-    (tmp_path / "indexer" / "__init__.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "lookalike").mkdir()
+    (tmp_path / "lookalike" / "__init__.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
     with EdgeStore(str(folder)) as store:
         store.build_index("c")

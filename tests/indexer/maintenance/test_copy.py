@@ -22,9 +22,11 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.maintenance.copy import CopyReport, copy_collection
+from lookalike.indexer.open import open_store
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import Payload, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.points import Payload
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors
 
@@ -65,11 +67,11 @@ def test_there_and_back_nothing_has_changed(store: VectorStore, name: str, other
     assert (report.copied, report.unchanged, report.count) == (2500, 0, 2500)
     assert (told, sum(progress)) == ([2500], 2500)
     assert len(progress) == 3
-    assert other.describe("there") == store.describe(name)
-    store.drop(name)
+    assert other.info("there") == store.info(name)
+    store.delete_collection(name)
     assert copied(other, "there", store, name) == (2500, 0, 2500)
     assert [(r.id, r.payload, r.vector) for r in store.scroll(name, with_vectors=True)] == before
-    assert store.describe(name) == SPEC
+    assert store.info(name) == SPEC
 
 
 def test_a_copy_under_another_name_in_the_same_store(store: VectorStore, name: str) -> None:
@@ -79,7 +81,7 @@ def test_a_copy_under_another_name_in_the_same_store(store: VectorStore, name: s
     assert [(r.id, r.payload, r.vector) for r in store.scroll(target, with_vectors=True)] == everything(
         store, name
     )
-    store.drop(target)
+    store.delete_collection(target)
     with pytest.raises(InvalidArgumentError, match="is itself"):
         copy_collection(store, name, store, name)
     assert store.count(name) == 30
@@ -103,7 +105,7 @@ def test_run_again_it_writes_only_what_differs(store: VectorStore, name: str, ot
 
 def test_an_empty_collection_is_copied_too(store: VectorStore, name: str, other: VectorStore) -> None:
     assert copied(store, name, other, "there") == (0, 0, 0)
-    assert other.describe("there") == SPEC
+    assert other.info("there") == SPEC
 
 
 @pytest.mark.parametrize("change", [{"model_id": "b" * 64}, {"crop": "full"}, {"dimension": D + 1}])
@@ -122,7 +124,7 @@ def test_roots_are_joined_and_never_mixed_up(store: VectorStore, name: str, othe
     fill(store, name, 3)
     other.create("there", replace(SPEC, roots={"mine": "/mine"}))
     copy_collection(store, name, other, "there")
-    assert other.describe("there").roots == {"mine": "/mine", **SPEC.roots}
+    assert other.info("there").roots == {"mine": "/mine", **SPEC.roots}
     other.create("elsewhere", replace(SPEC, roots={"lfw": "/elsewhere"}))
     with pytest.raises(
         InvalidArgumentError, match="calls /data/lfw the root 'lfw', 'elsewhere' calls /elsewhere so"
@@ -136,7 +138,7 @@ def test_what_is_not_there_or_cannot_be_named(store: VectorStore, name: str, oth
         copy_collection(store, "absent", other, "there")
     with pytest.raises(InvalidArgumentError, match="collection name"):
         copy_collection(store, name, other, "a/b")
-    assert other.names() == []
+    assert other.list_collections() == []
 
 
 class _LosingStore(EdgeStore):

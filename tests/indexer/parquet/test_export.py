@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
 from lookalike.indexer.sync.sync import NOTHING_SEEN
+from tests.fixtures.command import lookalike_process
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
@@ -206,11 +207,11 @@ def test_without_pyarrow_the_extra_is_named_before_anything_is_embedded(
         ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"],
         ["index", "latents.parquet", "--collection", "photos"],
     ):
-        done = lookalike(*words, cwd=tmp_path, env={"PYTHONPATH": path})
+        done = lookalike_process(*words, cwd=tmp_path, env={"PYTHONPATH": path})
         assert done.returncode == 1
         assert one_line(done) == (
             "lookalike: latents.parquet: Parquet needs pyarrow; pip install 'lookalike[parquet]'"
         )
-    assert lookalike("--help", cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
+    assert lookalike_process("--help", cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
     words = ["index", "photos", "--model", str(tiny_model), "--collection", "photos"]
-    assert lookalike(*words, cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
+    assert lookalike_process(*words, cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0

@@ -12,15 +12,17 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.maintenance.verify import verify
-from lookalike.indexer.parquet.export import embed
+from lookalike.indexer.open import open_store
+from lookalike.indexer.parquet.export import export_latents
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.mnist import MnistImage, find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter, person_pattern
 from lookalike.indexer.sources.source import Source, item_id, open_source
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.sync.sync import sync
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.photos import lookalike, one_line, photograph, stored
 
@@ -149,7 +151,7 @@ def test_indexing_twice_equals_once_and_splits_leave_each_other_alone(
         assert index(store, model, mnist(), dry_run=True).unchanged == store.count(NAME) == 50
         # The collection knows where the digits lie; another copy of them is named.
         elsewhere = write_digits(tmp_path / "copy" / "MNIST" / "raw", packed=True)
-        known = store.describe(NAME).roots
+        known = store.info(NAME).roots
         assert known == {"mnist": str(raw.resolve())}
         monkeypatch.setenv("LOOKALIKE_DATA", str(tmp_path / "copy"))
         with pytest.raises(
@@ -158,7 +160,7 @@ def test_indexing_twice_equals_once_and_splits_leave_each_other_alone(
             open_source("mnist", root_name=None, known=known)
         moved = index(store, model, open_source("mnist", root_name="mnist", known=known), checksum=True)
         assert moved.unchanged == 50
-        assert store.describe(NAME).roots == {"mnist": str(elsewhere.resolve())}
+        assert store.info(NAME).roots == {"mnist": str(elsewhere.resolve())}
 
 
 def test_prune_removes_digits_that_are_gone(model: Model, raw: Path, tmp_path: Path) -> None:
@@ -182,15 +184,13 @@ def test_verify_compares_digits_with_their_file(model: Model, raw: Path, tmp_pat
         index(store, model, mnist("test"))
         for checksum in (False, True):
             fine = verify(store, NAME, model=model, checksum=checksum)
-            assert (fine.items, fine.sampled, fine.findings) == (20, 20, [])
+            assert (fine.items, fine.sampled, fine.issues) == (20, 20, [])
         images = MNIST(raw).images_file("test")
         content = bytearray(images.read_bytes())
         content[-1] ^= 255
         images.write_bytes(content)
         report = verify(store, NAME, checksum=True)
-        assert [(found.kind, found.path) for found in report.findings] == [
-            ("changed", "mnist/test/00019.pgm")
-        ]
+        assert [(found.kind, found.path) for found in report.issues] == [("changed", "mnist/test/00019.pgm")]
         images.write_bytes(content[:-1])
         assert verify(store, NAME).counts["unreadable"] == 20
         images.unlink()
@@ -202,8 +202,8 @@ def test_a_file_of_latents_says_the_same(model: Model, raw: Path, tmp_path: Path
         index(store, model, mnist("test"))
         direct = stored(store, NAME)
         out = tmp_path / "latents.parquet"
-        assert embed(model, [mnist("test")], out).rows == 20
-        assert embed(model, [mnist("test")], out).unchanged
+        assert export_latents(model, [mnist("test")], out).rows == 20
+        assert export_latents(model, [mnist("test")], out).unchanged
         load_latents(store, "loaded", [out])
         assert stored(store, "loaded") == direct
 

@@ -85,7 +85,7 @@ def test_a_set_holds_what_was_added_and_settled(
     found = IdSet()
     for key in first:
         found.add(key)
-    assert not found.holding(first).any()
+    assert not found.contains(first).any()
     found.settle()
     fresh = [key for key in second if key not in first]
     for key in fresh:
@@ -93,5 +93,5 @@ def test_a_set_holds_what_was_added_and_settled(
     found.settle()
     found.settle()
     everything = {*first, *second}
-    assert found.holding([*everything]).all()
-    assert found.holding(asked).tolist() == [key in everything for key in asked]
+    assert found.contains([*everything]).all()
+    assert found.contains(asked).tolist() == [key in everything for key in asked]

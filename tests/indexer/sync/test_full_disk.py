@@ -16,7 +16,7 @@ import pytest
 from lookalike.encoder.errors import StoreError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded import files as disk
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import COMMAND, NAME, index, lookalike, one_line, stored, write_many, write_photos
 
 MIB = 1 << 20
@@ -139,8 +139,8 @@ def test_files_that_may_not_grow_are_one_line_and_the_next_run_completes(
 
 def test_room_is_asked_for_with_what_is_written(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    disk.check_room(tmp_path)
+    disk.check_disk_space(tmp_path)
     with pytest.raises(StoreError, match=r"its disk is full \(\d+\.\d MiB free, \d+\.\d needed\)"):
-        disk.check_room(tmp_path, free)
+        disk.check_disk_space(tmp_path, free)
     with pytest.raises(StoreError, match="No such file"):
-        disk.check_room(tmp_path / "gone")
+        disk.check_disk_space(tmp_path / "gone")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.photos import NAME, cuttings, index, lookalike, photograph, stored
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
