@@ -81,7 +81,7 @@ def run_demo(
     *,
     train_epochs: int | None,
     say: Callable[[str], object],
-    log: Callable[[str], object],
+    log: Callable[[str], None],
     progress: Callable[[str], AbstractContextManager[Bar]],
 ) -> None:
     """Index LFW, search, denoise and generate, and save the images in a folder.
@@ -135,7 +135,7 @@ def _save(out: Path, sheets: Mapping[str, tuple[Pixels, str]]) -> list[tuple[Pat
     return [(out / name, what) for name, (_, what) in sheets.items()]
 
 
-def _find_faces(out: Path, log: Callable[[str], object]) -> _Faces:
+def _find_faces(out: Path, log: Callable[[str], None]) -> _Faces:
     from lookalike.encoder.datasets.lfw import find_lfw
     from lookalike.encoder.datasets.sample_faces import write_sample_faces
     from lookalike.encoder.errors import DataError
@@ -169,7 +169,7 @@ def _find_faces(out: Path, log: Callable[[str], object]) -> _Faces:
     )
 
 
-def _trained(out: Path, epochs: int, log: Callable[[str], object]) -> str:
+def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
     """Train a model on LFW, or continue an interrupted training, and return its folder."""
     from lookalike.encoder.images.preprocess import ImageSpec
     from lookalike.trainer.config import AESpec, TrainingSpec

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Function]
+Helps = dict[str, str | dict[str, Any]]
+"""Options by the field they set: the help text, or click's attributes."""
 Spec = TypeVar("Spec", bound="DataclassInstance")
 _UNGROUPED: Final = "Options"
 
@@ -99,29 +101,22 @@ def combine(*decorators: Decorator) -> Decorator:
 # Options made from dataclasses
 
 
-class IntList(click.ParamType):
-    """Whole numbers with commas between them, as a tuple."""
+def _int_list(count: int | None) -> Callable[[click.Context, click.Parameter, Any], tuple[int, ...] | None]:
+    """Return a callback that reads whole numbers with commas between them; ``count``: so many of them."""
 
-    name = "N,N,..."
-
-    def __init__(self, count: int | None = None) -> None:
-        self.count = count
-        if count is not None:
-            self.name = ",".join("N" * count)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Read the text; a default is a tuple already."""
-        if isinstance(value, tuple):
-            return value
+    def read(_ctx: click.Context, _option: click.Parameter, value: Any) -> tuple[int, ...] | None:
+        if not isinstance(value, str):  # a default
+            return value  # type: ignore[no-any-return]
         try:
             numbers = tuple(int(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} must be whole numbers with commas between them", param, ctx)
-        if self.count is not None and len(numbers) != self.count:
-            self.fail(f"{value!r} must be {self.count} whole numbers with commas between them", param, ctx)
+            numbers = ()
+        if not numbers or count not in (None, len(numbers)):
+            some = "" if count is None else f"{count} "
+            raise click.BadParameter(f"{value!r} must be {some}whole numbers with commas between them")
         return numbers
+
+    return read
 
 
 def auto(text: str, default: str = "", **attributes: Any) -> dict[str, Any]:
@@ -162,7 +157,7 @@ class Given(Generic[Spec]):
 def options_of(
     spec: type[Spec],
     into: str,
-    helps: Mapping[str, str | dict[str, Any]],
+    helps: Helps,
     *,
     group: str = _UNGROUPED,
     defaults: Spec | None = None,
@@ -213,22 +208,22 @@ def _option_of(name: str, told: str | dict[str, Any], hint: Any, default: Any, g
     elif bool in (hint, *get_args(hint)):
         flag = f"{flag}/--no-{flag[2:]}"
     else:
-        attributes["type"] = _click_type(hint)
+        attributes |= _type_attributes(hint)
     attributes |= {"help": told} if isinstance(told, str) else told
     return option(*attributes.pop("names", (flag,)), name, **attributes)
 
 
-def _click_type(hint: Any) -> Any:
-    """Return the type of an option for the type of a field."""
+def _type_attributes(hint: Any) -> dict[str, Any]:
+    """Return click's attributes for the type of a field."""
     inner = [each for each in get_args(hint) if each is not type(None)]
     origin = get_origin(hint)
     if origin is Literal:
-        return click.Choice([str(each) for each in inner])
+        return {"type": click.Choice([str(each) for each in inner])}
     if origin is tuple:
-        return IntList(None if Ellipsis in inner else len(inner))
-    if origin is not None and type(None) in get_args(hint):
-        return _click_type(inner[0])
-    return hint
+        count = None if Ellipsis in inner else len(inner)
+        metavar = "N,N,..." if count is None else ",".join("N" * count)
+        return {"type": click.UNPROCESSED, "callback": _int_list(count), "metavar": metavar}
+    return _type_attributes(inner[0]) if inner else {"type": hint}
 
 
 # Options that several commands have

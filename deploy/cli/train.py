@@ -13,6 +13,7 @@ from lookalike.deploy.cli.options import (
     DataOptions,
     Given,
     Group,
+    Helps,
     auto,
     combine,
     data_options,
@@ -78,7 +79,7 @@ _noise_option = option(
     help="Train to denoise: add noise to the input, not to the target. Sigma of Gaussian noise, of 255; or "
     "salt-pepper:0.1, poisson:25, masking:0.5, jpeg:10:60.",
 )
-_SCHEDULE: Final = {
+_SCHEDULE: Final[Helps] = {
     "learning_rate": "Peak learning rate.",
     "weight_decay": "Weight decay of AdamW.",
     "warmup": "Steps until the peak learning rate.",
@@ -89,7 +90,7 @@ _SCHEDULE: Final = {
 }
 
 
-def _schedule(*names: str) -> dict[str, str]:
+def _schedule(*names: str) -> Helps:
     return {name: _SCHEDULE[name] for name in names}
 
 
@@ -108,7 +109,7 @@ class RunOptions:
     resume: bool = False
 
 
-_RUN: Final[dict[str, str | dict[str, Any]]] = {
+_RUN: Final[Helps] = {
     "device": "Processor.",
     "sample_every": {
         "help": "Save a sheet of reconstructions every N epochs; 0: never.",
@@ -260,7 +261,7 @@ _vae_network = combine(
         group=_OBJECTIVE,
     ),
 )
-_ELBO: Final = {
+_ELBO: Final[Helps] = {
     "binarise": auto(
         "dynamic: draw black and white pixels anew each time an image is shown.",
         "dynamic for mnist, else none",
@@ -275,7 +276,7 @@ _ELBO: Final = {
     "beta_warmup": "Share of the training over which --beta rises from 0.",
     "free_bits": "Nats of KL divergence per latent dimension that cost nothing.",
 }
-_CVAE_ELBO: Final = {
+_CVAE_ELBO: Final[Helps] = {
     "label_weight": "Weight of the cross-entropy of the encoder's class.",
     "independence": "Weight of the adversary that keeps the class out of the latent; 0: none.",
     "consistency": auto(
