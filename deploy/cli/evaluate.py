@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lookalike.deploy.cli.denoising_commands import denoising
-from lookalike.deploy.cli.index import store_option
+from lookalike.deploy.cli.options import store_option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -77,7 +77,7 @@ def test_search_finds_what_the_command_finds(
     free_home: Path, tiny_model: Path, options: dict[str, Any]
 ) -> None:
     words = ["search", "me.jpg", "--collection", NAME, "--json"]
-    words += ["-k", str(options.get("k", 10))]
+    words += ["-n", str(options.get("k", 10))]
     words += ["--exclude-self"] if options.get("exclude_self") else []
     for name in ("crop", "where", "group_by"):
         words += [f"--{name.replace('_', '-')}", options[name]] if name in options else []

@@ -249,7 +249,7 @@ def noisy_home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize("name", ["noisy.png", "me.jpg"])
 def test_a_search_cleans_as_the_command_does(noisy_home: Path, tiny_model: Path, name: str) -> None:
     words = ["search", name, "--collection", NAME, "--json"]
-    cleaned = json.loads(lookalike(*words, "--clean", cwd=noisy_home).stdout)
+    cleaned = json.loads(lookalike(*words, "--denoise", cwd=noisy_home).stdout)
     plain = json.loads(lookalike(*words, cwd=noisy_home).stdout)
     assert (cleaned[0]["results"] != plain[0]["results"]) == (name == "noisy.png")
     told = without_times(cleaned, ids=False)

@@ -269,7 +269,7 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
 
 
 def test_the_command_searches_so_too(home: Path) -> None:
-    words = ("search", "--collection", NAME, "--json", "-k", "2")
+    words = ("search", "--collection", NAME, "--json", "-n", "2")
     done = lookalike(*words, "me.jpg", "--add", "Smiling=1", "--where", "path~/1", cwd=home)
     (answer,) = json.loads(done.stdout)
     assert all("/1" in result["path"] for result in answer["results"])

@@ -356,7 +356,7 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     query = "people/person-2/1.png"
     done = lookalike(
-        "search", query, "--collection", "p", "--exclude-self", "-k", "3", "--json", cwd=tmp_path
+        "search", query, "--collection", "p", "--exclude-self", "-n", "3", "--json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)
@@ -383,10 +383,10 @@ def test_an_imported_encoder_can_be_calibrated_and_warns_of_nothing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("code", "words", "said"),
     [
-        (2, "my.onnx --mean a --std 1 --name new", "give one number, or three"),
-        (2, "my.onnx --mean 1,2 --std 1 --name new", "give one number, or three"),
+        (2, "my.onnx --mean a --std 1 --name new", "must be one number, or three"),
+        (2, "my.onnx --mean 1,2 --std 1 --name new", "must be one number, or three"),
         (2, "my.onnx --mean 1 --std 0 --name new", "--std divides"),
-        (2, "my.onnx --mean 1 --std 1 --name a/b", "a name is that of a folder"),
+        (2, "my.onnx --mean 1 --std 1 --name a/b", "--name must be a folder name"),
         (2, "my.onnx --mean 1 --std 1 --name people", "a bundle replaces only a bundle"),
         (2, "my.onnx --mean 1 --std 1 --name new --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (1, "nowhere.onnx --mean 1 --std 1 --name new", "nowhere.onnx: cannot be read"),

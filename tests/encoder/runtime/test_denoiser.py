@@ -265,7 +265,7 @@ def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"box  denoiser, any size, gray or RGB, multiples of 4, id {Bundle.open(folder).model_id[:12]}",
-        "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
+        "  removes noise of sigma 0 to 75 (of 255): lookalike denoise",
     ]
     measured = lookalike("models", "denoise", cwd=tmp_path).stdout.splitlines()[2:6]
     assert [line.split(",")[0] for line in measured] == [

@@ -291,7 +291,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     again = lookalike(*words, cwd=tmp_path)
     assert one_line(again).startswith("photos: 0 added, 0 changed, 10 unchanged; ")
     found = lookalike(
-        "search", "photos/Hypatia/0.jpg", "--collection", NAME, "-k", "1", "--json", cwd=tmp_path
+        "search", "photos/Hypatia/0.jpg", "--collection", NAME, "-n", "1", "--json", cwd=tmp_path
     )
     assert json.loads(found.stdout), found.stderr
 
@@ -303,7 +303,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
         (1, "latents.parquet --crop full", r"was embedded with --crop center:0\.5, not full; leave"),
         (1, "gone.parquet", "'gone.parquet' is no file"),
         (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it or embed again"),
-        (2, "latents.parquet photos", "are indexed in two runs; 'photos' is no file of latents"),
+        (2, "latents.parquet photos", "need separate runs; 'photos' is no file of latents"),
         (2, "latents.parquet --prune", "which a file of latents does not say; index the folder"),
         (2, "latents.parquet --root-name=", "a root name is one or more printable characters"),
     ],

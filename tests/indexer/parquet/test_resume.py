@@ -195,7 +195,7 @@ def test_an_interrupt_exits_130_and_the_next_run_goes_on(tiny_model: Path, tmp_p
         assert running.stderr is not None
         said = running.stderr.read()
     assert running.returncode == 130
-    assert said.split("\n") == ["", "lookalike: interrupted; run it again and it goes on", ""]  # "" ends ^C
+    assert said.split("\n") == ["", "lookalike: interrupted; run it again to continue", ""]  # "" ends ^C
     done = lookalike(*words, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -61,7 +61,7 @@ def test_indexing_predicts_and_leaves_it_so(tmp_path: Path, tiny_model: Path) ->
     index = ("index", "photos", "--collection", NAME, "--model", "model", "--payload", "table.csv")
     done = lookalike(*index, "--predict", "Smiling", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Smiling: predicted for 8 pictures" in done.stderr
+    assert "Smiling: predicted for 8 images" in done.stderr
     with open_store(str(tmp_path / ".lookalike")) as store:
         first = stored(store)
     for words in ((*index, "--predict", "Smiling"), index):

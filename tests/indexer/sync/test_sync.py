@@ -322,7 +322,7 @@ def test_an_interrupted_run_says_so_and_goes_on_later(tiny_model: Path, tmp_path
         assert running.stderr is not None
         said = running.stderr.read()
     assert running.returncode == 130
-    assert said.split("\n") == ["", "lookalike: interrupted; run it again and it goes on", ""]  # "" ends ^C
+    assert said.split("\n") == ["", "lookalike: interrupted; run it again to continue", ""]  # "" ends ^C
     with open_store(str(tmp_path / ".lookalike")) as store:
         kept = store.count(NAME)
         assert kept < 3000

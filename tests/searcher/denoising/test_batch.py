@@ -204,7 +204,7 @@ def test_interrupted_it_ends_at_once_with_130(model: Path, tmp_path: Path) -> No
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert err.strip().splitlines()[-1] == "lookalike: interrupted; run it again and it goes on"
+    assert err.strip().splitlines()[-1] == "lookalike: interrupted; run it again to continue"
     assert "Traceback" not in err
     assert not [name for name in contents(tmp_path / "out") if ".part" in name]
 

@@ -160,8 +160,8 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
         str(tmp_path / "noisy.png"),
         "--collection",
         NAME,
-        "--clean",
-        "--clean-model",
+        "--denoise",
+        "--denoise-model",
         str(folder),
     ]
     done = lookalike(*words, cwd=home)
@@ -172,7 +172,7 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
 
 
 def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) -> None:
-    words = ["search", "me.jpg", "--collection", NAME, "--clean", "--clean-model", str(tiny_model)]
+    words = ["search", "me.jpg", "--collection", NAME, "--denoise", "--denoise-model", str(tiny_model)]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
     assert "denoiser" in one_line(done)
