@@ -160,8 +160,10 @@ def item_file(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
         place = located(folder / relative)
         if isinstance(place, Path):
             return _read_below(folder, place)
-        in_mnist = isinstance(place, MnistImage)
-        archive = MNIST(place.folder).images_file(place.split) if in_mnist else place.archive
+        if isinstance(place, MnistImage):
+            archive = MNIST(place.folder).images_file(place.split)
+        else:
+            archive = place.archive
         if not archive.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
             raise _gone()
         return place.read()[0]
