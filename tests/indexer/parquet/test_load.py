@@ -158,9 +158,9 @@ def test_what_more_a_file_says_is_stored_and_kept_up_to_date(store: VectorStore,
 def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)
+    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 256)
     held: list[int] = []
-    for count in (2048, 2048, 8192):  # the first loads what is imported on the way
+    for count in (1024, 1024, 4096):  # the first loads what is imported on the way
         people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
         write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
         with open_store(str(tmp_path / f"{len(held)}")) as store:
@@ -235,8 +235,12 @@ def test_a_damaged_file_is_told_and_makes_no_collection(store: VectorStore, late
     assert store.names() == []
 
 
-def test_killed_at_any_write_and_run_again_equals_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)  # rows of a piece that is loaded at once
+def test_killed_at_any_write_and_run_again_equals_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.benchmarks.million_vectors.ROWS", 512
+    )  # rows of a piece that is loaded at once
     people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
     write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
     with open_store(str(tmp_path / "clean")) as clean:
@@ -259,7 +263,9 @@ def test_killed_at_any_write_and_run_again_equals_once(tmp_path: Path, monkeypat
             break
         assert child.exitcode == -signal.SIGKILL
         moments += 1
-    assert moments >= 2 * (1 + 3 + 1)  # before and after creating it, three writes and what makes them durable
+    assert moments >= 2 * (
+        1 + 3 + 1
+    )  # before and after creating it, three writes and what makes them durable
 
 
 @pytest.mark.slow
