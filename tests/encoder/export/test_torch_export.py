@@ -84,12 +84,17 @@ def test_stored_weights_are_the_rounded_torch_weights_exactly(rounded: AE, expor
         assert not any(values.size >= 4096 for values in stored.values())
 
 
-def test_rounding_halves_the_file(exported: Exported) -> None:
+@pytest.fixture(scope="module")
+def whole() -> Exported:
+    """Not rounded, and with a weight that float16 does not reach."""
     plain = network()
     with torch.no_grad():
         list(plain.decoder.parameters())[-2][0, 0] = 1e5  # the last Linear layer
-    large = sum(weight.numel() for weight in plain.parameters() if weight.numel() >= 4096)
-    whole = export(plain.encoder, plain.decoder)
+    return export(plain.encoder, plain.decoder)
+
+
+def test_rounding_halves_the_file(exported: Exported, whole: Exported) -> None:
+    large = sum(weight.numel() for weight in network().parameters() if weight.numel() >= 4096)
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
     assert large == 2 * 192 * 64
     assert abs(saved - 2 * large) < 500
@@ -112,10 +117,10 @@ def test_only_large_weights_are_rounded_and_only_where_float16_reaches() -> None
     torch.testing.assert_close(first, again, rtol=0, atol=0)
 
 
-def test_eight_bits_quarter_the_file_and_are_stored_exactly() -> None:
-    plain, small = network(), network()
+def test_eight_bits_quarter_the_file_and_are_stored_exactly(whole: Exported) -> None:
+    small = network()
     quantize_weights(small, bits=8)
-    whole, exported = (export(each.encoder, each.decoder) for each in (plain, small))
+    exported = export(small.encoder, small.decoder)
     large = 2 * 192 * 64
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
     assert 3 * large - 3000 < saved < 3 * large  # a float for each row is kept

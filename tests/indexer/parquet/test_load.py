@@ -150,9 +150,9 @@ def test_what_more_a_file_says_is_stored_and_kept_up_to_date(store: VectorStore,
 def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)
+    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 256)
     held: list[int] = []
-    for count in (2048, 2048, 8192):  # the first loads what is imported on the way
+    for count in (1024, 1024, 4096):  # the first loads what is imported on the way
         people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
         write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
         with open_store(str(tmp_path / f"{len(held)}")) as store:

@@ -167,6 +167,8 @@ name, when = sys.argv[1:3]
 reached = False
 def watch(event, arguments):
     global reached
+    if event == "os.kill":
+        return
     if reached:
         os.kill(os.getpid(), signal.SIGKILL)
     if event == "os.rename" and str(arguments[1]).endswith(name):
