@@ -319,7 +319,7 @@ def denoising_sheet(
         noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng)).astype(np.float32)
         noisy /= np.float32(255)
         estimate = denoiser.estimate(noisy)
-        denoised = denoiser.clean(noisy, estimate).clip(0, 1)
+        denoised = denoiser.denoise(noisy, estimate).clip(0, 1)
         found = 255 * estimate[0]
         before, after = (
             f"{psnr_from_mse(float(np.square(x - clean).mean())):.1f} dB" for x in (noisy, denoised)

@@ -415,7 +415,7 @@ def calibrate(
 
 
 def _calibration_json(fitted: Calibration, validated: Reliability | None) -> dict[str, object]:
-    likeness, errors = fitted.likeness, fitted.errors
+    likeness, errors = fitted.scores, fitted.reconstruction_errors
     return {
         "likeness": None if likeness is None else likeness.to_json(),
         "errors": None if errors is None else errors.to_json(),
@@ -424,7 +424,7 @@ def _calibration_json(fitted: Calibration, validated: Reliability | None) -> dic
 
 
 def _print_calibration(fitted: Calibration, validated: Reliability | None) -> None:
-    likeness = fitted.likeness
+    likeness = fitted.scores
     if likeness is None:
         raise AssertionError("a calibration fitted to people has a score calibration")
     click.echo(

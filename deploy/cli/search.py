@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from lookalike.searcher.search.query_denoiser import QueryDenoiser
     from lookalike.searcher.search.results import QueryResult
 
+_MAX_NAME: Final = 32
+_FILE: Final = click.Path(path_type=Path)
+_QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 
 
 @command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")

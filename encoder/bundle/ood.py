@@ -76,8 +76,8 @@ class ReconstructionErrorStats:
         blank wall), the lost share alone misses those of high contrast.
         """
         quantiles = np.array([self.squared, self.share])  # (2, quantiles)
-        outside: list[bool] = (errors > OOD_FACTOR * quantiles[:, 2]).any(axis=1).tolist()
-        ratios: list[float] = (errors / np.maximum(quantiles[:, 0], 1e-12)).max(axis=1).tolist()
+        outside = (errors > OOD_FACTOR * quantiles[:, 2]).any(axis=1).tolist()
+        ratios = (errors / np.maximum(quantiles[:, 0], 1e-12)).max(axis=1).tolist()
         return [ratio if out else None for ratio, out in zip(ratios, outside, strict=True)]
 
     def to_json(self) -> dict[str, Any]:

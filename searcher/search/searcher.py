@@ -115,7 +115,9 @@ class Searcher:
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now, so that the first query does not wait
         calibration = model.bundle.calibration
-        self._usual_errors = None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        self._usual_errors = (
+            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        )
         if self._usual_errors is not None:
             model.reconstruction_errors(
                 np.empty((0, *model.bundle.spec.image.shape), np.uint8)

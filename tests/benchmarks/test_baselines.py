@@ -128,7 +128,7 @@ def test_processes_give_what_one_gives() -> None:
     assert (np.concatenate(parts) == extract("lbp", pictures)).all()
 
 
-def test_pca_is_that_of_an_independent_decomposition(images: Labelled) -> None:
+def test_pca_is_that_of_an_independent_decomposition(images: LabeledImages) -> None:
     training, seen = training_images(images, HELD), squares(images)
     found = BASELINES[1].vectors(seen, training).rows
     both = (

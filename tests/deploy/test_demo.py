@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lookalike.encoder.datasets.lfw import LFW
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
-from lookalike.encoder.datasets.lfw import LFW
 
 PICTURES = (
     "search.png",

@@ -307,7 +307,9 @@ def _usual(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device:
             network(to_floats(images[some]).to(device)).cpu().permute(0, 2, 3, 1) for some in chunked(rows)
         ]
     return Calibration(
-        reconstruction_errors=ReconstructionErrorStats.from_errors(reconstruction_errors(images[rows], torch.cat(back).numpy()))
+        reconstruction_errors=ReconstructionErrorStats.from_errors(
+            reconstruction_errors(images[rows], torch.cat(back).numpy())
+        )
     )
 
 

@@ -16,13 +16,8 @@ import pytest
 
 from lookalike.deploy.cli.main import VERBS, group
 from lookalike.indexer.open import open_store
-from tests.fixtures.command import COMMAND
-from tests.fixtures.command import lookalike
-from tests.fixtures.command import one_line
-from tests.fixtures.photos import NAME
-from tests.fixtures.photos import make_home
-from tests.fixtures.photos import write_photos
-from tests.fixtures.command import lookalike_process
+from tests.fixtures.command import COMMAND, lookalike, lookalike_process, one_line
+from tests.fixtures.photos import NAME, make_home, write_photos
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

@@ -9,11 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.deploy.cli.index import index
-from tests.fixtures.command import COMMAND
-from tests.fixtures.command import lookalike
-from tests.fixtures.command import one_line
-from lookalike.deploy.cli.index import embed
+from lookalike.deploy.cli.index import embed, index
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.embedding import content
 from tests.fixtures.photos import photograph, write_photos
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.deploy.cli.train import denoiser
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.denoiser import Denoiser
@@ -116,7 +116,10 @@ def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, traine
 def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None:
     trained.check()
     spec = trained.spec
-    assert (spec.size_multiple, spec.receptive_field) == (SIZE_MULTIPLE, DenoiserShape(blocks=(1, 1, 1)).reach)
+    assert (spec.size_multiple, spec.receptive_field) == (
+        SIZE_MULTIPLE,
+        DenoiserShape(blocks=(1, 1, 1)).reach,
+    )
     assert spec.deviations == (0, 75 / 255)
     assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 48}
     assert (spec.training["data"], spec.training["patches"]["side"]) == ("people", 16)

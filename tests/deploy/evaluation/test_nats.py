@@ -10,9 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.handwriting import DigitImages
-from lookalike.deploy.evaluation.nats import _corrected
-from lookalike.deploy.evaluation.nats import binarize
-from lookalike.deploy.evaluation.nats import measure_likelihood
+from lookalike.deploy.evaluation.nats import _corrected, binarize, measure_likelihood
 from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError

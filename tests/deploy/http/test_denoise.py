@@ -296,7 +296,8 @@ def test_the_wrong_kind_of_model_is_told_wherever_one_is_named(client: httpx.Cli
         response = client.post(f"{API}/{path}", json={"model": "denoise", **values})
         said = problem(response, 422, "model-kind")["detail"]
         assert (
-            said == "model denoise is a denoiser and has no latents; models with latents: tiny, digits, taught"
+            said
+            == "model denoise is a denoiser and has no latents; models with latents: tiny, digits, taught"
         )
     body = {"collection": NAME, "images": text, "denoise": True}
     for name in ("digits", "taught"):
