@@ -142,27 +142,30 @@ def _index(store: VectorStore, model: Model, faces: _Faces) -> SyncReport:
     from lookalike.deploy.cli.bar import progress_bar
     from lookalike.encoder.errors import ModelMismatchError
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sync.collection import prepare_collection
     from lookalike.indexer.sync.sync import sync
 
     name = faces.source.root_name
     crop = None if faces.crop is None else Crop.parse(faces.crop)
-    try:
-        prepare_collection(store, name, model, crop=crop)
-    except ModelMismatchError:
-        store.delete_collection(name)
-        prepare_collection(store, name, model, crop=crop)
     with progress_bar("indexing") as bar:
-        return sync(
-            store,
-            name,
-            model,
-            [faces.source],
-            on_total=bar.on_total,
-            on_progress=bar.on_progress,
-            prune=True,
-            processes=True,
-        )
+
+        def run() -> SyncReport:
+            return sync(
+                store,
+                name,
+                model,
+                faces.source,
+                crop=crop,
+                prune=True,
+                processes=True,
+                on_total=bar.on_total,
+                on_progress=bar.on_progress,
+            )
+
+        try:
+            return run()
+        except ModelMismatchError:
+            store.delete_collection(name)
+            return run()
 
 
 def _indexed(report: SyncReport, model: Model, faces: _Faces) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ class Bar:
     def on_total(self, count: int) -> None:
         """Be told how many there are; those that are done count."""
         self.shown.reset(count) if not self.shown.n else setattr(self.shown, "total", count)
+
+    def log(self, line: str) -> None:
+        """Print a line on stderr, above the bar."""
+        self.shown.write(line, file=sys.stderr)
 
     def on_progress(self, count: int) -> None:
         """Be told that so many more are done."""

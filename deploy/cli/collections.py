@@ -108,8 +108,7 @@ def copy(
 
     from lookalike.indexer.maintenance.copy import copy_collection
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store.base import ignored_options_warning
-    from lookalike.indexer.sync.collection import index_when_large
+    from lookalike.indexer.sync.collection import ignored_options_warning, index_when_large
 
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
@@ -121,11 +120,11 @@ def copy(
                 source,
                 other,
                 target,
-                options=layout,
+                storage=layout,
                 on_total=bar.reset,
                 on_progress=bar.update,
             )
-        index_when_large(other, target, tell=partial(click.echo, err=True))
+        index_when_large(other, target, log=partial(click.echo, err=True))
     if in_vain is not None:
         click.echo(in_vain, err=True)
     click.echo(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,15 +73,14 @@ def embed(
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.parquet.export import export_latents as run
 
-    reading, files = chosen.reading(), chosen.files()
+    sources = chosen.source_list()
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
         framing = None if crop is None else Crop.parse(crop)
-        found = chosen.opened(reading, files, known={})
         bar = stack.enter_context(progress_bar())
         report = run(
             model,
-            found,
+            sources.open({}),
             out,
             crop=framing,
             max_pixels=max_pixels,
@@ -112,36 +113,36 @@ def index_latents(ctx: click.Context, layout: StorageConfig) -> None:
     """Do what ``lookalike index`` was asked, when its sources are files of latents."""
     from tqdm import tqdm
 
+    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import ignored_options_warning
 
     asked = ctx.params
     files = _check(ctx, asked["sources"])
+    is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(asked["store"]))
-        in_vain = ignored_options_warning(opened, asked["collection"], layout)
         bar = stack.enter_context(tqdm(unit="row", disable=None, leave=False))
         report = load_latents(
             opened,
             asked["collection"],
             files,
             root_name=asked["root_name"],
-            model_name=_model_name(ctx, files),
-            options=layout,
+            bundle=None if is_default else Bundle.open(asked["model_name"]),
+            crop=None if asked["crop"] is None else Crop.parse(asked["crop"]),
+            storage=layout,
             on_total=bar.reset,
             on_progress=bar.update,
+            log=partial(bar.write, file=sys.stderr),
         )
-    if in_vain is not None:
-        click.echo(in_vain, err=True)
     click.echo(
-        f"{asked['collection']}: {report.added} added, {report.changed} changed, "
+        f"{report.collection}: {report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged; {report.seconds:.1f} s",
         err=True,
     )
     if asked["as_json"]:
-        told = {"collection": asked["collection"], "store": asked["store"], "provider": None}
-        click.echo(json.dumps({**told, **report.to_json()}))
+        click.echo(json.dumps({"store": asked["store"], **report.to_json()}))
 
 
 def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
@@ -167,33 +168,3 @@ def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
                 "or index the pictures"
             )
     return [Path(source) for source in sources]
-
-
-def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
-    """Return what ``--model`` says, when it is said, and is the model of the files.
-
-    Raises:
-        ModelMismatchError: another model, or ``--crop`` another crop.
-    """
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images.preprocess import Crop, printable
-    from lookalike.indexer.parquet.file import LatentsFile
-
-    said = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
-    bundle = Bundle.open(ctx.params["model_name"]) if said else None
-    crop = None if ctx.params["crop"] is None else str(Crop.parse(ctx.params["crop"]))
-    for path in files:
-        with LatentsFile.open(path) as file:
-            spec = file.spec
-        if bundle is not None and bundle.model_id != spec.model_id:
-            raise ModelMismatchError(
-                f"{printable(str(path))} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
-                f"--model {bundle.name} is {bundle.model_id[:12]}; leave --model out, or embed with that one"
-            )
-        if crop not in (None, spec.crop):
-            raise ModelMismatchError(
-                f"{printable(str(path))} was embedded with --crop {spec.crop}, not {crop}; "
-                "leave --crop out, or embed again"
-            )
-    return None if bundle is None else bundle.address

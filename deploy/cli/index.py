@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,59 +110,45 @@ def index(
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.aliases import resolve_alias
-    from lookalike.indexer.store.base import ignored_options_warning
-    from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
-    from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+    from lookalike.indexer.sources.payload_tables import read_tables
     from lookalike.indexer.sync.report import event_log
     from lookalike.indexer.sync.sync import sync
 
-    tables, files = read_tables(payload, attributes), chosen.files()
-    reading = chosen.reading(tables)
+    sources = chosen.source_list(read_tables(payload, attributes))
+    names = [] if predict is None else [name.strip() for name in predict.split(",")]
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
-        readings = attributes_to_predict(model, predict)
         opened = stack.enter_context(open_store(store))
-        collection = resolve_alias(opened, collection)
-        framing = None if crop is None else Crop.parse(crop)
-        found = chosen.opened(reading, files, known_roots(opened, collection))
-        numbers = [*numbers_in(tables), *(one.name for one in readings)]
-        wanted = layout.with_known(expect=len(files), numeric_fields=numbers)
-        in_vain = ignored_options_warning(opened, collection, layout)
-        prepare_collection(opened, collection, model, crop=framing, options=wanted)
-        if in_vain is not None:
-            click.echo(in_vain, err=True)
-        tell = stack.enter_context(event_log(report))
-        with progress_bar() as bar:
-            done = sync(
-                opened,
-                collection,
-                model,
-                found,
-                prune=prune,
-                checksum=checksum,
-                dry_run=dry_run,
-                max_pixels=max_pixels,
-                processes=True,
-                on_total=bar.on_total,
-                on_progress=bar.on_progress,
-                on_event=tell,
-            )
-        predicted = 0 if dry_run else predict_attributes(opened, collection, readings)
-        if not dry_run:
-            index_when_large(opened, collection, tell=partial(click.echo, err=True))
+        on_event = stack.enter_context(event_log(report))
+        bar = stack.enter_context(progress_bar())
+        done = sync(
+            opened,
+            collection,
+            model,
+            sources,
+            crop=None if crop is None else Crop.parse(crop),
+            storage=layout,
+            predict=names,
+            prune=prune,
+            checksum=checksum,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
+            processes=True,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+            on_event=on_event,
+            log=bar.log,
+        )
     for path, reason in done.failed:
         click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    click.echo(f"{collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True)
+    click.echo(
+        f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True
+    )
     if done.seen == 0:
         click.echo(f"no pictures there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}", err=True)
-    if readings:
-        names = ", ".join(one.name for one in readings)
-        click.echo(f"{names}: predicted for {predicted} pictures", err=True)
+    if names:
+        click.echo(f"{', '.join(names)}: predicted for {done.predicted} pictures", err=True)
     if as_json:
-        told = {"collection": collection, "store": store, "provider": model.provider}
-        more = {"predicted": predicted} if readings else {}
-        click.echo(json.dumps({**told, **done.to_json(), **more}))
+        click.echo(json.dumps({"store": store, **done.to_json()}))
     ctx.exit(3 if done.failed else 0)

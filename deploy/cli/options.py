@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 if TYPE_CHECKING:
-    from lookalike.indexer.sources.selection import SourceFilter
-    from lookalike.indexer.sources.source import Source
+    from lookalike.indexer.sources.source import SourceList
 
 __all__ = ["Selection", "selecting"]
 
@@ -42,22 +41,6 @@ class Selection:
         if self.split is not None and (self.files_from is not None or set(self.sources) != {"mnist"}):
             raise click.UsageError("--split is of mnist alone; name other sources in another run")
 
-    def reading(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceFilter:
-        """Return how sources are read, with what is to be stored of each path.
-
-        Raises:
-            OptionError: ``--person-from`` is no regular expression.
-        """
-        from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-
-        return SourceFilter(
-            include=self.include,
-            exclude=self.exclude,
-            hidden=self.hidden,
-            person=None if self.person_from is None else person_pattern(self.person_from),
-            payload=payload,
-        )
-
     def files(self) -> list[Path]:
         """Read the list of files, if there is one; standard input is read to its end.
 
@@ -68,29 +51,30 @@ class Selection:
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
-    def opened(self, reading: SourceFilter, files: Sequence[Path], known: Mapping[str, str]) -> list[Source]:
-        """Return the sources, and one of the listed files.
-
-        Args:
-            reading: From :meth:`reading`.
-            files: From :meth:`files`.
-            known: Roots that are remembered, name to folder.
+    def source_list(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceList:
+        """Return the sources and how they are read, with the fields to store for each path.
 
         Raises:
-            DataError: a source is not there.
-            OptionError: a root's name cannot be, or a file lies outside ``--root``.
+            DataError: the list of files cannot be read, or names nothing.
+            InvalidArgumentError: ``--person-from`` is not a regular expression.
         """
-        from lookalike.indexer.sources.source import list_source, open_source
+        from lookalike.indexer.sources.selection import SourceFilter, person_pattern
+        from lookalike.indexer.sources.source import SourceList
 
-        found = [
-            open_source(source, root_name=self.root_name, known=known, reading=reading, split=self.split)
-            for source in self.sources
-        ]
-        if files:
-            found.append(
-                list_source(files, root=self.root, root_name=self.root_name, known=known, reading=reading)
-            )
-        return found
+        return SourceList(
+            sources=self.sources,
+            files=self.files(),
+            root=self.root,
+            root_name=self.root_name,
+            split=self.split,
+            filter=SourceFilter(
+                include=self.include,
+                exclude=self.exclude,
+                hidden=self.hidden,
+                person=None if self.person_from is None else person_pattern(self.person_from),
+                payload=payload,
+            ),
+        )
 
 
 _OPTIONS: Final = (

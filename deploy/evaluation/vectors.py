@@ -20,7 +20,7 @@ from lookalike.encoder.errors import DataError, VectorError
 from lookalike.encoder.images.preprocess import Crop, printable
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 
 __all__ = ["Steps", "Vectors", "embed_images", "match", "placed", "silently", "stored_vectors", "unit_length"]
 
@@ -89,7 +89,7 @@ def embed_images(
             advance(len(batch.keys) + len(batch.failures))
             blank: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
             failures += [
-                f"{printable(str(images.files[key]))}: {NOTHING_SEEN}"
+                f"{printable(str(images.files[key]))}: {DEGENERATE}"
                 for key, nothing in zip(batch.keys, blank, strict=True)
                 if nothing
             ]

@@ -31,7 +31,7 @@ from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.points import Hit
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
@@ -202,7 +202,7 @@ class Searcher:
         there = [row for row in rows if row is not None]
         if len(there) < len(rows):
             bad = [row is None for row in rows].index(True)
-            failure = read[bad].failure or f"{printable(str((*like, *unlike)[bad]))}: {NOTHING_SEEN}"
+            failure = read[bad].failure or f"{printable(str((*like, *unlike)[bad]))}: {DEGENERATE}"
         else:
             query = combine_examples(np.stack(there[: len(like)]), np.array(there[len(like) :], np.float32))
             digests = [[each.digest for each in read]]
@@ -273,7 +273,7 @@ class Searcher:
         took = (time.perf_counter() - began) * 1000 / len(queries)
         for query, results, warning, each in zip(queries, answers, warnings, read, strict=True):
             if results is None:
-                reason = each.failure or f"{printable(str(query))}: {NOTHING_SEEN}"
+                reason = each.failure or f"{printable(str(query))}: {DEGENERATE}"
                 yield QueryResult(str(query), self.model.model_id, took, (), reason)
             else:
                 match = judge.matched(results)

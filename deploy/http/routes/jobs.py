@@ -15,10 +15,7 @@ from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import described_body, parsed
 from lookalike.encoder.images.preprocess import Crop, printable
-from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.aliases import resolve_alias
 from lookalike.indexer.store.spec import check_name
-from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
 from lookalike.indexer.sync.sync import sync
 
 __all__ = ["router"]
@@ -107,23 +104,20 @@ def _index(desk: AppState, asked: IndexRequest, source: Path, job: Job) -> dict[
     """Do what the command does."""
     store, model = desk.holdings.store, desk.holdings.model(asked.model)
     crop = None if asked.crop is None else Crop.parse(asked.crop)
-    collection = resolve_alias(store, asked.collection)
-    found = open_source(str(source), root_name=None, known=known_roots(store, collection))
-    prepare_collection(store, collection, model, crop=crop)
     try:
         report = sync(
             store,
-            collection,
+            asked.collection,
             model,
-            [found],
+            source,
+            crop=crop,
             prune=asked.prune,
             processes=True,
             on_total=job.on_total,
             on_progress=job.on_progress,
         )
-        index_when_large(store, collection)
     finally:
-        desk.holdings.forget(collection)
+        desk.holdings.forget(asked.collection)
     return report.to_json()
 
 

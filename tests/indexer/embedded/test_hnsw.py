@@ -47,10 +47,10 @@ def test_twenty_thousand_random_vectors_are_found_as_exactly(
         store.create("c", replace(SPEC, dimension=64))
         store.upsert("c", ids, vectors, [{"tenth": n % 10} for n in range(len(ids))])
         assert recall(store, vectors, queries) == 1
-        assert not index_when_large(store, "c", tell=told.append)  # 100,000 by default
-        assert not index_when_large(store, "c", above=20_000, tell=told.append)
+        assert not index_when_large(store, "c", log=told.append)  # 100,000 by default
+        assert not index_when_large(store, "c", above=20_000, log=told.append)
         assert (store.index_state("c").indexed, told) == (0, [])
-        assert index_when_large(store, "c", above=19_999, tell=told.append)
+        assert index_when_large(store, "c", above=19_999, log=told.append)
         assert told == ["c: building the search index of 20000 vectors"]
         assert store.index_state("c").indexed == 20_000
         assert not index_when_large(store, "c", above=0)

@@ -14,7 +14,7 @@ from lookalike.encoder.bundle.bundle import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
@@ -137,7 +137,7 @@ def test_a_picture_without_direction_gets_no_row(tiny_model: Path, photos: Path,
     report = run(blind, tmp_path / "latents.parquet", photos)
     assert report.rows == 9
     ((_, reason),) = report.failed
-    assert reason.endswith(NOTHING_SEEN)
+    assert reason.endswith(DEGENERATE)
 
 
 def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path, tmp_path: Path) -> None:
