@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final, Protocol
@@ -195,25 +196,26 @@ def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
 def _index(store: VectorStore, model: Model, faces: _Faces, bar: Bar) -> SyncReport:
     """Fill the collection named as the source; one of another model is deleted first."""
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.indexer.sync.collection import prepare_collection
     from lookalike.indexer.sync.sync import sync
 
     name = faces.source.root_name
-    try:
-        prepare_collection(store, name, model, crop=faces.crop)
-    except ModelMismatchError:
-        store.delete_collection(name)
-        prepare_collection(store, name, model, crop=faces.crop)
-    return sync(
+    run = partial(
+        sync,
         store,
         name,
         model,
-        [faces.source],
-        on_total=bar.on_total,
-        on_progress=bar.on_progress,
+        faces.source,
+        crop=faces.crop,
         prune=True,
         processes=True,
+        on_total=bar.on_total,
+        on_progress=bar.on_progress,
     )
+    try:
+        return run()
+    except ModelMismatchError:
+        store.delete_collection(name)
+        return run()
 
 
 def _summary(report: SyncReport, model: Model, faces: _Faces) -> str:

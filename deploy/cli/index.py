@@ -41,8 +41,7 @@ from lookalike.deploy.cli.output import (
 
 if TYPE_CHECKING:
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sources.selection import SourceFilter
-    from lookalike.indexer.sources.source import Source
+    from lookalike.indexer.sources.source import SourceList
     from lookalike.indexer.store.layout import StorageConfig
 
 Function = Callable[..., Any]
@@ -89,45 +88,30 @@ class SourceOptions:
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
-    def filter(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceFilter:
-        """Return which files of the sources are read, with the payload to store by path.
+    def build(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceList:
+        """Return the sources and how they are read, with the payload to store by path.
 
         Raises:
+            DataError: the list of ``--files-from`` cannot be read, or is empty.
             InvalidArgumentError: ``--person-from`` is no regular expression.
         """
         from lookalike.indexer.sources.selection import SourceFilter, person_pattern
+        from lookalike.indexer.sources.source import SourceList
 
-        return SourceFilter(
-            include=self.include,
-            exclude=self.exclude,
-            hidden=self.hidden,
-            person=None if self.person_from is None else person_pattern(self.person_from),
-            payload=payload,
+        return SourceList(
+            sources=self.sources,
+            files=self.read_list(),
+            root=self.root,
+            root_name=self.root_name,
+            split=self.split,
+            filter=SourceFilter(
+                include=self.include,
+                exclude=self.exclude,
+                hidden=self.hidden,
+                person=None if self.person_from is None else person_pattern(self.person_from),
+                payload=payload,
+            ),
         )
-
-    def open(self, reading: SourceFilter, files: Sequence[Path], known: Mapping[str, str]) -> list[Source]:
-        """Return the sources, and one of the listed files.
-
-        Args:
-            reading: From :meth:`filter`.
-            files: From :meth:`read_list`.
-            known: Roots that the collection remembers, name to folder.
-
-        Raises:
-            DataError: a source does not exist.
-            InvalidArgumentError: a root name is invalid, or a file lies outside ``--root``.
-        """
-        from lookalike.indexer.sources.source import list_source, open_source
-
-        opened = [
-            open_source(source, root_name=self.root_name, known=known, reading=reading, split=self.split)
-            for source in self.sources
-        ]
-        if files:
-            opened.append(
-                list_source(files, root=self.root, root_name=self.root_name, known=known, reading=reading)
-            )
-        return opened
 
 
 _source_options: Final = combine(
@@ -240,56 +224,43 @@ def index(
         return
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.aliases import resolve_alias
-    from lookalike.indexer.store.base import ignored_options_warning
-    from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
-    from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+    from lookalike.indexer.sources.payload_tables import read_tables
     from lookalike.indexer.sync.sync import sync
 
-    tables, files = read_tables(payload, attributes), sources.read_list()
-    reading, requested = sources.filter(tables), layout.build()
+    listed = sources.build(read_tables(payload, attributes))
+    names = [] if predict is None else [name.strip() for name in predict.split(",")]
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)
-        readings = attributes_to_predict(model, predict)
         opened = stack.enter_context(open_store(store))
-        collection = resolve_alias(opened, collection)
-        found = sources.open(reading, files, known_roots(opened, collection))
-        numbers = [*numbers_in(tables), *(reading.name for reading in readings)]
-        warning = ignored_options_warning(opened, collection, requested)
-        options = requested.with_known(expect=len(files), numeric_fields=numbers)
-        prepare_collection(opened, collection, model, crop=crop, options=options)
-        if warning is not None:
-            log(warning)
         write_event = stack.enter_context(json_lines(report))
-        with progress_bar() as bar:
-            done = sync(
-                opened,
-                collection,
-                model,
-                found,
-                prune=prune,
-                checksum=checksum,
-                dry_run=dry_run,
-                max_pixels=max_pixels,
-                processes=True,
-                on_total=bar.on_total,
-                on_progress=bar.on_progress,
-                on_event=lambda event: None if event.status == "added" else write_event(event),
-            )
-        predicted = 0 if dry_run else predict_attributes(opened, collection, readings)
-        if not dry_run:
-            index_when_large(opened, collection, tell=log)
+        bar = stack.enter_context(progress_bar())
+        done = sync(
+            opened,
+            collection,
+            model,
+            listed,
+            crop=crop,
+            storage=layout.build(),
+            predict=names,
+            prune=prune,
+            checksum=checksum,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
+            processes=True,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+            on_event=lambda event: None if event.status == "added" else write_event(event),
+            log=bar.log,
+        )
     log_failed_files(done.failed)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    log(f"{collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
+    log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
     if done.seen == 0:
         log_no_images()
-    if readings:
-        log(f"{', '.join(reading.name for reading in readings)}: predicted for {predicted} images")
+    if names:
+        log(f"{', '.join(names)}: predicted for {done.predicted} images")
     if as_json:
-        record = {"collection": collection, "store": store, "provider": model.provider, **done.to_json()}
-        print_json(record | ({"predicted": predicted} if readings else {}))
+        print_json({"store": store, **done.to_json()})
     ctx.exit(3 if done.failed else 0)
 
 
@@ -413,13 +384,12 @@ def embed(
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.parquet.export import export_latents
 
-    reading, files = sources.filter(), sources.read_list()
+    listed = sources.build()
     model = Model.open(model_name, provider=provider, threads=1)
-    found = sources.open(reading, files, known={})
     with progress_bar() as bar:
         report = export_latents(
             model,
-            found,
+            listed.open({}),
             out,
             crop=crop,
             max_pixels=max_pixels,

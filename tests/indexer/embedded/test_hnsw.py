@@ -48,10 +48,10 @@ def test_random_vectors_are_found_as_exactly(
         store.create("c", replace(SPEC, dimension=64))
         store.upsert("c", ids, vectors, [{"tenth": n % 10} for n in range(len(ids))])
         assert recall(store, vectors, queries) == 1
-        assert not index_when_large(store, "c", tell=told.append)  # 100,000 by default
-        assert not index_when_large(store, "c", above=count, tell=told.append)
+        assert not index_when_large(store, "c", log=told.append)  # 100,000 by default
+        assert not index_when_large(store, "c", above=count, log=told.append)
         assert (store.index_state("c").indexed, told) == (0, [])
-        assert index_when_large(store, "c", above=count - 1, tell=told.append)
+        assert index_when_large(store, "c", above=count - 1, log=told.append)
         assert told == [f"c: building the search index of {count} vectors"]
         assert store.index_state("c").indexed == count
         assert not index_when_large(store, "c", above=0)

@@ -14,8 +14,10 @@ from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
-from lookalike.indexer.sync.sync import NOTHING_SEEN
-from tests.fixtures.command import lookalike, lookalike_process, one_line
+from tests.fixtures.command import lookalike
+from tests.fixtures.command import lookalike_process
+from tests.fixtures.command import one_line
+from lookalike.indexer.sync.sync import DEGENERATE
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
@@ -138,7 +140,7 @@ def test_a_picture_without_direction_gets_no_row(tiny_model: Path, photos: Path,
     report = run(blind, tmp_path / "latents.parquet", photos)
     assert report.rows == 9
     ((_, reason),) = report.failed
-    assert reason.endswith(NOTHING_SEEN)
+    assert reason.endswith(DEGENERATE)
 
 
 def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def embedded(model: Model, out: Path, *sources: Path, overwrite: bool = True) -> Path:
-    found = [open_source(str(each), root_name=None, known={}) for each in sources]
+    found = [open_source(str(each), root_name=None, known_roots={}) for each in sources]
     export_latents(model, found, out, overwrite=overwrite)
     return out
 

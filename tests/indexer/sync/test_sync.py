@@ -24,10 +24,19 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.points import Payload
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import NOTHING_SEEN, sync
-from tests.fixtures.command import COMMAND, lookalike
-from tests.fixtures.killed_load import BATCH, TOGETHER, small_batches
-from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
+from lookalike.indexer.sync.sync import sync
+from tests.fixtures.command import COMMAND
+from tests.fixtures.command import lookalike
+from tests.fixtures.killed_load import BATCH
+from tests.fixtures.killed_load import TOGETHER
+from tests.fixtures.killed_load import small_batches
+from tests.fixtures.photos import NAME
+from tests.fixtures.photos import index
+from tests.fixtures.photos import photograph
+from tests.fixtures.photos import stored
+from tests.fixtures.photos import write_many
+from tests.fixtures.photos import write_photos
+from lookalike.indexer.sync.sync import DEGENERATE
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -150,7 +159,7 @@ def test_a_moved_folder_is_taken_over_by_its_root_name(store: EdgeStore, model: 
     index(store, model, photos)
     moved = photos.rename(photos.with_name("moved"))
     known = store.info(NAME).roots
-    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known=known)])
+    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known_roots=known)])
     assert (report.unchanged, report.missing, store.count(NAME)) == (9, 0, 9)
     assert store.info(NAME).roots == {"photos": str(moved.resolve())}
 
@@ -224,7 +233,7 @@ def test_a_picture_without_direction_is_no_vector(store: EdgeStore, tiny_model: 
     report = index(store, blind, photos)
     assert report.added == store.count(NAME) == 9
     assert report.failed == [
-        (str(photos / "Hypatia" / "black.png"), f"{photos / 'Hypatia' / 'black.png'}: {NOTHING_SEEN}")
+        (str(photos / "Hypatia" / "black.png"), f"{photos / 'Hypatia' / 'black.png'}: {DEGENERATE}")
     ]
 
 

@@ -27,7 +27,7 @@ from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.results import QueryResult, SearchHit
@@ -147,7 +147,7 @@ def test_a_query_without_direction_fails_alone(tmp_path: Path, tiny_model: Path)
         searcher = Searcher(opened, NAME, blind)
         queries = [tmp_path / "black.png", tmp_path / "photos" / "Hypatia" / "0.jpg"]
         bad, good = searcher.similar(queries)
-    assert (str(bad.error), bad.results) == (f"{queries[0]}: {NOTHING_SEEN}", ())
+    assert (str(bad.error), bad.results) == (f"{queries[0]}: {DEGENERATE}", ())
     assert isinstance(bad.error, VectorError)
     assert good.results[0].path == "Hypatia/0.jpg"
 
