@@ -266,33 +266,32 @@ def index(
 
 def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageConfig) -> None:
     """Do what ``lookalike index`` does when its sources are files of latents."""
+    from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import ignored_options_warning
 
     options = ctx.params
     files = _check_latents(ctx, sources)
+    is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with open_store(options["store"]) as store, progress_bar(unit="row") as bar:
-        warning = ignored_options_warning(store, options["collection"], layout)
         report = load_latents(
             store,
             options["collection"],
             files,
             root_name=options["root_name"],
-            model_name=_model_name(ctx, files),
-            options=layout,
+            bundle=None if is_default else Bundle.open(options["model_name"]),
+            crop=options["crop"],
+            storage=layout,
             on_total=bar.on_total,
             on_progress=bar.on_progress,
+            log=bar.log,
         )
-    if warning is not None:
-        log(warning)
     log(
-        f"{options['collection']}: {report.added} added, {report.changed} changed, "
+        f"{report.collection}: {report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged; {report.seconds:.1f} s"
     )
     if options["as_json"]:
-        record = {"collection": options["collection"], "store": options["store"], "provider": None}
-        print_json({**record, **report.to_json()})
+        print_json({"store": options["store"], **report.to_json()})
 
 
 def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
@@ -318,36 +317,6 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
                 "leave it out, or index the images"
             )
     return [Path(source) for source in sources]
-
-
-def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
-    """Return the address of ``--model`` if it was given and is the model of the files.
-
-    Raises:
-        ModelMismatchError: the files have another model, or another crop than ``--crop``.
-    """
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.text import printable
-    from lookalike.indexer.parquet.file import LatentsFile
-
-    given = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
-    bundle = Bundle.open(ctx.params["model_name"]) if given else None
-    crop = None if ctx.params["crop"] is None else str(ctx.params["crop"])
-    for path in files:
-        with LatentsFile.open(path) as file:
-            spec = file.spec
-        if bundle is not None and bundle.model_id != spec.model_id:
-            raise ModelMismatchError(
-                f"{printable(str(path))} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
-                f"--model {bundle.name} is {bundle.model_id[:12]}; leave --model out, or embed with that one"
-            )
-        if crop not in (None, spec.crop):
-            raise ModelMismatchError(
-                f"{printable(str(path))} was embedded with --crop {spec.crop}, not {crop}; "
-                "leave --crop out, or embed again"
-            )
-    return None if bundle is None else bundle.address
 
 
 @command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")

@@ -76,7 +76,7 @@ class ReconstructionErrorStats:
         blank wall), the lost share alone misses those of high contrast.
         """
         quantiles = np.array([self.squared, self.share])  # (2, quantiles)
-        outside: NDArray[np.bool_] = (errors > OOD_FACTOR * quantiles[:, 2]).any(axis=1)
+        outside = np.logical_or(*(errors > OOD_FACTOR * quantiles[:, 2]).T)
         ratios: Reals = (errors / np.maximum(quantiles[:, 0], 1e-12)).max(axis=1)
         return [float(ratio) if out else None for ratio, out in zip(ratios, outside, strict=True)]
 

@@ -23,11 +23,8 @@ from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.source import Source
 from lookalike.indexer.sources.payload_tables import numeric_fields
-from lookalike.indexer.sources.source import Sources
-from lookalike.indexer.sources.source import as_sources
-from lookalike.indexer.sources.source import merge_roots
+from lookalike.indexer.sources.source import Source, Sources, as_sources, merge_roots
 from lookalike.indexer.store.aliases import resolve_alias
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.layout import StorageConfig

@@ -37,7 +37,7 @@ from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.points import Hit
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
@@ -427,7 +427,7 @@ class Searcher:
 
 
 def _no_vector(query: Query) -> VectorError:
-    return VectorError(f"{printable(str(query))}: {NOTHING_SEEN}")
+    return VectorError(f"{printable(str(query))}: {DEGENERATE}")
 
 
 def _read_located(file: Path) -> bytes:

@@ -13,8 +13,7 @@ from starlette.responses import JSONResponse
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
-from lookalike.deploy.http.uploads import describe_body
-from lookalike.deploy.http.uploads import parse_body
+from lookalike.deploy.http.uploads import describe_body, parse_body
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.text import printable
 from lookalike.indexer.store.spec import check_name

@@ -14,10 +14,8 @@ from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
-from tests.fixtures.command import lookalike
-from tests.fixtures.command import lookalike_process
-from tests.fixtures.command import one_line
 from lookalike.indexer.sync.sync import DEGENERATE
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again

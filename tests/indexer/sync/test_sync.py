@@ -24,19 +24,10 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.points import Payload
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import sync
-from tests.fixtures.command import COMMAND
-from tests.fixtures.command import lookalike
-from tests.fixtures.killed_load import BATCH
-from tests.fixtures.killed_load import TOGETHER
-from tests.fixtures.killed_load import small_batches
-from tests.fixtures.photos import NAME
-from tests.fixtures.photos import index
-from tests.fixtures.photos import photograph
-from tests.fixtures.photos import stored
-from tests.fixtures.photos import write_many
-from tests.fixtures.photos import write_photos
-from lookalike.indexer.sync.sync import DEGENERATE
+from lookalike.indexer.sync.sync import DEGENERATE, sync
+from tests.fixtures.command import COMMAND, lookalike
+from tests.fixtures.killed_load import BATCH, TOGETHER, small_batches
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
