@@ -79,7 +79,7 @@ def index(
         store,
         collection,
         as_model(model),
-        sources if isinstance(sources, str | os.PathLike) else SourceList(list(sources)),
+        sources if isinstance(sources, str | os.PathLike) else SourceList(sources=list(sources)),
         crop=None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,
