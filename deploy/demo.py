@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from lookalike.indexer.sources.source import Source
     from lookalike.indexer.store.base import VectorStore
     from lookalike.indexer.sync.report import SyncReport
-    from lookalike.searcher.search.searcher import QueryResult, Searcher
+    from lookalike.searcher.search.results import QueryResult
+    from lookalike.searcher.search.searcher import Searcher
 
 __all__ = ["demo"]
 
@@ -116,9 +117,8 @@ def _trained(out: Path, epochs: int) -> str:
 
     need_extra()
     from lookalike.encoder.images.preprocess import ImageSpec
-    from lookalike.trainer.config import TrainingSpec
+    from lookalike.trainer.config import AESpec, TrainingSpec
     from lookalike.trainer.data.dataset import open_dataset
-    from lookalike.trainer.models.autoencoder import AESpec
     from lookalike.trainer.models.descriptor import DescriptorSpec
     from lookalike.trainer.recipes.ae import train_autoencoder
 

@@ -1,4 +1,4 @@
-"""How to train. Names no torch: the command line shows it where torch is not installed."""
+"""How to train and the shape of each network, without torch: the command line needs no torch for its help."""
 
 from __future__ import annotations
 
@@ -11,17 +11,6 @@ from lookalike.encoder.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from lookalike.encoder.images.noise import NoiseSpec
 
-__all__ = [
-    "DENOISER_DEFAULTS",
-    "IDENTITY_CONFIG",
-    "VAE_DEFAULTS",
-    "Binarise",
-    "Device",
-    "ElboConfig",
-    "Precision",
-    "TrainingSpec",
-    "default_schedule",
-]
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -173,3 +162,191 @@ class ElboConfig:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AESpec:
+    """Shape of the vanilla autoencoder.
+
+    Attributes:
+        size: S.
+        channels: C.
+        latent: D.
+        hidden: Features of the encoder's hidden layers; the decoder has them in reverse.
+    """
+
+    size: int
+    channels: int
+    latent: int = 128
+    hidden: tuple[int, ...] = (256,)
+
+    def __post_init__(self) -> None:
+        if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):
+            raise InvalidArgumentError(
+                f"latent must be at least 1 and hidden one or more even numbers, "
+                f"got latent {self.latent} and hidden {self.hidden}"
+            )
+        if min(self.hidden) < 2 * self.latent:
+            raise InvalidArgumentError(
+                f"every hidden layer needs twice the latent's size to start from PCA, got hidden "
+                f"{self.hidden} for latent {self.latent}; widen it or take a smaller latent"
+            )
+
+    @property
+    def values(self) -> int:
+        """P, the values of one image."""
+        return self.channels * self.size**2
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self) | {"hidden": list(self.hidden)}
+
+
+Likelihood = Literal["bernoulli", "gaussian"]
+
+_VAE_WIDTHS: Final = (32, 64, 128, 128, 128)
+
+_VAE_SMALLEST: Final = 10
+"""Convolutions halve the side until it is at most this, and once more where it is 8 or 10: what is dense then
+has a quarter of the weights."""
+
+_VAE_MAX_SIZE: Final = 160
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VAESpec:
+    """Shape of a VAE, or of a conditional one.
+
+    Attributes:
+        size: S; as often divisible by 2 as the widths halve it.
+        channels: C.
+        latent: Z.
+        down: Channels of the encoder's convolutions, each of which halves the side; empty: what suits the
+            size. (One more at full size costs as much time as all of these, for next to nothing.)
+        hidden: Features between convolutions and latent, both ways.
+        up: Channels that the decoder's convolutions begin with, each of which doubles the side; empty: those
+            of ``down`` in reverse.
+        classes: K of a conditional VAE, 2 or more; 0 of a VAE.
+        modulated: Whether the class also scales and shifts the channels of each stage of the decoder.
+        likelihood: Of the pixels given the latent.
+        deviation: Of Gaussian pixels, one for all; None: what it is of each batch, on which the likelihood is
+            highest (O. Rybkin et al.: Simple and Effective VAE Training with Calibrated Decoders, ICML 2021).
+    """
+
+    size: int
+    channels: int
+    latent: int = 40
+    down: tuple[int, ...] = ()
+    hidden: int = 256
+    up: tuple[int, ...] = ()
+    classes: int = 0
+    modulated: bool = True
+    likelihood: Likelihood = "bernoulli"
+    deviation: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.latent, self.hidden, self.channels, *self.down, *self.up) < 1:
+            raise InvalidArgumentError(
+                f"latent, hidden and widths must be 1 or more, got latent {self.latent}, "
+                f"hidden {self.hidden}, down {self.down} and up {self.up}"
+            )
+        if self.classes < 0 or self.classes == 1:
+            raise InvalidArgumentError(f"a conditional model needs 2 classes or more, not {self.classes}")
+        if self.likelihood not in get_args(Likelihood):
+            raise InvalidArgumentError(
+                f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}"
+            )
+        if self.deviation is not None and not 0 < self.deviation < 10:
+            raise InvalidArgumentError(
+                f"the deviation of pixels must be above 0 and below 10, not {self.deviation}"
+            )
+        halvings = len(self.down or self.up) or _halvings(self.size)
+        large = self.size > _VAE_MAX_SIZE and not (self.down or self.up)
+        if large or halvings > len(_VAE_WIDTHS) or self.size % 2**halvings:
+            raise InvalidArgumentError(
+                f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
+                f"{_VAE_MAX_SIZE}, {self.size} is not; take a --size of 28, 32, 64 or 128"
+            )
+        object.__setattr__(self, "down", self.down or _VAE_WIDTHS[:halvings])
+        object.__setattr__(self, "up", self.up or self.down[::-1])
+        if len(self.down) != len(self.up):
+            raise InvalidArgumentError(
+                f"encoder and decoder must halve and double alike, got {len(self.down)} widths down "
+                f"{self.down} and {len(self.up)} up {self.up}"
+            )
+
+    @property
+    def side(self) -> int:
+        """Pixels a side where the convolutions end."""
+        return self.size >> len(self.down)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self) | {"down": list(self.down), "up": list(self.up)}
+
+
+def _halvings(size: int) -> int:
+    halvings = 1
+    while size > _VAE_SMALLEST << halvings:
+        halvings += 1
+    return halvings + (size in (8 << halvings, _VAE_SMALLEST << halvings))
+
+
+FOLD: Final = 2
+
+_MAX_FEATURES: Final = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserShape:
+    """Sizes of the cleaner. Saved in the bundle.
+
+    Attributes:
+        widths: Features at a half, a quarter and an eighth of the side.
+        blocks: Residual blocks at each of these, before and after the next; at the last in all.
+        estimator: Features of the network that finds the noise level.
+    """
+
+    widths: tuple[int, int, int] = (64, 96, 128)
+    blocks: tuple[int, int, int] = (2, 2, 2)
+    estimator: int = 48
+
+    def __post_init__(self) -> None:
+        for name, values in (("widths", self.widths), ("blocks", self.blocks)):
+            if not all(1 <= value <= _MAX_FEATURES for value in values):
+                raise InvalidArgumentError(
+                    f"{name} must be three numbers of 1 to {_MAX_FEATURES}, not {values}"
+                )
+        if not 1 <= self.estimator <= _MAX_FEATURES:
+            raise InvalidArgumentError(
+                f"estimator must be 1 to {_MAX_FEATURES} features, not {self.estimator}"
+            )
+
+    @property
+    def reach(self) -> int:
+        """How far away, in pixels, something can be that changes a cleaned pixel."""
+        convolutions = (2 + 4 * self.blocks[0], 4 * self.blocks[1], 2 * self.blocks[2])  # at each scale
+        pixels = (FOLD, 2 * FOLD, 4 * FOLD)  # that one of its cells spans
+        # A convolution of three reaches one cell further; a pixel can lie anywhere in its cell.
+        return sum(c * p for c, p in zip(convolutions, pixels, strict=True)) + pixels[-1] - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PatchSpec:
+    """How patches are cut. Saved in the bundle.
+
+    Attributes:
+        side: S.
+        mirror: Whether half of them are mirrored.
+        turned: Share of them turned by a right angle or two or three.
+        grey: Share of them made grey: their noise is the same in all channels.
+    """
+
+    side: int = 64
+    mirror: bool = True
+    turned: float = 0.2
+    grey: float = 0.3

@@ -12,9 +12,9 @@ import click
 from lookalike.deploy.cli.search import crop_option, provider_option
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.fit_data import Scored
+    from lookalike.deploy.evaluation.fit_data import ScoredImages
     from lookalike.encoder.bundle.attributes import Attributes
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.trainer.fitting.attributes import Method
 
 __all__ = ["attributes"]
@@ -82,7 +82,7 @@ def fit(
     """
     from tqdm import tqdm
 
-    from lookalike.deploy.evaluation.fit_data import gather
+    from lookalike.deploy.evaluation.fit_data import encode_examples
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
     from lookalike.trainer.fitting.attributes import fit_attributes
@@ -92,7 +92,7 @@ def fit(
     opened = Model.open(model, provider=provider)
     framing = None if crop is None else Crop.parse(crop)
     with tqdm(desc="encoding", total=len(scored.images), unit="image", disable=None, leave=False) as bar:
-        examples, failures = gather(opened, scored, crop=framing, on_progress=bar.update)
+        examples, failures = encode_examples(opened, scored, crop=framing, on_progress=bar.update)
     for failure in failures:
         click.echo(f"failed: {failure}", err=True)
     known = opened.bundle.attributes
@@ -125,22 +125,22 @@ def list_attributes(model: str, as_json: bool) -> None:
 
 def _scored(
     data: str, table: Path | None, positive: Path | None, negative: Path | None, name: str | None
-) -> Scored:
-    from lookalike.deploy.evaluation.fit_data import two_folders, with_table
+) -> ScoredImages:
+    from lookalike.deploy.evaluation.fit_data import read_scored_images, scored_folders
 
     if (positive is None) != (negative is None):
         raise click.UsageError("--positive and --negative go together: pictures with it and without it")
     if positive is None or negative is None:
         if name is not None:
             raise click.UsageError("--name is of --positive and --negative; of a table take --only")
-        return with_table(data, table)
+        return read_scored_images(data, table)
     if table is not None:
         raise click.UsageError("attributes are fitted to --table or to two folders, not to both")
-    return two_folders(name or positive.resolve().name, positive, negative)
+    return scored_folders(name or positive.resolve().name, positive, negative)
 
 
 def _print(attributes: Attributes) -> None:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     width = max(9, *(len(printable(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")

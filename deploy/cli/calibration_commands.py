@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation.reliability import Reliability
     from lookalike.encoder.bundle.calibration import Calibration
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["calibrate"]
 
@@ -55,7 +55,7 @@ def calibrate(
     """
     from tqdm import tqdm
 
-    from lookalike.deploy.evaluation.gathering import find_people, measure
+    from lookalike.deploy.evaluation.gathering import find_people, measure_people
     from lookalike.deploy.evaluation.reliability import cross_validate
     from lookalike.encoder.errors import CalibrationError
     from lookalike.encoder.images.preprocess import Crop
@@ -66,7 +66,7 @@ def calibrate(
     named = find_people(source, opened)
     framing = None if crop is None else Crop.parse(crop)
     with tqdm(desc="measuring", total=len(named), unit="image", disable=None, leave=False) as bar:
-        measured = measure(opened, named, crop=framing, on_progress=bar.update)
+        measured = measure_people(opened, named, crop=framing, on_progress=bar.update)
     for failure in measured.failures:
         click.echo(f"failed: {failure}", err=True)
     fitted = fit_calibration(measured.embeddings, measured.people, measured.errors)
@@ -89,11 +89,11 @@ def calibrate(
 
 
 def _draw(judged: Reliability, file: Path) -> None:
-    from lookalike.deploy.evaluation.reliability import draw
+    from lookalike.deploy.evaluation.reliability import draw_reliability
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
-    save_image(file, draw(judged))
+    save_image(file, draw_reliability(judged))
     click.echo(f"drawn: {printable(str(file))}", err=True)
 
 

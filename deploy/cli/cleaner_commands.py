@@ -91,9 +91,8 @@ def cleaner(
 
     need_extra()
     from lookalike.encoder.images.noise import NoiseSpec
+    from lookalike.trainer.config import DenoiserShape, PatchSpec
     from lookalike.trainer.data.dataset import open_dataset
-    from lookalike.trainer.data.patches import PatchSpec
-    from lookalike.trainer.models.denoiser import DenoiserShape
     from lookalike.trainer.recipes.denoiser import train_denoiser
 
     digits = data == "mnist"

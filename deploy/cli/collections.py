@@ -272,7 +272,7 @@ def _in_words(state: IndexState) -> dict[str, str]:
 
 
 def _print_audit(name: str, report: VerifyReport, *, findings: bool) -> None:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     if findings:
         for finding in report.issues:

@@ -14,7 +14,7 @@ import click
 from lookalike.deploy.cli.search import provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.searcher.denoising.batch import BatchReport, Outcome
     from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, UNetDenoiser
     from lookalike.searcher.denoising.paths import Destination, Task
@@ -177,7 +177,7 @@ def _tasks(
     sources: tuple[str, ...], listed: list[Path], destination: Destination, options: dict[str, Any]
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return what there is to do, and folders that cannot be listed with the reason."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.indexer.sources.selection import SourceFilter
     from lookalike.searcher.denoising.paths import check_tasks, find_tasks
 
@@ -251,7 +251,7 @@ def _run(
 @contextmanager
 def _lines_to(file: Path | None) -> Iterator[Callable[[Outcome], object]]:
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     if file is None:
         yield lambda _: None
@@ -280,7 +280,7 @@ def _sheet(file: Path, views: list[Outcome]) -> None:
 
 def _tell(report: BatchReport, treatment: UNetDenoiser | AutoencoderDenoiser, tasks: list[Task]) -> None:
     from lookalike.encoder.images.discover import IMAGE_SUFFIXES
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     for path, reason in report.failed:
         click.echo(f"failed: {printable(path)}: {reason}", err=True)

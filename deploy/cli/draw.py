@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.runtime.model import Model, Provider
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.searcher.generation.sample import Interpolation, Sampler
 
     Pixels = NDArray[np.uint8]

@@ -11,7 +11,7 @@ from lookalike.deploy.cli.draw import model_option, out_option, read_pictures, s
 from lookalike.deploy.cli.search import crop_option, exit_code, images_argument, provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["edit"]
 

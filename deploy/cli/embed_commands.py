@@ -148,7 +148,7 @@ def index_latents(ctx: click.Context, layout: StorageConfig) -> None:
 def _check(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse what cannot be said of a file of latents."""
     from lookalike.encoder.errors import InvalidArgumentError
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.indexer.parquet.file import is_latents
 
     other = [source for source in sources if not is_latents(source)]

@@ -31,7 +31,7 @@ def facets(field: str, collection: str, store: str, where: str | None, most: int
 
     FIELD is person, path, or what --payload or --attributes told when indexing.
     """
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store.facets import value_counts
     from lookalike.indexer.store.where import parse_where

@@ -42,7 +42,7 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
 def list_(where: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their figures: the shipped ones, or those that are given."""
-    from lookalike.encoder.bundle.bundle import shipped_bundles
+    from lookalike.encoder.bundle.registry import shipped_bundles
 
     opened = [_opened(name) for name in where or shipped_bundles()]
     if as_json:
@@ -120,7 +120,8 @@ def import_(
     """
     from lookalike.encoder.errors import InvalidArgumentError
     from lookalike.encoder.export.import_model import import_onnx, need_extra
-    from lookalike.encoder.images.preprocess import Crop, printable
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.text import printable
 
     need_extra()
     from lookalike.encoder.export.onnx_graph import Normalization
@@ -176,7 +177,7 @@ def _described(bundle: Bundle) -> str:
 
 
 def _of_classes(bundle: Bundle) -> str:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     names = bundle.spec.classes
     more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""

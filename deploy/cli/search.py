@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.searcher.search.query_denoiser import QueryDenoiser
-    from lookalike.searcher.search.searcher import QueryResult, Searcher
+    from lookalike.searcher.search.results import QueryResult
+    from lookalike.searcher.search.searcher import Searcher
 
 __all__ = ["crop_option", "exit_code", "images_argument", "provider_option", "search"]
 
@@ -138,7 +139,9 @@ def search(
         if liked or unliked:
             likes = (*images, *liked)
             answers = [
-                searcher.like(likes, unliked, wanted=wanted, crop=framing, add=strengths, cleaner=cleaner)
+                searcher.similar_to_examples(
+                    likes, unliked, params=wanted, crop=framing, add=strengths, denoiser=cleaner
+                )
             ]
         else:
             found = searcher.similar(
@@ -151,10 +154,10 @@ def search(
                 prior=prior,
                 fmr=fmr,
                 add=strengths,
-                cleaner=cleaner,
+                denoiser=cleaner,
             )
             answers = list(found)
-        good = [answer for answer in answers if answer.failure is None]
+        good = [answer for answer in answers if answer.error is None]
         drawn = (
             _draw_answers(sheet, searcher, good, framing, strengths) if sheet is not None and good else None
         )
@@ -163,7 +166,7 @@ def search(
     else:
         _print_table(good)
     _print_notes(good, matches=not as_json)
-    failed = [answer.failure for answer in answers if answer.failure is not None]
+    failed = [str(answer.error) for answer in answers if answer.error is not None]
     for failure in failed:
         click.echo(f"failed: {failure}", err=True)
     if drawn is not None:
@@ -185,7 +188,7 @@ def _draw_answers(
 ) -> str:
     """Write the sheet and return a line that says so."""
     from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.searcher.figures import MAX_ROWS, results_sheet
 
     save_image(sheet, results_sheet(searcher, answers, crop=crop, add=add))
@@ -195,7 +198,7 @@ def _draw_answers(
 
 def _print_table(answers: list[QueryResult]) -> None:
     """A query's file, then a line for each result: rank, score, probability and person where known, path."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
     from lookalike.searcher.figures import format_probability
 
     for number, answer in enumerate(answers):
@@ -211,11 +214,11 @@ def _print_table(answers: list[QueryResult]) -> None:
 
 def _print_notes(answers: list[QueryResult], *, matches: bool) -> None:
     """Say on stderr what there is against an answer."""
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     for answer in answers:
-        if answer.treatment is not None:
-            click.echo(f"{printable(answer.query)}: {answer.treatment.line()}", err=True)
+        if answer.denoise_info is not None:
+            click.echo(f"{printable(answer.query)}: {answer.denoise_info.summary()}", err=True)
         if answer.warning is not None:
             click.echo(f"{printable(answer.query)}: {answer.warning}", err=True)
         if matches and answer.match is False:

@@ -12,7 +12,7 @@ from lookalike.deploy.cli.index import store_option
 from lookalike.deploy.cli.search import provider_option
 
 if TYPE_CHECKING:
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["serve"]
 
@@ -106,7 +106,7 @@ def serve(
         roots=tuple(root.resolve() for root in roots),
         host=host,
         key=os.environ.get(KEY_VARIABLE) or None,
-        waiting=waiting,
+        queue_size=waiting,
         body_bytes=max_mb << 20,
         seconds=timeout,
         **({} if workers is None else {"workers": workers}),
@@ -116,5 +116,5 @@ def serve(
             create_app(settings, store=opened),
             host=host,
             port=port,
-            tell=lambda line: click.echo(line, err=True),
+            log=lambda line: click.echo(line, err=True),
         )

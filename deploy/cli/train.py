@@ -147,8 +147,8 @@ def ae(
     """
     need_extra()
     from lookalike.encoder.images.preprocess import Crop, ImageSpec
+    from lookalike.trainer.config import AESpec
     from lookalike.trainer.data.dataset import default_shape, open_dataset
-    from lookalike.trainer.models.autoencoder import AESpec
     from lookalike.trainer.models.descriptor import DescriptorSpec
     from lookalike.trainer.models.identity import IdentitySpec
     from lookalike.trainer.recipes.ae import train_autoencoder

@@ -238,9 +238,10 @@ def _train(
     from lookalike.deploy.cli.train import need_extra
 
     need_extra()
-    from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
+    from lookalike.encoder.images.preprocess import Crop, ImageSpec
+    from lookalike.encoder.text import printable
+    from lookalike.trainer.config import VAESpec
     from lookalike.trainer.data.dataset import default_shape, open_dataset
-    from lookalike.trainer.models.vae import VAESpec
     from lookalike.trainer.recipes.vae import train_vae
 
     side, channels = default_shape(data)

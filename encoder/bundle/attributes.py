@@ -18,12 +18,10 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.golden import npz_bytes, read_npz
 from lookalike.encoder.bundle.ood import count_of, real_of
+from lookalike.encoder.bundle.storage import npz_bytes, read_npz
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["ATTRIBUTES", "Attribute", "Attributes"]
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 

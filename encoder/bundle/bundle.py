@@ -31,9 +31,8 @@ import numpy as np
 
 from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attributes
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.golden import Golden, npz_bytes, read_npz
 from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.encoder.bundle.manifest import FORMAT, LATENT_PRIOR, BundleSpec, Manifest, one_line
+from lookalike.encoder.bundle.manifest import LATENT_PRIOR, BundleSpec, Manifest
 from lookalike.encoder.bundle.registry import (
     CALIBRATION,
     SIDECARS,
@@ -41,30 +40,22 @@ from lookalike.encoder.bundle.registry import (
     check_target,
     is_shipped,
     resolve_model,
-    shipped_bundles,
 )
 from lookalike.encoder.bundle.storage import (
+    Golden,
     check_writable,
     digests_of,
+    npz_bytes,
     read_file,
+    read_npz,
     read_verified,
     verify_digests,
     write_all,
 )
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = [
-    "FORMAT",
-    "AffineMap",
-    "Bundle",
-    "BundleSpec",
-    "Golden",
-    "LatentStatistics",
-    "check_target",
-    "shipped_bundles",
-]
+from lookalike.encoder.files import atomic_write
+from lookalike.encoder.text import one_line, printable
 
 _Beside = TypeVar("_Beside")
 _FITTED: Final = {CALIBRATION: "calibrate", ATTRIBUTES: "attributes fit"}
@@ -268,13 +259,8 @@ class Bundle:
             raise InvalidArgumentError(
                 f"a shipped bundle stays as it is, {printable(self.name)} is one; name another folder with --out"
             )
-        part = target / f".{name}.{os.getpid()}"
         try:
-            try:
-                part.write_bytes(data)
-                part.replace(target / name)
-            finally:
-                part.unlink(missing_ok=True)
+            atomic_write(target / name, data)
         except OSError as error:
             raise check_writable(target, error) from error
         return type(self).open(target)

@@ -16,11 +16,10 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lookalike.encoder.bundle.manifest import digest_of, one_line
+from lookalike.encoder.bundle.manifest import digest_of
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats, count_of, real_of
 from lookalike.encoder.errors import InvalidArgumentError
-
-__all__ = ["RATES", "Calibration", "ScoreCalibration", "default_prior"]
+from lookalike.encoder.text import one_line
 
 Reals = NDArray[np.float64]
 

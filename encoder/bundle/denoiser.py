@@ -28,14 +28,19 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.golden import npz_bytes, read_npz
-from lookalike.encoder.bundle.manifest import DENOISER, RawManifest, one_line
+from lookalike.encoder.bundle.manifest import DENOISER, RawManifest
 from lookalike.encoder.bundle.registry import absolute_path, check_target, is_shipped, resolve_model
-from lookalike.encoder.bundle.storage import digests_of, read_file, read_verified, verify_digests, write_all
+from lookalike.encoder.bundle.storage import (
+    digests_of,
+    npz_bytes,
+    read_file,
+    read_npz,
+    read_verified,
+    verify_digests,
+    write_all,
+)
 from lookalike.encoder.errors import BundleCorruptError, BundleKindError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["DenoiserBundle", "DenoiserGolden", "DenoiserSpec"]
+from lookalike.encoder.text import one_line, printable
 
 _FORMAT: Final = 4
 _MOST_MULTIPLE: Final = 256

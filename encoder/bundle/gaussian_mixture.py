@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["MAX_COMPONENTS", "GaussianMixture"]
-
 Floats = NDArray[np.float32]
 
 MAX_COMPONENTS: Final = 1 << 22

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.gaussian_mixture import MAX_COMPONENTS, GaussianMixture
-from lookalike.encoder.bundle.golden import npz_bytes, read_npz
-from lookalike.encoder.bundle.manifest import LATENT_PRIOR, one_line
+from lookalike.encoder.bundle.manifest import LATENT_PRIOR
+from lookalike.encoder.bundle.storage import npz_bytes, read_npz
 from lookalike.encoder.errors import InvalidArgumentError
-
-__all__ = ["GaussianMixture", "LatentPrior"]
+from lookalike.encoder.text import one_line
 
 _PARTS: Final = ("weights", "means", "triangles")
 _LARGEST: Final = 24 * MAX_COMPONENTS

@@ -24,22 +24,8 @@ from typing import Any, Final, Literal, Self, get_args
 
 from lookalike.encoder.errors import BundleKindError, BundleTooNewError, InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec, printable
-
-__all__ = [
-    "DENOISER",
-    "FORMAT",
-    "KNOWN_FILES",
-    "LATENT_PRIOR",
-    "NEEDED",
-    "BundleSpec",
-    "Kind",
-    "Labels",
-    "Manifest",
-    "RawManifest",
-    "digest_of",
-    "one_line",
-]
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import one_line, printable
 
 FORMAT: Final = 4
 Kind = Literal["ae", "vae", "cvae", "encoder"]
@@ -299,8 +285,3 @@ def digest_of(content: Mapping[str, Any]) -> str:
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def one_line(error: Exception) -> str:
-    """Return what an exception says, on one line, or else its name."""
-    return printable(" ".join(str(error).split())) or type(error).__name__

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["QUANTILES", "ReconstructionErrorStats", "count_of", "real_of", "reconstruction_errors"]
-
 Reals = NDArray[np.float64]
 
 QUANTILES: Final = (0.5, 0.99, 0.999)

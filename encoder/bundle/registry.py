@@ -8,19 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.bundle.attributes import ATTRIBUTES
-from lookalike.encoder.bundle.manifest import KNOWN_FILES, one_line
+from lookalike.encoder.bundle.manifest import KNOWN_FILES
 from lookalike.encoder.errors import BundleNotFoundError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = [
-    "CALIBRATION",
-    "SIDECARS",
-    "absolute_path",
-    "check_target",
-    "is_shipped",
-    "resolve_model",
-    "shipped_bundles",
-]
+from lookalike.encoder.text import one_line, printable
 
 CALIBRATION: Final = "calibration.json"
 """May lie in a bundle's folder and is no part of the model."""

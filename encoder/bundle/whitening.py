@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["AffineMap", "LatentStatistics"]
-
 Floats = NDArray[np.float32]
 
 _DEGENERATE: Final = 1e-6  # of the largest variance: what lies below is rounding

@@ -29,25 +29,17 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.encoder.bundle.manifest import one_line
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.storage import Golden
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import ExportError
-from lookalike.encoder.export.parity import PARITY, parity_of, run_all, session_of
-from lookalike.encoder.export.quantize import SMALL_FROM, quantize_initializers, strip_metadata
-from lookalike.encoder.export.rounding import steps_of
+from lookalike.encoder.export.parity import parity_of, run_all, session_of
+from lookalike.encoder.export.quantize import SMALL_FROM, quantize_initializers, steps_of, strip_metadata
 from lookalike.encoder.images.preprocess import to_uint8
-
-__all__ = [
-    "OPSET",
-    "PARITY",
-    "Exported",
-    "export_denoiser",
-    "export_graphs",
-    "quantize_weights",
-    "save_bundle",
-]
+from lookalike.encoder.text import one_line
 
 OPSET: Final = 18
 _INPUTS: Final = {

@@ -30,18 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import printable
-
-__all__ = [
-    "QUIETEST",
-    "Floats",
-    "NoiseKind",
-    "NoiseSpec",
-    "add_noise",
-    "apply_noise",
-    "sample_noise",
-    "saved_as_jpeg",
-]
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]

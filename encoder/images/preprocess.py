@@ -19,20 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode
 from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
-
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "LFW_CROP",
-    "Crop",
-    "ImageSpec",
-    "decode_rgb",
-    "encode_png",
-    "printable",
-    "read_pixels",
-    "to_uint8",
-]
+from lookalike.encoder.text import printable
 
 _CROP_FORMS = "write full, centre:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01
@@ -230,6 +219,15 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(out, "PNG")
     return out.getvalue()
+
+
+def encode_pnm(pixels: NDArray[np.uint8]) -> bytes:
+    """``uint8 (H, W, 3)``, ``(H, W, 1)`` or ``(H, W)`` -> the bytes of an uncompressed PNM file.
+
+    Pixels in memory go through :func:`read_pixels` this way, and give what a file of them gives.
+    """
+    kind = "P6" if pixels.ndim == 3 and pixels.shape[2] == 3 else "P5"
+    return f"{kind} {pixels.shape[1]} {pixels.shape[0]} 255\n".encode() + pixels.tobytes()
 
 
 def _fits(start: float, length: float) -> bool:

@@ -26,10 +26,9 @@ from PIL import Image, JpegImagePlugin
 from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.decode import open_image, printable
+from lookalike.encoder.images.decode import open_image
 from lookalike.encoder.images.exif import exif_orientation, orient, upright_exif
-
-__all__ = ["ImageFile", "ImageMetadata", "Values", "png_chunks", "read_image_file"]
+from lookalike.encoder.text import printable
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -16,12 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserGolden, DenoiserSpec
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.session import Provider, Runtime, Session, compare_golden
-
-__all__ = ["Denoiser", "save_denoiser"]
+from lookalike.encoder.text import one_line, printable
 
 Floats = NDArray[np.float32]
 

@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.bundle.ood import reconstruction_errors
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.session import Provider, Runtime, Session, compare_golden
-
-__all__ = ["Model", "Provider"]
+from lookalike.encoder.text import one_line, printable
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

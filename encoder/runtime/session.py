@@ -13,16 +13,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import (
     BundleCorruptError,
     GoldenMismatchError,
     InvalidArgumentError,
     ProviderError,
 )
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["Provider", "Runtime", "Session", "compare_golden"]
+from lookalike.encoder.text import one_line, printable
 
 Provider = Literal["auto", "cpu", "cuda"]
 Session: TypeAlias = ort.InferenceSession

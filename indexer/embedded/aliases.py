@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreError
-from lookalike.encoder.files import fsync, write_durable
+from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.embedded.files import is_collection, map_errors
 from lookalike.indexer.store.aliases import aliased_collection, missing_alias
 from lookalike.indexer.store.spec import is_name
@@ -71,8 +71,8 @@ def set_alias(root: Path, alias: str, name: str | None) -> None:
         if name is None:
             (folder / f"{alias}{_SUFFIX}").unlink(missing_ok=True)
             if folder.is_dir():
-                fsync(folder)
+                fsync_path(folder)
         else:
             folder.mkdir(exist_ok=True)
-            write_durable(folder / f"{alias}{_SUFFIX}", f"{name}\n")
-            fsync(root)
+            atomic_write(folder / f"{alias}{_SUFFIX}", f"{name}\n".encode(), durable=True)
+            fsync_path(root)

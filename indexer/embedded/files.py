@@ -28,7 +28,7 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.encoder.files import fsync, write_durable
+from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.store.layout import Layout
 from lookalike.indexer.store.spec import CollectionSpec, is_name
 
@@ -130,14 +130,14 @@ def create_collection(
         making = root / f".making-{folder.name}-{secrets.token_hex(4)}"
         try:
             make_shard(making / SHARD)
-            write_durable(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2))
+            atomic_write(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2).encode(), durable=True)
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
-                fsync(path)
+                fsync_path(path)
             _move_into_place(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        fsync(root)
+        fsync_path(root)
 
 
 def delete_collection(folder: Path) -> None:
@@ -234,7 +234,7 @@ def _remove_folder(folder: Path) -> None:
     # Renamed first: there is never half a collection under its name.
     dropped = folder.parent / f".dropped-{folder.name}-{secrets.token_hex(4)}"
     folder.rename(dropped)
-    fsync(folder.parent)
+    fsync_path(folder.parent)
     shutil.rmtree(dropped, ignore_errors=True)
 
 
@@ -248,4 +248,4 @@ def _remove_stale(root: Path) -> None:
 
 
 def _write_spec(folder: Path, spec: CollectionSpec) -> None:
-    write_durable(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2))
+    atomic_write(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2).encode(), durable=True)

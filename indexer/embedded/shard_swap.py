@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.encoder.files import fsync, write_durable
+from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.embedded.files import SHARD, check_disk_space, map_errors, read_layout
 from lookalike.indexer.embedded.shard import Shard
 
@@ -63,8 +63,8 @@ def copy_shard(folder: Path) -> Iterator[Path]:
 def replace_shard(folder: Path, fresh: Path) -> None:
     """Make another shard of a collection the current one, atomically."""
     for path in (*fresh.rglob("*"), fresh, folder):
-        fsync(path)
-    write_durable(folder / SHARD_NAME, f"{fresh.name}\n")
+        fsync_path(path)
+    atomic_write(folder / SHARD_NAME, f"{fresh.name}\n".encode(), durable=True)
 
 
 def remove_stale_shards(folder: Path) -> None:

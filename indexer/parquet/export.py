@@ -19,8 +19,10 @@ import numpy as np
 from lookalike.encoder.embed.batch import Readable
 from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
     PartFiles,

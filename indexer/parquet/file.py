@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
-from lookalike.encoder.files import fsync
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.files import fsync_path
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.spec import CollectionSpec
 
 FORMAT: Final = 1
@@ -109,9 +109,9 @@ def write_latents(
                 for some in rows:
                     writer.write_table(_table(pa, schema, some), row_group_size=max(len(some.entries), 1))
             sink.flush()
-            fsync(draft)
+            fsync_path(draft)
         draft.replace(file)
-        fsync(file.parent)
+        fsync_path(file.parent)
     except OSError as error:
         raise DataError(
             f"{printable(str(file))} cannot be written ({error.strerror or _line(error)}); make room "

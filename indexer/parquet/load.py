@@ -17,7 +17,8 @@ import numpy as np
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import Entry, LatentsFile
 from lookalike.indexer.sources.source import Source, as_path, item_id, with_root_name
 from lookalike.indexer.store.aliases import resolve_alias

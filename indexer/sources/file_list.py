@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 
 
 def read_list(source: str, *, nul: bool) -> list[Path]:

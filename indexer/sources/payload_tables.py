@@ -15,7 +15,7 @@ from typing import Any
 
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import Source
 from lookalike.indexer.store.points import RESERVED, is_text
 

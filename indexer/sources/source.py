@@ -18,7 +18,7 @@ from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.datasets.mnist import SPLITS, Split, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_names
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive

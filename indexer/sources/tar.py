@@ -12,7 +12,7 @@ from pathlib import Path
 from lookalike.encoder.embed.batch import FileInfo
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.discover import is_image
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import MnistImage, digit_at
 
 

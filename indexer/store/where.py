@@ -21,7 +21,7 @@ import re
 from typing import Final, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.filters import Condition, Filter, Op
 
 _TEXTS: Final = frozenset({"person", "path", "root", "sha256"})

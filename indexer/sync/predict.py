@@ -12,8 +12,8 @@ import numpy as np
 
 from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import PREDICTED, RESERVED, Record, known_payload
 from lookalike.indexer.sync.scan import chunked

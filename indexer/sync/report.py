@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 

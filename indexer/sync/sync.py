@@ -19,8 +19,10 @@ from lookalike.encoder.embed.batch import FileInfo, file_info
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
 from lookalike.encoder.embed.workers import Workers
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.payload_tables import numeric_fields
 from lookalike.indexer.sources.source import Source, Sources, as_sources, merge_roots
 from lookalike.indexer.store.aliases import resolve_alias

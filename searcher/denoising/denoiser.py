@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable, read_pixels, to_uint8
+from lookalike.encoder.images.preprocess import read_pixels, to_uint8
 from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
 from lookalike.encoder.images.write import write_image_file
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 from lookalike.searcher.denoising.tiles import Mapper, denoise_in_place, estimate_sigma
 
 __all__ = [

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.latent_prior import GaussianMixture
+from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
 from lookalike.encoder.errors import ImageError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, printable, read_pixels, to_uint8
+from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 
 __all__ = [
     "MAX_IMAGES",

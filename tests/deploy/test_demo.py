@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import lookalike
+from tests.fixtures.command import lookalike
 
 PICTURES = (
     "search.png",

@@ -18,7 +18,8 @@ import yaml
 
 from lookalike.deploy.cli.main import VERBS, group
 from lookalike.indexer.store.layout import Layout, recommended_layout
-from tests.fixtures.photos import lookalike, photograph, write_photos
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 ROOT: Final = Path(__file__).parents[2]

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-__all__ = ["AugmentConfig", "augment"]
-
 _LEAST_COVERED: Final = 0.125
 _MOST_COVERED: Final = 0.4375
 

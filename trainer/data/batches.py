@@ -16,8 +16,6 @@ from torch import Tensor
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.trainer.data.noise import make_noisy
 
-__all__ = ["EVAL_BATCH", "batches", "chunked", "labelled_batches", "shift_images", "subsample", "to_floats"]
-
 Images = NDArray[np.uint8]
 EVAL_BATCH: Final = 256
 """Images that a network sees at once where none is learned from: bounds the memory."""

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
 
-__all__ = ["add_noise", "applied", "make_noisy"]
-
 
 def make_noisy(images: Tensor, noise: NoiseSpec, rng: np.random.Generator) -> Tensor:
     """Return images float32 (N, C, H, W) with noise on them, a level of its own for each."""

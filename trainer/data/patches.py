@@ -18,33 +18,15 @@ from torch import Tensor
 from lookalike.encoder.datasets.mnist import SIDE
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec
+from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
-
-__all__ = ["PatchSpec", "Source", "noisy_batches", "photographs", "sources_of", "views_of"]
 
 Images = NDArray[np.uint8]
 _REDUCED: Final = 2
 _IN_BYTES: Final = 0.6
 """Share of the patches whose noise is rounded to 256 levels, as that of a picture file is."""
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PatchSpec:
-    """How patches are cut. Saved in the bundle.
-
-    Attributes:
-        side: S.
-        mirror: Whether half of them are mirrored.
-        turned: Share of them turned by a right angle or two or three.
-        grey: Share of them made grey: their noise is the same in all channels.
-    """
-
-    side: int = 64
-    mirror: bool = True
-    turned: float = 0.2
-    grey: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,8 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import Attribute, Attributes
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = [
-    "FEWEST",
-    "Discriminant",
-    "Examples",
-    "Method",
-    "discriminant",
-    "fit_attributes",
-    "folds_of",
-    "roc_auc",
-]
+from lookalike.encoder.metrics import roc_auc
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -139,19 +129,6 @@ def discriminant(
     best = int(np.argmax(areas))
     scale, offset = _odds(left_out[best][told], has[told])
     return Discriminant(scale * weights[best], offset)
-
-
-def roc_auc(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC: how often what has it scores above what has not; ties count half.
-
-    H. B. Mann, D. R. Whitney: On a test of whether one of two random variables is stochastically larger than
-    the other. Annals of Mathematical Statistics 18, 1947.
-    """
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    positive = int(has.sum())
-    above = ranks[has].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * (len(has) - positive)))
 
 
 def folds_of(people: Sequence[str]) -> NDArray[np.int64]:

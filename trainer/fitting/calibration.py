@@ -19,15 +19,6 @@ from lookalike.encoder.bundle.calibration import RATES, Calibration, ScoreCalibr
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 
-__all__ = [
-    "FEWEST_PEOPLE",
-    "Pairs",
-    "calibration_of",
-    "fit_calibration",
-    "fit_score_calibration",
-    "pair_scores",
-]
-
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 

@@ -20,19 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import InvalidArgumentError, TrainingError
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.text import one_line, printable
 from lookalike.trainer.config import Device, TrainingSpec
-from lookalike.trainer.data.batches import chunked, to_floats
-from lookalike.trainer.data.noise import make_noisy
 from lookalike.trainer.loop import checkpoint
 from lookalike.trainer.loop.optim import adamw
-from lookalike.trainer.objectives.losses import mean_squared_error
-
-__all__ = ["EpochLog", "Objective", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
 
 Images = NDArray[np.uint8]
 _CHECKPOINT: Final = "checkpoint.pt"
@@ -295,27 +287,3 @@ def schedule(step: int, total: int, *, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-@torch.no_grad()
-def reconstruction_psnr(
-    network: nn.Module,
-    images: Images,
-    indices: NDArray[np.int64],
-    *,
-    device: torch.device,
-    noise: NoiseSpec | None = None,
-) -> float:
-    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1].
-
-    With noise, of what is given back of noisy images; the same noise whenever it is measured.
-    """
-    network.eval()
-    total = 0.0
-    rng = np.random.default_rng(0)
-    for rows in chunked(indices):
-        batch = to_floats(images[rows])  # (B, C, S, S)
-        printable = batch if noise is None else make_noisy(batch, noise, rng)
-        back = network(printable.to(device)).clamp(0, 1)
-        total += mean_squared_error(back, batch.to(device)).item() * len(rows)
-    return psnr(total / len(indices))

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from lookalike.trainer.config import TrainingSpec
 
-__all__ = ["Muon", "adamw", "muon", "orthogonal"]
-
 _POLYNOMIAL: Final = (3.4445, -4.7750, 2.0315)  # Jordan's: fast, singular values end between 0.7 and 1.2
 _ROUNDS: Final = 5
 _NARROWEST: Final = 16

@@ -11,8 +11,6 @@ from tqdm import tqdm
 
 from lookalike.trainer.loop.loop import EpochLog, Objective, Run
 
-__all__ = ["run_epochs"]
-
 _LINES: Final = 30
 """About so many epochs get a line for people; log.csv has them all."""
 

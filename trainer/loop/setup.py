@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.encoder.bundle.bundle import check_target
+from lookalike.encoder.bundle.registry import check_target
 from lookalike.encoder.errors import DataError, TrainingError
-from lookalike.encoder.images.preprocess import ImageSpec, printable
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import printable
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import Run
-
-__all__ = ["RunInputs", "prepare_run"]
 
 
 @dataclass(frozen=True, slots=True)

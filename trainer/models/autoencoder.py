@@ -7,53 +7,12 @@ Pixels are float32 in [0, 1]; latents have about unit variance.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
-from typing import Any, Self, final
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
 
-from lookalike.encoder.errors import InvalidArgumentError
-
-__all__ = ["AE", "AESpec", "principal_axes"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AESpec:
-    """Shape of the vanilla autoencoder.
-
-    Attributes:
-        size: S.
-        channels: C.
-        latent: D.
-        hidden: Features of the encoder's hidden layers; the decoder has them in reverse.
-    """
-
-    size: int
-    channels: int
-    latent: int = 128
-    hidden: tuple[int, ...] = (256,)
-
-    def __post_init__(self) -> None:
-        if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):
-            raise InvalidArgumentError(
-                f"latent must be at least 1 and hidden one or more even numbers, "
-                f"got latent {self.latent} and hidden {self.hidden}"
-            )
-        if min(self.hidden) < 2 * self.latent:
-            raise InvalidArgumentError(
-                f"every hidden layer needs twice the latent's size to start from PCA, got hidden "
-                f"{self.hidden} for latent {self.latent}; widen it or take a smaller latent"
-            )
-
-    @property
-    def values(self) -> int:
-        """P, the values of one image."""
-        return self.channels * self.size**2
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"hidden": list(self.hidden)}
+from lookalike.trainer.config import AESpec
 
 
 @final

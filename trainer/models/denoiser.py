@@ -10,64 +10,17 @@ Pixels are float32, 0 black to 1 white; a deviation of noise is a share of 1 too
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lookalike.encoder.errors import InvalidArgumentError
-
-__all__ = [
-    "SIZE_MULTIPLE",
-    "BlindDenoiser",
-    "DenoiserNet",
-    "DenoiserOutput",
-    "DenoiserShape",
-    "Estimator",
-    "reflect_pad",
-]
+from lookalike.trainer.config import FOLD, DenoiserShape
 
 SIZE_MULTIPLE: Final = 8
 """Height and width must be multiples of it: folded once and halved twice."""
 _CHANNELS: Final = 3
-_FOLD: Final = 2
-_MOST: Final = 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DenoiserShape:
-    """Sizes of the cleaner. Saved in the bundle.
-
-    Attributes:
-        widths: Features at a half, a quarter and an eighth of the side.
-        blocks: Residual blocks at each of these, before and after the next; at the last in all.
-        estimator: Features of the network that finds the noise level.
-    """
-
-    widths: tuple[int, int, int] = (64, 96, 128)
-    blocks: tuple[int, int, int] = (2, 2, 2)
-    estimator: int = 48
-
-    def __post_init__(self) -> None:
-        for name, values in (("widths", self.widths), ("blocks", self.blocks)):
-            if not all(1 <= value <= _MOST for value in values):
-                raise InvalidArgumentError(f"{name} must be three numbers of 1 to {_MOST}, not {values}")
-        if not 1 <= self.estimator <= _MOST:
-            raise InvalidArgumentError(f"estimator must be 1 to {_MOST} features, not {self.estimator}")
-
-    @property
-    def reach(self) -> int:
-        """How far away, in pixels, something can be that changes a cleaned pixel."""
-        convolutions = (2 + 4 * self.blocks[0], 4 * self.blocks[1], 2 * self.blocks[2])  # at each scale
-        pixels = (_FOLD, 2 * _FOLD, 4 * _FOLD)  # that one of its cells spans
-        # A convolution of three reaches one cell further; a pixel can lie anywhere in its cell.
-        return sum(c * p for c, p in zip(convolutions, pixels, strict=True)) + pixels[-1] - 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
 
 
 @final
@@ -78,7 +31,7 @@ class DenoiserNet(nn.Module):
         super().__init__()
         self.spec = spec
         (w1, w2, w3), (n1, n2, n3) = spec.widths, spec.blocks
-        folded = _CHANNELS * _FOLD**2
+        folded = _CHANNELS * FOLD**2
         self.head = nn.Conv2d(folded + 1, w1, 3, padding=1)
         self.before1, self.down1 = _blocks(w1, n1), nn.Conv2d(w1, w2, 2, stride=2)
         self.before2, self.down2 = _blocks(w2, n2), nn.Conv2d(w2, w3, 2, stride=2)
@@ -91,14 +44,14 @@ class DenoiserNet(nn.Module):
 
     def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
         """(N, C, H, W) and (N,) -> (N, C, H, W), not clipped."""
-        folded = functional.pixel_unshuffle(pixels, _FOLD)  # (N, C, H, W) -> (N, 4C, H/2, W/2)
+        folded = functional.pixel_unshuffle(pixels, FOLD)  # (N, C, H, W) -> (N, 4C, H/2, W/2)
         plane = torch.zeros_like(folded[:, :1]) + sigma.to(folded.dtype)[:, None, None, None]
         first = self.before1(self.head(torch.cat([folded, plane], 1)))  # -> (N, F1, H/2, W/2)
         second = self.before2(self.down1(first))  # -> (N, F2, H/4, W/4)
         third = self.middle(self.down2(second))  # -> (N, F3, H/8, W/8)
         second = self.after2(self.up2(third) + second)  # -> (N, F2, H/4, W/4)
         first = self.after1(self.up1(second) + first)  # -> (N, F1, H/2, W/2)
-        return pixels + functional.pixel_shuffle(self.tail(first), _FOLD)  # -> (N, C, H, W)
+        return pixels + functional.pixel_shuffle(self.tail(first), FOLD)  # -> (N, C, H, W)
 
 
 @final
@@ -108,7 +61,7 @@ class Estimator(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.local = nn.Sequential(
-            nn.Conv2d(_CHANNELS * _FOLD**2, features, 3, padding=1),
+            nn.Conv2d(_CHANNELS * FOLD**2, features, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(features, features, 3, padding=1),
             nn.ReLU(),
@@ -121,7 +74,7 @@ class Estimator(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, C, H, W) -> (N,), 0 or more but in training: there, below 0 would have no gradient."""
-        local = self.local(functional.pixel_unshuffle(pixels, _FOLD))  # -> (N, F, H/4, W/4)
+        local = self.local(functional.pixel_unshuffle(pixels, FOLD))  # -> (N, F, H/4, W/4)
         guess, weight = self.guess(local).flatten(2).unbind(1)  # -> (N, HW/16) each
         sigma: Tensor = (guess * weight.softmax(1)).sum(1)  # -> (N,)
         return sigma if self.training else sigma.relu()

@@ -22,15 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, normalize, pad, relu
+from torch.nn.functional import avg_pool2d, conv2d, normalize, pad, relu
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.data.augment import augment
 from lookalike.trainer.data.batches import chunked, subsample, to_floats
 from lookalike.trainer.models.autoencoder import principal_axes
-from lookalike.trainer.models.contrast import LocalContrastNorm
-
-__all__ = ["Descriptor", "DescriptorSpec"]
 
 Images = NDArray[np.uint8]
 
@@ -39,6 +36,10 @@ _MOST_VALUES: Final = 1 << 28
 """The PCA is fitted to so many values at most (1 GiB): 16,384 images and their mirror images."""
 _VARIES: Final = 1e-4
 """Cells that deviate less than this, of about 1, differ by rounding."""
+_AROUND: Final = 3 / 64
+"""Deviation of the window, of the side."""
+_DARK: Final = 0.02
+"""LocalContrastNorm under this, of 1, is not amplified."""
 _PATCHES: Final = 60_000
 _ROUNDS: Final = 30
 _KEPT: Final = 0.97
@@ -89,6 +90,40 @@ class DescriptorSpec:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)
+
+
+@final
+class LocalContrastNorm(nn.Module):
+    """float32 (N, C, S, S) in [0, 1] to grey (N, 1, S, S) of zero mean and unit deviation around a pixel.
+
+    A divisive normalisation (Jarrett et al., "What is the best multi-stage architecture for object
+    recognition?", ICCV 2009) with a Gaussian window.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("kernel", _bell(_AROUND * size))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, S, S) -> (N, 1, S, S)."""
+        grey = images.mean(1, keepdim=True)
+        apart = grey - self._around(grey)
+        return apart / (self._around(apart * apart) + _DARK**2).sqrt()
+
+    def _around(self, images: Tensor) -> Tensor:
+        radius = len(self.kernel) // 2
+        edged = pad(images, 4 * (radius,), mode="reflect")
+        across = conv2d(edged, self.kernel.view(1, 1, 1, -1))
+        return conv2d(across, self.kernel.view(1, 1, -1, 1))
+
+
+def _bell(deviation: float) -> Tensor:
+    """Return a Gaussian of odd length, three deviations each way, of sum 1."""
+    radius = int(3 * deviation + 0.5)
+    bell = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / deviation) ** 2)
+    return bell / bell.sum()
 
 
 @final

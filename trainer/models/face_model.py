@@ -15,8 +15,6 @@ from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor
 from lookalike.trainer.models.identity import Identity
 
-__all__ = ["FaceModel"]
-
 _DESCRIPTOR: Final = 0.6
 """Length of the descriptor beside an identity of length 1: what tells validation people apart best
 (EXPERIMENTS.md)."""

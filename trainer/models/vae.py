@@ -11,107 +11,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, final, get_args
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.config import Likelihood, VAESpec
 
-__all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "to_pixels"]
-
-Likelihood = Literal["bernoulli", "gaussian"]
-
-_WIDTHS: Final = (32, 64, 128, 128, 128)
-_SMALLEST: Final = 10
-"""Convolutions halve the side until it is at most this, and once more where it is 8 or 10: what is dense then
-has a quarter of the weights."""
-_MOST: Final = 160
 _LOG_VARIANCE: Final = 8.0
 """Log-variances of q(z|x) stay within this: no exponential overflows at the start of a training."""
 _DEVIATION: Final = 0.2
 """Where the deviation of pixels begins that is not given."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VAESpec:
-    """Shape of a VAE, or of a conditional one.
-
-    Attributes:
-        size: S; as often divisible by 2 as the widths halve it.
-        channels: C.
-        latent: Z.
-        down: Channels of the encoder's convolutions, each of which halves the side; empty: what suits the
-            size. (One more at full size costs as much time as all of these, for next to nothing.)
-        hidden: Features between convolutions and latent, both ways.
-        up: Channels that the decoder's convolutions begin with, each of which doubles the side; empty: those
-            of ``down`` in reverse.
-        classes: K of a conditional VAE, 2 or more; 0 of a VAE.
-        modulated: Whether the class also scales and shifts the channels of each stage of the decoder.
-        likelihood: Of the pixels given the latent.
-        deviation: Of Gaussian pixels, one for all; None: what it is of each batch, on which the likelihood is
-            highest (O. Rybkin et al.: Simple and Effective VAE Training with Calibrated Decoders, ICML 2021).
-    """
-
-    size: int
-    channels: int
-    latent: int = 40
-    down: tuple[int, ...] = ()
-    hidden: int = 256
-    up: tuple[int, ...] = ()
-    classes: int = 0
-    modulated: bool = True
-    likelihood: Likelihood = "bernoulli"
-    deviation: float | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.latent, self.hidden, self.channels, *self.down, *self.up) < 1:
-            raise InvalidArgumentError(
-                f"latent, hidden and widths must be 1 or more, got latent {self.latent}, "
-                f"hidden {self.hidden}, down {self.down} and up {self.up}"
-            )
-        if self.classes < 0 or self.classes == 1:
-            raise InvalidArgumentError(f"a conditional model needs 2 classes or more, not {self.classes}")
-        if self.likelihood not in get_args(Likelihood):
-            raise InvalidArgumentError(
-                f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}"
-            )
-        if self.deviation is not None and not 0 < self.deviation < 10:
-            raise InvalidArgumentError(
-                f"the deviation of pixels must be above 0 and below 10, not {self.deviation}"
-            )
-        halvings = len(self.down or self.up) or _halvings(self.size)
-        large = self.size > _MOST and not (self.down or self.up)
-        if large or halvings > len(_WIDTHS) or self.size % 2**halvings:
-            raise InvalidArgumentError(
-                f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
-                f"{_MOST}, {self.size} is not; take a --size of 28, 32, 64 or 128"
-            )
-        object.__setattr__(self, "down", self.down or _WIDTHS[:halvings])
-        object.__setattr__(self, "up", self.up or self.down[::-1])
-        if len(self.down) != len(self.up):
-            raise InvalidArgumentError(
-                f"encoder and decoder must halve and double alike, got {len(self.down)} widths down "
-                f"{self.down} and {len(self.up)} up {self.up}"
-            )
-
-    @property
-    def side(self) -> int:
-        """Pixels a side where the convolutions end."""
-        return self.size >> len(self.down)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"down": list(self.down), "up": list(self.up)}
-
-
-def _halvings(size: int) -> int:
-    halvings = 1
-    while size > _SMALLEST << halvings:
-        halvings += 1
-    return halvings + (size in (8 << halvings, _SMALLEST << halvings))
 
 
 @final

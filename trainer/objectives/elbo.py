@@ -27,8 +27,6 @@ from lookalike.trainer.objectives.losses import (
     log_importance_weights,
 )
 
-__all__ = ["VAEObjective", "VAEOutput", "evaluate_elbo"]
-
 Images = NDArray[np.uint8]
 _DIGIT: Final = 28 * 28
 _GUESSER: Final = 256

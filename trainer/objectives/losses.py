@@ -11,19 +11,6 @@ import math
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-__all__ = [
-    "bernoulli_nll",
-    "cosface_loss",
-    "denoising_loss",
-    "estimation_loss",
-    "floored",
-    "gaussian_nll",
-    "importance_bound",
-    "kl_divergence",
-    "log_importance_weights",
-    "mean_squared_error",
-]
-
 
 def mean_squared_error(image: Tensor, target: Tensor) -> Tensor:
     """Return the mean over all values of the squared difference, a scalar."""

@@ -12,36 +12,104 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.trainer.data.batches import EVAL_BATCH, chunked, subsample, to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.data.noise import make_noisy
 from lookalike.trainer.fitting.calibration import calibration_of
-from lookalike.trainer.loop.loop import reconstruction_psnr
 from lookalike.trainer.models.autoencoder import principal_axes
 from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.objectives.losses import mean_squared_error
 from lookalike.trainer.publish.latent_prior import fit_latent_prior
-
-__all__ = ["Figures", "export_bundle", "pca_psnr", "reconstruction_sheet", "versions_here"]
 
 Images = NDArray[np.uint8]
 _MOST_VALUES: Final = 1 << 28
 """PCA is fitted to so many values at most (1 GiB): at 45 px RGB 22,000 images and their mirror images."""
+
+
+@torch.no_grad()
+def reconstruction_psnr(
+    network: nn.Module,
+    images: Images,
+    indices: NDArray[np.int64],
+    *,
+    device: torch.device,
+    noise: NoiseSpec | None = None,
+) -> float:
+    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1].
+
+    With noise, of what is given back of noisy images; the same noise whenever it is measured.
+    """
+    network.eval()
+    total = 0.0
+    rng = np.random.default_rng(0)
+    for rows in chunked(indices):
+        batch = to_floats(images[rows])  # (B, C, S, S)
+        noisy = batch if noise is None else make_noisy(batch, noise, rng)
+        back = network(noisy.to(device)).clamp(0, 1)
+        total += mean_squared_error(back, batch.to(device)).item() * len(rows)
+    return psnr_from_mse(total / len(indices))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoisingMetrics:
+    """PSNR in dB of the mean squared error of held-out images under the noise of the training.
+
+    Attributes:
+        noise: What was put on them, as it is written on a command line.
+        noisy: Of the images with the noise.
+        cleaned: Of what the network gives back of them.
+    """
+
+    noise: str
+    noisy: float
+    cleaned: float
+
+    @classmethod
+    def measure(
+        cls,
+        network: nn.Module,
+        images: NDArray[np.uint8],
+        indices: NDArray[np.int64],
+        noise: NoiseSpec | None,
+        *,
+        device: torch.device,
+    ) -> Self | None:
+        """Measure it on ``images[indices]``, uint8 (N, S, S, C); None where there is no noise."""
+        if noise is None:
+            return None
+        noisy, cleaned = (
+            reconstruction_psnr(each, images, indices, device=device, noise=noise)
+            for each in (nn.Identity(), network)
+        )
+        return cls(noise=str(noise), noisy=noisy, cleaned=cleaned)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, rounded to what they are good for."""
+        return {
+            "held_out_noisy_psnr_db": round(self.noisy, 2),
+            "held_out_cleaned_psnr_db": round(self.cleaned, 2),
+        }
+
+    def line(self) -> str:
+        """Return a line for people."""
+        return f"held-out PSNR under noise {self.noise}: {self.noisy:.2f} dB, cleaned {self.cleaned:.2f} dB"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +141,7 @@ def pca_psnr(images: Images, split: Split, latent: int, *, mirror: bool = True) 
         flat = to_floats(images[rows]).flatten(1)  # (B, P)
         back = (flat - mean) @ axes.T @ axes + mean
         total += (back.clamp(0, 1) - flat).square().mean().item() * len(rows)
-    return psnr(total / len(split.held_out))
+    return psnr_from_mse(total / len(split.held_out))
 
 
 def with_mirrored(

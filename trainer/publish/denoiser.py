@@ -26,15 +26,6 @@ from lookalike.trainer.data.noise import add_noise
 from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser
 from lookalike.trainer.publish.ae import versions_here
 
-__all__ = [
-    "Cleaning",
-    "DenoiserMetrics",
-    "cleaning_at",
-    "export_bundle",
-    "measure_levels",
-    "psnr_known_sigma",
-]
-
 Images = NDArray[np.uint8]
 _AT_ONCE: Final = 32
 _MEASURED: Final = 200

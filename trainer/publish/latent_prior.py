@@ -11,10 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.latent_prior import GaussianMixture, LatentPrior
+from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
+from lookalike.encoder.bundle.latent_prior import LatentPrior
 from lookalike.trainer.data.batches import subsample
-
-__all__ = ["fit_latent_prior"]
 
 Floats = NDArray[np.float32]
 

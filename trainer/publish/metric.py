@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.trainer.data.batches import subsample
 
-__all__ = ["neighbour_accuracy", "select_metric"]
-
 Floats = NDArray[np.float32]
 
 NEIGHBOURS: Final = 5

@@ -16,27 +16,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstruction_errors
+from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.trainer.config import Likelihood
 from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.vae import CVAE, VAE, Likelihood, to_pixels
+from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
 from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
-from lookalike.trainer.publish.ae import versions_here
-from lookalike.trainer.publish.alignment import whiten_posterior
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.ae import DenoisingMetrics, reconstruction_psnr, versions_here
 from lookalike.trainer.publish.latent_prior import fit_latent_prior
 from lookalike.trainer.publish.metric import select_metric
 
-__all__ = ["VAEMetrics", "export_bundle"]
-
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Reals = NDArray[np.float64]
+_LEAST: Final = 1e-6
 _COSTS: Final = 0.1
 """Nats of a validation digit that eight bits may cost, of a larger picture as many more as it has values;
 sixteen are taken where they cost more."""
@@ -199,6 +199,54 @@ def export_bundle(
         ),
     )
     return bundle, figures
+
+
+def aligning(means: Floats, deviations: Floats) -> tuple[Reals, Reals, Reals]:
+    """Return the map of latents z to ``matrix @ (z - centre)``, which have mean 0 and covariance I.
+
+    Of all such maps it is the one under which the mean variance of q(z|x) stays diagonal, most of it told
+    first: the generalised eigenvectors of the covariance of latents and that of q(z|x).
+
+    Args:
+        means: float32 (N, Z), of q(z|x).
+        deviations: float32 (N, Z), of q(z|x).
+
+    Returns:
+        centre float64 (Z,), matrix float64 (Z, Z), and its inverse.
+    """
+    centre = means.mean(0, dtype=np.float64)
+    apart = means - centre
+    within = np.square(deviations, dtype=np.float64).mean(0).clip(_LEAST)  # (Z,)
+    scale = np.sqrt(within)
+    whole = apart.T @ apart / len(apart) / np.outer(scale, scale) + np.eye(len(scale))
+    variance, axes = np.linalg.eigh(whole)  # each 1 or more
+    spread, axes = np.sqrt(variance[::-1]), axes[:, ::-1]
+    return centre, (axes / spread).T / scale, scale[:, None] * axes * spread
+
+
+@torch.no_grad()
+def whiten_posterior(network: VAE | CVAE, means: Floats, deviations: Floats) -> None:
+    """Align a network's latents, in place: it gives back every picture as before.
+
+    Args:
+        network: In evaluation.
+        means: float32 (N, Z), of q(z|x) of the training images.
+        deviations: float32 (N, Z).
+    """
+    centre, matrix, inverse = (_tensor(each) for each in aligning(means, deviations))
+    encoder, first, norm = network.encoder, *network.decoder.entrance
+    encoder.mean.bias.copy_(matrix @ (encoder.mean.bias.double() - centre))
+    encoder.mean.weight.copy_(matrix @ encoder.mean.weight.double())
+    encoder.mixing = matrix.square().float()
+    told = first.weight[:, : len(centre)].double()
+    if norm.running_mean is None:
+        raise TypeError("the decoder's BatchNorm keeps running statistics")
+    norm.running_mean -= (told @ centre).float()  # z = centre + inverse @ what is told now
+    first.weight[:, : len(centre)] = (told @ inverse).float()
+
+
+def _tensor(values: Reals) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
 
 
 def _align(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device) -> None:

@@ -14,9 +14,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final
 
 import numpy as np
 import torch
@@ -25,86 +24,22 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from tqdm import tqdm
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
-from lookalike.encoder.bundle.golden import Golden
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.storage import Golden
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.errors import BundleError, InvalidArgumentError
 from lookalike.encoder.export.torch_export import OPSET, export_graphs
 from lookalike.encoder.images.preprocess import Crop, ImageSpec
-from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.loop.loop import Objective, Run
-
-__all__ = ["Classifier", "ClassifierSpec", "cached_classifier", "train_classifier"]
+from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.integer]
 _VERSION: Final = 1  # of what is trained here; part of the key of what is cached
 _TAUGHT: Final = 12  # of so many images one is for validation, at most
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassifierSpec:
-    """Shape of the classifier and how it is taught. The epoch that is kept is chosen on validation images.
-
-    Attributes:
-        widths: Channels of the five convolutions; the second and the fourth halve the side.
-        features: F.
-        dropout: Share of the features left out in training.
-        shift: Highest move of a picture each way, in pixels.
-        zoom: Highest change of scale, of 1.
-        turn: Highest angle, in degrees.
-        validation: The last so many images choose the epoch and are not taught; at most one in twelve.
-        training: The steps; its ``shift`` and ``noise`` are not used.
-    """
-
-    widths: tuple[int, int, int, int, int] = (16, 32, 48, 64, 96)
-    features: int = 128
-    dropout: float = 0.3
-    shift: float = 2.5
-    zoom: float = 0.1
-    turn: float = 12.0
-    validation: int = 5000
-    training: TrainingSpec = field(
-        default_factory=lambda: TrainingSpec(
-            epochs=14, batch=128, learning_rate=2e-3, weight_decay=0.02, shift=0
-        )
-    )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"widths": list(self.widths)}
-
-
-@final
-class Classifier(nn.Module):
-    """float32 (N, C, S, S) in [0, 1] to (N, F + K): features, and behind them the logits of the classes."""
-
-    def __init__(self, spec: ClassifierSpec, *, size: int, channels: int, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        steps: list[nn.Module] = []
-        before = channels
-        for number, after in enumerate(spec.widths):
-            stride = 2 if number in (1, 3) else 1
-            steps += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            before = after
-        side = -(-size // 4)
-        self.convolutions = nn.Sequential(*steps)  # (N, C, S, S) -> (N, widths[-1], S/4, S/4)
-        self.features = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(before * side**2, spec.features, bias=False),
-            nn.BatchNorm1d(spec.features),
-            nn.ReLU(),
-        )
-        self.dropout = nn.Dropout(spec.dropout)
-        self.logits = nn.Linear(spec.features, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, S, S) -> (N, F + K)."""
-        features = self.features(self.convolutions(images))
-        return torch.cat([features, self.logits(self.dropout(features))], 1)
 
 
 def cached_classifier(

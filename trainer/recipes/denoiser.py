@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
-from lookalike.trainer.config import Device, TrainingSpec
+from lookalike.encoder.text import printable
+from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
-from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
 from lookalike.trainer.loop.loop import Objective, Run, pick_device
 from lookalike.trainer.loop.optim import muon
 from lookalike.trainer.loop.progress import run_epochs
 from lookalike.trainer.loop.setup import prepare_run
-from lookalike.trainer.models.denoiser import BlindDenoiser, DenoiserOutput, DenoiserShape
+from lookalike.trainer.models.denoiser import BlindDenoiser, DenoiserOutput
 from lookalike.trainer.objectives.losses import denoising_loss, estimation_loss
 from lookalike.trainer.publish.denoiser import (
     DenoiserMetrics,
@@ -32,8 +32,6 @@ from lookalike.trainer.publish.denoiser import (
     measure_levels,
     psnr_known_sigma,
 )
-
-__all__ = ["denoising_objective", "train_denoiser"]
 
 _MEASURED: Final = 64
 """Images that an epoch's figure is measured on; the bundle's is measured on more."""

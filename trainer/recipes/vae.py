@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import save_image
-from lookalike.encoder.images.preprocess import ImageSpec, printable
-from lookalike.trainer.config import Device, ElboConfig, TrainingSpec
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import printable
+from lookalike.trainer.config import Device, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.batches import labelled_batches
 from lookalike.trainer.data.dataset import Dataset, Split
 from lookalike.trainer.loop.loop import Objective, Run, pick_device
 from lookalike.trainer.loop.progress import run_epochs
 from lookalike.trainer.loop.setup import RunInputs, prepare_run
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE
 from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import reconstruction_sheet
 from lookalike.trainer.publish.vae import VAEMetrics, export_bundle
-
-__all__ = ["likelihood_task", "train_vae"]
 
 _SHOWN: Final = 10
 _FEWEST: Final = 3

@@ -20,8 +20,8 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import SIDE, portraits, write_people
-from tests.fixtures.photos import lookalike, one_line
 from tests.fixtures.tiny_models import save_again
 
 PEOPLE, EACH = 24, 4

@@ -16,7 +16,8 @@ import pytest
 
 from lookalike.deploy.cli.main import VERBS, group
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import COMMAND, NAME, lookalike, make_home, one_line, write_photos
+from tests.fixtures.command import COMMAND, lookalike, one_line
+from tests.fixtures.photos import NAME, make_home, write_photos
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

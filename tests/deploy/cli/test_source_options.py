@@ -12,8 +12,9 @@ import pytest
 
 from lookalike.deploy.cli.embed_commands import embed
 from lookalike.deploy.cli.index import index
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.embedding import content
-from tests.fixtures.photos import COMMAND, lookalike, one_line, photograph, write_photos
+from tests.fixtures.photos import photograph, write_photos
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.models.autoencoder import AESpec
+from lookalike.trainer.config import AESpec, TrainingSpec
 from tests.fixtures.people import write_people
 
 Main = Callable[..., tuple[int, str]]

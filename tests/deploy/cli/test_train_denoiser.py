@@ -21,14 +21,14 @@ from lookalike.deploy.cli.cleaner_commands import cleaner
 from lookalike.deploy.cli.main import main
 from lookalike.encoder.bundle.denoiser import DenoiserBundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.trainer.config import DENOISER_DEFAULTS, TrainingSpec
+from lookalike.trainer.config import DENOISER_DEFAULTS, DenoiserShape, PatchSpec, TrainingSpec
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
-from lookalike.trainer.data.patches import PatchSpec, sources_of, views_of
+from lookalike.trainer.data.patches import sources_of, views_of
 from lookalike.trainer.loop.loop import Objective, Run
 from lookalike.trainer.loop.optim import muon
-from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser, DenoiserShape
+from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser
 from lookalike.trainer.recipes.denoiser import denoising_objective
 from tests.fixtures.digit_files import write_digits
 from tests.fixtures.people import portraits, write_people
@@ -109,7 +109,7 @@ def with_noise(clean: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return psnr(float(np.square(one.clip(0, 1) - other).mean()))
+    return psnr_from_mse(float(np.square(one.clip(0, 1) - other).mean()))
 
 
 @pytest.fixture(scope="module")

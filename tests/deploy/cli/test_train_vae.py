@@ -14,8 +14,7 @@ from lookalike.deploy.cli.variational_commands import cvae, vae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig
-from lookalike.trainer.models.vae import VAESpec
+from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, VAESpec
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.digit_files import write_digits
 

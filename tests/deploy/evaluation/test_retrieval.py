@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.retrieval import Retrieval, rank, retrieval, temporary_collection
-from lookalike.deploy.evaluation.vectors import Vectors
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.retrieval import Retrieval, rank_all, retrieval, temporary_collection
+from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
 from lookalike.indexer.open import open_store
 from lookalike.indexer.store.base import VectorStore
-from tests.fixtures.photos import lookalike
+from tests.fixtures.command import lookalike
 from tests.fixtures.stores import SPEC, D
 
 # Degrees, who. Of each query the five nearest others, nearest first:
@@ -130,9 +130,9 @@ def test_average_precision_is_scikit_learns() -> None:
     rows = rng.normal(size=(90, 5)) + 0.8 * rng.normal(size=(12, 5))[who]
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     paths = tuple(f"p{person}/{number}.jpg" for number, person in enumerate(who))
-    images = Labelled("made", tuple(map(Path, paths)), paths, tuple(f"p{person}" for person in who))
-    with temporary_collection(Vectors("made", rows, np.ones(90, np.bool_)), images) as (store, name):
-        found = rank(store, name)
+    images = LabeledImages("made", tuple(map(Path, paths)), paths, tuple(f"p{person}" for person in who))
+    with temporary_collection(ImageVectors("made", rows, np.ones(90, np.bool_)), images) as (store, name):
+        found = rank_all(store, name)
     index = {path: number for number, path in enumerate(paths)}
     for query in found.queries:
         me = index[query.record.payload["path"]]

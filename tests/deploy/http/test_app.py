@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fixtures.photos import NAME, lookalike, make_home, photograph
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, collection_url, problem, running
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.routes.item_pictures import original
+from lookalike.deploy.http.routes.items import item_file
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.store.spec import CollectionSpec
@@ -149,7 +149,7 @@ def test_recorded_paths_that_lead_out_are_refused_too(tmp_path: Path, path: str)
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for payload in ({"root": "photos", "path": path}, {"root": "other", "path": "x"}, {"path": path}, {}):
         with pytest.raises(ApiError) as refused:
-            original(spec_of(tmp_path / "photos"), payload)
+            item_file(spec_of(tmp_path / "photos"), payload)
         assert refused.value.code == "picture-not-found"
 
 
@@ -188,7 +188,7 @@ def test_a_link_swapped_in_while_it_is_read_gives_nothing_away(tmp_path: Path) -
     try:
         for _ in range(3000):
             try:
-                assert original(spec_of(folder), {"root": "photos", "path": "a.jpg"}) == b"public"
+                assert item_file(spec_of(folder), {"root": "photos", "path": "a.jpg"}) == b"public"
                 read += 1
             except ApiError:
                 pass

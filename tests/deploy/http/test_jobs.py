@@ -15,7 +15,8 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
 from lookalike.encoder.errors import ImageError
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import NAME, lookalike, make_home, photograph, write_many, write_photos
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, make_home, photograph, write_many, write_photos
 from tests.fixtures.service import API, Running, client_of, problem, running
 
 
@@ -83,7 +84,7 @@ def test_other_folders_may_not_be_indexed_and_nothing_is_told_of_them(
         "model": tiny_model.name,
     }
     told = problem(client.post(f"{API}/index", json=body), 403, "folder-not-allowed")
-    assert "lies under no folder" in told["detail"]
+    assert "is in no folder that may be indexed" in told["detail"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_too_many_jobs_wait_no_longer_than_told() -> None:
     jobs.close()
     assert started[-1].state == "cancelled"
     with pytest.raises(Cancelled):
-        started[-1].check()
+        started[-1].check_cancelled()
 
 
 def test_what_a_job_raises_is_told_as_a_problem() -> None:

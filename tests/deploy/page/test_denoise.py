@@ -200,7 +200,7 @@ def test_a_noisy_query_is_cleaned_and_edited(page: Page, client: httpx.Client) -
     page.get_by_role("slider", name="Male").fill("-2")
     expect(page.locator("#changed-said")).to_have_text("Male \N{MINUS SIGN}2")
     expect(page).to_have_url(re.compile("add=Male%3D-2&clean=1$"))
-    form = {"collection": NAME, "clean": "true", "add": "Male=-2"}
+    form = {"collection": NAME, "denoise": "true", "add": "Male=-2"}
     (answer,) = client.post(f"{API}/search", data=form, files={"image": NOISY}).json()["answers"]
     expect(page.locator("#results .score").first).to_contain_text(f"{answer['results'][0]['score']:.3f}")
     plain = client.post(f"{API}/edit", data={"add": "Male=0"}, files={"image": NOISY}).json()["rows"][0][0]

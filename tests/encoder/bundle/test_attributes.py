@@ -23,9 +23,12 @@ from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, pa
 from lookalike.searcher.generation.sample import read_all
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
-from lookalike.trainer.fitting.attributes import Examples, fit_attributes, roc_auc
-from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
-from tests.fixtures.tiny_models import LATENT, SIZE, pictures
+from lookalike.trainer.fitting.attributes import Examples, fit_attributes
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph
+from tests.fixtures.tiny_models import pictures
+from tests.trainer.publish.test_ae import LATENT
 
 Floats = NDArray[np.float32]
 
@@ -82,11 +85,6 @@ def test_too_few_examples_are_refused() -> None:
     scores = {"A": np.where(np.arange(400) < 7, 1.0, -1.0)}
     with pytest.raises(DataError, match="needs 8 pictures with it and 8 without"):
         fit_attributes(replace(given, scores=scores), embed)
-
-
-def test_the_area_under_a_known_curve() -> None:
-    # Of four pairs, three are in order, and one is a tie.
-    assert roc_auc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False])) == 3.5 / 4
 
 
 def hand_made(*, latent: int = LATENT, embedding: int = LATENT) -> Attributes:
@@ -251,17 +249,19 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
     (home / "you.jpg").write_bytes(photograph(7))
     searcher = Searcher.open(store, NAME)
     (plain,) = searcher.similar([home / "me.jpg"])
-    assert [r.id for r in searcher.like([home / "me.jpg"]).results] == [r.id for r in plain.results]
-    answer = searcher.like([home / "me.jpg"], [home / "you.jpg"], wanted=SearchParams(k=9))
+    assert [r.id for r in searcher.similar_to_examples([home / "me.jpg"]).results] == [
+        r.id for r in plain.results
+    ]
+    answer = searcher.similar_to_examples([home / "me.jpg"], [home / "you.jpg"], params=SearchParams(k=9))
     vectors = searcher.model.embed(read_all(searcher.model, [home / "me.jpg", home / "you.jpg"])[1])
-    (results,) = searcher.similar_to(2 * vectors[:1] - vectors[1:], k=9)
+    (results,) = searcher.similar_to_vectors(2 * vectors[:1] - vectors[1:], k=9)
     assert [r.id for r in answer.results] == [r.id for r in results]
     assert answer.to_json()["unlike"] == [str(home / "you.jpg")]
-    bad = searcher.like([home / "me.jpg"], [home / "bad.jpg"])
-    assert bad.failure is not None
+    bad = searcher.similar_to_examples([home / "me.jpg"], [home / "bad.jpg"])
+    assert bad.error is not None
     assert bad.results == ()
-    with pytest.raises(InvalidArgumentError, match="must be like another"):
-        searcher.like([], [home / "me.jpg"])
+    with pytest.raises(InvalidArgumentError, match="--unlike needs at least one IMAGE"):
+        searcher.similar_to_examples([], [home / "me.jpg"])
     # Hand-worked: (1, 0) doubled less (0, 1).
     np.testing.assert_array_equal(
         combine_examples(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)), [[2, -1]]

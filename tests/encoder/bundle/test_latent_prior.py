@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.latent_prior import GaussianMixture, LatentPrior
+from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
+from lookalike.encoder.bundle.latent_prior import LatentPrior
 from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
 from tests.encoder.bundle.test_damage import opened_or_refused
-from tests.fixtures.tiny_models import FILES, LATENT, arrays_of, assert_same, forge, npz, save_again
+from tests.fixtures.tiny_models import FILES, arrays_of, assert_same, forge, npz, save_again
+from tests.trainer.publish.test_ae import LATENT
 
 FILE = "sampling.npz"
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, check_target
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.registry import check_target
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleError,

@@ -20,7 +20,8 @@ from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
-from tests.fixtures.tiny_models import SIZE, pictures
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.tiny_models import pictures
 
 MANY = 2048
 INDEX = "from lookalike.deploy.cli.main import main; main()"

@@ -20,8 +20,8 @@ from lookalike.encoder.export.import_model import import_onnx
 from lookalike.encoder.export.onnx_graph import Normalization
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import lookalike, one_line
 
 SIDE, LATENT = 16, 6
 PLAIN = Normalization(mean=(127.5,), std=(127.5,))

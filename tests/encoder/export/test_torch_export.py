@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.denoiser import DenoiserSpec
+from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import ExportError, InvalidArgumentError
+from lookalike.encoder.export.parity import PARITY
 from lookalike.encoder.export.torch_export import (
     OPSET,
-    PARITY,
     Exported,
     export_denoiser,
     export_graphs,
@@ -27,7 +29,8 @@ from lookalike.encoder.export.torch_export import (
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.config import AESpec
+from lookalike.trainer.models.autoencoder import AE
 from tests.fixtures.tiny_models import pictures
 
 SIZE, LATENT = 8, 4

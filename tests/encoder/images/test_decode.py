@@ -16,8 +16,9 @@ from skimage.data import astronaut
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
 from lookalike.encoder.images import decode as decoding
-from lookalike.encoder.images.decode import decode, printable
+from lookalike.encoder.images.decode import decode
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.text import printable
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

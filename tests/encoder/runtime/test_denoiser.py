@@ -23,8 +23,8 @@ from lookalike.encoder.errors import (
 )
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import box_cleaner, laplacian_estimator, make_cleaner, make_digits
-from tests.fixtures.photos import lookalike, one_line
 
 Floats = NDArray[np.float32]
 

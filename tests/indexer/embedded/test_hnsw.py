@@ -102,13 +102,13 @@ def test_what_changes_after_the_index_was_built_is_found(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
         store.build_index("c")
         is_whole(store)
-        ids, vectors = point_ids(POINTS + 500), random_vectors(POINTS)
-        added = random_vectors(500, seed=1)
-        store.upsert("c", ids[POINTS:], added, [{}] * 500)
+        ids, vectors = point_ids(POINTS + 100), random_vectors(POINTS)
+        added = random_vectors(100, seed=1)
+        store.upsert("c", ids[POINTS:], added, [{}] * 100)
         store.upsert("c", ids[:1], -vectors[:1], [{}])
         store.delete("c", ids[1:2])
         state = store.index_state("c")
-        assert (state.points, state.indexed, state.unindexed) == (POINTS + 499, POINTS, 499)
+        assert (state.points, state.indexed, state.unindexed) == (POINTS + 99, POINTS, 99)
         assert state.disk_bytes is not None
         assert state.disk_bytes > 100_000
         for turn in range(2):
@@ -116,10 +116,10 @@ def test_what_changes_after_the_index_was_built_is_found(folder: Path) -> None:
             assert store.search("c", -vectors[:1], k=1)[0][0].id == ids[0]
             assert store.search("c", vectors[1:2], k=1)[0][0].id != ids[1]
             if turn == 0:
-                assert index_when_large(store, "c", above=498)
+                assert index_when_large(store, "c", above=98)
         assert store.index_state("c").unindexed == 0
     with EdgeStore(str(folder)) as store:
-        assert (store.count("c"), store.index_state("c").indexed) == (POINTS + 499, POINTS + 499)
+        assert (store.count("c"), store.index_state("c").indexed) == (POINTS + 99, POINTS + 99)
 
 
 def test_searches_go_on_and_writes_wait(folder: Path) -> None:
@@ -196,7 +196,9 @@ def test_an_index_that_lost_points_is_not_taken(folder: Path, monkeypatch: pytes
 
     monkeypatch.setattr("lookalike.indexer.embedded.store.build_in_subprocess", lose)
     with EdgeStore(str(folder)) as store:
-        with pytest.raises(StoreError, match="has 3000 points, its new index 2995; nothing was changed"):
+        with pytest.raises(
+            StoreError, match=f"has {POINTS} points, its new index {POINTS - 5}; nothing was changed"
+        ):
             store.build_index("c")
         is_whole(store)
 

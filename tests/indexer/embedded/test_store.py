@@ -234,7 +234,9 @@ def test_two_creators_of_one_name(tmp_path: Path) -> None:
         assert other.info("c").model_id == "m"
 
 
-@pytest.mark.parametrize(("library", "home"), [("qdrant_edge", "embedded/shard"), ("qdrant_client", "server/client")])
+@pytest.mark.parametrize(
+    ("library", "home"), [("qdrant_edge", "embedded/shard"), ("qdrant_client", "server/client")]
+)
 def test_each_library_is_named_in_one_module(library: str, home: str) -> None:
     rooms = ("encoder", "trainer", "indexer", "searcher", "deploy")
     naming = [p for room in rooms for p in (ROOT / room).rglob("*.py") if library in p.read_text()]

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
 from lookalike.indexer.sync.sync import DEGENERATE
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -67,9 +68,7 @@ def test_a_file_that_is_not_up_to_date_is_refused_and_with_overwrite_brought_so(
     ):
         run(model, out, photos)
     (photos / "Hypatia" / "0.jpg").unlink()
-    with pytest.raises(
-        InvalidArgumentError, match=r"exists, 1 of its 9 images are gone or changed since"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"exists, 1 of its 9 images are gone or changed since"):
         run(model, out, photos)
     nothing_beside(out)
     (photos / "Hypatia" / "1.jpg").write_bytes(photograph(14))
@@ -206,11 +205,11 @@ def test_without_pyarrow_the_extra_is_named_before_anything_is_embedded(
         ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"],
         ["index", "latents.parquet", "--collection", "photos"],
     ):
-        done = lookalike(*words, cwd=tmp_path, env={"PYTHONPATH": path})
+        done = lookalike_process(*words, cwd=tmp_path, env={"PYTHONPATH": path})
         assert done.returncode == 1
         assert one_line(done) == (
             "lookalike: latents.parquet: Parquet needs pyarrow; pip install 'lookalike[parquet]'"
         )
-    assert lookalike("--help", cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
+    assert lookalike_process("--help", cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
     words = ["index", "photos", "--model", str(tiny_model), "--collection", "photos"]
-    assert lookalike(*words, cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
+    assert lookalike_process(*words, cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0

@@ -1,6 +1,7 @@
 """A file of latents in a collection is what indexing the folder itself would have made of it."""
 
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -26,18 +27,10 @@ from lookalike.indexer.sources.source import item_id, open_source
 from lookalike.indexer.store.base import VectorStore
 from tests.benchmarks.million_vectors import People
 from tests.fixtures import stores
+from tests.fixtures.command import COMMAND, lookalike, one_line
+from tests.fixtures.killed_load import load_file_and_die
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    one_line,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 any_store = stores.store
@@ -234,6 +227,40 @@ def test_a_damaged_file_is_told_and_makes_no_collection(store: VectorStore, late
     assert store.list_collections() == []
 
 
+def test_killed_at_any_write_and_run_again_equals_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.benchmarks.million_vectors.ROWS", 512
+    )  # rows of a piece that is loaded at once
+    people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
+    write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
+    with open_store(str(tmp_path / "clean")) as clean:
+        told: list[int] = []
+        load_latents(clean, NAME, [file], on_progress=told.append)
+        assert told == [512, 512, 276]  # no more is in memory at a time
+        expected = stored(clean)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.fixtures.killed_load"])
+    moments = 0
+    while True:
+        store = tmp_path / f"store-{moments}"
+        child = processes.Process(target=load_file_and_die, args=(store, file, moments))
+        child.start()
+        child.join(60)
+        with open_store(str(store)) as again:
+            load_latents(again, NAME, [file])
+            assert stored(again) == expected
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        moments += 1
+    assert moments >= 2 * (
+        1 + 3 + 1
+    )  # before and after creating it, three writes and what makes them durable
+
+
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_equals_once(model: Model, tmp_path: Path) -> None:
     write_many(tmp_path / "photos", 9000)
     embedded(model, tmp_path / "latents.parquet", tmp_path / "photos")

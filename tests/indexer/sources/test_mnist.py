@@ -22,8 +22,9 @@ from lookalike.indexer.sources.tar import located
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
 from lookalike.indexer.sync.sync import sync
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
-from tests.fixtures.photos import lookalike, one_line, photograph, stored
+from tests.fixtures.photos import photograph, stored
 
 NAME = "digits"
 EXACT = ImageSpec(size=28, channels=1)

@@ -22,8 +22,9 @@ from lookalike.searcher.denoising import batch
 from lookalike.searcher.denoising.batch import BatchReport, Outcome, denoise_all
 from lookalike.searcher.denoising.denoiser import UNetDenoiser
 from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.photos import COMMAND, cuttings, lookalike, one_line
+from tests.fixtures.photos import cuttings
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,18 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.psnr import psnr
-from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.config import AESpec, TrainingSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.loop import checkpoint
-from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, reconstruction_psnr, schedule
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, schedule
+from lookalike.trainer.models.autoencoder import AE
+from lookalike.trainer.publish.ae import reconstruction_psnr
 from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits, write_people
 
+exported_once = exports.exported_once
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
 SPEC = TrainingSpec(epochs=4, batch=16, warmup=2, shift=1, noise=NoiseSpec(low=0, high=0.05))
@@ -101,15 +103,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people")
 
 
+@pytest.mark.parametrize("stops", [(3,), pytest.param((None, None), marks=pytest.mark.slow)])
 def test_training_killed_at_any_moment_and_resumed_ends_as_if_it_never_stopped(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data: Path, stops: tuple[int | None, ...]
 ) -> None:
     expected = train(data, tmp_path / "whole", resume=True)  # nothing to resume: it begins
     out, run = tmp_path / "killed", tmp_path / "killed.run"
     rng = random.Random()
     reached = []
-    for _ in range(2):
-        stop = rng.randint(1, 14)  # lines; there is one for each of the 30 epochs
+    for stop in stops:
+        stop = stop or rng.randint(1, 14)  # lines; there is one for each of the 30 epochs
         lines = _killed_after(stop, data, out)
         reached.append(sum(line.startswith("epoch") for line in lines))
         assert Run.unfinished(run)
@@ -293,18 +296,6 @@ def test_learning_rate_rises_over_the_warm_up_then_falls_as_a_half_cosine() -> N
     assert shares[109] < 1e-3
     assert schedule(0, 1, warmup=200) == 1.0
     assert [schedule(step, 8, warmup=200) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]  # a quarter at most
-
-
-def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range() -> None:
-    class Brighter(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images + 0.1
-
-    images = np.zeros((600, 2, 2, 3), np.uint8)
-    images[::2] = 255  # brighter than white is white
-    got = reconstruction_psnr(Brighter(), images, np.arange(600), device=CPU)
-    assert got == pytest.approx(psnr(0.1**2 / 2))
-    assert reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=CPU) == math.inf
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.config import DenoiserShape
 from lookalike.trainer.models.denoiser import (
     SIZE_MULTIPLE,
     BlindDenoiser,
     DenoiserNet,
-    DenoiserShape,
     Estimator,
     reflect_pad,
 )

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.config import VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
 

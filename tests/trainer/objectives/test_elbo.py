@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.trainer.config import ElboConfig
+from lookalike.trainer.config import ElboConfig, VAESpec
 from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE
 from lookalike.trainer.objectives.elbo import VAEObjective, VAEOutput, evaluate_elbo, grad_reverse
 from lookalike.trainer.objectives.losses import bernoulli_nll, kl_divergence
 from tests.fixtures.class_images import shapes

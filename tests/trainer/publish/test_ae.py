@@ -4,6 +4,7 @@ Legend: N images, S side, C channels, P values of an image, D latent size.
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,32 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
+from lookalike.trainer.config import AESpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.publish.ae import Figures, export_bundle, pca_psnr, reconstruction_sheet, with_mirrored
+from lookalike.trainer.publish.ae import (
+    Figures,
+    export_bundle,
+    pca_psnr,
+    reconstruction_psnr,
+    reconstruction_sheet,
+    with_mirrored,
+)
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits
 
+exported_once = exports.exported_once
 IMAGES = portraits(12, 10)
 PEOPLE = [f"person-{index // 10}" for index in range(120)]
 SPLIT = Split(np.arange(80), np.arange(80, 90), np.arange(90, 120))
@@ -216,3 +230,17 @@ def test_sheet_shows_originals_above_reconstructions() -> None:
     assert height > 2 * 96
     assert width > 4 * 96
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+
+
+def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range() -> None:
+    class Brighter(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images + 0.1
+
+    images = np.zeros((600, 2, 2, 3), np.uint8)
+    images[::2] = 255  # brighter than white is white
+    got = reconstruction_psnr(Brighter(), images, np.arange(600), device=torch.device("cpu"))
+    assert got == pytest.approx(psnr_from_mse(0.1**2 / 2))
+    assert (
+        reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=torch.device("cpu")) == math.inf
+    )

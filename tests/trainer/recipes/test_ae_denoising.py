@@ -12,14 +12,11 @@ from torch import nn
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import ElboConfig, TrainingSpec
+from lookalike.trainer.config import AESpec, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.autoencoder import AESpec
-from lookalike.trainer.models.vae import VAESpec
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.ae import DenoisingMetrics, reconstruction_psnr
 from lookalike.trainer.recipes.ae import train_autoencoder
 from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.people import SIDE, portraits, write_people
@@ -65,7 +62,7 @@ def noisy_portraits(noise: NoiseSpec) -> tuple[np.ndarray[Any, Any], np.ndarray[
 
 
 def psnr_between(one: Any, other: Any) -> float:
-    return psnr(float(np.square(one - other).mean()))
+    return psnr_from_mse(float(np.square(one - other).mean()))
 
 
 def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path) -> None:

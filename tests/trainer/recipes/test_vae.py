@@ -21,11 +21,10 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingEr
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import sample_classes
-from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, TrainingSpec, default_schedule
+from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, TrainingSpec, VAESpec, default_schedule
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
 from lookalike.trainer.data.labels import by_subfolder
 from lookalike.trainer.loop.loop import Run
-from lookalike.trainer.models.vae import VAESpec
 from lookalike.trainer.publish.vae import VAEMetrics
 from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.class_images import CLASSES, shapes, write_classes

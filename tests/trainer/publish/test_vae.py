@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.trainer.config import VAESpec
 from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
-from lookalike.trainer.publish.alignment import aligning, whiten_posterior
+from lookalike.trainer.models.vae import CVAE, VAE
+from lookalike.trainer.publish.vae import aligning, whiten_posterior
 from tests.fixtures.class_images import shapes
 
 Z = 3
