@@ -131,7 +131,7 @@ def _trained(out: Path, epochs: int) -> str:
         spec=TrainingSpec(epochs=epochs),
         descriptor=DescriptorSpec(size=image.size),
         resume=True,
-        say=lambda line: click.echo(line, err=True),
+        log=lambda line: click.echo(line, err=True),
     )
     return str(out / "my-faces")
 

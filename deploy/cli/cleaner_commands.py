@@ -102,7 +102,7 @@ def cleaner(
     )
     if epochs is None:
         epochs = _DIGITS_EPOCHS if digits else DENOISER_DEFAULTS.epochs
-    patches = PatchSpec(side=28, mirror=False, turned=0.0) if digits else PatchSpec()
+    patches = PatchSpec(side=28, mirror=False, rotated=0.0) if digits else PatchSpec()
     train_denoiser(
         open_dataset(data, progress=True),
         out,
@@ -120,7 +120,7 @@ def cleaner(
         ),
         device=device,
         resume=resume,
-        say=lambda line: click.echo(line, err=True),
+        log=lambda line: click.echo(line, err=True),
     )
     click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
 

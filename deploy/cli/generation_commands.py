@@ -144,7 +144,7 @@ def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
         ) from error
     train = digits.train
     bundle = cached_classifier(
-        train.images, train.labels, digits.classes, say=lambda line: click.echo(line, err=True)
+        train.images, train.labels, digits.classes, log=lambda line: click.echo(line, err=True)
     )
     return Model(bundle, provider=provider)
 

@@ -178,12 +178,12 @@ def ae(
         image=image,
         network=network,
         spec=spec,
-        descriptor=DescriptorSpec(size=size, numbers=descriptor) if descriptor else None,
-        names=None if labels == "none" else IdentitySpec(size=size, numbers=identity, training=naming),
+        descriptor=DescriptorSpec(size=size, dim=descriptor) if descriptor else None,
+        identity=None if labels == "none" else IdentitySpec(size=size, dim=identity, training=naming),
         device=device,
-        pictures=pictures,
+        sample_every=pictures,
         resume=resume,
-        say=lambda line: click.echo(line, err=True),
+        log=lambda line: click.echo(line, err=True),
     )
     click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
 

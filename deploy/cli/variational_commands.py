@@ -192,7 +192,8 @@ def vae(**options: Any) -> None:
 )
 @click.option(
     "--independence",
-    default=_BOUND.independence,
+    "adversarial_weight",
+    default=_BOUND.adversarial_weight,
     show_default=True,
     metavar="WEIGHT",
     help="Of the demand that the latent tells nothing of the class; 0: none.",
@@ -278,12 +279,12 @@ def _train(
         out,
         image=ImageSpec(size=shaped.size, channels=channels, crop=framing or dataset.crop),
         network=shaped,
-        bound=bound,
+        elbo=bound,
         spec=spec,
         device=device,
-        pictures=pictures,
+        sample_every=pictures,
         resume=resume,
-        say=lambda line: click.echo(line, err=True),
+        log=lambda line: click.echo(line, err=True),
     )
     click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
 
