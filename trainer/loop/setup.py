@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.encoder.bundle.registry import check_target
 import torch
 from torch import nn
+
+from lookalike.encoder.bundle.registry import check_target
 from lookalike.encoder.errors import DataError, TrainingError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.text import printable
-from lookalike.trainer.config import Device
-from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import NetworkT, Run, pick_device
 from lookalike.trainer.loop.optim import adamw

@@ -224,7 +224,7 @@ def export_bundle(
         spec,
         statistics=statistics,
         affine=affine,
-        calibration=Calibration(errors=ReconstructionErrorStats.of(errors)),
+        calibration=Calibration(reconstruction_errors=ReconstructionErrorStats.from_errors(errors)),
         sampling=fit_latent_prior(train[:, :prior] + deviations * epsilon, labels[split.train], len(classes)),
     )
     return bundle, metrics

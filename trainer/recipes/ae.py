@@ -15,7 +15,6 @@ from tqdm import tqdm
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.text import printable
 from lookalike.trainer.config import AESpec, Device, TrainingSpec
 from lookalike.trainer.data.batches import batches
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache

@@ -15,7 +15,6 @@ from torch import Tensor
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.text import printable
 from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
