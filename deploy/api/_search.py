@@ -19,7 +19,8 @@ from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.source import SourceList, as_path
+from lookalike.indexer.sources.source import SourceList
+from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.indexer.sync.report import SyncReport
