@@ -84,10 +84,10 @@ digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae --epochs 32 --importance 5 $(DIGITS_ARGS)
 
 cleaner: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train denoiser --data lfw --out encoder/shipped/clean --epochs 94 $(CLEANER_ARGS)
+	@$(BIN)/lookalike train denoiser --data lfw --out encoder/shipped/denoise --epochs 94 $(CLEANER_ARGS)
 
 cleaner-digits: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/clean-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
+	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final, Protocol
@@ -195,25 +196,26 @@ def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
 def _index(store: VectorStore, model: Model, faces: _Faces, bar: Bar) -> SyncReport:
     """Fill the collection named as the source; one of another model is deleted first."""
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.indexer.sync.collection import prepare_collection
     from lookalike.indexer.sync.sync import sync
 
     name = faces.source.root_name
-    try:
-        prepare_collection(store, name, model, crop=faces.crop)
-    except ModelMismatchError:
-        store.delete_collection(name)
-        prepare_collection(store, name, model, crop=faces.crop)
-    return sync(
+    run = partial(
+        sync,
         store,
         name,
         model,
-        [faces.source],
-        on_total=bar.on_total,
-        on_progress=bar.on_progress,
+        faces.source,
+        crop=faces.crop,
         prune=True,
         processes=True,
+        on_total=bar.on_total,
+        on_progress=bar.on_progress,
     )
+    try:
+        return run()
+    except ModelMismatchError:
+        store.delete_collection(name)
+        return run()
 
 
 def _summary(report: SyncReport, model: Model, faces: _Faces) -> str:
@@ -319,7 +321,7 @@ def denoising_sheet(
         noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng)).astype(np.float32)
         noisy /= np.float32(255)
         estimate = denoiser.estimate(noisy)
-        denoised = denoiser.clean(noisy, estimate).clip(0, 1)
+        denoised = denoiser.denoise(noisy, estimate).clip(0, 1)
         found = 255 * estimate[0]
         before, after = (
             f"{psnr_from_mse(float(np.square(x - clean).mean())):.1f} dB" for x in (noisy, denoised)

@@ -10,7 +10,7 @@ DEFAULT_STORE: Final = ".lookalike"
 
 
 def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
-    """Open the store in a folder (embedded; created when missing) or at an ``http(s)://`` URL (Qdrant server).
+    """Open the store in a folder (created when missing) or of a Qdrant server (``http(s)://`` URL).
 
     Each engine is imported only when it is used: the client of a Qdrant server takes a second to load.
 

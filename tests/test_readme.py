@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 
 from lookalike.deploy.cli.main import VERBS
-from tests.fixtures.photos import lookalike, photograph, write_photos
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import photograph, write_photos
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
     from lookalike._search import Searcher, index
     from lookalike.encoder.errors import LookalikeError
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     __version__: str
 

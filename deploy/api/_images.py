@@ -19,7 +19,6 @@ from PIL import Image
 from lookalike.encoder.errors import ImageError, InvalidArgumentError
 from lookalike.encoder.files import atomic_write
 from lookalike.encoder.images.contact_sheet import save_image
-from lookalike.encoder.images.decode import printable
 from lookalike.encoder.images.preprocess import (
     Crop,
     ImageSpec,
@@ -29,6 +28,7 @@ from lookalike.encoder.images.preprocess import (
     read_pixels,
     to_uint8,
 )
+from lookalike.encoder.text import printable
 
 Pixels = NDArray[np.uint8]
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]

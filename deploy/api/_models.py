@@ -18,7 +18,8 @@ from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
 from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model, Provider
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
 from lookalike.searcher import figures
 from lookalike.searcher.denoising.denoiser import file_denoiser_of
 from lookalike.searcher.generation import edit as editing
@@ -29,7 +30,7 @@ Floats = NDArray[np.float32]
 ModelLike = Model | str | os.PathLike[str]
 """A model from :func:`load_model`, or what that takes: each call then loads it anew."""
 
-DENOISER = "clean"
+DENOISER = "denoise"
 """The shipped denoiser for photographs."""
 
 

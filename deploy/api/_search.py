@@ -19,13 +19,11 @@ from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.embedded.hnsw import index_when_large
-from lookalike.indexer.sources.source import as_path, open_source
+from lookalike.indexer.sources.source import SourceList, as_path
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.indexer.sync.report import SyncReport
-from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+from lookalike.indexer.sync.sync import sync
 from lookalike.searcher.figures import caption, format_probability
 from lookalike.searcher.search import searcher as search_engine
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
@@ -77,24 +75,17 @@ def index(
         >>> print(report.added, report.failed)
     """
     _check_store(store)
-    opened = as_model(model)
-    name = resolve_alias(store, collection)
-    known = known_roots(store, name)
-    single = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    found = [open_source(os.fspath(source), root_name=None, known=known) for source in single]
-    prepare_collection(store, name, opened, crop=None if crop is None else Crop.parse(crop))
-    report = sync(
+    return sync(
         store,
-        name,
-        opened,
-        found,
+        collection,
+        as_model(model),
+        sources if isinstance(sources, str | os.PathLike) else SourceList(sources=list(sources)),
+        crop=None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,
         processes=True,
         on_progress=on_progress,
     )
-    index_when_large(store, name)
-    return report
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.runtime.session import Provider
     from lookalike.deploy.evaluation.attributes import AttributeReport
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["attributes"]
 

@@ -178,8 +178,7 @@ def copy(
     """
     from lookalike.indexer.maintenance.copy import copy_collection
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store.base import ignored_options_warning
-    from lookalike.indexer.sync.collection import index_when_large
+    from lookalike.indexer.sync.collection import ignored_options_warning, index_when_large
 
     options = layout.build()
     with ExitStack() as stack:
@@ -192,11 +191,11 @@ def copy(
                 source,
                 other,
                 target,
-                options=options,
+                storage=options,
                 on_total=bar.on_total,
                 on_progress=bar.on_progress,
             )
-        index_when_large(other, target, tell=log)
+        index_when_large(other, target, log=log)
     if warning is not None:
         log(warning)
     log(

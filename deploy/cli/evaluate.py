@@ -55,7 +55,7 @@ _OPTIONS = (
                  help="Anybody's: columns path and vector, and person if you like. Again for more."),
     click.option("--data", metavar="lfw|FOLDER",
                  help="Pictures by person; default: lfw, or what a single collection holds."),
-    click.option("--crop", metavar="full|centre:F|X,Y,W,H",
+    click.option("--crop", metavar="full|center:F|X,Y,W,H",
                  help="How these pictures are framed, if otherwise."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Divides a folder's people and draws its pairs."),
@@ -228,7 +228,9 @@ def _folds(asked: _Asked, images: LabeledImages, pairs: Path | None) -> Folds:
     return lfw_folds(images) if images.lfw is not None else draw_folds(images, seed=asked.seed)
 
 
-def _contest(asked: _Asked, images: LabeledImages, held: frozenset[str], store: VectorStore | None) -> EvaluationTable:
+def _contest(
+    asked: _Asked, images: LabeledImages, held: frozenset[str], store: VectorStore | None
+) -> EvaluationTable:
     """Get the rows; collections only where a store is given."""
     from lookalike.deploy.evaluation.baselines import BASELINES
     from lookalike.deploy.evaluation.contest import build_table

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.encoder.runtime.session import Provider
     from lookalike.deploy.evaluation.handwriting import MnistData
     from lookalike.deploy.evaluation.yardstick import GenerationPlan
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["generation"]
 

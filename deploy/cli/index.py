@@ -41,8 +41,7 @@ from lookalike.deploy.cli.output import (
 
 if TYPE_CHECKING:
     from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sources.selection import SourceFilter
-    from lookalike.indexer.sources.source import Source
+    from lookalike.indexer.sources.source import SourceList
     from lookalike.indexer.store.layout import StorageConfig
 
 Function = Callable[..., Any]
@@ -89,45 +88,30 @@ class SourceOptions:
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
-    def filter(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceFilter:
-        """Return which files of the sources are read, with the payload to store by path.
+    def build(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceList:
+        """Return the sources and how they are read, with the payload to store by path.
 
         Raises:
+            DataError: the list of ``--files-from`` cannot be read, or is empty.
             InvalidArgumentError: ``--person-from`` is no regular expression.
         """
         from lookalike.indexer.sources.selection import SourceFilter, person_pattern
+        from lookalike.indexer.sources.source import SourceList
 
-        return SourceFilter(
-            include=self.include,
-            exclude=self.exclude,
-            hidden=self.hidden,
-            person=None if self.person_from is None else person_pattern(self.person_from),
-            payload=payload,
+        return SourceList(
+            sources=self.sources,
+            files=self.read_list(),
+            root=self.root,
+            root_name=self.root_name,
+            split=self.split,
+            filter=SourceFilter(
+                include=self.include,
+                exclude=self.exclude,
+                hidden=self.hidden,
+                person=None if self.person_from is None else person_pattern(self.person_from),
+                payload=payload,
+            ),
         )
-
-    def open(self, reading: SourceFilter, files: Sequence[Path], known: Mapping[str, str]) -> list[Source]:
-        """Return the sources, and one of the listed files.
-
-        Args:
-            reading: From :meth:`filter`.
-            files: From :meth:`read_list`.
-            known: Roots that the collection remembers, name to folder.
-
-        Raises:
-            DataError: a source does not exist.
-            InvalidArgumentError: a root name is invalid, or a file lies outside ``--root``.
-        """
-        from lookalike.indexer.sources.source import list_source, open_source
-
-        opened = [
-            open_source(source, root_name=self.root_name, known=known, reading=reading, split=self.split)
-            for source in self.sources
-        ]
-        if files:
-            opened.append(
-                list_source(files, root=self.root, root_name=self.root_name, known=known, reading=reading)
-            )
-        return opened
 
 
 _source_options: Final = combine(
@@ -240,88 +224,74 @@ def index(
         return
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.aliases import resolve_alias
-    from lookalike.indexer.store.base import ignored_options_warning
-    from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
-    from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+    from lookalike.indexer.sources.payload_tables import read_tables
     from lookalike.indexer.sync.sync import sync
 
-    tables, files = read_tables(payload, attributes), sources.read_list()
-    reading, requested = sources.filter(tables), layout.build()
+    listed = sources.build(read_tables(payload, attributes))
+    names = [] if predict is None else [name.strip() for name in predict.split(",")]
     with ExitStack() as stack:
         model = Model.open(model_name, provider=provider, threads=1)
-        readings = attributes_to_predict(model, predict)
         opened = stack.enter_context(open_store(store))
-        collection = resolve_alias(opened, collection)
-        found = sources.open(reading, files, known_roots(opened, collection))
-        numbers = [*numbers_in(tables), *(reading.name for reading in readings)]
-        warning = ignored_options_warning(opened, collection, requested)
-        options = requested.with_known(expect=len(files), numeric_fields=numbers)
-        prepare_collection(opened, collection, model, crop=crop, options=options)
-        if warning is not None:
-            log(warning)
         write_event = stack.enter_context(json_lines(report))
-        with progress_bar() as bar:
-            done = sync(
-                opened,
-                collection,
-                model,
-                found,
-                prune=prune,
-                checksum=checksum,
-                dry_run=dry_run,
-                max_pixels=max_pixels,
-                processes=True,
-                on_total=bar.on_total,
-                on_progress=bar.on_progress,
-                on_event=lambda event: None if event.status == "added" else write_event(event),
-            )
-        predicted = 0 if dry_run else predict_attributes(opened, collection, readings)
-        if not dry_run:
-            index_when_large(opened, collection, tell=log)
+        bar = stack.enter_context(progress_bar())
+        done = sync(
+            opened,
+            collection,
+            model,
+            listed,
+            crop=crop,
+            storage=layout.build(),
+            predict=names,
+            prune=prune,
+            checksum=checksum,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
+            processes=True,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+            on_event=lambda event: None if event.status == "added" else write_event(event),
+            log=bar.log,
+        )
     log_failed_files(done.failed)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    log(f"{collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
+    log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
     if done.seen == 0:
         log_no_images()
-    if readings:
-        log(f"{', '.join(reading.name for reading in readings)}: predicted for {predicted} images")
+    if names:
+        log(f"{', '.join(names)}: predicted for {done.predicted} images")
     if as_json:
-        record = {"collection": collection, "store": store, "provider": model.provider, **done.to_json()}
-        print_json(record | ({"predicted": predicted} if readings else {}))
+        print_json({"store": store, **done.to_json()})
     ctx.exit(3 if done.failed else 0)
 
 
 def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageConfig) -> None:
     """Do what ``lookalike index`` does when its sources are files of latents."""
+    from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet.load import load_latents
-    from lookalike.indexer.store.base import ignored_options_warning
 
     options = ctx.params
     files = _check_latents(ctx, sources)
+    is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with open_store(options["store"]) as store, progress_bar(unit="row") as bar:
-        warning = ignored_options_warning(store, options["collection"], layout)
         report = load_latents(
             store,
             options["collection"],
             files,
             root_name=options["root_name"],
-            model_name=_model_name(ctx, files),
-            options=layout,
+            bundle=None if is_default else Bundle.open(options["model_name"]),
+            crop=options["crop"],
+            storage=layout,
             on_total=bar.on_total,
             on_progress=bar.on_progress,
+            log=bar.log,
         )
-    if warning is not None:
-        log(warning)
     log(
-        f"{options['collection']}: {report.added} added, {report.changed} changed, "
+        f"{report.collection}: {report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged; {report.seconds:.1f} s"
     )
     if options["as_json"]:
-        record = {"collection": options["collection"], "store": options["store"], "provider": None}
-        print_json({**record, **report.to_json()})
+        print_json({"store": options["store"], **report.to_json()})
 
 
 def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
@@ -347,36 +317,6 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
                 "leave it out, or index the images"
             )
     return [Path(source) for source in sources]
-
-
-def _model_name(ctx: click.Context, files: Sequence[Path]) -> str | None:
-    """Return the address of ``--model`` if it was given and is the model of the files.
-
-    Raises:
-        ModelMismatchError: the files have another model, or another crop than ``--crop``.
-    """
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.text import printable
-    from lookalike.indexer.parquet.file import LatentsFile
-
-    given = ctx.get_parameter_source("model_name") is not ParameterSource.DEFAULT
-    bundle = Bundle.open(ctx.params["model_name"]) if given else None
-    crop = None if ctx.params["crop"] is None else str(ctx.params["crop"])
-    for path in files:
-        with LatentsFile.open(path) as file:
-            spec = file.spec
-        if bundle is not None and bundle.model_id != spec.model_id:
-            raise ModelMismatchError(
-                f"{printable(str(path))} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
-                f"--model {bundle.name} is {bundle.model_id[:12]}; leave --model out, or embed with that one"
-            )
-        if crop not in (None, spec.crop):
-            raise ModelMismatchError(
-                f"{printable(str(path))} was embedded with --crop {spec.crop}, not {crop}; "
-                "leave --crop out, or embed again"
-            )
-    return None if bundle is None else bundle.address
 
 
 @command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")
@@ -413,13 +353,12 @@ def embed(
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.parquet.export import export_latents
 
-    reading, files = sources.filter(), sources.read_list()
+    listed = sources.build()
     model = Model.open(model_name, provider=provider, threads=1)
-    found = sources.open(reading, files, known={})
     with progress_bar() as bar:
         report = export_latents(
             model,
-            found,
+            listed.open({}),
             out,
             crop=crop,
             max_pixels=max_pixels,

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lookalike.encoder.bundle.attributes import Attributes
     from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.bundle.calibration import Calibration
-    from lookalike.encoder.bundle.denoiser import DenoiserBundle
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.trainer.fitting.attributes import Method
 
@@ -58,9 +57,10 @@ def models() -> None:
 @json_option("Print a list of objects as JSON on stdout.")
 def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their metrics: the shipped ones, or those given."""
+    from lookalike.encoder.bundle.bundle import Bundle
     from lookalike.encoder.bundle.registry import shipped_bundles
 
-    opened = [_open_bundle(name) for name in bundles or shipped_bundles()]
+    opened = [Bundle.open(name) for name in bundles or shipped_bundles()]
     if as_json:
         print_json([_to_json(bundle) for bundle in opened])
         return
@@ -68,17 +68,6 @@ def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
         log("no shipped bundle; lookalike train makes one")
     for bundle in opened:
         _print_bundle(bundle)
-
-
-def _open_bundle(name: str) -> Bundle | DenoiserBundle:
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.denoiser import DenoiserBundle
-    from lookalike.encoder.errors import BundleKindError
-
-    try:
-        return Bundle.open(name)
-    except BundleKindError:
-        return DenoiserBundle.open(name)
 
 
 @models.command(
@@ -163,13 +152,12 @@ def _numbers(name: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def _to_json(bundle: Bundle | DenoiserBundle) -> dict[str, object]:
-    calibration = getattr(bundle, "calibration", None)  # denoisers have none
-    likeness = None if calibration is None else calibration.likeness
+def _to_json(bundle: Bundle) -> dict[str, object]:
+    likeness = None if bundle.calibration is None else bundle.calibration.scores
     return {
         "name": bundle.name,
         "model_id": bundle.model_id,
-        **bundle.spec.to_json(),
+        **bundle.manifest.spec.to_json(),
         "calibration": None if likeness is None else likeness.to_json(),
     }
 
@@ -193,26 +181,25 @@ def _describe_classes(bundle: Bundle) -> str:
 def _describe_samplers(bundle: Bundle) -> str:
     """Return what ``lookalike generate`` can sample from."""
     spec, sampling = bundle.spec, bundle.sampling
-    samplers = ["normal", "gaussian"] if spec.prior else ["gaussian"]
+    samplers = ["normal", "gaussian"] if spec.has_prior else ["gaussian"]
     if sampling is not None and sampling.mixture is not None:
         samplers.append(f"gmm ({sampling.mixture.components} Gaussians)")
     by_class = spec.conditional or (sampling is not None and sampling.by_class is not None)
     return f"samplers: {', '.join(samplers)}{'; each class on request' if by_class else ''}"
 
 
-def _print_bundle(bundle: Bundle | DenoiserBundle) -> None:
-    from lookalike.encoder.bundle.bundle import Bundle
-
-    if isinstance(bundle, Bundle):
+def _print_bundle(bundle: Bundle) -> None:
+    if not bundle.is_denoiser:
         _print_model(bundle)
     else:
-        low, high = (255 * sigma for sigma in bundle.spec.deviations)
+        spec = bundle.denoiser_spec
+        low, high = (255 * sigma for sigma in spec.deviations)
         click.echo(
-            f"{bundle.name}  denoiser, any size, gray or RGB, multiples of {bundle.spec.multiple}, "
+            f"{bundle.name}  denoiser, any size, gray or RGB, multiples of {spec.size_multiple}, "
             f"id {bundle.model_id[:12]}"
         )
         click.echo(f"  removes noise of sigma {low:g} to {high:g} (of 255): lookalike denoise")
-    for key, value in bundle.spec.figures.items():
+    for key, value in bundle.manifest.spec.figures.items():
         rows = value if isinstance(value, list) else [value]
         for row in rows:  # a denoiser has one for each noise level of its test
             text = ", ".join(f"{k} {v}" for k, v in row.items()) if isinstance(row, dict) else row
@@ -224,11 +211,11 @@ def _print_model(bundle: Bundle) -> None:
     click.echo(f"  {_LABELS[bundle.spec.labels]}")
     if bundle.spec.classes:
         click.echo(f"  {_describe_classes(bundle)}")
-    if "decoder.onnx" in bundle.graphs:
+    if "decoder" in bundle.graphs:
         click.echo(f"  {_describe_samplers(bundle)}")
     if bundle.spec.denoises is not None:
         click.echo(f"  trained to remove noise {bundle.spec.denoises}: lookalike reconstruct")
-    likeness = None if bundle.calibration is None else bundle.calibration.likeness
+    likeness = None if bundle.calibration is None else bundle.calibration.scores
     if likeness is not None:
         click.echo(
             f"  calibrated on {likeness.people} people: {likeness.matched} matched, "
@@ -428,7 +415,7 @@ def calibrate(
 
 
 def _calibration_json(fitted: Calibration, validated: Reliability | None) -> dict[str, object]:
-    likeness, errors = fitted.likeness, fitted.errors
+    likeness, errors = fitted.scores, fitted.reconstruction_errors
     return {
         "likeness": None if likeness is None else likeness.to_json(),
         "errors": None if errors is None else errors.to_json(),
@@ -437,7 +424,7 @@ def _calibration_json(fitted: Calibration, validated: Reliability | None) -> dic
 
 
 def _print_calibration(fitted: Calibration, validated: Reliability | None) -> None:
-    likeness = fitted.likeness
+    likeness = fitted.scores
     if likeness is None:
         raise AssertionError("a calibration fitted to people has a score calibration")
     click.echo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,10 @@ class Bar:
     """
 
     tqdm: Any
+
+    def log(self, line: str) -> None:
+        """Print a line for people on stderr, above the bar."""
+        self.tqdm.write(line, file=sys.stderr)
 
     def on_total(self, count: int) -> None:
         """Set the total; items that are already done count."""

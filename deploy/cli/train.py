@@ -213,7 +213,8 @@ def ae(
 
     shape = network.build(**source.shape)
     spec = training.build(noise=None if noise.nothing else noise)
-    supervised = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
+    schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
+    supervised: dict[str, Any] = {"size": shape.size, "numbers": identity, "training": schedule}
     if descriptor is None:
         descriptor = 0 if source.digits else 256
     dataset = source.open()
@@ -224,7 +225,7 @@ def ae(
         network=shape,
         spec=spec,
         descriptor=DescriptorSpec(size=shape.size, numbers=descriptor) if descriptor else None,
-        names=None if labels == "none" else IdentitySpec(shape.size, identity, supervised),
+        names=IdentitySpec(**supervised) if labels == "person" else None,
         device=run.values["device"],
         pictures=run.values["sample_every"],
         resume=run.values["resume"],

@@ -17,13 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.local_features import extract, extractor
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.metrics import roc_auc
-from lookalike.trainer.fitting.attributes import Discriminant
-from lookalike.trainer.fitting.attributes import Examples
-from lookalike.trainer.fitting.attributes import discriminant
-from lookalike.trainer.fitting.attributes import folds_of
-from lookalike.deploy.evaluation.vectors import Progress
-from lookalike.deploy.evaluation.vectors import no_progress
+from lookalike.trainer.fitting.attributes import Discriminant, Examples, discriminant, folds_of
 
 __all__ = ["AttributeClassifier", "appearance_features", "appearance_features_parallel"]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from lookalike.deploy.evaluation.attributes import AttributeReport, EditResult, AttributeResult, AttributeSearchResult
+from lookalike.deploy.evaluation.attributes import (
+    AttributeReport,
+    AttributeResult,
+    AttributeSearchResult,
+    EditResult,
+)
 
 __all__ = ["attribute_lines"]
 

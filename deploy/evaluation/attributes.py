@@ -12,7 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.attribute_judge import AttributeClassifier, appearance_features, appearance_features_parallel
+from lookalike.deploy.evaluation.attribute_judge import (
+    AttributeClassifier,
+    appearance_features,
+    appearance_features_parallel,
+)
 from lookalike.deploy.evaluation.fit_data import ScoredImages, encode_examples
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.bundle.attributes import Attributes
@@ -25,9 +29,9 @@ from lookalike.trainer.fitting.attributes import FEWEST, Examples
 
 __all__ = [
     "AttributeReport",
-    "EditResult",
     "AttributeResult",
     "AttributeSearchResult",
+    "EditResult",
     "Shift",
     "evaluate_attributes",
     "search_share",
@@ -181,11 +185,13 @@ def evaluate_attributes(
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
         raise InvalidArgumentError(f"strengths are finite and over 0, not {list(strengths)}")
     attributes = attributes_of(model)
-    if not model.draws:
+    if not model.has_decoder:
         raise InvalidArgumentError(
             f"model {printable(model.bundle.name)} has no decoder, so nothing is edited by it"
         )
-    appearance_features(np.zeros((1, *model.bundle.spec.image.shape), np.uint8))  # says now what is not installed
+    appearance_features(
+        np.zeros((1, *model.bundle.spec.image.shape), np.uint8)
+    )  # says now what is not installed
     names = _usable(attributes, scored)
     pixels: list[NDArray[np.uint8]] = []
     with steps("encoding", len(scored.images)) as advance:
@@ -307,7 +313,9 @@ def _search(of: _Gallery, name: str, strength: float, asking: Rows, read: Floats
     plain = np.take_along_axis(examples.embeddings[asking] @ examples.embeddings.T, found, 1)
     people = np.array(examples.people)
     same = people[found] == people[asking][:, None]
-    return AttributeSearchResult(strength, len(asking), share, labelled, float(plain.mean()), float(same.mean()))
+    return AttributeSearchResult(
+        strength, len(asking), share, labelled, float(plain.mean()), float(same.mean())
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -16,7 +16,13 @@ from lookalike.deploy.evaluation.baselines import Baseline, training_images
 from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.parquet import read_parquet_vectors
 from lookalike.deploy.evaluation.squares import GrayImages
-from lookalike.deploy.evaluation.vectors import Progress, ImageVectors, embed_images, no_progress, stored_vectors
+from lookalike.deploy.evaluation.vectors import (
+    ImageVectors,
+    Progress,
+    embed_images,
+    no_progress,
+    stored_vectors,
+)
 from lookalike.encoder.errors import DataError, MissingExtraError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop
 from lookalike.encoder.runtime.model import Model

@@ -21,7 +21,7 @@ from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["LabeledImages", "item_path", "collection_images", "lfw_behind", "open_labeled"]
+__all__ = ["LabeledImages", "collection_images", "item_path", "lfw_behind", "open_labeled"]
 
 
 @dataclass(frozen=True, slots=True)

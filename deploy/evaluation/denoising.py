@@ -148,7 +148,12 @@ def evaluate_denoising(
 
 
 def time_methods(
-    rivals: Sequence[Method], noisy: Sequence[Floats], sigma: float, *, rounds: int, steps: Progress = no_progress
+    rivals: Sequence[Method],
+    noisy: Sequence[Floats],
+    sigma: float,
+    *,
+    rounds: int,
+    steps: Progress = no_progress,
 ) -> Mapping[str, float]:
     """Return pictures a second by rival's name, the median of as many turns as there are rounds.
 

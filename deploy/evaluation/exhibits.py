@@ -95,7 +95,9 @@ def open_test_set(name: TestSetName, count: int | None = None) -> DenoisingTestS
         return _photographs().first(count)
     if name == "mnist":
         digits = find_mnist(progress=True).images("test")[:count, :, :, None]
-        return DenoisingTestSet(name, tuple(f"digit {place}" for place in range(len(digits))), _floats(digits))
+        return DenoisingTestSet(
+            name, tuple(f"digit {place}" for place in range(len(digits))), _floats(digits)
+        )
     files = _faces(count)
     if name == "lfw-250":
         pixels = [decode_rgb(file.read_bytes(), name=file.name) for file in files]

@@ -26,7 +26,7 @@ from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
 from lookalike.trainer.fitting.attributes import Examples
 
-__all__ = ["ScoredImages", "encode_examples", "scored_folders", "read_scored_images"]
+__all__ = ["ScoredImages", "encode_examples", "read_scored_images", "scored_folders"]
 
 _TOGETHER: Final = 64
 _LEFT_OUT: Final = 0.2
@@ -150,7 +150,7 @@ def encode_examples(
             place = {files[row]: row for row in part}
             rows += [place[file] for file in good]
             failures += failed
-            latents.append(model.compared(pixels))
+            latents.append(model.mean_latents(pixels))
             colours.append(pixels.mean(axis=(1, 2)))
             on_pixels(pixels)
             on_progress(len(part))

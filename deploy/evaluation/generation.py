@@ -11,11 +11,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.judging import ClassAccuracy, Diversity, class_accuracy, diversity, classify
+from lookalike.deploy.evaluation.judging import ClassAccuracy, Diversity, class_accuracy, classify, diversity
 from lookalike.deploy.evaluation.nats import PROTOCOLS, LikelihoodResult, measure_likelihood
 from lookalike.deploy.evaluation.neighbours import KnnResult, stored_knn
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
-from lookalike.deploy.evaluation.yardstick import FidResult, ReferenceClassifier, GenerationBenchmark, compare_to_real
+from lookalike.deploy.evaluation.yardstick import (
+    FidResult,
+    GenerationBenchmark,
+    ReferenceClassifier,
+    compare_to_real,
+)
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import Sampler, sample
 
@@ -76,7 +81,7 @@ def generation(model: Model, beside: GenerationBenchmark, *, steps: Progress = n
     remarks: list[str] = []
     values: dict[str, Any] = {}
     if "likelihood" in plan.parts:
-        if spec.prior:
+        if spec.has_prior:
             values["likelihood"] = _likelihood(model, beside, steps)
         else:
             remarks.append(
@@ -142,7 +147,9 @@ def _by_class(model: Model, beside: GenerationBenchmark, jury: ReferenceClassifi
 def _distances(model: Model, jury: ReferenceClassifier, *, seed: int) -> tuple[FidResult, ...]:
     return tuple(
         compare_to_real(
-            sampler, classify(jury.judge, sample(model, len(jury.test), sampler=sampler, seed=seed)), jury.seen
+            sampler,
+            classify(jury.judge, sample(model, len(jury.test), sampler=sampler, seed=seed)),
+            jury.seen,
         )
         for sampler in _samplers(model)
     )
@@ -152,7 +159,7 @@ def _samplers(model: Model) -> list[Sampler]:
     """Return those that the model has."""
     sampling = model.bundle.sampling
     mixture = sampling is not None and sampling.mixture is not None
-    there = {"normal": model.bundle.spec.prior, "gaussian": True, "gmm": mixture}
+    there = {"normal": model.bundle.spec.has_prior, "gaussian": True, "gmm": mixture}
     return [sampler for sampler in get_args(Sampler) if there[sampler]]
 
 

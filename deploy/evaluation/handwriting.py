@@ -18,7 +18,7 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 
-__all__ = ["MnistData", "DigitImages"]
+__all__ = ["DigitImages", "MnistData"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

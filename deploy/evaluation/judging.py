@@ -21,7 +21,7 @@ from lookalike.encoder.metrics import mean_distance
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 
-__all__ = ["ClassAccuracy", "Diversity", "Predictions", "class_accuracy", "diversity", "classify"]
+__all__ = ["ClassAccuracy", "Diversity", "Predictions", "class_accuracy", "classify", "diversity"]
 
 _MISTAKES: Final = 6
 _FEWEST: Final = 2
@@ -84,7 +84,9 @@ class ClassAccuracy:
         return said or "no mistakes"
 
 
-def class_accuracy(asked: NDArray[np.int64], seen: NDArray[np.int64], classes: Sequence[str]) -> ClassAccuracy:
+def class_accuracy(
+    asked: NDArray[np.int64], seen: NDArray[np.int64], classes: Sequence[str]
+) -> ClassAccuracy:
     """Compare what was asked for with what was seen, int64 (N,) each, places in ``classes``.
 
     Raises:

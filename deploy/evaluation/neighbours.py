@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.handwriting import MnistData, DigitImages
+from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
 from lookalike.deploy.evaluation.retrieval import temporary_collection
-from lookalike.deploy.evaluation.vectors import Progress, ImageVectors, no_progress
+from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 

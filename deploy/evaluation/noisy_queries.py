@@ -110,7 +110,9 @@ def noisy_recall(
     return [_with_regained(each, clean, found) for each in found]
 
 
-def _queries(images: LabeledImages, chosen: Sequence[int], sigma: float, folder: Path, seed: int) -> list[Path]:
+def _queries(
+    images: LabeledImages, chosen: Sequence[int], sigma: float, folder: Path, seed: int
+) -> list[Path]:
     """Return the files to search with: the pictures' own, or noisy ones that are written for it."""
     if not sigma:
         return [images.files[index] for index in chosen]

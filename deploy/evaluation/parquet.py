@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.deploy.evaluation.vectors import ImageVectors, match_paths, assign_vectors
+from lookalike.deploy.evaluation.vectors import ImageVectors, assign_vectors, match_paths
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
 from lookalike.encoder.text import printable
 

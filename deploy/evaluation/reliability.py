@@ -22,7 +22,15 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import decode_rgb
 from lookalike.trainer.fitting.calibration import fit_score_calibration, pair_scores
 
-__all__ = ["Bin", "Reliability", "bin_predictions", "calibration_error", "cllr", "cross_validate", "draw_reliability"]
+__all__ = [
+    "Bin",
+    "Reliability",
+    "bin_predictions",
+    "calibration_error",
+    "cllr",
+    "cross_validate",
+    "draw_reliability",
+]
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.deploy.evaluation.vectors import Progress, ImageVectors, no_progress
+from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id

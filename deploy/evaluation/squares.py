@@ -33,7 +33,9 @@ class GrayImages:
         steps: Told of the progress.
     """
 
-    def __init__(self, images: LabeledImages, *, crop: Crop = LFW_CROP, steps: Progress = no_progress) -> None:
+    def __init__(
+        self, images: LabeledImages, *, crop: Crop = LFW_CROP, steps: Progress = no_progress
+    ) -> None:
         self.images = images
         self.crop = crop
         self.steps = steps

@@ -21,9 +21,18 @@ from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 
-__all__ = ["Progress", "ImageVectors", "embed_images", "match_paths", "assign_vectors", "no_progress", "stored_vectors", "unit_length"]
+__all__ = [
+    "ImageVectors",
+    "Progress",
+    "assign_vectors",
+    "embed_images",
+    "match_paths",
+    "no_progress",
+    "stored_vectors",
+    "unit_length",
+]
 
 Kind = Literal["model", "collection", "vectors", "baseline"]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
@@ -90,7 +99,7 @@ def embed_images(
             advance(len(batch.keys) + len(batch.failures))
             blank: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
             failures += [
-                f"{printable(str(images.files[key]))}: {NOTHING_SEEN}"
+                f"{printable(str(images.files[key]))}: {DEGENERATE}"
                 for key, nothing in zip(batch.keys, blank, strict=True)
                 if nothing
             ]

@@ -24,9 +24,9 @@ __all__ = [
     "Roc",
     "Verification",
     "best_threshold",
+    "evaluate_pairs",
     "fold_thresholds",
     "pair_similarity",
-    "evaluate_pairs",
     "roc",
     "verify",
 ]

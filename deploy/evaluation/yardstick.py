@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
-from lookalike.deploy.evaluation.handwriting import MnistData, DigitImages
+from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
 from lookalike.deploy.evaluation.judging import ClassAccuracy, Predictions, class_accuracy, classify
 from lookalike.deploy.evaluation.neighbours import KnnResult, baseline_knn
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
@@ -17,7 +17,16 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.metrics import frechet_distance, precision_recall
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["PARTS", "FidResult", "ReferenceClassifier", "Part", "GenerationPlan", "GenerationBenchmark", "compare_to_real", "prepare_benchmark"]
+__all__ = [
+    "PARTS",
+    "FidResult",
+    "GenerationBenchmark",
+    "GenerationPlan",
+    "Part",
+    "ReferenceClassifier",
+    "compare_to_real",
+    "prepare_benchmark",
+]
 
 Part = Literal["likelihood", "accuracy", "diversity", "distance", "neighbours"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -154,7 +163,12 @@ class GenerationBenchmark:
 
 
 def prepare_benchmark(
-    plan: GenerationPlan, digits: MnistData, judge: Model | None, models: Sequence[Model], *, steps: Progress = no_progress
+    plan: GenerationPlan,
+    digits: MnistData,
+    judge: Model | None,
+    models: Sequence[Model],
+    *,
+    steps: Progress = no_progress,
 ) -> GenerationBenchmark:
     """Measure once what all models are compared with.
 
@@ -170,7 +184,9 @@ def prepare_benchmark(
                 f"{', '.join(sorted(_JUDGED & set(plan.parts)))} need a judge, there is none"
             )
         test = digits.test.some(plan.drawn, seed=plan.seed)
-        every = class_accuracy(digits.test.labels, classify(judge, digits.test.images).classes, digits.classes)
+        every = class_accuracy(
+            digits.test.labels, classify(judge, digits.test.images).classes, digits.classes
+        )
         jury = ReferenceClassifier(judge, test, classify(judge, test.images), every)
         if "distance" in plan.parts:
             training = digits.train.some(len(test), seed=plan.seed)

@@ -34,7 +34,6 @@ from lookalike.deploy.http.settings import Settings
 from lookalike.deploy.http.state import AppState
 from lookalike.encoder.errors import LookalikeError
 from lookalike.encoder.text import printable
-from lookalike.encoder.images.decode import printable
 from lookalike.indexer.store.base import VectorStore
 
 _LOG: Final = logging.getLogger("lookalike.service")

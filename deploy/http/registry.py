@@ -11,15 +11,12 @@ from typing import Final
 from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.bundle.registry import shipped_bundles
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, LookalikeError, ModelMismatchError
-from lookalike.encoder.images.decode import printable
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.aliases import resolve_alias
-from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher, Timer

@@ -1,8 +1,8 @@
-"""Other names for collections: a switch from one collection to another is one step, whoever reads meanwhile.
+"""Aliases of an embedded store, in one file each, so that changing one is atomic.
 
-A server keeps them itself. The embedded store has a file for each::
+::
 
-    <root>/.aliases/<alias>.alias    the name of the collection that it stands for
+<root>/.aliases/<alias>.alias    the name of its collection
 """
 
 from __future__ import annotations
@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreError
-from lookalike.encoder.files import atomic_write
-from lookalike.encoder.files import fsync_path
-from lookalike.indexer.embedded.files import map_errors
-from lookalike.encoder.files import fsync
 from lookalike.encoder.files import atomic_write, fsync_path
-from lookalike.indexer.embedded.files import is_collection
-from lookalike.indexer.store.aliases import aliased_collection
-from lookalike.indexer.store.aliases import missing_alias
+from lookalike.indexer.embedded.files import is_collection, map_errors
+from lookalike.indexer.store.aliases import aliased_collection, missing_alias
 from lookalike.indexer.store.spec import is_name
 
 FOLDER: Final = ".aliases"
@@ -26,7 +21,7 @@ _SUFFIX: Final = ".alias"
 
 
 def read_aliases(root: Path) -> dict[str, str]:
-    """Return the aliases of an embedded store, alias to collection, sorted.
+    """Return all aliases, alias to collection, sorted.
 
     Raises:
         StoreError: the folder cannot be read, or a file in it is damaged.
@@ -36,12 +31,12 @@ def read_aliases(root: Path) -> dict[str, str]:
         if not folder.is_dir():
             return {}
         names = sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
-    found = {name: read_alias(root, name) for name in names if is_name(name)}
-    return {alias: name for alias, name in found.items() if name is not None}
+    aliases = {name: read_alias(root, name) for name in names if is_name(name)}
+    return {alias: name for alias, name in aliases.items() if name is not None}
 
 
 def read_alias(root: Path, alias: str) -> str | None:
-    """Return what one alias of an embedded store stands for; None when there is no such alias.
+    """Return the collection of an alias; None when there is no such alias.
 
     Raises:
         StoreError: it cannot be read, or is damaged.
@@ -53,17 +48,17 @@ def read_alias(root: Path, alias: str) -> str | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
     if not is_name(name):
-        raise StoreError(f"{file} is damaged; switch the alias {alias!r} anew")
+        raise StoreError(f"{file} is damaged; set the alias {alias!r} again")
     return name
 
 
 def set_alias(root: Path, alias: str, name: str | None) -> None:
-    """Have an alias of an embedded store stand for a collection from now on, or for none (None).
+    """Point an alias to a collection, or remove it (None).
 
-    Killed at any moment, it stands for the old one or the new one.
+    Killed at any moment, it points to the old collection or the new one.
 
     Raises:
-        CollectionExistsError: a collection is called so.
+        CollectionExistsError: a collection has this name.
         CollectionNotFoundError: there is no such alias to remove.
         StoreError: the folder cannot be written.
     """

@@ -10,7 +10,7 @@ from lookalike.encoder.errors import CollectionNotFoundError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store.layout import StorageConfig, differing_options
 from lookalike.indexer.store.spec import CollectionSpec
 
 INDEX_ABOVE: Final = 100_000
@@ -18,7 +18,7 @@ INDEX_ABOVE: Final = 100_000
 
 
 def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
-    """Return the roots of a collection, name to folder; none of one that is still to be made."""
+    """Return the roots of a collection, root name to folder; empty when there is no such collection."""
     try:
         return store.info(name).roots
     except CollectionNotFoundError:
@@ -26,7 +26,7 @@ def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
 
 
 def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:
-    """Return what a new collection of this model's vectors is to remember; crop None: the model's."""
+    """Return the spec of a new collection for this model's vectors; crop None: the model's own crop."""
     return CollectionSpec(
         model_id=bundle.model_id,
         model_name=bundle.address,
@@ -40,31 +40,47 @@ def prepare_collection(
     name: str,
     model: Model,
     *,
-    crop: Crop | None,
-    options: StorageConfig | None = None,
+    crop: Crop | None = None,
+    storage: StorageConfig | None = None,
 ) -> CollectionSpec:
-    """Make the collection for this model, or check that it is this model's.
+    """Create the collection for this model, or check that an existing one belongs to it.
 
     Args:
-        store: Where.
-        name: Of it.
-        model: Whose vectors it holds, or is to hold.
-        crop: How its pictures are framed; None: as it remembers, or the model's.
-        options: How a new one is to lie in the store; of one that is there they change nothing.
+        store: The store.
+        name: The collection.
+        model: The model whose vectors it holds, or will hold.
+        crop: How its images are framed; None: as the collection remembers, or the model's own crop.
+        storage: Storage options of a new collection; they change nothing about an existing one.
 
     Raises:
         ModelMismatchError: it holds vectors of another model or another crop.
-        InvalidArgumentError: the name cannot be.
+        InvalidArgumentError: the name is not allowed.
     """
     try:
         spec = store.info(name)
     except CollectionNotFoundError:
         spec = new_spec(model.bundle, crop=crop)
-        store.create(name, spec, options)
+        store.create(name, spec, storage)
         return spec
     # A collection remembers its crop: only one that is given can differ.
     spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
     return spec
+
+
+def ignored_options_warning(store: VectorStore, name: str, storage: StorageConfig) -> str | None:
+    """Return a warning when storage options would change an existing collection, which stays as it is."""
+    if not storage.explicit:
+        return None
+    try:
+        layout = store.index_state(name).layout
+    except CollectionNotFoundError:
+        return None
+    if layout is None or not (different := differing_options(storage, layout)):
+        return None
+    return (
+        f"{name} was made with {', '.join(different.values())} and stays so; for {', '.join(different)} "
+        "copy it (lookalike collections copy), or index into a new one"
+    )
 
 
 def index_when_large(
@@ -72,22 +88,25 @@ def index_when_large(
     name: str,
     *,
     above: int | None = None,
-    tell: Callable[[str], object] = lambda _: None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> bool:
-    """Build the index of a collection when more than ``above`` vectors are in none; say whether it was done.
+    """Build the search index of a collection when more than ``above`` vectors are not in one.
 
     Args:
         store: The store.
         name: The collection.
         above: How many vectors may be compared one by one; None: :data:`INDEX_ABOVE`.
-        tell: Told in a line what is about to take its time.
+        log: Called with one line before the build, which may take minutes.
+
+    Returns:
+        Whether an index was built.
 
     Raises:
-        StoreError: it could not be built; the collection is as it was.
+        StoreError: it could not be built; the collection is unchanged.
     """
     state = store.index_state(name)
     if state.unindexed <= (INDEX_ABOVE if above is None else above):
         return False
-    tell(f"{name}: building the search index of {state.points} vectors")
+    log(f"{name}: building the search index of {state.points} vectors")
     store.build_index(name)
     return True

@@ -26,9 +26,7 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     VectorError,
 )
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.preprocess import read_pixels
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
@@ -39,7 +37,7 @@ from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.points import Hit
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
@@ -117,9 +115,13 @@ class Searcher:
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now, so that the first query does not wait
         calibration = model.bundle.calibration
-        self._usual_errors = None if calibration is None or not model.draws else calibration.errors
+        self._usual_errors = (
+            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        )
         if self._usual_errors is not None:
-            model.errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))  # loads the decoder too
+            model.reconstruction_errors(
+                np.empty((0, *model.bundle.spec.image.shape), np.uint8)
+            )  # loads the decoder too
 
     @classmethod
     def open(
@@ -227,7 +229,7 @@ class Searcher:
             InvalidArgumentError: as :meth:`similar`.
         """
         began = time.perf_counter()
-        record = self.store.fetch(self.collection, [item], with_vectors=True).get(item)
+        record = self.store.get(self.collection, [item], with_vectors=True).get(item)
         if record is None or record.vector is None:
             raise ItemNotFoundError(f"collection {self.collection} has no item {item}")
         payload = dict(record.payload)
@@ -395,7 +397,7 @@ class Searcher:
         if self._usual_errors is None or not good:
             return [None] * len(images)
         with self.timer("check"):
-            scores = iter(self._usual_errors.times_usual(self.model.errors(np.stack(good))))
+            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
         found = [None if pixels is None else next(scores) for pixels in images]
         return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
 
@@ -425,7 +427,7 @@ class Searcher:
 
 
 def _no_vector(query: Query) -> VectorError:
-    return VectorError(f"{printable(str(query))}: {NOTHING_SEEN}")
+    return VectorError(f"{printable(str(query))}: {DEGENERATE}")
 
 
 def _read_located(file: Path) -> bytes:

@@ -44,7 +44,7 @@ def measured(file: Path, folder: Path, quantization: Quantization) -> Iterator[s
     best = [{paths[n] for n in np.argsort(-row)[:K]} for row in vectors[drawn] @ vectors.T]
     options = StorageConfig(quantization=quantization, on_disk=LAYOUTS[quantization])
     with open_store(str(folder / quantization)) as store:
-        load_latents(store, NAME, [file], options=options)
+        load_latents(store, NAME, [file], storage=options)
         for built in (False, True):
             began = time.perf_counter()
             if built:

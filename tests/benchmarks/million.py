@@ -101,7 +101,7 @@ def trace_folder(photos: Path, folder: Path, dry: bool) -> Figures:
     with open_store(str(folder)) as store:
         if not store.list_collections():
             store.create(NAME, _spec_of(photos))
-        source = open_source(str(photos), root_name=NAME, known={})
+        source = open_source(str(photos), root_name=NAME, known_roots={})
         return _traced(lambda: sync(store, NAME, model, [source], dry_run=dry))
 
 

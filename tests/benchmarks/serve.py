@@ -37,8 +37,8 @@ from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import COMMAND
 from tests.fixtures.http_clients import Answer, Crowd, form
-from tests.fixtures.photos import COMMAND
 from tests.fixtures.service import API, Running, running
 
 NAME: Final = "faces"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.handwriting import MnistData, DigitImages
+from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
 from lookalike.deploy.evaluation.neighbours import baseline_knn, nearest, vote
 from lookalike.encoder.datasets.mnist import MNIST, Split
 from lookalike.encoder.errors import InvalidArgumentError

@@ -72,7 +72,9 @@ def test_digits_are_debiased() -> None:
     clean = np.zeros((28, 28, 1), np.float32)
     clean[8:20, 12:16] = 1
     noisy = with_noise(clean, 0.5)
-    for plain, debiased in zip(classical_methods(0.5, digits=False), classical_methods(0.5, digits=True), strict=True):
+    for plain, debiased in zip(
+        classical_methods(0.5, digits=False), classical_methods(0.5, digits=True), strict=True
+    ):
         assert "debiased" in debiased.told
         (one,), (other,) = plain.clean([noisy], 0.5), debiased.clean([noisy], 0.5)
         assert psnr_of(other, clean) > psnr_of(one, clean) + 1

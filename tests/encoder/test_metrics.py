@@ -7,7 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.metrics import frechet_distance, mean_distance, precision_recall, psnr, psnr_from_mse, roc_auc
+from lookalike.encoder.metrics import (
+    frechet_distance,
+    mean_distance,
+    precision_recall,
+    psnr,
+    psnr_from_mse,
+    roc_auc,
+)
 
 
 def cloud(count: int, *, seed: int = 0, spread: float = 1.0, at: float = 0.0) -> NDArray[np.float64]:

@@ -221,8 +221,8 @@ def _attribute(
     measured = 0 < has[known].sum() < known.sum()
     return Attribute(
         name=name,
-        direction=(size * unit).astype(np.float32),
-        reading=reading.weights.astype(np.float32),
+        edit_direction=(size * unit).astype(np.float32),
+        probe=reading.weights.astype(np.float32),
         offset=float(reading.offset),
         deviation=deviation,
         positive=int((has & fitted).sum()),

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.metrics import roc_auc
 from lookalike.trainer.config import IDENTITY_CONFIG, TrainingSpec
 from lookalike.trainer.data.augment import AugmentConfig
 from lookalike.trainer.models.descriptor import LocalContrastNorm

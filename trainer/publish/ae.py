@@ -21,8 +21,8 @@ from torch import nn
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
@@ -61,10 +61,10 @@ def reconstruction_psnr(
     rng = np.random.default_rng(0)
     for rows in chunked(indices):
         batch = to_floats(images[rows])  # (B, C, S, S)
-        printable = batch if noise is None else make_noisy(batch, noise, rng)
-        back = network(printable.to(device)).clamp(0, 1)
+        noisy = batch if noise is None else make_noisy(batch, noise, rng)
+        back = network(noisy.to(device)).clamp(0, 1)
         total += mean_squared_error(back, batch.to(device)).item() * len(rows)
-    return psnr(total / len(indices))
+    return psnr_from_mse(total / len(indices))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,7 +204,7 @@ def export_bundle(
         network.encoder, network.decoder, size=image.size, channels=image.channels, latent=network.latent
     )
     latents = _latents(network, images, split.train)
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     affine = _affine(network, statistics)
     figures = Figures(
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=torch.device("cpu")),

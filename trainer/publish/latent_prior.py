@@ -68,4 +68,4 @@ def _mixture(latents: Floats, *, seed: int) -> GaussianMixture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fifty steps are as near as samples show
         model.fit(some)
-    return GaussianMixture.of(model.weights_, model.means_, model.covariances_)
+    return GaussianMixture.from_arrays(model.weights_, model.means_, model.covariances_)

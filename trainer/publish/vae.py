@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.manifest import BundleSpec
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstruction_errors
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
@@ -144,7 +144,7 @@ def export_bundle(
     )
     train, deviations = _encoded(network, images, split.train, device)
     validation, _ = _encoded(network, images, split.validation, device)
-    statistics = LatentStatistics.of(train)
+    statistics = LatentStatistics.from_latents(train)
     affine, compared, share = select_metric(
         statistics,
         _compared(network, images, split.train, train, device) if mirror else train,
@@ -307,7 +307,9 @@ def _usual(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device:
             network(to_floats(images[some]).to(device)).cpu().permute(0, 2, 3, 1) for some in chunked(rows)
         ]
     return Calibration(
-        errors=ReconstructionErrorStats.of(reconstruction_errors(images[rows], torch.cat(back).numpy()))
+        reconstruction_errors=ReconstructionErrorStats.from_errors(
+            reconstruction_errors(images[rows], torch.cat(back).numpy())
+        )
     )
 
 

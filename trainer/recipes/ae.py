@@ -17,9 +17,7 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import save_image
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.text import printable
-from lookalike.trainer.config import Device
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.config import AESpec
+from lookalike.trainer.config import AESpec, Device, TrainingSpec
 from lookalike.trainer.data.batches import batches
 from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import Objective, Run, pick_device

@@ -25,8 +25,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 from tqdm import tqdm
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.manifest import BundleSpec
-from lookalike.encoder.bundle.storage import Golden
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.errors import BundleError, InvalidArgumentError
@@ -235,7 +234,7 @@ def _saved(
             figures={"validation_accuracy": accuracy, "parity": exported.parity["encoder"]},
         ),
         graphs={"encoder": exported.graphs["encoder"]},
-        statistics=LatentStatistics.of(latents),
+        statistics=LatentStatistics.from_latents(latents),
         affine=AffineMap(np.eye(spec.features, latent, dtype=np.float32), zero),
-        golden=Golden(images[:4], latents[:4], None),
+        golden={"pixels": images[:4], "latents": latents[:4]},
     )

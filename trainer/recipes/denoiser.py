@@ -12,14 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.text import printable
-from lookalike.trainer.config import Device
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.config import DenoiserShape
-from lookalike.trainer.config import PatchSpec
+from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
 from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
@@ -55,7 +52,7 @@ def train_denoiser(
     device: Device = "auto",
     resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
-) -> tuple[DenoiserBundle, DenoiserMetrics]:
+) -> tuple[Bundle, DenoiserMetrics]:
     """Train, keep the epoch of the highest PSNR on the validation images, write the bundle.
 
     Args:

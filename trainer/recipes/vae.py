@@ -16,10 +16,7 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import save_image
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.text import printable
-from lookalike.trainer.config import Device
-from lookalike.trainer.config import ElboConfig
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.config import VAESpec
+from lookalike.trainer.config import Device, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.batches import labelled_batches
 from lookalike.trainer.data.dataset import Dataset, Split
 from lookalike.trainer.loop.loop import Objective, Run, pick_device

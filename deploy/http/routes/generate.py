@@ -24,7 +24,7 @@ from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
-from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
 from lookalike.searcher.generation import sample as sampling
@@ -158,7 +158,7 @@ async def reconstruct(request: Request, state: State) -> Response:
                 "name": upload.name,
                 "original": png_base64(original),
                 "reconstruction": png_base64(result),
-                "psnr": min(round(float(psnr_of(original, result)), 2), 100.0),
+                "psnr": min(round(float(psnr(original, result)), 2), 100.0),
             }
             for upload, original, result in zip(uploads, pixels, results, strict=True)
         ]

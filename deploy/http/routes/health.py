@@ -28,7 +28,7 @@ async def readyz(state: State) -> dict[str, Any]:
     """Check that the store answers, and return the execution provider of each model."""
     try:
         # Not on a worker: a full queue does not make the service unready.
-        await asyncio.wait_for(asyncio.to_thread(state.registry.store.names), _READY_SECONDS)
+        await asyncio.wait_for(asyncio.to_thread(state.registry.store.list_collections), _READY_SECONDS)
     except (LookalikeError, TimeoutError) as error:
         raise ApiError("not-ready", "the store does not answer") from error
     providers = {name: model.provider for name, model in state.registry.models.items()}

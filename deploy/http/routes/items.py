@@ -48,7 +48,7 @@ async def random_item(state: State, collection: Collection) -> JSONResponse:
 
     def pick() -> dict[str, Any]:
         store, rng = state.registry.store, np.random.default_rng()
-        vector = rng.standard_normal((1, store.describe(collection).dimension)).astype(np.float32)
+        vector = rng.standard_normal((1, store.info(collection).dimension)).astype(np.float32)
         (hits,) = store.search(collection, vector, k=_RANDOM_FROM)
         if not hits:
             raise ApiError("item-not-found", f"collection {collection} is empty")
@@ -160,8 +160,10 @@ def item_file(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
         place = located(folder / relative)
         if isinstance(place, Path):
             return _read_below(folder, place)
-        in_mnist = isinstance(place, MnistImage)
-        archive = MNIST(place.folder).images_file(place.split) if in_mnist else place.archive
+        if isinstance(place, MnistImage):
+            archive = MNIST(place.folder).images_file(place.split)
+        else:
+            archive = place.archive
         if not archive.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
             raise _gone()
         return place.read()[0]

@@ -13,15 +13,10 @@ from starlette.responses import JSONResponse
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
+from lookalike.deploy.http.uploads import describe_body, parse_body
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.text import printable
-from lookalike.deploy.http.uploads import describe_body
-from lookalike.deploy.http.uploads import parse_body
-from lookalike.encoder.images.decode import printable
-from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.aliases import resolve_alias
 from lookalike.indexer.store.spec import check_name
-from lookalike.indexer.sync.collection import index_when_large, known_roots, prepare_collection
 from lookalike.indexer.sync.sync import sync
 
 router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
@@ -110,23 +105,20 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
 def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
     store, model = state.registry.store, state.registry.model(params.model)
     crop = None if params.crop is None else Crop.parse(params.crop)
-    collection = resolve_alias(store, params.collection)
-    found = open_source(str(source), root_name=None, known=known_roots(store, collection))
-    prepare_collection(store, collection, model, crop=crop)
     try:
         report = sync(
             store,
-            collection,
+            params.collection,
             model,
-            [found],
+            source,
+            crop=crop,
             prune=params.prune,
             processes=True,
             on_total=job.on_total,
             on_progress=job.on_progress,
         )
-        index_when_large(store, collection)
     finally:
-        state.registry.forget(collection)
+        state.registry.forget(params.collection)
     return report.to_json()
 
 

@@ -16,7 +16,6 @@ from lookalike.deploy.http.settings import DENOISER, MAX_IMAGES, MAX_K
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.images.preprocess import Crop
-from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import parse_strengths
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
@@ -41,7 +40,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     crop: str | None = Field(
         None,
         max_length=200,
-        description="Part of the images: full, centre:F or X,Y,W,H; default: as in the collection.",
+        description="Part of the images: full, center:F or X,Y,W,H; default: as in the collection.",
     )
     where: str | None = Field(
         None, max_length=2000, description="Conditions for results: person=Ada_Lovelace, Smiling>0."

@@ -20,8 +20,8 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import SIDE, portraits, write_people
-from tests.fixtures.photos import lookalike, one_line
 from tests.fixtures.tiny_models import save_again
 
 PEOPLE, EACH = 24, 4
@@ -78,7 +78,7 @@ def test_the_copy_is_the_same_model_and_opens_the_same_collection(home: Path) ->
     assert (before["match"], before["warning"]) == (None, None)
     assert all(r["probability"] is None and r["match"] is None for r in before["results"])
     assert after["match"] is True
-    likeness = calibrated.calibration.likeness
+    likeness = calibrated.calibration.scores
     assert likeness is not None
     for result in after["results"]:
         expected = float(likeness.probability(result["score"], 1 / (PEOPLE * EACH)))
@@ -100,8 +100,8 @@ def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--model calibrated --prior 1", "a prior is a probability over 0 and under 1, not 1.0"),
-        ("--model calibrated --fmr 0.02", "rate of 0.02 is not known, those known are 0.1, 0.01 "),
+        ("--model calibrated --prior 1", "a prior must be over 0 and under 1, not 1.0"),
+        ("--model calibrated --fmr 0.02", "rate of 0.02, the known rates are 0.1, 0.01 "),
         ("--prior 0.1", "--prior and --fmr need a calibrated model, model is not calibrated"),
         ("--fmr 0.1", "--prior and --fmr need a calibrated model, model is not calibrated"),
     ],
@@ -171,8 +171,8 @@ def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path:
         (1, "calibrate model --model model --out new", "has none; put each person's in a folder"),
         (1, "calibrate few --model model --out new", "needs 10 people with two or more pictures"),
         (1, "calibrate bad --model model --out new", "none of 1 could be read"),
-        (2, "calibrate others --model faces --out SHIPPED", "a shipped bundle stays as it is"),
-        (2, "calibrate others --model model --out others", "a bundle replaces only a bundle"),
+        (2, "calibrate others --model faces --out SHIPPED", "shipped bundle faces cannot be changed"),
+        (2, "calibrate others --model model --out others", "only a bundle is replaced"),
         (1, "calibrate some --model model --out new --reliability new.png", "needs 10 people"),
     ],
 )

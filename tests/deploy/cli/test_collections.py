@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from lookalike.deploy.cli.main import group
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import COMMAND, NAME, index, lookalike, make_home, one_line, photograph, write_many
+from tests.fixtures.command import COMMAND, lookalike, one_line
+from tests.fixtures.photos import NAME, index, make_home, photograph, write_many
 from tests.fixtures.tiny_models import make_bundle
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import NAME, index, make_home
 from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.tiny_models import make_bundle
 

@@ -16,8 +16,8 @@ from lookalike.searcher.generation.sample import (
     sample_classes,
     sample_latents,
 )
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import CLASSES, every_kind, make_digits
-from tests.fixtures.photos import lookalike, one_line
 
 K = len(CLASSES)
 

@@ -100,7 +100,7 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "search me.jpg --collection photos --model nowhere", "no model 'nowhere'"),
         (1, "index nowhere --collection new --model MODEL", "'nowhere' is not there"),
         (1, "index photos --collection photos --model photos", "a model is a folder with a bundle.json"),
-        (1, "index photos --collection photos --model MODEL --crop full", "pass --crop centre:0.5 or"),
+        (1, "index photos --collection photos --model MODEL --crop full", "pass --crop center:0.5 or"),
         (1, "reconstruct bad.jpg --model MODEL --out new.png", "failed: bad.jpg: "),
         (1, "collections show nothing", "it has: photos"),
         (1, "collections verify nothing", "it has: photos"),
@@ -108,7 +108,7 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "collections optimize nothing", "it has: photos"),
         (1, "models nowhere", "no model 'nowhere'"),
         (1, "evaluate retrieval --collection nothing", "it has: photos"),
-        (2, "search me.jpg --collection photos --crop middle", "write full, centre:FRACTION or X,Y,W,H"),
+        (2, "search me.jpg --collection photos --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (2, "search me.jpg --collection photos --sheet new.txt", "a picture is written as .png"),
         (2, "index photos --collection a/b --model MODEL", "a collection name is 1 to 64 letters"),
         (2, "generate --model MODEL --out new.bmp", "change the file name"),
@@ -237,7 +237,7 @@ def test_json_is_all_there_is_on_stdout(home: Path, tiny_model: Path) -> None:
 def test_models_are_listed_with_and_without_saying_list(home: Path, tiny_model: Path) -> None:
     listed = lookalike("models", "list", tiny_model, cwd=home)
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert listed.stdout.startswith("tiny  ae, 16x16x3, latent 4, crop centre:0.5, id ")
+    assert listed.stdout.startswith("tiny  ae, 16x16x3, latent 4, crop center:0.5, id ")
     assert listed.stdout.splitlines()[1] == "  trained without labels"
     assert lookalike("models", tiny_model, cwd=home).stdout == listed.stdout
     assert lookalike("models", cwd=home).stdout == lookalike("models", "list", cwd=home).stdout

@@ -106,7 +106,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--hidden", "255"), "even numbers"),
         (("--hidden", "64"), "twice the latent"),
         (("--crop", "nonsense"), "cannot read 'nonsense'"),
-        (("--crop", "center:2"), "fraction of a centred square"),
+        (("--crop", "center:2"), "fraction of a centered square"),
         (("--size", "4"), "from 8 to 1024"),
         (("--epochs", "0"), "epochs must be 1 or more"),
         (("--batch", "-1"), "batch must be 1 or more"),

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.deploy.cli.train import denoiser
-from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.denoiser import Denoiser
@@ -115,8 +115,11 @@ def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, traine
 
 def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None:
     trained.check()
-    spec = trained.bundle.spec
-    assert (spec.multiple, spec.reach) == (SIZE_MULTIPLE, DenoiserShape(blocks=(1, 1, 1)).reach)
+    spec = trained.spec
+    assert (spec.size_multiple, spec.receptive_field) == (
+        SIZE_MULTIPLE,
+        DenoiserShape(blocks=(1, 1, 1)).reach,
+    )
     assert spec.deviations == (0, 75 / 255)
     assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 48}
     assert (spec.training["data"], spec.training["patches"]["side"]) == ("people", 16)
@@ -125,8 +128,8 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None
     assert figures["held_out_images"] == 16
     assert [level["sigma"] for level in figures["held_out"]] == [0, 25, 50, 75]
     for level in figures["held_out"][1:]:
-        assert level["told_psnr_db"] > level["noisy_psnr_db"] + 3
-        assert level["blind_psnr_db"] > level["told_psnr_db"] - 0.5
+        assert level["known_sigma_psnr_db"] > level["noisy_psnr_db"] + 3
+        assert level["blind_psnr_db"] > level["known_sigma_psnr_db"] - 0.5
         assert level["estimate"] == pytest.approx(level["sigma"], rel=0.2)
     run = trained.bundle.folder.with_name("denoise.run")
     assert [path.name for path in run.iterdir()] == ["log.csv"]
@@ -142,8 +145,8 @@ def test_pictures_of_any_size_are_cleaned_told_and_blind(
 ) -> None:
     clean = enlarged(height=size[0], width=size[1])[..., :channels]
     noisy = with_noise(clean, SIGMA)
-    told = trained.clean(noisy, np.full(len(noisy), SIGMA, np.float32))
-    blind = trained.clean(noisy)
+    told = trained.denoise(noisy, np.full(len(noisy), SIGMA, np.float32))
+    blind = trained.denoise(noisy)
     assert told.shape == blind.shape == clean.shape
     gain = 3 if min(size) > 50 else 1
     assert between(told, clean) > between(noisy, clean) + gain
@@ -154,7 +157,7 @@ def test_pictures_of_any_size_are_cleaned_told_and_blind(
 
 def test_clean_pictures_are_hardly_touched(trained: Denoiser) -> None:
     clean = enlarged(height=128, width=128)
-    assert between(trained.clean(clean, np.zeros(4, np.float32)), clean) > 35
+    assert between(trained.denoise(clean, np.zeros(4, np.float32)), clean) > 35
     assert (trained.estimate(clean) < 5 / 255).all()
 
 
@@ -167,7 +170,7 @@ def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     done = train("--data", "mnist", "--out", tmp_path / "m", *NARROW, *words)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'm'}\n"), done.stderr
     assert done.stderr.startswith("mnist: 20 training, 10 validation and 20 held-out images; ")
-    spec = DenoiserBundle.open(tmp_path / "m").spec
+    spec = Bundle.open(tmp_path / "m").denoiser_spec
     assert spec.deviations == (20 / 255, 50 / 255)
     assert spec.training["training"]["precision"] == "bfloat16"
     assert spec.training["patches"] == {"side": 28, "mirror": False, "turned": 0.0, "grey": 0.3}
@@ -198,7 +201,7 @@ def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
     resumed = train(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert re.search(r"^resuming after epoch (5|6|7|8|9|10|11) of 12$", resumed.stderr, re.MULTILINE)
-    assert DenoiserBundle.open(out).model_id == trained.model_id  # a digest over weights and figures
+    assert Bundle.open(out).model_id == trained.model_id  # a digest over weights and figures
     logs = [folder.with_name(f"{folder.name}.run") / "log.csv" for folder in (out, trained.bundle.folder)]
     assert logs[0].read_text() == logs[1].read_text()
 

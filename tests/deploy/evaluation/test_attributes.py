@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.deploy.evaluation.attribute_judge import AttributeClassifier, appearance_features, appearance_features_parallel
+from lookalike.deploy.evaluation.attribute_judge import (
+    AttributeClassifier,
+    appearance_features,
+    appearance_features_parallel,
+)
 from lookalike.deploy.evaluation.attribute_tables import attribute_lines
 from lookalike.deploy.evaluation.attributes import (
     AttributeReport,
-    EditResult,
     AttributeResult,
     AttributeSearchResult,
+    EditResult,
     Shift,
     evaluate_attributes,
     search_share,
@@ -28,7 +32,7 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.fitting.attributes import Examples
 from tests.encoder.bundle.test_attributes import hand_made
-from tests.fixtures.photos import lookalike
+from tests.fixtures.command import lookalike
 
 pytest.importorskip("skimage")
 
@@ -43,7 +47,7 @@ def test_hits_count_by_label_where_there_is_one() -> None:
 
 def test_an_edit_is_undone_by_its_opposite() -> None:
     attributes = hand_made(embedding=4)
-    size = len(attributes.each[0].direction)
+    size = len(attributes.each[0].edit_direction)
     latents = np.random.default_rng(0).normal(size=(9, size)).astype(np.float32)
     assert undo_error(attributes, latents, 5) < 1e-5
     assert undo_error(attributes, latents, 0) == 0
@@ -92,7 +96,10 @@ def made_up() -> AttributeReport:
         EditResult(-2.0, 10, 0.5, 1.0, {"A": Shift(-0.25, 0.1), "B": Shift(0.125, -0.2)}),
         EditResult(2.0, 1000, 0.25, 0.75, {}),
     )
-    searches = (AttributeSearchResult(0.0, 10, 0.1, None, 0.5, 0.25), AttributeSearchResult(2.0, 10, 0.2, 0.3, 1 / 3, 0.25))
+    searches = (
+        AttributeSearchResult(0.0, 10, 0.1, None, 0.5, 0.25),
+        AttributeSearchResult(2.0, 10, 0.2, 0.3, 1 / 3, 0.25),
+    )
     return AttributeReport("m", 1234, (AttributeResult("Hat", 0.9, 50, 0.8, 0.75, edits, searches),), 2e-7)
 
 

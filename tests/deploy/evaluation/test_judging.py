@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.judging import class_accuracy, diversity, classify
+from lookalike.deploy.evaluation.judging import class_accuracy, classify, diversity
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 

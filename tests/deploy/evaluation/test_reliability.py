@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.reliability import Bin, bin_predictions, calibration_error, cllr, cross_validate, draw_reliability
+from lookalike.deploy.evaluation.reliability import (
+    Bin,
+    bin_predictions,
+    calibration_error,
+    cllr,
+    cross_validate,
+    draw_reliability,
+)
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from tests.trainer.fitting.test_calibration import crowd
 

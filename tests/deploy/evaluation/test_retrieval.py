@@ -16,7 +16,7 @@ from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
 from lookalike.indexer.open import open_store
 from lookalike.indexer.store.base import VectorStore
-from tests.fixtures.photos import lookalike
+from tests.fixtures.command import lookalike
 from tests.fixtures.stores import SPEC, D
 
 # Degrees, who. Of each query the five nearest others, nearest first:

@@ -10,7 +10,7 @@ import pytest
 
 from lookalike.deploy.evaluation.data import LabeledImages, collection_images, open_labeled
 from lookalike.deploy.evaluation.parquet import read_parquet_vectors
-from lookalike.deploy.evaluation.vectors import embed_images, match_paths, assign_vectors, stored_vectors
+from lookalike.deploy.evaluation.vectors import assign_vectors, embed_images, match_paths, stored_vectors
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store

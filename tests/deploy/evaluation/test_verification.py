@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from lookalike.deploy.evaluation.pairs import Fold
 from lookalike.deploy.evaluation.verification import (
     best_threshold,
+    evaluate_pairs,
     fold_thresholds,
     pair_similarity,
-    evaluate_pairs,
     roc,
     verify,
 )

@@ -24,8 +24,11 @@ from lookalike.searcher.generation.sample import read_all
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
 from lookalike.trainer.fitting.attributes import Examples, fit_attributes
-from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
-from tests.fixtures.tiny_models import LATENT, SIZE, pictures
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph
+from tests.fixtures.tiny_models import pictures
+from tests.trainer.publish.test_ae import LATENT
 
 Floats = NDArray[np.float32]
 
@@ -63,7 +66,7 @@ def test_a_partial_move_leaves_the_other_attribute_alone() -> None:
         found = fit_attributes(given, embed, method=method)
         assert found.names == ("A", "B")
         rows = given.latents[~given.tested]
-        moved = embed(rows + np.float32(0.1) * found["A"].direction)
+        moved = embed(rows + np.float32(0.1) * found["A"].edit_direction)
         raised = {
             name: float((found[name].read(moved) - found[name].read(embed(rows))).mean())
             / found[name].deviation
@@ -90,8 +93,8 @@ def hand_made(*, latent: int = LATENT, embedding: int = LATENT) -> Attributes:
         tuple(
             Attribute(
                 name=name,
-                direction=rng.normal(size=latent).astype(np.float32),
-                reading=rng.normal(size=embedding).astype(np.float32),
+                edit_direction=rng.normal(size=latent).astype(np.float32),
+                probe=rng.normal(size=embedding).astype(np.float32),
                 offset=0.25,
                 deviation=1.5,
                 positive=3,

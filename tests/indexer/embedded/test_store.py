@@ -87,7 +87,7 @@ def test_reopen_after_close(folder: Path) -> None:
         assert store.search("c", vectors[7:8], k=1)[0][0].id == ids[7]
 
 
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_while_writing_loses_nothing_acknowledged(folder: Path, attempt: int) -> None:
     with run(WRITER, folder) as child:
         assert child.stdout is not None
@@ -234,7 +234,9 @@ def test_two_creators_of_one_name(tmp_path: Path) -> None:
         assert other.info("c").model_id == "m"
 
 
-@pytest.mark.parametrize(("library", "home"), [("qdrant_edge", "embedded/shard"), ("qdrant_client", "server/client")])
+@pytest.mark.parametrize(
+    ("library", "home"), [("qdrant_edge", "embedded/shard"), ("qdrant_client", "server/client")]
+)
 def test_each_library_is_named_in_one_module(library: str, home: str) -> None:
     rooms = ("encoder", "trainer", "indexer", "searcher", "deploy")
     naming = [p for room in rooms for p in (ROOT / room).rglob("*.py") if library in p.read_text()]

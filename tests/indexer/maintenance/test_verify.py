@@ -213,7 +213,7 @@ def test_the_crop_of_the_collection_is_heeded(
 ) -> None:
     prepare_collection(store, name, model, crop=Crop.parse("full"))
     known = store.info(name).roots
-    sync(store, name, model, [open_source(str(photos), root_name=None, known=known)])
+    sync(store, name, model, [open_source(str(photos), root_name=None, known_roots=known)])
     assert verify(store, name, model=model).issues == []
 
 

@@ -14,10 +14,10 @@ from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
-from lookalike.indexer.sync.sync import NOTHING_SEEN
-from tests.fixtures.command import lookalike_process
+from lookalike.indexer.sync.sync import DEGENERATE
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -42,7 +42,7 @@ def test_a_file_has_a_row_for_each_picture(model: Model, photos: Path, tmp_path:
     assert (entry.size, entry.mtime_ns) == (status.st_size, status.st_mtime_ns)
     with LatentsFile.open(out) as opened:
         assert opened.spec.roots == {"photos": str(photos.resolve())}
-        assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "centre:0.5")
+        assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "center:0.5")
     nothing_beside(out)
 
 
@@ -138,7 +138,7 @@ def test_a_picture_without_direction_gets_no_row(tiny_model: Path, photos: Path,
     report = run(blind, tmp_path / "latents.parquet", photos)
     assert report.rows == 9
     ((_, reason),) = report.failed
-    assert reason.endswith(NOTHING_SEEN)
+    assert reason.endswith(DEGENERATE)
 
 
 def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path
         (1, "embed photos --out new.parquet --model nowhere", "no model 'nowhere'"),
         (1, "embed photos --out bad.jpg/new.parquet --model MODEL", r"cannot be written \(Not a directory\)"),
         (2, "embed photos --out new.csv --model MODEL", "a file of latents is written as .parquet"),
-        (2, "embed photos --out new.parquet --model MODEL --crop middle", "write full, centre:FRACTION or"),
+        (2, "embed photos --out new.parquet --model MODEL --crop middle", "write full, center:FRACTION or"),
         (2, "embed photos --out new.parquet --model MODEL --root-name", "requires an argument"),
         (2, "embed photos --model MODEL", "Missing option '--out'"),
     ],

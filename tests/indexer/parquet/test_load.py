@@ -27,19 +27,10 @@ from lookalike.indexer.sources.source import item_id, open_source
 from lookalike.indexer.store.base import VectorStore
 from tests.benchmarks.million_vectors import People
 from tests.fixtures import stores
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.killed_load import load_file_and_die
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    one_line,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 any_store = stores.store
@@ -58,7 +49,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def embedded(model: Model, out: Path, *sources: Path, overwrite: bool = True) -> Path:
-    found = [open_source(str(each), root_name=None, known={}) for each in sources]
+    found = [open_source(str(each), root_name=None, known_roots={}) for each in sources]
     export_latents(model, found, out, overwrite=overwrite)
     return out
 
@@ -159,9 +150,9 @@ def test_what_more_a_file_says_is_stored_and_kept_up_to_date(store: VectorStore,
 def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)
+    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 256)
     held: list[int] = []
-    for count in (2048, 2048, 8192):  # the first loads what is imported on the way
+    for count in (1024, 1024, 4096):  # the first loads what is imported on the way
         people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
         write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
         with open_store(str(tmp_path / f"{len(held)}")) as store:
@@ -190,7 +181,7 @@ def test_another_model_is_refused(store: VectorStore, model: Model, latents: Pat
 def test_another_crop_is_refused(store: VectorStore, model: Model, latents: Path, photos: Path) -> None:
     load_latents(store, NAME, [latents])
     store.create("full", replace(store.info(NAME), crop="full"))
-    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop centre:0\.5\); embed with"):
+    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop center:0\.5\); embed with"):
         load_latents(store, "full", [latents])
 
 
@@ -236,8 +227,12 @@ def test_a_damaged_file_is_told_and_makes_no_collection(store: VectorStore, late
     assert store.list_collections() == []
 
 
-def test_killed_at_any_write_and_run_again_equals_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)  # rows of a piece that is loaded at once
+def test_killed_at_any_write_and_run_again_equals_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.benchmarks.million_vectors.ROWS", 512
+    )  # rows of a piece that is loaded at once
     people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
     write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
     with open_store(str(tmp_path / "clean")) as clean:
@@ -260,7 +255,9 @@ def test_killed_at_any_write_and_run_again_equals_once(tmp_path: Path, monkeypat
             break
         assert child.exitcode == -signal.SIGKILL
         moments += 1
-    assert moments >= 2 * (1 + 3 + 1)  # before and after creating it, three writes and what makes them durable
+    assert moments >= 2 * (
+        1 + 3 + 1
+    )  # before and after creating it, three writes and what makes them durable
 
 
 @pytest.mark.slow
@@ -290,7 +287,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     assert done.stderr.startswith("photos: 10 added, 0 changed, 0 unchanged; ")
     report = json.loads(done.stdout)
     assert (report["added"], report["failed"], report["provider"]) == (10, [], None)
-    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "centre:0.5"]
+    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "center:0.5"]
     again = lookalike(*words, cwd=tmp_path)
     assert one_line(again).startswith("photos: 0 added, 0 changed, 10 unchanged; ")
     found = lookalike(
@@ -303,7 +300,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     ("code", "words", "said"),
     [
         (1, "latents.parquet --model faces", "--model faces is .*; leave --model out"),
-        (1, "latents.parquet --crop full", r"was embedded with --crop centre:0\.5, not full; leave"),
+        (1, "latents.parquet --crop full", r"was embedded with --crop center:0\.5, not full; leave"),
         (1, "gone.parquet", "'gone.parquet' is no file"),
         (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it or embed again"),
         (2, "latents.parquet photos", "need separate runs; 'photos' is no file of latents"),

@@ -17,8 +17,9 @@ import pytest
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.embedding import assert_same, assert_same_as_clean, run
-from tests.fixtures.photos import COMMAND, lookalike, one_line, photograph, write_many, write_photos
+from tests.fixtures.photos import photograph, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 
@@ -166,6 +167,8 @@ name, when = sys.argv[1:3]
 reached = False
 def watch(event, arguments):
     global reached
+    if event == "os.kill":
+        return
     if reached:
         os.kill(os.getpid(), signal.SIGKILL)
     if event == "os.rename" and str(arguments[1]).endswith(name):
@@ -187,9 +190,7 @@ def small_pieces(*words: str, kill: tuple[str, str] = ("", "")) -> list[str]:
 def test_an_interrupt_exits_130_and_the_next_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     write_many(tmp_path / "photos", 1500)
     words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
-    with subprocess.Popen(
-        small_pieces(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as running:
+    with subprocess.Popen(small_pieces(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         while not list(tmp_path.glob("*.part/0*.parquet")) and running.poll() is None:
             time.sleep(0.001)
         running.send_signal(signal.SIGINT)

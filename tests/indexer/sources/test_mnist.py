@@ -17,14 +17,14 @@ from lookalike.indexer.parquet.export import export_latents
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.mnist import MnistImage, find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-from lookalike.indexer.sources.source import Source, item_id, open_source
+from lookalike.indexer.sources.source import Source, SourceList, item_id, open_source
 from lookalike.indexer.sources.tar import located
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
 from lookalike.indexer.sync.sync import sync
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
-from tests.fixtures.photos import lookalike, one_line, photograph, stored
+from tests.fixtures.photos import photograph, stored
 
 NAME = "digits"
 EXACT = ImageSpec(size=28, channels=1)
@@ -44,13 +44,14 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def mnist(split: str | None = None, **reading: object) -> Source:
-    said = SourceFilter(**reading)  # type: ignore[arg-type]  # as the caller has it
-    return open_source("mnist", root_name=None, known={}, reading=said, split=split)  # type: ignore[arg-type]
+    chosen = SourceFilter(**reading)  # type: ignore[arg-type]  # as the caller has it
+    sources = SourceList(sources=["mnist"], split=split, filter=chosen)  # type: ignore[arg-type]  # likewise
+    (source,) = sources.open({})
+    return source
 
 
 def index(store: VectorStore, model: Model, source: Source, **options: object) -> SyncReport:
-    prepare_collection(store, NAME, model, crop=None)
-    return sync(store, NAME, model, [source], **options)  # type: ignore[arg-type]  # likewise
+    return sync(store, NAME, model, source, **options)  # type: ignore[arg-type]  # likewise
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -129,7 +130,7 @@ def test_items_are_chosen_as_those_of_a_folder(raw: Path) -> None:
 def test_a_folder_called_mnist_goes_before_the_data_set(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "a.jpg").write_bytes(photograph(0))
-    assert [item.path for item in open_source("mnist", root_name=None, known={}).items()] == ["a.jpg"]
+    assert [item.path for item in open_source("mnist", root_name=None, known_roots={}).items()] == ["a.jpg"]
     with pytest.raises(InvalidArgumentError, match="--split is of mnist, 'mnist' is another source"):
         mnist("test")
 
@@ -157,8 +158,8 @@ def test_indexing_twice_equals_once_and_splits_leave_each_other_alone(
         with pytest.raises(
             InvalidArgumentError, match="pass --root-name mnist if that folder has moved here"
         ):
-            open_source("mnist", root_name=None, known=known)
-        moved = index(store, model, open_source("mnist", root_name="mnist", known=known), checksum=True)
+            open_source("mnist", root_name=None, known_roots=known)
+        moved = index(store, model, open_source("mnist", root_name="mnist", known_roots=known), checksum=True)
         assert moved.unchanged == 50
         assert store.info(NAME).roots == {"mnist": str(elsewhere.resolve())}
 
@@ -240,7 +241,7 @@ def test_the_commands_take_digits_by_name(tiny_model: Path, raw: Path, tmp_path:
 
 @pytest.mark.mnist
 def test_the_real_digits_are_items(mnist: MNIST) -> None:
-    items = list(open_source("mnist", root_name=None, known={}).items())
+    items = list(open_source("mnist", root_name=None, known_roots={}).items())
     assert len(items) == len({item.id for item in items}) == 70_000
     assert [items[at].path for at in (0, 59_999, 60_000, 69_999)] == [
         "train/00000.pgm", "train/59999.pgm", "test/00000.pgm", "test/09999.pgm",

@@ -19,7 +19,7 @@ def open_(source: Path | str, **options: object) -> Source:
     name = options.get("root_name")
     assert isinstance(known, dict)
     assert name is None or isinstance(name, str)
-    return open_source(str(source), root_name=name, known=known)
+    return open_source(str(source), root_name=name, known_roots=known)
 
 
 def items(source: Path | str, **options: object) -> list[Item]:

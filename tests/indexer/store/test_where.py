@@ -15,7 +15,8 @@ from lookalike.indexer.store.facets import value_counts
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.where import parse_where
 from tests.fixtures import stores
-from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import NAME, make_home
 from tests.fixtures.stores import point_ids, random_vectors
 
 store, name = stores.store, stores.name

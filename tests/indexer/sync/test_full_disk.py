@@ -17,7 +17,8 @@ from lookalike.encoder.errors import StoreError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded import files as disk
 from lookalike.indexer.open import open_store
-from tests.fixtures.photos import COMMAND, NAME, index, lookalike, one_line, stored, write_many, write_photos
+from tests.fixtures.command import COMMAND, lookalike, one_line
+from tests.fixtures.photos import NAME, index, stored, write_many, write_photos
 
 MIB = 1 << 20
 

@@ -18,9 +18,8 @@ import lookalike.indexer.sync.sync
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.sources.source import SourceList
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.indexer.sync.report import SyncEvent, SyncReport, event_log
 from lookalike.indexer.sync.sync import sync
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
@@ -46,15 +45,8 @@ def photos(tmp_path: Path) -> Path:
 def index(
     store: VectorStore, model: Model, source: Path, reading: SourceFilter | None = None, **options: Any
 ) -> SyncReport:
-    prepare_collection(store, NAME, model, crop=None)
-    known = store.info(NAME).roots
-    return sync(
-        store,
-        NAME,
-        model,
-        [open_source(str(source), root_name="photos", known=known, reading=reading)],
-        **options,
-    )
+    sources = SourceList(sources=[source], root_name="photos", filter=reading or SourceFilter())
+    return sync(store, NAME, model, sources, **options)
 
 
 def assert_as_fresh(store: VectorStore, model: Model, source: Path, **options: Any) -> None:

@@ -15,7 +15,8 @@ from lookalike.indexer.store.where import parse_where
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
 from tests.encoder.bundle.test_attributes import hand_made
 from tests.fixtures import stores
-from tests.fixtures.photos import NAME, lookalike, stored, write_photos
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, stored, write_photos
 from tests.fixtures.stores import D, point_ids, random_vectors, unit
 
 store, name = stores.store, stores.name
@@ -24,8 +25,8 @@ store, name = stores.store, stores.name
 def reader(title: str, place: int) -> Attribute:
     return Attribute(
         name=title,
-        direction=np.zeros(2, np.float32),
-        reading=np.eye(D, dtype=np.float32)[place] * 10,
+        edit_direction=np.zeros(2, np.float32),
+        probe=np.eye(D, dtype=np.float32)[place] * 10,
         offset=1,
         deviation=1,
         positive=1,

@@ -24,21 +24,10 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store.points import Payload
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import NOTHING_SEEN
-from lookalike.indexer.sync.sync import sync
-from tests.fixtures.killed_load import BATCH
-from tests.fixtures.killed_load import TOGETHER
-from tests.fixtures.killed_load import small_batches
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from lookalike.indexer.sync.sync import DEGENERATE, sync
+from tests.fixtures.command import COMMAND, lookalike
+from tests.fixtures.killed_load import BATCH, TOGETHER, small_batches
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -161,7 +150,7 @@ def test_a_moved_folder_is_taken_over_by_its_root_name(store: EdgeStore, model: 
     index(store, model, photos)
     moved = photos.rename(photos.with_name("moved"))
     known = store.info(NAME).roots
-    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known=known)])
+    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known_roots=known)])
     assert (report.unchanged, report.missing, store.count(NAME)) == (9, 0, 9)
     assert store.info(NAME).roots == {"photos": str(moved.resolve())}
 
@@ -235,7 +224,7 @@ def test_a_picture_without_direction_is_no_vector(store: EdgeStore, tiny_model: 
     report = index(store, blind, photos)
     assert report.added == store.count(NAME) == 9
     assert report.failed == [
-        (str(photos / "Hypatia" / "black.png"), f"{photos / 'Hypatia' / 'black.png'}: {NOTHING_SEEN}")
+        (str(photos / "Hypatia" / "black.png"), f"{photos / 'Hypatia' / 'black.png'}: {DEGENERATE}")
     ]
 
 
@@ -252,7 +241,7 @@ def test_a_collection_remembers_its_crop(store: EdgeStore, model: Model, photos:
     spec = prepare_collection(store, NAME, model, crop=Crop.parse("full"))
     assert spec.crop == "full"
     assert prepare_collection(store, NAME, model, crop=None).crop == "full"
-    with pytest.raises(ModelMismatchError, match=r"--crop full, this run uses centre:0\.5; pass --crop full"):
+    with pytest.raises(ModelMismatchError, match=r"--crop full, this run uses center:0\.5; pass --crop full"):
         prepare_collection(store, NAME, model, crop=Crop(fraction=0.5))
     index(store, model, photos)
     with open_store(f"{store.address}-other") as other:

@@ -12,7 +12,8 @@ from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from lookalike.searcher.generation.sample import read_all, reconstruct, sample
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import photograph, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_reading_many_names_those_that_fail(model: Model, tmp_path: Path) -> Non
     assert len(failed) == 2
     assert "bad.jpg" in failed[0]
     assert failed[1].endswith("nowhere.jpg: cannot be read (No such file or directory)")
-    close = read_all(model, files[:1], crop=Crop.parse("centre:0.2"))[1]
+    close = read_all(model, files[:1], crop=Crop.parse("center:0.2"))[1]
     assert (close[0] != pixels[0]).any()
     none = read_all(model, [])
     assert none[1].shape == (0, *model.bundle.spec.image.shape)

@@ -22,9 +22,10 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+from tests.fixtures.photos import NAME, make_home
 
 SPEC = ImageSpec(size=32, crop=Crop(fraction=0.5))
 SIDE = 96
@@ -103,13 +104,13 @@ def test_a_long_window_is_reduced_along_its_length(
     cleaner: QueryDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[tuple[int, ...]] = []
-    clean = cleaner.denoiser.clean
+    clean = cleaner.denoiser.denoise
 
     def noted(pixels: Any, sigma: Any) -> Any:
         cleaned.append(pixels.shape)
         return clean(pixels, sigma)
 
-    monkeypatch.setattr(cleaner.denoiser, "clean", noted)
+    monkeypatch.setattr(cleaner.denoiser, "denoise", noted)
     long = np.tile(smooth(200), (20, 1, 1))  # 4000 x 200: the model sees it as a square
     data = encode_png(with_noise(long, 40))
     pixels, done = cleaner.read(data, SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
@@ -174,7 +175,7 @@ def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) ->
     words = ["search", "me.jpg", "--collection", NAME, "--denoise", "--denoise-model", str(tiny_model)]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
-    assert "cleaner" in one_line(done)
+    assert "denoiser" in one_line(done)
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.bundle.whitening import AffineMap
-from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.errors import ModelMismatchError
-from lookalike.encoder.errors import ImageError
-from lookalike.encoder.errors import ItemNotFoundError
-from lookalike.encoder.errors import VectorError
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    ImageError,
+    InvalidArgumentError,
+    ItemNotFoundError,
+    ModelMismatchError,
+    VectorError,
+)
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
@@ -25,15 +27,14 @@ from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.results import QueryResult
-from lookalike.searcher.search.results import SearchHit
+from lookalike.searcher.search.results import QueryResult, SearchHit
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.command import lookalike_process
-from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
+from tests.fixtures.photos import NAME, index, make_home, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -146,7 +147,7 @@ def test_a_query_without_direction_fails_alone(tmp_path: Path, tiny_model: Path)
         searcher = Searcher(opened, NAME, blind)
         queries = [tmp_path / "black.png", tmp_path / "photos" / "Hypatia" / "0.jpg"]
         bad, good = searcher.similar(queries)
-    assert (str(bad.error), bad.results) == (f"{queries[0]}: {NOTHING_SEEN}", ())
+    assert (str(bad.error), bad.results) == (f"{queries[0]}: {DEGENERATE}", ())
     assert isinstance(bad.error, VectorError)
     assert good.results[0].path == "Hypatia/0.jpg"
 
@@ -158,7 +159,7 @@ def test_more_like_an_item_is_a_search_with_its_file(store: VectorStore, home: P
         steps.append(step)
         return nullcontext()
 
-    searcher = Searcher(store, NAME, Model.open(store.describe(NAME).model_name), timer=timer)
+    searcher = Searcher(store, NAME, Model.open(store.info(NAME).model_name), timer=timer)
     (own, *_) = next(searcher.similar([home / "me.jpg"])).results
     assert steps == ["embed", "search"]
     (by_file,) = searcher.similar([home / "photos" / own.path], k=4, exclude_self=True)

@@ -21,9 +21,7 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.config import AESpec
+from lookalike.trainer.config import AESpec, TrainingSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.loop import checkpoint

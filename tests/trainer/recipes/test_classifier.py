@@ -12,10 +12,8 @@ from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.models.classifier import Classifier
-from lookalike.trainer.models.classifier import ClassifierSpec
-from lookalike.trainer.recipes.classifier import cached_classifier
-from lookalike.trainer.recipes.classifier import train_classifier
+from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
+from lookalike.trainer.recipes.classifier import cached_classifier, train_classifier
 from tests.fixtures import exports
 
 exported_once = exports.exported_once
