@@ -213,8 +213,8 @@ def ae(
 
     shape = network.build(**source.shape)
     spec = training.build(noise=None if noise.nothing else noise)
-    supervised = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
-    identity_spec = IdentitySpec(size=shape.size, dim=identity, training=supervised)
+    schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
+    supervised: dict[str, Any] = {"size": shape.size, "dim": identity, "training": schedule}
     if descriptor is None:
         descriptor = 0 if source.digits else 256
     dataset = source.open()
@@ -225,7 +225,7 @@ def ae(
         network=shape,
         spec=spec,
         descriptor=DescriptorSpec(size=shape.size, dim=descriptor) if descriptor else None,
-        identity=identity_spec if labels == "person" else None,
+        identity=IdentitySpec(**supervised) if labels == "person" else None,
         device=run.values["device"],
         sample_every=run.values["sample_every"],
         resume=run.values["resume"],

@@ -102,8 +102,8 @@ def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
     [
         ("--model calibrated --prior 1", "a prior must be over 0 and under 1, not 1.0"),
         ("--model calibrated --fmr 0.02", "rate of 0.02, the known rates are 0.1, 0.01 "),
-        ("--prior 0.1", "--prior and --fmr need a calibrated model, model is none"),
-        ("--fmr 0.1", "--prior and --fmr need a calibrated model, model is none"),
+        ("--prior 0.1", "--prior and --fmr need a calibrated model, model is not calibrated"),
+        ("--fmr 0.1", "--prior and --fmr need a calibrated model, model is not calibrated"),
     ],
 )
 def test_what_cannot_be_judged_is_said(home: Path, more: str, said: str) -> None:
@@ -118,7 +118,7 @@ def test_noise_is_warned_of_and_has_no_good_match(home: Path) -> None:
     assert done.returncode == 0
     warning, none, drawn = done.stderr.splitlines()
     assert re.fullmatch(
-        r"noise\.png: this picture is unlike what the model was trained on "
+        r"noise\.png: this image is unlike what the model was trained on "
         r"\(reconstruction error \d+\.\d times the usual\); results mean little",
         warning,
     )

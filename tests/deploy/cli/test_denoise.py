@@ -228,12 +228,12 @@ def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("", "name a folder for cleaned pictures"),
+        ("", "name the output folder with --out"),
         ("--out out", "name a source"),
-        ("a.png", "name a folder for cleaned pictures"),
-        ("- a.png", "- is one picture"),
+        ("a.png", "name the output folder with --out"),
+        ("- a.png", "- reads one image from standard input"),
         ("- --out b.png", "leave --out out"),
-        ("- --json", "are of files"),
+        ("- --json", "do not work with -"),
         ("a.png --out out --sigma loud", "neither auto nor a number"),
         ("a.png --out out --sigma nan", "neither auto nor a number"),
         ("a.png --out out --sigma 200", "cleans noise of sigma 0 to 75, not 200"),
