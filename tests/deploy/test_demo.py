@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
-from lookalike.encoder.datasets.mnist import MNIST
 
 PICTURES = (
     "search.png",
