@@ -188,7 +188,7 @@ def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
         spec=TrainingSpec(epochs=epochs),
         descriptor=DescriptorSpec(size=image.size),
         resume=True,
-        say=log,
+        log=log,
     )
     return str(out / "my-faces")
 

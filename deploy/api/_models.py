@@ -314,7 +314,7 @@ def denoise(
         BundleError: there is no such model.
 
     Example:
-        >>> lookalike.denoise("scan.png").save("clean.png")
+        >>> lookalike.denoise("scan.png").save("denoised.png")
     """
     if not 0 <= strength <= 1:
         raise InvalidArgumentError(

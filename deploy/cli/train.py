@@ -214,7 +214,7 @@ def ae(
     shape = network.build(**source.shape)
     spec = training.build(noise=None if noise.nothing else noise)
     schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
-    supervised: dict[str, Any] = {"size": shape.size, "numbers": identity, "training": schedule}
+    supervised: dict[str, Any] = {"size": shape.size, "dim": identity, "training": schedule}
     if descriptor is None:
         descriptor = 0 if source.digits else 256
     dataset = source.open()
@@ -224,12 +224,12 @@ def ae(
         image=source.image(dataset),
         network=shape,
         spec=spec,
-        descriptor=DescriptorSpec(size=shape.size, numbers=descriptor) if descriptor else None,
-        names=IdentitySpec(**supervised) if labels == "person" else None,
+        descriptor=DescriptorSpec(size=shape.size, dim=descriptor) if descriptor else None,
+        identity=IdentitySpec(**supervised) if labels == "person" else None,
         device=run.values["device"],
-        pictures=run.values["sample_every"],
+        sample_every=run.values["sample_every"],
         resume=run.values["resume"],
-        say=log,
+        log=log,
     )
     print_path(out)
 
@@ -278,7 +278,7 @@ _ELBO: Final[Helps] = {
 }
 _CVAE_ELBO: Final[Helps] = {
     "label_weight": "Weight of the cross-entropy of the encoder's class.",
-    "independence": "Weight of the adversary that keeps the class out of the latent; 0: none.",
+    "adversarial_weight": "Weight of the adversary that keeps the class out of the latent; 0: none.",
     "consistency": auto(
         "Weight of recognizing the class of generated images; 0: none.",
         f"{ElboConfig().consistency:g} for mnist, else 0",
@@ -390,12 +390,12 @@ def _train_vae(
         out,
         image=source.image(dataset),
         network=shape,
-        bound=config,
+        elbo=config,
         spec=training.build(**clean, **_vae_schedule(dataset, kind)),
         device=run.values["device"],
-        pictures=run.values["sample_every"],
+        sample_every=run.values["sample_every"],
         resume=run.values["resume"],
-        say=log,
+        log=log,
     )
     print_path(out)
 
@@ -411,7 +411,7 @@ def _vae_schedule(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, i
 
 _DIGIT_WIDTHS: Final = (48, 64, 96)
 _DIGIT_EPOCHS: Final = 3
-_DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, turned=0.0)
+_DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
 
 
 @train.command(
@@ -494,6 +494,6 @@ def denoiser(
         spec=spec,
         device=run.values["device"],
         resume=run.values["resume"],
-        say=log,
+        log=log,
     )
     print_path(out)

@@ -15,7 +15,7 @@ const denoising = {
     fill(byId("denoise-model"), Object.keys(denoising.models));
     for (const element of byId("denoise").querySelectorAll("input, select")) element.disabled = !denoisers.length;
     if (!denoisers.length) {
-      byId("denoise-empty").textContent = "No denoiser is loaded; start the service with --model clean.";
+      byId("denoise-empty").textContent = "No denoiser is loaded; start the service with --model denoise.";
     }
     denoising.offerNoise();
   },

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
 
@@ -32,8 +33,8 @@ def check_pictures(folder: Path) -> None:
 
 
 @pytest.fixture
-def few_lfw(lfw: LFW, tmp_path: Path) -> Path:
-    """A folder of data sets with LFW of few people, those of the pairs among them that have five images."""
+def few_lfw(lfw: LFW, mnist: MNIST, tmp_path: Path) -> Path:
+    """A folder of data sets: MNIST, and LFW of a few people who are held out and have five images or more."""
     held_out = sorted(lfw.held_out_people())
     many = [person for person in held_out if len(list((lfw.root / person).iterdir())) >= 5][:8]
     images = tmp_path / "data" / "lfw" / lfw.variant
@@ -42,10 +43,14 @@ def few_lfw(lfw: LFW, tmp_path: Path) -> Path:
         (images / person).symlink_to(lfw.root / person)
     for file in lfw.folder.glob("*.txt"):
         (images.parent / file.name).symlink_to(file)
+    (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
+    for file in mnist.folder.iterdir():
+        (tmp_path / "data" / "MNIST" / "raw" / file.name).symlink_to(file)
     return tmp_path / "data"
 
 
 @pytest.mark.lfw
+@pytest.mark.mnist
 @pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["few", "all"])
 def test_the_tour_on_the_real_faces(data_root: Path, few_lfw: Path, tmp_path: Path, few: bool) -> None:
     data = few_lfw if few else data_root

@@ -103,11 +103,11 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
 
 
 def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
-    store, model = state.registry.store, state.registry.model(params.model)
+    model = state.registry.model(params.model)
     crop = None if params.crop is None else Crop.parse(params.crop)
     try:
         report = sync(
-            store,
+            state.registry.store,
             params.collection,
             model,
             source,

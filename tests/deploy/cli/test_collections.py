@@ -62,7 +62,7 @@ def test_copy_and_copy_again(own: Path, tmp_path: Path) -> None:
 def test_copy_refuses_itself_and_another_models_collection(own: Path, tmp_path: Path) -> None:
     itself = lookalike("collections", "copy", NAME, NAME, "--to-store", f"{own}/.lookalike", cwd=own)
     assert itself.returncode == 2
-    assert "is itself" in one_line(itself)
+    assert "not onto itself" in one_line(itself)
     with open_store(str(own / ".lookalike")) as store:
         index(store, Model(make_bundle(tmp_path / "bundle", seed=1)), own / "photos", name="others")
     refused = lookalike("collections", "copy", NAME, "others", cwd=own)

@@ -118,7 +118,7 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None
     spec = trained.spec
     assert (spec.size_multiple, spec.receptive_field) == (
         SIZE_MULTIPLE,
-        DenoiserShape(blocks=(1, 1, 1)).reach,
+        DenoiserShape(blocks=(1, 1, 1)).receptive_field,
     )
     assert spec.deviations == (0, 75 / 255)
     assert spec.training["network"] == {"widths": [16, 16, 16], "blocks": [1, 1, 1], "estimator": 48}
@@ -173,7 +173,7 @@ def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     spec = Bundle.open(tmp_path / "m").denoiser_spec
     assert spec.deviations == (20 / 255, 50 / 255)
     assert spec.training["training"]["precision"] == "bfloat16"
-    assert spec.training["patches"] == {"side": 28, "mirror": False, "turned": 0.0, "grey": 0.3}
+    assert spec.training["patches"] == {"side": 28, "mirror": False, "rotated": 0.0, "gray": 0.3}
     assert [level["sigma"] for level in spec.figures["held_out"]] == [0, 30, 40, 50]
 
 
@@ -210,13 +210,13 @@ def test_another_seed_gives_another_model(tmp_path: Path, data: Path) -> None:
     ends: list[torch.Tensor] = []
     for seed in (0, 0, 1):
         run, task = _run(tmp_path / f"{len(ends)}", data, seed=seed)
-        assert len(list(run.fit(task, identity={}))) == 1
+        assert len(list(run.fit(task))) == 1
         ends.append(torch.cat([weight.flatten() for weight in run.take_best().parameters()]))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
 
 
-def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Objective]:
+def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run[BlindDenoiser], Objective[BlindDenoiser]]:
     dataset = open_dataset(str(data))
     spec = TrainingSpec(epochs=1, batch=256, learning_rate=0.01, shift=0, seed=seed)
     views, patches, noise = views_of(dataset), PatchSpec(side=8), NoiseSpec.parse("0:75")
@@ -228,7 +228,7 @@ def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run, Objective]:
     cpu = torch.device("cpu")
     task = denoising_objective(sources, pixels.images, split, patches, noise, spec, device=cpu)
     assert task.steps == 1024 // 256
-    return Run(folder, network, spec, device=cpu, optimizer=muon), task
+    return Run(folder, network, spec, record={}, device=cpu, optimizer=muon), task
 
 
 def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
@@ -259,12 +259,12 @@ def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
         (("--blocks", "2"), "--blocks"),
         (("--blocks", "2,2,0"), "blocks must be three numbers of 1 to 1024"),
         (("--patch", "7"), "--patch"),
-        (("--patch", "257"), "cut from pictures of 256x256 pixels at most, --patch 257 is larger"),
+        (("--patch", "257"), "cut from images of 256x256 pixels at most, --patch 257 is larger"),
         (("--denoise", "25:10"), "levels of gaussian noise rise"),
         (("--denoise", "300"), "from 0 to 255"),
         (("--denoise", "much"), "cannot read 'much'"),
-        (("--denoise", "0"), "a cleaner learns to take off Gaussian noise"),
-        (("--denoise", "poisson:25"), "a cleaner learns to take off Gaussian noise"),
+        (("--denoise", "0"), "a denoiser is trained on Gaussian noise"),
+        (("--denoise", "poisson:25"), "a denoiser is trained on Gaussian noise"),
         (("--epochs", "0"), "epochs must be 1 or more"),
         (("--epochs", "few"), "--epochs"),
         (("--batch", "0"), "batch must be 1 or more"),

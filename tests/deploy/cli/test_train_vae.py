@@ -89,7 +89,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None
     assert spec.classes == tuple("0123456789")
     bound = spec.training["bound"]
     assert (spec.mirror, bound["binarise"], bound["align"]) == (False, "dynamic", False)
-    assert (bound["independence"], bound["consistency"]) == (10.0, 1.0)
+    assert (bound["adversarial_weight"], bound["consistency"]) == (10.0, 1.0)
     assert spec.training["network"]["likelihood"] == "bernoulli"
     assert spec.training["network"]["down"] == [32, 64]
 

@@ -310,7 +310,7 @@ def test_the_wrong_kind_of_model_is_told_wherever_one_is_named(client: httpx.Cli
 def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
     home = make_home(tmp_path, Path("faces"))
     Image.fromarray(noisy(5, sigma=40)).save(home / "photos" / "noisy.png")
-    with client_of(home, Path("faces"), "clean") as client:
+    with client_of(home, Path("faces"), "denoise") as client:
         body = {"source": str(home / "photos"), "collection": "wide", "model": "faces", "crop": "full"}
         job = client.post(f"{API}/index", json=body).json()
         while client.get(f"{API}/jobs/{job['id']}").json()["ended"] is None:

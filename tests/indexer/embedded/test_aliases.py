@@ -86,7 +86,7 @@ def test_a_damaged_file_is_said_and_can_be_written_anew(folder: Path) -> None:
         (file,) = (folder / ".aliases").iterdir()
         file.write_text("../elsewhere\n")
         for call in (store.aliases, lambda: store.count("alias")):
-            with pytest.raises(StoreError, match="is damaged; switch the alias 'alias' anew"):
+            with pytest.raises(StoreError, match="is damaged; set the alias 'alias' again"):
                 call()
         store.set_alias("alias", "d")
         assert store.count("alias") == 4

@@ -63,7 +63,7 @@ def test_random_vectors_are_found_as_exactly(
                 lookalike.indexer.embedded.shard, "EXACT_UP_TO", count - 1
             )  # so that the graph is searched
             assert recall(store, vectors, queries, where=tenth) >= 0.98
-            patch.setattr(lookalike.indexer.embedded.shard, "WIDTH_SEARCHING", 12)
+            patch.setattr(lookalike.indexer.embedded.shard, "EF_SEARCH", 12)
             assert recall(store, vectors, queries) < 0.98
             assert recall(store, vectors, queries, where=tenth) < 0.995  # it is the graph that was searched
         (hits,) = store.search("c", queries[:1], k=1000)
@@ -165,7 +165,7 @@ def test_when_the_building_process_dies_that_is_said_and_all_is_as_before(folder
         killer = threading.Thread(target=kill)
         killer.start()
         with pytest.raises(
-            StoreError, match=r"could not be built \(exit -9\); it is searched without"
+            StoreError, match=r"could not be built \(exit -9\); it is searched without one"
         ) as caught:
             store.build_index("c")
         killer.join()

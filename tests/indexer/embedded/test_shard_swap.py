@@ -82,8 +82,8 @@ def test_killed_while_building_it_leaves_what_was_there(folder: Path, attempt: i
         ("store", "build_in_subprocess", "after", 0),
         ("shard_swap", "atomic_write", "before", 0),
         ("store", "replace_shard", "after", POINTS),
-        ("store", "sweep_shards", "before", POINTS),
-        ("store", "sweep_shards", "after", POINTS),
+        ("store", "remove_stale_shards", "before", POINTS),
+        ("store", "remove_stale_shards", "after", POINTS),
     ],
 )
 def test_killed_at_any_step_of_the_change_one_of_the_two_is_there(

@@ -82,7 +82,7 @@ def test_a_copy_under_another_name_in_the_same_store(store: VectorStore, name: s
         store, name
     )
     store.delete_collection(target)
-    with pytest.raises(InvalidArgumentError, match="is itself"):
+    with pytest.raises(InvalidArgumentError, match="not onto itself"):
         copy_collection(store, name, store, name)
     assert store.count(name) == 30
 

@@ -183,7 +183,7 @@ def test_another_program_may_write_lists_and_texts_of_other_widths(tmp_path: Pat
             lambda table: table.drop_columns(["sha256"]),
             "must have columns path, root, sha256, .* it has path",
         ),
-        (lambda table: table.replace_schema_metadata({"x": "y"}), "must say which model made its vectors"),
+        (lambda table: table.replace_schema_metadata({"x": "y"}), "must name the model of its vectors"),
         (lambda table: table.replace_schema_metadata({"lookalike": "{"}), "must say which model made its"),
         (lambda table: table.replace_schema_metadata({"lookalike": "[]"}), "must say which model made its"),
         (
@@ -193,7 +193,7 @@ def test_another_program_may_write_lists_and_texts_of_other_widths(tmp_path: Pat
         (lambda table: table.replace_schema_metadata({"lookalike": '{"latents": 2}'}), "a later lookalike"),
         (
             lambda table: put(table, "path", "../../etc/passwd"),
-            "a path leads from its root to a picture, '../",
+            "a path leads from its root to an image, '../",
         ),
         (lambda table: put(table, "path", "/etc/passwd"), "a path leads from its root"),
         (lambda table: put(table, "path", ""), "a path leads from its root"),

@@ -222,7 +222,7 @@ def test_a_damaged_file_is_told_and_makes_no_collection(store: VectorStore, late
     assert store.list_collections() == []
     latents.write_bytes(whole)
     pq.write_table(pq.read_table(latents).replace_schema_metadata(None), latents)
-    with pytest.raises(DataError, match="must say which model made its vectors"):
+    with pytest.raises(DataError, match="must name the model of its vectors"):
         load_latents(store, NAME, [latents])
     assert store.list_collections() == []
 
@@ -301,8 +301,8 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     [
         (1, "latents.parquet --model faces", "--model faces is .*; leave --model out"),
         (1, "latents.parquet --crop full", r"was embedded with --crop center:0\.5, not full; leave"),
-        (1, "gone.parquet", "'gone.parquet' is no file"),
-        (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it or embed again"),
+        (1, "gone.parquet", "'gone.parquet' is not a file"),
+        (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it again or embed again"),
         (2, "latents.parquet photos", "need separate runs; 'photos' is no file of latents"),
         (2, "latents.parquet --prune", "which a file of latents does not say; index the folder"),
         (2, "latents.parquet --root-name=", "a root name is one or more printable characters"),

@@ -77,7 +77,7 @@ def test_what_an_interrupted_run_did_is_not_done_again(model: Model, tmp_path: P
 def test_a_slow_models_rows_are_kept_by_the_clock(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.indexer.parquet.export._PIECE_SECONDS", 0.0)
+    monkeypatch.setattr("lookalike.indexer.parquet.export._PART_SECONDS", 0.0)
     write_many(tmp_path / "photos", 500)
     with pytest.raises(KeyboardInterrupt):
         run(
@@ -112,7 +112,7 @@ def test_pieces_of_another_model_are_not_mixed_in(model: Model, tmp_path: Path) 
         run(model, out, tmp_path / "photos", on_progress=stop_after(128, KeyboardInterrupt))
     other = Model(make_bundle(tmp_path / "other", seed=1))
     with pytest.raises(
-        InvalidArgumentError, match=r"latents.parquet.part holds pieces of a run with model .*; finish"
+        InvalidArgumentError, match=r"latents.parquet.part holds parts of a run with model .*; finish"
     ):
         run(other, out, tmp_path / "photos")
     assert run(model, out, tmp_path / "photos").kept == 128

@@ -150,7 +150,7 @@ def test_a_batch_that_never_goes_through_is_named(stub: Stub, store: ServerStore
         fill(store)
     said = str(caught.value)
     assert "\n" not in said
-    assert f"points 513 to 768 of {MANY}, from {ids[512]} on, were not taken in 4 tries (" in said
+    assert f"points 513 to 768 of {MANY}, from {ids[512]} on, were not accepted in 4 tries (" in said
     assert "503: on purpose" in said
     assert "run it again" in said
     stub.fault = lambda _: None
@@ -198,7 +198,7 @@ def test_points_that_were_acknowledged_and_are_not_there_are_no_success(
         return real(asked)
 
     stub.answer = answer  # type: ignore[method-assign]  # for this test
-    with pytest.raises(StoreUnavailableError, match="holds 0 of 10 points that it acknowledged"):
+    with pytest.raises(StoreUnavailableError, match="has 0 of 10 points that it acknowledged"):
         fill(store, 10)
 
 

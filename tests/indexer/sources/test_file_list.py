@@ -117,12 +117,12 @@ def test_a_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
         ("a.csv", "file,age\nx,1\n", "a.csv:1 must be a header with the column path"),
         ("a.csv", "path,age\nx,1,2\n", "a.csv:2 must have as many cells"),
         ("a.csv", "path,age\nx\n", "a.csv:2 must have as many cells"),
-        ("a.csv", "path,age\nx,1\nx,2\n", "a.csv:3 must name each picture once"),
+        ("a.csv", "path,age\nx,1\nx,2\n", "a.csv:3 must name each image once"),
         ("a.csv", "path,sha256\nx,1\n", "a.csv:2 must leave sha256 to the index"),
-        ("a.csv", "path,age\n,1\n", "a.csv:2 must name a picture"),
+        ("a.csv", "path,age\n,1\n", "a.csv:2 must name an image"),
         ("a.jsonl", '{"path": "x"}\n[1]\n', "a.jsonl:2 must be a JSON object"),
         ("a.jsonl", '{"path": "x", "age": NaN}\n', "a.jsonl:1 must be JSON"),
-        ("a.jsonl", '{"path": 3}\n', "a.jsonl:1 must name a picture"),
+        ("a.jsonl", '{"path": 3}\n', "a.jsonl:1 must name an image"),
         ("a.jsonl", "{\n", "a.jsonl:1 must be JSON"),
     ],
 )
@@ -177,7 +177,7 @@ def test_an_archive_that_is_cut_or_compressed_is_refused_on_one_line(tmp_path: P
     archive.write_bytes(data[: member.start + 10])
     with pytest.raises(DataError, match="whole, uncompressed tar file"):
         list(find_members(archive))
-    with pytest.raises(OSError, match="ends within it"):
+    with pytest.raises(OSError, match="ends inside it"):
         member.read()
     archive.write_bytes(b"\x1f\x8b" + data)
     with pytest.raises(DataError, match="unpack a compressed one with gunzip first"):

@@ -213,7 +213,7 @@ def test_the_commands_take_digits_by_name(tiny_model: Path, raw: Path, tmp_path:
     words = ["index", "mnist", "--split", "test", "--collection", NAME, "--model", str(tiny_model)]
     env = {"LOOKALIKE_DATA": str(tmp_path / "data")}
     dry = lookalike(*words, "--dry-run", cwd=tmp_path, env=env)
-    assert one_line(dry).startswith("digits: nothing was done; it would be 20 added")
+    assert one_line(dry).startswith("digits: dry run, nothing was changed; it would be 20 added")
     first = lookalike(*words, "--report", "report.jsonl", cwd=tmp_path, env=env)
     assert one_line(first).startswith("digits: 20 added, 0 changed, 0 unchanged, 0 missing, 0 failed; ")
     assert one_line(lookalike(*words, cwd=tmp_path, env=env)).startswith(

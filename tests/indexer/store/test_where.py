@@ -56,15 +56,15 @@ def test_what_it_means(text: str, conditions: list[tuple[str, Any, Any]]) -> Non
     [
         ("", "expected a field such as person or Smiling at character 1, marked ^ here: ^"),
         ("person", "expected one of .* at character 7, marked ^ here: person^"),
-        ("Smiling>>0", r"expected what fits .* at character 9, marked ^ here: Smiling>^>0"),
+        ("Smiling>>0", r"expected a value that fits .* at character 9, marked ^ here: Smiling>^>0"),
         ("Smiling>", "expected a value.* at character 9, marked ^ here: Smiling>^"),
-        ("Smiling>a bit", "expected what fits .* at character 9, marked ^ here: Smiling>^a bit"),
+        ("Smiling>a bit", "expected a value that fits .* at character 9, marked ^ here: Smiling>^a bit"),
         ("person=a,,b=c", "expected a field .* at character 10, marked ^ here: person=a,^,b=c"),
         ("person=a,", "expected a field .* at character 10, marked ^ here: person=a,^"),
         ('person="a"b', 'expected a comma or the end at character 11, marked ^ here: person="a"^b'),
         ('person="a', 'expected a value.* at character 8, marked ^ here: person=^"a'),
         ("=a", "expected a field .* at character 1, marked ^ here: ^=a"),
-        ("a..b=1", "expected what fits .* at character 6, marked ^ here: a..b=^1"),
+        ("a..b=1", "expected a value that fits .* at character 6, marked ^ here: a..b=^1"),
         ("person=\n", "expected a value.* at character 9, "),
     ],
 )

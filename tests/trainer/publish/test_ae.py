@@ -28,7 +28,7 @@ from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.publish.ae import (
-    Figures,
+    AEMetrics,
     export_bundle,
     pca_psnr,
     reconstruction_psnr,
@@ -51,7 +51,7 @@ class Made:
 
     network: AE
     bundle: Bundle
-    figures: Figures
+    figures: AEMetrics
 
 
 def network() -> AE:
@@ -99,7 +99,7 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
 
 
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
-    spec = DescriptorSpec(size=SIDE, numbers=12, filters=4, patch=5)
+    spec = DescriptorSpec(size=SIDE, dim=12, filters=4, patch=5)
     plain = network()
     joined = FaceModel(plain, Descriptor.fit(spec, IMAGES, SPLIT.train))
     bundle, figures = export_bundle(
@@ -214,7 +214,7 @@ def test_mirrored_too_has_every_image_and_its_mirror_image() -> None:
 def test_mirrored_too_is_bounded_and_evenly_chosen(most: int) -> None:
     values = IMAGES[0].size
     images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
-    both = with_mirrored(images, np.arange(60), most_values=most * values)
+    both = with_mirrored(images, np.arange(60), max_values=most * values)
     assert len(both) == min(120, max(2, most // 2 * 2))
     steps = (both[: len(both) // 2, 0, 0, 0] * 255).round().diff().tolist()
     assert not steps or max(steps) - min(steps) <= 1

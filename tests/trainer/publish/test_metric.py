@@ -48,7 +48,7 @@ def test_whitening_is_chosen_where_it_tells_classes_apart_and_keeps_what_is_in_u
     train, labels = latents(400, 0)
     asking, asked = latents(200, 1)
     affine, name, share = select_metric(
-        LatentStatistics.from_latents(train), train, labels, asking, asked, drawn=7
+        LatentStatistics.from_latents(train), train, labels, asking, asked, prior=7
     )
     assert name == "whitened"
     assert affine.matrix.shape == (6, 7)
@@ -64,7 +64,7 @@ def test_class_probabilities_weigh_as_little_as_serves() -> None:
     asking, asked = latents(200, 1, classes=2)
     asking[:, 0] = 0.3 * rng.standard_normal(200)
     affine, name, share = select_metric(
-        LatentStatistics.from_latents(train), train, labels, asking, asked, drawn=7
+        LatentStatistics.from_latents(train), train, labels, asking, asked, prior=7
     )
     assert "classes" in name
     assert share == pytest.approx(1.0, abs=0.01)
@@ -80,7 +80,7 @@ def test_without_classes_latents_are_whitened() -> None:
     train, _ = latents(50, 0)
     nobody = np.full(50, -1)
     affine, name, share = select_metric(
-        LatentStatistics.from_latents(train), train, nobody, train, nobody, drawn=7
+        LatentStatistics.from_latents(train), train, nobody, train, nobody, prior=7
     )
     assert (name, share) == ("whitened", None)
     assert affine.matrix.shape == (6, 7)
@@ -89,8 +89,8 @@ def test_without_classes_latents_are_whitened() -> None:
 def test_images_without_a_class_have_no_say() -> None:
     train, labels = latents(200, 0)
     asking, asked = latents(100, 1)
-    first = select_metric(LatentStatistics.from_latents(train), train, labels, asking, asked, drawn=7)
+    first = select_metric(LatentStatistics.from_latents(train), train, labels, asking, asked, prior=7)
     some = labels.copy()
     some[::7] = -1
-    again = select_metric(LatentStatistics.from_latents(train), train, some, asking, asked, drawn=7)
+    again = select_metric(LatentStatistics.from_latents(train), train, some, asking, asked, prior=7)
     assert again[1] == first[1]
