@@ -91,7 +91,7 @@ class _Asked:
 
 def _shared(command: Command) -> Command:
     for option in reversed(_OPTIONS):
-        command = option(command)
+        command = option(command)  # type: ignore[assignment]
     return command
 
 

@@ -102,7 +102,7 @@ def group() -> None:
     help="Folder for the store and the images.",
 )
 @click.option("--train", is_flag=True, help="Train the model first: takes minutes, needs the [train] extra.")
-@click.option("--epochs", default=60, show_default=True, help="Epochs of that training.")
+@click.option("--epochs", default=60, show_default=True, metavar="N", help="Epochs of that training.")
 def demo(out: Path, train: bool, epochs: int) -> None:
     """Index LFW, search, denoise and generate, and save the images.
 
