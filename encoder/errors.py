@@ -26,6 +26,7 @@
         │   └── StoreUnavailableError   it fails or is overloaded now: the same again may succeed
         ├── CollectionNotFoundError no collection of that name
         ├── CollectionExistsError   a collection of that name is there already
+        ├── ItemNotFoundError       no item of that id in the collection
         ├── ModelMismatchError      the collection was made by another model or with another crop
         └── VectorError             NaN, zero length or wrong dimension
 
@@ -33,35 +34,6 @@ Every message is one line: the rule, the value that broke it, and the way out.
 """
 
 from __future__ import annotations
-
-__all__ = [
-    "BundleCorruptError",
-    "BundleError",
-    "BundleKindError",
-    "BundleNotFoundError",
-    "BundleTooNewError",
-    "CalibrationError",
-    "CollectionExistsError",
-    "CollectionNotFoundError",
-    "DataError",
-    "ExportError",
-    "GoldenMismatchError",
-    "ImageError",
-    "ImageTooLargeError",
-    "InvalidArgumentError",
-    "LookalikeError",
-    "MissingExtraError",
-    "ModelMismatchError",
-    "OnnxImportError",
-    "ProviderError",
-    "StoreBusyError",
-    "StoreError",
-    "StoreUnavailableError",
-    "StoreUnreachableError",
-    "TrainingError",
-    "VectorError",
-    "WorkerDiedError",
-]
 
 
 class LookalikeError(Exception):
@@ -164,6 +136,10 @@ class CollectionNotFoundError(StoreError):
 
 class CollectionExistsError(StoreError):
     """A collection of that name is there already."""
+
+
+class ItemNotFoundError(StoreError):
+    """No item of that id in the collection."""
 
 
 class ModelMismatchError(StoreError):

@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_images
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.searcher.generation.sample import read_all
 
-__all__ = ["Measured", "find_people", "measure"]
+__all__ = ["MeasuredPeople", "find_people", "measure_people"]
 
 _TOGETHER: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredPeople:
     """What a model makes of pictures.
 
     Attributes:
@@ -81,13 +82,13 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
     return named
 
 
-def measure(
+def measure_people(
     model: Model,
     named: Sequence[tuple[Path, str]],
     *,
     crop: Crop | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
-) -> Measured:
+) -> MeasuredPeople:
     """Read, embed and, where the model draws, draw pictures again. One that cannot be read fails alone.
 
     Args:
@@ -111,9 +112,11 @@ def measure(
             people += [who[file] for file in good]
             failures += failed
             embeddings.append(model.embed(pixels))
-            if model.draws:
-                errors.append(model.errors(pixels))
+            if model.has_decoder:
+                errors.append(model.reconstruction_errors(pixels))
             on_progress(len(batch))
     if not people:
         raise DataError(f"calibration needs pictures, none of {len(named)} could be read ({failures[:1]})")
-    return Measured(np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures)
+    return MeasuredPeople(
+        np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures
+    )

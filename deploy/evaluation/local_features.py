@@ -20,7 +20,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.embed.lifeline import exit_with_parent
+from lookalike.encoder.embed.workers import exit_with_parent
 from lookalike.encoder.errors import MissingExtraError
 
 __all__ = ["Extract", "Feature", "extract", "extractor"]

@@ -24,7 +24,8 @@ from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
 from lookalike.encoder.datasets.mnist import CLASSES, SIDE, SPLITS, find_mnist
 from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, printable, read_pixels
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.text import printable
 
 HELD_OUT_SHARE: Final = 0.15
 VALIDATION_SHARE: Final = 0.08

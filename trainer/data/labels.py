@@ -10,7 +10,7 @@ from typing import Final
 
 from lookalike.encoder.datasets.lfw import LFW, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of
 
 _MAX_CLASSES: Final = 1000

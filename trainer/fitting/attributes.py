@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import Attribute, Attributes
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.metrics import roc_auc
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -130,19 +131,6 @@ def discriminant(
     return Discriminant(scale * weights[best], offset)
 
 
-def roc_auc(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve: how often a positive scores above a negative; ties count half.
-
-    H. B. Mann, D. R. Whitney: On a test of whether one of two random variables is stochastically larger than
-    the other. Annals of Mathematical Statistics 18, 1947.
-    """
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    positive = int(has.sum())
-    above = ranks[has].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * (len(has) - positive)))
-
-
 def folds_of(people: Sequence[str]) -> NDArray[np.int64]:
     """Return the fold of each image, (N,): by the hash of the name, the same on every machine."""
     named = {
@@ -233,8 +221,8 @@ def _attribute(
     measured = 0 < has[known].sum() < known.sum()
     return Attribute(
         name=name,
-        direction=(size * unit).astype(np.float32),
-        reading=reading.weights.astype(np.float32),
+        edit_direction=(size * unit).astype(np.float32),
+        probe=reading.weights.astype(np.float32),
         offset=float(reading.offset),
         deviation=deviation,
         positive=int((has & fitted).sum()),

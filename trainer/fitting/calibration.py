@@ -66,7 +66,9 @@ def calibration_of(
     try:
         return fit_calibration(embeddings, people, errors, seed=seed)
     except CalibrationError:
-        return Calibration(errors=None if errors is None else ReconstructionErrorStats.of(errors))
+        return Calibration(
+            reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors)
+        )
 
 
 def fit_calibration(
@@ -90,7 +92,8 @@ def fit_calibration(
         )
     likeness = fit_score_calibration(pair_scores(embeddings, people, seed=seed))
     return Calibration(
-        likeness=likeness, errors=None if errors is None else ReconstructionErrorStats.of(errors)
+        scores=likeness,
+        reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors),
     )
 
 

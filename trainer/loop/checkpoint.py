@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import TrainingError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import one_line, printable
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

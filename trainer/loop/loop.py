@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import InvalidArgumentError, TrainingError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import one_line, printable
 from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.loop import checkpoint
 from lookalike.trainer.loop.optim import adamw

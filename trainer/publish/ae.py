@@ -19,13 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.trainer.data.batches import EVAL_BATCH, chunked, subsample, to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.data.noise import make_noisy
@@ -66,7 +68,7 @@ def reconstruction_psnr(
         inputs = batch if noise is None else make_noisy(batch, noise, rng)
         outputs = network(inputs.to(device)).clamp(0, 1)
         total += mean_squared_error(outputs, batch.to(device)).item() * len(rows)
-    return psnr(total / len(indices))
+    return psnr_from_mse(total / len(indices))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +171,7 @@ def pca_psnr(images: Images, split: Split, latent: int, *, mirror: bool = True) 
         flat = to_floats(images[rows]).flatten(1)  # (B, P)
         reconstruction = (flat - mean) @ axes.T @ axes + mean
         total += (reconstruction.clamp(0, 1) - flat).square().mean().item() * len(rows)
-    return psnr(total / len(split.held_out))
+    return psnr_from_mse(total / len(split.held_out))
 
 
 def with_mirrored(
@@ -232,7 +234,7 @@ def export_bundle(
         network.encoder, network.decoder, size=image.size, channels=image.channels, latent=network.latent
     )
     latents = _latents(network, images, split.train)
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     affine = _embedding_map(network, statistics)
 
     def embed(rows: Rows) -> Floats:

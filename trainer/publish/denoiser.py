@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserSpec
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.spec import DenoiserSpec
 from lookalike.encoder.export.torch_export import OPSET, export_denoiser, quantize_weights
 from lookalike.encoder.runtime.denoiser import save_denoiser
 from lookalike.trainer.data.batches import subsample, to_floats
@@ -61,7 +62,7 @@ class LevelMetrics:
         return {
             "sigma": round(255 * self.sigma, 2),
             "noisy_psnr_db": round(self.psnr_noisy, 2),
-            "told_psnr_db": round(self.psnr_known_sigma, 2),
+            "known_sigma_psnr_db": round(self.psnr_known_sigma, 2),
             "blind_psnr_db": round(self.psnr_blind, 2),
             "estimate": round(255 * self.estimate, 2),
             "estimate_error": round(255 * self.estimate_error, 2),
@@ -173,7 +174,7 @@ def export_bundle(
     high: float,
     training: Mapping[str, Any],
     device: torch.device,
-) -> tuple[DenoiserBundle, DenoiserMetrics]:
+) -> tuple[Bundle, DenoiserMetrics]:
     """Round the weights to sixteen bits, in place, measure, export, and write the bundle.
 
     Args:
@@ -191,7 +192,7 @@ def export_bundle(
         InvalidArgumentError: ``folder`` is something other than a bundle.
     """
     quantize_weights(network.eval())
-    exported = export_denoiser(network.denoiser, network.estimator, multiple=SIZE_MULTIPLE)
+    exported = export_denoiser(network.denoiser, network.estimator, size_multiple=SIZE_MULTIPLE)
     rows = subsample(split.held_out, _MEASURED)
     network = network.to(device)
     metrics = DenoiserMetrics(
@@ -204,8 +205,8 @@ def export_bundle(
         parity=exported.parity,
     )
     spec = DenoiserSpec(
-        multiple=SIZE_MULTIPLE,
-        reach=network.shape.receptive_field,
+        size_multiple=SIZE_MULTIPLE,
+        receptive_field=network.shape.receptive_field,
         deviations=(low, high),
         clean_below=_CLEAN_SIGMA,
         opset=OPSET,

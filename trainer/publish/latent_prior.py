@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.latent_prior import GaussianMixture, LatentPrior
+from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
+from lookalike.encoder.bundle.latent_prior import LatentPrior
 from lookalike.trainer.data.batches import subsample
 
 Floats = NDArray[np.float32]
@@ -69,4 +70,4 @@ def _mixture(latents: Floats, *, seed: int) -> GaussianMixture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fifty steps are enough for sampling
         model.fit(rows)
-    return GaussianMixture.of(model.weights_, model.means_, model.covariances_)
+    return GaussianMixture.from_arrays(model.weights_, model.means_, model.covariances_)

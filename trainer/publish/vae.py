@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats
+from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
@@ -175,7 +177,7 @@ def export_bundle(
     )
     train, deviations = data.encode(network, split.train)
     validation, _ = data.encode(network, split.validation)
-    statistics = LatentStatistics.of(train)
+    statistics = LatentStatistics.from_latents(train)
     affine, name, accuracy = select_metric(
         statistics,
         average(train, data.encode(network, split.train, mirrored=True)[0]) if mirror else train,
@@ -222,7 +224,7 @@ def export_bundle(
         spec,
         statistics=statistics,
         affine=affine,
-        calibration=Calibration(errors=ReconstructionErrorStats.of(errors)),
+        calibration=Calibration(reconstruction_errors=ReconstructionErrorStats.from_errors(errors)),
         sampling=fit_latent_prior(train[:, :prior] + deviations * epsilon, labels[split.train], len(classes)),
     )
     return bundle, metrics

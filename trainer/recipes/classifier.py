@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
-from lookalike.encoder.bundle.golden import Golden
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.errors import BundleError, InvalidArgumentError
@@ -215,7 +215,7 @@ def _save(
             figures={"validation_accuracy": accuracy, "parity": exported.parity["encoder"]},
         ),
         graphs={"encoder": exported.graphs["encoder"]},
-        statistics=LatentStatistics.of(latents),
+        statistics=LatentStatistics.from_latents(latents),
         affine=AffineMap(np.eye(spec.features, latent, dtype=np.float32), np.zeros(latent, np.float32)),
-        golden=Golden(images[:4], latents[:4], None),
+        golden={"pixels": images[:4], "latents": latents[:4]},
     )

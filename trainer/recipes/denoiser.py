@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
@@ -51,7 +51,7 @@ def train_denoiser(
     device: Device = "auto",
     resume: bool = False,
     log: Callable[[str], None] = lambda _: None,
-) -> tuple[DenoiserBundle, DenoiserMetrics]:
+) -> tuple[Bundle, DenoiserMetrics]:
     """Train, keep the epoch with the highest PSNR on the validation images, write the bundle.
 
     Args:

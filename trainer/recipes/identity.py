@@ -18,9 +18,9 @@ from torch.nn.functional import normalize
 
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.metrics import roc_auc
 from lookalike.trainer.data.augment import augment
 from lookalike.trainer.data.batches import chunked, to_floats
-from lookalike.trainer.fitting.attributes import roc_auc
 from lookalike.trainer.fitting.calibration import pair_scores
 from lookalike.trainer.loop.loop import Objective, Run
 from lookalike.trainer.loop.progress import run_epochs

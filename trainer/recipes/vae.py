@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec, printable
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import printable
 from lookalike.trainer.config import Device, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.batches import labelled_batches
 from lookalike.trainer.data.dataset import Dataset

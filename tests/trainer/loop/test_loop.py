@@ -29,8 +29,10 @@ from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, schedule
 from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.publish.ae import reconstruction_psnr
 from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits, write_people
 
+exported_once = exports.exported_once
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
 SPEC = TrainingSpec(epochs=4, batch=16, warmup=2, shift=1, noise=NoiseSpec(low=0, high=0.05))
@@ -102,15 +104,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people")
 
 
+@pytest.mark.parametrize("stops", [(3,), pytest.param((None, None), marks=pytest.mark.slow)])
 def test_training_killed_at_any_moment_and_resumed_ends_as_if_it_never_stopped(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data: Path, stops: tuple[int | None, ...]
 ) -> None:
     expected = train(data, tmp_path / "whole", resume=True)  # nothing to resume: it begins
     out, run = tmp_path / "killed", tmp_path / "killed.run"
     rng = random.Random()
     reached = []
-    for _ in range(2):
-        stop = rng.randint(1, 14)  # lines; there is one for each of the 30 epochs
+    for stop in stops:
+        stop = stop or rng.randint(1, 14)  # lines; there is one for each of the 30 epochs
         lines = _killed_after(stop, data, out)
         reached.append(sum(line.startswith("epoch") for line in lines))
         assert Run.unfinished(run)

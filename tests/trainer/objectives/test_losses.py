@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions import Normal
 
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
     denoising_loss,
@@ -44,16 +44,18 @@ def test_mean_squared_error_passes_the_gradient_on() -> None:
     [(1.0, 0.0), (0.1, 10.0), (0.01, 20.0), (0.001, 30.0), (1 / 255**2, 20 * math.log10(255))],
 )
 def test_psnr_of_known_errors(error: float, decibels: float) -> None:
-    assert psnr(error) == pytest.approx(decibels)
+    assert psnr_from_mse(error) == pytest.approx(decibels)
 
 
 def test_one_grey_level_everywhere_is_48_decibels() -> None:
     image = torch.full((2, 3, 4, 4), 100 / 255)
-    assert psnr(mean_squared_error(image, image + 1 / 255).item()) == pytest.approx(48.1308, abs=1e-3)
+    assert psnr_from_mse(mean_squared_error(image, image + 1 / 255).item()) == pytest.approx(
+        48.1308, abs=1e-3
+    )
 
 
 def test_psnr_of_equal_images_is_infinite() -> None:
-    assert psnr(0.0) == math.inf
+    assert psnr_from_mse(0.0) == math.inf
 
 
 def test_cleaning_loss_of_known_errors() -> None:

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import AESpec
 from lookalike.trainer.data.batches import to_floats
@@ -34,8 +35,10 @@ from lookalike.trainer.publish.ae import (
     reconstruction_sheet,
     with_mirrored,
 )
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits
 
+exported_once = exports.exported_once
 IMAGES = portraits(12, 10)
 PEOPLE = [f"person-{index // 10}" for index in range(120)]
 SPLIT = Split(np.arange(80), np.arange(80, 90), np.arange(90, 120))
@@ -129,14 +132,14 @@ def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appeara
 def test_what_is_usual_and_likeness_are_fitted_to_validation_people(made: Made, tmp_path: Path) -> None:
     calibration = made.bundle.calibration
     assert calibration is not None
-    assert calibration.errors is not None
-    assert calibration.errors.images == len(SPLIT.validation)
-    assert calibration.likeness is None  # one validation person is too few
+    assert calibration.reconstruction_errors is not None
+    assert calibration.reconstruction_errors.images == len(SPLIT.validation)
+    assert calibration.scores is None  # one validation person is too few
     changed = IMAGES.copy()
     changed[SPLIT.held_out] = 255 - changed[SPLIT.held_out]
     again = publish(tmp_path / "model", changed)
     assert again.bundle.calibration is not None
-    assert again.bundle.calibration.errors == calibration.errors
+    assert again.bundle.calibration.reconstruction_errors == calibration.reconstruction_errors
 
 
 def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
@@ -152,7 +155,7 @@ def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
 
 def test_statistics_and_map_are_those_of_the_training_images(made: Made) -> None:
     latents = Model.open(made.bundle.folder).encode(IMAGES[SPLIT.train])
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     np.testing.assert_allclose(made.bundle.statistics.mean, statistics.mean, atol=1e-4)
     np.testing.assert_allclose(made.bundle.statistics.covariance, statistics.covariance, atol=1e-3)
     mapped = made.bundle.affine.matrix @ statistics.covariance @ made.bundle.affine.matrix.T
@@ -237,7 +240,7 @@ def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range(
     images = np.zeros((600, 2, 2, 3), np.uint8)
     images[::2] = 255  # brighter than white is white
     got = reconstruction_psnr(Brighter(), images, np.arange(600), device=torch.device("cpu"))
-    assert got == pytest.approx(psnr(0.1**2 / 2))
+    assert got == pytest.approx(psnr_from_mse(0.1**2 / 2))
     assert (
         reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=torch.device("cpu")) == math.inf
     )

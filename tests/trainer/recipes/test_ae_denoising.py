@@ -12,7 +12,7 @@ from torch import nn
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import AESpec, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.dataset import open_dataset
@@ -40,9 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people", people=20, each=10)
 
 
-def train_ae(data: Path, out: Path, noise: NoiseSpec | None) -> tuple[Bundle, Any]:
+def train_ae(data: Path, out: Path, noise: NoiseSpec | None, epochs: int = 30) -> tuple[Bundle, Any]:
     spec = TrainingSpec(
-        epochs=30, batch=20, warmup=4, learning_rate=3e-3, shift=0, averaging=0.9, noise=noise
+        epochs=epochs, batch=20, warmup=4, learning_rate=3e-3, shift=0, averaging=0.9, noise=noise
     )
     return train_autoencoder(
         open_dataset(str(data)),
@@ -62,12 +62,12 @@ def noisy_portraits(noise: NoiseSpec) -> tuple[np.ndarray[Any, Any], np.ndarray[
 
 
 def psnr_between(one: Any, other: Any) -> float:
-    return psnr(float(np.square(one - other).mean()))
+    return psnr_from_mse(float(np.square(one - other).mean()))
 
 
 def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path) -> None:
     bundle, figures = train_ae(data, tmp_path / "cleaning", HOLES)
-    plain, others = train_ae(data, tmp_path / "plain", None)
+    plain, others = train_ae(data, tmp_path / "plain", None, epochs=3)
     assert others.denoising is None
     assert figures.denoising.noise == "masking:0.3:0.5"
     told = Bundle.open(bundle.folder).spec

@@ -7,14 +7,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.judging import agreement, look
+from lookalike.deploy.evaluation.judging import class_accuracy, classify
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
 from lookalike.trainer.recipes.classifier import cached_classifier, train_classifier
+from tests.fixtures import exports
 
+exported_once = exports.exported_once
 CLASSES = ("high", "middle", "low")
 SPEC = ClassifierSpec(
     widths=(4, 6, 8, 8, 8),
@@ -44,10 +46,10 @@ def test_classifier_is_trained_cached_and_found_again() -> None:
     assert (bundle.spec.classes, bundle.spec.latent, bundle.spec.embedding) == (CLASSES, 15, 12)
     judge = Model(bundle)
     other, known = bars(90, seed=1)
-    seen = look(judge, other)
+    seen = classify(judge, other)
     assert seen.features.shape == (90, 12)
     np.testing.assert_allclose(np.linalg.norm(judge.embed(other), axis=1), 1, rtol=1e-4)
-    assert agreement(known, seen.classes, CLASSES).overall > 0.9
+    assert class_accuracy(known, seen.classes, CLASSES).overall > 0.9
     assert bundle.spec.figures["validation_accuracy"] > 0.9
 
     again = cached_classifier(images, labels.astype(np.uint8), CLASSES, SPEC, log=lines.append)

@@ -149,6 +149,6 @@ def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
 
 def test_room_is_what_the_picture_has_around() -> None:
     wide = padded_spec(ImageSpec(size=64, crop=Crop(fraction=0.36)))
-    assert (wide.size, str(wide.crop)) == (90, "centre:0.50625")
+    assert (wide.size, str(wide.crop)) == (90, "center:0.50625")
     for crop in (Crop(), Crop(fraction=0.8), Crop.parse("0.1,0.1,0.5,0.5")):
         assert padded_spec(ImageSpec(size=64, crop=crop)).size == 64

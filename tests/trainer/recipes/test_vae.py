@@ -100,7 +100,7 @@ def test_bundle_says_what_it_is(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, figures = made
     spec = Bundle.open(bundle.folder).spec
     conditional = spec.kind == "cvae"
-    assert (spec.latent, spec.drawn) == (Z + K * conditional, Z)
+    assert (spec.latent, spec.prior_dim) == (Z + K * conditional, Z)
     assert (spec.classes, spec.labels, spec.mirror) == (CLASSES, "class", False)
     assert spec.training["bound"]["binarise"] == "dynamic"
     assert spec.training["network"]["classes"] == K * conditional
@@ -150,7 +150,7 @@ def test_pictures_can_be_drawn_from_mixtures(made: tuple[Bundle, VAEMetrics]) ->
     assert (sampling.by_class.components, sampling.by_class.size) == (K, Z)
     assert sampling.by_class.weights.sum() == pytest.approx(1)
     assert bundle.calibration is not None
-    assert bundle.calibration.errors is not None
+    assert bundle.calibration.reconstruction_errors is not None
 
 
 def test_training_killed_and_resumed_ends_as_if_it_never_stopped(tmp_path: Path, data: Path) -> None:
