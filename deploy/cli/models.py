@@ -119,13 +119,13 @@ def import_(
         raise InvalidArgumentError(
             f"a name is that of a folder, {printable(name)!r} cannot be; say where with --out"
         )
-    preparation = Normalization(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, grey=grey)
+    normalization = Normalization(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, gray=grey)
     folder = out / name
     bundle = import_onnx(
         network,
         folder,
         size=size,
-        preparation=preparation,
+        normalization=normalization,
         crop=Crop.parse(crop),
         output=output,
         mirror=mirror,

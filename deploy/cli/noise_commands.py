@@ -16,7 +16,7 @@ def _noise(_ctx: click.Context, _option: click.Parameter, text: str) -> NoiseSpe
     from lookalike.encoder.images.noise import NoiseSpec
 
     noise = NoiseSpec.parse(text)
-    return None if noise.nothing else noise
+    return None if noise.is_zero else noise
 
 
 denoise_option = click.option(

@@ -29,7 +29,7 @@ def drop_degenerate(batch: EmbeddedBatch[Work]) -> EmbeddedBatch[Work]:
         [facts for facts, fine in zip(batch.facts, good, strict=True) if fine],
         rows[good],
         batch.failures + [(key, f"{printable(str(key.item.file))}: {NOTHING_SEEN}") for key in blank],
-        batch.spared,
+        batch.skipped,
     )
 
 
@@ -51,10 +51,10 @@ def _joined(batches: Sequence[EmbeddedBatch[Work]]) -> EmbeddedBatch[Work]:
         [facts for batch in batches for facts in batch.facts],
         np.concatenate([batch.embeddings for batch in batches]),
         [failure for batch in batches for failure in batch.failures],
-        [spared for batch in batches for spared in batch.spared],
+        [skipped for batch in batches for skipped in batch.skipped],
     )
 
 
 def count(batch: EmbeddedBatch[Work]) -> int:
     """Return how many pictures a batch speaks of."""
-    return len(batch.keys) + len(batch.failures) + len(batch.spared)
+    return len(batch.keys) + len(batch.failures) + len(batch.skipped)

@@ -153,7 +153,7 @@ def sync(
                 max_pixels=max_pixels,
                 processes=processes,
                 workers=workers,
-                known=attrgetter("known_hashes"),
+                known_hashes=attrgetter("known_hashes"),
             )
             run.embed(stream, on_progress)
             run.finish(prune=prune)
@@ -251,7 +251,7 @@ class _Run:
                     self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
                 for work, reason in batch.failures:
                     self.told.failed(printable(str(work.item.file)), reason, work.root_name)
-                recognised = (self._recognised(work, facts) for work, facts in batch.spared)
+                recognised = (self._recognised(work, facts) for work, facts in batch.skipped)
                 self.keep(kept for kept in recognised if kept is not None)
                 on_progress(count(batch))
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
+from lookalike.encoder.images.noise import MIN_POISSON_LEVEL, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
 
 __all__ = ["add_noise", "applied", "make_noisy"]
 
@@ -51,7 +51,7 @@ def applied(images: Tensor, levels: Tensor, draws: Tensor, *, kind: NoiseKind) -
     if kind == "gaussian":
         made = images + each * draws
     elif kind == "poisson":
-        made = torch.where(each < QUIETEST, images, draws * each.square())
+        made = torch.where(each < MIN_POISSON_LEVEL, images, draws * each.square())
     elif kind == "masking":
         made = torch.where(draws < each, 0.0, images)
     elif kind == "salt-pepper":

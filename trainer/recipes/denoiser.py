@@ -75,7 +75,7 @@ def train_denoiser(
         DataError: too few images.
         ExportError: ONNX and torch disagree.
     """
-    if noise.kind != "gaussian" or noise.nothing:
+    if noise.kind != "gaussian" or noise.is_zero:
         raise InvalidArgumentError(
             f"a cleaner learns to take off Gaussian noise, got {noise}; take a SIGMA or LO:HI of 255, "
             "or an autoencoder for other kinds"
