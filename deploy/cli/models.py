@@ -131,10 +131,10 @@ def import_(
         raise InvalidArgumentError(
             f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
         )
-    preparation = Normalization(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, grey=gray)
+    normalization = Normalization(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, gray=gray)
     folder = out / name
     bundle = import_onnx(
-        network, folder, size=size, preparation=preparation, crop=crop, output=output, mirror=mirror
+        network, folder, size=size, normalization=normalization, crop=crop, output=output, mirror=mirror
     )
     log(f"{bundle.name}: {_describe(bundle)}")
     print_path(folder)

@@ -276,7 +276,7 @@ class _Run:
                     self._report_embedded(entry)
                 for entry, reason in batch.failures:
                     self.reporter.failed(printable(str(entry.item.file)), reason, entry.root_name)
-                known = (self._resolve_known(entry, info) for entry, info in batch.spared)
+                known = (self._resolve_known(entry, info) for entry, info in batch.skipped)
                 self.apply_updates(update for update in known if update is not None)
                 on_progress(_size(batch))
 
