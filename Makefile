@@ -4,6 +4,7 @@
 #   make test           everything but the slow tests; make test ARGS='-m slow' for those
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
+#   make figures        the tables of the README: our models, baselines and published values; hours, see ARGS=--help
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
@@ -22,7 +23,7 @@ DIGITS_ARGS ?= --precision bfloat16 --pictures 0
 CLEANER_ARGS ?= --precision bfloat16
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check bench bench-million bench-serve model digits cleaner cleaner-digits clean
+.PHONY: demo test check figures bench bench-million bench-serve model digits cleaner cleaner-digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -60,6 +61,9 @@ check: $(VENV)/.installed-dev$(comma)train
 
 bench: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m tests.benchmarks.index_speed
+
+figures: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m tests.benchmarks.figures $(ARGS)
 
 bench-million: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m tests.benchmarks.million $(ARGS)

@@ -126,7 +126,7 @@ def list_attributes(model: str, as_json: bool) -> None:
 def _scored(
     data: str, table: Path | None, positive: Path | None, negative: Path | None, name: str | None
 ) -> ScoredImages:
-    from lookalike.deploy.evaluation.fit_data import scored_folders, read_scored_images
+    from lookalike.deploy.evaluation.fit_data import read_scored_images, scored_folders
 
     if (positive is None) != (negative is None):
         raise click.UsageError("--positive and --negative go together: pictures with it and without it")

@@ -55,7 +55,7 @@ def calibrate(
     """
     from tqdm import tqdm
 
-    from lookalike.deploy.evaluation.gathering import find_people, measure_people
+    from lookalike.deploy.evaluation.fit_data import find_people, measure_people
     from lookalike.deploy.evaluation.reliability import cross_validate
     from lookalike.encoder.errors import CalibrationError
     from lookalike.encoder.images.preprocess import Crop
@@ -89,11 +89,11 @@ def calibrate(
 
 
 def _draw(judged: Reliability, file: Path) -> None:
-    from lookalike.deploy.evaluation.reliability import draw_reliability
+    from lookalike.deploy.evaluation.reliability import plot_reliability
     from lookalike.encoder.images.contact_sheet import save_image
     from lookalike.encoder.images.preprocess import printable
 
-    save_image(file, draw_reliability(judged))
+    save_image(file, plot_reliability(judged))
     click.echo(f"drawn: {printable(str(file))}", err=True)
 
 

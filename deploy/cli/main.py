@@ -42,7 +42,7 @@ VERBS: Final = {
     ),
     "evaluate": (
         "lookalike.deploy.cli.evaluate",
-        "Measure models, collections and anybody's vectors.",
+        "Measure models, collections and vectors of any origin.",
     ),
     "attributes": (
         "lookalike.deploy.cli.attribute_commands",
@@ -65,10 +65,6 @@ _BELOW: Final = {
     "collections": {
         "create": "lookalike.deploy.cli.creation_commands",
         "switch": "lookalike.deploy.cli.creation_commands",
-    },
-    "evaluate": {
-        "attributes": "lookalike.deploy.cli.attribute_figures_commands",
-        "generation": "lookalike.deploy.cli.generation_commands",
     },
 }
 """Verbs below a verb that stand in modules of their own, or in rooms that its own room never imports."""
