@@ -33,7 +33,7 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     Returns:
         Each picture and what is to be seen on it.
     """
-    from lookalike.deploy.evaluation.exhibits import open_exhibit
+    from lookalike.deploy.evaluation.exhibits import open_test_set
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.images.contact_sheet import save_image
     from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
@@ -44,7 +44,7 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     pictures = [_as_grey(decode_rgb(file.read_bytes(), name=file.name)) for file in shown]
     called = [caption(file) for file in shown]
     try:
-        exhibit = open_exhibit("photographs")
+        exhibit = open_test_set("photographs")
     except MissingExtraError:
         pass  # faces do
     else:

@@ -26,6 +26,7 @@
         │   └── StoreUnavailableError   it fails or is overloaded now; a retry may succeed
         ├── CollectionNotFoundError no collection of that name
         ├── CollectionExistsError   a collection of that name exists
+        ├── ItemNotFoundError       no item of that id in the collection
         ├── ModelMismatchError      the collection belongs to another model or crop
         └── VectorError             NaN, zero length or wrong dimension
 
@@ -135,6 +136,10 @@ class CollectionNotFoundError(StoreError):
 
 class CollectionExistsError(StoreError):
     """A collection of that name exists."""
+
+
+class ItemNotFoundError(StoreError):
+    """No item of that id in the collection."""
 
 
 class ModelMismatchError(StoreError):

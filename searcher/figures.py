@@ -16,7 +16,8 @@ from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.edit import edit
 from lookalike.searcher.generation.sample import read_all
-from lookalike.searcher.search.searcher import QueryResult, Searcher, SearchHit
+from lookalike.searcher.search.results import QueryResult, SearchHit
+from lookalike.searcher.search.searcher import Searcher
 
 __all__ = [
     "MAX_ROWS",
@@ -117,7 +118,7 @@ def results_sheet(
         row = _query_tiles(searcher, answer, crop, side, dict(add or {}))
         row += [
             Tile(
-                pixels=searcher.picture(result.payload, side=side),
+                pixels=searcher.item_image(result.payload, side=side),
                 caption=(result.person or Path(result.path).stem).replace("_", " "),
                 subcaption=_worth(result),
                 faded=result.match is False,
@@ -135,11 +136,11 @@ def _query_tiles(
 ) -> list[Tile]:
     """Return the pictures that asked, each before what was made of it where attributes were added."""
     told = "query" if answer.warning is None else "unlike its training"
-    asked = {file: kind for kind, files in answer.asked.items() for file in files[:_MOST_ASKED]}
+    asked = {file: kind for kind, files in answer.examples.items() for file in files[:_MOST_ASKED]}
     tiles = []
     for name, kind in (asked or {answer.query: told}).items():
         file = Path(name)
-        pixels = searcher.query_picture(file, side=side, crop=crop)
+        pixels = searcher.query_image(file, side=side, crop=crop)
         tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
         if add and kind != "unlike" and searcher.model.has_decoder:
             framing = Crop.parse(searcher.spec.crop) if crop is None else crop

@@ -8,13 +8,14 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.fixtures.photos import COMMAND
+from tests.fixtures.command import COMMAND
 
 ROOT: Final = Path(__file__).parents[1]
 ROOMS: Final = ("encoder", "trainer", "indexer", "searcher", "deploy")
@@ -35,10 +36,12 @@ MODULES: Final = {module_name(name): file for name, file in zip(NAMES, FILES, st
 PACKAGES: Final = {name for name, file in MODULES.items() if file.name == "__init__.py"}
 
 
+@cache
 def tree(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
+@cache
 def imported_names(file: Path) -> Iterator[tuple[str, str | None]]:
     """Each import anywhere in a file, lazy ones and those for type checkers too: module, name or None."""
     for node in ast.walk(tree(file)):
@@ -227,6 +230,22 @@ def test_every_error_of_the_tree_is_drawn() -> None:
 def test_every_folder_is_packaged() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(document["tool"]["setuptools"]["packages"]) == PACKAGES
+
+
+def test_tests_of_what_needs_no_torch_load_none() -> None:
+    at_the_top = {
+        file.relative_to(ROOT / "tests").as_posix()
+        for file in TESTS
+        for node in tree(file).body
+        if (isinstance(node, ast.Import) and any(alias.name == "torch" for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch")
+    }
+    train = ("trainer/", "encoder/export/", "benchmarks/", "deploy/cli/test_train")
+    assert {name for name in at_the_top if not name.startswith(train)} <= {
+        "encoder/images/test_noise.py",  # compares the trainer's noise with the encoder's
+        "fixtures/exports.py",
+        "fixtures/plain_ae.py",
+    }
 
 
 def test_the_base_install_holds_no_training() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.attributes import AttributeFigures
+    from lookalike.deploy.evaluation.attributes import AttributeReport
     from lookalike.encoder.runtime.session import Provider
 
 __all__ = ["attributes"]
@@ -75,15 +75,15 @@ def attributes(
     among all pictures of LFW, and no other attribute should move.
     """
     from lookalike.deploy.evaluation.attribute_tables import attribute_lines
-    from lookalike.deploy.evaluation.attributes import attribute_figures
-    from lookalike.deploy.evaluation.fit_data import with_table
+    from lookalike.deploy.evaluation.attributes import evaluate_attributes
+    from lookalike.deploy.evaluation.fit_data import read_scored_images
     from lookalike.encoder.runtime.model import Model
 
     opened = Model.open(model, provider=provider)
-    scored = with_table("lfw", None).only(
+    scored = read_scored_images("lfw", None).only(
         tuple(part.strip() for part in only.split(",")) if only is not None else ()
     )
-    found = attribute_figures(opened, scored, strengths=strengths, faces=faces, seed=seed, steps=_steps)
+    found = evaluate_attributes(opened, scored, strengths=strengths, faces=faces, seed=seed, steps=_steps)
     for failure in found.failures[:_MOST_FAILURES]:
         click.echo(f"failed: {failure}", err=True)
     if len(found.failures) > _MOST_FAILURES:
@@ -93,7 +93,7 @@ def attributes(
     ctx.exit(0 if drawn and not found.failures else 3)
 
 
-def _draw(file: Path, found: AttributeFigures) -> bool:
+def _draw(file: Path, found: AttributeReport) -> bool:
     """Draw the trade-off and return whether the part that draws is installed."""
     from lookalike.deploy.evaluation.curves import draw_trade_off
     from lookalike.encoder.errors import MissingExtraError

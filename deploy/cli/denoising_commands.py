@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.denoising import Bout
-    from lookalike.deploy.evaluation.exhibits import Exhibit, Name
+    from lookalike.deploy.evaluation.denoising import DenoisingResult
+    from lookalike.deploy.evaluation.exhibits import DenoisingTestSet, TestSetName
     from lookalike.deploy.evaluation.noisy_queries import Recall
-    from lookalike.deploy.evaluation.rivals import Rival
+    from lookalike.deploy.evaluation.rivals import Method
     from lookalike.encoder.runtime.denoiser import Denoiser
     from lookalike.encoder.runtime.session import Provider
 
@@ -123,20 +123,22 @@ def denoising(
     takes, is undone behind them, and behind BM3D in a row of its own. BM3D is there where the package bm3d is
     installed (its licence forbids commercial use); what it made is kept in the cache.
     """
-    from lookalike.deploy.evaluation.denoising import compete, need_extra
+    from lookalike.deploy.evaluation.denoising import evaluate_denoising, need_extra
     from lookalike.deploy.evaluation.denoising_tables import denoising_lines, denoising_sheet, recall_lines
-    from lookalike.deploy.evaluation.exhibits import open_exhibit
+    from lookalike.deploy.evaluation.exhibits import open_test_set
 
     need_extra()
     field = _Field(models, no_bm3d=no_bm3d, no_rivals=no_rivals, threads=threads, provider=provider)
-    bouts: list[Bout] = []
+    bouts: list[DenoisingResult] = []
     for name in _named(sets):
-        exhibit = open_exhibit(name, pictures)
+        exhibit = open_test_set(name, pictures)
         for sigma in sigmas or ((127.5,) if name == "mnist" else (25.0, 50.0)):
             kept = _SHOWN if sheet is not None and not bouts else 0
             rivals = field.rivals(exhibit, sigma / 255)
             bouts.append(
-                compete(exhibit, sigma / 255, rivals, seed=seed, rounds=rounds, shown=kept, steps=_steps)
+                evaluate_denoising(
+                    exhibit, sigma / 255, rivals, seed=seed, rounds=rounds, shown=kept, steps=_steps
+                )
             )
     recalls = []
     if _SEARCH in sets or "all" in sets:
@@ -164,11 +166,11 @@ class _Field:
     def __init__(
         self, models: Sequence[str], *, no_bm3d: bool, no_rivals: bool, threads: int, provider: Provider
     ) -> None:
-        from lookalike.deploy.evaluation.contenders import Contender
+        from lookalike.deploy.evaluation.contenders import DenoisingModel
         from lookalike.encoder.bundle.registry import shipped_bundles
 
         named = models or ((_CLEANER,) if _CLEANER in shipped_bundles() else ())
-        self._contenders = [Contender.open(name, threads=threads, provider=provider) for name in named]
+        self._contenders = [DenoisingModel.open(name, threads=threads, provider=provider) for name in named]
         self._bm3d = not (no_bm3d or no_rivals)
         self._classical = not no_rivals
         self.remarks: dict[str, None] = {}
@@ -180,13 +182,13 @@ class _Field:
 
         return next((each.cleans for each in self._contenders if isinstance(each.cleans, Denoiser)), None)
 
-    def rivals(self, exhibit: Exhibit, sigma: float) -> list[Rival]:
+    def rivals(self, exhibit: DenoisingTestSet, sigma: float) -> list[Method]:
         """Return those that clean these pictures: models first; sigma is of 1."""
-        from lookalike.deploy.evaluation.rivals import BM3D, classical
+        from lookalike.deploy.evaluation.rivals import BM3D, classical_methods
         from lookalike.encoder.errors import MissingExtraError
 
         digits = exhibit.name == "mnist"
-        found: list[Rival] = []
+        found: list[Method] = []
         for contender in self._contenders:
             each, why_not = contender.rivals(exhibit)
             found += each
@@ -199,11 +201,11 @@ class _Field:
             except MissingExtraError as error:
                 self.remarks[str(error)] = None
         if self._classical:
-            found += classical(sigma, digits=digits)
+            found += classical_methods(sigma, digits=digits)
         return found
 
 
-def _named(sets: Sequence[str]) -> list[Name]:
+def _named(sets: Sequence[str]) -> list[TestSetName]:
     """Return the sets that are named, each once."""
     chosen: list[Any] = (
         list(_SETS) if "all" in sets else [name for name in dict.fromkeys(sets) if name in _SETS]
@@ -215,13 +217,13 @@ def _recalls(
     field: _Field, search_model: str, sigmas: Sequence[float], count: int, seed: int, provider: Provider
 ) -> list[Recall]:
     """Search LFW with noisy pictures of held-out people, cleaned by the first cleaner that takes part."""
-    from lookalike.deploy.evaluation.data import open_labelled
+    from lookalike.deploy.evaluation.data import open_labeled
     from lookalike.deploy.evaluation.noisy_queries import noisy_recall
     from lookalike.deploy.evaluation.pairs import held_people
     from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.search.query_denoiser import QueryDenoiser
 
-    images = open_labelled("lfw", progress=True)
+    images = open_labeled("lfw", progress=True)
     cleaner = field.cleaner()
     if cleaner is None:
         field.remarks["no cleaner takes part: queries are compared as they are"] = None

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lookalike.deploy.cli.denoising_commands import denoising
-from lookalike.deploy.cli.index import store_option
+from lookalike.deploy.cli.options import store_option
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.deploy.evaluation.contest import Contest
-    from lookalike.deploy.evaluation.data import Labelled
-    from lookalike.deploy.evaluation.misses import MissSheet
+    from lookalike.deploy.evaluation.contest import EvaluationTable
+    from lookalike.deploy.evaluation.data import LabeledImages
+    from lookalike.deploy.evaluation.misses import FailureSheet
     from lookalike.deploy.evaluation.pairs import Folds
     from lookalike.deploy.evaluation.retrieval import Ranking
     from lookalike.deploy.evaluation.verification import Roc
@@ -114,7 +114,7 @@ def retrieval(ctx: click.Context, /, **options: Any) -> None:
     """
     from lookalike.deploy.evaluation.pairs import held_people
     from lookalike.deploy.evaluation.report import retrieval_table
-    from lookalike.deploy.evaluation.retrieval import rank, temporary_collection
+    from lookalike.deploy.evaluation.retrieval import rank_all, temporary_collection
 
     asked = _Asked(**options)
     with ExitStack() as stack:
@@ -124,13 +124,13 @@ def retrieval(ctx: click.Context, /, **options: Any) -> None:
         contest = _contest(asked, images, held, None)
         contest.require(contest.usable, images)
         rankings: list[tuple[str, str, Ranking]] = [
-            (name, "collection", rank(store, name, steps=_steps))
+            (name, "collection", rank_all(store, name, steps=_steps))
             for name in asked.collections
             if store is not None
         ]
         for row in contest.rows:
             with temporary_collection(row, images) as (made, inside):
-                found = replace(rank(made, inside, steps=_steps), name=row.name)
+                found = replace(rank_all(made, inside, steps=_steps), name=row.name)
             rankings.append((row.name, row.kind, found))
     rankings.sort(key=lambda each: _ORDER.index(each[1]))
     groups = _groups(images, held, baselines=any(kind == "baseline" for _, kind, _ in rankings))
@@ -162,7 +162,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
     the others: believe held.
     """
     from lookalike.deploy.evaluation.report import verification_table
-    from lookalike.deploy.evaluation.verification import measure
+    from lookalike.deploy.evaluation.verification import evaluate_pairs
 
     asked = _Asked(**options)
     with ExitStack() as stack:
@@ -172,13 +172,13 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
         contest = _contest(asked, images, folds.held_people, store)
     folds = folds.within(contest.usable)
     contest.require(folds.needed(len(images)), images)
-    held = [measure(row.rows, folds.held) for row in contest.rows]
+    held = [evaluate_pairs(row.rows, folds.held) for row in contest.rows]
     told = [
         {
             "name": row.name,
             "kind": row.kind,
             "held": found.to_json(),
-            "all": measure(row.rows, folds.all)[0].to_json(),
+            "all": evaluate_pairs(row.rows, folds.all)[0].to_json(),
         }
         for row, (found, _) in zip(contest.rows, held, strict=True)
     ]
@@ -200,18 +200,18 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 
 
 def _opened(asked: _Asked, stack: ExitStack) -> VectorStore | None:
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     return stack.enter_context(open_store(asked.store)) if asked.collections else None
 
 
-def _images(asked: _Asked, store: VectorStore | None) -> Labelled:
+def _images(asked: _Asked, store: VectorStore | None) -> LabeledImages:
     """Return what --data names, else what the first collection holds, else lfw."""
-    from lookalike.deploy.evaluation.data import collection_images, lfw_behind, open_labelled
+    from lookalike.deploy.evaluation.data import collection_images, lfw_behind, open_labeled
     from lookalike.encoder.errors import DataError
 
     if asked.data is not None or store is None:
-        return open_labelled(asked.data or "lfw", progress=True)
+        return open_labeled(asked.data or "lfw", progress=True)
     try:
         lfw = lfw_behind(store, asked.collections[0])
     except DataError as error:
@@ -220,7 +220,7 @@ def _images(asked: _Asked, store: VectorStore | None) -> Labelled:
     return lfw or collection_images(store, asked.collections[0])
 
 
-def _folds(asked: _Asked, images: Labelled, pairs: Path | None) -> Folds:
+def _folds(asked: _Asked, images: LabeledImages, pairs: Path | None) -> Folds:
     from lookalike.deploy.evaluation.pairs import draw_folds, lfw_folds, read_folds
 
     if pairs is not None:
@@ -228,15 +228,17 @@ def _folds(asked: _Asked, images: Labelled, pairs: Path | None) -> Folds:
     return lfw_folds(images) if images.lfw is not None else draw_folds(images, seed=asked.seed)
 
 
-def _contest(asked: _Asked, images: Labelled, held: frozenset[str], store: VectorStore | None) -> Contest:
+def _contest(
+    asked: _Asked, images: LabeledImages, held: frozenset[str], store: VectorStore | None
+) -> EvaluationTable:
     """Get the rows; collections only where a store is given."""
     from lookalike.deploy.evaluation.baselines import BASELINES
-    from lookalike.deploy.evaluation.contest import hold
+    from lookalike.deploy.evaluation.contest import build_table
     from lookalike.encoder.images.preprocess import Crop
     from lookalike.encoder.runtime.model import Model
 
     named = asked.models or (() if asked.collections or asked.vectors else ("faces",))
-    return hold(
+    return build_table(
         images,
         held,
         models=[Model.open(name, provider=asked.provider) for name in named],
@@ -249,7 +251,7 @@ def _contest(asked: _Asked, images: Labelled, held: frozenset[str], store: Vecto
 
 
 def _groups(
-    images: Labelled, held: frozenset[str], *, baselines: bool
+    images: LabeledImages, held: frozenset[str], *, baselines: bool
 ) -> list[tuple[str, frozenset[str] | None]]:
     """Return who queries: everybody, and those nothing was fitted to where that makes a difference."""
     fitted = images.lfw is not None or baselines
@@ -264,7 +266,7 @@ def _steps(what: str, total: int) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
-def _say(contest: Contest) -> None:
+def _say(contest: EvaluationTable) -> None:
     for failure in contest.failures[:_MOST_FAILURES]:
         click.echo(f"failed: {failure}", err=True)
     if len(contest.failures) > _MOST_FAILURES:
@@ -273,11 +275,11 @@ def _say(contest: Contest) -> None:
         click.echo(line, err=True)
 
 
-def _miss_sheet(asked: _Asked, images: Labelled) -> MissSheet:
-    from lookalike.deploy.evaluation.misses import MissSheet
+def _miss_sheet(asked: _Asked, images: LabeledImages) -> FailureSheet:
+    from lookalike.deploy.evaluation.misses import FailureSheet
     from lookalike.encoder.images.preprocess import Crop
 
-    return MissSheet(images, crop=None if asked.crop is None else Crop.parse(asked.crop))
+    return FailureSheet(images, crop=None if asked.crop is None else Crop.parse(asked.crop))
 
 
 def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
@@ -293,7 +295,7 @@ def _draw(file: Path, sheet: Callable[[], NDArray[np.uint8] | None]) -> None:
     click.echo(f"drawn: {printable(str(file))}", err=True)
 
 
-def _draw_roc(file: Path, curves: list[tuple[str, bool, Roc]], images: Labelled) -> bool:
+def _draw_roc(file: Path, curves: list[tuple[str, bool, Roc]], images: LabeledImages) -> bool:
     """Draw the curves and return whether the part that draws is installed."""
     from lookalike.deploy.evaluation.curves import draw_roc
     from lookalike.encoder.errors import MissingExtraError
@@ -315,6 +317,6 @@ def _print(told: list[dict[str, Any]], *, as_json: bool, table: Callable[..., st
         click.echo(table(told))
 
 
-def _code(contest: Contest, told: list[dict[str, Any]]) -> int:
+def _code(contest: EvaluationTable, told: list[dict[str, Any]]) -> int:
     """0 good, 3 some pictures or rows failed, 1 there is no row."""
     return 1 if not told else 3 if contest.failures or contest.lacking else 0

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.handwriting import Digits
-    from lookalike.deploy.evaluation.yardstick import Plan
+    from lookalike.deploy.evaluation.handwriting import MnistData
+    from lookalike.deploy.evaluation.yardstick import GenerationPlan
     from lookalike.encoder.runtime.model import Model
     from lookalike.encoder.runtime.session import Provider
 
@@ -107,18 +107,18 @@ def generation(
     """
     from lookalike.deploy.evaluation.generation import generation as measured
     from lookalike.deploy.evaluation.generation_tables import generation_lines, generation_markdown
-    from lookalike.deploy.evaluation.handwriting import Digits
-    from lookalike.deploy.evaluation.yardstick import Plan, yardstick
+    from lookalike.deploy.evaluation.handwriting import MnistData
+    from lookalike.deploy.evaluation.yardstick import GenerationPlan, prepare_benchmark
     from lookalike.encoder.runtime.model import Model
 
     if markdown and as_json:
         raise click.UsageError("--markdown and --json are two forms of one answer; take one")
-    plan = Plan(parts=parts, images=images, samples=samples, few=few, drawn=drawn, seed=seed)  # type: ignore[arg-type]
+    plan = GenerationPlan(parts=parts, images=images, samples=samples, few=few, drawn=drawn, seed=seed)  # type: ignore[arg-type]
     opened = [Model.open(name, provider=provider) for name in models]
-    digits = Digits.mnist(progress=True)
+    digits = MnistData.mnist(progress=True)
     for model in opened:
         digits.require(model)
-    beside = yardstick(plan, digits, _judge(plan, digits, provider), opened, steps=_steps)
+    beside = prepare_benchmark(plan, digits, _judge(plan, digits, provider), opened, steps=_steps)
     found = [measured(model, beside, steps=_steps) for model in opened]
     for remark in (remark for each in found for remark in each.remarks):
         click.echo(remark, err=True)
@@ -129,7 +129,7 @@ def generation(
     ctx.exit(3 if any(each.remarks for each in found) else 0)
 
 
-def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
+def _judge(plan: GenerationPlan, digits: MnistData, provider: Provider) -> Model | None:
     """Return the judge from the cache, trained first where it is not there; None where no part needs it."""
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.runtime.model import Model
@@ -145,7 +145,7 @@ def _judge(plan: Plan, digits: Digits, provider: Provider) -> Model | None:
         ) from error
     train = digits.train
     bundle = cached_classifier(
-        train.images, train.labels, digits.classes, say=lambda line: click.echo(line, err=True)
+        train.images, train.labels, digits.classes, log=lambda line: click.echo(line, err=True)
     )
     return Model(bundle, provider=provider)
 

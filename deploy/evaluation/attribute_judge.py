@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.local_features import extract, extractor
-from lookalike.deploy.evaluation.vectors import Steps, silently
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.metrics import roc_auc
 from lookalike.trainer.fitting.attributes import Discriminant, Examples, discriminant, folds_of
 
-__all__ = ["Judge", "appearance", "appearances"]
+__all__ = ["AttributeClassifier", "appearance_features", "appearance_features_parallel"]
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -34,7 +34,7 @@ _GREY: Final = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Judge:
+class AttributeClassifier:
     """One attribute told from appearance.
 
     Attributes:
@@ -55,9 +55,9 @@ class Judge:
     accuracy: float
     tested: int
 
-    def __call__(self, appearances: Floats) -> Reals:
+    def __call__(self, appearance_features_parallel: Floats) -> Reals:
         """Return log-odds float64 (N,) of appearances float32 (N, F): over 0 it sees the attribute."""
-        return self.reading((appearances - self.centre) @ self.axes)
+        return self.reading((appearance_features_parallel - self.centre) @ self.axes)
 
     @classmethod
     def all_of(cls, names: Sequence[str], seen: Floats, examples: Examples) -> dict[str, Self]:
@@ -65,7 +65,7 @@ class Judge:
 
         Args:
             names: Attributes; of each there are pictures with and without it on both sides.
-            seen: float32 (N, F), of :func:`appearances`.
+            seen: float32 (N, F), of :func:`appearance_features_parallel`.
             examples: The same N pictures.
         """
         fitted = ~examples.tested
@@ -93,8 +93,8 @@ class Judge:
         return judges
 
 
-def appearances(pixels: Pixels, *, steps: Steps = silently) -> Floats:
-    """Return what a judge sees of many pictures, as :func:`appearance` does, on every core."""
+def appearance_features_parallel(pixels: Pixels, *, steps: Progress = no_progress) -> Floats:
+    """Return what a judge sees of many pictures, as :func:`appearance_features` does, on every core."""
     grey = _grey(pixels)
     found = []
     with extractor(len(grey)) as parts, steps("gradients", len(grey)) as advance:
@@ -104,7 +104,7 @@ def appearances(pixels: Pixels, *, steps: Steps = silently) -> Floats:
     return _joined(np.concatenate(found), grey)
 
 
-def appearance(pixels: Pixels) -> Floats:
+def appearance_features(pixels: Pixels) -> Floats:
     """Return what a judge sees, float32 (N, F), of pictures uint8 (N, S, S, 1 or 3), N > 0.
 
     Raises:

@@ -1,20 +1,25 @@
-"""Figures of attributes as lines for people."""
+"""AttributeResult of attributes as lines for people."""
 
 from __future__ import annotations
 
-from lookalike.deploy.evaluation.attributes import AttributeFigures, Edited, Figures, Searched
+from lookalike.deploy.evaluation.attributes import (
+    AttributeReport,
+    AttributeResult,
+    AttributeSearchResult,
+    EditResult,
+)
 
 __all__ = ["attribute_lines"]
 
 
-def attribute_lines(found: AttributeFigures) -> str:
+def attribute_lines(found: AttributeReport) -> str:
     """Return lines for people, a block for each attribute."""
     blocks = [_block(one, found.pictures) for one in found.each]
     blocks.append([f"an edit and its opposite give back the latent within {found.undone:.1e}"])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def _block(one: Figures, pictures: int) -> list[str]:
+def _block(one: AttributeResult, pictures: int) -> list[str]:
     lines = [
         f"{one.name}: read with AUC {one.auc:.3f} on {one.tested:,} held-out pictures; the judge has AUC "
         f"{one.judge_auc:.3f} and is right on {one.judge_accuracy:.1%}",
@@ -27,7 +32,7 @@ def _block(one: Figures, pictures: int) -> list[str]:
     return [*lines, f"hits are the ten likest of {pictures:,}, the query left out; likeness: to it unedited"]
 
 
-def _edit(edit: Edited) -> str:
+def _edit(edit: EditResult) -> str:
     moved = "-"
     if edit.others:
         judged, by = max(((shift.judged, name) for name, shift in edit.others.items()), key=_size)
@@ -36,7 +41,7 @@ def _edit(edit: Edited) -> str:
     return f"{edit.strength:>+6g} {edit.faces:>6,} {edit.success:>14.1%} {edit.kept:>19.1%}  {moved}"
 
 
-def _search(row: Searched) -> str:
+def _search(row: AttributeSearchResult) -> str:
     labelled = "-" if row.labelled is None else f"{row.labelled:.1%}"
     strength = f"{row.strength:+g}" if row.strength else "plain"
     return (

@@ -12,9 +12,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.attribute_judge import Judge, appearance, appearances
-from lookalike.deploy.evaluation.fit_data import Scored, gather
-from lookalike.deploy.evaluation.vectors import Steps, silently
+from lookalike.deploy.evaluation.attribute_judge import (
+    AttributeClassifier,
+    appearance_features,
+    appearance_features_parallel,
+)
+from lookalike.deploy.evaluation.fit_data import ScoredImages, encode_examples
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.metrics import roc_auc
@@ -24,12 +28,12 @@ from lookalike.searcher.generation.edit import attributes_of, edit_steps
 from lookalike.trainer.fitting.attributes import FEWEST, Examples
 
 __all__ = [
-    "AttributeFigures",
-    "Edited",
-    "Figures",
-    "Searched",
+    "AttributeReport",
+    "AttributeResult",
+    "AttributeSearchResult",
+    "EditResult",
     "Shift",
-    "attribute_figures",
+    "evaluate_attributes",
     "search_share",
     "undo_error",
 ]
@@ -55,7 +59,7 @@ class Shift:
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class EditResult:
     """Faces that lacked an attribute, by label and by judge, after it was added; or had it, and it was taken.
 
     Attributes:
@@ -74,7 +78,7 @@ class Edited:
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
+class AttributeSearchResult:
     """A search for the ten likest to faces without an attribute that was added to their latents.
 
     Attributes:
@@ -95,7 +99,7 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class AttributeResult:
     """One attribute.
 
     Attributes:
@@ -113,12 +117,12 @@ class Figures:
     tested: int
     judge_auc: float
     judge_accuracy: float
-    edits: tuple[Edited, ...]
-    searches: tuple[Searched, ...]
+    edits: tuple[EditResult, ...]
+    searches: tuple[AttributeSearchResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeFigures:
+class AttributeReport:
     """All of a model.
 
     Attributes:
@@ -131,7 +135,7 @@ class AttributeFigures:
 
     model: str
     pictures: int
-    each: tuple[Figures, ...]
+    each: tuple[AttributeResult, ...]
     undone: float
     failures: tuple[str, ...] = ()
 
@@ -149,20 +153,20 @@ class _Gallery:
     attributes: Attributes
     pixels: NDArray[np.uint8]
     examples: Examples
-    judges: Mapping[str, Judge]
+    judges: Mapping[str, AttributeClassifier]
     seen: Floats
     strengths: tuple[float, ...]
 
 
-def attribute_figures(
+def evaluate_attributes(
     model: Model,
-    scored: Scored,
+    scored: ScoredImages,
     *,
     strengths: Sequence[float] = (1, 2, 3, 4, 5),
     faces: int = 200,
     seed: int = 0,
-    steps: Steps = silently,
-) -> AttributeFigures:
+    steps: Progress = no_progress,
+) -> AttributeReport:
     """Measure the attributes of a model that pictures are scored for.
 
     Args:
@@ -185,18 +189,20 @@ def attribute_figures(
         raise InvalidArgumentError(
             f"model {printable(model.bundle.name)} has no decoder, so nothing is edited by it"
         )
-    appearance(np.zeros((1, *model.bundle.spec.image.shape), np.uint8))  # says now what is not installed
+    appearance_features(
+        np.zeros((1, *model.bundle.spec.image.shape), np.uint8)
+    )  # says now what is not installed
     names = _usable(attributes, scored)
     pixels: list[NDArray[np.uint8]] = []
     with steps("encoding", len(scored.images)) as advance:
-        examples, failures = gather(model, scored, on_progress=advance, on_pixels=pixels.append)
+        examples, failures = encode_examples(model, scored, on_progress=advance, on_pixels=pixels.append)
     gallery = np.concatenate(pixels)
-    seen = appearances(gallery, steps=steps)
-    judges = Judge.all_of(names, seen, examples)
+    seen = appearance_features_parallel(gallery, steps=steps)
+    judges = AttributeClassifier.all_of(names, seen, examples)
     of = _Gallery(model, attributes, gallery, examples, judges, seen, tuple(sorted(set(strengths))))
     each = tuple(_figures(of, name, faces, [seed, place], steps) for place, name in enumerate(names))
     undone = undo_error(attributes, examples.latents[examples.tested], max(of.strengths))
-    return AttributeFigures(model.bundle.name, len(gallery), each, undone, tuple(failures))
+    return AttributeReport(model.bundle.name, len(gallery), each, undone, tuple(failures))
 
 
 def undo_error(attributes: Attributes, latents: Floats, strength: float) -> float:
@@ -219,7 +225,7 @@ def search_share(found: Rows, has: NDArray[np.float64], read: Floats) -> tuple[f
     return float(there[found].mean()), float(there[found][labelled].mean()) if labelled.any() else None
 
 
-def _usable(attributes: Attributes, scored: Scored) -> list[str]:
+def _usable(attributes: Attributes, scored: ScoredImages) -> list[str]:
     """Return the attributes with enough labels of both kinds, of people who are tested and of the others."""
 
     def enough(name: str) -> bool:
@@ -235,12 +241,12 @@ def _usable(attributes: Attributes, scored: Scored) -> list[str]:
     return names
 
 
-def _figures(of: _Gallery, name: str, faces: int, seed: Sequence[int], steps: Steps) -> Figures:
+def _figures(of: _Gallery, name: str, faces: int, seed: Sequence[int], steps: Progress) -> AttributeResult:
     examples, judge = of.examples, of.judges[name]
     scores = examples.scores[name]
     known = examples.tested & np.isfinite(scores) & (scores != 0)
     read = of.attributes[name].read(examples.embeddings)
-    edits: list[Edited] = []
+    edits: list[EditResult] = []
     for sign in (-1, 1):
         rng = np.random.default_rng([*seed, sign + 1])
         lacking = known & (sign * scores < 0) & (sign * judge(of.seen) <= 0)
@@ -250,7 +256,7 @@ def _figures(of: _Gallery, name: str, faces: int, seed: Sequence[int], steps: St
                 edits += _edits(of, name, sign, chosen, advance)
     asking = np.random.default_rng([*seed, 1]).permutation(np.flatnonzero(known & (scores < 0)))[:faces]
     searches = [_search(of, name, by, asking, read) for by in (0.0, *of.strengths)]
-    return Figures(
+    return AttributeResult(
         name,
         roc_auc(read[known], scores[known] > 0),
         int(known.sum()),
@@ -261,7 +267,7 @@ def _figures(of: _Gallery, name: str, faces: int, seed: Sequence[int], steps: St
     )
 
 
-def _edits(of: _Gallery, name: str, sign: int, chosen: Rows, advance: Any) -> list[Edited]:
+def _edits(of: _Gallery, name: str, sign: int, chosen: Rows, advance: Any) -> list[EditResult]:
     """Edit some faces at a time, and measure what was drawn."""
     seen: list[Floats] = []
     drawn: list[Floats] = []
@@ -269,7 +275,7 @@ def _edits(of: _Gallery, name: str, sign: int, chosen: Rows, advance: Any) -> li
         rows = chosen[start : start + _TOGETHER]
         made = edit_steps(of.model, of.pixels[rows], {name: sign}, of.strengths)  # (m, S, H, W, C)
         flat = made.reshape(-1, *made.shape[2:])
-        seen.append(appearance(flat).reshape(*made.shape[:2], -1))
+        seen.append(appearance_features(flat).reshape(*made.shape[:2], -1))
         drawn.append(of.model.embed(flat).reshape(*made.shape[:2], -1))
         advance(len(rows))
     looks, embedded = np.concatenate(seen), np.concatenate(drawn)  # (M, S, F), (M, S, E)
@@ -281,7 +287,7 @@ def _edits(of: _Gallery, name: str, sign: int, chosen: Rows, advance: Any) -> li
 
 def _edited(
     of: _Gallery, name: str, strength: float, chosen: Rows, looks: Floats, embedded: Floats
-) -> Edited:
+) -> EditResult:
     now = of.judges[name](looks) > 0
     first = (embedded @ of.examples.embeddings.T).argmax(1)
     before, others = of.examples.embeddings[chosen], {}
@@ -293,10 +299,10 @@ def _edited(
         read = (attribute.read(embedded) - attribute.read(before)).mean() / attribute.deviation
         others[other] = Shift(float(judged), float(read))
     success = float((now == (strength > 0)).mean())
-    return Edited(strength, len(chosen), success, float((first == chosen).mean()), others)
+    return EditResult(strength, len(chosen), success, float((first == chosen).mean()), others)
 
 
-def _search(of: _Gallery, name: str, strength: float, asking: Rows, read: Floats) -> Searched:
+def _search(of: _Gallery, name: str, strength: float, asking: Rows, read: Floats) -> AttributeSearchResult:
     """Search all pictures with moved latents, each query's own picture left out."""
     examples = of.examples
     moved = examples.latents[asking] + of.attributes.change({name: strength})
@@ -307,7 +313,9 @@ def _search(of: _Gallery, name: str, strength: float, asking: Rows, read: Floats
     plain = np.take_along_axis(examples.embeddings[asking] @ examples.embeddings.T, found, 1)
     people = np.array(examples.people)
     same = people[found] == people[asking][:, None]
-    return Searched(strength, len(asking), share, labelled, float(plain.mean()), float(same.mean()))
+    return AttributeSearchResult(
+        strength, len(asking), share, labelled, float(plain.mean()), float(same.mean())
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -22,10 +22,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
+from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.local_features import Extract, Feature, extractor
-from lookalike.deploy.evaluation.squares import Squares
-from lookalike.deploy.evaluation.vectors import Vectors
+from lookalike.deploy.evaluation.squares import GrayImages
+from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, MissingExtraError
 
@@ -39,7 +39,7 @@ _DEGENERATE: Final = 1e-6  # of the largest variance: what lies below is roundin
 _TIGHTER, _LOOSER = 5 / 6, 13 / 9  # of LFW's center:0.36 they make center:0.3 and center:0.52
 
 
-def training_images(images: Labelled, held: frozenset[str]) -> NDArray[np.bool_]:
+def training_images(images: LabeledImages, held: frozenset[str]) -> NDArray[np.bool_]:
     """Return which of N images a baseline may be fitted to, bool (N,): those of named people not held out."""
     return np.array([person is not None and person not in held for person in images.people], np.bool_)
 
@@ -65,7 +65,7 @@ class Baseline:
     zooms: tuple[float, ...] = (1.0,)
     keep: int | None = None
 
-    def vectors(self, squares: Squares, training: NDArray[np.bool_]) -> Vectors:
+    def vectors(self, squares: GrayImages, training: NDArray[np.bool_]) -> ImageVectors:
         """Embed the pictures, fitted to those of ``training`` alone, bool (N,).
 
         What comes out is kept in the user's cache as float16, under a key of the files' listing, the framing,
@@ -87,9 +87,9 @@ class Baseline:
             raise DataError(
                 f"baselines need pictures that can be read, {squares.images.name} has none; mend it"
             )
-        return Vectors(self.name, _unit(rows), there, tuple(map(str, found["failures"])), "baseline")
+        return ImageVectors(self.name, _unit(rows), there, tuple(map(str, found["failures"])), "baseline")
 
-    def _embed(self, squares: Squares, training: NDArray[np.bool_]) -> Halves:
+    def _embed(self, squares: GrayImages, training: NDArray[np.bool_]) -> Halves:
         """Return float16 (N, E), zero where a picture could not be read."""
         for zoom in self.zooms:
             squares.read(self.size, zoom)
@@ -139,7 +139,7 @@ class Baseline:
         mirrored = features(np.ascontiguousarray(pictures[:, :, ::-1]))
         return _unit(project(straight) + project(mirrored))
 
-    def _key(self, squares: Squares, training: NDArray[np.bool_]) -> str:
+    def _key(self, squares: GrayImages, training: NDArray[np.bool_]) -> str:
         """Return 64 hex digits of all that the vectors follow from."""
         try:
             versions = [version(name) for name in ("scikit-image", "scikit-learn", "numpy")]

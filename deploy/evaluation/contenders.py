@@ -13,8 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.exhibits import Exhibit
-from lookalike.deploy.evaluation.rivals import Rival
+from lookalike.deploy.evaluation.exhibits import DenoisingTestSet
+from lookalike.deploy.evaluation.rivals import Method
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.runtime.denoiser import Denoiser
@@ -22,13 +22,13 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
 
-__all__ = ["Cleaning", "Contender", "Drawing"]
+__all__ = ["AutoencoderMethod", "DenoiserMethod", "DenoisingModel"]
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaning:
+class DenoiserMethod:
     """A cleaner, told the true sigma or finding its own.
 
     Attributes:
@@ -47,7 +47,7 @@ class Cleaning:
         return "nothing" if self.blind else "true sigma"
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """As :meth:`Rival.clean` says."""
+        """As :meth:`Method.clean` says."""
         made: list[Floats] = []
         for _, alike in groupby(noisy, key=np.shape):
             pixels = np.stack(list(alike))  # (N, H, W, C)
@@ -57,7 +57,7 @@ class Cleaning:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class AutoencoderMethod:
     """An autoencoder: what it draws of a noisy picture, which it sees in 256 levels as it does any other.
 
     Attributes:
@@ -75,12 +75,12 @@ class Drawing:
         return "nothing; not taught to clean" if noise is None else f"nothing; taught noise {noise}"
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:  # noqa: ARG002  # it is not told
-        """As :meth:`Rival.clean` says."""
+        """As :meth:`Method.clean` says."""
         return list(self.model.reconstruct(to_uint8(np.stack(noisy))))
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class DenoisingModel:
     """A bundle that takes part.
 
     Attributes:
@@ -111,12 +111,12 @@ class Contender:
             )
         return cls(model, model.bundle.name)
 
-    def rivals(self, exhibit: Exhibit) -> tuple[list[Rival], str | None]:
+    def rivals(self, exhibit: DenoisingTestSet) -> tuple[list[Method], str | None]:
         """Return its rows for these pictures, or none and why not, in one line."""
         if isinstance(self.cleans, Denoiser):
             return [
-                Cleaning(f"{self.name}, blind", self.cleans, blind=True),
-                Cleaning(f"{self.name}, told", self.cleans, blind=False),
+                DenoiserMethod(f"{self.name}, blind", self.cleans, blind=True),
+                DenoiserMethod(f"{self.name}, told", self.cleans, blind=False),
             ], None
         shape = self.cleans.bundle.spec.image.shape
         if any(picture.shape != shape for picture in exhibit.clean):
@@ -125,4 +125,4 @@ class Contender:
                 f"model {printable(self.name)} draws pictures of {height}x{width}x{channels}, those of "
                 f"{exhibit.name} are others: left out there"
             )
-        return [Drawing(self.name, self.cleans)], None
+        return [AutoencoderMethod(self.name, self.cleans)], None

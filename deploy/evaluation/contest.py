@@ -13,20 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.baselines import Baseline, training_images
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.parquet import parquet_vectors
-from lookalike.deploy.evaluation.squares import Squares
-from lookalike.deploy.evaluation.vectors import Steps, Vectors, embed_images, silently, stored_vectors
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.parquet import read_parquet_vectors
+from lookalike.deploy.evaluation.squares import GrayImages
+from lookalike.deploy.evaluation.vectors import (
+    ImageVectors,
+    Progress,
+    embed_images,
+    no_progress,
+    stored_vectors,
+)
 from lookalike.encoder.errors import DataError, MissingExtraError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore
 
-__all__ = ["Contest", "hold"]
+__all__ = ["EvaluationTable", "build_table"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Contest:
+class EvaluationTable:
     """The rows, in the order of the table.
 
     Attributes:
@@ -37,13 +43,13 @@ class Contest:
         remarks: Why there are no baselines, where there are none.
     """
 
-    rows: tuple[Vectors, ...]
+    rows: tuple[ImageVectors, ...]
     usable: NDArray[np.bool_]
     failures: tuple[str, ...]
     lacking: tuple[str, ...]
     remarks: tuple[str, ...]
 
-    def require(self, needed: NDArray[np.bool_], images: Labelled) -> None:
+    def require(self, needed: NDArray[np.bool_], images: LabeledImages) -> None:
         """Do nothing when every row has a vector for each image that is needed, bool (N,), and usable.
 
         Raises:
@@ -53,8 +59,8 @@ class Contest:
             row.require(needed & self.usable, images)
 
 
-def hold(
-    images: Labelled,
+def build_table(
+    images: LabeledImages,
     held: frozenset[str],
     *,
     models: Sequence[Model] = (),
@@ -62,8 +68,8 @@ def hold(
     files: Sequence[Path] = (),
     baselines: Sequence[Baseline] = (),
     crop: Crop | None = None,
-    steps: Steps = silently,
-) -> Contest:
+    steps: Progress = no_progress,
+) -> EvaluationTable:
     """Get the vectors of everything that is named.
 
     Args:
@@ -85,7 +91,7 @@ def hold(
     lacking: list[str] = []
     for file in files:
         try:
-            rows.append(parquet_vectors(file, images))
+            rows.append(read_parquet_vectors(file, images))
         except MissingExtraError as error:
             lacking.append(str(error))
     framing = crop or images.crop or next((model.bundle.spec.image.crop for model in models), LFW_CROP)
@@ -99,7 +105,7 @@ def hold(
         if row.kind in ("model", "baseline"):
             usable &= row.there
     failures = dict.fromkeys(failure for row in rows for failure in row.failures)
-    return Contest(
+    return EvaluationTable(
         tuple(replace(row, there=row.there & usable) for row in rows),
         usable,
         tuple(failures),
@@ -109,8 +115,8 @@ def hold(
 
 
 def _baselines(
-    baselines: Sequence[Baseline], images: Labelled, held: frozenset[str], crop: Crop, steps: Steps
-) -> list[Vectors]:
-    squares = Squares(images, crop=crop, steps=steps)
+    baselines: Sequence[Baseline], images: LabeledImages, held: frozenset[str], crop: Crop, steps: Progress
+) -> list[ImageVectors]:
+    squares = GrayImages(images, crop=crop, steps=steps)
     training = training_images(images, held)
     return [baseline.vectors(squares, training) for baseline in baselines]

@@ -17,14 +17,15 @@ from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import as_path, as_text
-from lookalike.indexer.store.base import CollectionSpec, VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["Labelled", "called", "collection_images", "lfw_behind", "open_labelled"]
+__all__ = ["LabeledImages", "collection_images", "item_path", "lfw_behind", "open_labeled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabeledImages:
     """N images and who is on them.
 
     Attributes:
@@ -67,7 +68,7 @@ class Labelled:
         return digest.hexdigest()
 
 
-def open_labelled(source: str, *, progress: bool = False) -> Labelled:
+def open_labeled(source: str, *, progress: bool = False) -> LabeledImages:
     """Open ``lfw``, or a folder with a folder of pictures for each person.
 
     Raises:
@@ -85,7 +86,7 @@ def open_labelled(source: str, *, progress: bool = False) -> Labelled:
             "check the path"
         )
     people = (person_from_folder(root / path, root) for path in found)
-    return Labelled(
+    return LabeledImages(
         printable(root.resolve().name),
         tuple(root / path for path in found),
         tuple(as_text(path) for path in found),
@@ -93,38 +94,38 @@ def open_labelled(source: str, *, progress: bool = False) -> Labelled:
     )
 
 
-def collection_images(store: VectorStore, name: str) -> Labelled:
+def collection_images(store: VectorStore, name: str) -> LabeledImages:
     """Return the pictures that a collection holds, as its payloads name them.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name))
-    return Labelled(
+    return LabeledImages(
         name,
         tuple(_file(record, spec) for record in records),
-        tuple(called(record, spec) for record in records),
+        tuple(item_path(record, spec) for record in records),
         tuple(record.payload.get("person") for record in records),
         None if spec.crop == "none" else Crop.parse(spec.crop),
     )
 
 
-def called(record: Record, spec: CollectionSpec) -> str:
-    """Return what an item is called in :attr:`Labelled.paths`; its root first where there are several."""
+def item_path(record: Record, spec: CollectionSpec) -> str:
+    """Return what an item is called in :attr:`LabeledImages.paths`; its root first where there are several."""
     path = record.payload.get("path")
     if not isinstance(path, str):
         return record.id
     return path if len(spec.roots) < 2 else f"{record.payload.get('root')}/{path}"
 
 
-def lfw_behind(store: VectorStore, name: str) -> Labelled | None:
+def lfw_behind(store: VectorStore, name: str) -> LabeledImages | None:
     """Return Labeled Faces in the Wild when that is what the collection holds, and None when it is not.
 
     Raises:
         DataError: it says that it does, and the data set is not at hand.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     if "lfw" not in spec.roots:
         return None
     lfw = _lfw(find_lfw(download=False))
@@ -132,9 +133,9 @@ def lfw_behind(store: VectorStore, name: str) -> Labelled | None:
     return lfw if any(record.payload.get("path") in paths for record in store.scroll(name)) else None
 
 
-def _lfw(lfw: LFW) -> Labelled:
+def _lfw(lfw: LFW) -> LabeledImages:
     files = lfw.images()
-    return Labelled(
+    return LabeledImages(
         "lfw",
         tuple(files),
         tuple(file.relative_to(lfw.root).as_posix() for file in files),

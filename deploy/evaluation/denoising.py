@@ -16,13 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.exhibits import Exhibit
-from lookalike.deploy.evaluation.rivals import BM3D, Rival
-from lookalike.deploy.evaluation.vectors import Steps, silently
+from lookalike.deploy.evaluation.exhibits import DenoisingTestSet
+from lookalike.deploy.evaluation.rivals import BM3D, Method
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.metrics import psnr_from_mse
 
-__all__ = ["Bout", "Row", "compete", "need_extra", "race"]
+__all__ = ["DenoisingResult", "Row", "evaluate_denoising", "need_extra", "time_methods"]
 
 Floats = NDArray[np.float32]
 _TOGETHER: Final = 50
@@ -69,7 +69,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Bout:
+class DenoisingResult:
     """All rivals on one set of pictures under one noise.
 
     Attributes:
@@ -79,7 +79,7 @@ class Bout:
         rows: The noisy pictures as they are, then each rival.
     """
 
-    exhibit: Exhibit
+    exhibit: DenoisingTestSet
     sigma: float
     noisy: Sequence[Floats]
     rows: tuple[Row, ...]
@@ -108,16 +108,16 @@ def need_extra() -> None:
         ) from error
 
 
-def compete(
-    exhibit: Exhibit,
+def evaluate_denoising(
+    exhibit: DenoisingTestSet,
     sigma: float,
-    rivals: Sequence[Rival],
+    rivals: Sequence[Method],
     *,
     seed: int = 0,
     rounds: int = 3,
     shown: int = 0,
-    steps: Steps = silently,
-) -> Bout:
+    steps: Progress = no_progress,
+) -> DenoisingResult:
     """Let every rival clean the same noisy pictures, and race them.
 
     Args:
@@ -135,7 +135,7 @@ def compete(
     need_extra()
     noisy = exhibit.noisy(sigma, seed=seed)
     racing = [rival for rival in rivals if not _is_debiased(rival)]
-    speeds = race(racing, noisy, sigma, rounds=rounds, steps=steps) if rounds else {}
+    speeds = time_methods(racing, noisy, sigma, rounds=rounds, steps=steps) if rounds else {}
     beside = next((speeds.get(rival.name) for rival in racing if isinstance(rival, BM3D)), None)
     rows = [_row("noisy", "as it is", noisy, exhibit, None, None, shown)]
     for rival in rivals:
@@ -144,11 +144,16 @@ def compete(
         speed = beside if _is_debiased(rival) else speeds.get(rival.name)
         times = None if speed is None or beside is None else speed / beside
         rows.append(_row(rival.name, rival.told, made, exhibit, speed, times, shown))
-    return Bout(exhibit, sigma, noisy, tuple(rows))
+    return DenoisingResult(exhibit, sigma, noisy, tuple(rows))
 
 
-def race(
-    rivals: Sequence[Rival], noisy: Sequence[Floats], sigma: float, *, rounds: int, steps: Steps = silently
+def time_methods(
+    rivals: Sequence[Method],
+    noisy: Sequence[Floats],
+    sigma: float,
+    *,
+    rounds: int,
+    steps: Progress = no_progress,
 ) -> Mapping[str, float]:
     """Return pictures a second by rival's name, the median of as many turns as there are rounds.
 
@@ -166,26 +171,26 @@ def race(
     return {name: float(np.median(found)) for name, found in speeds.items()}
 
 
-def _is_debiased(rival: Rival) -> bool:
+def _is_debiased(rival: Method) -> bool:
     """Whether it is BM3D with what costs no time behind it: it runs in no race."""
     return isinstance(rival, BM3D) and rival.debias
 
 
-def _enough(rival: Rival, noisy: Sequence[Floats], sigma: float) -> int:
+def _enough(rival: Method, noisy: Sequence[Floats], sigma: float) -> int:
     """Return how many pictures a turn takes."""
     rival.clean(noisy[:1], sigma)
     each = _seconds(rival, noisy[:1], sigma)
     return max(1, min(len(noisy), _TOGETHER, round(_SPAN / max(each, 1e-9))))
 
 
-def _seconds(rival: Rival, noisy: Sequence[Floats], sigma: float) -> float:
+def _seconds(rival: Method, noisy: Sequence[Floats], sigma: float) -> float:
     began = time.perf_counter()
     rival.clean(noisy, sigma)
     return time.perf_counter() - began
 
 
 def _cleaned(
-    rival: Rival, noisy: Sequence[Floats], sigma: float, advance: Callable[[int], object]
+    rival: Method, noisy: Sequence[Floats], sigma: float, advance: Callable[[int], object]
 ) -> list[Floats]:
     if isinstance(rival, BM3D):
         return rival.recalled(noisy, sigma, on_progress=advance)
@@ -201,7 +206,7 @@ def _row(
     name: str,
     told: str,
     made: Sequence[Floats],
-    exhibit: Exhibit,
+    exhibit: DenoisingTestSet,
     speed: float | None,
     times: float | None,
     shown: int,

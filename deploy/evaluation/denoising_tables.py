@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.denoising import Bout, Row
+from lookalike.deploy.evaluation.denoising import DenoisingResult, Row
 from lookalike.deploy.evaluation.noisy_queries import Recall
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import to_uint8
@@ -19,12 +19,12 @@ __all__ = ["denoising_lines", "denoising_sheet", "recall_lines"]
 _NONE: Final = "-"
 
 
-def denoising_lines(bouts: Sequence[Bout]) -> str:
+def denoising_lines(bouts: Sequence[DenoisingResult]) -> str:
     """Return a table for each set of pictures and noise: medians of the pictures' figures."""
     return "\n\n".join("\n".join(_lines(bout)) for bout in bouts)
 
 
-def denoising_sheet(bout: Bout, *, side: int = 96) -> NDArray[np.uint8]:
+def denoising_sheet(bout: DenoisingResult, *, side: int = 96) -> NDArray[np.uint8]:
     """Draw rows of clean pictures, noisy ones and what each rival made of them, uint8 (H, W, 3).
 
     As many columns as results were kept; under each picture its PSNR in dB.
@@ -66,7 +66,7 @@ def recall_lines(recalls: Sequence[Recall]) -> str:
     return "\n".join(lines)
 
 
-def _lines(bout: Bout) -> list[str]:
+def _lines(bout: DenoisingResult) -> list[str]:
     width = max(len(row.name) for row in bout.rows)
     head = f"{'PSNR dB':>8} {'SSIM':>6} {'images/s':>9} {'of BM3D':>8}"
     many = "picture" if len(bout.exhibit) == 1 else "pictures"
@@ -83,5 +83,5 @@ def _line(row: Row, width: int) -> str:
     return f"{row.name:<{width}}  {row.psnr:>8.2f} {row.ssim:>6.3f} {speed:>9} {times:>8}  {row.told}"
 
 
-def _sigma(bout: Bout) -> str:
+def _sigma(bout: DenoisingResult) -> str:
     return f"{255 * bout.sigma:.4g}"

@@ -19,10 +19,10 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExt
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import LFW_CROP, ImageSpec, decode_rgb, read_pixels
 
-__all__ = ["PHOTOGRAPHS", "Exhibit", "Name", "open_exhibit"]
+__all__ = ["PHOTOGRAPHS", "DenoisingTestSet", "TestSetName", "open_test_set"]
 
 Floats = NDArray[np.float32]
-Name = Literal["lfw-64", "lfw-250", "mnist", "photographs"]
+TestSetName = Literal["lfw-64", "lfw-250", "mnist", "photographs"]
 
 PHOTOGRAPHS: Final = ("astronaut", "camera", "chelsea", "coffee", "coins", "motorcycle_left", "rocket")
 """Those that come in scikit-image's wheel, grey and RGB: the middle 256 x 256 pixels of each are taken."""
@@ -33,7 +33,7 @@ _TAKEN: Final[dict[str, int]] = {"lfw-64": 200, "lfw-250": 50, "mnist": 1000}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Exhibit:
+class DenoisingTestSet:
     """N clean pictures.
 
     Attributes:
@@ -42,7 +42,7 @@ class Exhibit:
         clean: float32 (H, W, C) in [0, 1] each.
     """
 
-    name: Name
+    name: TestSetName
     called: tuple[str, ...]
     clean: tuple[Floats, ...]
 
@@ -70,7 +70,7 @@ class Exhibit:
         ]
 
 
-def open_exhibit(name: Name, count: int | None = None) -> Exhibit:
+def open_test_set(name: TestSetName, count: int | None = None) -> DenoisingTestSet:
     """Read a set of pictures.
 
     ``lfw-64`` and ``lfw-250`` are faces of people in a pair of View 2's folds 1 to 5, one each, in an order
@@ -85,9 +85,9 @@ def open_exhibit(name: Name, count: int | None = None) -> Exhibit:
         DataError: the data set is nowhere.
         MissingExtraError: the photographs come with scikit-image, which is not installed.
     """
-    if name not in get_args(Name):
+    if name not in get_args(TestSetName):
         raise InvalidArgumentError(
-            f"pictures to clean are {', '.join(get_args(Name))}; {name!r} is none of them"
+            f"pictures to clean are {', '.join(get_args(TestSetName))}; {name!r} is none of them"
         )
     if count is None:
         count = _TAKEN.get(name)
@@ -95,14 +95,16 @@ def open_exhibit(name: Name, count: int | None = None) -> Exhibit:
         return _photographs().first(count)
     if name == "mnist":
         digits = find_mnist(progress=True).images("test")[:count, :, :, None]
-        return Exhibit(name, tuple(f"digit {place}" for place in range(len(digits))), _floats(digits))
+        return DenoisingTestSet(
+            name, tuple(f"digit {place}" for place in range(len(digits))), _floats(digits)
+        )
     files = _faces(count)
     if name == "lfw-250":
         pixels = [decode_rgb(file.read_bytes(), name=file.name) for file in files]
     else:
         spec = ImageSpec(size=_SIDE, channels=3, crop=LFW_CROP)
         pixels = [read_pixels(file.read_bytes(), spec, name=file.name) for file in files]
-    return Exhibit(name, tuple(file.stem for file in files), _floats(pixels))
+    return DenoisingTestSet(name, tuple(file.stem for file in files), _floats(pixels))
 
 
 def _faces(count: int | None) -> list[Path]:
@@ -113,7 +115,7 @@ def _faces(count: int | None) -> list[Path]:
     return [lfw.root / people[place] / f"{people[place]}_0001.jpg" for place in order]
 
 
-def _photographs() -> Exhibit:
+def _photographs() -> DenoisingTestSet:
     try:
         import skimage
     except ImportError as error:
@@ -127,7 +129,7 @@ def _photographs() -> Exhibit:
     if not files:
         raise DataError(f"this scikit-image has none of its photographs in {folder}; install it again")
     pixels = [_middle(_as_grey(decode_rgb(file.read_bytes(), name=file.name))) for file in files]
-    return Exhibit("photographs", tuple(file.stem for file in files), _floats(pixels))
+    return DenoisingTestSet("photographs", tuple(file.stem for file in files), _floats(pixels))
 
 
 def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

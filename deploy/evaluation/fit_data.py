@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled, open_labelled
+from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop
@@ -26,14 +26,14 @@ from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
 from lookalike.trainer.fitting.attributes import Examples
 
-__all__ = ["Scored", "gather", "two_folders", "with_table"]
+__all__ = ["ScoredImages", "encode_examples", "read_scored_images", "scored_folders"]
 
 _TOGETHER: Final = 64
 _LEFT_OUT: Final = 0.2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Scored:
+class ScoredImages:
     """Pictures, and what is known of each.
 
     Attributes:
@@ -42,11 +42,11 @@ class Scored:
         tested: bool (N,): of people nothing is fitted to.
     """
 
-    images: Labelled
+    images: LabeledImages
     scores: dict[str, NDArray[np.float64]]
     tested: NDArray[np.bool_]
 
-    def only(self, names: tuple[str, ...]) -> Scored:
+    def only(self, names: tuple[str, ...]) -> ScoredImages:
         """Return it with these attributes alone.
 
         Raises:
@@ -60,7 +60,7 @@ class Scored:
         return replace(self, scores={name: self.scores[name] for name in names}) if names else self
 
 
-def with_table(source: str, table: Path | None) -> Scored:
+def read_scored_images(source: str, table: Path | None) -> ScoredImages:
     """Return the pictures of ``lfw`` or a folder with what a table says of them.
 
     People left out of the fit are those of LFW that no shipped model saw, of a folder one in five by name.
@@ -74,7 +74,7 @@ def with_table(source: str, table: Path | None) -> Scored:
         DataError: a file is missing or malformed, or names none of the pictures.
         InvalidArgumentError: no table, and the source is not LFW.
     """
-    images = open_labelled(source, progress=True)
+    images = open_labeled(source, progress=True)
     rows: Mapping[str, Mapping[str, Any]]
     if table is None:
         if images.lfw is None:
@@ -97,30 +97,30 @@ def with_table(source: str, table: Path | None) -> Scored:
     scores = {name: np.array([row.get(name, np.nan) for row in numbers], np.float64) for name in names}
     if images.lfw is not None:
         held = images.lfw.held_out_people()
-        return Scored(images, scores, np.array([person in held for person in images.people]))
-    return Scored(images, scores, _left_out(images))
+        return ScoredImages(images, scores, np.array([person in held for person in images.people]))
+    return ScoredImages(images, scores, _left_out(images))
 
 
-def two_folders(name: str, positive: Path, negative: Path) -> Scored:
+def scored_folders(name: str, positive: Path, negative: Path) -> ScoredImages:
     """Return the pictures of two folders: with an attribute, and without it. One in five is left out.
 
     Raises:
         DataError: a folder is missing or holds no picture.
     """
-    has, lacks = open_labelled(str(positive)), open_labelled(str(negative))
-    images = Labelled(
+    has, lacks = open_labeled(str(positive)), open_labeled(str(negative))
+    images = LabeledImages(
         name,
         (*has.files, *lacks.files),
         (*(f"with/{path}" for path in has.paths), *(f"without/{path}" for path in lacks.paths)),
         (*has.people, *lacks.people),
     )
     scores = np.r_[np.ones(len(has)), -np.ones(len(lacks))]
-    return Scored(images, {name: scores}, _left_out(images))
+    return ScoredImages(images, {name: scores}, _left_out(images))
 
 
-def gather(
+def encode_examples(
     model: Model,
-    scored: Scored,
+    scored: ScoredImages,
     *,
     crop: Crop | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
@@ -172,12 +172,12 @@ def _is_score(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _people(images: Labelled) -> list[str]:
+def _people(images: LabeledImages) -> list[str]:
     """Return whose each picture is; one of nobody stands for itself."""
     return [person or f"/{path}" for person, path in zip(images.people, images.paths, strict=True)]
 
 
-def _left_out(images: Labelled) -> NDArray[np.bool_]:
+def _left_out(images: LabeledImages) -> NDArray[np.bool_]:
     """Return one in five by the name, bool (N,), the same on every machine."""
     digests = [
         hashlib.sha256(f"tested {person}".encode(errors="surrogateescape")).digest()

@@ -23,13 +23,13 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 from lookalike.searcher.generation.sample import read_all
 
-__all__ = ["Measured", "find_people", "measure"]
+__all__ = ["MeasuredPeople", "find_people", "measure_people"]
 
 _TOGETHER: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredPeople:
     """What a model makes of pictures.
 
     Attributes:
@@ -82,13 +82,13 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
     return named
 
 
-def measure(
+def measure_people(
     model: Model,
     named: Sequence[tuple[Path, str]],
     *,
     crop: Crop | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
-) -> Measured:
+) -> MeasuredPeople:
     """Read, embed and, where the model draws, draw pictures again. One that cannot be read fails alone.
 
     Args:
@@ -117,4 +117,6 @@ def measure(
             on_progress(len(batch))
     if not people:
         raise DataError(f"calibration needs pictures, none of {len(named)} could be read ({failures[:1]})")
-    return Measured(np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures)
+    return MeasuredPeople(
+        np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures
+    )

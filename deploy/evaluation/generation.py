@@ -11,11 +11,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.judging import Accuracy, Diversity, agreement, diversity, look
-from lookalike.deploy.evaluation.nats import PROTOCOLS, Nats, nats
-from lookalike.deploy.evaluation.neighbours import Neighbours, stored_neighbours
-from lookalike.deploy.evaluation.vectors import Steps, silently
-from lookalike.deploy.evaluation.yardstick import Closeness, Jury, Yardstick, closeness
+from lookalike.deploy.evaluation.judging import ClassAccuracy, Diversity, class_accuracy, classify, diversity
+from lookalike.deploy.evaluation.nats import PROTOCOLS, LikelihoodResult, measure_likelihood
+from lookalike.deploy.evaluation.neighbours import KnnResult, stored_knn
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
+from lookalike.deploy.evaluation.yardstick import (
+    FidResult,
+    GenerationBenchmark,
+    ReferenceClassifier,
+    compare_to_real,
+)
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import Sampler, sample
 
@@ -42,12 +47,12 @@ class Generation:
     name: str
     model_id: str
     kind: str
-    likelihood: tuple[Nats, ...] = ()
+    likelihood: tuple[LikelihoodResult, ...] = ()
     conditioned: str | None = None
-    accuracy: Accuracy | None = None
+    accuracy: ClassAccuracy | None = None
     diversity: tuple[Diversity, ...] = ()
-    distance: tuple[Closeness, ...] = ()
-    neighbours: Neighbours | None = None
+    distance: tuple[FidResult, ...] = ()
+    neighbours: KnnResult | None = None
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class Generation:
         }
 
 
-def generation(model: Model, beside: Yardstick, *, steps: Steps = silently) -> Generation:
+def generation(model: Model, beside: GenerationBenchmark, *, steps: Progress = no_progress) -> Generation:
     """Measure a model; what it cannot do is a remark.
 
     Raises:
@@ -94,18 +99,18 @@ def generation(model: Model, beside: Yardstick, *, steps: Steps = silently) -> G
     if jury is not None and "distance" in plan.parts:
         values["distance"] = _distances(model, jury, seed=plan.seed)
     if "neighbours" in plan.parts:
-        values["neighbours"] = stored_neighbours(
+        values["neighbours"] = stored_knn(
             model, beside.digits, beside.digits.test, k=plan.neighbours, steps=steps
         )
     return Generation(model.bundle.name, model.model_id, spec.kind, **values, remarks=tuple(remarks))
 
 
-def _likelihood(model: Model, beside: Yardstick, steps: Steps) -> tuple[Nats, ...]:
+def _likelihood(model: Model, beside: GenerationBenchmark, steps: Progress) -> tuple[LikelihoodResult, ...]:
     plan = beside.plan
     return tuple(
         row
         for protocol in PROTOCOLS
-        for row in nats(
+        for row in measure_likelihood(
             model,
             beside.digits.test,
             protocol,
@@ -118,7 +123,7 @@ def _likelihood(model: Model, beside: Yardstick, steps: Steps) -> tuple[Nats, ..
     )
 
 
-def _by_class(model: Model, beside: Yardstick, jury: Jury) -> dict[str, Any]:
+def _by_class(model: Model, beside: GenerationBenchmark, jury: ReferenceClassifier) -> dict[str, Any]:
     """Draw as many of each class as make up the pictures, and let the judge look."""
     plan, spec, classes = beside.plan, model.bundle.spec, beside.digits.classes
     each = -(-plan.drawn // len(classes))
@@ -126,10 +131,10 @@ def _by_class(model: Model, beside: Yardstick, jury: Jury) -> dict[str, Any]:
         [sample(model, each, of_class=name, seed=plan.seed + place) for place, name in enumerate(classes)]
     )
     asked = np.arange(len(classes)).repeat(each)
-    made = look(jury.judge, drawn)
+    made = classify(jury.judge, drawn)
     values: dict[str, Any] = {"conditioned": "label" if spec.conditional else "Gaussian"}
     if "accuracy" in plan.parts:
-        values["accuracy"] = agreement(asked, made.classes, classes)
+        values["accuracy"] = class_accuracy(asked, made.classes, classes)
     if "diversity" in plan.parts:
         real = jury.test
         values["diversity"] = (
@@ -139,10 +144,12 @@ def _by_class(model: Model, beside: Yardstick, jury: Jury) -> dict[str, Any]:
     return values
 
 
-def _distances(model: Model, jury: Jury, *, seed: int) -> tuple[Closeness, ...]:
+def _distances(model: Model, jury: ReferenceClassifier, *, seed: int) -> tuple[FidResult, ...]:
     return tuple(
-        closeness(
-            sampler, look(jury.judge, sample(model, len(jury.test), sampler=sampler, seed=seed)), jury.seen
+        compare_to_real(
+            sampler,
+            classify(jury.judge, sample(model, len(jury.test), sampler=sampler, seed=seed)),
+            jury.seen,
         )
         for sampler in _samplers(model)
     )

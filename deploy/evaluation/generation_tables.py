@@ -11,8 +11,8 @@ from typing import Final
 
 from lookalike.deploy.evaluation.generation import Generation
 from lookalike.deploy.evaluation.judging import Diversity
-from lookalike.deploy.evaluation.nats import PROTOCOLS, Nats
-from lookalike.deploy.evaluation.yardstick import Closeness, Yardstick
+from lookalike.deploy.evaluation.nats import PROTOCOLS, LikelihoodResult
+from lookalike.deploy.evaluation.yardstick import FidResult, GenerationBenchmark
 
 __all__ = ["generation_lines", "generation_markdown"]
 
@@ -27,7 +27,7 @@ _NONE: Final = "-"
 Row = tuple[str, list[str], str]
 
 
-def generation_lines(beside: Yardstick, models: Sequence[Generation]) -> str:
+def generation_lines(beside: GenerationBenchmark, models: Sequence[Generation]) -> str:
     """Return lines for people, a block for each part."""
     blocks = [
         _likelihood_lines(models),
@@ -38,7 +38,7 @@ def generation_lines(beside: Yardstick, models: Sequence[Generation]) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def generation_markdown(beside: Yardstick, models: Sequence[Generation]) -> str:
+def generation_markdown(beside: GenerationBenchmark, models: Sequence[Generation]) -> str:
     """Return a Markdown table: a row for each figure, a column for each model, then what stands beside it."""
     rows = [
         *_likelihood_rows(models),
@@ -84,7 +84,7 @@ def _likelihood_lines(models: Sequence[Generation]) -> list[str]:
     return lines
 
 
-def _judged_lines(beside: Yardstick, models: Sequence[Generation]) -> list[str]:
+def _judged_lines(beside: GenerationBenchmark, models: Sequence[Generation]) -> list[str]:
     if beside.jury is None:
         return []
     width = _width(model.name for model in models)
@@ -104,7 +104,7 @@ def _judged_lines(beside: Yardstick, models: Sequence[Generation]) -> list[str]:
     return lines
 
 
-def _distance_lines(beside: Yardstick, models: Sequence[Generation]) -> list[str]:
+def _distance_lines(beside: GenerationBenchmark, models: Sequence[Generation]) -> list[str]:
     rows = [(model.name, row) for model in models for row in model.distance]
     if not rows:
         return []
@@ -121,7 +121,7 @@ def _distance_lines(beside: Yardstick, models: Sequence[Generation]) -> list[str
     return lines
 
 
-def _neighbour_lines(beside: Yardstick, models: Sequence[Generation]) -> list[str]:
+def _neighbour_lines(beside: GenerationBenchmark, models: Sequence[Generation]) -> list[str]:
     rows = [model.neighbours for model in models if model.neighbours is not None]
     if not rows:
         return []
@@ -155,18 +155,18 @@ def _likelihood_rows(models: Sequence[Generation]) -> list[Row]:
     return rows
 
 
-def _samples(row: Nats) -> str:
+def _samples(row: LikelihoodResult) -> str:
     if not row.few:
         return f"{row.samples:,} samples"
     return f"{row.samples:,} samples (of {row.fully:,}, and {row.few:,} of all: ± {row.estimate_error:.2f})"
 
 
-def _of(model: Generation, protocol: str, measured: str) -> Nats | None:
+def _of(model: Generation, protocol: str, measured: str) -> LikelihoodResult | None:
     rows = (row for row in model.likelihood if (row.protocol, row.measured) == (protocol, measured))
     return next(rows, None)
 
 
-def _nats(row: Nats | None, which: str) -> str:
+def _nats(row: LikelihoodResult | None, which: str) -> str:
     if row is None:
         return _NONE
     value, error = (
@@ -175,7 +175,7 @@ def _nats(row: Nats | None, which: str) -> str:
     return f"{value:.2f} ± {error:.2f}"
 
 
-def _judged_rows(beside: Yardstick, models: Sequence[Generation]) -> list[Row]:
+def _judged_rows(beside: GenerationBenchmark, models: Sequence[Generation]) -> list[Row]:
     if beside.jury is None:
         return []
     rows: list[Row] = []
@@ -207,7 +207,7 @@ def _diversity(row: Diversity | None) -> str:
     return _NONE if row is None else f"{row.mean:.2f}, least {row.lowest:.2f} ({row.lowest_class})"
 
 
-def _distance_rows(beside: Yardstick, models: Sequence[Generation]) -> list[Row]:
+def _distance_rows(beside: GenerationBenchmark, models: Sequence[Generation]) -> list[Row]:
     rows: list[Row] = []
     samplers = dict.fromkeys(row.source for model in models for row in model.distance)
     for sampler in samplers:
@@ -219,11 +219,11 @@ def _distance_rows(beside: Yardstick, models: Sequence[Generation]) -> list[Row]
     return rows
 
 
-def _closeness(row: Closeness | None) -> str:
+def _closeness(row: FidResult | None) -> str:
     return _NONE if row is None else f"{row.frechet:.2f}; {row.precision:.3f}, {row.recall:.3f}"
 
 
-def _neighbour_rows(beside: Yardstick, models: Sequence[Generation]) -> list[Row]:
+def _neighbour_rows(beside: GenerationBenchmark, models: Sequence[Generation]) -> list[Row]:
     found = [model.neighbours for model in models]
     some = next((row for row in found if row is not None), None)
     if some is None:

@@ -12,17 +12,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
+from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 
-__all__ = ["Digits", "Pictures"]
+__all__ = ["DigitImages", "MnistData"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Pictures:
+class DigitImages:
     """N pictures and what they show.
 
     Attributes:
@@ -66,7 +66,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Digits:
+class MnistData:
     """A data set of digits in two parts.
 
     Attributes:
@@ -78,8 +78,8 @@ class Digits:
 
     name: str
     classes: tuple[str, ...]
-    train: Pictures
-    test: Pictures
+    train: DigitImages
+    test: DigitImages
 
     @classmethod
     def mnist(cls, *, progress: bool = False) -> Self:
@@ -90,7 +90,7 @@ class Digits:
         """
         found = find_mnist(progress=progress)
         train, test = (
-            Pictures(found.images(split)[..., None], found.labels(split).astype(np.int64))
+            DigitImages(found.images(split)[..., None], found.labels(split).astype(np.int64))
             for split in ("train", "test")
         )
         return cls("mnist", CLASSES, train, test)
@@ -109,10 +109,10 @@ class Digits:
                 f"crop {model.bundle.spec.image.crop}; name one trained with --data {self.name}"
             )
 
-    def labelled(self, pictures: Pictures) -> Labelled:
+    def labelled(self, pictures: DigitImages) -> LabeledImages:
         """Return names for pictures as a collection has them; the class stands where the person does."""
         paths = tuple(f"{number:05d}" for number in range(len(pictures)))
-        return Labelled(
+        return LabeledImages(
             self.name,
             tuple(map(Path, paths)),
             paths,

@@ -21,14 +21,14 @@ from lookalike.encoder.metrics import mean_distance
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 
-__all__ = ["Accuracy", "Diversity", "Seen", "agreement", "diversity", "look"]
+__all__ = ["ClassAccuracy", "Diversity", "Predictions", "class_accuracy", "classify", "diversity"]
 
 _MISTAKES: Final = 6
 _FEWEST: Final = 2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Seen:
+class Predictions:
     """What the judge says of N pictures.
 
     Attributes:
@@ -40,7 +40,7 @@ class Seen:
     classes: NDArray[np.int64]
 
 
-def look(judge: Model, images: NDArray[np.uint8]) -> Seen:
+def classify(judge: Model, images: NDArray[np.uint8]) -> Predictions:
     """Let the judge look at uint8 (N, H, W, C).
 
     Raises:
@@ -53,11 +53,11 @@ def look(judge: Model, images: NDArray[np.uint8]) -> Seen:
             f"a judge gives features and a logit for each class, {printable(judge.bundle.name)} does not"
         )
     made = judge.encode(images)
-    return Seen(made[:, :features], made[:, features:].argmax(axis=1))
+    return Predictions(made[:, :features], made[:, features:].argmax(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
+class ClassAccuracy:
     """How often the judge sees the class that was asked for.
 
     Attributes:
@@ -84,7 +84,9 @@ class Accuracy:
         return said or "no mistakes"
 
 
-def agreement(asked: NDArray[np.int64], seen: NDArray[np.int64], classes: Sequence[str]) -> Accuracy:
+def class_accuracy(
+    asked: NDArray[np.int64], seen: NDArray[np.int64], classes: Sequence[str]
+) -> ClassAccuracy:
     """Compare what was asked for with what was seen, int64 (N,) each, places in ``classes``.
 
     Raises:
@@ -101,7 +103,7 @@ def agreement(asked: NDArray[np.int64], seen: NDArray[np.int64], classes: Sequen
     wrong = table - np.diag(right)
     most = np.argsort(-wrong, axis=None, kind="stable")[:_MISTAKES]
     places = [divmod(int(place), len(classes)) for place in most]
-    return Accuracy(
+    return ClassAccuracy(
         count=len(asked),
         overall=float(right.sum() / len(asked)),
         by_class=shares,

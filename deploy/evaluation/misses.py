@@ -12,15 +12,15 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
+from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.pairs import Fold
 from lookalike.deploy.evaluation.retrieval import Query
-from lookalike.deploy.evaluation.verification import fold_thresholds, likeness
+from lookalike.deploy.evaluation.verification import fold_thresholds, pair_similarity
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
 
-__all__ = ["MissSheet"]
+__all__ = ["FailureSheet"]
 
 Wrong = TypeVar("Wrong")
 _SIDE: Final = 128
@@ -28,7 +28,7 @@ _DOWN: Final = 6
 _WIDER: Final = 1.5  # people are shown with a little more around them than models see
 
 
-class MissSheet:
+class FailureSheet:
     """Draws the worst mistakes on some pictures.
 
     Args:
@@ -36,7 +36,7 @@ class MissSheet:
         crop: How they are framed; None: as the data are known to be.
     """
 
-    def __init__(self, images: Labelled, *, crop: Crop | None = None) -> None:
+    def __init__(self, images: LabeledImages, *, crop: Crop | None = None) -> None:
         self._images = images
         self._crop = (crop or images.crop or LFW_CROP).widened(_WIDER)
         self._files = dict(zip(images.paths, images.files, strict=True))
@@ -54,7 +54,7 @@ class MissSheet:
         Returns:
             uint8 (H, W, 3), or None where every pair is told rightly.
         """
-        scores = [likeness(vectors, fold) for fold in folds]
+        scores = [pair_similarity(vectors, fold) for fold in folds]
         thresholds = fold_thresholds(scores, [fold.same for fold in folds])
         told = [
             (float(score), int(first), int(second), bool(same), bool(score >= threshold))

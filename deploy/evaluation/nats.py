@@ -31,13 +31,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.handwriting import Pictures
+from lookalike.deploy.evaluation.handwriting import DigitImages
 from lookalike.deploy.evaluation.likelihood import Proposal, bernoulli, bounds
-from lookalike.deploy.evaluation.vectors import Steps, silently
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["PROTOCOLS", "Nats", "Protocol", "binarised", "nats"]
+__all__ = ["PROTOCOLS", "LikelihoodResult", "Protocol", "binarize", "measure_likelihood"]
 
 Protocol = Literal["dynamic", "threshold"]
 Measured = Literal["log p(x)", "log p(x|y)"]
@@ -46,7 +46,7 @@ _SMOOTHING: Final = 0.1  # of the model's q(y|x) with the even distribution: no 
 
 
 @dataclass(frozen=True, slots=True)
-class Nats:
+class LikelihoodResult:
     """Figures of one model by one protocol, in nats a picture; lower is better.
 
     Attributes:
@@ -87,7 +87,7 @@ class Nats:
         return asdict(self)
 
 
-def binarised(images: NDArray[np.uint8], protocol: Protocol, *, seed: int = 0) -> NDArray[np.bool_]:
+def binarize(images: NDArray[np.uint8], protocol: Protocol, *, seed: int = 0) -> NDArray[np.bool_]:
     """Return bool of the shape of uint8 images, by a protocol; ``seed`` is of dynamic draws alone.
 
     Raises:
@@ -102,17 +102,17 @@ def binarised(images: NDArray[np.uint8], protocol: Protocol, *, seed: int = 0) -
     return drawn < images
 
 
-def nats(
+def measure_likelihood(
     model: Model,
-    pictures: Pictures,
+    pictures: DigitImages,
     protocol: Protocol,
     *,
     samples: int,
     count: int,
     few: int = 0,
     seed: int = 0,
-    steps: Steps = silently,
-) -> list[Nats]:
+    steps: Progress = no_progress,
+) -> list[LikelihoodResult]:
     """Measure a variational model: of one with classes both figures, given the label first.
 
     All pictures are made binary before ``count`` of them are chosen, so a choice sees the same binary digits
@@ -132,7 +132,7 @@ def nats(
     Raises:
         InvalidArgumentError: the model has no posterior, or a number cannot be.
     """
-    binary = Pictures(binarised(pictures.images, protocol, seed=seed).view(np.uint8), pictures.labels)
+    binary = DigitImages(binarize(pictures.images, protocol, seed=seed).view(np.uint8), pictures.labels)
     rows = binary.chosen(count, seed=seed)
     whole = few > 0 and len(rows) < len(binary)
     spoken_of = binary if whole else binary.of(rows)
@@ -153,7 +153,7 @@ def nats(
         elbo, elbo_error = _mean(-rough.elbo)
         bound, bound_error, estimate_error = _corrected(-rough.importance, -deep.importance, rows)
         found.append(
-            Nats(
+            LikelihoodResult(
                 protocol=protocol,
                 measured=measured,
                 images=len(on),
@@ -173,7 +173,7 @@ def nats(
     return found
 
 
-def _proposals(model: Model, binary: Pictures) -> dict[Measured, Proposal]:
+def _proposals(model: Model, binary: DigitImages) -> dict[Measured, Proposal]:
     """Return what latents are drawn from; the encoder sees the binary pictures, as it did in training."""
     pixels = binary.images * np.uint8(255)
     mean, deviation = model.posterior(pixels)

@@ -15,13 +15,13 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.handwriting import Digits, Pictures
+from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
 from lookalike.deploy.evaluation.retrieval import temporary_collection
-from lookalike.deploy.evaluation.vectors import Steps, Vectors, silently
+from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["Neighbours", "baseline_neighbours", "nearest", "stored_neighbours", "vote"]
+__all__ = ["KnnResult", "baseline_knn", "nearest", "stored_knn", "vote"]
 
 Floats = NDArray[np.float32]
 Metric = Literal["cosine", "Euclid"]
@@ -32,7 +32,7 @@ _EMBEDDED: Final = 4096  # pictures embedded between two reports
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
+class KnnResult:
     """One row: a kind of vector, and how often its neighbours are right.
 
     Attributes:
@@ -40,7 +40,7 @@ class Neighbours:
         numbers: E.
         metric: How they are compared.
         through: ``store``, or ``numpy`` for what is compared here, exactly.
-        k: Neighbours that vote.
+        k: KnnResult that vote.
         stored: N.
         queries: M.
         accuracy: Share of right answers, in [0, 1].
@@ -62,16 +62,16 @@ class Neighbours:
         return asdict(self)
 
 
-def stored_neighbours(
-    model: Model, digits: Digits, test: Pictures, *, k: int = 5, steps: Steps = silently
-) -> Neighbours:
+def stored_knn(
+    model: Model, digits: MnistData, test: DigitImages, *, k: int = 5, steps: Progress = no_progress
+) -> KnnResult:
     """Put the training pictures into an embedded store, and let each test one search it.
 
     Args:
         model: What embeds.
         digits: The training pictures are its.
         test: What is asked.
-        k: Neighbours that vote.
+        k: KnnResult that vote.
         steps: Told of the progress.
 
     Raises:
@@ -80,7 +80,7 @@ def stored_neighbours(
     digits.require(model)
     rows = _embedded(model, digits.train, f"{model.bundle.name}: indexing", steps)
     there = np.asarray(np.isfinite(rows).all(axis=1) & rows.any(axis=1))
-    vectors = Vectors(model.bundle.name, rows, there)
+    vectors = ImageVectors(model.bundle.name, rows, there)
     queries = _embedded(model, test, f"{model.bundle.name}: embedding", steps)
     said: list[str | None] = []
     with (
@@ -95,9 +95,9 @@ def stored_neighbours(
     return _row(model.bundle.name, rows.shape[1], "cosine", "store", k, int(there.sum()), right)
 
 
-def baseline_neighbours(
-    digits: Digits, test: Pictures, numbers: Sequence[int], *, k: int = 5, steps: Steps = silently
-) -> list[Neighbours]:
+def baseline_knn(
+    digits: MnistData, test: DigitImages, numbers: Sequence[int], *, k: int = 5, steps: Progress = no_progress
+) -> list[KnnResult]:
     """Measure raw pixels, and PCA fitted to the training pictures, each by Euclidean distance and by cosine.
 
     Cosine of PCA is that of centred vectors; of raw pixels it is that of the pixels as they are.
@@ -106,12 +106,12 @@ def baseline_neighbours(
         digits: The training pictures are its.
         test: What is asked.
         numbers: Sizes of the PCAs; sizes over P are left out.
-        k: Neighbours that vote.
+        k: KnnResult that vote.
         steps: Told of the progress.
     """
     stored, asked = _flat(digits.train), _flat(test)
     mean = stored.mean(axis=0)
-    found: list[Neighbours] = []
+    found: list[KnnResult] = []
     sizes = sorted({each for each in numbers if each <= stored.shape[1]})
     axes = _axes(stored - mean) if sizes else np.zeros((0, 0), np.float32)
     kinds: list[tuple[str, Floats, Floats]] = [("raw pixels", stored, asked)]
@@ -168,13 +168,13 @@ def _row(
     k: int,
     stored: int,
     right: NDArray[np.bool_],
-) -> Neighbours:
+) -> KnnResult:
     share = float(right.mean())
     error = float(np.sqrt(share * (1 - share) / len(right)))
-    return Neighbours(name, numbers, metric, through, k, stored, len(right), share, error)
+    return KnnResult(name, numbers, metric, through, k, stored, len(right), share, error)
 
 
-def _embedded(model: Model, pictures: Pictures, what: str, steps: Steps) -> Floats:
+def _embedded(model: Model, pictures: DigitImages, what: str, steps: Progress) -> Floats:
     """Return float32 (N, E)."""
     rows = np.empty((len(pictures), model.bundle.spec.embedding), np.float32)
     with steps(what, len(pictures)) as advance:
@@ -185,7 +185,7 @@ def _embedded(model: Model, pictures: Pictures, what: str, steps: Steps) -> Floa
     return rows
 
 
-def _flat(pictures: Pictures) -> Floats:
+def _flat(pictures: DigitImages) -> Floats:
     """Return float32 (N, P) in [0, 1]."""
     flat: Floats = pictures.images.reshape(len(pictures), -1).astype(np.float32) / np.float32(255)
     return flat

@@ -14,14 +14,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.vectors import Steps, embed_images, silently
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.vectors import Progress, embed_images, no_progress
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import decode_rgb, encode_png, to_uint8
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import CollectionSpec, open_store
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 
@@ -59,14 +60,14 @@ class Recall:
 
 def noisy_recall(
     model: Model,
-    images: Labelled,
+    images: LabeledImages,
     held: frozenset[str],
     *,
     cleaner: QueryDenoiser | None,
     sigmas: Sequence[float],
     count: int,
     seed: int = 0,
-    steps: Steps = silently,
+    steps: Progress = no_progress,
 ) -> list[Recall]:
     """Measure it on pictures of people that nothing was fitted to, among all pictures.
 
@@ -109,7 +110,9 @@ def noisy_recall(
     return [_with_regained(each, clean, found) for each in found]
 
 
-def _queries(images: Labelled, chosen: Sequence[int], sigma: float, folder: Path, seed: int) -> list[Path]:
+def _queries(
+    images: LabeledImages, chosen: Sequence[int], sigma: float, folder: Path, seed: int
+) -> list[Path]:
     """Return the files to search with: the pictures' own, or noisy ones that are written for it."""
     if not sigma:
         return [images.files[index] for index in chosen]
@@ -126,7 +129,7 @@ def _queries(images: Labelled, chosen: Sequence[int], sigma: float, folder: Path
 
 def _recall(
     searcher: Searcher,
-    images: Labelled,
+    images: LabeledImages,
     chosen: Sequence[int],
     files: Sequence[Path],
     sigma: float,
@@ -134,15 +137,15 @@ def _recall(
     advance: Callable[[int], object],
 ) -> Recall:
     right = left = 0
-    answers = searcher.similar(files, k=2, cleaner=cleaner)
+    answers = searcher.similar(files, k=2, denoiser=cleaner)
     for index, answer in zip(chosen, answers, strict=True):
         others = [hit for hit in answer.results if hit.path != images.paths[index]]
         right += bool(others) and others[0].person == images.people[index]
-        left += answer.treatment is not None and not answer.treatment.cleaned
+        left += answer.denoise_info is not None and not answer.denoise_info.denoised
         advance(1)
     return Recall(
         sigma,
-        None if cleaner is None else cleaner.cleaner.bundle.name,
+        None if cleaner is None else cleaner.denoiser.bundle.name,
         len(chosen),
         searcher.size - 1,
         right / len(chosen),
@@ -160,7 +163,7 @@ def _with_regained(each: Recall, clean: float, found: Sequence[Recall]) -> Recal
 
 
 @contextmanager
-def _searcher(model: Model, images: Labelled, steps: Steps) -> Iterator[Searcher]:
+def _searcher(model: Model, images: LabeledImages, steps: Progress) -> Iterator[Searcher]:
     """Give a search among all the pictures, in an embedded store that goes again."""
     vectors = embed_images(model, images, steps=steps)
     there = np.flatnonzero(vectors.there)

@@ -17,7 +17,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
+from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.text import printable
 
@@ -94,7 +94,7 @@ class Folds:
         return found
 
 
-def lfw_folds(images: Labelled) -> Folds:
+def lfw_folds(images: LabeledImages) -> Folds:
     """Return View 2 of LFW: ten folds of 300 matched and 300 mismatched pairs.
 
     Raises:
@@ -113,7 +113,7 @@ def lfw_folds(images: Labelled) -> Folds:
     return _with_people(folds, images)
 
 
-def read_folds(file: Path, images: Labelled) -> Folds:
+def read_folds(file: Path, images: LabeledImages) -> Folds:
     """Read pairs in the layout of LFW's ``pairs.txt``.
 
     The first line says how many folds there are and how many matched pairs in each; then come the folds, each
@@ -152,7 +152,7 @@ def read_folds(file: Path, images: Labelled) -> Folds:
     return _with_people(folds, images)
 
 
-def deal_people(images: Labelled, *, seed: int) -> list[list[str]]:
+def deal_people(images: LabeledImages, *, seed: int) -> list[list[str]]:
     """Divide the people into ten folds by a seed, those with the most pictures evenly."""
     groups = images.by_person()
     people = sorted(groups)
@@ -161,14 +161,14 @@ def deal_people(images: Labelled, *, seed: int) -> list[list[str]]:
     return [mixed[fold::FOLDS] for fold in range(FOLDS)]
 
 
-def held_people(images: Labelled, *, seed: int) -> frozenset[str]:
+def held_people(images: LabeledImages, *, seed: int) -> frozenset[str]:
     """Return whom nothing may be fitted to: LFW's people of View 2's folds 1 to 5, else half by the seed."""
     if images.lfw is not None:
         return images.lfw.held_out_people()
     return frozenset(itertools.chain.from_iterable(deal_people(images, seed=seed)[: FOLDS // 2]))
 
 
-def draw_folds(images: Labelled, *, seed: int) -> Folds:
+def draw_folds(images: LabeledImages, *, seed: int) -> Folds:
     """Draw ten folds of as many matched as mismatched pairs, every person in one fold only.
 
     As LFW's were drawn: for a matched pair a person at random, then two of their images; for a mismatched
@@ -194,7 +194,7 @@ def draw_folds(images: Labelled, *, seed: int) -> Folds:
     return Folds(tuple(drawn), frozenset(itertools.chain.from_iterable(dealt[: FOLDS // 2])))
 
 
-def _with_people(folds: Sequence[Fold], images: Labelled) -> Folds:
+def _with_people(folds: Sequence[Fold], images: LabeledImages) -> Folds:
     held = folds[: len(folds) // 2]
     indices = [*itertools.chain.from_iterable((*fold.first, *fold.second) for fold in held)]
     people = frozenset(person for index in indices if (person := images.people[index]) is not None)
@@ -232,7 +232,7 @@ def _draw(groups: Sequence[Sequence[int]], size: int, rng: np.random.Generator) 
 class _Finder:
     """Images by person and number or file name."""
 
-    def __init__(self, images: Labelled) -> None:
+    def __init__(self, images: LabeledImages) -> None:
         self._index: dict[tuple[str, str], int] = {}
         self._name = images.name
         for index, (path, person) in enumerate(zip(images.paths, images.people, strict=True)):

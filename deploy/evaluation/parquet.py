@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.vectors import Vectors, match, placed
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.vectors import ImageVectors, assign_vectors, match_paths
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
 from lookalike.encoder.text import printable
 
-__all__ = ["parquet_vectors"]
+__all__ = ["read_parquet_vectors"]
 
 
-def parquet_vectors(file: Path, images: Labelled) -> Vectors:
+def read_parquet_vectors(file: Path, images: LabeledImages) -> ImageVectors:
     """Read the columns ``path`` (text) and ``vector`` (a list of as many numbers in each row).
 
-    Paths name pictures as :func:`match` says. Where there is a column ``person``, it must
+    Paths name pictures as :func:`match_paths` says. Where there is a column ``person``, it must
     say what the data say: that guards against paths that name other pictures than was meant.
 
     Raises:
@@ -39,7 +39,7 @@ def parquet_vectors(file: Path, images: Labelled) -> Vectors:
             raise DataError(f"{name}: every row must have a path, row {row} has none; leave it out")
     called = [path for path in paths if path is not None]
     _check_people(table, called, name, images)
-    return placed(name, called, _rows(table, called, name), images, kind="vectors")
+    return assign_vectors(name, called, _rows(table, called, name), images, kind="vectors")
 
 
 def _table(file: Path, name: str) -> Any:
@@ -101,11 +101,11 @@ def _rows(table: Any, paths: list[str], name: str) -> NDArray[np.float32]:
     return values
 
 
-def _check_people(table: Any, paths: list[str], name: str, images: Labelled) -> None:
+def _check_people(table: Any, paths: list[str], name: str, images: LabeledImages) -> None:
     if "person" not in table.column_names:
         return
     people = table.column("person").to_pylist()
-    for path, index, person in zip(paths, match(paths, images), people, strict=True):
+    for path, index, person in zip(paths, match_paths(paths, images), people, strict=True):
         if index >= 0 and person is not None and person != images.people[index]:
             raise DataError(
                 f"{name} must name people as {images.name} does, it has '{printable(str(person))}' for "

@@ -22,7 +22,15 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import decode_rgb
 from lookalike.trainer.fitting.calibration import fit_score_calibration, pair_scores
 
-__all__ = ["Bin", "Reliability", "binned", "calibration_error", "cllr", "cross_validate", "draw"]
+__all__ = [
+    "Bin",
+    "Reliability",
+    "bin_predictions",
+    "calibration_error",
+    "cllr",
+    "cross_validate",
+    "draw_reliability",
+]
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -63,7 +71,7 @@ class Reliability:
         hits: How many.
         sure: Hits said to be right with a probability over 0.5.
         sure_right: Share of them that are; None when there is none.
-        pair_bins: What :func:`draw` draws.
+        pair_bins: What :func:`draw_reliability` draws.
         hit_bins: The same of hits.
     """
 
@@ -88,7 +96,7 @@ def cllr(matched: Reals, mismatched: Reals) -> float:
     return float(cost / (2 * np.log(2)))
 
 
-def binned(said: Reals, true: NDArray[np.bool_], weights: Reals) -> tuple[Bin, ...]:
+def bin_predictions(said: Reals, true: NDArray[np.bool_], weights: Reals) -> tuple[Bin, ...]:
     """Gather predictions (P,) in [0, 1] and what came true into bins; empty ones are left out.
 
     Args:
@@ -154,7 +162,7 @@ def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) 
     )
 
 
-def draw(reliability: Reliability) -> NDArray[np.uint8]:
+def draw_reliability(reliability: Reliability) -> NDArray[np.uint8]:
     """Draw what was said against what was, for pairs and for hits, uint8 (H, W, 3). Needs matplotlib.
 
     Raises:
@@ -211,8 +219,8 @@ def _judged(matched: Reals, mismatched: Reals, said: Reals, true: NDArray[np.boo
     counts = [len(matched), len(mismatched)]
     weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts)
     even = 0.5 * (1 + np.tanh(0.5 * evidence))
-    pair_bins = binned(even, np.repeat([True, False], counts), weights)
-    hit_bins = binned(said, true, np.ones(len(said)))
+    pair_bins = bin_predictions(even, np.repeat([True, False], counts), weights)
+    hit_bins = bin_predictions(said, true, np.ones(len(said)))
     sure = said > 0.5
     return Reliability(
         cllr=cllr(matched, mismatched),

@@ -18,14 +18,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.vectors import Steps, Vectors, silently
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Hit, Record
+from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["Query", "Ranking", "Retrieval", "rank", "retrieval", "temporary_collection"]
+__all__ = ["Query", "Ranking", "Retrieval", "rank_all", "retrieval", "temporary_collection"]
 
 _TOGETHER: Final = 64
 _AT_ONCE: Final = 512  # queries compared with everything in one product
@@ -149,15 +151,15 @@ def retrieval(
         on_total(total)
         yield on_progress
 
-    return rank(store, name, people=people, steps=steps).of(people)
+    return rank_all(store, name, people=people, steps=steps).of(people)
 
 
-def rank(
+def rank_all(
     store: VectorStore,
     name: str,
     *,
     people: Collection[str] | None = None,
-    steps: Steps = silently,
+    steps: Progress = no_progress,
 ) -> Ranking:
     """Let every image of a person with two or more images query all others.
 
@@ -194,7 +196,7 @@ def rank(
 
 
 @contextmanager
-def temporary_collection(vectors: Vectors, images: Labelled) -> Iterator[tuple[VectorStore, str]]:
+def temporary_collection(vectors: ImageVectors, images: LabeledImages) -> Iterator[tuple[VectorStore, str]]:
     """Give an embedded store that holds these vectors as the indexer would store them, and a name in it."""
     there = np.flatnonzero(vectors.there)
     spec = CollectionSpec(

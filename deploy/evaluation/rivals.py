@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import MissingExtraError
 
-__all__ = ["BM3D", "Filtered", "Rival", "classical", "unclipped"]
+__all__ = ["BM3D", "FilterMethod", "Method", "classical_methods", "undo_clipping"]
 
 Floats = NDArray[np.float32]
 _HOW: Final = (
@@ -36,7 +36,7 @@ _HOW: Final = (
 )
 
 
-class Rival(Protocol):
+class Method(Protocol):
     """Something that takes noise off."""
 
     @property
@@ -55,14 +55,14 @@ class Rival(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Filtered:
+class FilterMethod:
     """One of scikit-image's filters.
 
     Attributes:
         name: What its row is called.
         told: How it is set.
         filtered: Picture float32 (H, W, C) and sigma to the picture without noise.
-        debias: Whether to undo what clipping did to the mean, see :func:`unclipped`.
+        debias: Whether to undo what clipping did to the mean, see :func:`undo_clipping`.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Filtered:
     debias: bool = False
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """As :meth:`Rival.clean` says."""
+        """As :meth:`Method.clean` says."""
         return [_finished(self.filtered(picture, sigma), sigma, self.debias) for picture in noisy]
 
 
@@ -79,7 +79,7 @@ class BM3D:
     """BM3D, told the true sigma. What it made is kept in the cache: it takes seconds a picture.
 
     Attributes:
-        debias: Whether to undo what clipping did to the mean, see :func:`unclipped`.
+        debias: Whether to undo what clipping did to the mean, see :func:`undo_clipping`.
         name: What its row is called.
         told: What it knows.
 
@@ -96,7 +96,7 @@ class BM3D:
         self._folder = cache_folder() / "bm3d" if folder is None else folder
 
     def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """As :meth:`Rival.clean` says."""
+        """As :meth:`Method.clean` says."""
         return [_finished(_bm3d(picture, sigma), sigma, self.debias) for picture in noisy]
 
     def recalled(
@@ -118,7 +118,7 @@ class BM3D:
         return _finished(made, sigma, self.debias)
 
 
-def classical(sigma: float, *, digits: bool) -> list[Rival]:
+def classical_methods(sigma: float, *, digits: bool) -> list[Method]:
     """Return scikit-image's filters, set by what was best on training people's faces or on training digits.
 
     Args:
@@ -128,9 +128,9 @@ def classical(sigma: float, *, digits: bool) -> list[Rival]:
     nlm, tv, wavelet = _DIGITS if digits else _STRONG if 255 * sigma > _BETWEEN else _WEAK
     after = "; debiased" if digits else ""
     return [
-        Filtered("non-local means", f"true sigma; {nlm}{after}", nlm.filtered, digits),
-        Filtered("total variation", f"true sigma; {tv}{after}", tv.filtered, digits),
-        Filtered("wavelet", f"true sigma; {wavelet}{after}", wavelet.filtered, digits),
+        FilterMethod("non-local means", f"true sigma; {nlm}{after}", nlm.filtered, digits),
+        FilterMethod("total variation", f"true sigma; {tv}{after}", tv.filtered, digits),
+        FilterMethod("wavelet", f"true sigma; {wavelet}{after}", wavelet.filtered, digits),
     ]
 
 
@@ -210,7 +210,7 @@ _DIGITS: Final = (_Means(0.5, 0.5, 5, 6), _Variation(0.4), _Wavelet(1.0, "sym6")
 """Best by median PSNR of 14 faces of training people at sigma 25 and 50, and of 40 training digits."""
 
 
-def unclipped(values: NDArray[Any], sigma: float) -> NDArray[np.float64]:
+def undo_clipping(values: NDArray[Any], sigma: float) -> NDArray[np.float64]:
     """Undo what clipping did to the mean: from E[clip(x + N(0, sigma^2), 0, 1)] back to x in [0, 1].
 
     A filter that averages noisy pixels finds that expectation, and black is no longer black in it.
@@ -234,7 +234,7 @@ def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _finished(made: NDArray[Any], sigma: float, debias: bool) -> Floats:
-    back = unclipped(made, sigma) if debias else np.clip(made, 0, 1)
+    back = undo_clipping(made, sigma) if debias else np.clip(made, 0, 1)
     return np.asarray(back, np.float32)
 
 

@@ -13,18 +13,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.vectors import Steps, silently
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
 from lookalike.encoder.text import printable
 
-__all__ = ["Squares"]
+__all__ = ["GrayImages"]
 
 _CHUNK: Final = 64  # images that one thread decodes at a time
 
 
-class Squares:
+class GrayImages:
     """Grey squares of all pictures, for each framing decoded when it is first asked for.
 
     Args:
@@ -33,7 +33,9 @@ class Squares:
         steps: Told of the progress.
     """
 
-    def __init__(self, images: Labelled, *, crop: Crop = LFW_CROP, steps: Steps = silently) -> None:
+    def __init__(
+        self, images: LabeledImages, *, crop: Crop = LFW_CROP, steps: Progress = no_progress
+    ) -> None:
         self.images = images
         self.crop = crop
         self.steps = steps

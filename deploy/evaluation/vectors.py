@@ -1,4 +1,4 @@
-"""Vectors for pictures with names, wherever they come from: a model, a collection, a file.
+"""ImageVectors for pictures with names, wherever they come from: a model, a collection, a file.
 
 Legend: N images, M given vectors, E embedding size.
 """
@@ -14,30 +14,39 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import Labelled, called
+from lookalike.deploy.evaluation.data import LabeledImages, item_path
 from lookalike.encoder.embed.pipeline import embed_files
 from lookalike.encoder.errors import DataError, VectorError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 
-__all__ = ["Steps", "Vectors", "embed_images", "match", "placed", "silently", "stored_vectors", "unit_length"]
+__all__ = [
+    "ImageVectors",
+    "Progress",
+    "assign_vectors",
+    "embed_images",
+    "match_paths",
+    "no_progress",
+    "stored_vectors",
+    "unit_length",
+]
 
 Kind = Literal["model", "collection", "vectors", "baseline"]
-Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
 """Told what begins and how many steps it has; gives what is told of each few that are done."""
 
 
-def silently(_what: str, _total: int) -> AbstractContextManager[Callable[[int], object]]:
+def no_progress(_what: str, _total: int) -> AbstractContextManager[Callable[[int], object]]:
     """Show no progress."""
     done: Callable[[int], object] = lambda _: None  # noqa: E731  # typed where it is made
     return nullcontext(done)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Vectors:
+class ImageVectors:
     """One vector for each of N images: a row of the table.
 
     Attributes:
@@ -54,7 +63,7 @@ class Vectors:
     failures: tuple[str, ...] = ()
     kind: Kind = "model"
 
-    def require(self, needed: NDArray[np.bool_], images: Labelled) -> None:
+    def require(self, needed: NDArray[np.bool_], images: LabeledImages) -> None:
         """Do nothing when every image of ``needed``, bool (N,), has a vector.
 
         Raises:
@@ -70,8 +79,8 @@ class Vectors:
 
 
 def embed_images(
-    model: Model, images: Labelled, *, crop: Crop | None = None, steps: Steps = silently
-) -> Vectors:
+    model: Model, images: LabeledImages, *, crop: Crop | None = None, steps: Progress = no_progress
+) -> ImageVectors:
     """Embed the pictures as the indexer would. One that cannot be read gets no vector and is named.
 
     Args:
@@ -90,38 +99,38 @@ def embed_images(
             advance(len(batch.keys) + len(batch.failures))
             blank: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
             failures += [
-                f"{printable(str(images.files[key]))}: {NOTHING_SEEN}"
+                f"{printable(str(images.files[key]))}: {DEGENERATE}"
                 for key, nothing in zip(batch.keys, blank, strict=True)
                 if nothing
             ]
-    return Vectors(model.bundle.name, rows, np.asarray(rows.any(axis=1)), tuple(failures))
+    return ImageVectors(model.bundle.name, rows, np.asarray(rows.any(axis=1)), tuple(failures))
 
 
-def stored_vectors(store: VectorStore, name: str, images: Labelled) -> Vectors:
+def stored_vectors(store: VectorStore, name: str, images: LabeledImages) -> ImageVectors:
     """Return the vectors of a collection as they are stored, for the pictures that its paths name.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
         DataError: two of its items are the same picture.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name, with_vectors=True))
     rows = [record.vector for record in records if record.vector is not None]
     given = np.stack(rows) if rows else np.zeros((0, spec.dimension), np.float32)
-    paths = [called(record, spec) for record in records]
-    return placed(name, paths, given, images, kind="collection")
+    paths = [item_path(record, spec) for record in records]
+    return assign_vectors(name, paths, given, images, kind="collection")
 
 
-def placed(
-    name: str, paths: Sequence[str], given: NDArray[np.float32], images: Labelled, *, kind: Kind
-) -> Vectors:
+def assign_vectors(
+    name: str, paths: Sequence[str], given: NDArray[np.float32], images: LabeledImages, *, kind: Kind
+) -> ImageVectors:
     """Give M vectors, float32 (M, E), to the pictures that their paths name; others are left out.
 
     Raises:
         VectorError: one is not finite, or zero.
         DataError: two are for one picture, or none is for any.
     """
-    index = match(paths, images)
+    index = match_paths(paths, images)
     kept = np.flatnonzero(index >= 0)
     if not kept.size:
         first = f", the first is '{printable(paths[0])}'" if paths else ""
@@ -139,10 +148,10 @@ def placed(
     rows[index[kept]] = unit_length(given[kept], name, [paths[place] for place in kept.tolist()])
     there = np.zeros(len(images), np.bool_)
     there[index[kept]] = True
-    return Vectors(name, rows, there, kind=kind)
+    return ImageVectors(name, rows, there, kind=kind)
 
 
-def match(paths: Sequence[str], images: Labelled) -> NDArray[np.int64]:
+def match_paths(paths: Sequence[str], images: LabeledImages) -> NDArray[np.int64]:
     """Return for each of M paths the index of the picture it names, int64 (M,), or -1.
 
     A path names the picture of the very same path below the data's root; else the only one whose path has the

@@ -24,9 +24,9 @@ __all__ = [
     "Roc",
     "Verification",
     "best_threshold",
+    "evaluate_pairs",
     "fold_thresholds",
-    "likeness",
-    "measure",
+    "pair_similarity",
     "roc",
     "verify",
 ]
@@ -83,7 +83,7 @@ class Roc:
         return float(self.tar[self.far <= far].max())
 
 
-def likeness(vectors: NDArray[np.float32], fold: Fold) -> Floats:
+def pair_similarity(vectors: NDArray[np.float32], fold: Fold) -> Floats:
     """Return the cosine of each pair, float64 (P,), of unit vectors float32 (N, E)."""
     first, second = (vectors[each].astype(np.float64) for each in (fold.first, fold.second))
     cosines: Floats = np.einsum("pe,pe->p", first, second)
@@ -172,7 +172,7 @@ def verify(scores: Sequence[Floats], same: Sequence[Bools]) -> Verification:
     )
 
 
-def measure(vectors: NDArray[np.float32], folds: Sequence[Fold]) -> tuple[Verification, Roc]:
+def evaluate_pairs(vectors: NDArray[np.float32], folds: Sequence[Fold]) -> tuple[Verification, Roc]:
     """Return figures and curve of unit vectors float32 (N, E) on folds; raises as :func:`verify`."""
-    scores, same = [likeness(vectors, fold) for fold in folds], [fold.same for fold in folds]
+    scores, same = [pair_similarity(vectors, fold) for fold in folds], [fold.same for fold in folds]
     return verify(scores, same), roc(np.concatenate(scores), np.concatenate(same))

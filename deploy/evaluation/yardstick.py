@@ -9,15 +9,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
-from lookalike.deploy.evaluation.handwriting import Digits, Pictures
-from lookalike.deploy.evaluation.judging import Accuracy, Seen, agreement, look
-from lookalike.deploy.evaluation.neighbours import Neighbours, baseline_neighbours
-from lookalike.deploy.evaluation.vectors import Steps, silently
+from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
+from lookalike.deploy.evaluation.judging import ClassAccuracy, Predictions, class_accuracy, classify
+from lookalike.deploy.evaluation.neighbours import KnnResult, baseline_knn
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.metrics import frechet_distance, precision_recall
 from lookalike.encoder.runtime.model import Model
 
-__all__ = ["PARTS", "Closeness", "Jury", "Part", "Plan", "Yardstick", "closeness", "yardstick"]
+__all__ = [
+    "PARTS",
+    "FidResult",
+    "GenerationBenchmark",
+    "GenerationPlan",
+    "Part",
+    "ReferenceClassifier",
+    "compare_to_real",
+    "prepare_benchmark",
+]
 
 Part = Literal["likelihood", "accuracy", "diversity", "distance", "neighbours"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -26,7 +35,7 @@ _MANIFOLD: Final = 3  # neighbours of precision and recall, as published
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class GenerationPlan:
     """What is measured, and on how much.
 
     Attributes:
@@ -34,7 +43,7 @@ class Plan:
         images: Test digits whose likelihood is measured, at most.
         samples: For each of them.
         few: Samples for all other test digits, when the likelihood is to speak of all; 0: of ``images`` only.
-        drawn: Pictures that the judge sees of each sampler, and real ones beside them; a multiple of the
+        drawn: DigitImages that the judge sees of each sampler, and real ones beside them; a multiple of the
             classes.
         neighbours: That vote.
         seed: Of everything that is drawn.
@@ -76,12 +85,12 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Closeness:
+class FidResult:
     """How near pictures come to test digits in the judge's features.
 
     Attributes:
         source: Where they come from: a sampler, or ``training digits``, beyond which nobody need get.
-        count: Pictures, and as many test digits.
+        count: DigitImages, and as many test digits.
         frechet: Squared Fréchet distance; 0 is best.
         precision: Share of the pictures among the test digits.
         recall: Share of the test digits among the pictures.
@@ -99,7 +108,7 @@ class Closeness:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Jury:
+class ReferenceClassifier:
     """The judge, and what it says of real digits.
 
     Attributes:
@@ -110,9 +119,9 @@ class Jury:
     """
 
     judge: Model
-    test: Pictures
-    seen: Seen
-    accuracy: Accuracy
+    test: DigitImages
+    seen: Predictions
+    accuracy: ClassAccuracy
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -125,7 +134,7 @@ class Jury:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Yardstick:
+class GenerationBenchmark:
     """What every model is measured with and beside.
 
     Attributes:
@@ -133,14 +142,14 @@ class Yardstick:
         digits: The data.
         jury: Where a part needs it.
         floor: Training digits in place of drawn ones.
-        baselines: Neighbours of pixels and PCA.
+        baselines: KnnResult of pixels and PCA.
     """
 
-    plan: Plan
-    digits: Digits
-    jury: Jury | None = None
-    floor: Closeness | None = None
-    baselines: tuple[Neighbours, ...] = ()
+    plan: GenerationPlan
+    digits: MnistData
+    jury: ReferenceClassifier | None = None
+    floor: FidResult | None = None
+    baselines: tuple[KnnResult, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -153,9 +162,14 @@ class Yardstick:
         }
 
 
-def yardstick(
-    plan: Plan, digits: Digits, judge: Model | None, models: Sequence[Model], *, steps: Steps = silently
-) -> Yardstick:
+def prepare_benchmark(
+    plan: GenerationPlan,
+    digits: MnistData,
+    judge: Model | None,
+    models: Sequence[Model],
+    *,
+    steps: Progress = no_progress,
+) -> GenerationBenchmark:
     """Measure once what all models are compared with.
 
     Raises:
@@ -170,20 +184,22 @@ def yardstick(
                 f"{', '.join(sorted(_JUDGED & set(plan.parts)))} need a judge, there is none"
             )
         test = digits.test.some(plan.drawn, seed=plan.seed)
-        every = agreement(digits.test.labels, look(judge, digits.test.images).classes, digits.classes)
-        jury = Jury(judge, test, look(judge, test.images), every)
+        every = class_accuracy(
+            digits.test.labels, classify(judge, digits.test.images).classes, digits.classes
+        )
+        jury = ReferenceClassifier(judge, test, classify(judge, test.images), every)
         if "distance" in plan.parts:
             training = digits.train.some(len(test), seed=plan.seed)
-            floor = closeness("training digits", look(judge, training.images), jury.seen)
-    baselines: list[Neighbours] = []
+            floor = compare_to_real("training digits", classify(judge, training.images), jury.seen)
+    baselines: list[KnnResult] = []
     if "neighbours" in plan.parts:
         sizes = [model.bundle.spec.embedding for model in models]
-        baselines = baseline_neighbours(digits, digits.test, sizes, k=plan.neighbours, steps=steps)
-    return Yardstick(plan, digits, jury, floor, tuple(baselines))
+        baselines = baseline_knn(digits, digits.test, sizes, k=plan.neighbours, steps=steps)
+    return GenerationBenchmark(plan, digits, jury, floor, tuple(baselines))
 
 
-def closeness(source: str, made: Seen, real: Seen) -> Closeness:
+def compare_to_real(source: str, made: Predictions, real: Predictions) -> FidResult:
     """Measure pictures that come from ``source`` beside real ones, as the judge sees both."""
     precision, recall = precision_recall(real.features, made.features, k=_MANIFOLD)
     frechet = frechet_distance(real.features, made.features)
-    return Closeness(source, len(made.features), frechet, precision, recall)
+    return FidResult(source, len(made.features), frechet, precision, recall)

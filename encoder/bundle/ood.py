@@ -76,9 +76,9 @@ class ReconstructionErrorStats:
         blank wall), the lost share alone misses those of high contrast.
         """
         quantiles = np.array([self.squared, self.share])  # (2, quantiles)
-        outside = np.any(errors > OOD_FACTOR * quantiles[:, 2], axis=1)
-        ratios: list[float] = (errors / np.maximum(quantiles[:, 0], 1e-12)).max(axis=1).tolist()
-        return [ratio if out else None for ratio, out in zip(ratios, outside.tolist(), strict=True)]
+        outside = np.logical_or(*(errors > OOD_FACTOR * quantiles[:, 2]).T)
+        ratios: Reals = (errors / np.maximum(quantiles[:, 0], 1e-12)).max(axis=1)
+        return [float(ratio) if out else None for ratio, out in zip(ratios, outside, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""

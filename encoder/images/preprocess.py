@@ -225,6 +225,15 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return out.getvalue()
 
 
+def encode_pnm(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode ``uint8 (H, W, 3)``, ``(H, W, 1)`` or ``(H, W)`` as an uncompressed PNM file.
+
+    This way pixels in memory go through :func:`read_pixels` like those of a file.
+    """
+    kind = "P6" if pixels.ndim == 3 and pixels.shape[2] == 3 else "P5"
+    return f"{kind} {pixels.shape[1]} {pixels.shape[0]} 255\n".encode() + pixels.tobytes()
+
+
 def _fits(start: float, length: float) -> bool:
     return 0.0 <= start < 1.0 and _MIN_FRACTION <= length <= 1.0 and start + length <= 1.0 + 1e-9
 

@@ -209,7 +209,7 @@ def _of_source(
         if own and relative.stem.endswith(destination.suffix):
             continue
         text = as_text(relative)
-        if reading.takes(text):
+        if reading.accepts(text):
             yield Task(path / relative, text, destination.target(relative))
 
 

@@ -1,4 +1,4 @@
-"""What a search gives back: results with their scores, and what the scores are worth."""
+"""What a search returns: hits with scores, probabilities and matches."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from typing import Any, Self
 
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.base import Hit
+from lookalike.indexer.store.points import Hit
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
-
-__all__ = ["MatchScorer", "QueryResult", "SearchHit"]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One picture that was found.
+    """One image that was found.
 
     Attributes:
         rank: From 1.
-        score: Cosine similarity in [-1, 1]; higher is more alike. It is no probability.
+        score: Cosine similarity in [-1, 1]; higher is more similar. It is not a probability.
         id: Of the item.
-        payload: All that is stored beside it: root, path, sha256, size, mtime_ns, person.
+        payload: The stored metadata: root, path, sha256, size, mtime_ns, person.
         probability: That it shows the query's person, in (0, 1); None where the model is not calibrated.
         match: Whether the score is above the threshold; None where there is none.
     """
@@ -43,7 +41,7 @@ class SearchHit:
 
     @property
     def person(self) -> str | None:
-        """Whose picture it is, where that is known."""
+        """The person in the image, where known."""
         return self.payload.get("person")
 
     def to_json(self) -> dict[str, Any]:
@@ -61,103 +59,103 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """What one query got.
+    """The hits of one query, or the error that it ended with.
 
     Attributes:
-        query: The query's file, as it was given.
-        model_id: Of the model that compared.
-        took_ms: Reading, embedding and searching; of queries answered together, each one's share.
+        query: The query's file, as it was given; the path of a stored item.
+        model_id: Of the model that embedded it.
+        took_ms: Reading, embedding and searching; each one's share of queries that run together.
         results: Best first; empty when the query failed.
-        failure: Why there is no answer, in one line; None when there is one.
-        match: Whether any result is above the threshold; None where there is no threshold or no answer.
-        warning: Why the results mean little, in one line; None when nothing is known against them.
-        treatment: What was done to the query before; None where cleaning was not asked for.
-        asked: ``like`` and ``unlike``: the files of a query of several pictures; empty for one of one.
+        error: Why it failed; None when it did not.
+        match: Whether any hit is above the threshold; None where there is no threshold or the query failed.
+        warning: Why the hits mean little, in one line; None where nothing is known against them.
+        denoise_info: How the query was denoised; None where denoising was not requested.
+        examples: ``like`` and ``unlike``: the files of a query of several images; empty for a single image.
     """
 
     query: str
     model_id: str
     took_ms: float
     results: tuple[SearchHit, ...]
-    failure: str | None = None
+    error: LookalikeError | None = None
     match: bool | None = None
     warning: str | None = None
-    treatment: DenoiseInfo | None = None
-    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    denoise_info: DenoiseInfo | None = None
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: query, model_id, took_ms, match, warning, results.
 
-        Also treatment where cleaning was asked for, like and unlike of a query of several pictures, and error
+        Also treatment where denoising was requested, like and unlike for a query of several images, and error
         when it failed.
         """
-        answer: dict[str, Any] = {
+        values: dict[str, Any] = {
             "query": self.query,
-            **{side: list(files) for side, files in self.asked.items()},
+            **{side: list(files) for side, files in self.examples.items()},
             "model_id": self.model_id,
             "took_ms": round(self.took_ms, 3),
             "match": self.match,
             "warning": self.warning,
             "results": [result.to_json() for result in self.results],
         }
-        if self.treatment is not None:
-            answer["treatment"] = self.treatment.to_json()
-        return answer if self.failure is None else answer | {"error": self.failure}
+        if self.denoise_info is not None:
+            values["treatment"] = self.denoise_info.to_json()
+        return values if self.error is None else values | {"error": str(self.error)}
 
 
 @dataclass(frozen=True, slots=True)
 class MatchScorer:
-    """What scores of one search are worth.
+    """Turns the scores of a search into probabilities and matches.
 
     Attributes:
-        likeness: Of the model; None where it is not calibrated.
-        prior: Probability that a picture of the collection shows the query's person, before it is looked at.
-        threshold: Score that a match lies above; None where the data supported none.
+        calibration: Of the model; None where it is not calibrated.
+        prior: Probability that an image of the collection shows the query's person, before any comparison.
+        threshold: Score that a match exceeds; None where the calibration supported none.
     """
 
-    likeness: ScoreCalibration | None = None
+    calibration: ScoreCalibration | None = None
     prior: float = 0.5
     threshold: float | None = None
 
     @classmethod
-    def of(cls, bundle: Bundle, *, size: int, prior: float | None, fmr: float | None) -> Self:
-        """Return the judge of a search in a collection of ``size`` pictures.
+    def from_bundle(cls, bundle: Bundle, *, size: int, prior: float | None, fmr: float | None) -> Self:
+        """Return the scorer for a collection of ``size`` images.
 
         Args:
             bundle: The model.
-            size: Pictures in the collection.
+            size: Images in the collection.
             prior: In (0, 1); None: one match expected, see :func:`default_prior`.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
 
         Raises:
-            InvalidArgumentError: a prior or a rate was given and cannot be, or the model is not calibrated.
+            InvalidArgumentError: invalid prior or rate, or one was given and the model is not calibrated.
         """
-        likeness = None if bundle.calibration is None else bundle.calibration.scores
-        if likeness is None:
+        calibration = None if bundle.calibration is None else bundle.calibration.scores
+        if calibration is None:
             if prior is not None or fmr is not None:
                 raise InvalidArgumentError(
-                    f"--prior and --fmr need a calibrated model, {printable(bundle.name)} is none; "
-                    "lookalike calibrate makes it one"
+                    f"--prior and --fmr need a calibrated model, {printable(bundle.name)} is not calibrated; "
+                    "run lookalike calibrate first"
                 )
             return cls()
         chosen = default_prior(size) if prior is None else prior
-        likeness.probability(0.0, chosen)  # refuses what is no prior, also where nothing is found
-        return cls(likeness, chosen, likeness.threshold(fmr))
+        calibration.probability(0.0, chosen)  # refuses an invalid prior also where nothing is found
+        return cls(calibration, chosen, calibration.threshold(fmr))
 
-    def ranked(self, hits: Sequence[Hit]) -> tuple[SearchHit, ...]:
-        """Return results for hits, best first."""
-        scores = [hit.score for hit in hits]
-        chances: list[float | None] = [None] * len(hits)
-        if self.likeness is not None:
-            chances = self.likeness.probability(scores, self.prior).tolist()
+    def rank(self, hits: Sequence[Hit]) -> tuple[SearchHit, ...]:
+        """Return search hits for the store's hits, best first."""
+        probabilities: list[float | None] = [None] * len(hits)
+        if self.calibration is not None:
+            scores = [hit.score for hit in hits]
+            probabilities = self.calibration.probability(scores, self.prior).tolist()
         return tuple(
-            SearchHit(rank, hit.score, hit.id, dict(hit.payload), chance, self._above(hit.score))
-            for rank, (hit, chance) in enumerate(zip(hits, chances, strict=True), start=1)
+            SearchHit(rank, hit.score, hit.id, dict(hit.payload), probability, self._is_match(hit.score))
+            for rank, (hit, probability) in enumerate(zip(hits, probabilities, strict=True), start=1)
         )
 
-    def matched(self, results: Sequence[SearchHit]) -> bool | None:
-        """Whether any result is above the threshold; None where there is none."""
+    def any_match(self, results: Sequence[SearchHit]) -> bool | None:
+        """Whether any hit is above the threshold; None where there is none."""
         return None if self.threshold is None else any(result.match for result in results)
 
-    def _above(self, score: float) -> bool | None:
+    def _is_match(self, score: float) -> bool | None:
         return None if self.threshold is None else score > self.threshold

@@ -1,4 +1,4 @@
-"""From vectors to hits, in any store alike: without the queries themselves, or the best of each group.
+"""From query vectors to hits in any store: without the query's own copies, or the best hit of each group.
 
 Legend: Q queries, E embedding size, k hits.
 """
@@ -14,22 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.base import Condition, Filter, Hit, VectorStore
-
-__all__ = ["SearchParams", "combine_examples", "retrieve"]
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.points import Hit
 
 _FACTOR: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchParams:
-    """Which hits.
+    """Which hits a search returns.
 
     Attributes:
-        k: Most of each query.
-        where: What they must pass.
+        k: Most hits of each query.
+        where: Filter that hits must pass.
         exclude_self: Leave out items with exactly a query's bytes.
-        group_by: Payload field, of whose every value only the best hit counts; what has none stands alone.
+        group_by: Payload field: only the best hit of each of its values; items without it form no group.
     """
 
     k: int = 10
@@ -38,81 +38,91 @@ class SearchParams:
     group_by: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is such a field.
+        """Check the values.
 
         Raises:
-            InvalidArgumentError: there can be none.
+            InvalidArgumentError: k is under 1, or no payload field can have this name.
         """
         if self.group_by is not None:
             Condition(self.group_by, "=", "")
         if self.k < 1:
             raise InvalidArgumentError(f"k must be at least 1, {self.k} is not; ask for one hit or more")
 
-    def without(self, digests: Sequence[str]) -> Filter | None:
-        """Return what hits must pass that are none of these bytes (SHA-256, hex)."""
-        given = Filter() if self.where is None else self.where
-        others = tuple(Condition("sha256", "!=", digest) for digest in dict.fromkeys(digests))
-        return replace(given, conditions=(*given.conditions, *others)) if others else self.where
+    def where_excluding(self, digests: Sequence[str]) -> Filter | None:
+        """Return the filter that also leaves out files with these SHA-256 digests (hex)."""
+        base = Filter() if self.where is None else self.where
+        excluded = tuple(Condition("sha256", "!=", digest) for digest in dict.fromkeys(digests))
+        return replace(base, conditions=(*base.conditions, *excluded)) if excluded else self.where
 
 
 def retrieve(
     store: VectorStore,
     collection: str,
-    rows: NDArray[np.float32],
+    vectors: NDArray[np.float32],
     digests: Sequence[Sequence[str]],
-    wanted: SearchParams,
+    params: SearchParams,
 ) -> list[list[Hit]]:
     """Return hits for each of Q queries, float32 (Q, E), best first.
 
     Args:
-        store: Where.
-        collection: In what.
-        rows: The queries.
-        digests: Q times the SHA-256 of the pictures that ask.
-        wanted: Which.
+        store: Where the collection is.
+        collection: Its name.
+        vectors: The queries.
+        digests: For each query the SHA-256 of its images.
+        params: Which hits.
     """
-    if wanted.group_by is not None:
+    if params.group_by is not None:
         return [
-            _grouped(store, collection, row[None], wanted, wanted.without(of if wanted.exclude_self else ()))
-            for row, of in zip(rows, digests, strict=True)
+            _best_of_groups(
+                store,
+                collection,
+                vector[None],
+                params,
+                params.where_excluding(own if params.exclude_self else ()),
+            )
+            for vector, own in zip(vectors, digests, strict=True)
         ]
-    if not wanted.exclude_self:
-        return store.search(collection, rows, k=wanted.k, where=wanted.where)
-    found = store.search(collection, rows, k=wanted.k + max(map(len, digests)), where=wanted.where)
-    answers = []
-    for row, of, hits in zip(rows, digests, found, strict=True):
-        others = [hit for hit in hits if hit.payload["sha256"] not in of]
-        if len(others) < wanted.k < len(hits):  # copies crowd: ask again
-            (others,) = store.search(collection, row[None], k=wanted.k, where=wanted.without(of))
-        answers.append(others[: wanted.k])
-    return answers
+    if not params.exclude_self:
+        return store.search(collection, vectors, k=params.k, where=params.where)
+    found = store.search(collection, vectors, k=params.k + max(map(len, digests)), where=params.where)
+    results = []
+    for vector, own, hits in zip(vectors, digests, found, strict=True):
+        others = [hit for hit in hits if hit.payload["sha256"] not in own]
+        if len(others) < params.k < len(hits):  # many copies of the query: search again without them
+            (others,) = store.search(collection, vector[None], k=params.k, where=params.where_excluding(own))
+        results.append(others[: params.k])
+    return results
 
 
 def combine_examples(like: NDArray[np.float32], unlike: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one query, float32 (1, E), for pictures like some, float32 (n, E), and unlike others, (m, E).
+    """Return one query, float32 (1, E), from positive examples, float32 (n, E), and negative ones, (m, E).
 
-    The mean of those liked, moved as far again from the mean of the others: what Qdrant's recommendation
-    "average_vector" searches for. m may be 0.
+    The mean of the positive examples, moved as far again from the mean of the negative ones: Qdrant's
+    recommendation strategy "average_vector". m may be 0.
     """
     mean: NDArray[np.float32] = like.mean(axis=0, keepdims=True)
     if not len(unlike):
         return mean
-    away: NDArray[np.float32] = mean + mean - unlike.mean(axis=0, keepdims=True)
-    return away
+    moved: NDArray[np.float32] = mean + mean - unlike.mean(axis=0, keepdims=True)
+    return moved
 
 
-def _grouped(
-    store: VectorStore, collection: str, row: NDArray[np.float32], wanted: SearchParams, where: Filter | None
+def _best_of_groups(
+    store: VectorStore,
+    collection: str,
+    vector: NDArray[np.float32],
+    params: SearchParams,
+    where: Filter | None,
 ) -> list[Hit]:
-    """Return the best hit of each of k groups: exactly, for more is asked until there are as many."""
-    limit = _FACTOR * wanted.k
+    """Return the best hit of each of k groups, exactly: more hits are fetched until there are k groups."""
+    limit = _FACTOR * params.k
     while True:
-        (hits,) = store.search(collection, row, k=limit, where=where)
+        (hits,) = store.search(collection, vector, k=limit, where=where)
         best: dict[str, Hit] = {}
         for hit in hits:
-            best.setdefault(_group(hit, wanted.group_by or ""), hit)
-        if len(best) >= wanted.k or len(hits) < limit:
-            return list(best.values())[: wanted.k]
+            best.setdefault(_group(hit, params.group_by or ""), hit)
+        if len(best) >= params.k or len(hits) < limit:
+            return list(best.values())[: params.k]
         limit *= _FACTOR
 
 

@@ -1,13 +1,14 @@
-"""Who looks like this? Query pictures in, ranked answers out.
+"""Search a collection with images: how a query becomes a vector, and the vector a ranked result.
 
-Legend: Q queries, k results, E embedding size.
+Legend: Q queries, k hits, E embedding size.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -20,33 +21,47 @@ from lookalike.encoder.errors import (
     DataError,
     ImageError,
     InvalidArgumentError,
+    ItemNotFoundError,
+    LookalikeError,
     ModelMismatchError,
+    VectorError,
 )
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.encoder.text import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import CollectionSpec, Filter, Hit, VectorStore
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples, retrieve
 
-__all__ = ["Query", "QueryResult", "SearchHit", "Searcher"]
+Pixels = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+Timer = Callable[[str], AbstractContextManager[object]]
+"""Given the name of a step (clean, embed, check, search), returns a context that times it."""
 
-_TOGETHER: Final = 64
-UNLIKE: Final = (
-    "this picture is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
+_BATCH: Final = 64
+OUT_OF_DISTRIBUTION: Final = (
+    "this image is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
     "results mean little"
 )
 
 
+def untimed(_step: str) -> AbstractContextManager[object]:
+    """Time nothing."""
+    return nullcontext()
+
+
 class Query(Protocol):
-    """A query picture: a ``Path``, or whatever has bytes and, as ``str``, a name."""
+    """A query image: a ``Path``, or any object with bytes and, as ``str``, a name."""
 
     def read_bytes(self) -> bytes:
         """Return the whole file.
@@ -58,40 +73,55 @@ class Query(Protocol):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Read:
-    """A query: its pixels and the SHA-256 of its file, or why it could not be read."""
+class _BytesQuery:
+    """The image of a stored item as a query."""
 
-    pixels: NDArray[np.uint8] | None = None
+    name: str
+    read_bytes: Callable[[], bytes]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _LoadedQuery:
+    """A query's pixels and the SHA-256 of its file, or the error of reading it."""
+
+    pixels: Pixels | None = None
     digest: str = ""
-    treatment: DenoiseInfo | None = None
-    failure: str | None = None
+    denoise_info: DenoiseInfo | None = None
+    error: LookalikeError | None = None
 
 
 class Searcher:
-    """A collection and the model that made it, ready to answer.
+    """Searches one collection with the model that made it.
 
     Attributes:
         store: Where the collection is.
-        collection: Its name; of an alias, what it stood for when this was made.
-        model: What made it.
-        spec: What the collection remembers.
-        size: How many items it held when this was made.
+        collection: Its name; of an alias, the collection it named when the searcher was made.
+        model: The model that made the collection.
+        spec: The collection's own record.
+        size: Number of items when the searcher was made.
+        timer: Called for each step of a search.
     """
 
-    def __init__(self, store: VectorStore, collection: str, model: Model) -> None:
+    def __init__(self, store: VectorStore, collection: str, model: Model, *, timer: Timer = untimed) -> None:
         self.store = store
-        self.collection = resolve_alias(store, collection)  # so that the model is its model to the end
+        self.collection = resolve_alias(store, collection)  # so that model and collection stay together
         self.model = model
-        self.spec: CollectionSpec = store.describe(self.collection)
+        self.timer = timer
+        self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
-        _ = model.provider  # loads the model now: no query waits for it
+        _ = model.provider  # loads the model now, so that the first query does not wait
         calibration = model.bundle.calibration
-        self._usual = None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
-        if self._usual is not None:
+        self._usual_errors = (
+            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        )
+        if self._usual_errors is not None:
             model.reconstruction_errors(
                 np.empty((0, *model.bundle.spec.image.shape), np.uint8)
-            )  # the decoder too
+            )  # loads the decoder too
 
     @classmethod
     def open(
@@ -107,10 +137,10 @@ class Searcher:
 
         Raises:
             CollectionNotFoundError: there is no such collection.
-            ModelMismatchError: the model at hand is not the one that made it.
+            ModelMismatchError: the model at hand is not the one that made the collection.
             BundleError: the model cannot be opened.
         """
-        spec = store.describe(collection)
+        spec = store.info(collection)
         try:
             opened = Model.open(model or spec.model_name, provider=provider, threads=threads)
         except BundleError as error:
@@ -128,194 +158,279 @@ class Searcher:
         *,
         k: int = 10,
         exclude_self: bool = False,
+        where: Filter | None = None,
+        group_by: str | None = None,
         crop: Crop | None = None,
         prior: float | None = None,
         fmr: float | None = None,
-        cleaner: QueryDenoiser | None = None,
-        where: Filter | None = None,
-        group_by: str | None = None,
         add: Mapping[str, float] | None = None,
+        denoiser: QueryDenoiser | None = None,
     ) -> Iterator[QueryResult]:
-        """Yield an answer for each query picture, in order. One that cannot be read fails alone.
+        """Yield a result for each query image, in order. One that cannot be read fails alone.
 
         Args:
-            queries: Picture files, or what stands for them.
-            k: Most results for each.
+            queries: Image files, or objects like them.
+            k: Most hits of each query.
             exclude_self: Leave out items with exactly the query's bytes.
+            where: Filter that hits must pass.
+            group_by: Payload field: only the best hit of each of its values.
             crop: How the queries are framed; None: as the collection is.
-            prior: That a picture of the collection shows the query's person, before it is looked at, in
-                (0, 1); None: one match is expected in the collection.
+            prior: Probability that an image of the collection shows the query's person, before any comparison,
+                in (0, 1); None: one match is expected in the collection.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
-            cleaner: Takes noise off the queries first; None: they are compared as they are.
-            where: What results must pass.
-            group_by: Payload field: of each of its values, only the best result.
-            add: Attribute to strength: the query is edited in latent space first, see
-                :func:`edit`.
+            add: Attribute to strength: the query is edited in latent space first, see :func:`edit`.
+            denoiser: Denoises the queries first; None: they are compared as they are.
 
         Raises:
-            InvalidArgumentError: the prior or the rate cannot be, or is given for a model that is not calibrated; the
-                model has no such attribute; there can be no such field.
+            InvalidArgumentError: invalid k, prior, rate or field; a prior or rate and no calibrated model; an
+                attribute that the model does not have.
         """
-        framing = Crop.parse(self.spec.crop) if crop is None else crop
-        judge = self.judge(prior=prior, fmr=fmr)
-        wanted = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
-        change = self._change(add)
-        for start in range(0, len(queries), _TOGETHER):
-            some = queries[start : start + _TOGETHER]
-            yield from self._together(some, wanted, framing, judge, change, cleaner)
+        params = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
+        crop = Crop.parse(self.spec.crop) if crop is None else crop
+        scorer, change = self.match_scorer(prior=prior, fmr=fmr), self._latent_change(add)
+        for start in range(0, len(queries), _BATCH):
+            yield from self._search_batch(
+                queries[start : start + _BATCH], params, crop, scorer, change, denoiser
+            )
 
-    def like(
+    def similar_to_item(
+        self,
+        item: str,
+        *,
+        k: int = 10,
+        exclude_self: bool = True,
+        where: Filter | None = None,
+        group_by: str | None = None,
+        prior: float | None = None,
+        fmr: float | None = None,
+        add: Mapping[str, float] | None = None,
+        denoiser: QueryDenoiser | None = None,
+        read: Callable[[dict[str, Any]], bytes] | None = None,
+    ) -> QueryResult:
+        """Return the images most similar to a stored item ("more like this").
+
+        The item's stored vector is the query. To edit or denoise it first, its image is read and embedded again:
+        the store keeps embeddings, not latents.
+
+        Args:
+            item: Its id.
+            k: As for :meth:`similar`, as all that is not described here.
+            exclude_self: Leave out the item and its exact copies.
+            where: See above.
+            group_by: See above.
+            prior: See above.
+            fmr: See above.
+            add: See above.
+            denoiser: See above.
+            read: Returns the bytes of an item's image, from its payload; None: reads its file.
+
+        Raises:
+            ItemNotFoundError: the collection has no such item.
+            InvalidArgumentError: as :meth:`similar`.
+        """
+        began = time.perf_counter()
+        record = self.store.get(self.collection, [item], with_vectors=True).get(item)
+        if record is None or record.vector is None:
+            raise ItemNotFoundError(f"collection {self.collection} has no item {item}")
+        payload = dict(record.payload)
+        name = str(payload["path"])
+        if add or denoiser is not None:
+            query = _BytesQuery(name, lambda: self._read_item(payload) if read is None else read(payload))
+            (result,) = self.similar(
+                [query], k=k, exclude_self=exclude_self, where=where, group_by=group_by,
+                prior=prior, fmr=fmr, add=add, denoiser=denoiser,
+            )  # fmt: skip
+            return result
+        params = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
+        scorer = self.match_scorer(prior=prior, fmr=fmr)
+        (hits,) = self._retrieve(record.vector[None], [[str(payload["sha256"])]], params)
+        results = scorer.rank(hits)
+        took_ms = (time.perf_counter() - began) * 1000
+        return QueryResult(name, self.model.model_id, took_ms, results, match=scorer.any_match(results))
+
+    def similar_to_examples(
         self,
         like: Sequence[Path],
         unlike: Sequence[Path] = (),
         *,
-        wanted: SearchParams | None = None,
+        params: SearchParams | None = None,
         crop: Crop | None = None,
         add: Mapping[str, float] | None = None,
-        cleaner: QueryDenoiser | None = None,
+        denoiser: QueryDenoiser | None = None,
     ) -> QueryResult:
-        """Return what is like all of some pictures, and unlike others; see :func:`~.retrieving.opposed`.
+        """Return the images similar to all positive examples and not to the negative ones.
+
+        See :func:`~.retrieval.combine_examples`.
 
         Args:
-            like: At least one file; ``add`` edits these.
-            unlike: Files.
-            wanted: Which results.
+            like: Positive examples, at least one file; ``add`` edits these.
+            unlike: Negative examples.
+            params: Which hits.
             crop: As for :meth:`similar`.
             add: As for :meth:`similar`.
-            cleaner: As for :meth:`similar`.
+            denoiser: As for :meth:`similar`.
 
         Raises:
-            InvalidArgumentError: nothing to be like, or as for :meth:`similar`.
+            InvalidArgumentError: no positive example, or as for :meth:`similar`.
         """
         if not like:
-            raise InvalidArgumentError(
-                "what is unlike some pictures must be like another; give an IMAGE or --like"
-            )
-        framing = Crop.parse(self.spec.crop) if crop is None else crop
-        judge, change = self.judge(), self._change(add)
+            raise InvalidArgumentError("--unlike needs at least one IMAGE or --like")
+        crop = Crop.parse(self.spec.crop) if crop is None else crop
+        scorer, change = self.match_scorer(), self._latent_change(add)
         began = time.perf_counter()
-        read = [self._read(file, framing, cleaner) for file in (*like, *unlike)]
-        pictures = [each.pixels for each in read]
-        rows = self._embed(pictures[: len(like)], change) + self._embed(pictures[len(like) :], None)
-        name = " + ".join(map(str, like)) + "".join(f" - {file}" for file in unlike)
+        files = (*like, *unlike)
+        loaded = [self._load(file, crop, denoiser) for file in files]
+        images = [each.pixels for each in loaded]
+        vectors = self._embed(images[: len(like)], change) + self._embed(images[len(like) :], None)
+        usable = [vector for vector in vectors if vector is not None]
         results: tuple[SearchHit, ...] = ()
-        failure = None
-        there = [row for row in rows if row is not None]
-        if len(there) < len(rows):
-            bad = [row is None for row in rows].index(True)
-            failure = read[bad].failure or f"{printable(str((*like, *unlike)[bad]))}: {NOTHING_SEEN}"
+        error = None
+        if len(usable) < len(vectors):
+            first = next(place for place, vector in enumerate(vectors) if vector is None)
+            error = loaded[first].error or _no_vector(files[first])
         else:
-            query = combine_examples(np.stack(there[: len(like)]), np.array(there[len(like) :], np.float32))
-            digests = [[each.digest for each in read]]
-            (hits,) = retrieve(self.store, self.collection, query, digests, wanted or SearchParams())
-            results = judge.ranked(hits)
-        took = (time.perf_counter() - began) * 1000
-        match = None if failure else judge.matched(results)
-        asked = {"like": tuple(map(str, like)), "unlike": tuple(map(str, unlike))}
-        return QueryResult(name, self.model.model_id, took, results, failure, match, asked=asked)
+            query = combine_examples(np.stack(usable[: len(like)]), np.array(usable[len(like) :], np.float32))
+            digests = [[each.digest for each in loaded]]
+            (hits,) = self._retrieve(query, digests, params or SearchParams())
+            results = scorer.rank(hits)
+        return QueryResult(
+            query=" + ".join(map(str, like)) + "".join(f" - {file}" for file in unlike),
+            model_id=self.model.model_id,
+            took_ms=(time.perf_counter() - began) * 1000,
+            results=results,
+            error=error,
+            match=None if error else scorer.any_match(results),
+            examples={"like": tuple(map(str, like)), "unlike": tuple(map(str, unlike))},
+        )
 
-    def similar_to(
+    def similar_to_vectors(
         self,
-        embeddings: NDArray[np.float32],
+        embeddings: Vector,
         *,
         k: int,
         where: Filter | None = None,
         prior: float | None = None,
         fmr: float | None = None,
     ) -> list[tuple[SearchHit, ...]]:
-        """Return results for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
-        judge = self.judge(prior=prior, fmr=fmr)
+        """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
+        scorer = self.match_scorer(prior=prior, fmr=fmr)
         found = self.store.search(self.collection, embeddings, k=k, where=where)
-        return [judge.ranked(hits) for hits in found]
+        return [scorer.rank(hits) for hits in found]
 
-    def judge(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
-        """Return what says how much a score is worth in this collection; see :meth:`similar`."""
-        return MatchScorer.of(self.model.bundle, size=self.size, prior=prior, fmr=fmr)
+    def match_scorer(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
+        """Return what turns scores of this collection into probabilities; see :meth:`similar`."""
+        return MatchScorer.from_bundle(self.model.bundle, size=self.size, prior=prior, fmr=fmr)
 
-    def picture(self, payload: dict[str, Any], *, side: int) -> NDArray[np.uint8] | None:
-        """Return a stored item's picture for people, uint8 (side, side, 3), or None when its file is gone.
+    def item_image(self, payload: dict[str, Any], *, side: int) -> Pixels | None:
+        """Return a stored item's image for people, uint8 (side, side, 3), or None when its file is gone.
 
-        Shown with a little more around it than the model sees.
+        It shows a little more than the model sees.
         """
         root = self.spec.roots.get(payload["root"])
         if root is None:
             return None
-        return self.query_picture(as_path(root) / as_path(payload["path"]), side=side)
+        return self.query_image(as_path(root) / as_path(payload["path"]), side=side)
 
-    def query_picture(self, file: Path, *, side: int, crop: Crop | None = None) -> NDArray[np.uint8] | None:
-        """Return the picture in a file as :meth:`picture` does."""
+    def query_image(self, file: Path, *, side: int, crop: Crop | None = None) -> Pixels | None:
+        """Return the image in a file as :meth:`item_image` does."""
         framing = (Crop.parse(self.spec.crop) if crop is None else crop).widened(1.5)
         try:
-            place = located(file)
-            data = place.read_bytes() if isinstance(place, Path) else place.read()[0]
-            return read_pixels(data, ImageSpec(size=side, crop=framing), name=str(file))
+            return read_pixels(_read_located(file), ImageSpec(size=side, crop=framing), name=str(file))
         except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
 
-    def _change(self, add: Mapping[str, float] | None) -> NDArray[np.float32] | None:
+    def _read_item(self, payload: dict[str, Any]) -> bytes:
+        root = self.spec.roots.get(str(payload.get("root")))
+        if root is None:
+            raise ImageError(
+                f"{printable(str(payload['path']))}: the folder it was indexed from is not recorded"
+            )
+        return _read_located(as_path(root) / as_path(str(payload["path"])))
+
+    def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
         return attributes_of(self.model).change(add) if add else None
 
-    def _together(
+    def _search_batch(
         self,
         queries: Sequence[Query],
-        wanted: SearchParams,
+        params: SearchParams,
         crop: Crop,
-        judge: MatchScorer,
-        change: NDArray[np.float32] | None,
-        cleaner: QueryDenoiser | None,
+        scorer: MatchScorer,
+        change: Vector | None,
+        denoiser: QueryDenoiser | None,
     ) -> Iterator[QueryResult]:
         began = time.perf_counter()
-        read = [self._read(query, crop, cleaner) for query in queries]
-        pictures = [each.pixels for each in read]
-        rows, warnings = self._embed(pictures, change), self._warnings(pictures)
-        asked = [(row, [each.digest]) for row, each in zip(rows, read, strict=True) if row is not None]
-        found = iter(self._retrieved(asked, wanted) if asked else ())
-        answers = [None if row is None else judge.ranked(next(found)) for row in rows]
-        took = (time.perf_counter() - began) * 1000 / len(queries)
-        for query, results, warning, each in zip(queries, answers, warnings, read, strict=True):
-            if results is None:
-                reason = each.failure or f"{printable(str(query))}: {NOTHING_SEEN}"
-                yield QueryResult(str(query), self.model.model_id, took, (), reason)
+        loaded = [self._load(query, crop, denoiser) for query in queries]
+        images = [each.pixels for each in loaded]
+        vectors, warnings = self._embed(images, change), self._warnings(images)
+        usable = [place for place, vector in enumerate(vectors) if vector is not None]
+        results: dict[int, tuple[SearchHit, ...]] = {}
+        if usable:
+            rows = np.stack([vector for vector in vectors if vector is not None])
+            hits = self._retrieve(rows, [[loaded[place].digest] for place in usable], params)
+            results = {place: scorer.rank(found) for place, found in zip(usable, hits, strict=True)}
+        took_ms = (time.perf_counter() - began) * 1000 / len(queries)
+        for place, (query, each) in enumerate(zip(queries, loaded, strict=True)):
+            name, model_id = str(query), self.model.model_id
+            if place not in results:
+                yield QueryResult(name, model_id, took_ms, (), each.error or _no_vector(query))
             else:
-                match = judge.matched(results)
                 yield QueryResult(
-                    str(query), self.model.model_id, took, results, None, match, warning, each.treatment
+                    name,
+                    model_id,
+                    took_ms,
+                    results[place],
+                    match=scorer.any_match(results[place]),
+                    warning=warnings[place],
+                    denoise_info=each.denoise_info,
                 )
 
-    def _retrieved(
-        self, asked: Sequence[tuple[NDArray[np.float32], list[str]]], wanted: SearchParams
+    def _retrieve(
+        self, vectors: Vector, digests: Sequence[Sequence[str]], params: SearchParams
     ) -> list[list[Hit]]:
-        rows, digests = np.stack([row for row, _ in asked]), [digests for _, digests in asked]
-        return retrieve(self.store, self.collection, rows, digests, wanted)
+        with self.timer("search"):
+            return retrieve(self.store, self.collection, vectors, digests, params)
 
-    def _warnings(self, pictures: Sequence[NDArray[np.uint8] | None]) -> list[str | None]:
-        """Return a line for each picture that the model draws far worse than those it was made for."""
-        good = [pixels for pixels in pictures if pixels is not None]
-        if self._usual is None or not good:
-            return [None] * len(pictures)
-        times = iter(self._usual.ood_scores(self.model.reconstruction_errors(np.stack(good))))
-        found = [None if each is None else next(times) for each in pictures]
-        return [None if far is None else UNLIKE.format(far) for far in found]
+    def _warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:
+        """Return a line for each image that the model reconstructs far worse than those it was trained on."""
+        good = [pixels for pixels in images if pixels is not None]
+        if self._usual_errors is None or not good:
+            return [None] * len(images)
+        with self.timer("check"):
+            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
+        found = [None if pixels is None else next(scores) for pixels in images]
+        return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
 
-    def _embed(
-        self, pictures: Sequence[NDArray[np.uint8] | None], change: NDArray[np.float32] | None
-    ) -> list[NDArray[np.float32] | None]:
-        """Return a row for each picture that is there and has anything to compare."""
-        good = [pixels for pixels in pictures if pixels is not None]
-        rows = iter(self.model.embed(np.stack(good), change) if good else ())
-        found: list[NDArray[np.float32] | None] = [None if each is None else next(rows) for each in pictures]
-        return [row if row is not None and np.isfinite(row).all() and row.any() else None for row in found]
+    def _embed(self, images: Sequence[Pixels | None], change: Vector | None) -> list[Vector | None]:
+        """Return a vector for each image that was read and gives a finite vector that is not zero."""
+        good = [pixels for pixels in images if pixels is not None]
+        with self.timer("embed"):
+            rows = iter(self.model.embed(np.stack(good), change) if good else ())
+        vectors: list[Vector | None] = [None if pixels is None else next(rows) for pixels in images]
+        return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
 
-    def _read(self, query: Query, crop: Crop, cleaner: QueryDenoiser | None) -> _Read:
-        spec, treatment = self.model.bundle.spec.image, None
+    def _load(self, query: Query, crop: Crop, denoiser: QueryDenoiser | None) -> _LoadedQuery:
+        spec, info = self.model.bundle.spec.image, None
         try:
             data = query.read_bytes()
-            if cleaner is None:
+            if denoiser is None:
                 pixels = read_pixels(data, spec, crop=crop, name=str(query))
             else:
-                pixels, treatment = cleaner.read(data, spec, crop=crop, name=str(query))
+                with self.timer("denoise"):
+                    pixels, info = denoiser.read(data, spec, crop=crop, name=str(query))
         except ImageError as error:
-            return _Read(failure=str(error))
+            return _LoadedQuery(error=error)
         except OSError as error:
-            return _Read(failure=f"{printable(str(query))}: cannot be read ({error.strerror})")
-        return _Read(pixels, hashlib.sha256(data).hexdigest(), treatment)
+            reason = f"{printable(str(query))}: cannot be read ({error.strerror})"
+            return _LoadedQuery(error=ImageError(reason))
+        return _LoadedQuery(pixels, hashlib.sha256(data).hexdigest(), info)
+
+
+def _no_vector(query: Query) -> VectorError:
+    return VectorError(f"{printable(str(query))}: {DEGENERATE}")
+
+
+def _read_located(file: Path) -> bytes:
+    """Return the bytes of a file, which may be a member of an archive."""
+    place = located(file)
+    return place.read_bytes() if isinstance(place, Path) else place.read()[0]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from lookalike.deploy.evaluation.baselines import BASELINES, Baseline, training_images
-from lookalike.deploy.evaluation.data import Labelled, open_labelled
+from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
 from lookalike.deploy.evaluation.local_features import extract, extractor
 from lookalike.deploy.evaluation.pairs import lfw_folds
-from lookalike.deploy.evaluation.retrieval import rank, temporary_collection
-from lookalike.deploy.evaluation.squares import Squares
-from lookalike.deploy.evaluation.verification import measure
+from lookalike.deploy.evaluation.retrieval import rank_all, temporary_collection
+from lookalike.deploy.evaluation.squares import GrayImages
+from lookalike.deploy.evaluation.verification import evaluate_pairs
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.preprocess import Crop, encode_png
 from tests.fixtures.people import portraits, write_people
@@ -29,22 +29,22 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def images(tmp_path: Path, cache: Path) -> Labelled:
-    return open_labelled(str(write_people(tmp_path / "people", people=8, each=4)))
+def images(tmp_path: Path, cache: Path) -> LabeledImages:
+    return open_labeled(str(write_people(tmp_path / "people", people=8, each=4)))
 
 
-def squares(images: Labelled, steps: list[str] | None = None) -> Squares:
+def squares(images: LabeledImages, steps: list[str] | None = None) -> GrayImages:
     @contextmanager
     def told(what: str, total: int) -> Iterator[object]:
         if steps is not None:
             steps.append(what)
         yield lambda _: None
 
-    return Squares(images, crop=Crop(), steps=told)  # type: ignore[arg-type]  # what it yields takes anything
+    return GrayImages(images, crop=Crop(), steps=told)  # type: ignore[arg-type]  # what it yields takes anything
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda each: each.name)
-def test_people_held_out_leave_no_trace(images: Labelled, tmp_path: Path, baseline: Baseline) -> None:
+def test_people_held_out_leave_no_trace(images: LabeledImages, tmp_path: Path, baseline: Baseline) -> None:
     training = training_images(images, HELD)
     assert training.tolist() == [person not in HELD for person in images.people]
     before = baseline.vectors(squares(images), training)
@@ -57,7 +57,7 @@ def test_people_held_out_leave_no_trace(images: Labelled, tmp_path: Path, baseli
     assert not np.allclose(after.rows[~training], before.rows[~training])
 
 
-def test_who_is_trained_on_makes_a_difference(images: Labelled) -> None:
+def test_who_is_trained_on_makes_a_difference(images: LabeledImages) -> None:
     baseline = BASELINES[1]
     some = baseline.vectors(squares(images), training_images(images, HELD))
     others = baseline.vectors(squares(images), training_images(images, frozenset({"person-7"})))
@@ -65,7 +65,7 @@ def test_who_is_trained_on_makes_a_difference(images: Labelled) -> None:
 
 
 @pytest.mark.parametrize("baseline", BASELINES, ids=lambda each: each.name)
-def test_the_second_time_nothing_is_decoded(images: Labelled, cache: Path, baseline: Baseline) -> None:
+def test_the_second_time_nothing_is_decoded(images: LabeledImages, cache: Path, baseline: Baseline) -> None:
     training, steps, again = training_images(images, HELD), list[str](), list[str]()
     first = baseline.vectors(squares(images, steps), training)
     assert baseline.name in steps
@@ -82,7 +82,7 @@ def test_the_second_time_nothing_is_decoded(images: Labelled, cache: Path, basel
     assert len(list(cache.iterdir())) == 2
 
 
-def test_a_bad_picture_has_no_vector_also_from_the_cache(images: Labelled) -> None:
+def test_a_bad_picture_has_no_vector_also_from_the_cache(images: LabeledImages) -> None:
     images.files[5].write_bytes(b"no picture")
     for _ in range(2):
         found = BASELINES[1].vectors(squares(images), training_images(images, HELD))
@@ -91,15 +91,17 @@ def test_a_bad_picture_has_no_vector_also_from_the_cache(images: Labelled) -> No
         assert str(images.files[5]) in line
 
 
-def test_nobody_to_fit_to_and_nothing_to_read_are_said(images: Labelled) -> None:
+def test_nobody_to_fit_to_and_nothing_to_read_are_said(images: LabeledImages) -> None:
     with pytest.raises(DataError, match="two or more pictures of them, people has 0; add people"):
         BASELINES[1].vectors(squares(images), np.zeros(len(images), np.bool_))
-    gone = Labelled("gone", tuple(Path("gone") / path for path in images.paths), images.paths, images.people)
+    gone = LabeledImages(
+        "gone", tuple(Path("gone") / path for path in images.paths), images.paths, images.people
+    )
     with pytest.raises(DataError, match="baselines need pictures that can be read, gone has none"):
         BASELINES[0].vectors(squares(gone), training_images(gone, HELD))
 
 
-def test_pictures_all_alike_are_refused(tmp_path: Path, images: Labelled) -> None:
+def test_pictures_all_alike_are_refused(tmp_path: Path, images: LabeledImages) -> None:
     for file in images.files:
         file.write_bytes(encode_png(portraits(1, 1)[0]))
     with pytest.raises(DataError, match="are all alike"):
@@ -126,15 +128,32 @@ def test_processes_give_what_one_gives() -> None:
     assert (np.concatenate(parts) == extract("lbp", pictures)).all()
 
 
+def test_pca_is_that_of_an_independent_decomposition(images: LabeledImages) -> None:
+    training, seen = training_images(images, HELD), squares(images)
+    found = BASELINES[1].vectors(seen, training).rows
+    both = (
+        seen.read(64, 1.0).astype(np.float64) / 255,
+        seen.read(64, 1.0)[:, :, ::-1].astype(np.float64) / 255,
+    )
+    straight, mirrored = (each.reshape(len(each), -1) for each in both)
+    center = straight[training].mean(0)
+    _, spread, axes = np.linalg.svd(straight[training] - center, full_matrices=False)
+    kept = spread > 1e-3 * spread[0]  # the last is rounding: M pictures have M - 1 axes
+    rows = (straight + mirrored - 2 * center) @ axes[kept].T / spread[kept]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(found @ found.T, rows @ rows.T, atol=0.02)  # of float16
+
+
+@pytest.mark.slow
 @pytest.mark.lfw
 def test_pca_is_as_good_as_it_was_measured_to_be(lfw: object) -> None:
-    images = open_labelled("lfw")
+    images = open_labeled("lfw")
     folds = lfw_folds(images)
-    found = BASELINES[1].vectors(Squares(images), training_images(images, folds.held_people))
-    held, _ = measure(found.rows, folds.held)
+    found = BASELINES[1].vectors(GrayImages(images), training_images(images, folds.held_people))
+    held, _ = evaluate_pairs(found.rows, folds.held)
     assert held.accuracy == pytest.approx(0.719, abs=0.01)
     assert held.auc == pytest.approx(0.787, abs=0.01)
     with temporary_collection(found, images) as (store, name):
-        ranking = rank(store, name, people=folds.held_people)
+        ranking = rank_all(store, name, people=folds.held_people)
     assert ranking.of().recall_at_1 == pytest.approx(0.335, abs=0.01)
     assert ranking.of().queries == 4061

@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.handwriting import Digits, Pictures
-from lookalike.deploy.evaluation.neighbours import baseline_neighbours, nearest, vote
+from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
+from lookalike.deploy.evaluation.neighbours import baseline_knn, nearest, vote
 from lookalike.encoder.datasets.mnist import MNIST, Split
 from lookalike.encoder.errors import InvalidArgumentError
 
 ROWS = np.array([[1.0, 0], [3, 0.3], [0, 1], [0, 5]], np.float32)
 
 
-def digits(train: Pictures, test: Pictures) -> Digits:
-    return Digits("mnist", tuple("0123456789"), train, test)
+def digits(train: DigitImages, test: DigitImages) -> MnistData:
+    return MnistData("mnist", tuple("0123456789"), train, test)
 
 
-def real(mnist: MNIST, split: Split, count: int) -> Pictures:
-    whole = Pictures(mnist.images(split)[..., None], mnist.labels(split).astype(np.int64))
+def real(mnist: MNIST, split: Split, count: int) -> DigitImages:
+    whole = DigitImages(mnist.images(split)[..., None], mnist.labels(split).astype(np.int64))
     return whole.some(count, seed=0)
 
 
@@ -46,7 +46,7 @@ def test_votes() -> None:
 
 
 def test_some_are_drawn_in_order_and_the_same_again() -> None:
-    whole = Pictures(np.zeros((50, 4, 4, 1), np.uint8), np.arange(50))
+    whole = DigitImages(np.zeros((50, 4, 4, 1), np.uint8), np.arange(50))
     some = whole.some(20, seed=1)
     assert len(some) == 20
     assert (np.diff(some.labels) > 0).all()
@@ -54,13 +54,13 @@ def test_some_are_drawn_in_order_and_the_same_again() -> None:
     assert (some.labels != whole.some(20, seed=2).labels).any()
     assert whole.some(50, seed=1) is whole
     with pytest.raises(InvalidArgumentError, match="uint8"):
-        Pictures(np.zeros((50, 4, 5, 1), np.uint8), np.arange(50))
+        DigitImages(np.zeros((50, 4, 5, 1), np.uint8), np.arange(50))
 
 
 @pytest.mark.mnist
 def test_baselines_of_real_digits(mnist: MNIST) -> None:
     train, test = real(mnist, "train", 2000), real(mnist, "test", 300)
-    found = baseline_neighbours(digits(train, test), test, [32, 32, 900])
+    found = baseline_knn(digits(train, test), test, [32, 32, 900])
     assert [(row.name, row.metric, row.numbers) for row in found] == [
         ("raw pixels", "Euclid", 784), ("raw pixels", "cosine", 784),
         ("PCA-32", "Euclid", 32), ("PCA-32", "cosine", 32),

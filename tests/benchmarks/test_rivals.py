@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation import rivals
-from lookalike.deploy.evaluation.exhibits import open_exhibit
-from lookalike.deploy.evaluation.rivals import BM3D, classical, unclipped
+from lookalike.deploy.evaluation.exhibits import open_test_set
+from lookalike.deploy.evaluation.rivals import BM3D, classical_methods, undo_clipping
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.metrics import psnr_from_mse
@@ -26,7 +26,7 @@ bm3d_only = pytest.mark.skipif(
 
 def photograph() -> NDArray[np.float32]:
     """A piece of a photograph, float32 (64, 64, 3)."""
-    return open_exhibit("photographs", 1).clean[0][80:144, 100:164]
+    return open_test_set("photographs", 1).clean[0][80:144, 100:164]
 
 
 def with_noise(picture: NDArray[np.float32], sigma: float, seed: int = 0) -> NDArray[np.float32]:
@@ -45,7 +45,7 @@ def psnr_of(one: NDArray[Any], other: NDArray[Any]) -> float:
 def test_each_filter_takes_noise_off(channels: int) -> None:
     clean = photograph()[:, :, :channels]
     noisy = with_noise(clean, SIGMA)
-    found = classical(SIGMA, digits=False)
+    found = classical_methods(SIGMA, digits=False)
     assert [rival.name for rival in found] == ["non-local means", "total variation", "wavelet"]
     for rival in found:
         made = rival.clean([noisy, clean], SIGMA)
@@ -62,17 +62,19 @@ def test_clipping_is_undone_where_many_pixels_are_averaged() -> None:
     noisy = np.clip(x[:, None] + 0.5 * np.random.default_rng(0).standard_normal((11, 200_000)), 0, 1)
     means = noisy.mean(axis=1)
     assert means[0] > 0.19  # black is no longer black
-    assert unclipped(means, 0.5) == pytest.approx(x, abs=0.01)
-    assert unclipped(np.array([0.0, 1.0]), 0.5).tolist() == [0, 1]  # beyond what any x gives
+    assert undo_clipping(means, 0.5) == pytest.approx(x, abs=0.01)
+    assert undo_clipping(np.array([0.0, 1.0]), 0.5).tolist() == [0, 1]  # beyond what any x gives
     fine = np.linspace(0.2, 0.8, 50)
-    assert unclipped(fine, 0.01) == pytest.approx(fine, abs=1e-6)
+    assert undo_clipping(fine, 0.01) == pytest.approx(fine, abs=1e-6)
 
 
 def test_digits_are_debiased() -> None:
     clean = np.zeros((28, 28, 1), np.float32)
     clean[8:20, 12:16] = 1
     noisy = with_noise(clean, 0.5)
-    for plain, debiased in zip(classical(0.5, digits=False), classical(0.5, digits=True), strict=True):
+    for plain, debiased in zip(
+        classical_methods(0.5, digits=False), classical_methods(0.5, digits=True), strict=True
+    ):
         assert "debiased" in debiased.told
         (one,), (other,) = plain.clean([noisy], 0.5), debiased.clean([noisy], 0.5)
         assert psnr_of(other, clean) > psnr_of(one, clean) + 1

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lookalike.deploy.evaluation.data import open_labelled
+from lookalike.deploy.evaluation.data import open_labeled
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import lookalike, one_line
 
 BASELINES = ["raw grey pixels", "PCA-128 whitened", "LBP+HOG, three crops"]
 VERIFY = ("evaluate", "verification", "--data", "people")
@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def parquet(home: Path, file: Path, *, leave_out: int = 0, seed: int | None = 0) -> Path:
     """Vectors of the people: random ones, or (without a seed) those of an oracle."""
-    images = open_labelled(str(home / "people"))
+    images = open_labeled(str(home / "people"))
     people = sorted(set(map(str, images.people)))
     vectors = (
         np.eye(len(people))[[people.index(str(person)) for person in images.people]]

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.datasets.lfw import LFW
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.photos import lookalike, one_line
 
 WORDS = ("evaluate", "denoising", "--data", "photographs", "--pictures", "1", "--sigma", "25", "--no-bm3d")
 

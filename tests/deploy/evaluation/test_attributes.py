@@ -8,27 +8,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.deploy.evaluation.attribute_judge import Judge, appearance, appearances
+from lookalike.deploy.evaluation.attribute_judge import (
+    AttributeClassifier,
+    appearance_features,
+    appearance_features_parallel,
+)
 from lookalike.deploy.evaluation.attribute_tables import attribute_lines
 from lookalike.deploy.evaluation.attributes import (
-    AttributeFigures,
-    Edited,
-    Figures,
-    Searched,
+    AttributeReport,
+    AttributeResult,
+    AttributeSearchResult,
+    EditResult,
     Shift,
-    attribute_figures,
+    evaluate_attributes,
     search_share,
     undo_error,
 )
 from lookalike.deploy.evaluation.curves import draw_trade_off
-from lookalike.deploy.evaluation.fit_data import Scored, with_table
+from lookalike.deploy.evaluation.fit_data import ScoredImages, read_scored_images
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.fitting.attributes import Examples
 from tests.encoder.bundle.test_attributes import hand_made
-from tests.fixtures.photos import lookalike
+from tests.fixtures.command import lookalike
 
 pytest.importorskip("skimage")
 
@@ -52,14 +56,14 @@ def test_an_edit_is_undone_by_its_opposite() -> None:
 def test_what_a_judge_sees() -> None:
     half = np.zeros((2, 32, 32, 3), np.uint8)
     half[1, :, 16:] = 255
-    seen = appearance(half)
+    seen = appearance_features(half)
     assert seen.shape == (2, 7 * 7 * 4 * 9 + 16 * 16)
     assert not seen[0].any()  # black, and no edge
     assert np.linalg.norm(seen[1, :-256]) == pytest.approx(3, abs=0.01)
     small = seen[1, -256:].reshape(16, 16)
     assert small[:, :8].max() == 0
     assert small[:, 8:] == pytest.approx(254 / 255, abs=0.005)
-    assert np.array_equal(appearances(half), seen)
+    assert np.array_equal(appearance_features_parallel(half), seen)
 
 
 def test_a_judge_tells_people_it_was_not_fitted_to() -> None:
@@ -76,8 +80,8 @@ def test_a_judge_tells_people_it_was_not_fitted_to() -> None:
         np.arange(400) % 4 < 2,
         np.zeros((400, 0)),
     )
-    seen = appearances(pixels)
-    judges = Judge.all_of(["A", "B"], seen, examples)
+    seen = appearance_features_parallel(pixels)
+    judges = AttributeClassifier.all_of(["A", "B"], seen, examples)
     assert judges["A"].auc > 0.99
     assert judges["A"].accuracy > 0.95
     assert 0.3 < judges["B"].auc < 0.7  # nothing is there to be told
@@ -87,13 +91,16 @@ def test_a_judge_tells_people_it_was_not_fitted_to() -> None:
     assert ((told > 0) == has).mean() > 0.95
 
 
-def made_up() -> AttributeFigures:
+def made_up() -> AttributeReport:
     edits = (
-        Edited(-2.0, 10, 0.5, 1.0, {"A": Shift(-0.25, 0.1), "B": Shift(0.125, -0.2)}),
-        Edited(2.0, 1000, 0.25, 0.75, {}),
+        EditResult(-2.0, 10, 0.5, 1.0, {"A": Shift(-0.25, 0.1), "B": Shift(0.125, -0.2)}),
+        EditResult(2.0, 1000, 0.25, 0.75, {}),
     )
-    searches = (Searched(0.0, 10, 0.1, None, 0.5, 0.25), Searched(2.0, 10, 0.2, 0.3, 1 / 3, 0.25))
-    return AttributeFigures("m", 1234, (Figures("Hat", 0.9, 50, 0.8, 0.75, edits, searches),), 2e-7)
+    searches = (
+        AttributeSearchResult(0.0, 10, 0.1, None, 0.5, 0.25),
+        AttributeSearchResult(2.0, 10, 0.2, 0.3, 1 / 3, 0.25),
+    )
+    return AttributeReport("m", 1234, (AttributeResult("Hat", 0.9, 50, 0.8, 0.75, edits, searches),), 2e-7)
 
 
 def test_lines_and_json() -> None:
@@ -133,7 +140,7 @@ def test_options_that_cannot_be_are_refused(words: tuple[str, ...], said: str, t
     assert said in " ".join(done.stderr.split())
 
 
-def part_of(scored: Scored, rows: list[int]) -> Scored:
+def part_of(scored: ScoredImages, rows: list[int]) -> ScoredImages:
     images = scored.images
     few = replace(
         images,
@@ -141,13 +148,13 @@ def part_of(scored: Scored, rows: list[int]) -> Scored:
         paths=tuple(images.paths[row] for row in rows),
         people=tuple(images.people[row] for row in rows),
     )
-    return Scored(few, {name: each[rows] for name, each in scored.scores.items()}, scored.tested[rows])
+    return ScoredImages(few, {name: each[rows] for name, each in scored.scores.items()}, scored.tested[rows])
 
 
 @pytest.mark.lfw
 def test_a_smile_appears_on_faces_of_lfw(lfw: LFW) -> None:
     assert lfw.images()
-    scored = with_table("lfw", None)
+    scored = read_scored_images("lfw", None)
     known = np.flatnonzero(np.isfinite(scored.scores["Smiling"]) & np.isfinite(scored.scores["Male"]))
     rng = np.random.default_rng(0)
     rows = [
@@ -157,8 +164,8 @@ def test_a_smile_appears_on_faces_of_lfw(lfw: LFW) -> None:
     ]
     few = part_of(scored, rows)
     model = Model.open("faces", threads=1)
-    found = attribute_figures(model, few, strengths=(4, 1), faces=12)
-    assert found == attribute_figures(model, few, strengths=(4, 1), faces=12)
+    found = evaluate_attributes(model, few, strengths=(4, 1), faces=12)
+    assert found == evaluate_attributes(model, few, strengths=(4, 1), faces=12)
     smile = next(one for one in found.each if one.name == "Smiling")
     assert (found.pictures, smile.tested, found.failures) == (500, 250, ())
     assert smile.auc > 0.98
@@ -173,7 +180,7 @@ def test_a_smile_appears_on_faces_of_lfw(lfw: LFW) -> None:
     assert smile.searches[2].likeness < smile.searches[0].likeness
     assert found.undone < 1e-5
     with pytest.raises(InvalidArgumentError, match="strengths are finite and over 0"):
-        attribute_figures(model, few, strengths=(-1,))
+        evaluate_attributes(model, few, strengths=(-1,))
     with pytest.raises(DataError, match="for none of Male, Smiling"):
-        attribute_figures(model, part_of(scored, rows[:250]))
+        evaluate_attributes(model, part_of(scored, rows[:250]))
     assert isinstance(model.bundle.attributes, Attributes)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, Exhibit, open_exhibit
+from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, DenoisingTestSet, open_test_set
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
 
 
 def test_photographs_are_the_middle_of_scikit_images() -> None:
-    found = open_exhibit("photographs")
+    found = open_test_set("photographs")
     assert found.called == PHOTOGRAPHS
     channels = {name: picture.shape[2] for name, picture in zip(found.called, found.clean, strict=True)}
     assert {name for name, count in channels.items() if count == 1} == {"camera", "coins"}
@@ -22,7 +22,7 @@ def test_photographs_are_the_middle_of_scikit_images() -> None:
 
 
 def test_noise_hangs_on_seed_sigma_and_place_alone() -> None:
-    few, more = open_exhibit("photographs", 2), open_exhibit("photographs", 3)
+    few, more = open_test_set("photographs", 2), open_test_set("photographs", 3)
     noisy = more.noisy(0.1)
     for one, other in zip(few.noisy(0.1), noisy, strict=False):
         np.testing.assert_array_equal(one, other)
@@ -36,7 +36,7 @@ def test_noise_hangs_on_seed_sigma_and_place_alone() -> None:
 
 def test_the_first_are_a_part_of_all() -> None:
     grey = np.zeros((2, 2, 1), np.float32)
-    pictures = Exhibit("mnist", ("a", "b", "c"), (grey, grey + 1, grey))
+    pictures = DenoisingTestSet("mnist", ("a", "b", "c"), (grey, grey + 1, grey))
     assert len(pictures) == len(pictures.first(None)) == 3
     assert pictures.first(2).called == ("a", "b")
     assert pictures.first(2).clean[1].max() == 1
@@ -44,26 +44,26 @@ def test_the_first_are_a_part_of_all() -> None:
 
 def test_a_set_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="'cats' is none of them"):
-        open_exhibit("cats")  # type: ignore[arg-type]  # wrong on purpose
+        open_test_set("cats")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.lfw
 def test_faces_are_of_held_out_people_one_each(lfw: LFW) -> None:
-    small, whole = open_exhibit("lfw-64", 12), open_exhibit("lfw-250", 5)
+    small, whole = open_test_set("lfw-64", 12), open_test_set("lfw-250", 5)
     people = [name.removesuffix("_0001") for name in small.called]
     assert len(set(people)) == 12
     assert set(people) <= lfw.held_out_people()
     assert whole.called == small.called[:5]  # nested, also over sizes
     assert {picture.shape for picture in small.clean} == {(64, 64, 3)}
     assert {picture.shape for picture in whole.clean} == {(250, 250, 3)}
-    assert open_exhibit("lfw-64", 3).called == small.called[:3]
+    assert open_test_set("lfw-64", 3).called == small.called[:3]
     tight = whole.clean[0][80:170, 80:170]  # 80 of 250 pixels off each side
     assert small.clean[0].mean() == pytest.approx(tight.mean(), abs=0.01)
 
 
 @pytest.mark.mnist
 def test_digits_are_the_first_of_the_test_set(mnist: MNIST) -> None:
-    found = open_exhibit("mnist", 20)
+    found = open_test_set("mnist", 20)
     images = mnist.images("test")
     assert len(found) == 20
     np.testing.assert_allclose(found.clean[19][:, :, 0] * 255, images[19], atol=1e-4)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.denoising import compete, race
+from lookalike.deploy.evaluation.denoising import evaluate_denoising, time_methods
 from lookalike.deploy.evaluation.denoising_tables import denoising_lines, denoising_sheet
-from lookalike.deploy.evaluation.exhibits import Exhibit
+from lookalike.deploy.evaluation.exhibits import DenoisingTestSet
 
 Floats = NDArray[np.float32]
 GREY = np.full((16, 16, 1), 0.5, np.float32)
-EXHIBIT = Exhibit("photographs", ("a", "b", "c"), (GREY, GREY, GREY))
+EXHIBIT = DenoisingTestSet("photographs", ("a", "b", "c"), (GREY, GREY, GREY))
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Off:
 
 def test_figures_are_medians_of_pictures_own() -> None:
     # 10 log10(1 / 0.1^2) = 20, of 0.01: 40, of 0.001: 60 dB
-    bout = compete(EXHIBIT, 0.1, [Off("off", (0.1, 0.001, 0.01))], rounds=0)
+    bout = evaluate_denoising(EXHIBIT, 0.1, [Off("off", (0.1, 0.001, 0.01))], rounds=0)
     noisy, off = bout.rows
     assert (noisy.name, off.name) == ("noisy", "off")
     assert off.psnr == pytest.approx(40, abs=1e-3)
@@ -49,14 +49,14 @@ def test_figures_are_medians_of_pictures_own() -> None:
 
 
 def test_a_perfect_rival_has_no_figure_in_json() -> None:
-    bout = compete(EXHIBIT, 0.1, [Off("perfect", (0, 0, 0))], rounds=0)
+    bout = evaluate_denoising(EXHIBIT, 0.1, [Off("perfect", (0, 0, 0))], rounds=0)
     assert bout.rows[1].psnr == np.inf
     assert bout.to_json()["rows"][1]["psnr_db"] is None
 
 
 def test_everybody_gets_the_same_arrays_and_the_true_sigma() -> None:
     one, other = Off("one", (0, 0, 0)), Off("other", (0, 0, 0))
-    bout = compete(EXHIBIT, 0.1, [one, other], rounds=0, seed=3)
+    bout = evaluate_denoising(EXHIBIT, 0.1, [one, other], rounds=0, seed=3)
     for rival in (one, other):
         ((given, sigma),) = rival.given
         assert sigma == 0.1
@@ -83,14 +83,14 @@ def test_rivals_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("lookalike.deploy.evaluation.denoising.time.perf_counter", lambda: clock[0])
     # A warm-up, one that tells how many pictures a turn takes (1: a turn is 0.25 s), then three turns.
     slow, quick = Slow("slow", [9, 1, 1, 4, 2]), Slow("quick", [9, 0.25, 0.25, 0.5, 0.25])
-    speeds = race([slow, quick], EXHIBIT.noisy(0.1), 0.1, rounds=3)
+    speeds = time_methods([slow, quick], EXHIBIT.noisy(0.1), 0.1, rounds=3)
     assert order == ["slow", "slow", "quick", "quick"] + ["slow", "quick"] * 3
     assert speeds == {"slow": 0.5, "quick": 4.0}  # the medians of 1, 1/4, 1/2 and of 4, 2, 4
 
 
 def test_the_table_and_the_sheet() -> None:
     rivals = [Off("off", (0.1, 0.1, 0.1)), Off("nearer", (0.01, 0.01, 0.01), "nothing")]
-    bout = compete(EXHIBIT, 25 / 255, rivals, rounds=1, shown=2)
+    bout = evaluate_denoising(EXHIBIT, 25 / 255, rivals, rounds=1, shown=2)
     head, columns, noisy, off, nearer = denoising_lines([bout]).splitlines()
     assert head == "photographs, sigma 25, 3 pictures"
     assert columns.split() == ["row", "PSNR", "dB", "SSIM", "images/s", "of", "BM3D", "told"]

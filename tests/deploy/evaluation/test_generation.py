@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.evaluation.handwriting import Digits
+from lookalike.deploy.evaluation.handwriting import MnistData
 from lookalike.deploy.evaluation.yardstick import PARTS
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import STEMS, idx
 from tests.fixtures.handmade_models import drawn_of_classes, make_digits
 from tests.fixtures.likelihood_models import variational
-from tests.fixtures.photos import lookalike, one_line
 
 pytestmark = pytest.mark.mnist
 COUNTS = {"train": 480, "test": 120}
@@ -116,7 +116,7 @@ def test_the_parts_are_those_of_the_searcher(home: Path) -> None:
     from lookalike.deploy.cli.generation_commands import _PARTS
 
     assert _PARTS == PARTS
-    assert Digits.__doc__
+    assert MnistData.__doc__
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.judging import agreement, diversity, look
+from lookalike.deploy.evaluation.judging import class_accuracy, classify, diversity
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
@@ -13,16 +13,16 @@ CLASSES = ("4", "7", "9")
 def test_agreement_worked_out_by_hand() -> None:
     asked = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
     seen = np.array([0, 2, 2, 0, 1, 1, 2, 0, 2, 2])
-    found = agreement(asked, seen, CLASSES)
+    found = class_accuracy(asked, seen, CLASSES)
     assert (found.count, found.overall) == (10, 0.7)
     assert found.by_class == {"4": 0.5, "7": 1.0, "9": 0.75}
     assert found.worst == "4"
     assert found.confusion_line() == "4 seen as 9: 2, 9 seen as 4: 1"
     assert found.to_json()["mistakes"] == [["4", "9", 2], ["9", "4", 1]]
-    assert agreement(asked, asked, CLASSES).confusion_line() == "no mistakes"
-    assert agreement(asked[:4], seen[:4], CLASSES).by_class == {"4": 0.5}
+    assert class_accuracy(asked, asked, CLASSES).confusion_line() == "no mistakes"
+    assert class_accuracy(asked[:4], seen[:4], CLASSES).by_class == {"4": 0.5}
     with pytest.raises(InvalidArgumentError, match="one picture or more"):
-        agreement(asked[:0], seen[:0], CLASSES)
+        class_accuracy(asked[:0], seen[:0], CLASSES)
 
 
 def test_diversity_is_a_ratio_of_mean_distances() -> None:
@@ -42,4 +42,4 @@ def test_diversity_is_a_ratio_of_mean_distances() -> None:
 
 def test_a_model_that_is_no_judge_is_refused(tiny_model: str) -> None:
     with pytest.raises(InvalidArgumentError, match="tiny does not"):
-        look(Model.open(tiny_model), np.zeros((1, 16, 16, 3), np.uint8))
+        classify(Model.open(tiny_model), np.zeros((1, 16, 16, 3), np.uint8))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.handwriting import Pictures
-from lookalike.deploy.evaluation.nats import _corrected, binarised, nats
+from lookalike.deploy.evaluation.handwriting import DigitImages
+from lookalike.deploy.evaluation.nats import _corrected, binarize, measure_likelihood
 from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
@@ -22,31 +22,31 @@ GREY = np.array([[0, 1, 127, 128, 254, 255]], np.uint8)
 
 
 def test_the_threshold_is_the_same_for_everybody() -> None:
-    np.testing.assert_array_equal(binarised(GREY, "threshold"), GREY >= 128)
-    np.testing.assert_array_equal(binarised(GREY, "threshold", seed=5), GREY >= 128)
+    np.testing.assert_array_equal(binarize(GREY, "threshold"), GREY >= 128)
+    np.testing.assert_array_equal(binarize(GREY, "threshold", seed=5), GREY >= 128)
 
 
 def test_dynamic_draws_have_the_grey_values_as_chances() -> None:
     many = GREY.repeat(20_000, axis=0)
-    on = binarised(many, "dynamic")
+    on = binarize(many, "dynamic")
     np.testing.assert_allclose(on.mean(axis=0), GREY[0] / 255, atol=0.015)
     assert not on[:, 0].any()
     assert on[:, 5].all()
     assert on[:, 1].any()
     assert not on[:, 4].all()
-    np.testing.assert_array_equal(on, binarised(many, "dynamic"))
-    assert (on != binarised(many, "dynamic", seed=1)).any()
+    np.testing.assert_array_equal(on, binarize(many, "dynamic"))
+    assert (on != binarize(many, "dynamic", seed=1)).any()
 
 
 def test_no_other_protocol() -> None:
     with pytest.raises(InvalidArgumentError, match="dynamic or threshold, not 'grey'"):
-        binarised(GREY, "grey")  # type: ignore[arg-type]
+        binarize(GREY, "grey")  # type: ignore[arg-type]
 
 
 @pytest.mark.mnist
 def test_real_digits_by_both_protocols_are_other_digits(mnist: MNIST) -> None:
     images = mnist.images("test")[:500]
-    dynamic, threshold = (binarised(images, protocol) for protocol in ("dynamic", "threshold"))
+    dynamic, threshold = (binarize(images, protocol) for protocol in ("dynamic", "threshold"))
     assert 0.02 < (dynamic != threshold).mean() < 0.1
     assert dynamic.mean() == pytest.approx(images.mean() / 255, abs=0.002)
 
@@ -87,33 +87,33 @@ def exact(binary: NDArray[np.bool_], spec: BundleSpec, label: int | None) -> flo
     return -total
 
 
-def half_on(count: int) -> Pictures:
+def half_on(count: int) -> DigitImages:
     images = np.random.default_rng(1).integers(0, 256, (count, SIZE, SIZE, 1), dtype=np.uint8)
-    return Pictures(images, np.arange(count) % len(CLASSES))
+    return DigitImages(images, np.arange(count) % len(CLASSES))
 
 
 def test_the_bound_of_a_model_is_its_known_likelihood(tmp_path: Path) -> None:
     model, digits = Model(variational(tmp_path / "known", kind="vae"), threads=1), half_on(12)
-    (found,) = nats(model, digits, "threshold", samples=4000, count=12)
-    known = [exact(each, model.bundle.spec, None) for each in binarised(digits.images, "threshold")]
+    (found,) = measure_likelihood(model, digits, "threshold", samples=4000, count=12)
+    known = [exact(each, model.bundle.spec, None) for each in binarize(digits.images, "threshold")]
     assert found.measured == "log p(x)"
     assert found.bound == pytest.approx(np.mean(known), abs=0.05)
     assert found.negative_elbo > found.bound + 0.5
     assert found.bound_error == pytest.approx(np.std(known, ddof=1) / 12**0.5, abs=0.1)
     assert (found.images, found.samples, found.fully, found.few, found.estimate_error) == (12, 4000, 12, 0, 0)
-    (dynamic,) = nats(model, digits, "dynamic", samples=100, count=12)
+    (dynamic,) = measure_likelihood(model, digits, "dynamic", samples=100, count=12)
     assert dynamic.bound != found.bound
-    (again,) = nats(model, digits, "dynamic", samples=100, count=12)
+    (again,) = measure_likelihood(model, digits, "dynamic", samples=100, count=12)
     assert again.bound == dynamic.bound
-    (other,) = nats(model, digits, "dynamic", samples=100, count=12, seed=1)
+    (other,) = measure_likelihood(model, digits, "dynamic", samples=100, count=12, seed=1)
     assert other.bound != dynamic.bound
 
 
 def test_a_model_with_classes_is_measured_given_the_label_and_without(tmp_path: Path) -> None:
     model, digits = Model(variational(tmp_path / "known", kind="cvae"), threads=1), half_on(8)
-    given, both = nats(model, digits, "threshold", samples=4000, count=8)
+    given, both = measure_likelihood(model, digits, "threshold", samples=4000, count=8)
     assert (given.measured, both.measured) == ("log p(x|y)", "log p(x)")
-    spec, binary = model.bundle.spec, binarised(digits.images, "threshold")
+    spec, binary = model.bundle.spec, binarize(digits.images, "threshold")
     known = [exact(each, spec, int(label)) for each, label in zip(binary, digits.labels, strict=True)]
     assert given.bound == pytest.approx(np.mean(known), abs=0.1)
     by_class = -np.array([[exact(each, spec, k) for k in range(len(CLASSES))] for each in binary])
@@ -130,17 +130,17 @@ def test_all_digits_by_few_samples_and_some_by_many(tmp_path: Path) -> None:
         yield steps.append
         assert sum(steps) == total
 
-    (whole,) = nats(model, digits, "dynamic", samples=1000, count=60)
-    (found,) = nats(model, digits, "dynamic", samples=1000, count=20, few=50, steps=watched)
+    (whole,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=60)
+    (found,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=20, few=50, steps=watched)
     assert sum(steps) == 20 * 1000 + 60 * 50
     assert (found.images, found.fully, found.few) == (60, 20, 50)
     assert 0 < found.estimate_error < 0.1
     assert found.bound == pytest.approx(whole.bound, abs=4 * found.estimate_error)
-    (some,) = nats(model, digits, "dynamic", samples=1000, count=20)
+    (some,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=20)
     assert (some.images, some.fully, some.few) == (20, 20, 0)
 
 
 def test_a_model_without_deviations_is_refused(tmp_path: Path) -> None:
     model = Model(variational(tmp_path / "known", kind="vae", deviations=False))
     with pytest.raises(InvalidArgumentError, match="gives no deviations"):
-        nats(model, half_on(2), "dynamic", samples=1, count=2)
+        measure_likelihood(model, half_on(2), "dynamic", samples=1, count=2)

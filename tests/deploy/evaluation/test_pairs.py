@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.data import Labelled, open_labelled
+from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
 from lookalike.deploy.evaluation.pairs import (
     Fold,
     Folds,
@@ -19,10 +19,10 @@ from lookalike.deploy.evaluation.pairs import (
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 
-def gallery(*sizes: int) -> Labelled:
+def gallery(*sizes: int) -> LabeledImages:
     """People of as many images; nothing lies where their paths lead."""
     paths = [f"p{person}/p{person}_{i + 1:04d}.jpg" for person, size in enumerate(sizes) for i in range(size)]
-    return Labelled(
+    return LabeledImages(
         "gallery", tuple(map(Path, paths)), tuple(paths), tuple(path.partition("/")[0] for path in paths)
     )
 
@@ -82,7 +82,7 @@ def test_too_few_are_refused_with_the_rule(sizes: list[int]) -> None:
 
 def test_images_of_nobody_are_in_no_pair() -> None:
     named = gallery(*[2] * 21)
-    images = Labelled("g", named.files, named.paths, (*[None] * 2, *named.people[2:]))
+    images = LabeledImages("g", named.files, named.paths, (*[None] * 2, *named.people[2:]))
     assert 0 not in {
         index for fold in told(draw_folds(images, seed=0)) for pair in fold for index in pair[:2]
     }
@@ -147,7 +147,7 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.lfw
 def test_view_2_is_what_the_data_set_says(lfw: object) -> None:
-    images = open_labelled("lfw")
+    images = open_labeled("lfw")
     folds = lfw_folds(images)
     assert [len(fold.same) for fold in folds.all] == [600] * 10
     assert images.lfw is not None

@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.reliability import Bin, binned, calibration_error, cllr, cross_validate, draw
+from lookalike.deploy.evaluation.reliability import (
+    Bin,
+    bin_predictions,
+    calibration_error,
+    cllr,
+    cross_validate,
+    draw_reliability,
+)
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from tests.trainer.fitting.test_calibration import crowd
 
@@ -23,7 +30,7 @@ def test_cllr_by_hand() -> None:
 def test_bins_by_hand() -> None:
     said = np.array([0.15, 0.19, 0.85, 1.0])
     true = np.array([False, True, True, True])
-    bins = binned(said, true, np.array([1.0, 3.0, 4.0, 2.0]))
+    bins = bin_predictions(said, true, np.array([1.0, 3.0, 4.0, 2.0]))
     assert len(bins) == 3
     first, second, last = bins
     assert (first.weight, first.said, first.was) == pytest.approx((0.4, 0.18, 0.75))
@@ -44,9 +51,9 @@ def test_a_crowd_that_is_well_told_apart_is_calibrated_well() -> None:
     assert judged.sure_right is not None
     assert judged.sure_right > 0.7
     assert judged == cross_validate(rows, people)
-    height, width, channels = draw(judged).shape
+    height, width, channels = draw_reliability(judged).shape
     assert (height > 400, width > 800, channels) == (True, True, 3)
-    draw(replace(judged, sure=0, sure_right=None, hit_bins=()))
+    draw_reliability(replace(judged, sure=0, sure_right=None, hit_bins=()))
 
 
 def test_too_few_people_cannot_be_left_out_in_turn() -> None:
@@ -58,4 +65,4 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     judged = cross_validate(*crowd(20, 4))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InvalidArgumentError, match=r"pip install 'lookalike\[evaluate\]'"):
-        draw(judged)
+        draw_reliability(judged)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from lookalike.deploy.evaluation.data import Labelled
-from lookalike.deploy.evaluation.retrieval import Retrieval, rank, retrieval, temporary_collection
-from lookalike.deploy.evaluation.vectors import Vectors
+from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.retrieval import Retrieval, rank_all, retrieval, temporary_collection
+from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
-from lookalike.indexer.store.base import VectorStore, open_store
-from tests.fixtures.photos import lookalike
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
+from tests.fixtures.command import lookalike
 from tests.fixtures.stores import SPEC, D
 
 # Degrees, who. Of each query the five nearest others, nearest first:
@@ -114,13 +115,13 @@ def test_the_command_prints_a_row_or_json(store: VectorStore, tmp_path: Path) ->
 
 def test_without_the_data_set_the_rest_is_still_measured(store: VectorStore, tmp_path: Path) -> None:
     fill(store, "hand", HAND)
-    store.redescribe("hand", replace(SPEC, roots={"lfw": "/gone"}))
+    store.update_info("hand", replace(SPEC, roots={"lfw": "/gone"}))
     store.close()
     done = lookalike(*WORDS, cwd=tmp_path, env={"LOOKALIKE_DATA": str(tmp_path)})
     assert done.returncode == 0
     assert [row["people"] for row in json.loads(done.stdout)] == ["everybody"]
     (line,) = done.stderr.splitlines()
-    assert line.startswith("held out: left out, for Labeled Faces in the Wild must lie at")
+    assert line.startswith("held out: left out, for Labeled Faces in the Wild not found at")
 
 
 def test_average_precision_is_scikit_learns() -> None:
@@ -129,9 +130,9 @@ def test_average_precision_is_scikit_learns() -> None:
     rows = rng.normal(size=(90, 5)) + 0.8 * rng.normal(size=(12, 5))[who]
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     paths = tuple(f"p{person}/{number}.jpg" for number, person in enumerate(who))
-    images = Labelled("made", tuple(map(Path, paths)), paths, tuple(f"p{person}" for person in who))
-    with temporary_collection(Vectors("made", rows, np.ones(90, np.bool_)), images) as (store, name):
-        found = rank(store, name)
+    images = LabeledImages("made", tuple(map(Path, paths)), paths, tuple(f"p{person}" for person in who))
+    with temporary_collection(ImageVectors("made", rows, np.ones(90, np.bool_)), images) as (store, name):
+        found = rank_all(store, name)
     index = {path: number for number, path in enumerate(paths)}
     for query in found.queries:
         me = index[query.record.payload["path"]]
@@ -151,7 +152,7 @@ def test_own_folder_called_lfw_is_measured_without_a_held_out_row(
     store: VectorStore, tmp_path: Path, data_root: Path
 ) -> None:
     fill(store, "hand", HAND)
-    store.redescribe("hand", replace(SPEC, roots={"lfw": "/my/lfw"}))
+    store.update_info("hand", replace(SPEC, roots={"lfw": "/my/lfw"}))
     store.close()
     done = lookalike(*WORDS, cwd=tmp_path, env={"LOOKALIKE_DATA": str(data_root.absolute())})
     assert (done.returncode, done.stderr) == (0, "")

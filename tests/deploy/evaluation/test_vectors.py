@@ -8,17 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lookalike.deploy.evaluation.data import Labelled, collection_images, open_labelled
-from lookalike.deploy.evaluation.parquet import parquet_vectors
-from lookalike.deploy.evaluation.vectors import embed_images, match, placed, stored_vectors
+from lookalike.deploy.evaluation.data import LabeledImages, collection_images, open_labeled
+from lookalike.deploy.evaluation.parquet import read_parquet_vectors
+from lookalike.deploy.evaluation.vectors import assign_vectors, embed_images, match_paths, stored_vectors
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.people import write_people
 from tests.fixtures.photos import NAME, make_home
 
 PATHS = ("Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg", "Eva/Eva_0001.jpg", "Eva/portrait.jpg", "Ada/portrait.jpg")
-IMAGES = Labelled("faces", tuple(map(Path, PATHS)), PATHS, tuple(path[:3] for path in PATHS))
+IMAGES = LabeledImages("faces", tuple(map(Path, PATHS)), PATHS, tuple(path[:3] for path in PATHS))
 GOOD = [[1.0, 0.0], [0.0, 2.0], [3.0, 4.0], [1.0, 1.0], [-1.0, 0.0]]
 
 
@@ -37,7 +37,7 @@ GOOD = [[1.0, 0.0], [0.0, 2.0], [3.0, 4.0], [1.0, 1.0], [-1.0, 0.0]]
     ],
 )
 def test_a_path_names_a_picture(path: str, index: int) -> None:
-    assert match([path], IMAGES).tolist() == [index]
+    assert match_paths([path], IMAGES).tolist() == [index]
 
 
 def write(file: Path, **columns: Any) -> Path:
@@ -50,7 +50,7 @@ def write(file: Path, **columns: Any) -> Path:
 )
 def test_vectors_are_read_and_scaled(tmp_path: Path, kind: pa.DataType) -> None:
     file = write(tmp_path / "v.parquet", path=[*PATHS, "extra.jpg"], vector=pa.array([*GOOD, [5, 5]], kind))
-    found = parquet_vectors(file, IMAGES)
+    found = read_parquet_vectors(file, IMAGES)
     assert (found.name, found.kind) == ("v.parquet", "vectors")
     assert found.there.all()
     assert found.rows == pytest.approx(
@@ -81,7 +81,7 @@ def test_vectors_are_read_and_scaled(tmp_path: Path, kind: pa.DataType) -> None:
 def test_what_a_file_may_not_be(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
     file = write(tmp_path / "v.parquet", **columns)
     with pytest.raises(LookalikeError, match=r"v\.parquet") as caught:
-        parquet_vectors(file, IMAGES)
+        read_parquet_vectors(file, IMAGES)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -90,17 +90,17 @@ def test_a_file_that_is_no_parquet_is_said(tmp_path: Path) -> None:
     (tmp_path / "v.parquet").write_bytes(b"no")
     for file in ("v.parquet", "gone.parquet"):
         with pytest.raises(DataError, match="must be a readable Parquet file") as caught:
-            parquet_vectors(tmp_path / file, IMAGES)
+            read_parquet_vectors(tmp_path / file, IMAGES)
         assert "\n" not in str(caught.value)
     empty = write(
         tmp_path / "e.parquet", path=pa.array([], pa.string()), vector=pa.array([], pa.list_(pa.float32()))
     )
     with pytest.raises(DataError, match="a row for each picture, it has none"):
-        parquet_vectors(empty, IMAGES)
+        read_parquet_vectors(empty, IMAGES)
 
 
 def test_a_picture_that_is_needed_and_has_no_vector_is_named() -> None:
-    found = placed("mine", PATHS[:3], np.eye(3, dtype=np.float32), IMAGES, kind="vectors")
+    found = assign_vectors("mine", PATHS[:3], np.eye(3, dtype=np.float32), IMAGES, kind="vectors")
     found.require(np.array([True, True, True, False, False]), IMAGES)
     with pytest.raises(
         DataError, match=r"each of the 5 pictures of faces .* 2 have none, the first is Eva/por"
@@ -110,7 +110,7 @@ def test_a_picture_that_is_needed_and_has_no_vector_is_named() -> None:
 
 def test_nothing_is_divided_by_a_vector_that_cannot_be() -> None:
     with pytest.raises(VectorError, match=r"that of Eva/Eva_0001\.jpg"):
-        placed("mine", PATHS[:3], np.diag([1, 1, 0]).astype(np.float32), IMAGES, kind="vectors")
+        assign_vectors("mine", PATHS[:3], np.diag([1, 1, 0]).astype(np.float32), IMAGES, kind="vectors")
 
 
 def test_a_collection_gives_what_its_model_gives(tiny_model: Path, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_collection_gives_what_its_model_gives(tiny_model: Path, tmp_path: Pat
     with open_store(str(home / ".lookalike")) as store:
         own = collection_images(store, NAME)
         stored = stored_vectors(store, NAME, own)
-        by_folder = stored_vectors(store, NAME, open_labelled(str(home / "photos")))
+        by_folder = stored_vectors(store, NAME, open_labeled(str(home / "photos")))
     assert stored.there.all()
     embedded = embed_images(Model.open(tiny_model), own)
     assert stored.rows == pytest.approx(embedded.rows, abs=1e-5)
@@ -129,7 +129,7 @@ def test_a_collection_gives_what_its_model_gives(tiny_model: Path, tmp_path: Pat
 def test_a_bad_picture_has_no_vector_and_is_named(tiny_model: Path, tmp_path: Path) -> None:
     write_people(tmp_path, people=2, each=2)
     (tmp_path / "person-0" / "0.png").write_bytes(b"no picture")
-    found = embed_images(Model.open(tiny_model), open_labelled(str(tmp_path)))
+    found = embed_images(Model.open(tiny_model), open_labeled(str(tmp_path)))
     assert found.there.tolist() == [False, True, True, True]
     (line,) = found.failures
     assert "0.png" in line
@@ -142,4 +142,4 @@ def test_data_that_are_not_there_are_said(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=f"--data .*'{source}'"):
-        open_labelled(source)
+        open_labeled(source)

@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from lookalike.deploy.evaluation.pairs import Fold
 from lookalike.deploy.evaluation.verification import (
     best_threshold,
+    evaluate_pairs,
     fold_thresholds,
-    likeness,
-    measure,
+    pair_similarity,
     roc,
     verify,
 )
@@ -31,7 +31,7 @@ def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 def test_likeness_is_the_cosine_of_unit_vectors() -> None:
     vectors = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     fold = Fold.of([(0, 1, False), (0, 2, True), (2, 1, True)])
-    assert likeness(vectors, fold) == pytest.approx([0.0, 0.6, 0.8])
+    assert pair_similarity(vectors, fold) == pytest.approx([0.0, 0.6, 0.8])
 
 
 @pytest.mark.parametrize(
@@ -118,5 +118,5 @@ def test_measure_is_all_of_it() -> None:
     angles = np.deg2rad([0, 1, 90, 91])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     fold = Fold.of([(0, 1, True), (2, 3, True), (0, 2, False), (1, 3, False)])
-    found, curve = measure(vectors, [fold, fold])
+    found, curve = evaluate_pairs(vectors, [fold, fold])
     assert (found.accuracy, found.standard_error, found.auc, curve.auc) == (1.0, 0.0, 1.0, 1.0)

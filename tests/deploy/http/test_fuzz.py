@@ -49,7 +49,7 @@ def test_mutated_bodies_are_answered_or_refused(client: httpx.Client, count: int
     )
     form, kind = kept.read(), kept.headers["content-type"]
     text = (
-        b'{"collection": "photos", "k": 3, "images": ["AAAA"], "crop": "full", "prior": 0.5, "clean": true}'
+        b'{"collection": "photos", "k": 3, "images": ["AAAA"], "crop": "full", "prior": 0.5, "denoise": true}'
     )
     for number in range(count):
         body, said = (form, kind) if number % 2 else (text, "application/json")

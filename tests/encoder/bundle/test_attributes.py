@@ -15,7 +15,8 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, parse_strengths
@@ -23,8 +24,11 @@ from lookalike.searcher.generation.sample import read_all
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
 from lookalike.trainer.fitting.attributes import Examples, fit_attributes
-from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
-from tests.fixtures.tiny_models import LATENT, SIZE, pictures
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph
+from tests.fixtures.tiny_models import pictures
+from tests.trainer.publish.test_ae import LATENT
 
 Floats = NDArray[np.float32]
 
@@ -245,17 +249,19 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
     (home / "you.jpg").write_bytes(photograph(7))
     searcher = Searcher.open(store, NAME)
     (plain,) = searcher.similar([home / "me.jpg"])
-    assert [r.id for r in searcher.like([home / "me.jpg"]).results] == [r.id for r in plain.results]
-    answer = searcher.like([home / "me.jpg"], [home / "you.jpg"], wanted=SearchParams(k=9))
+    assert [r.id for r in searcher.similar_to_examples([home / "me.jpg"]).results] == [
+        r.id for r in plain.results
+    ]
+    answer = searcher.similar_to_examples([home / "me.jpg"], [home / "you.jpg"], params=SearchParams(k=9))
     vectors = searcher.model.embed(read_all(searcher.model, [home / "me.jpg", home / "you.jpg"])[1])
-    (results,) = searcher.similar_to(2 * vectors[:1] - vectors[1:], k=9)
+    (results,) = searcher.similar_to_vectors(2 * vectors[:1] - vectors[1:], k=9)
     assert [r.id for r in answer.results] == [r.id for r in results]
     assert answer.to_json()["unlike"] == [str(home / "you.jpg")]
-    bad = searcher.like([home / "me.jpg"], [home / "bad.jpg"])
-    assert bad.failure is not None
+    bad = searcher.similar_to_examples([home / "me.jpg"], [home / "bad.jpg"])
+    assert bad.error is not None
     assert bad.results == ()
-    with pytest.raises(InvalidArgumentError, match="must be like another"):
-        searcher.like([], [home / "me.jpg"])
+    with pytest.raises(InvalidArgumentError, match="--unlike needs at least one IMAGE"):
+        searcher.similar_to_examples([], [home / "me.jpg"])
     # Hand-worked: (1, 0) doubled less (0, 1).
     np.testing.assert_array_equal(
         combine_examples(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)), [[2, -1]]
@@ -263,7 +269,7 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
 
 
 def test_the_command_searches_so_too(home: Path) -> None:
-    words = ("search", "--collection", NAME, "--json", "-k", "2")
+    words = ("search", "--collection", NAME, "--json", "-n", "2")
     done = lookalike(*words, "me.jpg", "--add", "Smiling=1", "--where", "path~/1", cwd=home)
     (answer,) = json.loads(done.stdout)
     assert all("/1" in result["path"] for result in answer["results"])

@@ -157,9 +157,7 @@ def test_a_copy_with_a_calibration_is_the_same_model_byte_for_byte(tiny: Bundle,
 def test_a_shipped_bundle_is_copied_and_stays_as_it_is(tmp_path: Path) -> None:
     shipped = Bundle.open("faces")
     before = (shipped.folder / CALIBRATION).read_bytes()
-    with pytest.raises(
-        InvalidArgumentError, match="shipped bundle faces cannot be changed; name another"
-    ):
+    with pytest.raises(InvalidArgumentError, match="shipped bundle faces cannot be changed; name another"):
         shipped.recalibrated(BOTH, shipped.folder)
     assert (shipped.folder / CALIBRATION).read_bytes() == before
     assert shipped.recalibrated(BOTH, tmp_path / "copy").model_id == shipped.model_id

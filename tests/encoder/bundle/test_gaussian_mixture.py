@@ -132,8 +132,14 @@ def changed(**parts: NDArray[Any]) -> GaussianMixture:
         ({"means": np.zeros((2, 3), np.float32)}, r"covariances of a mixture must be float32 \(2, 3, 3\)"),
         ({"means": np.full((2, 2), np.inf, np.float32)}, "means of a mixture must be finite"),
         ({"covariances": np.full((2, 2, 2), np.inf, np.float32)}, "covariances of a mixture must be finite"),
-        ({"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)}, "symmetric, these differ by 1"),
-        ({"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)}, "0 or more, the smallest is -1"),
+        (
+            {"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)},
+            "must be symmetric, these differ by 1",
+        ),
+        (
+            {"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)},
+            "must be 0 or more, the smallest is -1",
+        ),
     ],
 )
 def test_what_is_no_mixture_is_refused(parts: dict[str, NDArray[Any]], reason: str) -> None:

@@ -9,7 +9,8 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError
 from lookalike.encoder.runtime.model import Model
-from tests.fixtures.tiny_models import CHANNELS, SIZE, arrays_of, forge, negated, npz, pictures
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.tiny_models import CHANNELS, arrays_of, forge, negated, npz, pictures
 
 
 def test_golden_values_are_what_the_graphs_gave(tiny: Bundle) -> None:

@@ -28,7 +28,8 @@ from lookalike.encoder.export.torch_export import (
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.config import AESpec
+from lookalike.trainer.models.autoencoder import AE
 from tests.fixtures.tiny_models import pictures
 
 SIZE, LATENT = 8, 4
@@ -83,12 +84,17 @@ def test_stored_weights_are_the_rounded_torch_weights_exactly(rounded: AE, expor
         assert not any(values.size >= 4096 for values in stored.values())
 
 
-def test_rounding_halves_the_file(exported: Exported) -> None:
+@pytest.fixture(scope="module")
+def whole() -> Exported:
+    """Not rounded, and with a weight that float16 does not reach."""
     plain = network()
     with torch.no_grad():
         list(plain.decoder.parameters())[-2][0, 0] = 1e5  # the last Linear layer
-    large = sum(weight.numel() for weight in plain.parameters() if weight.numel() >= 4096)
-    whole = export(plain.encoder, plain.decoder)
+    return export(plain.encoder, plain.decoder)
+
+
+def test_rounding_halves_the_file(exported: Exported, whole: Exported) -> None:
+    large = sum(weight.numel() for weight in network().parameters() if weight.numel() >= 4096)
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
     assert large == 2 * 192 * 64
     assert abs(saved - 2 * large) < 500
@@ -111,10 +117,10 @@ def test_only_large_weights_are_rounded_and_only_where_float16_reaches() -> None
     torch.testing.assert_close(first, again, rtol=0, atol=0)
 
 
-def test_eight_bits_quarter_the_file_and_are_stored_exactly() -> None:
-    plain, small = network(), network()
+def test_eight_bits_quarter_the_file_and_are_stored_exactly(whole: Exported) -> None:
+    small = network()
     quantize_weights(small, bits=8)
-    whole, exported = (export(each.encoder, each.decoder) for each in (plain, small))
+    exported = export(small.encoder, small.decoder)
     large = 2 * 192 * 64
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
     assert 3 * large - 3000 < saved < 3 * large  # a float for each row is kept
@@ -225,10 +231,10 @@ class _Choosing(nn.Module):
 @pytest.mark.parametrize(
     ("encoder", "reason"),
     [
-        (_Centred, r"ONNX and torch must agree to 1e-04, the encoder is .* apart; nothing was written"),
+        (_Centred, r"ONNX and torch must agree to 1e-04, the encoder differs by .*; nothing was written"),
         (_Sampling, "must agree"),
-        (_NotFinite, "the encoder is nan apart"),
-        (_Narrow, r"the encoder must make \(5, 4\) of \(5, 8, 8, 3\), it made \(5, 1\)"),
+        (_NotFinite, "the encoder differs by nan"),
+        (_Narrow, r"the encoder must return \(5, 4\) for \(5, 8, 8, 3\), it returned \(5, 1\)"),
     ],
     ids=["batch", "sampling", "nan", "shape"],
 )
@@ -259,7 +265,7 @@ def test_bundle_is_saved_with_golden_values_of_the_graphs(
     assert len(saved.golden["pixels"]) == 4
     Model(saved).check()
     assert _save(tmp_path / "again", exported, statistics).model_id == saved.model_id
-    with pytest.raises(InvalidArgumentError, match="replaces only a bundle"):
+    with pytest.raises(InvalidArgumentError, match="only a bundle is replaced"):
         _save(tmp_path, exported, statistics)
 
 
@@ -316,7 +322,7 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
     network, estimator = Smoother(), Estimator()
     quantize_weights(network)
     exported = export_denoiser(network, estimator, size_multiple=4)
-    assert set(exported.parity) == {"cleaner", "estimator"}
+    assert set(exported.parity) == {"denoiser", "estimator"}
     assert max(exported.parity.values()) <= PARITY
     spec = DenoiserSpec(
         size_multiple=4, receptive_field=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET
@@ -334,7 +340,7 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
 
 
 def test_a_cleaner_that_is_none_is_refused() -> None:
-    with pytest.raises(ExportError, match="the estimator must make"):
+    with pytest.raises(ExportError, match="the estimator must return"):
         export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), size_multiple=4)
-    with pytest.raises(ExportError, match="the cleaner"):
+    with pytest.raises(ExportError, match="the denoiser"):
         export_denoiser(Smoother(), Estimator(), size_multiple=1)

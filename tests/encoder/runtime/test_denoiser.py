@@ -21,8 +21,8 @@ from lookalike.encoder.errors import (
 )
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import box_cleaner, laplacian_estimator, make_cleaner, make_digits
-from tests.fixtures.photos import lookalike, one_line
 from tests.fixtures.tiny_models import forge
 
 Floats = NDArray[np.float32]
@@ -265,7 +265,7 @@ def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"box  denoiser, any size, gray or RGB, multiples of 4, id {Bundle.open(folder).model_id[:12]}",
-        "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
+        "  removes noise of sigma 0 to 75 (of 255): lookalike denoise",
     ]
     measured = lookalike("models", "denoise", cwd=tmp_path).stdout.splitlines()[2:6]
     assert [line.split(",")[0] for line in measured] == [

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError, ProviderError
 from lookalike.encoder.runtime.model import Model
-from tests.fixtures.tiny_models import CHANNELS, LATENT, SIZE, forge, negated, pictures, save_again
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.tiny_models import CHANNELS, forge, negated, pictures, save_again
+from tests.trainer.publish.test_ae import LATENT
 
 SHAPE = (SIZE, SIZE, CHANNELS)
 PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 4)).map(lambda rows: (*rows, *SHAPE)))
@@ -240,7 +242,9 @@ def test_model_without_a_decoder_encodes_and_says_that_it_cannot_decode(model: M
     half = Model(save_again(model.bundle, tmp_path / "half", graphs=graphs))
     half.check()
     latents = half.encode(pictures(2))
-    with pytest.raises(InvalidArgumentError, match=r"half has no decoder; it has encoder; it can search, not generate"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"model half has no decoder; it has encoder; it can search, not generate"
+    ):
         half.decode(latents)
 
 

@@ -37,7 +37,7 @@ def whole(cleaner: Denoiser, pixels: Any, sigma: float = SIGMA) -> Any:
 
 @pytest.mark.parametrize("side", [60, 64, 100])
 @pytest.mark.parametrize(
-    ("height", "width"), [(200, 300), (61, 500), (500, 61), (1, 700), (700, 1), (301, 299), (64, 64)]
+    ("height", "width"), [(120, 180), (61, 300), (300, 61), (1, 700), (700, 1), (181, 179), (64, 64)]
 )
 def test_tiles_are_the_whole(
     cleaner: Denoiser, height: int, width: int, side: int, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +89,7 @@ def peak_of(cleaner: Denoiser, height: int, width: int) -> int:
     return peak
 
 
+@pytest.mark.parametrize("cleaner", [(4, 3, 7)], indirect=True)
 def test_memory_does_not_grow_with_height(cleaner: Denoiser) -> None:
     peak_of(cleaner, 300, 600)  # sessions are opened
     low, high = peak_of(cleaner, 600, 600), peak_of(cleaner, 6000, 600)

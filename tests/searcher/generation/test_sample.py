@@ -12,7 +12,8 @@ from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from lookalike.searcher.generation.sample import read_all, reconstruct, sample
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import photograph, write_photos
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.evaluation.data import open_labelled
+from lookalike.deploy.evaluation.data import open_labeled
 from lookalike.deploy.evaluation.noisy_queries import noisy_recall
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
@@ -19,12 +19,13 @@ from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, rea
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+from tests.fixtures.photos import NAME, make_home
 
 SPEC = ImageSpec(size=32, crop=Crop(fraction=0.5))
 SIDE = 96
@@ -64,38 +65,38 @@ def test_a_clean_picture_gives_the_very_pixels_of_a_search_without(cleaner: Quer
     for data in (encode_png(smooth()), out.getvalue()):
         pixels, done = cleaner.read(data, SPEC, crop=SPEC.crop, name="a")
         np.testing.assert_array_equal(pixels, read_pixels(data, SPEC, name="a"))
-        assert not done.cleaned
+        assert not done.denoised
         assert 0 <= done.sigma < 2 / 255
-        assert done.line().startswith("left as it is, clean enough (noise of about ")
+        assert done.summary().startswith("not denoised, clean enough (noise sigma about ")
 
 
 def test_a_noisy_picture_is_cleaned(cleaner: QueryDenoiser) -> None:
     data = encode_png(with_noise(smooth(), 30))
     pixels, done = cleaner.read(data, SPEC, crop=SPEC.crop, name="a")
     clean, noisy = (read_pixels(each, SPEC, name="a") for each in (encode_png(smooth()), data))
-    assert done.cleaned
+    assert done.denoised
     assert 255 * done.sigma == pytest.approx(30, abs=5)
     assert psnr(pixels, clean) > psnr(noisy, clean) + 2
     assert done.to_json() == {"cleaner": "box", "sigma": round(255 * done.sigma, 2), "cleaned": True}
-    assert done.line() == f"cleaned first (noise of about {255 * done.sigma:.0f} of 255)"
+    assert done.summary() == f"denoised first (noise sigma about {255 * done.sigma:.0f} of 255)"
 
 
 def test_only_what_is_compared_counts(cleaner: QueryDenoiser) -> None:
     framed = smooth(200)
     framed[:20] = with_noise(framed, 60)[:20]  # beyond the middle half and its margin
     data = encode_png(framed)
-    assert not cleaner.read(data, SPEC, crop=SPEC.crop, name="a")[1].cleaned
-    assert cleaner.read(data, SPEC, crop=Crop(), name="a")[1].cleaned
+    assert not cleaner.read(data, SPEC, crop=SPEC.crop, name="a")[1].denoised
+    assert cleaner.read(data, SPEC, crop=Crop(), name="a")[1].denoised
 
 
 def test_a_big_picture_is_reduced_first(cleaner: QueryDenoiser) -> None:
     big = smooth(32 * 4 * 8)  # full: eight times what is cleaned; noise of 12 averages to 1.5
     data = encode_png(with_noise(big, 12))
     pixels, done = cleaner.read(data, SPEC, crop=Crop(), name="a")
-    assert not done.cleaned
+    assert not done.denoised
     np.testing.assert_array_equal(pixels, read_pixels(data, SPEC, crop=Crop(), name="a"))
     pixels, done = cleaner.read(encode_png(with_noise(big, 100)), SPEC, crop=Crop(), name="a")
-    assert done.cleaned
+    assert done.denoised
     assert pixels.shape == SPEC.shape
 
 
@@ -103,17 +104,17 @@ def test_a_long_window_is_reduced_along_its_length(
     cleaner: QueryDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[tuple[int, ...]] = []
-    clean = cleaner.cleaner.denoise
+    clean = cleaner.denoiser.denoise
 
     def noted(pixels: Any, sigma: Any) -> Any:
         cleaned.append(pixels.shape)
         return clean(pixels, sigma)
 
-    monkeypatch.setattr(cleaner.cleaner, "denoise", noted)
+    monkeypatch.setattr(cleaner.denoiser, "denoise", noted)
     long = np.tile(smooth(200), (20, 1, 1))  # 4000 x 200: the model sees it as a square
     data = encode_png(with_noise(long, 40))
     pixels, done = cleaner.read(data, SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
-    assert (pixels.shape, done.cleaned) == (SPEC.shape, True)
+    assert (pixels.shape, done.denoised) == (SPEC.shape, True)
     assert sum(height * width for _, height, width, _ in cleaned) <= (2 * 4 * SPEC.size) ** 2
     want = read_pixels(encode_png(long), SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
     assert psnr(pixels, want) > 25
@@ -138,16 +139,16 @@ def test_the_answer_says_what_was_done(home: Path, cleaner: QueryDenoiser, tmp_p
     with open_store(str(home / ".lookalike")) as store:
         searcher = Searcher.open(store, NAME)
         queries = [tmp_path / "noisy.png", home / "bad.jpg"]
-        done, failed = searcher.similar(queries, k=1, cleaner=cleaner)
+        done, failed = searcher.similar(queries, k=1, denoiser=cleaner)
         (plain,) = searcher.similar(queries[:1], k=1)
-    assert done.treatment is not None
-    assert done.treatment.cleaned
+    assert done.denoise_info is not None
+    assert done.denoise_info.denoised
     assert done.to_json()["treatment"]["cleaner"] == "box"
     assert done.results[0].score != plain.results[0].score
-    assert plain.treatment is None
+    assert plain.denoise_info is None
     assert "treatment" not in plain.to_json()
-    assert failed.treatment is None
-    assert failed.failure is not None
+    assert failed.denoise_info is None
+    assert failed.error is not None
 
 
 def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) -> None:
@@ -159,19 +160,19 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
         str(tmp_path / "noisy.png"),
         "--collection",
         NAME,
-        "--clean",
-        "--clean-model",
+        "--denoise",
+        "--denoise-model",
         str(folder),
     ]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 0
-    assert "noisy.png: cleaned first (noise of about " in done.stderr
+    assert "noisy.png: denoised first (noise sigma about " in done.stderr
     (told,) = json.loads(lookalike(*words, "--json", cwd=home).stdout)
     assert told["treatment"]["cleaned"] is True
 
 
 def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) -> None:
-    words = ["search", "me.jpg", "--collection", NAME, "--clean", "--clean-model", str(tiny_model)]
+    words = ["search", "me.jpg", "--collection", NAME, "--denoise", "--denoise-model", str(tiny_model)]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
     assert "denoiser" in one_line(done)
@@ -185,7 +186,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
     people: Path, tiny_model: Path, cleaner: QueryDenoiser
 ) -> None:
-    images = open_labelled(str(people))
+    images = open_labeled(str(people))
     held = frozenset(f"person-{number}" for number in range(6))
     rows = noisy_recall(Model.open(tiny_model), images, held, cleaner=cleaner, sigmas=(50.0, 200.0), count=20)
     assert [(row.sigma, row.cleaner) for row in rows] == [
@@ -205,7 +206,7 @@ def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
 
 
 def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> None:
-    images = open_labelled(str(people))
+    images = open_labeled(str(people))
     held = frozenset(map(str, images.people))
     (row,) = noisy_recall(Model.open(tiny_model), images, held, cleaner=None, sigmas=(), count=1000)
     assert row.queries == 48
@@ -228,7 +229,7 @@ def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> 
 @pytest.mark.lfw
 @pytest.mark.slow
 def test_noise_costs_recall_on_lfw(lfw: LFW, cleaner: QueryDenoiser) -> None:
-    images = open_labelled("lfw")
+    images = open_labeled("lfw")
     rows = noisy_recall(
         Model.open("faces"), images, lfw.held_out_people(), cleaner=None, sigmas=(50.0,), count=200
     )

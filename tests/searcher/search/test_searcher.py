@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,30 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.bundle.whitening import AffineMap
-from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    ImageError,
+    InvalidArgumentError,
+    ItemNotFoundError,
+    ModelMismatchError,
+    VectorError,
+)
 from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.figures import results_sheet
-from lookalike.searcher.search.searcher import QueryResult, Searcher, SearchHit
-from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.search.results import QueryResult, SearchHit
+from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, lookalike_process, one_line
+from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.photos import NAME, index, make_home, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -47,7 +63,7 @@ def test_ranks_follow_the_cosine(tmp_path: Path, tiny_model: Path) -> None:
         payloads = [{"root": "hand", "path": name, "person": name[:1]} for name in angles]
         store.upsert("hand", ids, vectors, payloads)
         searcher = Searcher(store, "hand", model)
-        (results,) = searcher.similar_to(vectors[:1] * 7, k=9)
+        (results,) = searcher.similar_to_vectors(vectors[:1] * 7, k=9)
         assert [(r.rank, r.path, r.person) for r in results] == [
             (1, "same", "s"),
             (2, "near", "n"),
@@ -57,16 +73,18 @@ def test_ranks_follow_the_cosine(tmp_path: Path, tiny_model: Path) -> None:
         ]
         # cos 0, 30, 60, 90, 180 degrees
         assert [r.score for r in results] == pytest.approx([1, 0.8660254, 0.5, 0, -1], abs=1e-6)
-        (some,) = searcher.similar_to(vectors[:1], k=2, where=Filter((Condition("person", "=", "a"),)))
+        (some,) = searcher.similar_to_vectors(
+            vectors[:1], k=2, where=Filter((Condition("person", "=", "a"),))
+        )
         assert [(r.rank, r.path) for r in some] == [(1, "across"), (2, "against")]
-        (two,) = searcher.similar_to(vectors[:1], k=2)
+        (two,) = searcher.similar_to_vectors(vectors[:1], k=2)
         assert [r.path for r in two] == ["same", "near"]
 
 
 def test_a_stored_picture_finds_itself_first_unless_left_out(store: VectorStore, home: Path) -> None:
     searcher = Searcher.open(store, NAME)
     (answer,) = searcher.similar([home / "me.jpg"])
-    assert answer.failure is None
+    assert answer.error is None
     assert len(answer.results) == searcher.size == 9  # k is 10, there are 9
     assert answer.results[0].score == pytest.approx(1, abs=1e-5)
     own = answer.results[0].path
@@ -110,10 +128,10 @@ def test_an_unreadable_query_fails_alone(store: VectorStore, home: Path, exclude
     assert [len(a.results) for a in answers] == [0, 2, 0, 0, 2]
     assert answers[1].results == answers[4].results
     for answer in (answers[0], answers[2], answers[3]):
-        assert answer.failure is not None
-        assert answer.query in answer.failure
-        assert "\n" not in answer.failure
-    assert [a.failure for a in searcher.similar([home / "bad.jpg"])] == [answers[0].failure]
+        assert isinstance(answer.error, ImageError)
+        assert answer.query in str(answer.error)
+        assert "\n" not in str(answer.error)
+    assert [str(a.error) for a in searcher.similar([home / "bad.jpg"])] == [str(answers[0].error)]
 
 
 def test_a_query_without_direction_fails_alone(tmp_path: Path, tiny_model: Path) -> None:
@@ -129,8 +147,43 @@ def test_a_query_without_direction_fails_alone(tmp_path: Path, tiny_model: Path)
         searcher = Searcher(opened, NAME, blind)
         queries = [tmp_path / "black.png", tmp_path / "photos" / "Hypatia" / "0.jpg"]
         bad, good = searcher.similar(queries)
-    assert (bad.failure, bad.results) == (f"{queries[0]}: {NOTHING_SEEN}", ())
+    assert (str(bad.error), bad.results) == (f"{queries[0]}: {DEGENERATE}", ())
+    assert isinstance(bad.error, VectorError)
     assert good.results[0].path == "Hypatia/0.jpg"
+
+
+def test_more_like_an_item_is_a_search_with_its_file(store: VectorStore, home: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+
+    def timer(step: str) -> AbstractContextManager[None]:
+        steps.append(step)
+        return nullcontext()
+
+    searcher = Searcher(store, NAME, Model.open(store.info(NAME).model_name), timer=timer)
+    (own, *_) = next(searcher.similar([home / "me.jpg"])).results
+    assert steps == ["embed", "search"]
+    (by_file,) = searcher.similar([home / "photos" / own.path], k=4, exclude_self=True)
+    steps.clear()
+    by_item = searcher.similar_to_item(own.id, k=4)
+    assert steps == ["search"]  # the stored vector is the query
+    assert (by_item.query, by_item.error) == (own.path, None)
+    assert [r.id for r in by_item.results] == [r.id for r in by_file.results]
+    assert [r.score for r in by_item.results] == pytest.approx([r.score for r in by_file.results], abs=1e-5)
+    assert searcher.similar_to_item(own.id, exclude_self=False).results[0].id == own.id
+    with pytest.raises(ItemNotFoundError, match="has no item 00000000"):
+        searcher.similar_to_item("00000000-0000-0000-0000-000000000000")
+
+
+def test_an_item_is_denoised_from_its_file(store: VectorStore, tmp_path: Path) -> None:
+    searcher = Searcher.open(store, NAME)
+    denoiser = QueryDenoiser(Denoiser.open(make_cleaner(tmp_path / "box").folder))
+    item = item_id(next(iter(searcher.spec.roots)), "Hypatia/0.jpg")
+    answer = searcher.similar_to_item(item, k=2, denoiser=denoiser)
+    assert answer.denoise_info is not None
+    assert len(answer.results) == 2
+    broken = searcher.similar_to_item(item, denoiser=denoiser, read=lambda payload: b"no image")
+    assert isinstance(broken.error, ImageError)
+    assert "Hypatia/0.jpg" in str(broken.error)
 
 
 def test_queries_are_framed_as_the_collection_unless_told_otherwise(
@@ -157,12 +210,12 @@ def test_an_empty_collection_answers_with_nothing(tmp_path: Path, tiny_model: Pa
         prepare_collection(opened, "empty", Model.open(tiny_model), crop=None)
         searcher = Searcher.open(opened, "empty")
         (answer,) = searcher.similar([home / "me.jpg"])
-        assert (answer.results, answer.failure) == ((), None)
+        assert (answer.results, answer.error) == ((), None)
     done = lookalike(
         "search", home / "me.jpg", "--collection", "empty", "--store", tmp_path / "store", cwd=home
     )
     assert done.returncode == 0
-    assert done.stderr == "collection empty is empty; lookalike index fills it\n"
+    assert done.stderr == "collection empty is empty; fill it with lookalike index\n"
 
 
 def test_another_model_of_the_same_dimension_is_refused(store: VectorStore, tmp_path: Path) -> None:
@@ -201,7 +254,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
         "photos/Hypatia/0.jpg",
         "--collection",
         NAME,
-        "-k",
+        "-n",
         "3",
         "--json",
         cwd=home,
@@ -217,7 +270,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
     assert [each["query"] for each in said] == queries
     for each, answer in zip(said, answers, strict=True):
         promised = {"query", "model_id", "took_ms", "match", "warning", "results"}
-        assert each.keys() == promised | ({"error"} if answer.failure else set())
+        assert each.keys() == promised | ({"error"} if answer.error else set())
         assert (each["match"], each["warning"]) == (None, None)  # not calibrated
         assert each["model_id"] == searcher.model.model_id
         assert each["took_ms"] > 0
@@ -232,7 +285,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
 
 def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
     done = lookalike(
-        "search", "me.jpg", "me.jpg", "--collection", NAME, "-k", "2", "--exclude-self", cwd=home
+        "search", "me.jpg", "me.jpg", "--collection", NAME, "-n", "2", "--exclude-self", cwd=home
     )
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.split("\n\n")
@@ -249,10 +302,10 @@ def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
 def test_a_sheet_shows_queries_and_results_in_rows(home: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "new" / "hits.png"
     done = lookalike(
-        "search", "me.jpg", "bad.jpg", "me.jpg", "--collection", NAME, "-k", "4", "--sheet", sheet, cwd=home
+        "search", "me.jpg", "bad.jpg", "me.jpg", "--collection", NAME, "-n", "4", "--sheet", sheet, cwd=home
     )
     assert done.returncode == 3
-    assert f"drawn: {sheet}\n" in done.stderr
+    assert f"image written: {sheet}\n" in done.stderr
     with Image.open(sheet) as picture:
         width, height = picture.size
         blue = (np.asarray(picture) == (26, 104, 214)).all(axis=2)
@@ -284,7 +337,7 @@ def test_a_result_whose_file_is_gone_or_of_odd_name_is_no_error(
         (tmp_path / "photos" / "gone.jpg").unlink()
         searcher = Searcher.open(opened, NAME)
         (answer,) = searcher.similar([odd])
-        pictures = {r.path: searcher.picture(r.payload, side=32) for r in answer.results}
+        pictures = {r.path: searcher.item_image(r.payload, side=32) for r in answer.results}
     assert pictures["gone.jpg"] is None
     assert pictures["a\\xff\nb.jpg"] is not None
     words = ["--collection", NAME, "--store", str(tmp_path / "store"), "--sheet", str(tmp_path / "s.png")]
@@ -300,7 +353,7 @@ def test_a_result_says_no_person_where_none_is_known() -> None:
 
 
 def test_a_search_loads_neither_torch_nor_the_servers_client(home: Path, tmp_path: Path) -> None:
-    done = lookalike(
+    done = lookalike_process(
         "search", "me.jpg", "--collection", NAME, "--sheet", tmp_path / "s.png", cwd=home,
         env={"PYTHONPROFILEIMPORTTIME": "1"},
     )  # fmt: skip

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from lookalike.trainer.fitting.calibration import (
-    FEWEST_PEOPLE,
+    MIN_PEOPLE,
     Pairs,
     calibration_of,
     fit_calibration,
@@ -124,7 +124,7 @@ def test_neither_order_nor_names_matter(seed: int, spread: float) -> None:
 
 
 def test_too_few_people_are_said_and_leave_the_errors() -> None:
-    rows, people = crowd(FEWEST_PEOPLE - 1, 4)
+    rows, people = crowd(MIN_PEOPLE - 1, 4)
     with pytest.raises(CalibrationError, match=r"needs 10 people with two .* there are 9 and 576; give more"):
         fit_calibration(rows, people)
     errors = np.full((len(rows), 2), 0.5)
@@ -154,5 +154,5 @@ def test_lists_of_other_lengths_are_refused() -> None:
     rows, people = crowd(12, 4)
     with pytest.raises(InvalidArgumentError, match=r"embeddings \(48\), people \(47\)"):
         fit_calibration(rows, people[1:])
-    with pytest.raises(InvalidArgumentError, match="must be as many"):
+    with pytest.raises(InvalidArgumentError, match="must have the same length"):
         calibration_of(rows, people, np.ones((3, 2)))
