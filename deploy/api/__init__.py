@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         reconstruct,
     )
     from lookalike._search import Searcher, index
+
     from lookalike.encoder.errors import LookalikeError
     from lookalike.indexer.open import open_store
 

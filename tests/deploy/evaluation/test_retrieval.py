@@ -127,7 +127,7 @@ def test_without_the_data_set_the_rest_is_still_measured(store: VectorStore, tmp
     assert done.returncode == 0
     assert [row["people"] for row in json.loads(done.stdout)] == ["everybody"]
     (line,) = done.stderr.splitlines()
-    assert line.startswith("rows of held-out people are left out: Labeled Faces in the Wild must lie at")
+    assert line.startswith("rows of held-out people are left out: Labeled Faces in the Wild not found at")
 
 
 def test_average_precision_is_scikit_learns() -> None:
