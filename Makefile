@@ -18,8 +18,8 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 comma  := ,
-MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat16 --pictures 0
-DIGITS_ARGS ?= --precision bfloat16 --pictures 0
+MODEL_ARGS ?= --labels person --identity-epochs 200 --epochs 300 --precision bfloat16 --sample-every 0
+DIGITS_ARGS ?= --precision bfloat16 --sample-every 0
 CLEANER_ARGS ?= --precision bfloat16
 WORKERS ?= 2
 UV     := $(shell command -v uv 2>/dev/null)
@@ -84,10 +84,10 @@ digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae --epochs 32 --importance 5 $(DIGITS_ARGS)
 
 cleaner: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train cleaner --data lfw --out encoder/shipped/clean --epochs 94 $(CLEANER_ARGS)
+	@$(BIN)/lookalike train denoiser --data lfw --out encoder/shipped/denoise --epochs 94 $(CLEANER_ARGS)
 
 cleaner-digits: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train cleaner --data mnist --out encoder/shipped/clean-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
+	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cleaning_sheet", "draw_cleaned"]
 
-_MODEL: Final = "clean"
+_MODEL: Final = "denoise"
 _FACES: Final = 4
 _PHOTOGRAPHS: Final = ("chelsea", "coffee")
 _SIGMAS: Final = (25, 50)
@@ -95,7 +95,7 @@ def cleaning_sheet(
             255
         )
         found = cleaner.estimate(noisy)
-        made = cleaner.clean(noisy, found).clip(0, 1)
+        made = cleaner.denoise(noisy, found).clip(0, 1)
         gains = [f"{psnr_from_mse(float(np.square(each - clean).mean())):.1f} dB" for each in (noisy, made)]
         columns.append(
             (

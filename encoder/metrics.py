@@ -59,7 +59,8 @@ def roc_auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
 def frechet_distance(real: Points, generated: Points) -> float:
     """Return the squared Fréchet distance of the Gaussians fitted to (N, F) and (M, F).
 
-    |m - m'|² + tr(C + C' - 2 (C C')^½), 0 for equal sets. It falls as N and M grow, even for two samples of one
+    |m - m'|² + tr(C + C' - 2 (C C')^½), 0 for equal sets. It falls as N and M grow, even for two samples of
+    one
     source: compare it only at equal N and M.
 
     Raises:
@@ -95,7 +96,8 @@ def precision_recall(real: Points, generated: Points, *, k: int = 3) -> tuple[fl
     """
     if not 1 <= k < min(len(real), len(generated)):
         raise InvalidArgumentError(
-            f"k must be at least 1 and less than the numbers of points, got k={k} for {len(real)} and {len(generated)}"
+            f"k must be at least 1 and less than the numbers of points, got k={k} for {len(real)} and "
+            f"{len(generated)}"
         )
     center = real.mean(axis=0, dtype=np.float64)  # squares close to 0 lose less to rounding
     one, other = real - center, generated - center
@@ -139,7 +141,7 @@ def _kth_distance(points: Doubles, k: int) -> Doubles:
 
 
 def _share_within(points: Doubles, others: Doubles, radius: Doubles) -> float:
-    """Return the share of points (M, F) that lie within the squared radius (N,) of one of the others (N, F)."""
+    """Return the share of points (M, F) within the squared radius (N,) of one of the others (N, F)."""
     inside = sum(
         int((_squares(points[start : start + _BLOCK], others) <= radius).any(axis=1).sum())
         for start in range(0, len(points), _BLOCK)

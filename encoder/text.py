@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line: line breaks, control characters and lone surrogates as backslash escapes."""
+    """Return ``text`` on one line: control characters and lone surrogates as backslash escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -142,7 +142,7 @@ def _query_tiles(
         file = Path(name)
         pixels = searcher.query_image(file, side=side, crop=crop)
         tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
-        if add and kind != "unlike" and searcher.model.draws:
+        if add and kind != "unlike" and searcher.model.has_decoder:
             framing = Crop.parse(searcher.spec.crop) if crop is None else crop
             _, seen, _ = read_all(searcher.model, [file], crop=framing)
             if len(seen):

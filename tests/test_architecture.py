@@ -232,6 +232,22 @@ def test_every_folder_is_packaged() -> None:
     assert set(document["tool"]["setuptools"]["packages"]) == PACKAGES
 
 
+def test_tests_of_what_needs_no_torch_load_none() -> None:
+    at_the_top = {
+        file.relative_to(ROOT / "tests").as_posix()
+        for file in TESTS
+        for node in tree(file).body
+        if (isinstance(node, ast.Import) and any(alias.name == "torch" for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch")
+    }
+    train = ("trainer/", "encoder/export/", "benchmarks/", "deploy/cli/test_train")
+    assert {name for name in at_the_top if not name.startswith(train)} <= {
+        "encoder/images/test_noise.py",  # compares the trainer's noise with the encoder's
+        "fixtures/exports.py",
+        "fixtures/plain_ae.py",
+    }
+
+
 def test_the_base_install_holds_no_training() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {need.split(">")[0].split("=")[0].split("<")[0].lower() for need in document["dependencies"]}

@@ -11,7 +11,7 @@
         print(hit.score, hit.file)
     la.generate(model, n=16)                            # shows itself in a notebook
     la.edit(model, "me.jpg", {"Smiling": 2})
-    la.denoise("scan.png").save("clean.png")
+    la.denoise("scan.png").save("denoised.png")
 
 An image is a path, the bytes of an image file, a PIL image, or a NumPy array of any size: (H, W), (H, W, 1)
     or

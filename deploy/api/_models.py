@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 ModelLike = Model | str | os.PathLike[str]
 """A model from :func:`load_model`, or what that takes: each call then loads it anew."""
 
-DENOISER = "clean"
+DENOISER = "denoise"
 """The shipped denoiser for photographs."""
 
 
@@ -314,7 +314,7 @@ def denoise(
         BundleError: there is no such model.
 
     Example:
-        >>> lookalike.denoise("scan.png").save("clean.png")
+        >>> lookalike.denoise("scan.png").save("denoised.png")
     """
     if not 0 <= strength <= 1:
         raise InvalidArgumentError(

@@ -19,7 +19,7 @@ from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.source import as_path
+from lookalike.indexer.sources.source import SourceList, as_path
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.indexer.sync.report import SyncReport
@@ -79,7 +79,7 @@ def index(
         store,
         collection,
         as_model(model),
-        sources,
+        sources if isinstance(sources, str | os.PathLike) else SourceList(sources=list(sources)),
         crop=None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,

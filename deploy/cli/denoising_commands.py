@@ -24,7 +24,7 @@ _SETS: Final = ("lfw-64", "lfw-250", "mnist", "photographs")
 _SEARCH: Final = "search"
 _SHOWN: Final = 8
 _QUERIES: Final = 500
-_CLEANER: Final = "clean"
+_CLEANER: Final = "denoise"
 
 
 def _sheet(_ctx: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
@@ -40,7 +40,7 @@ def _sheet(_ctx: click.Context, _option: click.Parameter, file: Path | None) -> 
     "models",
     multiple=True,
     metavar="BUNDLE",
-    help="A cleaner, or an autoencoder taught to clean; clean when nothing is named. Again for more.",
+    help="A cleaner, or an autoencoder taught to clean; denoise when nothing is named. Again for more.",
 )
 @click.option(
     "--data",

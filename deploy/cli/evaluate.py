@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lookalike.deploy.cli.denoising_commands import denoising
-from lookalike.deploy.cli.index import store_option
+from lookalike.deploy.cli.options import store_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ _OPTIONS = (
                  help="Anybody's: columns path and vector, and person if you like. Again for more."),
     click.option("--data", metavar="lfw|FOLDER",
                  help="Pictures by person; default: lfw, or what a single collection holds."),
-    click.option("--crop", metavar="full|centre:F|X,Y,W,H",
+    click.option("--crop", metavar="full|center:F|X,Y,W,H",
                  help="How these pictures are framed, if otherwise."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Divides a folder's people and draws its pairs."),

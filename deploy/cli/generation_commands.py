@@ -145,7 +145,7 @@ def _judge(plan: GenerationPlan, digits: MnistData, provider: Provider) -> Model
         ) from error
     train = digits.train
     bundle = cached_classifier(
-        train.images, train.labels, digits.classes, say=lambda line: click.echo(line, err=True)
+        train.images, train.labels, digits.classes, log=lambda line: click.echo(line, err=True)
     )
     return Model(bundle, provider=provider)
 

@@ -185,7 +185,7 @@ def evaluate_attributes(
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
         raise InvalidArgumentError(f"strengths are finite and over 0, not {list(strengths)}")
     attributes = attributes_of(model)
-    if not model.draws:
+    if not model.has_decoder:
         raise InvalidArgumentError(
             f"model {printable(model.bundle.name)} has no decoder, so nothing is edited by it"
         )

@@ -36,7 +36,7 @@ Halves = NDArray[np.float16]
 
 _VERSION: Final = 1  # of what is computed here; part of the key of what is cached
 _DEGENERATE: Final = 1e-6  # of the largest variance: what lies below is rounding
-_TIGHTER, _LOOSER = 5 / 6, 13 / 9  # of LFW's centre:0.36 they make centre:0.3 and centre:0.52
+_TIGHTER, _LOOSER = 5 / 6, 13 / 9  # of LFW's center:0.36 they make center:0.3 and center:0.52
 
 
 def training_images(images: LabeledImages, held: frozenset[str]) -> NDArray[np.bool_]:

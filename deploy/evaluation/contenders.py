@@ -52,7 +52,7 @@ class DenoiserMethod:
         for _, alike in groupby(noisy, key=np.shape):
             pixels = np.stack(list(alike))  # (N, H, W, C)
             told = None if self.blind else np.full(len(pixels), sigma, np.float32)
-            made += list(self.cleaner.clean(pixels, told).clip(0, 1))
+            made += list(self.cleaner.denoise(pixels, told).clip(0, 1))
         return made
 
 
@@ -105,7 +105,7 @@ class DenoisingModel:
             model = Model.open(where, provider=provider, threads=threads)
         else:
             return cls(cleaner, cleaner.bundle.name)
-        if not model.draws:
+        if not model.has_decoder:
             raise InvalidArgumentError(
                 f"model {printable(model.bundle.name)} neither cleans nor draws; name a cleaner or an autoencoder"
             )

@@ -150,7 +150,7 @@ def encode_examples(
             place = {files[row]: row for row in part}
             rows += [place[file] for file in good]
             failures += failed
-            latents.append(model.compared(pixels))
+            latents.append(model.mean_latents(pixels))
             colours.append(pixels.mean(axis=(1, 2)))
             on_pixels(pixels)
             on_progress(len(part))

@@ -112,8 +112,8 @@ def measure_people(
             people += [who[file] for file in good]
             failures += failed
             embeddings.append(model.embed(pixels))
-            if model.draws:
-                errors.append(model.errors(pixels))
+            if model.has_decoder:
+                errors.append(model.reconstruction_errors(pixels))
             on_progress(len(batch))
     if not people:
         raise DataError(f"calibration needs pictures, none of {len(named)} could be read ({failures[:1]})")

@@ -81,7 +81,7 @@ def generation(model: Model, beside: GenerationBenchmark, *, steps: Progress = n
     remarks: list[str] = []
     values: dict[str, Any] = {}
     if "likelihood" in plan.parts:
-        if spec.prior:
+        if spec.has_prior:
             values["likelihood"] = _likelihood(model, beside, steps)
         else:
             remarks.append(
@@ -159,7 +159,7 @@ def _samplers(model: Model) -> list[Sampler]:
     """Return those that the model has."""
     sampling = model.bundle.sampling
     mixture = sampling is not None and sampling.mixture is not None
-    there = {"normal": model.bundle.spec.prior, "gaussian": True, "gmm": mixture}
+    there = {"normal": model.bundle.spec.has_prior, "gaussian": True, "gmm": mixture}
     return [sampler for sampler in get_args(Sampler) if there[sampler]]
 
 

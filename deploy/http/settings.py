@@ -13,7 +13,7 @@ from lookalike.encoder.runtime.session import Provider
 from lookalike.indexer.open import DEFAULT_STORE
 
 KEY_VARIABLE: Final = "LOOKALIKE_API_KEY"
-DENOISER: Final = "clean"
+DENOISER: Final = "denoise"
 """The model that denoises unless a request names another."""
 MAX_K: Final = 1000
 MAX_IMAGES: Final = 16

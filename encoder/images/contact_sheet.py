@@ -120,8 +120,8 @@ def contact_sheet(
         ``uint8 (H, W, 3)``.
 
     Raises:
-        InvalidArgumentError: there is no tile, ``row_labels`` has another length than ``rows``, ``column_labels`` than
-            the longest row, or ``side`` cannot be.
+        InvalidArgumentError: there is no tile, ``row_labels`` has another length than ``rows``,
+            ``column_labels`` than the longest row, or ``side`` cannot be.
     """
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
@@ -205,11 +205,13 @@ def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     The file appears complete or not at all: it is written under another name beside its place, then renamed.
 
     Raises:
-        InvalidArgumentError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written there.
+        InvalidArgumentError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written
+            there.
     """
     if path.suffix.lower() not in _SAVE:
         raise InvalidArgumentError(
-            f"{printable(str(path))}: a picture is written as {', '.join(_SAVE)}, not as '{printable(path.suffix)}'; "
+            f"{printable(str(path))}: a picture is written as {', '.join(_SAVE)}, not as "
+            f"'{printable(path.suffix)}'; "
             "change the file name"
         )
     kind, options = _SAVE[path.suffix.lower()]

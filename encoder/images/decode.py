@@ -129,7 +129,8 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
         raise ImageError(f"{printable(name)}: a picture has at least one pixel, not {width}x{height}")
     if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of {max_pixels}; "
+            f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
+            f"{max_pixels}; "
             "shrink the picture or raise max_pixels"
         )
 

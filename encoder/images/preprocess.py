@@ -23,7 +23,7 @@ from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, de
 from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
 from lookalike.encoder.text import printable
 
-_CROP_FORMS = "write full, centre:FRACTION or X,Y,W,H (fractions of width and height)"
+_CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01
 
 
@@ -31,14 +31,14 @@ _MIN_FRACTION = 0.01
 class Crop:
     """Which part of a picture is wanted, as fractions of it.
 
-    A centred square (``full``, ``centre:FRACTION``) is never stretched; a ``window`` is taken exactly and
+    A centered square (``full``, ``center:FRACTION``) is never stretched; a ``window`` is taken exactly and
     stretched to a square when it is not one.
 
     Attributes:
-        fraction: side of a centred square as a fraction of the picture's shorter side, 0.01..1; 1 is the
+        fraction: side of a centered square as a fraction of the picture's shorter side, 0.01..1; 1 is the
             largest one, also called ``full``.
         window: ``(x, y, width, height)`` as fractions of the picture's width and height; replaces the
-            centred square.
+            centered square.
 
     Raises:
         InvalidArgumentError: a value is out of range.
@@ -50,7 +50,7 @@ class Crop:
     def __post_init__(self) -> None:
         if not _MIN_FRACTION <= self.fraction <= 1.0:  # NaN too
             raise InvalidArgumentError(
-                f"crop: the fraction of a centred square must be {_MIN_FRACTION} to 1, not {self.fraction}; "
+                f"crop: the fraction of a centered square must be {_MIN_FRACTION} to 1, not {self.fraction}; "
                 "use full for the largest square"
             )
         if self.window is not None:
@@ -63,7 +63,7 @@ class Crop:
 
     @classmethod
     def parse(cls, text: str) -> Crop:
-        """``full``, ``centre:FRACTION`` (or ``center:``) or ``X,Y,W,H``; ``str(crop)`` gives it back.
+        """``full``, ``center:FRACTION`` or ``X,Y,W,H``; ``str(crop)`` gives it back.
 
         Raises:
             InvalidArgumentError: the text is none of these, or a value is out of range.
@@ -72,8 +72,8 @@ class Crop:
         if form == "full":
             return cls()
         try:
-            if form.startswith(("centre:", "center:")):
-                return cls(fraction=float(form[7:]))
+            if form.startswith("center:"):
+                return cls(fraction=float(form.removeprefix("center:")))
             x, y, width, height = (float(part) for part in form.split(","))
         except ValueError as error:
             raise InvalidArgumentError(f"crop: cannot read '{printable(text)}'; {_CROP_FORMS}") from error
@@ -82,10 +82,10 @@ class Crop:
     def __str__(self) -> str:
         if self.window is not None:
             return _comma(self.window)
-        return "full" if self.fraction == 1.0 else f"centre:{_number(self.fraction)}"
+        return "full" if self.fraction == 1.0 else f"center:{_number(self.fraction)}"
 
     def widened(self, factor: float) -> Crop:
-        """A centred square with more around it, at most the whole; a window as it is. For showing people."""
+        """A centered square with more around it, at most the whole; a window as it is. For showing people."""
         return self if self.window is not None else Crop(fraction=min(1.0, self.fraction * factor))
 
     def box(self, width: int, height: int) -> Box:

@@ -163,7 +163,9 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
             "its 16-bit pixels are of a rare kind that is not written again; convert it to plain 16-bit PNG"
         )
     if bits != 16 and image.mode not in _AS_THEY_ARE | {"P"}:
-        return f"its pixels are {printable(image.mode)}, only grey, RGB and palettes are written again; convert it"
+        return (
+            f"its pixels are {printable(image.mode)}, only gray, RGB and palettes can be written; convert it"
+        )
     return ""
 
 

@@ -130,7 +130,7 @@ class MatchScorer:
         Raises:
             InvalidArgumentError: invalid prior or rate, or one was given and the model is not calibrated.
         """
-        calibration = None if bundle.calibration is None else bundle.calibration.likeness
+        calibration = None if bundle.calibration is None else bundle.calibration.scores
         if calibration is None:
             if prior is not None or fmr is not None:
                 raise InvalidArgumentError(

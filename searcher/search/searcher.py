@@ -115,9 +115,13 @@ class Searcher:
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now, so that the first query does not wait
         calibration = model.bundle.calibration
-        self._usual_errors = None if calibration is None or not model.draws else calibration.errors
+        self._usual_errors = (
+            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        )
         if self._usual_errors is not None:
-            model.errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))  # loads the decoder too
+            model.reconstruction_errors(
+                np.empty((0, *model.bundle.spec.image.shape), np.uint8)
+            )  # loads the decoder too
 
     @classmethod
     def open(
@@ -393,7 +397,7 @@ class Searcher:
         if self._usual_errors is None or not good:
             return [None] * len(images)
         with self.timer("check"):
-            scores = iter(self._usual_errors.times_usual(self.model.errors(np.stack(good))))
+            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
         found = [None if pixels is None else next(scores) for pixels in images]
         return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
 

@@ -212,7 +212,7 @@ def test_the_unit_starts_the_service_and_is_locked_up() -> None:
 
 
 def test_its_readme_names_what_is_there() -> None:
-    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:systemd|kubernetes|compose)[\w./]*)`", text):
         assert (DEPLOY / path).exists(), path
     for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
@@ -238,7 +238,7 @@ def test_a_new_model_takes_the_place_of_the_old_one_as_its_readme_says(tmp_path:
     write_photos(tmp_path / "photos")
     (tmp_path / "me.jpg").write_bytes(photograph(4))
     newer = make_bundle(tmp_path / "models" / "newer", seed=1)
-    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     section = text.split("- **A new model**")[1].split("\n## ")[0]
     lines = "".join(re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)).splitlines()
     read = []

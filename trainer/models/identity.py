@@ -1,7 +1,6 @@
-"""The part of the latent that tells people apart: convolutions, taught with names.
+"""The identity network: a convolutional network trained with people's names to tell people apart.
 
-Legend: N images, B of them in a batch, C channels, S pixels a side (R with room),
-K people, E numbers.
+Legend: N images, C channels, S pixels a side, K people, E dimensions.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -20,35 +17,33 @@ from lookalike.trainer.config import IDENTITY_CONFIG, TrainingSpec
 from lookalike.trainer.data.augment import AugmentConfig
 from lookalike.trainer.models.descriptor import LocalContrastNorm
 
-Images = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdentitySpec:
-    """Shape of the part that is taught with names, and how it is taught.
+    """Shape of the identity network, and how it is trained.
 
     Attributes:
         size: S.
-        numbers: E.
+        dim: E.
         widths: Channels after each halving of the side.
-        dropout: Share of the last convolution's values left out in training.
+        dropout: Share of the last convolution's values dropped in training.
         scale: Of the cosines in the loss.
         margin: By which the right person's cosine must be higher; it grows from 0 over the first third.
-        most: Pictures of one person in an epoch.
-        views: How pictures are varied.
+        max_per_class: Images of one person in an epoch.
+        augment: How images are augmented.
         training: The steps; its ``shift`` and ``noise`` are not used.
     """
 
     size: int
-    numbers: int = 256
+    dim: int = 256
     widths: tuple[int, ...] = (32, 64, 128, 256)
     dropout: float = 0.2
     scale: float = 24.0
     margin: float = 0.3
-    most: int = 30
-    views: AugmentConfig = field(
+    max_per_class: int = 30
+    augment: AugmentConfig = field(
         default_factory=lambda: AugmentConfig(
-            shift=0.16, zoom=0.08, turn=6.0, brightness=0.15, noise=0.04, covered=0.5
+            shift=0.16, zoom=0.08, rotation=6.0, brightness=0.15, noise=0.04, random_erasing=0.5
         )
     )
     training: TrainingSpec = IDENTITY_CONFIG
@@ -56,11 +51,11 @@ class IdentitySpec:
     def __post_init__(self) -> None:
         if self.size < 16:
             raise InvalidArgumentError(
-                f"names teach pictures of 16 pixels or more, not {self.size}; "
+                f"--labels person needs images of 16 pixels or more, not {self.size}; "
                 "take a larger --size or --labels none"
             )
-        if min(self.numbers, self.most, self.scale, *self.widths) <= 0 or not self.widths:
-            raise InvalidArgumentError(f"numbers, widths, scale and most must be positive, got {self}")
+        if min(self.dim, self.max_per_class, self.scale, *self.widths) <= 0 or not self.widths:
+            raise InvalidArgumentError(f"dim, widths, scale and max_per_class must be positive, got {self}")
         if not (0 <= self.dropout < 1 and 0 <= self.margin < 1):
             raise InvalidArgumentError(f"dropout and margin must be from 0 to below 1, got {self}")
 
@@ -71,7 +66,7 @@ class IdentitySpec:
 
 @final
 class Identity(nn.Module):
-    """float32 (N, C, S, S) in [0, 1] to (N, E): alike in direction where the person is the same."""
+    """float32 (N, C, S, S) in [0, 1] to (N, E): similar in direction where the person is the same."""
 
     def __init__(self, spec: IdentitySpec) -> None:
         super().__init__()
@@ -85,27 +80,27 @@ class Identity(nn.Module):
         for _ in spec.widths:
             side = (side + 1) // 2
         self.dropout = nn.Dropout(spec.dropout)
-        self.project = nn.Linear(spec.widths[-1] * side**2, spec.numbers)
-        self.norm = nn.BatchNorm1d(spec.numbers)
+        self.project = nn.Linear(spec.widths[-1] * side**2, spec.dim)
+        self.norm = nn.BatchNorm1d(spec.dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, E)."""
-        seen = self.convolutions(self.contrast(images)).flatten(1)
-        numbers: Tensor = self.norm(self.project(self.dropout(seen)))
-        return numbers
+        features = self.convolutions(self.contrast(images)).flatten(1)
+        vectors: Tensor = self.norm(self.project(self.dropout(features)))
+        return vectors
 
 
 @final
 class CosineClassifier(nn.Module):
-    """The network with a direction for each training person: float32 (N, C, S, S) to cosines (N, K)."""
+    """The identity network with a direction for each training person: (N, C, S, S) to cosines (N, K)."""
 
     def __init__(self, identity: Identity, people: int) -> None:
         super().__init__()
         self.identity = identity
-        self.directions = nn.Parameter(normalize(torch.randn(people, identity.spec.numbers)))
+        self.directions = nn.Parameter(normalize(torch.randn(people, identity.spec.dim)))
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, K)."""
-        numbers = self.identity(images)
-        with torch.autocast(numbers.device.type, enabled=False):  # bfloat16 blurs cosines that are scaled up
-            return normalize(numbers.float()) @ normalize(self.directions).T
+        vectors = self.identity(images)
+        with torch.autocast(vectors.device.type, enabled=False):  # bfloat16 is too coarse for scaled cosines
+            return normalize(vectors.float()) @ normalize(self.directions).T

@@ -143,17 +143,17 @@ def _model_json(model: Model) -> dict[str, Any]:
         "latent": spec.latent,
         "classes": list(spec.classes),
         "attributes": [] if model.bundle.attributes is None else list(model.bundle.attributes.names),
-        "draws": model.draws,
+        "draws": model.has_decoder,
         "cleans": spec.denoises is not None,
         "sigma": None,
-        "calibrated": calibration is not None and calibration.likeness is not None,
+        "calibrated": calibration is not None and calibration.scores is not None,
         "provider": model.provider,
         "figures": dict(spec.figures),
     }
 
 
 def _denoiser_json(denoiser: Denoiser) -> dict[str, Any]:
-    spec = denoiser.bundle.spec
+    spec = denoiser.spec
     return {
         "name": denoiser.bundle.name,
         "model_id": denoiser.model_id,

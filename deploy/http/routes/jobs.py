@@ -97,7 +97,7 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
         raise ApiError(
             "folder-not-allowed",
             f"'{printable(source)}' does not exist, or is in no folder that may be indexed; such folders are "
-            "named when the service is started (--allow)",
+            "named when the service is started (--index-root)",
         )
     return real
 

@@ -40,7 +40,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     crop: str | None = Field(
         None,
         max_length=200,
-        description="Part of the images: full, centre:F or X,Y,W,H; default: as in the collection.",
+        description="Part of the images: full, center:F or X,Y,W,H; default: as in the collection.",
     )
     where: str | None = Field(
         None, max_length=2000, description="Conditions for results: person=Ada_Lovelace, Smiling>0."

@@ -46,9 +46,9 @@ def test_copy_and_copy_again(own: Path, tmp_path: Path) -> None:
     words = ["collections", "copy", NAME, "family", "--to-store", str(tmp_path / "other")]
     first = lookalike(*words, cwd=own)
     assert first.returncode == 0
-    assert one_line(first).startswith("family: 9 copied, 0 there already, 9 items now; ")
+    assert one_line(first).startswith("family: 9 copied, 0 already there, 9 items now; ")
     again = lookalike(*words, "--json", cwd=own)
-    assert "0 copied, 9 there already, 9 items now" in again.stderr
+    assert "0 copied, 9 already there, 9 items now" in again.stderr
     report = json.loads(again.stdout)
     assert report.pop("seconds") >= 0
     assert report == {"source": NAME, "target": "family", "copied": 0, "unchanged": 9, "count": 9}

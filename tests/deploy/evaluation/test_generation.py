@@ -123,7 +123,7 @@ def test_the_parts_are_those_of_the_searcher(home: Path) -> None:
     ("code", "words", "said"),
     [
         (1, "--model nowhere", "no model 'nowhere'"),
-        (2, "--model TINY", "grey and whole; model tiny takes 16x16x3, crop centre:0.5"),
+        (2, "--model TINY", "grey and whole; model tiny takes 16x16x3, crop center:0.5"),
         (2, "--model digits-vae --markdown --json", "take one"),
         (2, "--model digits-vae --only beauty", "'beauty' is none of likelihood, accuracy"),
         (2, "--model digits-vae --samples 0", "--samples"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.handwriting import DigitImages
 from lookalike.deploy.evaluation.nats import _corrected, binarize, measure_likelihood
-from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model

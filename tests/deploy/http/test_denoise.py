@@ -52,7 +52,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home: Path, tiny_model: Path, box: Path, taught: Path) -> Iterator[httpx.Client]:
-    with client_of(home, tiny_model, "clean", box, taught) as opened:
+    with client_of(home, tiny_model, "denoise", box, taught) as opened:
         yield opened
 
 
@@ -177,9 +177,9 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
         ({"images": []}, 422, "invalid-request", "send an image"),
         ({"images": ["no Base64!"]}, 422, "invalid-request", "number 1 is not valid Base64"),
         ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not a picture"),
-        ({"model": "nothing"}, 404, "model-not-found", "the models are tiny, digits, taught, clean, box"),
+        ({"model": "nothing"}, 404, "model-not-found", "the models are tiny, digits, taught, denoise, box"),
         ({"model": "/etc"}, 404, "model-not-found", "the models are"),
-        ({"model": "digits"}, 422, "model-kind", "does not denoise; models that do: clean, box, taught"),
+        ({"model": "digits"}, 422, "model-kind", "does not denoise; models that do: denoise, box, taught"),
         ({"crop": "full"}, 422, "invalid-request", "crop"),
     ],
 )  # fmt: skip
@@ -223,7 +223,7 @@ def test_time_is_bounded_and_what_nobody_waits_for_ends(home: Path, tiny_model: 
     other = make_home(tmp_path, tiny_model)
     data = io.BytesIO()
     Image.fromarray(noisy(times=24)).save(data, "JPEG", quality=95)  # nine million pixels: a minute, about
-    with client_of(other, tiny_model, "clean", workers=1, seconds=1.5) as client:
+    with client_of(other, tiny_model, "denoise", workers=1, seconds=1.5) as client:
         began = time.monotonic()
         said = problem(client.post(f"{API}/denoise", files={"image": data.getvalue()}), 503, "timeout")
         assert "1.5 s" in said["detail"]
@@ -249,12 +249,12 @@ def noisy_home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize("name", ["noisy.png", "me.jpg"])
 def test_a_search_cleans_as_the_command_does(noisy_home: Path, tiny_model: Path, name: str) -> None:
     words = ["search", name, "--collection", NAME, "--json"]
-    cleaned = json.loads(lookalike(*words, "--clean", cwd=noisy_home).stdout)
+    cleaned = json.loads(lookalike(*words, "--denoise", cwd=noisy_home).stdout)
     plain = json.loads(lookalike(*words, cwd=noisy_home).stdout)
     assert (cleaned[0]["results"] != plain[0]["results"]) == (name == "noisy.png")
     told = without_times(cleaned, ids=False)
     data = (noisy_home / name).read_bytes()
-    with client_of(noisy_home, tiny_model, "clean") as client:
+    with client_of(noisy_home, tiny_model, "denoise") as client:
         asked = {"collection": NAME, "denoise": True}
         sent = client.post(
             f"{API}/search", data={"collection": NAME, "denoise": "true"}, files={"image": (name, data)}
@@ -265,7 +265,7 @@ def test_a_search_cleans_as_the_command_does(noisy_home: Path, tiny_model: Path,
     assert without_times(text.json()["answers"], ids=True) == told
     assert without_times(several.json()["answers"], ids=True) == told * 2
     treatment = told[0]["treatment"]
-    assert (treatment["cleaner"], treatment["cleaned"]) == ("clean", name == "noisy.png")
+    assert (treatment["cleaner"], treatment["cleaned"]) == ("denoise", name == "noisy.png")
 
 
 def test_an_item_is_cleaned_by_its_picture(home: Path, client: httpx.Client) -> None:
@@ -293,23 +293,24 @@ def test_the_wrong_kind_of_model_is_told_wherever_one_is_named(client: httpx.Cli
         "index": {"source": "/", "collection": "x"},
     }
     for path, values in asked.items():
-        response = client.post(f"{API}/{path}", json={"model": "clean", **values})
+        response = client.post(f"{API}/{path}", json={"model": "denoise", **values})
         said = problem(response, 422, "model-kind")["detail"]
         assert (
-            said == "model clean is a denoiser and has no latents; models with latents: tiny, digits, taught"
+            said
+            == "model denoise is a denoiser and has no latents; models with latents: tiny, digits, taught"
         )
     body = {"collection": NAME, "images": text, "denoise": True}
     for name in ("digits", "taught"):
         response = client.post(f"{API}/search", json={**body, "denoise_model": name})
         said = problem(response, 422, "model-kind")["detail"]
-        assert said == f"model {name} is not a denoiser; denoisers: clean, box"
+        assert said == f"model {name} is not a denoiser; denoisers: denoise, box"
     problem(client.post(f"{API}/search", json={**body, "denoise_model": "none"}), 404, "model-not-found")
 
 
 def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
     home = make_home(tmp_path, Path("faces"))
     Image.fromarray(noisy(5, sigma=40)).save(home / "photos" / "noisy.png")
-    with client_of(home, Path("faces"), "clean") as client:
+    with client_of(home, Path("faces"), "denoise") as client:
         body = {"source": str(home / "photos"), "collection": "wide", "model": "faces", "crop": "full"}
         job = client.post(f"{API}/index", json=body).json()
         while client.get(f"{API}/jobs/{job['id']}").json()["ended"] is None:
@@ -346,12 +347,12 @@ def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
 def test_cleaners_are_listed_beside_models(client: httpx.Client) -> None:
     models = {each["name"]: each for each in client.get(f"{API}/models").json()["models"]}
     assert {name: each["kind"] for name, each in models.items()} == {
-        "tiny": "ae", "digits": "cvae", "taught": "vae", "clean": "cleaner", "box": "cleaner"
+        "tiny": "ae", "digits": "cvae", "taught": "vae", "denoise": "denoiser", "box": "denoiser"
     }  # fmt: skip
-    assert {name for name, each in models.items() if each["cleans"]} == {"clean", "box", "taught"}
-    assert models["clean"]["sigma"] == [0, 75]
-    assert models["clean"]["latent"] is models["clean"]["size"] is models["taught"]["sigma"] is None
-    assert not models["clean"]["draws"]
+    assert {name for name, each in models.items() if each["cleans"]} == {"denoise", "box", "taught"}
+    assert models["denoise"]["sigma"] == [0, 75]
+    assert models["denoise"]["latent"] is models["denoise"]["size"] is models["taught"]["sigma"] is None
+    assert not models["denoise"]["draws"]
     assert set(client.get("/readyz").json()["providers"]) == set(models)
     client.post(f"{API}/denoise", data={"model": "box"}, files={"image": photograph(4)})
     assert 'lookalike_step_seconds_count{step="denoise"}' in client.get("/metrics").text
@@ -361,5 +362,5 @@ def test_shipped_cleaners_are_served_where_no_model_is_named(tmp_path: Path) -> 
     with open_store(str(tmp_path / "store")) as store:
         registry = ModelRegistry(store, timer=lambda _: nullcontext())
         registry.open_models((), provider="cpu")
-        assert set(registry.denoisers) == {"clean", "clean-digits"}
+        assert set(registry.denoisers) == {"denoise", "denoise-digits"}
         assert set(registry.models) == {"faces", "digits", "digits-vae"}

@@ -16,7 +16,7 @@ from tests.indexer.sync.test_fuzz import KINDS, mutated, written
 @pytest.fixture(scope="module")
 def client(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     home = make_home(tmp_path_factory.mktemp("home"), tiny_model)
-    with client_of(home, tiny_model, "clean") as opened:
+    with client_of(home, tiny_model, "denoise") as opened:
         yield opened
 
 

@@ -66,7 +66,7 @@ def test_a_partial_move_leaves_the_other_attribute_alone() -> None:
         found = fit_attributes(given, embed, method=method)
         assert found.names == ("A", "B")
         rows = given.latents[~given.tested]
-        moved = embed(rows + np.float32(0.1) * found["A"].direction)
+        moved = embed(rows + np.float32(0.1) * found["A"].edit_direction)
         raised = {
             name: float((found[name].read(moved) - found[name].read(embed(rows))).mean())
             / found[name].deviation
@@ -93,8 +93,8 @@ def hand_made(*, latent: int = LATENT, embedding: int = LATENT) -> Attributes:
         tuple(
             Attribute(
                 name=name,
-                direction=rng.normal(size=latent).astype(np.float32),
-                reading=rng.normal(size=embedding).astype(np.float32),
+                edit_direction=rng.normal(size=latent).astype(np.float32),
+                probe=rng.normal(size=embedding).astype(np.float32),
                 offset=0.25,
                 deviation=1.5,
                 positive=3,
@@ -269,7 +269,7 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
 
 
 def test_the_command_searches_so_too(home: Path) -> None:
-    words = ("search", "--collection", NAME, "--json", "-k", "2")
+    words = ("search", "--collection", NAME, "--json", "-n", "2")
     done = lookalike(*words, "me.jpg", "--add", "Smiling=1", "--where", "path~/1", cwd=home)
     (answer,) = json.loads(done.stdout)
     assert all("/1" in result["path"] for result in answer["results"])

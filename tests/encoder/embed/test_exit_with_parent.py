@@ -12,7 +12,7 @@ EXTRACT = """
 import numpy as np
 from lookalike.deploy.evaluation.local_features import extractor
 def main():
-    pictures = np.random.default_rng(0).integers(0, 256, (256, 64, 64), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 64, 64), np.uint8)
     with extractor(10_000) as extract:
         for number in range(10_000):
             waiting = [extract("lbp", pictures) for _ in range(4)]  # more than the pipe of results holds

@@ -299,4 +299,4 @@ def test_ordinary_jpeg_does_not_go_through_pillow(monkeypatch: pytest.MonkeyPatc
         data = written(Image.fromarray(photograph()).convert(mode), "JPEG")
         picture = decode(data, channels=3, shrink=lambda *_: 4, name="x")
         assert (picture.shrink, picture.pixels.shape) == (4, (16, 16, 3))
-        read_pixels(data, ImageSpec(size=8, crop=Crop.parse("centre:0.5")), name="x")
+        read_pixels(data, ImageSpec(size=8, crop=Crop.parse("center:0.5")), name="x")

@@ -87,7 +87,7 @@ def test_reopen_after_close(folder: Path) -> None:
         assert store.search("c", vectors[7:8], k=1)[0][0].id == ids[7]
 
 
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_while_writing_loses_nothing_acknowledged(folder: Path, attempt: int) -> None:
     with run(WRITER, folder) as child:
         assert child.stdout is not None

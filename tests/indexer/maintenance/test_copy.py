@@ -165,9 +165,9 @@ def test_killed_anywhere_and_run_again_equals_once(tmp_path: Path) -> None:
     source, target = (str(tmp_path / where) for where in ("source", "target"))
     with open_store(source) as opened:
         opened.create("c", SPEC)
-        fill(opened, "c", 20_000)
+        fill(opened, "c", 8000)
     done = 0
-    for pages in (1, 4):
+    for pages in (1, 3):
         with subprocess.Popen(
             [sys.executable, "-c", COPIER, source, target], stdout=subprocess.PIPE, cwd=ROOT
         ) as child:
@@ -177,11 +177,11 @@ def test_killed_anywhere_and_run_again_equals_once(tmp_path: Path) -> None:
             time.sleep(0.01)
             child.send_signal(signal.SIGKILL)
         with open_store(target) as left:
-            assert done < left.count("d") < 20_000
+            assert done < left.count("d") < 8000
             done = left.count("d")
     with open_store(source) as opened, open_store(target) as other:
         report = copy_collection(opened, "c", other, "d")
-        assert (report.unchanged, report.copied, report.count) == (done, 20_000 - done, 20_000)
+        assert (report.unchanged, report.copied, report.count) == (done, 8000 - done, 8000)
         expected, got = (
             [(r.id, r.payload, r.vector) for r in where.scroll(collection, with_vectors=True)]
             for where, collection in ((opened, "c"), (other, "d"))
@@ -202,5 +202,5 @@ def test_memory_does_not_grow_with_the_collection(tmp_path: Path) -> None:
             tracemalloc.stop()
             return most
 
-    small, large = (peak(n, lambda s: copy_collection(s, "c", s, "d")) for n in (3000, 15_000))
+    small, large = (peak(n, lambda s: copy_collection(s, "c", s, "d")) for n in (2000, 8000))
     assert large < 1.5 * small

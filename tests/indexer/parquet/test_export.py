@@ -42,7 +42,7 @@ def test_a_file_has_a_row_for_each_picture(model: Model, photos: Path, tmp_path:
     assert (entry.size, entry.mtime_ns) == (status.st_size, status.st_mtime_ns)
     with LatentsFile.open(out) as opened:
         assert opened.spec.roots == {"photos": str(photos.resolve())}
-        assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "centre:0.5")
+        assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "center:0.5")
     nothing_beside(out)
 
 
@@ -155,7 +155,7 @@ def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path
         (1, "embed photos --out new.parquet --model nowhere", "no model 'nowhere'"),
         (1, "embed photos --out bad.jpg/new.parquet --model MODEL", r"cannot be written \(Not a directory\)"),
         (2, "embed photos --out new.csv --model MODEL", "a file of latents is written as .parquet"),
-        (2, "embed photos --out new.parquet --model MODEL --crop middle", "write full, centre:FRACTION or"),
+        (2, "embed photos --out new.parquet --model MODEL --crop middle", "write full, center:FRACTION or"),
         (2, "embed photos --out new.parquet --model MODEL --root-name", "requires an argument"),
         (2, "embed photos --model MODEL", "Missing option '--out'"),
     ],

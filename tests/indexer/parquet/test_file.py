@@ -22,7 +22,7 @@ SPEC = CollectionSpec(
     model_id="a" * 64,
     model_name="faces",
     dimension=8,
-    crop="centre:0.5",
+    crop="center:0.5",
     roots={"photos": "/p", "Ä 漢": "/\\xff"},
 )
 

@@ -150,9 +150,9 @@ def test_what_more_a_file_says_is_stored_and_kept_up_to_date(store: VectorStore,
 def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)
+    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 256)
     held: list[int] = []
-    for count in (2048, 2048, 8192):  # the first loads what is imported on the way
+    for count in (1024, 1024, 4096):  # the first loads what is imported on the way
         people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
         write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
         with open_store(str(tmp_path / f"{len(held)}")) as store:
@@ -181,7 +181,7 @@ def test_another_model_is_refused(store: VectorStore, model: Model, latents: Pat
 def test_another_crop_is_refused(store: VectorStore, model: Model, latents: Path, photos: Path) -> None:
     load_latents(store, NAME, [latents])
     store.create("full", replace(store.info(NAME), crop="full"))
-    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop centre:0\.5\); embed with"):
+    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop center:0\.5\); embed with"):
         load_latents(store, "full", [latents])
 
 
@@ -287,11 +287,11 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     assert done.stderr.startswith("photos: 10 added, 0 changed, 0 unchanged; ")
     report = json.loads(done.stdout)
     assert (report["added"], report["failed"], report["provider"]) == (10, [], None)
-    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "centre:0.5"]
+    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "center:0.5"]
     again = lookalike(*words, cwd=tmp_path)
     assert one_line(again).startswith("photos: 0 added, 0 changed, 10 unchanged; ")
     found = lookalike(
-        "search", "photos/Hypatia/0.jpg", "--collection", NAME, "-k", "1", "--json", cwd=tmp_path
+        "search", "photos/Hypatia/0.jpg", "--collection", NAME, "-n", "1", "--json", cwd=tmp_path
     )
     assert json.loads(found.stdout), found.stderr
 
@@ -300,10 +300,10 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     ("code", "words", "said"),
     [
         (1, "latents.parquet --model faces", "--model faces is .*; leave --model out"),
-        (1, "latents.parquet --crop full", r"was embedded with --crop centre:0\.5, not full; leave"),
+        (1, "latents.parquet --crop full", r"was embedded with --crop center:0\.5, not full; leave"),
         (1, "gone.parquet", "'gone.parquet' is not a file"),
         (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it again or embed again"),
-        (2, "latents.parquet photos", "are indexed in two runs; 'photos' is no file of latents"),
+        (2, "latents.parquet photos", "need separate runs; 'photos' is no file of latents"),
         (2, "latents.parquet --prune", "which a file of latents does not say; index the folder"),
         (2, "latents.parquet --root-name=", "a root name is one or more printable characters"),
     ],

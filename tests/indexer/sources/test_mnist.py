@@ -221,7 +221,7 @@ def test_the_commands_take_digits_by_name(tiny_model: Path, raw: Path, tmp_path:
     )
     (tmp_path / "seven.png").write_bytes(encode_png(made_up_images("test")[7]))
     found = lookalike(
-        *("search", "seven.png", "--collection", NAME, "-k", "3", "--json", "--sheet", "sheet.png"),
+        *("search", "seven.png", "--collection", NAME, "-n", "3", "--json", "--sheet", "sheet.png"),
         cwd=tmp_path,
     )
     assert found.returncode == 0, found.stderr

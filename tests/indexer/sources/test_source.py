@@ -89,7 +89,8 @@ def test_hidden_files_and_other_kinds_of_file_are_left_out(tmp_path: Path) -> No
 
 def test_what_is_not_there_is_refused_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a folder, an image file, a tar archive, lfw or mnist; '.*no\\nwhere' does not exist"
+        DataError,
+        match=r"a folder, an image file, a tar archive, lfw or mnist; '.*no\\nwhere' does not exist",
     ):
         open_(tmp_path / "no\nwhere")
 

@@ -119,7 +119,7 @@ def test_facets_counts_people(tmp_path: Path, tiny_model: Path) -> None:
         {"value": "Émilie_du_Châtelet", "count": 1},
     ]
     done = lookalike("facets", "--collection", NAME, "person", "--most", "1", cwd=home)
-    assert done.stderr == "and 2 more values, of 6 pictures; --most tells them\n"
+    assert done.stderr == "and 2 more values, in 6 images; --most N prints them\n"
     done = lookalike("facets", "--collection", NAME, "person", "--where", "path~", cwd=home)
     assert done.returncode == 2
     assert one_line(done).endswith("at character 6, marked ^ here: path~^")

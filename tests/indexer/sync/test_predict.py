@@ -25,8 +25,8 @@ store, name = stores.store, stores.name
 def reader(title: str, place: int) -> Attribute:
     return Attribute(
         name=title,
-        direction=np.zeros(2, np.float32),
-        reading=np.eye(D, dtype=np.float32)[place] * 10,
+        edit_direction=np.zeros(2, np.float32),
+        probe=np.eye(D, dtype=np.float32)[place] * 10,
         offset=1,
         deviation=1,
         positive=1,
@@ -61,7 +61,7 @@ def test_indexing_predicts_and_leaves_it_so(tmp_path: Path, tiny_model: Path) ->
     index = ("index", "photos", "--collection", NAME, "--model", "model", "--payload", "table.csv")
     done = lookalike(*index, "--predict", "Smiling", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Smiling: predicted for 8 pictures" in done.stderr
+    assert "Smiling: predicted for 8 images" in done.stderr
     with open_store(str(tmp_path / ".lookalike")) as store:
         first = stored(store)
     for words in ((*index, "--predict", "Smiling"), index):

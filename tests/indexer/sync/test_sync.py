@@ -241,7 +241,7 @@ def test_a_collection_remembers_its_crop(store: EdgeStore, model: Model, photos:
     spec = prepare_collection(store, NAME, model, crop=Crop.parse("full"))
     assert spec.crop == "full"
     assert prepare_collection(store, NAME, model, crop=None).crop == "full"
-    with pytest.raises(ModelMismatchError, match=r"--crop full, this run uses centre:0\.5; pass --crop full"):
+    with pytest.raises(ModelMismatchError, match=r"--crop full, this run uses center:0\.5; pass --crop full"):
         prepare_collection(store, NAME, model, crop=Crop(fraction=0.5))
     index(store, model, photos)
     with open_store(f"{store.address}-other") as other:
@@ -322,7 +322,7 @@ def test_an_interrupted_run_says_so_and_goes_on_later(tiny_model: Path, tmp_path
         assert running.stderr is not None
         said = running.stderr.read()
     assert running.returncode == 130
-    assert said.split("\n") == ["", "lookalike: interrupted; run it again and it goes on", ""]  # "" ends ^C
+    assert said.split("\n") == ["", "lookalike: interrupted; run it again to continue", ""]  # "" ends ^C
     with open_store(str(tmp_path / ".lookalike")) as store:
         kept = store.count(NAME)
         assert kept < 3000

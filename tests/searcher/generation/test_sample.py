@@ -69,7 +69,7 @@ def test_reading_many_names_those_that_fail(model: Model, tmp_path: Path) -> Non
     assert len(failed) == 2
     assert "bad.jpg" in failed[0]
     assert failed[1].endswith("nowhere.jpg: cannot be read (No such file or directory)")
-    close = read_all(model, files[:1], crop=Crop.parse("centre:0.2"))[1]
+    close = read_all(model, files[:1], crop=Crop.parse("center:0.2"))[1]
     assert (close[0] != pixels[0]).any()
     none = read_all(model, [])
     assert none[1].shape == (0, *model.bundle.spec.image.shape)

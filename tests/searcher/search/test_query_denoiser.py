@@ -104,13 +104,13 @@ def test_a_long_window_is_reduced_along_its_length(
     cleaner: QueryDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[tuple[int, ...]] = []
-    clean = cleaner.denoiser.clean
+    clean = cleaner.denoiser.denoise
 
     def noted(pixels: Any, sigma: Any) -> Any:
         cleaned.append(pixels.shape)
         return clean(pixels, sigma)
 
-    monkeypatch.setattr(cleaner.denoiser, "clean", noted)
+    monkeypatch.setattr(cleaner.denoiser, "denoise", noted)
     long = np.tile(smooth(200), (20, 1, 1))  # 4000 x 200: the model sees it as a square
     data = encode_png(with_noise(long, 40))
     pixels, done = cleaner.read(data, SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
@@ -160,8 +160,8 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
         str(tmp_path / "noisy.png"),
         "--collection",
         NAME,
-        "--clean",
-        "--clean-model",
+        "--denoise",
+        "--denoise-model",
         str(folder),
     ]
     done = lookalike(*words, cwd=home)
@@ -172,10 +172,10 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
 
 
 def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) -> None:
-    words = ["search", "me.jpg", "--collection", NAME, "--clean", "--clean-model", str(tiny_model)]
+    words = ["search", "me.jpg", "--collection", NAME, "--denoise", "--denoise-model", str(tiny_model)]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
-    assert "cleaner" in one_line(done)
+    assert "denoiser" in one_line(done)
 
 
 @pytest.fixture(scope="module")

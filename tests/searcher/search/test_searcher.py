@@ -215,7 +215,7 @@ def test_an_empty_collection_answers_with_nothing(tmp_path: Path, tiny_model: Pa
         "search", home / "me.jpg", "--collection", "empty", "--store", tmp_path / "store", cwd=home
     )
     assert done.returncode == 0
-    assert done.stderr == "collection empty is empty; lookalike index fills it\n"
+    assert done.stderr == "collection empty is empty; fill it with lookalike index\n"
 
 
 def test_another_model_of_the_same_dimension_is_refused(store: VectorStore, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
         "photos/Hypatia/0.jpg",
         "--collection",
         NAME,
-        "-k",
+        "-n",
         "3",
         "--json",
         cwd=home,
@@ -285,7 +285,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
 
 def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
     done = lookalike(
-        "search", "me.jpg", "me.jpg", "--collection", NAME, "-k", "2", "--exclude-self", cwd=home
+        "search", "me.jpg", "me.jpg", "--collection", NAME, "-n", "2", "--exclude-self", cwd=home
     )
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.split("\n\n")
@@ -302,10 +302,10 @@ def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
 def test_a_sheet_shows_queries_and_results_in_rows(home: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "new" / "hits.png"
     done = lookalike(
-        "search", "me.jpg", "bad.jpg", "me.jpg", "--collection", NAME, "-k", "4", "--sheet", sheet, cwd=home
+        "search", "me.jpg", "bad.jpg", "me.jpg", "--collection", NAME, "-n", "4", "--sheet", sheet, cwd=home
     )
     assert done.returncode == 3
-    assert f"drawn: {sheet}\n" in done.stderr
+    assert f"image written: {sheet}\n" in done.stderr
     with Image.open(sheet) as picture:
         width, height = picture.size
         blue = (np.asarray(picture) == (26, 104, 214)).all(axis=2)

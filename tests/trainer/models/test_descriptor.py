@@ -22,7 +22,7 @@ TRAIN = np.arange(80)
 
 
 def spec(**changes: Any) -> DescriptorSpec:
-    return DescriptorSpec(**({"size": SIDE, "numbers": 24, "filters": 4, "patch": 5} | changes))
+    return DescriptorSpec(**({"size": SIDE, "dim": 24, "filters": 4, "patch": 5} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_any_side_has_at_most_some_cells(side: int, channels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": 15}, {"numbers": 0}, {"filters": 0}, {"patch": 4}, {"views": 0}, {"ridge": 0.0}]
+    "changes", [{"size": 15}, {"dim": 0}, {"filters": 0}, {"patch": 4}, {"views": 0}, {"ridge": 0.0}]
 )
 def test_rules_of_a_spec(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -117,7 +117,7 @@ def test_rules_of_a_spec(changes: dict[str, Any]) -> None:
 
 
 def test_pictures_that_do_not_vary_are_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="all alike"):
+    with pytest.raises(InvalidArgumentError, match="all the same"):
         Descriptor.fit(spec(), np.full((20, SIDE, SIDE, 3), 90, np.uint8), np.arange(20))
 
 

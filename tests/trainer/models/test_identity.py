@@ -25,12 +25,13 @@ SPLIT = Split(np.arange(80), np.arange(80, 120), np.arange(120, 160))
 
 def spec(**changes: Any) -> IdentitySpec:
     steps = TrainingSpec(epochs=12, batch=16, learning_rate=1e-2, warmup=4, averaging=0.8)
-    plain: dict[str, Any] = {"size": SIDE, "numbers": 12, "widths": (8, 16), "training": steps}
+    plain: dict[str, Any] = {"size": SIDE, "dim": 12, "widths": (8, 16), "training": steps}
     return IdentitySpec(**(plain | changes))
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": 15}, {"numbers": 0}, {"widths": ()}, {"dropout": 1.0}, {"margin": -0.1}, {"most": 0}]
+    "changes",
+    [{"size": 15}, {"dim": 0}, {"widths": ()}, {"dropout": 1.0}, {"margin": -0.1}, {"max_per_class": 0}],
 )
 def test_rules_of_a_spec(changes: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -59,14 +60,12 @@ def test_cosines_are_those_with_each_person() -> None:
 @torch.no_grad()
 def test_joined_parts_have_a_length_of_their_own_in_what_is_compared() -> None:
     network = AE.from_pca(AESpec(size=SIDE, channels=3, latent=4, hidden=(16,)), to_floats(IMAGES)).eval()
-    descriptor = Descriptor.fit(
-        DescriptorSpec(size=SIDE, numbers=10, filters=4, patch=5), IMAGES, SPLIT.train
-    )
+    descriptor = Descriptor.fit(DescriptorSpec(size=SIDE, dim=10, filters=4, patch=5), IMAGES, SPLIT.train)
     identity = Identity(spec()).eval()
     joined = FaceModel(network, descriptor, identity).eval()
     images = to_floats(IMAGES[:5])
     latent = joined.encoder(images)
-    assert (joined.appearance, joined.latent, joined.named) == (4, 4 + 10 + 12, True)
+    assert (joined.appearance, joined.latent, joined.supervised) == (4, 4 + 10 + 12, True)
     torch.testing.assert_close(latent[:, :4], network.encoder(images))
     torch.testing.assert_close(latent[:, 4:14], 0.6 * normalize(descriptor(images)))
     torch.testing.assert_close(latent[:, 14:], normalize(identity(images)))

@@ -16,7 +16,7 @@ from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
     denoising_loss,
     estimation_loss,
-    floored,
+    free_bits,
     gaussian_nll,
     importance_bound,
     kl_divergence,
@@ -91,8 +91,8 @@ def test_divergence_is_that_of_torchs_distributions() -> None:
 
 def test_free_bits_floor_each_latents_mean() -> None:
     divergences = torch.tensor([[0.0, 3.0, 0.1], [0.2, 1.0, 0.1]], requires_grad=True)
-    assert floored(divergences, 0.0).item() == pytest.approx(0.1 + 2 + 0.1)
-    loss = floored(divergences, 0.5)
+    assert free_bits(divergences, 0.0).item() == pytest.approx(0.1 + 2 + 0.1)
+    loss = free_bits(divergences, 0.5)
     assert loss.item() == pytest.approx(0.5 + 2 + 0.5)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert divergences.grad is not None

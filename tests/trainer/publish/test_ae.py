@@ -28,7 +28,7 @@ from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.publish.ae import (
-    Figures,
+    AEMetrics,
     export_bundle,
     pca_psnr,
     reconstruction_psnr,
@@ -51,7 +51,7 @@ class Made:
 
     network: AE
     bundle: Bundle
-    figures: Figures
+    figures: AEMetrics
 
 
 def network() -> AE:
@@ -99,7 +99,7 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
 
 
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
-    spec = DescriptorSpec(size=SIDE, numbers=12, filters=4, patch=5)
+    spec = DescriptorSpec(size=SIDE, dim=12, filters=4, patch=5)
     plain = network()
     joined = FaceModel(plain, Descriptor.fit(spec, IMAGES, SPLIT.train))
     bundle, figures = export_bundle(
@@ -132,14 +132,14 @@ def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appeara
 def test_what_is_usual_and_likeness_are_fitted_to_validation_people(made: Made, tmp_path: Path) -> None:
     calibration = made.bundle.calibration
     assert calibration is not None
-    assert calibration.errors is not None
-    assert calibration.errors.images == len(SPLIT.validation)
-    assert calibration.likeness is None  # one validation person is too few
+    assert calibration.reconstruction_errors is not None
+    assert calibration.reconstruction_errors.images == len(SPLIT.validation)
+    assert calibration.scores is None  # one validation person is too few
     changed = IMAGES.copy()
     changed[SPLIT.held_out] = 255 - changed[SPLIT.held_out]
     again = publish(tmp_path / "model", changed)
     assert again.bundle.calibration is not None
-    assert again.bundle.calibration.errors == calibration.errors
+    assert again.bundle.calibration.reconstruction_errors == calibration.reconstruction_errors
 
 
 def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
@@ -155,7 +155,7 @@ def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
 
 def test_statistics_and_map_are_those_of_the_training_images(made: Made) -> None:
     latents = Model.open(made.bundle.folder).encode(IMAGES[SPLIT.train])
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     np.testing.assert_allclose(made.bundle.statistics.mean, statistics.mean, atol=1e-4)
     np.testing.assert_allclose(made.bundle.statistics.covariance, statistics.covariance, atol=1e-3)
     mapped = made.bundle.affine.matrix @ statistics.covariance @ made.bundle.affine.matrix.T
@@ -214,7 +214,7 @@ def test_mirrored_too_has_every_image_and_its_mirror_image() -> None:
 def test_mirrored_too_is_bounded_and_evenly_chosen(most: int) -> None:
     values = IMAGES[0].size
     images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
-    both = with_mirrored(images, np.arange(60), most_values=most * values)
+    both = with_mirrored(images, np.arange(60), max_values=most * values)
     assert len(both) == min(120, max(2, most // 2 * 2))
     steps = (both[: len(both) // 2, 0, 0, 0] * 255).round().diff().tolist()
     assert not steps or max(steps) - min(steps) <= 1

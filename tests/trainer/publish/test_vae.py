@@ -12,7 +12,7 @@ import torch
 from lookalike.trainer.config import VAESpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.models.vae import CVAE, VAE
-from lookalike.trainer.publish.vae import aligning, whiten_posterior
+from lookalike.trainer.publish.vae import whiten_posterior, whitening_map
 from tests.fixtures.class_images import shapes
 
 Z = 3
@@ -27,19 +27,19 @@ def latents(count: int = 500) -> tuple[Any, Any]:
 
 def test_one_number_is_scaled_as_by_hand() -> None:
     means, deviations = np.array([[1], [5]], np.float32), np.full((2, 1), np.sqrt(5), np.float32)
-    centre, matrix, inverse = aligning(means, deviations)
-    assert centre.tolist() == [3]  # variance 4 of the means, 5 of each: 9 in all
+    center, matrix, inverse = whitening_map(means, deviations)
+    assert center.tolist() == [3]  # variance 4 of the means, 5 of each: 9 in all
     np.testing.assert_allclose(np.abs(matrix), [[1 / 3]], rtol=1e-6)
     np.testing.assert_allclose(np.abs(inverse), [[3]], rtol=1e-6)
 
 
 def test_all_latents_become_as_the_prior_says_and_each_stays_diagonal() -> None:
     means, deviations = latents()
-    centre, matrix, inverse = aligning(means, deviations)
+    center, matrix, inverse = whitening_map(means, deviations)
     within = np.diag(np.square(deviations, dtype=np.float64).mean(0))
     whole = np.cov(means.T.astype(np.float64), bias=True) + within
     np.testing.assert_allclose(matrix @ whole @ matrix.T, np.eye(Z), atol=1e-6)
-    np.testing.assert_allclose(((means - centre) @ matrix.T).mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(((means - center) @ matrix.T).mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(matrix @ inverse, np.eye(Z), atol=1e-9)
     each = matrix @ within @ matrix.T
     np.testing.assert_allclose(each, np.diag(np.diag(each)), atol=1e-6)
@@ -49,7 +49,7 @@ def test_all_latents_become_as_the_prior_says_and_each_stays_diagonal() -> None:
 def test_latent_that_no_picture_moves_stays_that_of_the_prior() -> None:
     means, deviations = np.zeros((4, 2), np.float32), np.ones((4, 2), np.float32)
     means[:, 0] = (1, -1, 1, -1)
-    _, matrix, _ = aligning(means, deviations)
+    _, matrix, _ = whitening_map(means, deviations)
     np.testing.assert_allclose(np.abs(matrix), [[np.sqrt(0.5), 0], [0, 1]], atol=1e-6)
 
 

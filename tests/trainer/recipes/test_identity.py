@@ -15,7 +15,8 @@ from lookalike.encoder.images.preprocess import Crop, ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import Split
+from lookalike.trainer.data.dataset import Pixels, Split
+from lookalike.trainer.loop.setup import RunInputs
 from lookalike.trainer.models.identity import Identity, IdentitySpec
 from lookalike.trainer.recipes.identity import IdentitySampler, area_under_roc, padded_spec, train_identity
 from tests.fixtures.people import SIDE, portraits, write_people
@@ -29,15 +30,15 @@ SPLIT = Split(np.arange(80), np.arange(80, 120), np.arange(120, 160))
 
 def spec(**changes: Any) -> IdentitySpec:
     steps = TrainingSpec(epochs=12, batch=16, learning_rate=1e-2, warmup=4, averaging=0.8)
-    plain: dict[str, Any] = {"size": SIDE, "numbers": 12, "widths": (8, 16), "training": steps}
+    plain: dict[str, Any] = {"size": SIDE, "dim": 12, "widths": (8, 16), "training": steps}
     return IdentitySpec(**(plain | changes))
 
 
 def taught(folder: Path, **changes: Any) -> Identity:
-    people = IdentitySampler(IMAGES, SPLIT.train, NAMES, spec(**changes))
-    return train_identity(
-        folder, people, IMAGES, NAMES, SPLIT, spec(**changes), {}, device=CPU, say=lambda _: None
-    ).eval()
+    sampler = IdentitySampler(IMAGES, SPLIT.train, NAMES, spec(**changes))
+    pixels = Pixels(images=IMAGES, failures={}, fingerprint="")
+    inputs = RunInputs(folder, folder, False, CPU, pixels, SPLIT, {}, lambda _: None)
+    return train_identity(inputs, sampler, NAMES, spec(**changes), {}).eval()
 
 
 def area(network: Identity) -> float:
@@ -49,7 +50,7 @@ def test_names_teach_to_tell_strangers_apart(tmp_path: Path) -> None:
     fresh = Identity(spec()).eval()
     network = taught(tmp_path)
     assert area(network) > max(area(fresh) + 0.05, 0.85)
-    with (tmp_path / "log.csv").open() as log:
+    with (tmp_path / "identity" / "log.csv").open() as log:
         assert log.readline() == "epoch,loss,validation_auc,held_out_auc\n"
         assert len(log.readlines()) == 12
 
@@ -74,7 +75,7 @@ def test_nothing_is_learned_from_other_people(tmp_path: Path) -> None:
 def test_epoch_shows_each_picture_once_and_of_one_person_no_more_than_asked() -> None:
     rows = np.arange(70)
     names = [*40 * ["much photographed"], *(f"person-{row // 2}" for row in range(40, 160))]
-    people = IdentitySampler(IMAGES, rows, names, spec(most=5))
+    people = IdentitySampler(IMAGES, rows, names, spec(max_per_class=5))
     shown = [list(people.batches(epoch)) for epoch in (0, 0, 1)]
     assert len(shown[0]) == people.steps == 3  # 5 and 15 times 2 in batches of at most 16
     counts = torch.cat([who for _, who in shown[0]]).bincount()
@@ -122,10 +123,10 @@ def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
 ) -> None:
     monkeypatch.setattr(lookalike.trainer.loop.loop, "_WRITE_EVERY", -1.0)
     data = write_people(tmp_path / "people")
-    options: dict[str, Any] = {"names": spec(), "spec": SPEC}
+    options: dict[str, Any] = {"identity": spec(), "spec": SPEC}
     expected = train(data, tmp_path / "whole", **options)
     assert (expected.spec.labels, expected.spec.embedding, expected.spec.latent) == ("person", 12, 16)
-    assert expected.spec.training["names"]["widths"] == [8, 16]
+    assert expected.spec.training["identity"]["widths"] == [8, 16]
     model = Model.open(expected.folder)
     pixels = portraits(2, 1)
     assert model.embed(pixels).shape == (2, 12)
@@ -136,18 +137,18 @@ def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(data, tmp_path / "cut", **options, say=stop)
+        train(data, tmp_path / "cut", **options, log=stop)
     with pytest.raises(TrainingError, match="pass --resume"):
         train(data, tmp_path / "cut", **options)
     said: list[str] = []
-    again = train(data, tmp_path / "cut", **options, resume=True, say=said.append)
-    assert any(line.startswith("names of ") and "5 of 12 epochs done" in line for line in said)
+    again = train(data, tmp_path / "cut", **options, resume=True, log=said.append)
+    assert any(line.startswith("identity network: ") and "5 of 12 epochs done" in line for line in said)
     assert again.model_id == expected.model_id
-    assert {path.name for path in (tmp_path / "cut.run" / "names").iterdir()} == {"log.csv"}
+    assert {path.name for path in (tmp_path / "cut.run" / "identity").iterdir()} == {"log.csv"}
 
 
 def test_room_is_what_the_picture_has_around() -> None:
     wide = padded_spec(ImageSpec(size=64, crop=Crop(fraction=0.36)))
-    assert (wide.size, str(wide.crop)) == (90, "centre:0.50625")
+    assert (wide.size, str(wide.crop)) == (90, "center:0.50625")
     for crop in (Crop(), Crop(fraction=0.8), Crop.parse("0.1,0.1,0.5,0.5")):
         assert padded_spec(ImageSpec(size=64, crop=crop)).size == 64

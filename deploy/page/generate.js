@@ -1,26 +1,26 @@
-// The views that draw: pictures that never were, and what a model keeps of one.
+// The generate and reconstruct views.
 "use strict";
 
-const drawing = {
+const generating = {
   models: {},
 
   offer(models) {
-    drawing.models = Object.fromEntries(models.map((model) => [model.name, model]));
+    generating.models = Object.fromEntries(models.map((model) => [model.name, model]));
     const names = models.filter((model) => model.draws).map((model) => model.name);
-    names.sort((one, two) => drawing.models[two].classes.length - drawing.models[one].classes.length);
+    names.sort((one, two) => generating.models[two].classes.length - generating.models[one].classes.length);
     fill(byId("generate-model"), names);
-    fill(byId("keep-model"), [...names].sort((one, two) => (two === "faces") - (one === "faces")));
-    drawing.offerClasses();
+    fill(byId("reconstruct-model"), [...names].sort((one, two) => (two === "faces") - (one === "faces")));
+    generating.offerClasses();
   },
 
   offerClasses() {
-    const model = drawing.models[byId("generate-model").value];
+    const model = generating.models[byId("generate-model").value];
     const classes = model ? model.classes.slice(0, 200) : [];
     const several = classes.length > 1 && classes.length <= 100;
     fill(
       byId("generate-class"),
       ["", ...(several ? ["all"] : []), ...classes],
-      ["any", ...(several ? ["each, of the same latent"] : []), ...classes],
+      ["any", ...(several ? ["each, from the same latent"] : []), ...classes],
     );
     byId("generate-class").disabled = !classes.length;
   },
@@ -37,19 +37,19 @@ const drawing = {
     const space = byId("generated");
     space.setAttribute("aria-busy", "true");
     try {
-      const told = await service.send("generate", values);
-      say(null);
+      const response = await service.send("generate", values);
+      showError(null);
       const table = chosen === "all";
       space.classList.toggle("wraps", !table);
       space.replaceChildren(
-        ...told.rows.map((row) =>
-          make("div", { className: "line" }, ...row.map((text, n) => drawing.figure(text, told.classes, n))),
+        ...response.rows.map((row) =>
+          make("div", { className: "line" }, ...row.map((text, n) => generating.figure(text, response.classes, n))),
         ),
       );
       byId("generated-empty").hidden = true;
-      remember();
+      saveView();
     } catch (error) {
-      say(error);
+      showError(error);
     } finally {
       space.setAttribute("aria-busy", "false");
     }
@@ -57,26 +57,26 @@ const drawing = {
 
   figure(text, classes, n) {
     const name = classes && classes[n] !== undefined ? classes[n] : "";
-    const image = make("img", { src: png(text), alt: name ? `drawn: ${name}` : "drawn" });
+    const image = make("img", { src: png(text), alt: name ? `generated: ${name}` : "generated" });
     const figure = make("figure", {}, image);
     if (name) figure.append(make("figcaption", { textContent: name }));
     return figure;
   },
 
-  async keep(file) {
+  async reconstruct(file) {
     if (!file) return;
     try {
-      const told = await service.sendFiles("reconstruct", { model: byId("keep-model").value }, [file]);
-      say(null);
-      const [image] = told.images;
-      drawing.wipe(png(image.original), png(image.reconstruction));
-      byId("keep-said").textContent = `${image.name}: ${image.psnr.toFixed(1)} dB`;
+      const response = await service.sendFiles("reconstruct", { model: byId("reconstruct-model").value }, [file]);
+      showError(null);
+      const [image] = response.images;
+      generating.wipe(png(image.original), png(image.reconstruction));
+      byId("reconstruct-status").textContent = `${image.name}: ${image.psnr.toFixed(1)} dB`;
       byId("wipe").hidden = false;
-      byId("keep-empty").hidden = true;
+      byId("reconstruct-empty").hidden = true;
     } catch (error) {
-      say(error);
+      showError(error);
     }
   },
 };
 
-drawing.wipe = wiper(byId("keep-wipe"), byId("wipe-at"));
+generating.wipe = wiper(byId("reconstruct-wipe"), byId("wipe-at"));
