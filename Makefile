@@ -1,7 +1,8 @@
 # One word for each chore, the same for people and for CI.
 #
 #   make demo           the whole tour on real faces; TRAIN=1 trains the model first
-#   make test           everything but the slow tests; make test ARGS='-m slow' for those
+#   make test           everything but the slow tests, in two processes (WORKERS=4: in four); some six minutes of two cores
+#   make test-all       every test, the slow ones too: before a release
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
 #   make figures        the tables of the README: our models, baselines and published values; hours, see ARGS=--help
@@ -18,12 +19,13 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 comma  := ,
-MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat16 --pictures 0
-DIGITS_ARGS ?= --precision bfloat16 --pictures 0
+MODEL_ARGS ?= --labels person --identity-epochs 200 --epochs 300 --precision bfloat16 --sample-every 0
+DIGITS_ARGS ?= --precision bfloat16 --sample-every 0
 CLEANER_ARGS ?= --precision bfloat16
+WORKERS ?= 2
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check figures bench bench-million bench-serve model digits cleaner cleaner-digits clean
+.PHONY: demo test test-all check figures bench bench-million bench-serve model digits cleaner cleaner-digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -50,7 +52,12 @@ demo: $(VENV)/.installed-$(if $(TRAIN),demo$(comma)train,demo)
 	@$(BIN)/lookalike demo --out demo $(if $(TRAIN),--train)
 
 test: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# The slow ones measure times and memory: alone.
+test-all: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/ruff format --check --quiet .
@@ -81,10 +88,10 @@ digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae --epochs 32 --importance 5 $(DIGITS_ARGS)
 
 cleaner: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train cleaner --data lfw --out encoder/shipped/clean --epochs 94 $(CLEANER_ARGS)
+	@$(BIN)/lookalike train denoiser --data lfw --out encoder/shipped/denoise --epochs 94 $(CLEANER_ARGS)
 
 cleaner-digits: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train cleaner --data mnist --out encoder/shipped/clean-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
+	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

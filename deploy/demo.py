@@ -1,16 +1,25 @@
-"""``lookalike demo``: the whole tour on real faces, ending in pictures."""
+"""What ``lookalike demo`` does: index, search, denoise and generate on real data, and save the images.
+
+Legend: H, W = height and width of an image, C channels (1 gray, 3 RGB).
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Final
-
-import click
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.denoiser import Denoiser
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.sources.source import Source
     from lookalike.indexer.store.base import VectorStore
@@ -18,85 +27,134 @@ if TYPE_CHECKING:
     from lookalike.searcher.search.results import QueryResult
     from lookalike.searcher.search.searcher import Searcher
 
-__all__ = ["demo"]
+    Pixels = NDArray[np.uint8]
 
+Sheets = dict[str, tuple["Pixels", str]]
+"""By file name: uint8 (H, W, 3), and what it shows."""
 _QUERIES: Final = 6
 _ADDED: Final = {"Smiling": 3.0}
-_SHOWN: Final = 8
+_SMILES: Final = 8
 _SEED: Final = 11
+_PHOTOGRAPHS: Final = ("chelsea", "coffee")
+_NOISY_FACES: Final = 4
+_SIGMAS: Final = (25, 50)
+"""Noise of the images in turn, of 255."""
+_SMALL: Final = 64
+"""Images of fewer rows get the first sigma only: the second would hide everything."""
+_TILE: Final = 192
+_DIGITS: Final = 20
+_NOISY_DIGITS: Final = 10
+_DIGIT_SIGMA: Final = 127
+_DIGIT_TILE: Final = 84
+
+
+class Bar(Protocol):
+    """A progress bar."""
+
+    def on_total(self, count: int) -> None:
+        """Set the total."""
+
+    def on_progress(self, count: int) -> None:
+        """Add images that are done."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Faces:
-    """What the tour is made on: a source, how it is framed, who may be asked for, what to say of it."""
+    """The faces of the demo.
+
+    Attributes:
+        source: Where they are.
+        crop: Their crop; None: the model's own.
+        queries: Files to search for.
+        queried: What these are, for people.
+        note: A warning about them; empty: none.
+    """
 
     source: Source
-    crop: str | None
+    crop: Crop | None
     queries: list[Path]
-    asked: str
+    queried: str
     note: str = ""
 
 
-@click.command(epilog="Example: lookalike demo --out demo")
-@click.option(
-    "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder for it all."
-)
-@click.option("--train", is_flag=True, help="Train the model first (minutes; needs the [train] extra).")
-@click.option("--epochs", default=60, show_default=True, help="Of that training.")
-def demo(out: Path, train: bool, epochs: int) -> None:
-    """The whole tour on real data, with pictures.
+def run_demo(
+    out: Path,
+    *,
+    train_epochs: int | None,
+    say: Callable[[str], object],
+    log: Callable[[str], None],
+    progress: Callable[[str], AbstractContextManager[Bar]],
+) -> None:
+    """Index LFW, search, denoise and generate, and save the images in a folder.
 
-    It indexes LFW, finds who looks like whom, takes noise off pictures, and draws faces and digits that
-    never were. Where LFW is neither at hand nor to be had, a hundred tiny faces of scikit-image stand in:
-    a taste only.
+    Where LFW is neither found nor downloadable, 100 small sample faces of scikit-image are used.
+
+    Args:
+        out: The folder; made if it does not exist.
+        train_epochs: Train the model first, for so many epochs; None: use the shipped model.
+        say: Gets the lines of the result.
+        log: Gets messages about what is missing, and the lines of the training.
+        progress: Opens a progress bar with a description.
     """
-    from lookalike.deploy.demo_cleaning import draw_cleaned
-    from lookalike.deploy.demo_digits import draw_digits
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
     from lookalike.searcher.search.searcher import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
-    faces = _find_faces(out)
+    faces = _find_faces(out, log)
     if faces.note:
-        click.echo(faces.note)
-    if train and faces.crop is not None:
-        click.echo("There is nothing to train on either: the shipped model is used.")
-    model = Model.open(_trained(out, epochs) if train and faces.crop is None else "faces")
+        say(faces.note)
+    name = "faces"
+    if train_epochs is not None and faces.crop is not None:
+        say("No data to train on: the shipped model is used.")
+    elif train_epochs is not None:
+        name = _trained(out, train_epochs, log)
+    model = Model.open(name)
     with open_store(str(out / "store")) as store:
-        report = _index(store, model, faces)
-        click.echo(_indexed(report, model, faces))
+        with progress("indexing") as bar:
+            report = _index(store, model, faces, bar)
+        say(_summary(report, model, faces))
         searcher = Searcher(store, faces.source.root_name, model)
         answers = list(searcher.similar(faces.queries, k=10, exclude_self=True))
-        pictures = _draw(out, searcher, answers, model, faces)
-    click.echo(f"Asked for {faces.asked}: {median(a.took_ms for a in answers):.1f} ms a query.")
-    pictures += draw_cleaned(out, faces.queries)
-    digits, missing = draw_digits(out)
-    if missing:
-        click.echo(missing)
-    click.echo("Look at")
-    for path, what in [*pictures, *digits]:
-        click.echo(f"  {path!s:<28} {what}")
+        sheets = _face_sheets(searcher, answers, model, faces)
+    say(f"Searched for {faces.queried}: {median(answer.took_ms for answer in answers):.1f} ms per query.")
+    sheets["denoised.png"] = (
+        _denoised_photographs(faces.queries),
+        "noisy images, denoised, and the originals",
+    )
+    saved = [*_save(out, sheets), *_save(out, _digit_sheets(say))]
+    say("Look at")
+    for path, what in saved:
+        say(f"  {path!s:<28} {what}")
 
 
-def _find_faces(out: Path) -> _Faces:
+def _save(out: Path, sheets: Mapping[str, tuple[Pixels, str]]) -> list[tuple[Path, str]]:
+    from lookalike.encoder.images.contact_sheet import save_image
+
+    for name, (pixels, _) in sheets.items():
+        save_image(out / name, pixels)
+    return [(out / name, what) for name, (_, what) in sheets.items()]
+
+
+def _find_faces(out: Path, log: Callable[[str], None]) -> _Faces:
     from lookalike.encoder.datasets.lfw import find_lfw
     from lookalike.encoder.datasets.sample_faces import write_sample_faces
     from lookalike.encoder.errors import DataError
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.sources.source import Source
 
     try:
         lfw = find_lfw(progress=True)
     except DataError as error:
-        click.echo(f"LFW is not to be had: {error}", err=True)
-        files = write_sample_faces(out / "taste")
+        log(f"LFW not found: {error}")
+        files = write_sample_faces(out / "sample-faces")
         return _Faces(
-            Source("taste", (out / "taste").resolve()),
-            "centre:0.7",  # the model's own framing, found in these closer pictures
+            Source("sample-faces", (out / "sample-faces").resolve()),
+            Crop(fraction=0.7),  # these faces are closer: this is the crop that the model was trained on
             files[:_QUERIES],
             f"{_QUERIES} of them",
-            "Only a taste: 100 grey faces of 25x25 pixels that scikit-image ships, far below what the model "
-            "was trained on and without names. Set LOOKALIKE_DATA to a folder with lfw/ for the real tour.",
+            "Sample faces only: 100 gray faces of 25x25 pixels from scikit-image, smaller than the model was "
+            "trained on and without names. Set LOOKALIKE_DATA to a folder with lfw/ for the real demo.",
         )
     held_out = lfw.held_out_people()
     people: dict[str, list[Path]] = {}
@@ -108,18 +166,15 @@ def _find_faces(out: Path) -> _Faces:
         Source("lfw", lfw.root.resolve()),
         None,
         [people[person][0] for person in chosen],
-        f"{_QUERIES} people the model never saw, drawn by lot",
+        f"{_QUERIES} random people the model never saw",
     )
 
 
-def _trained(out: Path, epochs: int) -> str:
-    from lookalike.deploy.cli.train import need_extra
-
-    need_extra()
+def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
+    """Train a model on LFW, or continue an interrupted training, and return its folder."""
     from lookalike.encoder.images.preprocess import ImageSpec
-    from lookalike.trainer.config import TrainingSpec
+    from lookalike.trainer.config import AESpec, TrainingSpec
     from lookalike.trainer.data.dataset import open_dataset
-    from lookalike.trainer.models.autoencoder import AESpec
     from lookalike.trainer.models.descriptor import DescriptorSpec
     from lookalike.trainer.recipes.ae import train_autoencoder
 
@@ -133,89 +188,204 @@ def _trained(out: Path, epochs: int) -> str:
         spec=TrainingSpec(epochs=epochs),
         descriptor=DescriptorSpec(size=image.size),
         resume=True,
-        say=lambda line: click.echo(line, err=True),
+        log=log,
     )
     return str(out / "my-faces")
 
 
-def _index(store: VectorStore, model: Model, faces: _Faces) -> SyncReport:
-    """Fill the demo's collection, called as its source; one that another model made is begun again."""
-    from lookalike.deploy.cli.bar import progress_bar
+def _index(store: VectorStore, model: Model, faces: _Faces, bar: Bar) -> SyncReport:
+    """Fill the collection named as the source; one of another model is deleted first."""
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sync.sync import prepare_collection, sync
+    from lookalike.indexer.sync.sync import sync
 
     name = faces.source.root_name
-    crop = None if faces.crop is None else Crop.parse(faces.crop)
+    run = partial(
+        sync,
+        store,
+        name,
+        model,
+        faces.source,
+        crop=faces.crop,
+        prune=True,
+        processes=True,
+        on_total=bar.on_total,
+        on_progress=bar.on_progress,
+    )
     try:
-        prepare_collection(store, name, model, crop=crop)
+        return run()
     except ModelMismatchError:
-        store.drop(name)
-        prepare_collection(store, name, model, crop=crop)
-    with progress_bar("indexing") as bar:
-        return sync(
-            store,
-            name,
-            model,
-            [faces.source],
-            on_total=bar.on_total,
-            on_progress=bar.on_progress,
-            prune=True,
-            processes=True,
-        )
+        store.delete_collection(name)
+        return run()
 
 
-def _indexed(report: SyncReport, model: Model, faces: _Faces) -> str:
-    spec = model.bundle.spec
-    with_what = f"model {model.bundle.name} ({spec.kind}, {spec.embedding} numbers a face)"
-    if not report.added + report.changed:
-        return (
-            f"{report.unchanged:,} faces of {faces.source.root_name} were indexed already with {with_what}."
-        )
+def _summary(report: SyncReport, model: Model, faces: _Faces) -> str:
+    spec, name = model.bundle.spec, faces.source.root_name
+    with_model = f"with model {model.bundle.name} ({spec.kind}, {spec.embedding} dimensions)"
+    count = report.added + report.changed
+    if not count:
+        return f"{report.unchanged:,} faces of {name} were already indexed {with_model}."
     return (
-        f"Indexed {report.added + report.changed:,} faces of {faces.source.root_name} with {with_what} in "
-        f"{report.seconds:.1f} s: {report.images_per_second:,.0f} images/s."
+        f"Indexed {count:,} faces of {name} {with_model} in {report.seconds:.1f} s: "
+        f"{report.images_per_second:,.0f} images/s."
     )
 
 
-def _draw(
-    out: Path, searcher: Searcher, answers: list[QueryResult], model: Model, faces: _Faces
-) -> list[tuple[Path, str]]:
-    from lookalike.encoder.images.contact_sheet import grid, save_image
-    from lookalike.encoder.images.preprocess import Crop
+def _face_sheets(searcher: Searcher, answers: list[QueryResult], model: Model, faces: _Faces) -> Sheets:
+    from lookalike.encoder.images.contact_sheet import grid
     from lookalike.searcher.figures import caption, reconstruction_sheet, results_sheet, smile_sheet
     from lookalike.searcher.generation.sample import read_all, reconstruct, sample
 
-    crop = None if faces.crop is None else Crop.parse(faces.crop)
-    shown = [
-        Path(searcher.spec.roots[hit.payload["root"]], hit.path) for a in answers for hit in a.results[:4]
+    hits = [
+        Path(searcher.spec.roots[hit.payload["root"]], hit.path)
+        for answer in answers
+        for hit in answer.results[:4]
     ]
-    files, pixels, _ = read_all(model, list(dict.fromkeys([*faces.queries, *shown]))[:20], crop=crop)
-    sheets = {
-        "search.png": (results_sheet(searcher, answers), "each query and its ten most alike"),
+    files, pixels, _ = read_all(model, list(dict.fromkeys([*faces.queries, *hits]))[:20], crop=faces.crop)
+    captions = list(map(caption, files))
+    sheets: Sheets = {
+        "search.png": (results_sheet(searcher, answers), "each query and the ten most similar faces"),
         "reconstructions.png": (
-            reconstruction_sheet(model, pixels, reconstruct(model, pixels), list(map(caption, files))),
-            "originals above what the model keeps of them",
+            reconstruction_sheet(model, pixels, reconstruct(model, pixels), captions),
+            "originals above their reconstructions",
         ),
-        "generated.png": (
-            grid(list(sample(model, 40, temperature=0.8)), columns=10),
-            "people who never were",
-        ),
+        "generated.png": (grid(list(sample(model, 40, temperature=0.8)), columns=10), "generated faces"),
     }
-    there = model.bundle.attributes
-    if there is not None and set(_ADDED) <= set(there.names):
-        meant = list(searcher.similar(faces.queries, k=10, exclude_self=True, add=_ADDED))
-        words = ", ".join(_ADDED)
-        sheets |= {
-            "smile.png": (
-                smile_sheet(model, pixels[:_SHOWN], list(map(caption, files[:_SHOWN])), _ADDED),
-                "originals, reconstructions, with a smile, without",
+    attributes = model.bundle.attributes
+    if attributes is not None and set(_ADDED) <= set(attributes.names):
+        smiling = list(searcher.similar(faces.queries, k=10, exclude_self=True, add=_ADDED))
+        sheets["smile.png"] = (
+            smile_sheet(model, pixels[:_SMILES], captions[:_SMILES], _ADDED),
+            "originals, reconstructions, with a smile, without",
+        )
+        sheets["search-smiling.png"] = (
+            results_sheet(searcher, smiling, add=_ADDED),
+            f"the same queries with {', '.join(_ADDED)} added, the edited face, and the most similar faces",
+        )
+    return sheets
+
+
+def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
+    """Return a sheet of whole images of faces, and of photographs if scikit-image is installed."""
+    from lookalike.deploy.evaluation.data import open_test_set
+    from lookalike.encoder.errors import MissingExtraError
+    from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
+    from lookalike.encoder.runtime.denoiser import Denoiser
+    from lookalike.searcher.figures import caption
+
+    images = [_one_channel_if_gray(decode_rgb(f.read_bytes(), name=f.name)) for f in faces[:_NOISY_FACES]]
+    captions = [caption(file) for file in faces[:_NOISY_FACES]]
+    try:
+        photographs = open_test_set("photographs")
+    except MissingExtraError:
+        pass  # the faces are enough
+    else:
+        for name, pixels in zip(photographs.called, photographs.clean, strict=True):
+            if name in _PHOTOGRAPHS:
+                images.append(to_uint8(pixels))
+                captions.append(name)
+    sigmas = [
+        _SIGMAS[index % len(_SIGMAS)] if len(pixels) >= _SMALL else _SIGMAS[0]
+        for index, pixels in enumerate(images)
+    ]
+    return denoising_sheet(Denoiser.open("denoise"), images, captions, sigmas, side=_TILE)
+
+
+def denoising_sheet(
+    denoiser: Denoiser, images: Sequence[Pixels], captions: Sequence[str], sigmas: Sequence[int], *, side: int
+) -> Pixels:
+    """Return a sheet of noisy images, denoised (blind: noise level estimated), and the originals.
+
+    The noise is Gaussian with fixed seeds; it is clipped and rounded to bytes as in a file.
+
+    Args:
+        denoiser: The model.
+        images: uint8 (H, W, C) each.
+        captions: Of the images.
+        sigmas: Standard deviation of the noise of each image, of 255.
+        side: Of a tile, in pixels.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    import numpy as np
+
+    from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
+    from lookalike.encoder.images.noise import add_noise
+    from lookalike.encoder.images.preprocess import to_uint8
+    from lookalike.encoder.metrics import psnr_from_mse
+
+    columns = []
+    for seed, (pixels, name, sigma) in enumerate(zip(images, captions, sigmas, strict=True)):
+        clean = pixels[None].astype(np.float32) / np.float32(255)  # (1, H, W, C)
+        level, rng = np.array([sigma / 255], np.float32), np.random.default_rng(seed)
+        noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng)).astype(np.float32)
+        noisy /= np.float32(255)
+        estimate = denoiser.estimate(noisy)
+        denoised = denoiser.denoise(noisy, estimate).clip(0, 1)
+        found = 255 * estimate[0]
+        before, after = (
+            f"{psnr_from_mse(float(np.square(x - clean).mean())):.1f} dB" for x in (noisy, denoised)
+        )
+        columns.append(
+            (
+                Tile(pixels=to_uint8(noisy)[0], caption=f"sigma {sigma}", subcaption=before),
+                Tile(pixels=to_uint8(denoised)[0], caption=f"estimate {found:.0f}", subcaption=after),
+                Tile(pixels=pixels, caption=name),
+            )
+        )
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    title = f"Denoised with {denoiser.bundle.name} (blind: noise level estimated)"
+    return contact_sheet(rows, title=title, row_labels=("noisy", "denoised", "original"), side=side)
+
+
+def _one_channel_if_gray(pixels: Pixels) -> Pixels:
+    """Return one channel of an image that is gray, so that its noise is gray too."""
+    return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels
+
+
+def _digit_sheets(say: Callable[[str], object]) -> Sheets:
+    """Return the sheets of digits; without MNIST those that need no test digits."""
+    from lookalike.encoder.datasets.mnist import find_mnist
+    from lookalike.encoder.errors import DataError
+    from lookalike.encoder.images.contact_sheet import grid
+    from lookalike.encoder.runtime.denoiser import Denoiser
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.searcher.figures import classes_sheet
+    from lookalike.searcher.generation.sample import sample, sample_classes
+
+    model = Model.open("digits")
+    sheets: Sheets = {}
+    try:
+        digits = find_mnist(progress=True).images("test")[:_DIGITS]
+    except DataError as error:
+        say(f"MNIST not found, so no digit is reconstructed or denoised: {error}")
+    else:
+        sheets["digits-reconstructions.png"] = (
+            _reconstructed_digits(model, digits),
+            "test digits above their reconstructions",
+        )
+        images = list(digits[:_NOISY_DIGITS, :, :, None])
+        count = len(images)
+        sheets["digits-denoised.png"] = (
+            denoising_sheet(
+                Denoiser.open("denoise-digits"),
+                images,
+                [""] * count,
+                [_DIGIT_SIGMA] * count,
+                side=_DIGIT_TILE,
             ),
-            "search-smiling.png": (
-                results_sheet(searcher, meant, add=_ADDED),
-                f"the same queries with {words} added, the face that is meant, and its most alike",
-            ),
-        }
-    for name, (picture, _) in sheets.items():
-        save_image(out / name, picture)
-    return [(out / name, what) for name, (_, what) in sheets.items()]
+            "noisy test digits, denoised, and the originals",
+        )
+    sheets["digits-generated.png"] = grid(list(sample(model, 40)), columns=10), "generated digits"
+    rows = sample_classes(model, 6, seed=1)
+    sheets["digits-classes.png"] = classes_sheet(model, rows), "the same latents in all ten classes"
+    return sheets
+
+
+def _reconstructed_digits(model: Model, digits: Pixels) -> Pixels:
+    from lookalike.searcher.figures import reconstruction_sheet
+    from lookalike.searcher.generation.sample import classes_of, reconstruct
+
+    pixels = digits[..., None]
+    classes = classes_of(model, model.encode(pixels))
+    return reconstruction_sheet(model, pixels, reconstruct(model, pixels), classes or [""] * len(pixels))

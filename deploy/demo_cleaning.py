@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cleaning_sheet", "draw_cleaned"]
 
-_MODEL: Final = "clean"
+_MODEL: Final = "denoise"
 _FACES: Final = 4
 _PHOTOGRAPHS: Final = ("chelsea", "coffee")
 _SIGMAS: Final = (25, 50)
@@ -85,7 +85,7 @@ def cleaning_sheet(
     from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
     from lookalike.encoder.images.noise import add_noise
     from lookalike.encoder.images.preprocess import to_uint8
-    from lookalike.encoder.images.psnr import psnr
+    from lookalike.encoder.metrics import psnr_from_mse
 
     columns = []
     for place, (picture, name, sigma) in enumerate(zip(pictures, called, sigmas, strict=True)):
@@ -95,8 +95,8 @@ def cleaning_sheet(
             255
         )
         found = cleaner.estimate(noisy)
-        made = cleaner.clean(noisy, found).clip(0, 1)
-        gains = [f"{psnr(float(np.square(each - clean).mean())):.1f} dB" for each in (noisy, made)]
+        made = cleaner.denoise(noisy, found).clip(0, 1)
+        gains = [f"{psnr_from_mse(float(np.square(each - clean).mean())):.1f} dB" for each in (noisy, made)]
         columns.append(
             (
                 Tile(pixels=to_uint8(noisy)[0], caption=f"sigma {sigma}", subcaption=gains[0]),

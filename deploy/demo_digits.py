@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_digits"]
 
 _MODEL: Final = "digits"
-_CLEANER: Final = "clean-digits"
+_CLEANER: Final = "denoise-digits"
 _KEPT: Final = 20
 _CLEANED: Final = 10
 _SIGMA: Final = 127

@@ -35,36 +35,6 @@ Every message is one line: the rule, the value that broke it, and the way out.
 
 from __future__ import annotations
 
-__all__ = [
-    "BundleCorruptError",
-    "BundleError",
-    "BundleKindError",
-    "BundleNotFoundError",
-    "BundleTooNewError",
-    "CalibrationError",
-    "CollectionExistsError",
-    "CollectionNotFoundError",
-    "DataError",
-    "ExportError",
-    "GoldenMismatchError",
-    "ImageError",
-    "ImageTooLargeError",
-    "InvalidArgumentError",
-    "ItemNotFoundError",
-    "LookalikeError",
-    "MissingExtraError",
-    "ModelMismatchError",
-    "OnnxImportError",
-    "ProviderError",
-    "StoreBusyError",
-    "StoreError",
-    "StoreUnavailableError",
-    "StoreUnreachableError",
-    "TrainingError",
-    "VectorError",
-    "WorkerDiedError",
-]
-
 
 class LookalikeError(Exception):
     """Everything this library raises on purpose."""

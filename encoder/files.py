@@ -1,34 +1,44 @@
-"""A file that appears whole or not at all, and what a writer that was killed left behind."""
+"""Files and folders that appear whole or not at all, and the temporary files that a killed writer leaves."""
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["atomic_write", "remove_stale"]
-
 _PREFIX, _SUFFIX = ".lookalike-", ".part"
-_TOKEN: Final = 8
+_TOKEN_BYTES: Final = 8
 
 
-def atomic_write(target: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside its place, and rename it; folders are made.
+def atomic_write(target: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file under a temporary name in its folder, then rename it; missing folders are created.
+
+    Args:
+        target: The file, replaced if it exists.
+        data: Its content.
+        durable: Also flush the file and its folder to disk, so that it survives a power failure.
 
     Raises:
-        OSError: it cannot be written; what stood there stays, and nothing else is left.
+        OSError: The file cannot be written. An existing file stays as it was, and no temporary file is left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{_PREFIX}{secrets.token_hex(_TOKEN)}{_SUFFIX}")
+    part = target.with_name(f"{_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}{_SUFFIX}")
     try:
         with part.open("xb") as file:
             _lock(file)
             file.write(data)
             file.flush()
-            part.replace(target)  # still locked: nobody takes it for left behind
+            if durable:
+                os.fsync(file.fileno())
+            part.replace(target)  # still locked, so that remove_stale leaves it alone
+        if durable:
+            fsync_path(target.parent)
     except OSError as error:
         with suppress(OSError):
             part.unlink()
@@ -40,18 +50,71 @@ def atomic_write(target: Path, data: bytes) -> None:
         raise
 
 
+def fsync_path(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to disk.
+
+    Raises:
+        OSError: It cannot be opened or flushed.
+    """
+    if path.is_dir() and os.name != "posix":
+        return  # only POSIX systems can open folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove_stale(folders: Iterable[Path]) -> int:
-    """Remove temporary files in these folders that nobody writes to any more; return how many."""
+    """Remove temporary files in these folders that no process writes any more; return how many."""
     removed = 0
     for folder in folders:
         with suppress(OSError):
             for entry in os.scandir(folder):
                 if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
-                    removed += _removed(Path(entry.path))
+                    removed += _remove_unlocked(Path(entry.path))
     return removed
 
 
-def _removed(part: Path) -> bool:
+@contextmanager
+def atomic_replace_dir(target: Path) -> Iterator[Path]:
+    """Yield an empty folder next to ``target`` that replaces it when the block ends without an exception.
+
+    Of several writers at once, the last one wins.
+
+    Args:
+        target: An absolute path without links; an existing folder is replaced with everything in it.
+
+    Raises:
+        OSError: The folder cannot be created or moved; ``target`` stays as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=_PREFIX, dir=target.parent, ignore_cleanup_errors=True
+    ) as workspace:
+        new = Path(workspace) / "new"
+        new.mkdir()
+        yield new
+        _swap(new, target, Path(workspace))
+
+
+def _swap(new: Path, target: Path, workspace: Path) -> None:
+    for attempt in itertools.count():
+        old = workspace / f"old-{attempt}"
+        with suppress(FileNotFoundError):
+            target.rename(old)
+        try:
+            new.rename(target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another writer was faster; its folder is moved away like the old one
+            if old.exists():
+                old.rename(target)
+            raise
+        return
+
+
+def _remove_unlocked(part: Path) -> bool:
     with suppress(OSError), part.open("rb") as file:
         if _lock(file):
             part.unlink()
@@ -60,7 +123,7 @@ def _removed(part: Path) -> bool:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether nobody else holds it. Systems without `fcntl` (Windows) and without locks say no."""
+    """Lock a file; False if another process holds it, or without `fcntl` (Windows) or file locks."""
     try:
         import fcntl
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
 from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.edit import edit
 from lookalike.searcher.generation.sample import read_all
@@ -142,7 +142,7 @@ def _query_tiles(
         file = Path(name)
         pixels = searcher.query_image(file, side=side, crop=crop)
         tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
-        if add and kind != "unlike" and searcher.model.draws:
+        if add and kind != "unlike" and searcher.model.has_decoder:
             framing = Crop.parse(searcher.spec.crop) if crop is None else crop
             _, seen, _ = read_all(searcher.model, [file], crop=framing)
             if len(seen):
@@ -177,7 +177,7 @@ def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions
     for start in range(0, len(originals), _ACROSS):
         part = range(start, min(start + _ACROSS, len(originals)))
         rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
-        kept = [f"{psnr_of(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
+        kept = [f"{psnr(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
         rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, kept, strict=True)])
     return contact_sheet(rows, title=title, side=112)
 

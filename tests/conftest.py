@@ -16,12 +16,17 @@ from typing import Any, NoReturn
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: numpy and torch read these as they are loaded
+    for _library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.datasets.lfw import LFW, find_lfw
 from lookalike.encoder.datasets.mnist import MNIST, find_mnist
 
 pytest.register_assert_rewrite(
     "tests.fixtures.browser",
+    "tests.fixtures.command",
     "tests.fixtures.digit_files",
     "tests.fixtures.embedding",
     "tests.fixtures.handmade_models",
@@ -202,7 +207,7 @@ def _guarded_lookup(lookup: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny real bundle (tests/fixtures/tiny_models.py). All tests share it: leave it as it is."""
-    from tests.fixtures.tiny_models import make_bundle  # brings torch, which most tests do without
+    from tests.fixtures.tiny_models import make_bundle  # here: its asserts are to be rewritten first
 
     return make_bundle(tmp_path_factory.mktemp("model") / "tiny").folder
 

@@ -1,1 +1,1 @@
-"""Trains the autoencoders in PyTorch and writes them as bundles."""
+"""Train models from images and write them as bundles."""

@@ -1,39 +1,48 @@
-"""``lookalike collections``: what is stored, whether it is true, and copies of it."""
+"""``lookalike collections`` and ``lookalike facets``: what is stored, copies of it, and checks."""
 
 from __future__ import annotations
 
 import json
 import sys
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.deploy.cli.index import store_option
-from lookalike.deploy.cli.layout_commands import laying_out
+from lookalike.deploy.cli.options import (
+    Given,
+    Group,
+    collection_option,
+    command,
+    crop_option,
+    json_option,
+    layout_options,
+    model_option,
+    option,
+    store_option,
+    where_option,
+)
+from lookalike.deploy.cli.output import log, print_json, progress_bar
 
 if TYPE_CHECKING:
+    from lookalike.encoder.images.preprocess import Crop
     from lookalike.indexer.maintenance.verify import VerifyReport
     from lookalike.indexer.store.base import IndexState, VectorStore
-    from lookalike.indexer.store.layout import LayoutOptions
-
-__all__ = ["collections"]
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="An object on stdout.")
+    from lookalike.indexer.store.filters import Filter
+    from lookalike.indexer.store.layout import StorageConfig
 
 
-@click.group()
+@click.group(cls=Group)
 def collections() -> None:
-    """List, show, make, copy, switch or delete collections."""
+    """List, show, create, copy, verify or delete collections."""
 
 
 @collections.command("list", epilog="Example: lookalike collections list")
 @store_option
-@click.option("--json", "as_json", is_flag=True, help="A list of objects on stdout.")
+@json_option("Print a list of objects as JSON on stdout.")
 def list_(store: str, as_json: bool) -> None:
-    """List the collections of a store, and their aliases."""
-    from lookalike.indexer.store.base import open_store
+    """List the collections of a store and their aliases."""
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
@@ -41,50 +50,113 @@ def list_(store: str, as_json: bool) -> None:
             {
                 "name": name,
                 "count": opened.count(name),
-                **opened.describe(name).to_json(),
+                **opened.info(name).to_json(),
                 "aliases": [alias for alias, real in aliases.items() if real == name],
             }
-            for name in opened.names()
+            for name in opened.list_collections()
         ]
     if as_json:
-        click.echo(json.dumps(rows))
+        print_json(rows)
         return
     if not rows:
-        click.echo(f"no collection in {store}; lookalike index makes one", err=True)
+        log(f"no collection in {store}; lookalike index creates one")
     for row in rows:
-        also = "".join(f", also called {alias}" for alias in row["aliases"])
+        names = "".join(f", alias {alias}" for alias in row["aliases"])
         model = f"{row['model_name']} ({str(row['model_id'])[:12]})"
-        click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{also}")
+        click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{names}")
 
 
 @collections.command(epilog="Example: lookalike collections show faces")
 @click.argument("name")
 @store_option
-@_as_json
+@json_option()
 def show(name: str, store: str, as_json: bool) -> None:
-    """Show what a collection remembers about itself, what it takes and how it lies and is searched.
+    """Show a collection's model, roots, size, storage and search index.
 
-    Of an alias, that of the collection that it stands for.
+    NAME may be an alias.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         aliases = opened.aliases()
         real = aliases.get(name, name)
         state = opened.index_state(real)
-        values: dict[str, Any] = {"name": real, "count": state.points, **opened.describe(real).to_json()}
-    values["aliases"] = [alias for alias, stands_for in aliases.items() if stands_for == real]
+        values: dict[str, Any] = {"name": real, "count": state.points, **opened.info(real).to_json()}
+    values["aliases"] = [alias for alias, target in aliases.items() if target == real]
     if real != name:
-        click.echo(f"{name} is an alias of {real}", err=True)
+        log(f"{name} is an alias of {real}")
     if as_json:
-        click.echo(json.dumps(values | state.to_json()))
+        print_json(values | state.to_json())
         return
     values["aliases"] = ", ".join(values["aliases"]) or "none"
-    for key, value in (values | _in_words(state)).items():
+    for key, value in (values | _state_lines(state)).items():
         click.echo(f"{key:<12} {value if not isinstance(value, dict) else ''}".rstrip())
         if isinstance(value, dict):
             for inner, text in value.items():
                 click.echo(f"  {inner:<10} {text}")
+
+
+@collections.command(
+    epilog="Example: lookalike collections create faces-2 --model faces --expect 20000000 --store http://localhost:6333"
+)
+@click.argument("name")
+@model_option(name="model_name")
+@store_option
+@crop_option("Crop of its images, if not the model's own.")
+@json_option()
+@layout_options
+def create(
+    name: str, model_name: str, store: str, crop: Crop | None, layout: Given[StorageConfig], as_json: bool
+) -> None:
+    """Create an empty collection for a model's vectors.
+
+    lookalike index creates a collection too; create it here to choose or check its storage first.
+    """
+    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.sync.collection import new_spec
+
+    bundle, options = Bundle.open(model_name), layout.build()
+    with open_store(store) as opened:
+        spec = new_spec(bundle, crop=crop)
+        opened.create(name, spec, options)
+        created = opened.index_state(name).layout
+    record = {} if created is None else created.to_json()
+    memory = None
+    if created is not None and options.expect:
+        memory = created.memory_bytes(options.expect, spec.dimension)
+    summary = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in record.items())
+    log(f"created {name} for vectors of {spec.dimension} dimensions: {summary}")
+    if memory is not None:
+        log(f"{options.expect} vectors need {memory / 1e9:.2f} GB of memory, all replicas together")
+    if as_json:
+        values = {"name": name, "store": store, **spec.to_json()}
+        print_json({**values, "layout": record, "memory_bytes": memory})
+
+
+@collections.command(epilog="Example: lookalike collections switch faces faces-2")
+@click.argument("alias")
+@click.argument("name", required=False)
+@store_option
+@option("--remove", is_flag=True, help="Remove the alias; leave NAME out.")
+def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
+    """Point an alias to a collection, at once for everybody.
+
+    Use it to replace a collection without downtime: index into a new collection while the old one answers,
+    switch the alias, then delete the old one.
+    """
+    from lookalike.indexer.open import open_store
+
+    if remove == (name is not None):
+        raise click.UsageError("give the NAME of a collection, or --remove without a NAME")
+    with open_store(store) as opened:
+        before = opened.aliases().get(alias)
+        opened.set_alias(alias, name)
+        now = opened.aliases().get(alias)
+    if now is None:
+        log(f"removed alias {alias}; collection {before} stays")
+    else:
+        log(f"{alias} now points to {now}{'' if before in (None, now) else f' (before: {before})'}")
 
 
 @collections.command(
@@ -93,63 +165,61 @@ def show(name: str, store: str, as_json: bool) -> None:
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @store_option
-@click.option("--to-store", metavar="FOLDER|URL", help="Where DST is; default: the same store.")
-@laying_out
-@_as_json
+@option("--to-store", metavar="FOLDER|URL", help="Store of DST.", show_default="the same store")
+@json_option()
+@layout_options
 def copy(
-    source: str, target: str, store: str, to_store: str | None, layout: LayoutOptions, as_json: bool
+    source: str, target: str, store: str, to_store: str | None, layout: Given[StorageConfig], as_json: bool
 ) -> None:
-    """Copy a collection to another name or store; vectors stay as they are, no picture is opened.
+    """Copy a collection to another name or store, without opening an image.
 
-    DST is made when it is not there, and refused when another model made it. Killed on the way and run again,
-    it goes on.
+    DST is created if it does not exist, and refused if it holds vectors of another model. Run it again after
+    an interruption to continue.
     """
-    from tqdm import tqdm
-
-    from lookalike.indexer.embedded.hnsw import index_when_large
     from lookalike.indexer.maintenance.copy import copy_collection
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.sync.collection import ignored_options_warning, index_when_large
 
+    options = layout.build()
     with ExitStack() as stack:
         opened = stack.enter_context(open_store(store))
         other = opened if to_store in (None, store) else stack.enter_context(open_store(to_store))
-        in_vain = ignored_options_warning(other, target, layout)
-        with tqdm(unit="item", disable=None, leave=False) as bar:
+        warning = ignored_options_warning(other, target, options)
+        with progress_bar(unit="item") as bar:
             done = copy_collection(
                 opened,
                 source,
                 other,
                 target,
-                options=layout,
-                on_total=bar.reset,
-                on_progress=bar.update,
+                storage=options,
+                on_total=bar.on_total,
+                on_progress=bar.on_progress,
             )
-        index_when_large(other, target, tell=partial(click.echo, err=True))
-    if in_vain is not None:
-        click.echo(in_vain, err=True)
-    click.echo(
-        f"{target}: {done.copied} copied, {done.unchanged} there already, {done.count} items now; "
-        f"{done.seconds:.1f} s",
-        err=True,
+        index_when_large(other, target, log=log)
+    if warning is not None:
+        log(warning)
+    log(
+        f"{target}: {done.copied} copied, {done.unchanged} already there, {done.count} items now; "
+        f"{done.seconds:.1f} s"
     )
     if as_json:
-        click.echo(json.dumps({"source": source, "target": target, **done.to_json()}))
+        print_json({"source": source, "target": target, **done.to_json()})
 
 
 @collections.command(epilog="Example: lookalike collections verify faces --sample 200")
 @click.argument("name")
 @store_option
-@click.option("--model", metavar="BUNDLE", help="Bundle folder, if not where the collection remembers it.")
-@click.option(
+@option("--model", metavar="BUNDLE", help="Bundle folder, if it has moved since indexing.")
+@option(
     "--sample",
     type=click.IntRange(min=0),
     default=100,
     show_default=True,
-    help="Pictures to embed again, drawn at random; 0: none.",
+    help="Number of random images to embed again; 0: none.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw.")
-@click.option("--checksum", is_flag=True, help="Read every file and compare its content, not size and time.")
-@_as_json
+@option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample.")
+@option("--checksum", is_flag=True, help="Compare file contents (SHA-256), not sizes and times.")
+@json_option()
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -161,22 +231,20 @@ def verify(
     checksum: bool,
     as_json: bool,
 ) -> None:
-    """Compare a collection with the files on disk and with its model. Nothing is changed.
+    """Compare a collection with the files on disk and with its model. Changes nothing.
 
-    Named are items whose file is missing, changed or unreadable, pictures under its roots that are not
-    stored (extra), vectors that cannot be, items stored twice, and pictures of which the model makes another
-    vector now (differing). The exit code is 3 when there are any.
+    It lists files that are missing, changed or unreadable, images that are not stored (extra), invalid or
+    duplicate vectors, and vectors that the model no longer reproduces (differing). The exit code is 3 if it
+    lists any.
     """
-    from tqdm import tqdm
-
     from lookalike.encoder.runtime.model import Model
     from lookalike.indexer.maintenance.verify import remembered_model, verify
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
-    with open_store(store) as opened, tqdm(unit="item", disable=None, leave=False) as bar:
+    with open_store(store) as opened, progress_bar(unit="item") as bar:
         bundle = None
         if sample:
-            bundle = remembered_model(opened.describe(name), name) if model is None else Model.open(model)
+            bundle = remembered_model(opened.info(name), name) if model is None else Model.open(model)
         report = verify(
             opened,
             name,
@@ -184,67 +252,105 @@ def verify(
             sample=sample,
             seed=seed,
             checksum=checksum,
-            on_total=bar.reset,
-            on_progress=bar.update,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
         )
     if as_json:
-        click.echo(json.dumps({"collection": name, "store": store, **report.to_json()}))
-    _print_audit(name, report, findings=not as_json)
-    ctx.exit(3 if report.findings else 0)
+        print_json({"collection": name, "store": store, **report.to_json()})
+    _print_report(name, report, issues=not as_json)
+    ctx.exit(3 if report.issues else 0)
 
 
 @collections.command(epilog="Example: lookalike collections optimize faces")
 @click.argument("name")
 @store_option
-@click.option(
+@option(
     "--above",
     type=click.IntRange(min=0),
     default=100_000,
     show_default=True,
-    help="With no more items than this, every search compares them all, which is as fast.",
+    help="Build no index for this many items or fewer: an exact search is as fast.",
 )
 def optimize(name: str, store: str, above: int) -> None:
-    """Build the search index of a large collection anew, with all that was added, changed or deleted.
+    """Rebuild the search index of a large collection.
 
-    lookalike index does it by itself once more than 100,000 vectors are in none. An embedded store takes
-    room for a second copy meanwhile.
+    lookalike index does this itself once more than 100,000 vectors are not in the index. An embedded store
+    needs space for a second copy meanwhile.
     """
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
         points = opened.count(name)
         if points > above:
-            click.echo(f"{name}: building the search index of {points} vectors", err=True)
+            log(f"{name}: building the search index of {points} vectors")
             opened.build_index(name)
         state = opened.index_state(name)
-    click.echo(f"{name}: {_in_words(state)['index']}", err=True)
+    log(f"{name}: {_state_lines(state)['index']}")
 
 
 @collections.command(epilog="Example: lookalike collections delete old --yes")
 @click.argument("name")
 @store_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@option("--yes", is_flag=True, help="Delete without asking.")
 def delete(name: str, store: str, yes: bool) -> None:
-    """Delete a collection and everything in it. The pictures themselves are not touched.
+    """Delete a collection. The image files stay.
 
-    One that an alias stands for is not deleted: lookalike collections switch.
+    A collection that an alias points to is not deleted: switch or remove the alias first.
     """
-    from lookalike.indexer.embedded.aliases import check_unaliased
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.aliases import check_unaliased
 
     with open_store(store) as opened:
         check_unaliased(opened.address, name, opened.aliases())
-        held = _held(opened, name)
+        content = _content(opened, name)
         if not yes:
             if not sys.stdin.isatty():
-                raise click.UsageError(f"deleting {name} ({held}) needs --yes where nobody can be asked")
-            click.confirm(f"delete {name} with {held} from {store}?", abort=True, err=True)
-        opened.drop(name)
-    click.echo(f"deleted {name}: {held}", err=True)
+                raise click.UsageError(f"deleting {name} ({content}) needs --yes without a terminal")
+            click.confirm(f"delete {name} with {content} from {store}?", abort=True, err=True)
+        opened.delete_collection(name)
+    log(f"deleted {name}: {content}")
 
 
-def _held(store: VectorStore, name: str) -> str:
-    """Return how much a collection holds, for people; one that cannot be opened can be deleted too."""
+@command(epilog="Example: lookalike facets --collection family person")
+@click.argument("field", metavar="FIELD")
+@collection_option
+@store_option
+@where_option()
+@option(
+    "--most",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Print the N most frequent values.",
+)
+@json_option("Print all values as a list of JSON objects on stdout.")
+def facets(field: str, collection: str, store: str, where: Filter | None, most: int, as_json: bool) -> None:
+    """Count the values of a metadata field in a collection.
+
+    FIELD is person, path, or a column of --payload or --attributes at indexing.
+    """
+    from lookalike.encoder.text import printable
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store.facets import value_counts
+
+    with open_store(store) as opened:
+        counts = value_counts(opened, collection, field, where=where)
+    if as_json:
+        print_json([{"value": value, "count": count} for value, count in counts])
+        return
+    for value, count in counts[:most]:
+        text = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"{count:>8}  {printable(text)}")
+    if not counts:
+        log(f"no image has a field '{printable(field)}'")
+    elif len(counts) > most:
+        rest = sum(count for _, count in counts[most:])
+        log(f"and {len(counts) - most} more values, in {rest} images; --most N prints them")
+
+
+def _content(store: VectorStore, name: str) -> str:
+    """Return how much a collection holds; one that cannot be opened can be deleted too."""
     from lookalike.encoder.errors import (
         CollectionNotFoundError,
         StoreBusyError,
@@ -257,26 +363,25 @@ def _held(store: VectorStore, name: str) -> str:
     except (CollectionNotFoundError, StoreBusyError, StoreUnreachableError):
         raise
     except StoreError:
-        return "items that cannot be counted"
+        return "an unknown number of items"
 
 
-def _in_words(state: IndexState) -> dict[str, str]:
-    """Return how it is searched and what it takes, for people."""
-    index = f"HNSW over {state.indexed} vectors" if state.indexed else "none, search is exact"
-    words = {"index": index}
+def _state_lines(state: IndexState) -> dict[str, str]:
+    """Return the search index, storage and disk use for people, by name."""
+    lines = {"index": f"HNSW over {state.indexed} vectors" if state.indexed else "none, search is exact"}
     if state.layout is not None:
-        words |= {key.replace("_", " "): str(value) for key, value in state.layout.to_json().items()}
+        lines |= {key.replace("_", " "): str(value) for key, value in state.layout.to_json().items()}
     if state.disk_bytes is not None:
-        words["disk"] = f"{state.disk_bytes / 1e6:.1f} MB"
-    return words
+        lines["disk"] = f"{state.disk_bytes / 1e6:.1f} MB"
+    return lines
 
 
-def _print_audit(name: str, report: VerifyReport, *, findings: bool) -> None:
-    from lookalike.encoder.images.preprocess import printable
+def _print_report(name: str, report: VerifyReport, *, issues: bool) -> None:
+    from lookalike.encoder.text import printable
 
-    if findings:
-        for finding in report.findings:
-            click.echo(f"{finding.kind:<10} {printable(finding.path)}: {printable(finding.reason)}")
+    if issues:
+        for issue in report.issues:
+            click.echo(f"{issue.kind:<10} {printable(issue.path)}: {printable(issue.reason)}")
     counts = ", ".join(f"{number} {kind}" for kind, number in report.counts.items())
-    outside = f"; {report.without_file} name no file" if report.without_file else ""
-    click.echo(f"{name}: {report.items} items, {report.sampled} embedded again; {counts}{outside}", err=True)
+    without = f"; {report.without_file} without a file" if report.without_file else ""
+    log(f"{name}: {report.items} items, {report.sampled} embedded again; {counts}{without}")

@@ -1,14 +1,22 @@
-"""``lookalike reconstruct``, ``generate`` and ``interpolate``."""
+"""``lookalike reconstruct``, ``generate``, ``interpolate`` and ``edit``: images from a model's decoder."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from lookalike.deploy.cli.search import crop_option, exit_code, images_argument, provider_option
+from lookalike.deploy.cli.options import (
+    Provider,
+    command,
+    crop_option,
+    images_argument,
+    model_option,
+    option,
+    provider_option,
+)
+from lookalike.deploy.cli.output import exit_code, log, log_failed, print_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,96 +24,90 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.runtime.model import Model, Provider
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.generation.sample import Interpolation, Sampler
 
     Pixels = NDArray[np.uint8]
 
-__all__ = [
-    "generate",
-    "interpolate",
-    "model_option",
-    "out_option",
-    "read_pictures",
-    "reconstruct",
-    "save_pictures",
-]
-
 _ALL: Final = "all"
-model_option = click.option(
-    "--model", default="faces", show_default=True, help="Bundle folder or shipped model."
-)
-out_option = click.option(
-    "--out", required=True, metavar="FILE.png|FOLDER/", help="One sheet, or one PNG each."
+_out_option = option(
+    "--out", required=True, metavar="FILE.png|FOLDER/", help="Contact sheet, or folder for one PNG per image."
 )
 
 
-@click.command(epilog="Example: lookalike reconstruct me.jpg you.jpg --model faces --out sheet.png")
+@command(epilog="Example: lookalike reconstruct me.jpg you.jpg --model faces --out sheet.png")
 @images_argument
-@model_option
-@crop_option
-@out_option
+@model_option()
+@crop_option()
+@_out_option
 @provider_option
 @click.pass_context
 def reconstruct(
-    ctx: click.Context,
-    images: tuple[Path, ...],
-    model: str,
-    crop: str | None,
-    out: str,
-    provider: Provider,
+    ctx: click.Context, images: tuple[Path, ...], model: str, crop: Crop | None, out: str, provider: Provider
 ) -> None:
-    """Draw pictures above what the model keeps of them.
+    """Show images above their reconstructions.
 
-    A model that was taught to clean draws them without their noise.
+    A model that was trained to denoise removes their noise.
     """
     from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.figures import caption, free_names, reconstruction_sheet
-    from lookalike.searcher.generation import sample as drawing
+    from lookalike.searcher.generation import sample
 
     opened = Model.open(model, provider=provider)
-    files, pixels = read_pictures(opened, images, crop)
+    files, pixels = _read(opened, images, crop)
     if opened.bundle.spec.denoises is not None:
-        click.echo(f"{opened.bundle.name} was taught to clean noise {opened.bundle.spec.denoises}", err=True)
+        log(f"{opened.bundle.name} was trained to remove noise {opened.bundle.spec.denoises}")
     if files:
-        back = drawing.reconstruct(opened, pixels)
-        names = free_names(files)
-        save_pictures(
-            out, names, back, lambda: reconstruction_sheet(opened, pixels, back, list(map(caption, files)))
+        outputs = sample.reconstruct(opened, pixels)
+        _save(
+            out,
+            free_names(files),
+            outputs,
+            lambda: reconstruction_sheet(opened, pixels, outputs, list(map(caption, files))),
         )
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
-@click.command(epilog="Example: lookalike generate --model faces -n 25 --seed 1 --out faces.png")
-@model_option
-@click.option("-n", "count", type=click.IntRange(1, 10_000), default=16, show_default=True, help="How many.")
-@click.option(
+@command(epilog="Example: lookalike generate --model faces -n 25 --seed 1 --out faces.png")
+@model_option()
+@option(
+    "-n",
+    "--count",
+    type=click.IntRange(1, 10_000),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Number of images.",
+)
+@option(
     "--class",
     "of_class",
     metavar="NAME|all",
-    help="Of this class only; all: one row for each latent, one column for each class.",
+    help="Generate this class only; all: one column per class, the same latent along each row.",
 )
-@click.option(
+@option(
     "--sampler",
     type=click.Choice(["normal", "gaussian", "gmm"]),
-    help="What latents are drawn from: N(0, I), the default of a VAE; a Gaussian fitted to the training "
-    "latents, the default of an autoencoder; or a mixture of Gaussians fitted to them.",
+    help="Distribution of the latents: N(0, I), a Gaussian fitted to the training latents, or a Gaussian "
+    "mixture fitted to them.",
+    show_default="normal for a VAE, gaussian for an autoencoder",
 )
-@click.option(
+@option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The same seed draws the same pictures.",
+    help="Random seed; the same seed gives the same images.",
 )
-@click.option(
+@option(
     "--temperature",
     type=click.FloatRange(0, 100),
     default=1.0,
     show_default=True,
-    help="Under 1 tamer, over 1 wilder.",
+    help="Scale of the random latents: below 1 more typical images, above 1 more varied ones.",
 )
-@out_option
+@_out_option
 @provider_option
 def generate(
     model: str,
@@ -117,49 +119,49 @@ def generate(
     out: str,
     provider: Provider,
 ) -> None:
-    """Draw pictures that never were.
+    """Generate new images.
 
-    They are sampled from where the training pictures lie. lookalike models tells which classes a model knows.
+    They are sampled from the model's latent distribution. lookalike models lists the classes of a model.
     """
     from lookalike.encoder.images.contact_sheet import grid
     from lookalike.encoder.images.preprocess import to_uint8
     from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.figures import classes_sheet, plain_names
-    from lookalike.searcher.generation import sample as drawing
+    from lookalike.searcher.generation.sample import sample_classes, sample_latents
 
     opened = Model.open(model, provider=provider)
     numbers = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
     if of_class == _ALL:
-        rows = drawing.sample_classes(opened, count, sampler=sampler, seed=seed, temperature=temperature)
-        called = plain_names(opened.bundle.spec.classes)
-        names = [f"{number}-{name}" for number in numbers for name in called]
-        pictures = rows.reshape(-1, *rows.shape[2:])
-        save_pictures(out, names, pictures, lambda: classes_sheet(opened, rows))
+        rows = sample_classes(opened, count, sampler=sampler, seed=seed, temperature=temperature)
+        classes = plain_names(opened.bundle.spec.classes)
+        names = [f"{number}-{name}" for number in numbers for name in classes]
+        _save(out, names, rows.reshape(-1, *rows.shape[2:]), lambda: classes_sheet(opened, rows))
         return
-    latents = drawing.sample_latents(
+    latents = sample_latents(
         opened, count, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature
     )
-    pictures = to_uint8(opened.decode(latents))
-    save_pictures(out, _numbered(opened, numbers, latents, of_class), pictures, lambda: grid(list(pictures)))
+    pixels = to_uint8(opened.decode(latents))
+    _save(out, _with_classes(opened, numbers, latents, of_class), pixels, lambda: grid(list(pixels)))
 
 
-@click.command(epilog="Example: lookalike interpolate me.jpg you.jpg --steps 8 --model faces --out strip.png")
+@command(epilog="Example: lookalike interpolate me.jpg you.jpg --steps 8 --model faces --out strip.png")
 @images_argument
-@model_option
-@click.option(
+@model_option()
+@option(
     "--steps",
     type=click.IntRange(2, 200),
     default=10,
     show_default=True,
-    help="Pictures from one to the next, both reconstructions counted.",
+    help="Number of images from one IMAGE to the next, both reconstructions included.",
 )
-@click.option(
-    "--way",
+@option(
+    "--interpolation",
     type=click.Choice(["linear", "spherical"]),
-    help="A straight line of latents, or one that keeps their length: the default of a vae.",
+    help="Straight line between the latents, or an arc that keeps their length.",
+    show_default="spherical for a VAE, linear otherwise",
 )
-@crop_option
-@out_option
+@crop_option()
+@_out_option
 @provider_option
 @click.pass_context
 def interpolate(
@@ -167,71 +169,133 @@ def interpolate(
     images: tuple[Path, ...],
     model: str,
     steps: int,
-    way: Interpolation | None,
-    crop: str | None,
+    interpolation: Interpolation | None,
+    crop: Crop | None,
     out: str,
     provider: Provider,
 ) -> None:
-    """Draw what lies between pictures.
+    """Interpolate between images.
 
-    A row leads from each picture to the next, evenly through the latents, with the two themselves at its
-    ends. A folder gets the pictures of the whole way in order, without the originals.
+    Each row leads from one IMAGE to the next in even steps through the latents, with the originals at its
+    ends. A folder gets all generated images in order, without the originals.
     """
     from lookalike.encoder.runtime.model import Model
     from lookalike.searcher.figures import caption, interpolation_sheet
-    from lookalike.searcher.generation import sample as drawing
+    from lookalike.searcher.generation import sample
 
     if len(images) < 2:
-        raise click.UsageError("from one picture to another needs two or more IMAGEs")
+        raise click.UsageError("interpolation needs two or more IMAGEs")
     opened = Model.open(model, provider=provider)
-    files, pixels = read_pictures(opened, images, crop)
+    files, pixels = _read(opened, images, crop)
     if len(files) < 2:
         ctx.exit(1)
-    rows = drawing.interpolate(opened, pixels, steps, way=way)
-    walk = [rows[0, 0], *(picture for row in rows for picture in row[1:])]  # where rows meet, one of the two
-    names = [f"{number:0{len(str(len(walk) - 1))}d}" for number in range(len(walk))]
-    save_pictures(
-        out, names, walk, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files)))
-    )
+    rows = sample.interpolate(opened, pixels, steps, way=interpolation)
+    path = [rows[0, 0], *(image for row in rows for image in row[1:])]  # one image where two rows meet
+    names = [f"{number:0{len(str(len(path) - 1))}d}" for number in range(len(path))]
+    _save(out, names, path, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files))))
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
-def read_pictures(model: Model, images: Sequence[Path], crop: str | None) -> tuple[list[Path], Pixels]:
-    """Return the files that can be read and their pixels; say on stderr which cannot."""
-    from lookalike.encoder.images.preprocess import Crop
+@command(epilog="Example: lookalike edit me.jpg --model faces --add Smiling=2 --out smile.png")
+@images_argument
+@model_option()
+@option(
+    "--add",
+    "added",
+    multiple=True,
+    required=True,
+    metavar="NAME=STRENGTH",
+    help="Change this attribute by STRENGTH standard deviations; negative: less of it; repeatable.",
+)
+@option(
+    "--steps", metavar="FIRST:LAST:N", help="Make a strip per image: N multiples of --add, such as -2:2:9."
+)
+@option(
+    "--keep-detail/--no-keep-detail",
+    default=True,
+    show_default=True,
+    help="Add back the detail that the reconstruction loses.",
+)
+@crop_option()
+@_out_option
+@provider_option
+@click.pass_context
+def edit(
+    ctx: click.Context,
+    images: tuple[Path, ...],
+    model: str,
+    added: tuple[str, ...],
+    steps: str | None,
+    keep_detail: bool,
+    crop: Crop | None,
+    out: str,
+    provider: Provider,
+) -> None:
+    """Change an attribute of a face, such as its smile.
+
+    lookalike attributes list shows the attributes of a model. The output is the part of the image that the
+    model sees, at the model's size.
+    """
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.searcher.figures import caption, edits_sheet, free_names
+    from lookalike.searcher.generation.edit import attributes_of, edit_steps, parse_steps, parse_strengths
+
+    strengths = parse_strengths(added)
+    multiples = [1.0] if steps is None else parse_steps(steps)
+    opened = Model.open(model, provider=provider)
+    attributes_of(opened).change(strengths)  # refuses unknown attributes before any image is read
+    files, pixels = _read(opened, images, crop)
+    if files:
+        rows = edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
+        names = free_names(files)
+        if steps is not None:
+            width = len(str(len(multiples) - 1))
+            names = [f"{name}-{step:0{width}d}" for name in names for step in range(len(multiples))]
+        heads = [] if steps is None else [f"{multiple:g}" for multiple in multiples]
+        title = ", ".join(f"{name} {strength:+g}" for name, strength in strengths.items())
+        _save(
+            out,
+            names,
+            rows.reshape(-1, *rows.shape[2:]),
+            lambda: edits_sheet(opened, pixels, rows, list(map(caption, files)), title=title, heads=heads),
+        )
+    ctx.exit(exit_code(len(images) - len(files), len(images)))
+
+
+def _read(model: Model, images: Sequence[Path], crop: Crop | None) -> tuple[list[Path], Pixels]:
+    """Return the files that can be read and their pixels; report the others on stderr."""
     from lookalike.searcher.generation.sample import read_all
 
-    files, pixels, failed = read_all(model, images, crop=None if crop is None else Crop.parse(crop))
-    for failure in failed:
-        click.echo(f"failed: {failure}", err=True)
+    files, pixels, failures = read_all(model, images, crop=crop)
+    log_failed(failures)
     return files, pixels
 
 
-def _numbered(
+def _with_classes(
     model: Model, numbers: Sequence[str], latents: NDArray[np.float32], of_class: str | None
 ) -> list[str]:
-    """Return names of files: the number, and behind it the class where one was drawn."""
+    """Return names of files: the number, then the class if the model has classes."""
     from lookalike.searcher.figures import plain_names
     from lookalike.searcher.generation.sample import classes_of
 
     classes = model.bundle.spec.classes
-    drawn = [of_class] * len(numbers) if of_class is not None else classes_of(model, latents)
-    if drawn is None:
+    generated = [of_class] * len(numbers) if of_class is not None else classes_of(model, latents)
+    if generated is None:
         return list(numbers)
-    called = dict(zip(classes, plain_names(classes), strict=True))
-    return [f"{number}-{called[name]}" for number, name in zip(numbers, drawn, strict=True)]
+    plain = dict(zip(classes, plain_names(classes), strict=True))
+    return [f"{number}-{plain[name]}" for number, name in zip(numbers, generated, strict=True)]
 
 
-def save_pictures(
-    out: str, names: Sequence[str], pictures: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
+def _save(
+    out: str, names: Sequence[str], images: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
 ) -> None:
-    """Write one PNG each into the folder ``out``, or one sheet into that file, and tell where."""
+    """Write one PNG per image into the folder ``out``, or one sheet to that file, and print the paths."""
     from lookalike.encoder.images.contact_sheet import save_image
     from lookalike.searcher.figures import is_folder, save_each
 
     if is_folder(out):
-        for path in save_each(Path(out), names, list(pictures)):
-            click.echo(os.fsencode(path))  # as it is: made to be read by the next program
+        for path in save_each(Path(out), names, list(images)):
+            print_path(path)
     else:
         save_image(Path(out), sheet())
-        click.echo(os.fsencode(out))
+        print_path(out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from lookalike.deploy.cli.index import store_option
+from lookalike.deploy.cli.options import store_option
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation.attributes import AttributeReport
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lookalike.deploy.evaluation.pairs import Folds
     from lookalike.deploy.evaluation.retrieval import Ranking
     from lookalike.deploy.evaluation.vectors import EvaluationTable
-    from lookalike.encoder.runtime.model import Provider
+    from lookalike.encoder.runtime.session import Provider
     from lookalike.indexer.store.base import VectorStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -190,7 +190,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 )
 @_options(
     click.option("--model", "models", multiple=True, metavar="BUNDLE",
-                 help="A denoiser, or an autoencoder trained to denoise; default: clean. Repeatable."),
+                 help="A denoiser, or an autoencoder trained to denoise; default: denoise. Repeatable."),
     click.option("--data", "sets", multiple=True, default=("lfw-64",), show_default=True,
                  type=click.Choice((*_TEST_SETS, "all")),
                  help="Faces of held-out people at 64x64 or whole at 250x250, test digits, scikit-image's "
@@ -229,7 +229,9 @@ def denoising(
     from lookalike.encoder.images.contact_sheet import save_image
 
     require_skimage()
-    opened = [DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("clean",)]
+    opened = [
+        DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("denoise",)
+    ]
     names: Any = _TEST_SETS if "all" in sets else dict.fromkeys(sets)
     results: list[DenoisingResult] = []
     left_out: dict[str, None] = {}
@@ -382,7 +384,7 @@ def _trade_off(report: AttributeReport) -> list[tuple[str, list[tuple[float, flo
 
 
 def _open_store(options: _Comparison, stack: ExitStack) -> VectorStore | None:
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     return stack.enter_context(open_store(options.store)) if options.collections else None
 
@@ -474,7 +476,7 @@ def _write_plot(file: Path, plot: Callable[[], None]) -> bool:
 
 
 def _print_written(file: Path) -> None:
-    from lookalike.encoder.images.preprocess import printable
+    from lookalike.encoder.text import printable
 
     click.echo(f"written: {printable(str(file))}", err=True)
 

@@ -1,87 +1,205 @@
-"""``lookalike index``."""
+"""``lookalike index`` and ``lookalike embed``."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
+from click.core import ParameterSource
 
-from lookalike.deploy.cli.layout_commands import laying_out
-from lookalike.deploy.cli.options import Selection, selecting
-from lookalike.indexer.store.base import DEFAULT_STORE
+from lookalike.deploy.cli.options import (
+    SOURCES,
+    Given,
+    Provider,
+    check_root,
+    combine,
+    command,
+    crop_option,
+    files_from_options,
+    json_option,
+    layout_options,
+    max_pixels_option,
+    model_option,
+    option,
+    pattern_options,
+    provider_option,
+    store_option,
+)
+from lookalike.deploy.cli.output import (
+    json_lines,
+    log,
+    log_failed_files,
+    log_no_images,
+    print_json,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
-    from lookalike.indexer.store.layout import LayoutOptions
+    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.indexer.sources.source import SourceList
+    from lookalike.indexer.store.layout import StorageConfig
 
-__all__ = ["index", "store_option"]
+Function = Callable[..., Any]
+_METADATA: Final = "Metadata"
+_MAX_PIXELS: Final = 50_000_000
+_NOT_FOR_LATENTS: Final = {
+    *("files_from", "include", "exclude", "hidden", "person_from"),
+    *("payload", "attributes", "checksum", "dry_run", "report"),
+}
+"""Options of ``lookalike index`` that would be ignored for a file of latents."""
 
-store_option = click.option(
-    "--store",
-    default=DEFAULT_STORE,
-    show_default=True,
-    envvar="LOOKALIKE_STORE",
-    metavar="FOLDER|URL",
-    help="Embedded store or Qdrant server (its key: QDRANT_API_KEY).",
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceOptions:
+    """The argument SOURCE and the options that select images; each attribute has the name of its option."""
+
+    sources: tuple[str, ...]
+    split: Literal["train", "test", "all"] | None
+    root_name: str | None
+    files_from: str | None
+    nul: bool
+    root: Path | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    hidden: bool
+    person_from: str | None
+
+    def __post_init__(self) -> None:
+        if not self.sources and self.files_from is None:
+            raise click.UsageError(
+                "name a source: a folder, an image file, a tar archive, lfw, mnist, or --files-from"
+            )
+        check_root(self.root, self.files_from)
+        if self.split is not None and (self.files_from is not None or set(self.sources) != {"mnist"}):
+            raise click.UsageError("--split works only with mnist; index other sources in a separate run")
+
+    def read_list(self) -> list[Path]:
+        """Read the list of ``--files-from``; without it, an empty list.
+
+        Raises:
+            DataError: the list cannot be read, or is empty.
+        """
+        from lookalike.indexer.sources.file_list import read_list
+
+        return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
+
+    def build(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceList:
+        """Return the sources and how they are read, with the payload to store by path.
+
+        Raises:
+            DataError: the list of ``--files-from`` cannot be read, or is empty.
+            InvalidArgumentError: ``--person-from`` is no regular expression.
+        """
+        from lookalike.indexer.sources.selection import SourceFilter, person_pattern
+        from lookalike.indexer.sources.source import SourceList
+
+        return SourceList(
+            sources=self.sources,
+            files=self.read_list(),
+            root=self.root,
+            root_name=self.root_name,
+            split=self.split,
+            filter=SourceFilter(
+                include=self.include,
+                exclude=self.exclude,
+                hidden=self.hidden,
+                person=None if self.person_from is None else person_pattern(self.person_from),
+                payload=payload,
+            ),
+        )
+
+
+_source_options: Final = combine(
+    click.argument("sources", nargs=-1, metavar="SOURCE..."),
+    option(
+        "--split",
+        type=click.Choice(["train", "test", "all"]),
+        group=SOURCES,
+        help="Part of mnist to read.",
+        show_default="all",
+    ),
+    option(
+        "--root-name",
+        metavar="NAME",
+        group=SOURCES,
+        help="Name to remember the source's folder by.",
+        show_default="the folder's name",
+    ),
+    files_from_options,
+    pattern_options,
+    option(
+        "--person-from",
+        metavar="REGEX",
+        group=SOURCES,
+        help="Find the person's name in the path with this regular expression.",
+        show_default="the folder's name",
+    ),
 )
 
 
-@click.command(epilog="Example: lookalike index photos/ --model faces --collection family")
-@click.option(
-    "--model", "model_name", default="faces", show_default=True, help="Bundle folder or shipped model."
-)
-@click.option("--collection", required=True, metavar="NAME", help="Made when it is not there.")
+def source_options(function: Function) -> Function:
+    """Give a command SOURCE and the options that select images, as one argument ``sources``."""
+
+    @wraps(function)
+    def with_sources(*args: Any, **options: Any) -> Any:
+        chosen = {each.name: options.pop(each.name) for each in fields(SourceOptions)}
+        return function(*args, sources=SourceOptions(**chosen), **options)
+
+    return _source_options(with_sources)
+
+
+@command(epilog="Example: lookalike index photos/ --model faces --collection family")
+@model_option(name="model_name")
+@option("--collection", required=True, metavar="NAME", help="Collection to fill; created if missing.")
 @store_option
-@click.option(
-    "--crop", metavar="full|centre:F|X,Y,W,H", help="How these pictures are framed; default: as the model's."
-)
-@selecting
-@click.option(
-    "--payload",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="CSV or JSONL with a column path: more to store with each picture.",
-)
-@click.option(
-    "--attributes",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Scores by person and number, as lfw_attributes.txt has them.",
-)
-@click.option(
-    "--predict",
-    metavar="NAME,...",
-    help="Read these attributes off every picture (lookalike attributes list) and store them, where no table "
-    "knows them; over 0 means more likely there than not.",
-)
-@laying_out
-@click.option("--checksum", is_flag=True, help="Compare contents (SHA-256), not size and time.")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
-@click.option("--prune", is_flag=True, help="Remove what is stored and no longer in the folder.")
-@click.option(
+@crop_option()
+@option("--checksum", is_flag=True, help="Detect changes by content (SHA-256), not by size and time.")
+@option("--dry-run", is_flag=True, help="Only report what would change.")
+@option("--prune", is_flag=True, help="Remove images from the collection that are no longer in the sources.")
+@option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON lines: what became of each picture that was not simply added or left.",
+    help="Write JSON lines to this file: each image that changed, moved, went missing or failed.",
 )
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=50_000_000,
-    show_default=True,
-    help="Larger pictures are left out.",
+@max_pixels_option(_MAX_PIXELS)
+@provider_option
+@json_option("Print the report as JSON on stdout.")
+@source_options
+@option(
+    "--payload",
+    type=click.Path(path_type=Path, dir_okay=False),
+    group=_METADATA,
+    help="CSV or JSONL file with a column 'path': metadata to store with each image.",
 )
-@click.option("--provider", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
+@option(
+    "--attributes",
+    type=click.Path(path_type=Path, dir_okay=False),
+    group=_METADATA,
+    help="Attribute scores by person and image number, in the format of lfw_attributes.txt.",
+)
+@option(
+    "--predict",
+    metavar="NAME,...",
+    group=_METADATA,
+    help="Predict these attributes (see: lookalike attributes list) for each image that --attributes has no "
+    "score for; above 0 means: more likely present than not.",
+)
+@layout_options
 @click.pass_context
 def index(
     ctx: click.Context,
-    chosen: Selection,
-    layout: LayoutOptions,
+    /,
+    sources: SourceOptions,
+    layout: Given[StorageConfig],
     model_name: str,
     collection: str,
     store: str,
-    crop: str | None,
+    crop: Crop | None,
     payload: Path | None,
     attributes: Path | None,
     predict: str | None,
@@ -90,79 +208,175 @@ def index(
     prune: bool,
     report: Path | None,
     max_pixels: int,
-    provider: str,
+    provider: Provider,
     as_json: bool,
 ) -> None:
-    """Put the pictures of folders into a collection.
+    """Add the images of folders to a collection.
 
-    A source is a folder, a picture file, a tar archive, lfw, mnist, or a file that lookalike embed wrote. A
-    run over an unchanged folder opens no picture; what has moved is not embedded again. Files that cannot be
-    read are named and stop nothing; the exit code is then 3.
+    SOURCE is a folder, an image file, a tar archive, lfw, mnist, or a file from lookalike embed. A run on an
+    unchanged folder opens no image, and moved files are not embedded again. Files that cannot be read are
+    reported and skipped; the exit code is then 3.
     """
     from lookalike.indexer.parquet.file import is_latents
 
-    if any(map(is_latents, chosen.sources)):
-        from lookalike.deploy.cli.embed_commands import index_latents
-
-        index_latents(ctx, layout)
-        ctx.exit(0)
-    from lookalike.deploy.cli.bar import progress_bar
-    from lookalike.encoder.images.discover import IMAGE_SUFFIXES
-    from lookalike.encoder.images.preprocess import Crop
+    if any(map(is_latents, sources.sources)):
+        _index_latents(ctx, sources.sources, layout.build())
+        return
     from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.embedded.aliases import resolve_alias
-    from lookalike.indexer.embedded.hnsw import index_when_large
-    from lookalike.indexer.sources.payload_tables import numbers_in, read_tables
-    from lookalike.indexer.store.base import ignored_options_warning, open_store
-    from lookalike.indexer.sync.predict import predict_attributes, predictable
-    from lookalike.indexer.sync.report import events_to
-    from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.sources.payload_tables import read_tables
+    from lookalike.indexer.sync.sync import sync
 
-    tables, files = read_tables(payload, attributes), chosen.files()
-    reading = chosen.reading(tables)
+    listed = sources.build(read_tables(payload, attributes))
+    names = [] if predict is None else [name.strip() for name in predict.split(",")]
     with ExitStack() as stack:
-        model = Model.open(model_name, provider=provider, threads=1)  # type: ignore[arg-type]  # click checked it
-        readings = predictable(model, predict)
+        model = Model.open(model_name, provider=provider, threads=1)
         opened = stack.enter_context(open_store(store))
-        collection = resolve_alias(opened, collection)
-        framing = None if crop is None else Crop.parse(crop)
-        found = chosen.opened(reading, files, known_roots(opened, collection))
-        numbers = [*numbers_in(tables), *(one.name for one in readings)]
-        wanted = layout.filled(expect=len(files), numbers=numbers)
-        in_vain = ignored_options_warning(opened, collection, layout)
-        prepare_collection(opened, collection, model, crop=framing, options=wanted)
-        if in_vain is not None:
-            click.echo(in_vain, err=True)
-        tell = stack.enter_context(events_to(report))
-        with progress_bar() as bar:
-            done = sync(
-                opened,
-                collection,
-                model,
-                found,
-                prune=prune,
-                checksum=checksum,
-                dry_run=dry_run,
-                max_pixels=max_pixels,
-                processes=True,
-                on_total=bar.on_total,
-                on_progress=bar.on_progress,
-                on_event=tell,
-            )
-        predicted = 0 if dry_run else predict_attributes(opened, collection, readings)
-        if not dry_run:
-            index_when_large(opened, collection, tell=partial(click.echo, err=True))
-    for path, reason in done.failed:
-        click.echo(f"failed: {reason if path in reason else f'{path}: {reason}'}", err=True)
+        write_event = stack.enter_context(json_lines(report))
+        bar = stack.enter_context(progress_bar())
+        done = sync(
+            opened,
+            collection,
+            model,
+            listed,
+            crop=crop,
+            storage=layout.build(),
+            predict=names,
+            prune=prune,
+            checksum=checksum,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
+            processes=True,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+            on_event=lambda event: None if event.status == "added" else write_event(event),
+            log=bar.log,
+        )
+    log_failed_files(done.failed)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    click.echo(f"{collection}: {done.in_words()}; {done.seconds:.1f} s on {model.provider}{speed}", err=True)
+    log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
     if done.seen == 0:
-        click.echo(f"no pictures there; looked for {', '.join(sorted(IMAGE_SUFFIXES))}", err=True)
-    if readings:
-        names = ", ".join(one.name for one in readings)
-        click.echo(f"{names}: predicted for {predicted} pictures", err=True)
+        log_no_images()
+    if names:
+        log(f"{', '.join(names)}: predicted for {done.predicted} images")
     if as_json:
-        told = {"collection": collection, "store": store, "provider": model.provider}
-        more = {"predicted": predicted} if readings else {}
-        click.echo(json.dumps({**told, **done.to_json(), **more}))
+        print_json({"store": store, **done.to_json()})
     ctx.exit(3 if done.failed else 0)
+
+
+def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageConfig) -> None:
+    """Do what ``lookalike index`` does when its sources are files of latents."""
+    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.parquet.load import load_latents
+
+    options = ctx.params
+    files = _check_latents(ctx, sources)
+    is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
+    with open_store(options["store"]) as store, progress_bar(unit="row") as bar:
+        report = load_latents(
+            store,
+            options["collection"],
+            files,
+            root_name=options["root_name"],
+            bundle=None if is_default else Bundle.open(options["model_name"]),
+            crop=options["crop"],
+            storage=layout,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+            log=bar.log,
+        )
+    log(
+        f"{report.collection}: {report.added} added, {report.changed} changed, "
+        f"{report.unchanged} unchanged; {report.seconds:.1f} s"
+    )
+    if options["as_json"]:
+        print_json({"store": options["store"], **report.to_json()})
+
+
+def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
+    """Refuse options that make no sense for a file of latents."""
+    from lookalike.encoder.errors import InvalidArgumentError
+    from lookalike.encoder.text import printable
+    from lookalike.indexer.parquet.file import is_latents
+
+    other = [source for source in sources if not is_latents(source)]
+    if other:
+        raise InvalidArgumentError(
+            "images and files of latents need separate runs; "
+            f"'{printable(other[0])}' is no file of latents, index it in another run"
+        )
+    if ctx.params["prune"]:
+        raise InvalidArgumentError(
+            "--prune needs the folder: a file of latents does not list what was removed; index the folder"
+        )
+    for parameter in ctx.command.params:
+        if parameter.name in _NOT_FOR_LATENTS and ctx.params[parameter.name]:
+            raise InvalidArgumentError(
+                f"{parameter.opts[-1]} does not work with a file of latents, which is indexed whole; "
+                "leave it out, or index the images"
+            )
+    return [Path(source) for source in sources]
+
+
+@command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")
+@model_option(name="model_name")
+@option(
+    "--out", required=True, metavar="FILE.parquet", type=click.Path(path_type=Path), help="File to write."
+)
+@option("--overwrite", is_flag=True, help="Update an existing file.")
+@crop_option()
+@max_pixels_option(_MAX_PIXELS)
+@provider_option
+@json_option("Print the report as JSON on stdout.")
+@source_options
+@click.pass_context
+def embed(
+    ctx: click.Context,
+    /,
+    sources: SourceOptions,
+    model_name: str,
+    out: Path,
+    overwrite: bool,
+    crop: Crop | None,
+    max_pixels: int,
+    provider: Provider,
+    as_json: bool,
+) -> None:
+    """Write the latents of images to a Parquet file.
+
+    lookalike index adds the file to a collection of the same model without opening an image; pandas, polars
+    and DuckDB read it too. Run it again after an interruption to continue. A file that is up to date is left
+    alone; one that is not is refused without --overwrite. Images that cannot be read are reported and
+    skipped; the exit code is then 3.
+    """
+    from lookalike.encoder.runtime.model import Model
+    from lookalike.indexer.parquet.export import export_latents
+
+    listed = sources.build()
+    model = Model.open(model_name, provider=provider, threads=1)
+    with progress_bar() as bar:
+        report = export_latents(
+            model,
+            listed.open({}),
+            out,
+            crop=crop,
+            max_pixels=max_pixels,
+            processes=True,
+            overwrite=overwrite,
+            on_total=bar.on_total,
+            on_progress=bar.on_progress,
+        )
+    log_failed_files(report.failed)
+    done = f"{report.embedded} embedded, {report.kept} kept, {report.dropped} dropped"
+    speed = f", {report.images_per_second:.0f} images/s" if report.embedded else ""
+    log(
+        f"{out}: {report.rows} rows; {'unchanged' if report.unchanged else done}, "
+        f"{len(report.failed)} failed; {report.seconds:.1f} s on {model.provider}{speed}"
+    )
+    if report.rows == 0 and not report.failed:
+        log_no_images()
+    if as_json:
+        record = {"out": str(out), "model_id": model.model_id, "provider": model.provider}
+        print_json({**record, **report.to_json()})
+    ctx.exit(3 if report.failed else 0)

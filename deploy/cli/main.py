@@ -1,6 +1,6 @@
-"""The ``lookalike`` command: verbs loaded only when they are called, one place for exit codes.
+"""The ``lookalike`` command: loads a verb when it is called, turns errors into messages and exit codes.
 
-Exit codes: 0 good, 1 failed, 2 usage, 3 finished but some inputs failed, 130 interrupted.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 finished but some inputs failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,66 +8,34 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+from pathlib import Path
 from typing import Final
 
 import click
 
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 
-__all__ = ["VERBS", "group", "main"]
-
+_CLI: Final = "lookalike.deploy.cli"
 VERBS: Final = {
-    "train": ("lookalike.deploy.cli.train", "Train a model on LFW, MNIST or a folder of images."),
-    "index": ("lookalike.deploy.cli.index", "Put the pictures of folders into a collection."),
-    "embed": (
-        "lookalike.deploy.cli.embed_commands",
-        "Write the latents of pictures into a Parquet file.",
-    ),
-    "search": ("lookalike.deploy.cli.search", "Find the pictures most like a picture."),
-    "reconstruct": (
-        "lookalike.deploy.cli.draw",
-        "Draw pictures above what the model keeps of them.",
-    ),
-    "generate": ("lookalike.deploy.cli.draw", "Draw pictures that never were."),
-    "interpolate": ("lookalike.deploy.cli.draw", "Draw what lies between pictures."),
-    "denoise": ("lookalike.deploy.cli.denoise", "Take the noise from pictures of any size."),
-    "edit": ("lookalike.deploy.cli.edit_commands", "Draw the same face, smiling."),
-    "collections": (
-        "lookalike.deploy.cli.collections",
-        "List, show, make, copy, switch or delete collections.",
-    ),
-    "facets": (
-        "lookalike.deploy.cli.facet_commands",
-        "Count what the pictures of a collection say of themselves.",
-    ),
-    "evaluate": (
-        "lookalike.deploy.cli.evaluate",
-        "Measure models, collections and vectors of any origin.",
-    ),
-    "attributes": (
-        "lookalike.deploy.cli.attribute_commands",
-        "Fit or list attributes: Smiling and what else can be told.",
-    ),
-    "calibrate": (
-        "lookalike.deploy.cli.calibration_commands",
-        "Fit probabilities and thresholds to people in folders.",
-    ),
-    "models": (
-        "lookalike.deploy.cli.models",
-        "List the bundles at hand, or wrap an encoder of your own.",
-    ),
-    "serve": ("lookalike.deploy.cli.serve", "Answer over HTTP, with a page to look at."),
-    "demo": ("lookalike.deploy.demo", "The whole tour on real data, with pictures."),
+    "train": (f"{_CLI}.train", "Train a model on LFW, MNIST or a folder of images."),
+    "index": (f"{_CLI}.index", "Add the images of folders to a collection."),
+    "embed": (f"{_CLI}.index", "Write the latents of images to a Parquet file."),
+    "search": (f"{_CLI}.search", "Find the images most similar to an image."),
+    "reconstruct": (f"{_CLI}.draw", "Show images above their reconstructions."),
+    "generate": (f"{_CLI}.draw", "Generate new images."),
+    "interpolate": (f"{_CLI}.draw", "Interpolate between images."),
+    "edit": (f"{_CLI}.draw", "Change an attribute of a face, such as its smile."),
+    "denoise": (f"{_CLI}.denoise", "Denoise images of any size."),
+    "collections": (f"{_CLI}.collections", "List, show, create, copy, verify or delete collections."),
+    "facets": (f"{_CLI}.collections", "Count the values of a metadata field in a collection."),
+    "evaluate": (f"{_CLI}.evaluate", "Measure models, collections and vectors of any origin."),
+    "attributes": (f"{_CLI}.models", "Fit or list attributes of faces, such as Smiling."),
+    "calibrate": (f"{_CLI}.models", "Fit match probabilities and thresholds to labeled people."),
+    "models": (f"{_CLI}.models", "List models, or import an ONNX encoder."),
+    "serve": (f"{_CLI}.serve", "Serve the HTTP API and web page."),
+    "demo": (f"{_CLI}.main", "Index LFW, search, denoise and generate, and save the images."),
 }
-"""Verb to the module that holds it and its line in --help: so --help imports none of them."""
-
-_BELOW: Final = {
-    "collections": {
-        "create": "lookalike.deploy.cli.creation_commands",
-        "switch": "lookalike.deploy.cli.creation_commands",
-    },
-}
-"""Verbs below a verb that stand in modules of their own, or in rooms that its own room never imports."""
+"""Verb to its module and its line in --help, so that --help imports none of them."""
 
 
 class _LazyGroup(click.Group):
@@ -79,11 +47,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # the same
         if cmd_name not in VERBS:
             return None
-        command = _command(VERBS[cmd_name][0], cmd_name)
-        if isinstance(command, click.Group):
-            for name, module in _BELOW.get(cmd_name, {}).items():
-                command.add_command(_command(module, name))
-        return command
+        return _command(VERBS[cmd_name][0], cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -113,8 +77,32 @@ def _command(module: str, name: str) -> click.Command:
 def group() -> None:
     """Similar-image search that trains its own encoder.
 
-    Who looks like this? Index a folder of aligned pictures, then search it with one.
+    Index a folder of images, then search it with an image.
     """
+
+
+@click.command(epilog="Example: lookalike demo --out demo")
+@click.option(
+    "--out",
+    default="demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the store and the images.",
+)
+@click.option("--train", is_flag=True, help="Train the model first: takes minutes, needs the [train] extra.")
+@click.option("--epochs", default=60, show_default=True, help="Epochs of that training.")
+def demo(out: Path, train: bool, epochs: int) -> None:
+    """Index LFW, search, denoise and generate, and save the images.
+
+    If LFW is neither found nor downloadable, 100 small sample faces of scikit-image are used.
+    """
+    from lookalike.deploy.cli.output import log, progress_bar
+    from lookalike.deploy.cli.train import need_extra
+    from lookalike.deploy.demo import run_demo
+
+    if train:
+        need_extra()
+    run_demo(out, train_epochs=epochs if train else None, say=click.echo, log=log, progress=progress_bar)
 
 
 def main() -> None:
@@ -122,7 +110,7 @@ def main() -> None:
     try:
         code = group.main(prog_name="lookalike", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("lookalike: interrupted; run it again and it goes on", err=True)
+        click.echo("lookalike: interrupted; run it again to continue", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

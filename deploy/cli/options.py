@@ -1,128 +1,476 @@
-"""What the commands that read pictures have in common: the sources, and the options that choose in them."""
+"""Options of the commands: grouped in --help, made from dataclasses, and shared by several commands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from lookalike.indexer.open import DEFAULT_STORE
+from lookalike.indexer.store.layout import StorageConfig
+
 if TYPE_CHECKING:
-    from lookalike.indexer.sources.selection import SourceFilter
-    from lookalike.indexer.sources.source import Source
+    from _typeshed import DataclassInstance
 
-__all__ = ["Selection", "selecting"]
+    from lookalike.encoder.images.preprocess import Crop, ImageSpec
+    from lookalike.indexer.store.filters import Filter
+    from lookalike.trainer.data.dataset import Dataset
+
+Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
+Helps = dict[str, str | dict[str, Any]]
+"""Options by the field they set: the help text, or click's attributes."""
+Spec = TypeVar("Spec", bound="DataclassInstance")
+_UNGROUPED: Final = "Options"
+
+# Options in groups
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
-    """What was said of the pictures; each attribute is an option, or the argument SOURCE."""
+class Option(click.Option):
+    """An option that ``--help`` lists under a heading of its own.
 
-    sources: tuple[str, ...]
-    split: Literal["train", "test", "all"] | None
-    root_name: str | None
-    files_from: str | None
-    nul: bool
-    root: Path | None
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    hidden: bool
-    person_from: str | None
+    Attributes:
+        group: The heading.
+    """
 
-    def __post_init__(self) -> None:
-        if not self.sources and self.files_from is None:
-            raise click.UsageError(
-                "name a source: a folder, a picture file, a tar archive, lfw, mnist, or --files-from"
-            )
-        if self.root is not None and self.files_from is None:
-            raise click.UsageError("--root is the folder of --files-from; a source is its own")
-        if self.split is not None and (self.files_from is not None or set(self.sources) != {"mnist"}):
-            raise click.UsageError("--split is of mnist alone; name other sources in another run")
+    def __init__(self, *args: Any, group: str = _UNGROUPED, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
+        if self.metavar is None and not self.is_flag and self.type.name.startswith(("integer", "float")):
+            self.metavar = "N" if self.type.name.startswith("integer") else "X"
 
-    def reading(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceFilter:
-        """Return how sources are read, with what is to be stored of each path.
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Return what stands in brackets: a default in words or as it is typed, a range with two ends."""
+        extra = super().get_help_extra(ctx)
+        if isinstance(self.show_default, str):
+            extra["default"] = self.show_default
+        elif isinstance(self.default, tuple):
+            extra["default"] = ",".join(map(str, self.default))
+        low, _, high = extra.pop("range", "").partition("<=x<=")
+        if high:
+            extra["range"] = f"{low} to {high}"
+        return extra
+
+
+class Command(click.Command):
+    """A command whose ``--help`` lists its options in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups in the order in which their first options were declared."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            line = param.get_help_record(ctx)
+            if isinstance(param, click.Option) and line is not None:
+                groups.setdefault(getattr(param, "group", _UNGROUPED), []).append(line)
+        for name, lines in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(lines)
+
+
+class Group(click.Group):
+    """A verb with commands below it, each a :class:`Command`."""
+
+    command_class = Command
+
+
+def command(**attributes: Any) -> Callable[[Function], Command]:
+    """Return a decorator that makes a function a :class:`Command`."""
+    return click.command(cls=Command, **attributes)
+
+
+def option(*names: str, **attributes: Any) -> Decorator:
+    """Return a decorator that gives a command an :class:`Option`."""
+    return click.option(*names, cls=Option, **attributes)
+
+
+def combine(*decorators: Decorator) -> Decorator:
+    """Return several decorators as one; ``--help`` lists their options in this order."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+# Options made from dataclasses
+
+
+def _int_list(count: int | None) -> Callable[[click.Context, click.Parameter, Any], tuple[int, ...] | None]:
+    """Return a callback that reads whole numbers with commas between them; ``count``: so many of them."""
+
+    def read(_ctx: click.Context, _option: click.Parameter, value: Any) -> tuple[int, ...] | None:
+        if not isinstance(value, str):  # a default
+            return value  # type: ignore[no-any-return]
+        try:
+            numbers = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or count not in (None, len(numbers)):
+            some = "" if count is None else f"{count} "
+            raise click.BadParameter(f"{value!r} must be {some}whole numbers with commas between them")
+        return numbers
+
+    return read
+
+
+def auto(text: str, default: str = "", **attributes: Any) -> dict[str, Any]:
+    """Return an option whose default depends on the data or on other options: it is None unless given.
+
+    Args:
+        text: What it sets.
+        default: In words, for ``--help``; empty: not shown.
+        attributes: More of click's.
+    """
+    return {"help": text, "default": None, "show_default": default or False, **attributes}
+
+
+@dataclass(frozen=True)
+class Given(Generic[Spec]):
+    """The values that were given for the fields of a dataclass.
+
+    Attributes:
+        spec: The dataclass.
+        values: By field; None of an option of :func:`auto` that was not given.
+        defaults: Of the fields that have no option; None: those of the dataclass.
+    """
+
+    spec: type[Spec]
+    values: Mapping[str, Any]
+    defaults: Spec | None = None
+
+    def build(self, **computed: Any) -> Spec:
+        """Build the dataclass; ``computed`` fills the fields that have no option or were not given.
 
         Raises:
-            OptionError: ``--person-from`` is no regular expression.
+            InvalidArgumentError: a value is out of range.
         """
-        from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-
-        return SourceFilter(
-            include=self.include,
-            exclude=self.exclude,
-            hidden=self.hidden,
-            person=None if self.person_from is None else person_pattern(self.person_from),
-            payload=payload,
-        )
-
-    def files(self) -> list[Path]:
-        """Read the list of files, if there is one; standard input is read to its end.
-
-        Raises:
-            DataError: it cannot be read, or names nothing.
-        """
-        from lookalike.indexer.sources.file_list import read_list
-
-        return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
-
-    def opened(self, reading: SourceFilter, files: Sequence[Path], known: Mapping[str, str]) -> list[Source]:
-        """Return the sources, and one of the listed files.
-
-        Args:
-            reading: From :meth:`reading`.
-            files: From :meth:`files`.
-            known: Roots that are remembered, name to folder.
-
-        Raises:
-            DataError: a source is not there.
-            OptionError: a root's name cannot be, or a file lies outside ``--root``.
-        """
-        from lookalike.indexer.sources.source import list_source, open_source
-
-        found = [
-            open_source(source, root_name=self.root_name, known=known, reading=reading, split=self.split)
-            for source in self.sources
-        ]
-        if files:
-            found.append(
-                list_source(files, root=self.root, root_name=self.root_name, known=known, reading=reading)
-            )
-        return found
+        values = computed | {name: value for name, value in self.values.items() if value is not None}
+        return self.spec(**values) if self.defaults is None else replace(self.defaults, **values)
 
 
-_OPTIONS: Final = (
-    click.argument("sources", nargs=-1, metavar="SOURCE..."),
-    click.option("--split", type=click.Choice(["train", "test", "all"]), help="Of mnist; default: all."),
-    click.option("--root-name", metavar="NAME", help="What to call the source's folder from now on."),
-    click.option("--files-from", metavar="-|FILE", help="Pictures by name, one a line; - is standard input."),
-    click.option("-0", "--null", "nul", is_flag=True, help="NUL stands between names of --files-from."),
-    click.option(
-        "--root",
-        type=click.Path(path_type=Path, file_okay=False, exists=True),
-        help="Folder of --files-from; default: what its names have in common.",
-    ),
-    click.option(
-        "--include", multiple=True, metavar="GLOB", help="Only paths or names like this; repeatable."
-    ),
-    click.option("--exclude", multiple=True, metavar="GLOB", help="None like this; repeatable."),
-    click.option("--hidden", is_flag=True, help="Also what begins with a dot."),
-    click.option(
-        "--person-from", metavar="REGEX", help="Who it is, from the path; default: the folder's name."
-    ),
+def options_of(
+    spec: type[Spec],
+    into: str,
+    helps: Helps,
+    *,
+    group: str = _UNGROUPED,
+    defaults: Spec | None = None,
+) -> Decorator:
+    """Return a decorator that makes an option of each field in ``helps``, with its type and default.
+
+    The command gets them all as one argument ``into``, a :class:`Given`.
+
+    Args:
+        spec: A dataclass.
+        into: Name of the command's argument.
+        helps: By field, in the order of ``--help``: the help text, or click's attributes with ``names``.
+        group: Heading in ``--help``.
+        defaults: An instance with other defaults than the dataclass has.
+    """
+    hints = get_type_hints(spec, localns={"NoiseSpec": object})  # not imported: it brings numpy
+    made = [
+        _option_of(name, told, hints[name], _default(spec, defaults, name), group)
+        for name, told in helps.items()
+    ]
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def with_spec(*args: Any, **options: Any) -> Any:
+            values = {name: options.pop(name) for name in helps}
+            earlier: Given[Spec] | None = options.pop(into, None)
+            if earlier is not None:
+                values = dict(earlier.values) | values
+            return function(*args, **options, **{into: Given(spec, values, defaults)})
+
+        return combine(*made)(with_spec)
+
+    return decorate
+
+
+def _default(spec: type[DataclassInstance], defaults: object, name: str) -> Any:
+    if defaults is not None:
+        return getattr(defaults, name)
+    (found,) = (each for each in fields(spec) if each.name == name)
+    return None if found.default is MISSING else found.default
+
+
+def _option_of(name: str, told: str | dict[str, Any], hint: Any, default: Any, group: str) -> Decorator:
+    flag = f"--{name.replace('_', '-')}"
+    attributes: dict[str, Any] = {"group": group, "default": default, "show_default": True}
+    if hint is bool and isinstance(told, str) and default is False:
+        attributes |= {"is_flag": True, "show_default": False}
+    elif bool in (hint, *get_args(hint)):
+        flag = f"{flag}/--no-{flag[2:]}"
+    else:
+        attributes |= _type_attributes(hint)
+    attributes |= {"help": told} if isinstance(told, str) else told
+    return option(*attributes.pop("names", (flag,)), name, **attributes)
+
+
+def _type_attributes(hint: Any) -> dict[str, Any]:
+    """Return click's attributes for the type of a field."""
+    inner = [each for each in get_args(hint) if each is not type(None)]
+    origin = get_origin(hint)
+    if origin is Literal:
+        return {"type": click.Choice([str(each) for each in inner])}
+    if origin is tuple:
+        count = None if Ellipsis in inner else len(inner)
+        metavar = "N,N,..." if count is None else ",".join("N" * count)
+        return {"type": click.UNPROCESSED, "callback": _int_list(count), "metavar": metavar}
+    return _type_attributes(inner[0]) if inner else {"type": hint}
+
+
+# Options that several commands have
+
+Provider = Literal["auto", "cpu", "cuda"]
+CROP_FORMS: Final = "full|center:F|X,Y,W,H"
+OUTPUT_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+
+store_option = option(
+    "--store",
+    default=DEFAULT_STORE,
+    show_default=True,
+    envvar="LOOKALIKE_STORE",
+    metavar="FOLDER|URL",
+    help="Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY).",
+)
+collection_option = option("--collection", required=True, metavar="NAME", help="Name of the collection.")
+provider_option = option(
+    "--provider",
+    default="auto",
+    show_default=True,
+    type=click.Choice(get_args(Provider)),
+    help="Processor that runs the model.",
+)
+images_argument = click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path)
 )
 
 
-def selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the argument SOURCE and the options that choose, all as its argument ``chosen``."""
+def model_option(default: str = "faces", name: str = "model") -> Decorator:
+    """Return ``--model``, a bundle."""
+    return option(
+        "--model", name, default=default, show_default=True, help="Bundle folder or name of a shipped model."
+    )
 
-    @wraps(command)
-    def with_selection(*words: Any, **options: Any) -> None:
-        said = {field.name: options.pop(field.name) for field in fields(Selection)}
-        command(*words, chosen=Selection(**said), **options)
 
-    for option in reversed(_OPTIONS):
-        option(with_selection)
-    return with_selection
+def json_option(text: str = "Print an object as JSON on stdout.", **attributes: Any) -> Decorator:
+    """Return ``--json``."""
+    return option("--json", "as_json", is_flag=True, help=text, **attributes)
+
+
+def max_pixels_option(default: int) -> Decorator:
+    """Return ``--max-pixels``."""
+    return option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=f"{default:,}",
+        help="Skip images with more pixels than this.",
+    )
+
+
+def _to_crop(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Crop | None:
+    from lookalike.encoder.images.preprocess import Crop
+
+    return None if text is None else Crop.parse(text)
+
+
+def _to_filter(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Filter | None:
+    from lookalike.indexer.store.where import parse_where
+
+    return None if text is None else parse_where(text)
+
+
+def crop_option(text: str = "Crop of these images, if not the model's own.", **attributes: Any) -> Decorator:
+    """Return ``--crop``; the command gets a ``Crop`` or None."""
+    return option("--crop", metavar=CROP_FORMS, callback=_to_crop, help=text, **attributes)
+
+
+def where_option(**attributes: Any) -> Decorator:
+    """Return ``--where``; the command gets a ``Filter`` or None."""
+    return option(
+        "--where",
+        metavar="CONDITIONS",
+        callback=_to_filter,
+        help="Only images that match all conditions: person=NAME, person!=NAME, Smiling>0, path~TEXT; "
+        "separate them with commas.",
+        **attributes,
+    )
+
+
+_LAYOUT: Final = "Storage of a new collection (an existing collection keeps its own)"
+layout_options = options_of(
+    StorageConfig,
+    "layout",
+    {
+        "expect": auto(
+            "Number of vectors to plan for; sets the defaults below (above 10 million: int8, on disk).",
+            type=click.IntRange(min=0),
+        ),
+        "shards": auto(
+            "Number of shards (server only).", "two per peer of a cluster", type=click.IntRange(min=1)
+        ),
+        "replicas": auto("Copies of each shard (server only).", "2 in a cluster", type=click.IntRange(min=1)),
+        "quantization": auto(
+            "Search compressed vectors, then rescore with the originals. int8 finds the same results; "
+            "binary needs 512 dimensions or more and misses about 1 hit in 70."
+        ),
+        "on_disk": auto("Keep the original vectors on disk or in memory.", names=("--on-disk/--in-memory",)),
+        "hnsw_m": auto("Edges per vector in the HNSW graph.", "16", type=click.IntRange(min=4)),
+        "hnsw_ef_construct": auto(
+            "Candidates examined when building the HNSW graph.", "128", type=click.IntRange(min=4)
+        ),
+        "hnsw_payload_m": auto(
+            "Extra HNSW edges between vectors with the same field value.", "0", type=click.IntRange(min=0)
+        ),
+    },
+    group=_LAYOUT,
+)
+"""The command gets ``layout``, a :class:`Given` of StorageConfig."""
+
+
+# Sources of images
+
+SOURCES: Final = "Sources"
+files_from_options = combine(
+    option(
+        "--files-from",
+        metavar="-|FILE",
+        group=SOURCES,
+        help="Read image file names from FILE, one per line; - reads standard input.",
+    ),
+    option("-0", "--null", "nul", is_flag=True, group=SOURCES, help="Names in --files-from end with NUL."),
+    option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        group=SOURCES,
+        help="Folder that the files of --files-from belong to.",
+        show_default="the deepest folder that holds them all",
+    ),
+)
+pattern_options = combine(
+    option(
+        "--include",
+        multiple=True,
+        metavar="GLOB",
+        group=SOURCES,
+        help="Only files whose path or name matches; repeatable.",
+    ),
+    option(
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        group=SOURCES,
+        help="Skip files whose path or name matches; repeatable.",
+    ),
+    option("--hidden", is_flag=True, group=SOURCES, help="Include files and folders that start with a dot."),
+)
+
+
+def check_root(root: Path | None, files_from: str | None) -> None:
+    """Refuse ``--root`` without ``--files-from``."""
+    if root is not None and files_from is None:
+        raise click.UsageError("--root works only with --files-from; leave it out")
+
+
+# Images to train on
+
+
+def training_data_options(folder: str) -> Decorator:
+    """Return ``--data`` and ``--out`` of a training."""
+    return combine(
+        option(
+            "--data", required=True, metavar="lfw|mnist|FOLDER", help=f"LFW, MNIST, or a folder {folder}."
+        ),
+        option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle."),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataOptions:
+    """The training images and their preprocessing; each attribute has the name of its option."""
+
+    data: str
+    classes: Literal["subfolder", "none"]
+    class_attribute: str | None
+    size: int | None
+    gray: bool
+    crop: Crop | None
+    quick_jpeg: bool = False
+
+    @property
+    def digits(self) -> bool:
+        """Whether the images are those of MNIST."""
+        return self.data == "mnist"
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """``size`` S in pixels and ``channels`` C of the network."""
+        from lookalike.trainer.data.dataset import default_shape
+
+        side, channels = default_shape(self.data)
+        return {"size": side if self.size is None else self.size, "channels": 1 if self.gray else channels}
+
+    def open(self) -> Dataset:
+        """Return the data set, sorted into classes.
+
+        Raises:
+            InvalidArgumentError: the attribute of ``--class-attribute`` does not exist.
+            DataError: the images cannot be found, or the subfolders cannot be classes.
+        """
+        from lookalike.trainer.data.dataset import open_dataset
+        from lookalike.trainer.data.labels import by_attribute, by_subfolder
+
+        dataset = open_dataset(self.data, progress=True)
+        if self.class_attribute is not None:
+            return by_attribute(dataset, self.class_attribute)
+        return by_subfolder(dataset) if self.classes == "subfolder" else dataset
+
+    def image(self, dataset: Dataset) -> ImageSpec:
+        """Return how the images are cropped and resized."""
+        from lookalike.encoder.images.preprocess import ImageSpec
+
+        return ImageSpec(**self.shape, crop=self.crop or dataset.crop, quick_jpeg=self.quick_jpeg)
+
+
+def data_options(folder: str, *, classes: str) -> Decorator:
+    """Return the options of the data; the command gets ``source``, a :class:`DataOptions`, and ``out``."""
+    options = combine(
+        training_data_options(folder),
+        option(
+            "--classes",
+            default=classes,
+            show_default=True,
+            type=click.Choice(("subfolder", "none")),
+            help="subfolder: each subfolder is a class; none: each subfolder is a person.",
+        ),
+        option(
+            "--class-attribute",
+            metavar="NAME",
+            help="lfw only: two classes, with this attribute and without it.",
+        ),
+        option("--size", type=int, help="Input side in pixels.", show_default="28 for mnist, else 64"),
+        option("--gray", is_flag=True, help="Use one channel instead of RGB; mnist is always gray."),
+        crop_option("Crop of the images.", show_default="center:0.36 for lfw, else full"),
+    )
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def with_data(**given: Any) -> None:
+            source = DataOptions(**_take(given, DataOptions))
+            function(source=source, **given)
+
+        return options(with_data)
+
+    return decorate
+
+
+def _take(given: dict[str, Any], spec: type[DataclassInstance]) -> dict[str, Any]:
+    return {each.name: given.pop(each.name) for each in fields(spec) if each.name in given}

@@ -4,72 +4,79 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.deploy.cli.index import store_option
-from lookalike.deploy.cli.search import provider_option
+from lookalike.deploy.cli.options import Provider, command, option, provider_option, store_option
+from lookalike.deploy.cli.output import log
 
-if TYPE_CHECKING:
-    from lookalike.encoder.runtime.model import Provider
-
-__all__ = ["serve"]
+_LIMITS = "Limits"
 
 
-@click.command(epilog="Example: lookalike serve --port 8000")
-@click.option(
+@command(epilog="Example: lookalike serve --port 8000")
+@option(
     "--host",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Where it listens; one that others reach needs an API key in LOOKALIKE_API_KEY.",
+    help="Address to listen on; an address that other machines reach needs an API key in LOOKALIKE_API_KEY.",
 )
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0: any that is free."
+@option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0: any free port.",
 )
 @store_option
-@click.option(
+@option(
     "--model",
     "models",
     multiple=True,
     metavar="BUNDLE",
-    help="Serve this model or cleaner; repeatable. By default the shipped ones, and always the models of the "
-    "collections.",
+    help="Serve this model or denoiser; repeatable. Models of the collections are always served.",
+    show_default="the shipped ones",
 )
-@click.option(
-    "--allow",
+@option(
+    "--index-root",
     "roots",
     multiple=True,
     metavar="FOLDER",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Requests may index this folder and those in it; repeatable.",
+    help="Allow requests to index this folder and its subfolders; repeatable.",
 )
-@click.option(
-    "--workers", type=click.IntRange(1, 256), help="Requests worked on at once; default: the cores."
+@provider_option
+@option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    group=_LIMITS,
+    help="Number of requests to work on at once.",
+    show_default="number of cores",
 )
-@click.option(
-    "--waiting",
+@option(
+    "--queue-size",
     type=click.IntRange(0, 100_000),
     default=64,
     show_default=True,
-    help="Requests that may wait for that; more are told to come later.",
+    group=_LIMITS,
+    help="Number of requests that may wait; further ones get 503 with Retry-After.",
 )
-@click.option(
+@option(
     "--max-mb",
     type=click.IntRange(1, 1024),
     default=16,
     show_default=True,
-    help="The largest request, in MB.",
+    group=_LIMITS,
+    help="Largest request, in MB.",
 )
-@click.option(
+@option(
     "--timeout",
     type=click.FloatRange(0.1, 3600),
     default=30.0,
     show_default=True,
-    help="Seconds that a request may take.",
+    group=_LIMITS,
+    help="Longest time for a request, in seconds.",
 )
-@provider_option
 def serve(
     host: str,
     port: int,
@@ -77,15 +84,15 @@ def serve(
     models: tuple[str, ...],
     roots: tuple[Path, ...],
     workers: int | None,
-    waiting: int,
+    queue_size: int,
     max_mb: int,
     timeout: float,
     provider: Provider,
 ) -> None:
-    """Answer over HTTP, with a page to look at.
+    """Serve the HTTP API and web page.
 
-    Open the address that it prints in a browser. It holds the embedded store alone, so index through it
-    (--allow), or before it is started. SIGTERM and Ctrl-C let it finish what it has begun.
+    Open the printed address in a browser. The server locks an embedded store: index through it (--index-root)
+    or before starting it. On SIGTERM or Ctrl-C it finishes the requests it has begun.
     """
     from lookalike.encoder.errors import MissingExtraError
 
@@ -97,7 +104,7 @@ def serve(
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"
         ) from error
-    from lookalike.indexer.store.base import open_store
+    from lookalike.indexer.open import open_store
 
     settings = Settings(
         store=store,
@@ -106,15 +113,10 @@ def serve(
         roots=tuple(root.resolve() for root in roots),
         host=host,
         key=os.environ.get(KEY_VARIABLE) or None,
-        waiting=waiting,
+        queue_size=queue_size,
         body_bytes=max_mb << 20,
         seconds=timeout,
         **({} if workers is None else {"workers": workers}),
     )
     with open_store(store) as opened:
-        run(
-            create_app(settings, store=opened),
-            host=host,
-            port=port,
-            tell=lambda line: click.echo(line, err=True),
-        )
+        run(create_app(settings, store=opened), host=host, port=port, log=log)

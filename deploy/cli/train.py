@@ -1,195 +1,52 @@
-"""``lookalike train``: options in, one call, a few lines out."""
+"""``lookalike train``: one command per kind of model; each builds the configuration and calls its recipe."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from lookalike.deploy.cli.class_commands import class_options, with_classes
-from lookalike.deploy.cli.cleaner_commands import cleaner
-from lookalike.deploy.cli.noise_commands import denoise_option
-from lookalike.deploy.cli.variational_commands import cvae, vae
-from lookalike.encoder.errors import TrainingError
-from lookalike.trainer.config import IDENTITY_CONFIG, Device, Precision, TrainingSpec
+from lookalike.deploy.cli.options import (
+    DataOptions,
+    Given,
+    Group,
+    Helps,
+    auto,
+    combine,
+    data_options,
+    option,
+    options_of,
+    training_data_options,
+)
+from lookalike.deploy.cli.output import log, print_path
+from lookalike.encoder.errors import DataError, TrainingError
+from lookalike.trainer.config import (
+    DENOISER_DEFAULTS,
+    IDENTITY_CONFIG,
+    VAE_DEFAULTS,
+    AESpec,
+    DenoiserShape,
+    Device,
+    ElboConfig,
+    PatchSpec,
+    TrainingSpec,
+    VAESpec,
+    default_schedule,
+)
 
 if TYPE_CHECKING:
     from lookalike.encoder.images.noise import NoiseSpec
-
-__all__ = ["need_extra", "train"]
+    from lookalike.trainer.data.dataset import Dataset
 
 _EXTRA: Final = ("torch", "onnx", "onnxscript", "sklearn")
-_DEFAULTS: Final = TrainingSpec()
-
-
-@click.group(short_help="Train a model on LFW, MNIST or a folder of images.")
-def train() -> None:
-    """Train a model on LFW, MNIST or a folder of images and write it as a bundle. Needs the [train] extra."""
-
-
-train.add_command(vae)
-train.add_command(cvae)
-train.add_command(cleaner)
-
-
-@train.command(
-    epilog="Example: lookalike train ae --data lfw --out runs/faces --epochs 150",
-    short_help="The vanilla autoencoder.",
-)
-@click.option(
-    "--data",
-    required=True,
-    metavar="lfw|mnist|FOLDER",
-    help="LFW, MNIST, or a folder with one subfolder a person.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle.")
-@class_options("none")
-@click.option("--size", type=int, help="Side of the input in pixels; mnist: 28, others: 64.")
-@click.option("--grey", is_flag=True, help="One channel instead of RGB; mnist is grey.")
-@click.option("--crop", metavar="full|centre:F|X,Y,W,H", help="Framing; lfw: centre:0.36, others: full.")
-@click.option("--quick-jpeg", is_flag=True, help="Decode JPEG no larger than --size: at half the cost.")
-@click.option("--latent", default=128, show_default=True, help="Numbers that a picture is squeezed into.")
-@click.option(
-    "--hidden", default="256", show_default=True, help="Widths of the hidden layers: 256 or 1024,512."
-)
-@click.option(
-    "--descriptor",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Numbers more to search by, learned without names; mnist: 0, search by the latent, others: 256.",
-)
-@click.option(
-    "--labels",
-    default="none",
-    show_default=True,
-    type=click.Choice(("none", "person")),
-    help="person: teach a part of the latent to tell people apart, by the names of the subfolders.",
-)
-@click.option(
-    "--identity",
-    default=256,
-    show_default=True,
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Numbers that --labels person adds to search by.",
-)
-@click.option(
-    "--name-epochs",
-    default=IDENTITY_CONFIG.epochs,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Passes of --labels person.",
-)
-@click.option(
-    "--epochs", default=_DEFAULTS.epochs, show_default=True, help="Passes over the training images."
-)
-@click.option("--batch", default=_DEFAULTS.batch, show_default=True, help="Images in a step.")
-@click.option("--learning-rate", default=_DEFAULTS.learning_rate, show_default=True, help="At its peak.")
-@click.option("--weight-decay", default=_DEFAULTS.weight_decay, show_default=True, help="Of AdamW.")
-@denoise_option
-@click.option(
-    "--shift", default=_DEFAULTS.shift, show_default=True, help="Move training images by up to N pixels."
-)
-@click.option(
-    "--precision",
-    default=_DEFAULTS.precision,
-    show_default=True,
-    type=click.Choice(get_args(Precision)),
-    help="auto: bfloat16 on CUDA, float32 on the CPU.",
-)
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(get_args(Device)), help="Where."
-)
-@click.option("--seed", default=_DEFAULTS.seed, show_default=True, help="Of everything random.")
-@click.option(
-    "--pictures",
-    default=10,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Reconstructions drawn every N epochs; 0: never.",
-)
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same options.")
-def ae(
-    data: str,
-    out: Path,
-    classes: str,
-    class_attribute: str | None,
-    size: int | None,
-    grey: bool,
-    crop: str | None,
-    quick_jpeg: bool,
-    latent: int,
-    hidden: str,
-    descriptor: int | None,
-    labels: str,
-    identity: int,
-    name_epochs: int,
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    weight_decay: float,
-    noise: NoiseSpec | None,
-    shift: int,
-    precision: Precision,
-    device: Device,
-    seed: int,
-    pictures: int,
-    resume: bool,
-) -> None:
-    """Train the vanilla autoencoder: Linear > BatchNorm1d > ReLU, mean squared error.
-
-    People stay on one side: figures are reported on people the network never saw. The run keeps its
-    checkpoints, log.csv and pictures in OUT.run.
-    """
-    need_extra()
-    from lookalike.encoder.images.preprocess import Crop, ImageSpec
-    from lookalike.trainer.data.dataset import default_shape, open_dataset
-    from lookalike.trainer.models.autoencoder import AESpec
-    from lookalike.trainer.models.descriptor import DescriptorSpec
-    from lookalike.trainer.models.identity import IdentitySpec
-    from lookalike.trainer.recipes.ae import train_autoencoder
-
-    side, channels = default_shape(data)
-    size, channels = side if size is None else size, 1 if grey else channels
-    if descriptor is None:
-        descriptor = 0 if data == "mnist" else 256
-    network = AESpec(size=size, channels=channels, latent=latent, hidden=_widths(hidden))
-    spec = TrainingSpec(
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        shift=shift,
-        noise=noise,
-        precision=precision,
-        seed=seed,
-    )
-    naming = replace(IDENTITY_CONFIG, epochs=name_epochs, precision=precision, seed=seed)
-    framing = None if crop is None else Crop.parse(crop)
-    dataset = with_classes(open_dataset(data, progress=True), classes, class_attribute)
-    image = ImageSpec(size=size, channels=channels, crop=framing or dataset.crop, quick_jpeg=quick_jpeg)
-    train_autoencoder(
-        dataset,
-        out,
-        image=image,
-        network=network,
-        spec=spec,
-        descriptor=DescriptorSpec(size=size, numbers=descriptor) if descriptor else None,
-        names=None if labels == "none" else IdentitySpec(size=size, numbers=identity, training=naming),
-        device=device,
-        pictures=pictures,
-        resume=resume,
-        say=lambda line: click.echo(line, err=True),
-    )
-    click.echo(os.fsencode(out))  # as bytes: a name need not be UTF-8
+_NETWORK, _TRAINING, _OBJECTIVE = "Network", "Training", "Objective"
 
 
 def need_extra() -> None:
-    """Refuse to begin without what training needs.
+    """Check that the packages that training needs are installed.
 
     Raises:
         TrainingError: torch, onnx, onnxscript or scikit-learn is not installed.
@@ -202,10 +59,441 @@ def need_extra() -> None:
         )
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(width) for width in text.split(","))
-    except ValueError:
-        raise click.BadParameter(
-            f"widths are whole numbers with commas between, {text!r} is not", param_hint="--hidden"
-        ) from None
+# Options
+
+
+def _to_noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> NoiseSpec | None:
+    from lookalike.encoder.images.noise import NoiseSpec
+
+    return None if text is None else NoiseSpec.parse(text)
+
+
+_noise_option = option(
+    "--denoise",
+    "noise",
+    default="0",
+    show_default=True,
+    metavar="SIGMA|LO:HI|KIND:...",
+    callback=_to_noise,
+    group=_TRAINING,
+    help="Train to denoise: add noise to the input, not to the target. Sigma of Gaussian noise, of 255; or "
+    "salt-pepper:0.1, poisson:25, masking:0.5, jpeg:10:60.",
+)
+_SCHEDULE: Final[Helps] = {
+    "learning_rate": "Peak learning rate.",
+    "weight_decay": "Weight decay of AdamW.",
+    "warmup": "Steps until the peak learning rate.",
+    "averaging": "Decay of the moving average of the weights, which is the model that is kept.",
+    "shift": "Shift training images by up to this many pixels.",
+    "precision": "Precision; auto: bfloat16 on CUDA, float32 on the CPU.",
+    "seed": "Random seed.",
+}
+
+
+def _schedule(*names: str) -> Helps:
+    return {name: _SCHEDULE[name] for name in names}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How a training runs; it changes nothing about the model.
+
+    Attributes:
+        device: Processor.
+        sample_every: Save a sheet of reconstructions every so many epochs; 0: never.
+        resume: Continue an interrupted run.
+    """
+
+    device: Device = "auto"
+    sample_every: int = 10
+    resume: bool = False
+
+
+_RUN: Final[Helps] = {
+    "device": "Processor.",
+    "sample_every": {
+        "help": "Save a sheet of reconstructions every N epochs; 0: never.",
+        "type": click.IntRange(min=0),
+        "metavar": "N",
+    },
+    "resume": "Continue an interrupted run with the same options.",
+}
+_run_options = options_of(RunOptions, "run", _RUN, group=_TRAINING)
+
+
+@click.group(cls=Group)
+def train() -> None:
+    """Train a model on LFW, MNIST or a folder of images. Needs the [train] extra."""
+
+
+# Autoencoder
+
+
+@train.command(
+    epilog="Example: lookalike train ae --data lfw --out runs/faces --epochs 150",
+    short_help="Train an autoencoder.",
+)
+@data_options("with one subfolder per person", classes="none")
+@option("--quick-jpeg", is_flag=True, help="Decode JPEG at about --size: twice as fast, less exact.")
+@options_of(
+    AESpec,
+    "network",
+    {
+        "latent": "Dimensions of the latent.",
+        "hidden": "Widths of the hidden layers, such as 256 or 1024,512.",
+    },
+    group=_NETWORK,
+)
+@option(
+    "--descriptor",
+    type=click.IntRange(min=0),
+    metavar="N",
+    group=_NETWORK,
+    help="Dimensions of a descriptor for search, learned without labels; 0: search by the latent.",
+    show_default="0 for mnist, else 256",
+)
+@option(
+    "--labels",
+    default="none",
+    show_default=True,
+    type=click.Choice(("none", "person")),
+    group=_NETWORK,
+    help="person: train an identity embedding on the names of the subfolders.",
+)
+@option(
+    "--identity",
+    default=256,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    group=_NETWORK,
+    help="Dimensions of the identity embedding (--labels person).",
+)
+@options_of(
+    TrainingSpec,
+    "training",
+    {
+        "epochs": "Passes over the training images.",
+        "batch": "Images per step.",
+        **_schedule("learning_rate", "weight_decay", "shift", "precision", "seed"),
+    },
+    group=_TRAINING,
+)
+@option(
+    "--identity-epochs",
+    default=IDENTITY_CONFIG.epochs,
+    show_default=True,
+    type=click.IntRange(min=1),
+    group=_TRAINING,
+    help="Epochs of the identity embedding (--labels person).",
+)
+@_noise_option
+@_run_options
+def ae(
+    source: DataOptions,
+    out: Path,
+    network: Given[AESpec],
+    descriptor: int | None,
+    labels: str,
+    identity: int,
+    identity_epochs: int,
+    training: Given[TrainingSpec],
+    noise: NoiseSpec,
+    run: Given[RunOptions],
+) -> None:
+    """Train an autoencoder: Linear > BatchNorm1d > ReLU layers, mean squared error.
+
+    Metrics are reported on people that the network never saw. Checkpoints, log.csv and reconstructions go to
+    OUT.run.
+    """
+    need_extra()
+    from lookalike.trainer.models.descriptor import DescriptorSpec
+    from lookalike.trainer.models.identity import IdentitySpec
+    from lookalike.trainer.recipes.ae import train_autoencoder
+
+    shape = network.build(**source.shape)
+    spec = training.build(noise=None if noise.nothing else noise)
+    schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
+    supervised: dict[str, Any] = {"size": shape.size, "dim": identity, "training": schedule}
+    if descriptor is None:
+        descriptor = 0 if source.digits else 256
+    dataset = source.open()
+    train_autoencoder(
+        dataset,
+        out,
+        image=source.image(dataset),
+        network=shape,
+        spec=spec,
+        descriptor=DescriptorSpec(size=shape.size, dim=descriptor) if descriptor else None,
+        identity=IdentitySpec(**supervised) if labels == "person" else None,
+        device=run.values["device"],
+        sample_every=run.values["sample_every"],
+        resume=run.values["resume"],
+        log=log,
+    )
+    print_path(out)
+
+
+# Variational autoencoders
+
+_vae_network = combine(
+    options_of(
+        VAESpec,
+        "network",
+        {
+            "latent": "Dimensions of the latent.",
+            "hidden": "Width of the layer between convolutions and latent.",
+            "down": auto("Channels of the encoder's convolutions.", "chosen by --size"),
+            "up": auto("Channels of the decoder's stages.", "--down reversed"),
+        },
+        group=_NETWORK,
+    ),
+    options_of(
+        VAESpec,
+        "network",
+        {
+            "likelihood": auto(
+                "Distribution of the pixels given the latent.",
+                "bernoulli for mnist and with --binarise dynamic, else gaussian",
+            ),
+            "deviation": auto("Standard deviation of gaussian pixels, in [0, 1].", "the most likely one"),
+        },
+        group=_OBJECTIVE,
+    ),
+)
+_ELBO: Final[Helps] = {
+    "binarise": auto(
+        "dynamic: draw black and white pixels anew each time an image is shown.",
+        "dynamic for mnist, else none",
+    ),
+    "mirror": auto("Also train on mirror images.", "no for mnist, else yes"),
+    "align": auto(
+        "Whiten the aggregate posterior after training, so that the latents together match N(0, I).",
+        "no for mnist, else yes",
+    ),
+    "importance": "Samples of the importance-weighted bound; 1: the ELBO.",
+    "beta": "Weight of the KL divergence.",
+    "beta_warmup": "Share of the training over which --beta rises from 0.",
+    "free_bits": "Nats of KL divergence per latent dimension that cost nothing.",
+}
+_CVAE_ELBO: Final[Helps] = {
+    "label_weight": "Weight of the cross-entropy of the encoder's class.",
+    "adversarial_weight": "Weight of the adversary that keeps the class out of the latent; 0: none.",
+    "consistency": auto(
+        "Weight of recognizing the class of generated images; 0: none.",
+        f"{ElboConfig().consistency:g} for mnist, else 0",
+    ),
+}
+_vae_training = combine(
+    options_of(
+        TrainingSpec,
+        "training",
+        {
+            "epochs": auto(
+                "Passes over the training images.",
+                f"{VAE_DEFAULTS.epochs} for 5,000 images or more, else enough for 2,500 steps",
+            ),
+            "batch": auto(
+                "Images per step, 3 or more.", f"{VAE_DEFAULTS.batch} from 5,000 images, 64 from 500, else 32"
+            ),
+            **_schedule("learning_rate", "weight_decay", "warmup", "averaging", "shift", "precision", "seed"),
+        },
+        group=_TRAINING,
+        defaults=VAE_DEFAULTS,
+    ),
+    _noise_option,
+    _run_options,
+)
+
+
+@train.command(
+    epilog="Example: lookalike train vae --data mnist --out runs/digits-vae",
+    short_help="Train a variational autoencoder.",
+)
+@data_options("with one subfolder per class", classes="subfolder")
+@_vae_network
+@options_of(ElboConfig, "elbo", _ELBO, group=_OBJECTIVE)
+@_vae_training
+def vae(**options: Any) -> None:
+    """Train a variational autoencoder (VAE): convolutions, trained on a bound of the likelihood.
+
+    If the images have classes, a Gaussian is fitted to the latents of each class. Checkpoints, log.csv and
+    reconstructions go to OUT.run.
+    """
+    _train_vae("vae", **options)
+
+
+@train.command(
+    epilog="Example: lookalike train cvae --data mnist --out runs/digits",
+    short_help="Train a conditional variational autoencoder.",
+)
+@data_options("with one subfolder per class", classes="subfolder")
+@_vae_network
+@option(
+    "--unmodulated",
+    is_flag=True,
+    group=_NETWORK,
+    help="Feed the class to the decoder's input only, not to each stage.",
+)
+@options_of(ElboConfig, "elbo", _ELBO | _CVAE_ELBO, group=_OBJECTIVE)
+@_vae_training
+def cvae(**options: Any) -> None:
+    """Train a conditional VAE: the decoder gets the class, and the encoder predicts it.
+
+    Classes are the digits, the subfolders of a folder, or with and without an attribute. Checkpoints, log.csv
+    and reconstructions go to OUT.run.
+    """
+    _train_vae("cvae", **options)
+
+
+def _train_vae(
+    kind: Literal["vae", "cvae"],
+    *,
+    source: DataOptions,
+    out: Path,
+    network: Given[VAESpec],
+    elbo: Given[ElboConfig],
+    training: Given[TrainingSpec],
+    noise: NoiseSpec,
+    run: Given[RunOptions],
+    unmodulated: bool = False,
+) -> None:
+    need_extra()
+    from lookalike.encoder.text import printable
+    from lookalike.trainer.recipes.vae import train_vae
+
+    digits = source.digits
+    binary = (elbo.values["binarise"] or ("dynamic" if digits else "none")) == "dynamic"
+    shape = network.build(
+        **source.shape,
+        modulated=not unmodulated,
+        likelihood="bernoulli" if binary or digits else "gaussian",
+    )
+    config = elbo.build(
+        binarise="dynamic" if binary else "none",
+        mirror=not digits,
+        align=not digits,
+        consistency=ElboConfig().consistency if digits else 0.0,
+    )
+    clean = {"noise": None if noise.nothing else noise}
+    training.build(**clean)  # refuses a wrong value before the data are read
+    dataset = source.open()
+    if kind == "cvae":
+        if not dataset.classes:
+            raise DataError(
+                f"a conditional model needs two classes or more, {printable(dataset.name)} has none; sort "
+                "the images into subfolders, use --class-attribute (lfw), or train a vae"
+            )
+        shape = replace(shape, classes=len(dataset.classes))
+    train_vae(
+        dataset,
+        out,
+        image=source.image(dataset),
+        network=shape,
+        elbo=config,
+        spec=training.build(**clean, **_vae_schedule(dataset, kind)),
+        device=run.values["device"],
+        sample_every=run.values["sample_every"],
+        resume=run.values["resume"],
+        log=log,
+    )
+    print_path(out)
+
+
+def _vae_schedule(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, int]:
+    """Return epochs and batch for the size of a data set; a CVAE trains on images that have a class."""
+    rows = range(len(dataset.paths))
+    split = dataset.split(row for row in rows if kind == "vae" or dataset.labels[row] >= 0)
+    return dict(zip(("epochs", "batch"), default_schedule(len(split.train)), strict=True))
+
+
+# Denoiser
+
+_DIGIT_WIDTHS: Final = (48, 64, 96)
+_DIGIT_EPOCHS: Final = 3
+_DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
+
+
+@train.command(
+    epilog="Example: lookalike train denoiser --data lfw --out runs/denoise --epochs 40",
+    short_help="Train a denoiser for images of any size.",
+)
+@training_data_options("of images")
+@options_of(
+    DenoiserShape,
+    "network",
+    {
+        "widths": auto(
+            "Channels at 1/2, 1/4 and 1/8 of the side.",
+            "48,64,96 for mnist, else 64,96,128",
+        ),
+        "blocks": "Residual blocks at these scales.",
+    },
+    group=_NETWORK,
+)
+@option(
+    "--patch",
+    type=click.IntRange(min=8),
+    group=_TRAINING,
+    help="Side of a training patch in pixels.",
+    show_default=f"{_DIGIT_PATCHES.side} for mnist, else {PatchSpec().side}",
+)
+@options_of(
+    TrainingSpec,
+    "training",
+    {
+        "epochs": auto(
+            "Epochs of as many patches as there are training images, at least 1,024.",
+            f"{_DIGIT_EPOCHS} for mnist, else {DENOISER_DEFAULTS.epochs}",
+        ),
+        "batch": "Patches per step.",
+        **_schedule("learning_rate", "precision", "seed"),
+    },
+    group=_TRAINING,
+    defaults=DENOISER_DEFAULTS,
+)
+@option(
+    "--denoise",
+    "noise",
+    metavar="SIGMA|LO:HI",
+    callback=_to_noise,
+    group=_TRAINING,
+    help="Sigma of the Gaussian noise to learn, of 255.",
+    show_default="0:191 for mnist, else 0:75",
+)
+@options_of(RunOptions, "run", {name: _RUN[name] for name in ("device", "resume")}, group=_TRAINING)
+def denoiser(
+    data: str,
+    out: Path,
+    network: Given[DenoiserShape],
+    patch: int | None,
+    training: Given[TrainingSpec],
+    noise: NoiseSpec | None,
+    run: Given[RunOptions],
+) -> None:
+    """Train a denoiser: a residual U-Net that gets the noise level, and a network that estimates it.
+
+    It denoises gray and RGB images of any size. Metrics are reported on people that it never saw. Checkpoints
+    and log.csv go to OUT.run.
+    """
+    need_extra()
+    from lookalike.encoder.images.noise import NoiseSpec
+    from lookalike.trainer.data.dataset import open_dataset
+    from lookalike.trainer.recipes.denoiser import train_denoiser
+
+    digits = data == "mnist"
+    shape = network.build(widths=_DIGIT_WIDTHS if digits else DenoiserShape().widths)
+    spec = training.build(epochs=_DIGIT_EPOCHS if digits else DENOISER_DEFAULTS.epochs)
+    patches = _DIGIT_PATCHES if digits else PatchSpec()
+    train_denoiser(
+        open_dataset(data, progress=True),
+        out,
+        shape=shape,
+        patches=patches if patch is None else replace(patches, side=patch),
+        noise=noise or NoiseSpec.parse("0:191" if digits else "0:75"),
+        spec=spec,
+        device=run.values["device"],
+        resume=run.values["resume"],
+        log=log,
+    )
+    print_path(out)

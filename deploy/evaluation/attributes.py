@@ -25,19 +25,13 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.fit_data import ScoredImages, encode_examples
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.embed.lifeline import exit_with_parent
+from lookalike.encoder.embed.workers import exit_with_parent
 from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.metrics import roc_auc
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.searcher.generation.edit import attributes_of, edit_steps
-from lookalike.trainer.fitting.attributes import (
-    FEWEST,
-    Discriminant,
-    Examples,
-    discriminant,
-    folds_of,
-    roc_auc,
-)
+from lookalike.trainer.fitting.attributes import FEWEST, Discriminant, Examples, discriminant, folds_of
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
@@ -332,7 +326,7 @@ def evaluate_attributes(
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
         raise InvalidArgumentError(f"strengths must be finite and over 0, got {list(strengths)}")
     attributes = attributes_of(model)
-    if not model.draws:
+    if not model.has_decoder:
         raise InvalidArgumentError(f"model {printable(model.bundle.name)} has no decoder and cannot edit")
     hog_features(np.zeros((1, 16, 16), np.uint8))  # says now that scikit-image is missing
     names = _usable(attributes, scored)

@@ -19,11 +19,13 @@ from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
 from lookalike.encoder.images.noise import add_noise
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, decode_rgb, printable, read_pixels
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import as_path, as_text
-from lookalike.indexer.store.base import CollectionSpec, VectorStore
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 Floats = NDArray[np.float32]
 TestSetName = Literal["lfw-64", "lfw-250", "mnist", "photographs"]
@@ -100,7 +102,7 @@ def collection_images(store: VectorStore, name: str) -> LabeledImages:
     Raises:
         CollectionNotFoundError: there is no such collection.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name))
     return LabeledImages(
         name,
@@ -125,7 +127,7 @@ def lfw_behind(store: VectorStore, name: str) -> LabeledImages | None:
     Raises:
         DataError: the collection holds it, and the data set is not on this machine.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     if "lfw" not in spec.roots:
         return None
     lfw = _from_lfw(find_lfw(download=False))

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import DenoisingTestSet
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, MissingExtraError
-from lookalike.encoder.images.preprocess import printable, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.images.preprocess import to_uint8
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model, Provider
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 BATCH: Final = 50
@@ -73,7 +75,7 @@ class DenoiserMethod:
         for _, same_shape in groupby(noisy, key=np.shape):
             pixels = np.stack(list(same_shape))  # (N, H, W, C)
             known_sigma = None if self.blind else np.full(len(pixels), sigma, np.float32)
-            output += list(self.denoiser.clean(pixels, known_sigma).clip(0, 1))
+            output += list(self.denoiser.denoise(pixels, known_sigma).clip(0, 1))
         return output
 
 
@@ -126,7 +128,7 @@ class DenoisingModel:
             model = Model.open(where, provider=provider, threads=threads)
         else:
             return cls(denoiser, denoiser.bundle.name)
-        if not model.draws:
+        if not model.has_decoder:
             raise InvalidArgumentError(
                 f"model {printable(model.bundle.name)} is neither a denoiser nor has a decoder; "
                 "name a denoiser or an autoencoder"
@@ -280,7 +282,9 @@ def _row(
     from skimage.metrics import structural_similarity
 
     pairs = list(zip(output, images.clean, strict=True))
-    decibels = [psnr(float(np.square(made.astype(np.float64) - clean).mean())) for made, clean in pairs]
+    decibels = [
+        psnr_from_mse(float(np.square(made.astype(np.float64) - clean).mean())) for made, clean in pairs
+    ]
     ssim: Callable[..., float] = structural_similarity  # scikit-image has no types for it
     similarity = [ssim(clean, made, data_range=1.0, channel_axis=2) for made, clean in pairs]
     return Row(

@@ -20,8 +20,9 @@ from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
 from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder, read_scores
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_images
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
 from lookalike.trainer.fitting.attributes import Examples
@@ -145,7 +146,7 @@ def encode_examples(
     for good, pixels, failed, count in _read_batches(model, scored.images.files, crop):
         rows += good
         failures += failed
-        latents.append(model.compared(pixels))
+        latents.append(model.mean_latents(pixels))
         colors.append(pixels.mean(axis=(1, 2)))
         on_pixels(pixels)
         on_progress(count)
@@ -244,8 +245,8 @@ def measure_people(
         people += [named[row][1] for row in rows]
         failures += failed
         embeddings.append(model.embed(pixels))
-        if model.draws:
-            errors.append(model.errors(pixels))
+        if model.has_decoder:
+            errors.append(model.reconstruction_errors(pixels))
         on_progress(count)
     if not people:
         raise DataError(f"calibration needs images, none of {len(named)} could be read ({failures[:1]})")

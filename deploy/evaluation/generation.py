@@ -20,9 +20,10 @@ from lookalike.deploy.evaluation.likelihood import PROTOCOLS, LikelihoodResult, 
 from lookalike.deploy.evaluation.retrieval import KnnResult, stored_knn
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError, MissingExtraError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.encoder.manifolds import frechet_distance, mean_distance, precision_recall
-from lookalike.encoder.runtime.model import Model, Provider
+from lookalike.encoder.metrics import frechet_distance, mean_distance, precision_recall
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 from lookalike.searcher.generation.sample import Sampler, sample
 
 Part = Literal["likelihood", "accuracy", "diversity", "distance", "neighbours"]
@@ -75,7 +76,7 @@ def digit_classifier(digits: MnistData, provider: Provider, *, log: Callable[[st
             "the classifier is trained with PyTorch; pip install 'lookalike[train]', or measure "
             "--only likelihood,neighbours"
         ) from error
-    bundle = cached_classifier(digits.train.images, digits.train.labels, digits.classes, say=log)
+    bundle = cached_classifier(digits.train.images, digits.train.labels, digits.classes, log=log)
     return Model(bundle, provider=provider)
 
 
@@ -396,7 +397,7 @@ def evaluate_generation(
     remarks: list[str] = []
     values: dict[str, Any] = {}
     if "likelihood" in plan.parts:
-        if spec.prior:
+        if spec.has_prior:
             values["likelihood"] = _likelihoods(model, benchmark, progress)
         else:
             remarks.append(f"{name}: no likelihood, the model ({spec.kind}) is not variational")
@@ -472,7 +473,7 @@ def _samplers(model: Model) -> list[Sampler]:
     """Return those that the model has."""
     prior = model.bundle.sampling
     mixture = prior is not None and prior.mixture is not None
-    available = {"normal": model.bundle.spec.prior, "gaussian": True, "gmm": mixture}
+    available = {"normal": model.bundle.spec.has_prior, "gaussian": True, "gmm": mixture}
     return [sampler for sampler in get_args(Sampler) if available[sampler]]
 
 

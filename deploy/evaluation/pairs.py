@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 
 FOLDS: Final = 10
 MAX_PAIRS: Final = 300

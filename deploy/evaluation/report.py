@@ -22,7 +22,7 @@ from lookalike.deploy.evaluation.verification import FAR, Roc
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
 from lookalike.encoder.images.preprocess import to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -134,7 +134,10 @@ def denoising_sheet(result: DenoisingResult, *, side: int = 96) -> NDArray[np.ui
     rows = [[Tile(pixels=to_uint8(image)) for image in clean]]
     rows += [
         [
-            Tile(pixels=to_uint8(made), subcaption=f"{psnr(float(np.square(made - image).mean())):.1f} dB")
+            Tile(
+                pixels=to_uint8(made),
+                subcaption=f"{psnr_from_mse(float(np.square(made - image).mean())):.1f} dB",
+            )
             for made, image in zip(row.output, clean, strict=True)
         ]
         for row in result.rows

@@ -24,9 +24,11 @@ from lookalike.deploy.evaluation.data import DigitImages, LabeledImages, MnistDa
 from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Hit, Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 Class = TypeVar("Class", int, str)
 _SEARCH_BATCH: Final = 64

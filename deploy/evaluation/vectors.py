@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import LabeledImages, item_path
 from lookalike.encoder.embed.pipeline import embed_files
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
 
 Kind = Literal["model", "collection", "vectors", "baseline"]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
@@ -122,7 +123,7 @@ def embed_images(
             advance(len(batch.keys) + len(batch.failures))
             empty: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
             failures += [
-                f"{printable(str(images.files[key]))}: {NOTHING_SEEN}"
+                f"{printable(str(images.files[key]))}: {DEGENERATE}"
                 for key, is_empty in zip(batch.keys, empty, strict=True)
                 if is_empty
             ]
@@ -136,7 +137,7 @@ def stored_vectors(store: VectorStore, name: str, images: LabeledImages) -> Imag
         CollectionNotFoundError: there is no such collection.
         DataError: two of its items are the same image.
     """
-    spec = store.describe(name)
+    spec = store.info(name)
     records = list(store.scroll(name, with_vectors=True))
     rows = [record.vector for record in records if record.vector is not None]
     vectors = np.stack(rows) if rows else np.zeros((0, spec.dimension), np.float32)

@@ -1,7 +1,7 @@
-"""What went wrong, as RFC 9457 problem details: the one place where errors become HTTP.
+"""Errors as RFC 9457 problem details: the only place where exceptions become HTTP responses.
 
-A problem has a stable ``code``, by which programs tell it, and a sentence for people. What the service itself
-did wrong is told in general words only, and in full in its log.
+A problem has a stable ``code`` for programs and a sentence for people. Details of the service's own failures
+go to its log only; the response has a general sentence.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from starlette.responses import Response
 
 from lookalike.encoder import errors
 
-__all__ = ["MEDIA_TYPE", "OF_ERRORS", "PROBLEMS", "ApiError", "Problem", "code_of", "content", "responded"]
-
 MEDIA_TYPE: Final = "application/problem+json"
 
 
@@ -25,54 +23,54 @@ class Problem:
     """A kind of problem.
 
     Attributes:
-        status: Of HTTP.
+        status: HTTP status.
         title: The same for every problem of this code.
-        told: Whether its detail says what was raised; else it says only what the title does.
+        expose_detail: Whether the response has the message of the exception, or a general sentence.
     """
 
     status: int
     title: str
-    told: bool = True
+    expose_detail: bool = True
 
 
 PROBLEMS: Final[Mapping[str, Problem]] = {
-    "malformed": Problem(400, "The request cannot be read"),
-    "host-not-allowed": Problem(400, "The service has another name"),
+    "malformed": Problem(400, "The request cannot be parsed"),
+    "host-not-allowed": Problem(400, "The Host header is not allowed"),
     "unauthorized": Problem(401, "The API key is missing or wrong"),
-    "cross-origin": Problem(403, "Other sites may not ask through a browser"),
+    "cross-origin": Problem(403, "Cross-origin requests are not allowed"),
     "folder-not-allowed": Problem(403, "This folder may not be indexed"),
-    "not-found": Problem(404, "Nothing is here"),
-    "collection-not-found": Problem(404, "There is no such collection", told=False),
+    "not-found": Problem(404, "There is nothing at this path"),
+    "collection-not-found": Problem(404, "There is no such collection", expose_detail=False),
     "model-not-found": Problem(404, "There is no such model"),
     "item-not-found": Problem(404, "There is no such item"),
-    "picture-not-found": Problem(404, "The item's picture is not there any more, or may not be shown"),
+    "picture-not-found": Problem(404, "The item's image file is gone or may not be shown"),
     "job-not-found": Problem(404, "There is no such job"),
-    "method-not-allowed": Problem(405, "The method is not allowed here"),
+    "method-not-allowed": Problem(405, "The method is not allowed at this path"),
     "request-timeout": Problem(408, "The request took too long to arrive"),
-    "collection-exists": Problem(409, "The collection is there already", told=False),
-    "model-mismatch": Problem(409, "The collection was made by another model or crop", told=False),
-    "job-ended": Problem(409, "The job has ended already"),
+    "collection-exists": Problem(409, "The collection exists already", expose_detail=False),
+    "model-mismatch": Problem(409, "The collection was made by another model or crop", expose_detail=False),
+    "job-ended": Problem(409, "The job has already ended"),
     "body-too-large": Problem(413, "The request is too large"),
-    "image-too-large": Problem(413, "The picture has too many pixels"),
-    "media-type": Problem(415, "The content type cannot be read here"),
-    "invalid-request": Problem(422, "A value of the request cannot be"),
+    "image-too-large": Problem(413, "The image has too many pixels"),
+    "media-type": Problem(415, "The content type is not supported"),
+    "invalid-request": Problem(422, "Invalid request parameter"),
     "model-kind": Problem(422, "The model is of another kind"),
-    "image-unreadable": Problem(422, "The picture cannot be read"),
-    "data-unreadable": Problem(422, "The data cannot be read", told=False),
-    "vector-unusable": Problem(422, "The picture gives no vector that could be compared"),
-    "internal": Problem(500, "The service failed", told=False),
-    "model-failed": Problem(500, "The model failed", told=False),
-    "store-failed": Problem(500, "The store failed", told=False),
-    "extra-missing": Problem(501, "The service lacks an optional part", told=False),
+    "image-unreadable": Problem(422, "The image cannot be read"),
+    "data-unreadable": Problem(422, "The data cannot be read", expose_detail=False),
+    "vector-unusable": Problem(422, "The image has no usable embedding"),
+    "internal": Problem(500, "Internal error", expose_detail=False),
+    "model-failed": Problem(500, "The model failed", expose_detail=False),
+    "store-failed": Problem(500, "The store failed", expose_detail=False),
+    "extra-missing": Problem(501, "An optional package is not installed", expose_detail=False),
     "busy": Problem(503, "The service is busy"),
-    "timeout": Problem(503, "The work took too long"),
-    "store-busy": Problem(503, "Another process holds the collection", told=False),
-    "store-unreachable": Problem(503, "The store does not answer", told=False),
+    "timeout": Problem(503, "Processing took too long"),
+    "store-busy": Problem(503, "Another process holds the collection", expose_detail=False),
+    "store-unreachable": Problem(503, "The store does not answer", expose_detail=False),
     "not-ready": Problem(503, "The service is not ready"),
 }
-"""Code to what it means."""
+"""The problems by code."""
 
-OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
+ERROR_CODES: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.LookalikeError: "internal",
     errors.InvalidArgumentError: "invalid-request",
     errors.ImageError: "image-unreadable",
@@ -101,26 +99,26 @@ OF_ERRORS: Final[Mapping[type[errors.LookalikeError], str]] = {
     errors.ModelMismatchError: "model-mismatch",
     errors.VectorError: "vector-unusable",
 }
-"""Error to code; a test holds that none of ``encoder/errors.py`` is missing."""
+"""The code of each exception; a test checks that none of ``encoder/errors.py`` is missing."""
 
 _DETAILS: Final = {
     "collection-not-found": "no collection of this name; GET /api/v1/collections lists them",
-    "model-mismatch": "the model that made this collection is not at hand here; serve it with --model",
-    "data-unreadable": "what is to be read is not there or is damaged; see the service's log",
+    "model-mismatch": "the model that made this collection is not available here; serve it with --model",
+    "data-unreadable": "the data is missing or damaged; see the service's log",
     "store-busy": "another process holds the collection; wait until it has ended",
     "store-unreachable": "the store does not answer; try again soon",
-    "extra-missing": "an optional part is not installed where the service runs; see its log",
+    "extra-missing": "an optional package is not installed where the service runs; see its log",
 }
 _RETRY_SECONDS: Final = 1
 
 
-class ApiError(Exception):  # it is no failure of ours
-    """The service will not do it.
+class ApiError(Exception):
+    """A request that is refused, as a problem.
 
     Args:
-        code: One of :data:`PROBLEMS`.
-        detail: A sentence: what was wrong, and the way out.
-        headers: More headers of the answer.
+        code: A code of :data:`PROBLEMS`.
+        detail: One sentence: what is wrong, and the way out.
+        headers: Additional headers of the response.
     """
 
     def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
@@ -130,47 +128,35 @@ class ApiError(Exception):  # it is no failure of ours
         self.headers = dict(headers or {})
 
 
-def code_of(error: BaseException) -> str:
-    """Return the code of an error, by its nearest ancestor that has one."""
+def error_code(error: BaseException) -> str:
+    """Return the code of an exception, that of its nearest base class with one."""
     if isinstance(error, ApiError):
         return error.code
-    for kind in type(error).__mro__:
-        if kind in OF_ERRORS:
-            return OF_ERRORS[kind]
-    return "internal"
+    return next((ERROR_CODES[kind] for kind in type(error).__mro__ if kind in ERROR_CODES), "internal")
 
 
-def content(error: BaseException) -> dict[str, Any]:
-    """Return the members type, title, status, detail and code of an error's problem."""
-    code = code_of(error)
+def problem_details(error: BaseException) -> dict[str, Any]:
+    """Return type, title, status, detail and code of the problem for an exception."""
+    code = error_code(error)
     problem = PROBLEMS[code]
-    known = isinstance(error, errors.LookalikeError | ApiError)
-    said = str(error) if known and problem.told else _DETAILS.get(code, f"{problem.title}; see its log")
+    expected = isinstance(error, errors.LookalikeError | ApiError)
+    general = _DETAILS.get(code, f"{problem.title}; see the service's log")
     return {
         "type": f"/api/v1/problems#{code}",
         "title": problem.title,
         "status": problem.status,
-        "detail": said,
+        "detail": str(error) if expected and problem.expose_detail else general,
         "code": code,
     }
 
 
-def responded(
-    error: BaseException, *, request_id: str, headers: Mapping[str, str] | None = None, **more: Any
-) -> Response:
-    """Return the response that an error gets.
-
-    Args:
-        error: What was raised.
-        request_id: To find it in the log.
-        headers: More headers.
-        more: Further members of the problem.
-    """
-    values = {**content(error), "request_id": request_id, **more}
-    sent = {**(error.headers if isinstance(error, ApiError) else {}), **(headers or {})}
+def problem_response(error: BaseException, *, request_id: str) -> Response:
+    """Return the response for an exception."""
+    values = {**problem_details(error), "request_id": request_id}
+    headers = dict(error.headers) if isinstance(error, ApiError) else {}
     if values["status"] == 503:
-        sent.setdefault("Retry-After", str(_RETRY_SECONDS))
+        headers.setdefault("Retry-After", str(_RETRY_SECONDS))
     if values["status"] == 401:
-        sent.setdefault("WWW-Authenticate", "Bearer")
+        headers.setdefault("WWW-Authenticate", "Bearer")
     body = json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    return Response(body, status_code=values["status"], headers=sent, media_type=MEDIA_TYPE)
+    return Response(body, status_code=values["status"], headers=headers, media_type=MEDIA_TYPE)

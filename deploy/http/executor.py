@@ -1,8 +1,8 @@
-"""Blocking work off the event loop: so many at once, so many waiting, no more.
+"""A bounded thread pool for blocking work, with micro-batching.
 
-Work of one kind that waits is done together, up to sixteen pieces in one call. That adds no waiting, since a
-piece that finds a free worker begins at once; and under load it pays: sixteen faces embedded together take
-half of what they take one by one.
+Waiting jobs of one kind are run in one call, up to sixteen together. That adds no waiting, since a job that
+finds a free worker starts at once; and it pays under load: sixteen faces embedded together take half the time
+of sixteen calls.
 """
 
 from __future__ import annotations
@@ -17,52 +17,50 @@ from typing import Any, Final, TypeVar, cast
 
 from lookalike.deploy.http.errors import ApiError
 
-__all__ = ["TOGETHER", "BatchingExecutor"]
-
-TOGETHER: Final = 16
-"""Pieces that are done in one call at most."""
+MAX_BATCH: Final = 16
+"""Jobs in one call."""
 
 T = TypeVar("T")
 P = TypeVar("P")
-Together = Callable[[Sequence[Any]], Sequence[Any]]
+BatchFunction = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
+class _Job:
     kind: Hashable
     value: Any
-    work: Together
+    function: BatchFunction
     future: asyncio.Future[Any]
-    since: float
+    queued_at: float
 
 
 class BatchingExecutor:
-    """A bounded pool of threads. Its methods are called on the event loop, but for :meth:`close`.
+    """A bounded pool of threads. Call its methods on the event loop, :meth:`close` excepted.
 
     Args:
         workers: Calls at once.
-        waiting: Pieces that may wait.
-        seconds: How long a piece may wait and be worked on.
-        on_wait: Told how long each piece waited, in seconds.
+        queue_size: Jobs that may wait.
+        seconds: Longest time that a job may wait and run, in seconds.
+        on_wait: Called with the seconds that each job waited.
     """
 
     def __init__(
         self,
         workers: int,
         *,
-        waiting: int,
+        queue_size: int,
         seconds: float,
         on_wait: Callable[[float], object] = lambda _: None,
     ) -> None:
-        self._workers, self._most, self._seconds, self._on_wait = workers, waiting, seconds, on_wait
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="lane")
-        self._queue: deque[_Piece] = deque()
+        self._workers, self._queue_size, self._seconds = workers, queue_size, seconds
+        self._on_wait = on_wait
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._queue: deque[_Job] = deque()
         self._busy = 0
-        self._single = 0
 
     @property
     def waiting(self) -> int:
-        """Pieces that wait."""
+        """Jobs that wait."""
         return len(self._queue)
 
     @property
@@ -71,83 +69,80 @@ class BatchingExecutor:
         return self._busy
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do one piece of work by itself.
+        """Run one job by itself.
 
         Raises:
-            ApiError: too many wait (``busy``), or it took too long (``timeout``).
+            ApiError: too many jobs wait (``busy``), or it took too long (``timeout``).
         """
-        self._single += 1
-        kind = ("single", self._single)  # none is like it
-        return cast("T", await self.together(kind, None, lambda _: [work()]))
+        return cast("T", await self.submit_batched(object(), None, lambda _: [work()]))  # a kind of its own
 
-    async def together(
-        self, kind: Hashable, value: P, work: Callable[[Sequence[P]], Sequence[T | Exception]]
+    async def submit_batched(
+        self, kind: Hashable, value: P, function: Callable[[Sequence[P]], Sequence[T | Exception]]
     ) -> T:
-        """Do one piece of work, together with others of its kind that wait.
+        """Run a job, in one call with waiting jobs of the same kind.
 
         Args:
-            kind: Pieces that may be done together have equal kinds.
-            value: What the piece is about.
-            work: Turns some such values into as many results, in order. What it raises, all of them get; an
-                exception among its results only the piece at its place.
+            kind: Jobs of equal kinds may be run in one call.
+            value: The input of this job.
+            function: Maps several inputs to as many results, in order. If it raises, all of the jobs fail; an
+                exception among its results fails only the job at that position.
 
         Raises:
             ApiError: as :meth:`run`.
         """
-        if self._busy >= self._workers and len(self._queue) >= self._most:
-            raise ApiError("busy", f"{len(self._queue)} requests wait already; try again in a second")
-        piece = _Piece(kind, value, work, asyncio.get_running_loop().create_future(), time.perf_counter())
-        self._queue.append(piece)
-        self._pump()
+        if self._busy >= self._workers and len(self._queue) >= self._queue_size:
+            raise ApiError("busy", f"{len(self._queue)} requests are waiting; try again in a second")
+        job = _Job(kind, value, function, asyncio.get_running_loop().create_future(), time.perf_counter())
+        self._queue.append(job)
+        self._start_jobs()
         try:
-            return cast("T", await asyncio.wait_for(piece.future, self._seconds))
+            return cast("T", await asyncio.wait_for(job.future, self._seconds))
         except TimeoutError:
             raise ApiError(
-                "timeout", f"it took more than {self._seconds:g} s; ask for less, or later"
+                "timeout", f"it took more than {self._seconds:g} s; send less, or try again later"
             ) from None
         finally:
-            if piece in self._queue:  # given up before it began
-                self._queue.remove(piece)
+            if job in self._queue:  # timed out or cancelled before it started
+                self._queue.remove(job)
 
     def close(self) -> None:
-        """Wait for what runs. Nothing may be given to it any more."""
+        """Wait for the running calls. Nothing may be submitted afterwards."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _pump(self) -> None:
-        """Begin what can be begun."""
+    def _start_jobs(self) -> None:
         while self._queue and self._busy < self._workers:
-            pieces = self._take()
+            jobs = self._next_batch()
             now = time.perf_counter()
-            for piece in pieces:
-                self._on_wait(now - piece.since)
+            for job in jobs:
+                self._on_wait(now - job.queued_at)
             self._busy += 1
-            self._begin(pieces)
+            self._start(jobs)
 
-    def _begin(self, pieces: Sequence[_Piece]) -> None:
+    def _start(self, jobs: Sequence[_Job]) -> None:
         loop = asyncio.get_running_loop()
 
-        def ended(done: Future[Sequence[Any]]) -> None:
-            loop.call_soon_threadsafe(self._end, pieces, done)
+        def done(future: Future[Sequence[Any]]) -> None:
+            loop.call_soon_threadsafe(self._finish, jobs, future)
 
-        self._pool.submit(pieces[0].work, [piece.value for piece in pieces]).add_done_callback(ended)
+        self._pool.submit(jobs[0].function, [job.value for job in jobs]).add_done_callback(done)
 
-    def _take(self) -> list[_Piece]:
-        """Take the longest waiting piece and those like it off the queue."""
+    def _next_batch(self) -> list[_Job]:
+        """Take the job that has waited longest, and those of its kind, off the queue."""
         first = self._queue[0]
-        alike = [piece for piece in self._queue if piece.kind == first.kind][:TOGETHER]
-        for piece in alike:
-            self._queue.remove(piece)
-        return alike
+        batch = [job for job in self._queue if job.kind == first.kind][:MAX_BATCH]
+        for job in batch:
+            self._queue.remove(job)
+        return batch
 
-    def _end(self, pieces: Sequence[_Piece], done: Future[Sequence[Any]]) -> None:
+    def _finish(self, jobs: Sequence[_Job], future: Future[Sequence[Any]]) -> None:
         self._busy -= 1
-        error = done.exception()
-        results: Sequence[Any] = [error] * len(pieces) if error is not None else done.result()
-        for piece, result in zip(pieces, results, strict=True):
-            if piece.future.done():  # nobody waits any more
+        error = future.exception()
+        results: Sequence[Any] = [error] * len(jobs) if error is not None else future.result()
+        for job, result in zip(jobs, results, strict=True):
+            if job.future.done():  # nobody waits for it any more
                 continue
             if isinstance(result, BaseException):
-                piece.future.set_exception(result)
+                job.future.set_exception(result)
             else:
-                piece.future.set_result(result)
-        self._pump()
+                job.future.set_result(result)
+        self._start_jobs()

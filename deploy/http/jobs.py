@@ -1,7 +1,8 @@
-"""Long work that a service does beside its answers, one piece after the other: folders indexed.
+"""Background jobs, run one after the other.
 
-What a job has done is durable batch by batch: cancelled, or killed with the service, it loses none of that,
-and the same job again does only the rest.
+What a job has done is durable batch by batch: a job that is cancelled, or killed with the service, loses none
+    of
+it, and the same job again does only the rest.
 """
 
 from __future__ import annotations
@@ -15,78 +16,74 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from lookalike.deploy.http.errors import ApiError, content
-
-__all__ = ["Cancelled", "Job", "Jobs"]
+from lookalike.deploy.http.errors import ApiError, problem_details
 
 _LOG: Final = logging.getLogger("lookalike.service")
-_MOST_WAITING: Final = 8
-_MOST_KEPT: Final = 100
-
-State = Literal["queued", "running", "finished", "failed", "cancelled"]
+_MAX_WAITING: Final = 8
+_MAX_ENDED: Final = 100
 
 
-class Cancelled(Exception):  # noqa: N818  # nothing went wrong
-    """The job is to end."""
+class Cancelled(Exception):  # noqa: N818  # not an error
+    """The job was cancelled."""
 
 
 @dataclass(slots=True)
 class Job:
-    """One piece of work, and how far it is.
+    """One job and its progress.
 
     Attributes:
+        request: What was asked for, as JSON values.
         id: A UUID.
-        about: What was asked, in JSON values.
         state: queued, running, finished, failed or cancelled.
-        total: Pictures to embed; None before that is known.
-        done: Of these, those that are stored, or failed.
-        report: What it came to; None before it has finished.
-        problem: Why it failed; None otherwise.
+        total: Images to embed; None until that is known.
+        done: How many of these are stored, or failed.
+        report: The result; None until the job has finished.
+        problem: Why it failed; None if it did not.
         created: Seconds since 1970.
-        ended: Likewise; None before.
+        ended: Seconds since 1970; None until it has ended.
     """
 
-    about: dict[str, Any]
+    request: dict[str, Any]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    state: State = "queued"
+    state: Literal["queued", "running", "finished", "failed", "cancelled"] = "queued"
     total: int | None = None
     done: int = 0
     report: dict[str, Any] | None = None
     problem: dict[str, Any] | None = None
     created: float = field(default_factory=time.time)
     ended: float | None = None
-    stop: threading.Event = field(default_factory=threading.Event)
+    cancel_requested: threading.Event = field(default_factory=threading.Event)
 
     @property
     def over(self) -> bool:
-        """Whether nothing will become of it any more."""
+        """True once the job has finished, failed or been cancelled."""
         return self.state in ("finished", "failed", "cancelled")
 
     def on_total(self, count: int) -> None:
-        """Be told how many pictures will be embedded.
+        """Set the number of images to embed.
 
         Raises:
-            Cancelled: it is to end.
+            Cancelled: the job was cancelled.
         """
         self.total = count
-        self.check()
+        self.check_cancelled()
 
     def on_progress(self, count: int) -> None:
-        """Be told that so many more are stored.
+        """Add to the number of images that are done.
 
         Raises:
-            Cancelled: it is to end.
+            Cancelled: the job was cancelled.
         """
         self.done += count
-        self.check()
+        self.check_cancelled()
 
-    def check(self) -> None:
-        """Go on, or not.
+    def check_cancelled(self) -> None:
+        """Stop if the job was cancelled.
 
         Raises:
-            Cancelled: it is to end.
+            Cancelled: it was.
         """
-        if self.stop.is_set():
+        if self.cancel_requested.is_set():
             raise Cancelled
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +91,7 @@ class Job:
         return {
             "id": self.id,
             "state": self.state,
-            **self.about,
+            **self.request,
             "total": self.total,
             "done": self.done,
             "report": self.report,
@@ -105,7 +102,7 @@ class Job:
 
 
 class Jobs:
-    """The jobs of a service, one running at a time; those of the last hundred that ended are remembered."""
+    """The jobs of a service: those that wait or run, and the last hundred that ended."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="job")
@@ -126,56 +123,56 @@ class Jobs:
         """Return a job.
 
         Raises:
-            ApiError: there is none of that id.
+            ApiError: there is no such job.
         """
         with self._lock:
             job = self._jobs.get(job_id)
         if job is None:
-            raise ApiError("job-not-found", "no such job; the service may have been started anew since")
+            raise ApiError("job-not-found", "no such job; the service may have been restarted since")
         return job
 
-    def start(self, about: dict[str, Any], work: Callable[[Job], dict[str, Any]]) -> Job:
+    def start(self, request: dict[str, Any], work: Callable[[Job], dict[str, Any]]) -> Job:
         """Queue a job.
 
         Args:
-            about: What was asked, in JSON values.
-            work: Does it and returns the report; it raises what its job's methods raise.
+            request: What was asked for, as JSON values.
+            work: Does the job and returns the report; it calls the job's methods and lets Cancelled through.
 
         Raises:
-            ApiError: too many wait.
+            ApiError: too many jobs wait.
         """
-        if self.open > _MOST_WAITING:
-            raise ApiError("busy", f"{_MOST_WAITING} jobs wait already; wait until one has ended")
-        job = Job(about)
+        if self.open > _MAX_WAITING:
+            raise ApiError("busy", f"{_MAX_WAITING} jobs are waiting; wait until one has ended")
+        job = Job(request)
         with self._lock:
             ended = [each.id for each in self._jobs.values() if each.over]
-            for old in ended[: max(0, len(ended) - _MOST_KEPT + 1)]:
+            for old in ended[: max(0, len(ended) - _MAX_ENDED + 1)]:
                 del self._jobs[old]
             self._jobs[job.id] = job
         self._pool.submit(self._run, job, work)
         return job
 
     def cancel(self, job_id: str) -> Job:
-        """Have a job end soon.
+        """Make a job end soon.
 
         Raises:
-            ApiError: there is none of that id, or it has ended.
+            ApiError: there is no such job, or it has ended.
         """
         job = self.get(job_id)
         if job.over:
-            raise ApiError("job-ended", f"the job is {job.state} already")
-        job.stop.set()
+            raise ApiError("job-ended", f"the job is already {job.state}")
+        job.cancel_requested.set()
         return job
 
     def close(self) -> None:
-        """Have all jobs end, and wait for it."""
+        """Cancel all jobs, and wait until they have ended."""
         for job in self.all():
-            job.stop.set()
+            job.cancel_requested.set()
         self._pool.shutdown(wait=True)
 
     def _run(self, job: Job, work: Callable[[Job], dict[str, Any]]) -> None:
         try:
-            job.check()
+            job.check_cancelled()
             job.state = "running"
             job.report = work(job)
             job.state = "finished"
@@ -183,7 +180,7 @@ class Jobs:
             job.state = "cancelled"
         except Exception as error:
             _LOG.exception("job failed", extra={"job": job.id})
-            job.problem = content(error)
+            job.problem = problem_details(error)
             job.state = "failed"
         finally:
             job.ended = time.time()

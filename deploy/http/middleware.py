@@ -1,4 +1,8 @@
-"""What stands before every request: its id and log line, limits, the API key, and the headers of answers."""
+"""The middleware around every request: its id and log line, access checks, limits, and response headers.
+
+Starlette's TrustedHostMiddleware and FastAPI's security dependencies do less: they answer in plain text, know
+no IPv6 names, and check after the body was read or only where a route matches.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,19 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.deploy.http.errors import ApiError, responded
+from lookalike.deploy.http.errors import ApiError, problem_response
 from lookalike.deploy.http.metrics import Metrics
 from lookalike.deploy.http.settings import Settings
 
-__all__ = ["OPEN_PATHS", "Middleware", "is_key"]
-
 _LOG: Final = logging.getLogger("lookalike.service")
-_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-OPEN_PATHS: Final = ("/healthz", "/readyz", "/", "/page/", "/favicon.ico")
-"""Asked without a key: they tell nothing of what is stored. One that ends in a slash stands for all below."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+PUBLIC_PATHS: Final = frozenset({"/healthz", "/readyz", "/", "/favicon.ico"})
+"""Paths that need no key, as those below /page/: they reveal nothing stored."""
 
-_READ_OFF: Final = 4
-_READ_OFF_SECONDS: Final = 5.0
-"""Of a body that is refused as much is read off as this many bodies may hold, for so long."""
+_DRAIN_BODIES: Final = 4
+_DRAIN_SECONDS: Final = 5.0
+"""Of a refused body at most so many times the largest allowed body is read, for at most so many seconds."""
 
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -49,50 +51,50 @@ class Middleware:
     """ASGI middleware around the whole service.
 
     Args:
-        app: What is guarded.
+        app: The application.
         settings: The limits and the key.
-        metrics: Told of every answer.
+        metrics: Where requests are counted.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; none leaves with a traceback."""
+        """Answer one request; an exception becomes a problem."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, began = Headers(scope=scope), time.perf_counter()
-        asked = headers.get("x-request-id", "")
-        request_id = asked if _ID.fullmatch(asked) else secrets.token_hex(8)
+        headers, start = Headers(scope=scope), time.perf_counter()
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        status, ended = 0, False
+        status, complete = 0, False
 
-        async def sent(message: Message) -> None:
-            nonlocal status, ended
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _with_headers(message, request_id)
+                _add_headers(message, request_id)
             await send(message)
-            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
-            await self._checked(scope, headers, receive)
-            await self._app(scope, self._limited(receive), sent)
+            await self._check(scope, headers, receive)
+            await self._app(scope, self._limit(receive), send_with_headers)
         except Exception as error:
             if not isinstance(error, ApiError):
                 _LOG.exception("failed", extra={"request": request_id})
-            if status and not ended:  # it can only be cut off
+            if status and not complete:  # too late for a problem: the connection is cut
                 raise
             if not status:
-                await responded(error, request_id=request_id)(scope, receive, sent)
+                await problem_response(error, request_id=request_id)(scope, receive, send_with_headers)
         finally:
-            self._note(scope, request_id, status, time.perf_counter() - began)
+            self._record(scope, request_id, status, time.perf_counter() - start)
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        """Count the request and write its line, which holds nothing of what was sent."""
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Count the request and log it, without anything of its contents."""
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.answered(scope["method"], route, status, seconds)
+        self._metrics.observe_request(scope["method"], route, status, seconds)
         _LOG.info(
             "request",
             extra={
@@ -104,22 +106,42 @@ class Middleware:
             },
         )
 
-    async def _checked(self, scope: Scope, headers: Headers, receive: Receive) -> None:
-        """Refuse as :meth:`_check` does, once what is being sent has been read off."""
-        try:
-            self._check(scope, headers)
-        except ApiError:
-            if "expect" not in headers:  # who asks first has not begun to send
-                await self._read_off(receive)
-            raise
+    async def _check(self, scope: Scope, headers: Headers, receive: Receive) -> None:
+        """Refuse a request by its headers; what of its body is on the way is read first.
 
-    async def _read_off(self, receive: Receive) -> None:
-        """Read the rest of a body and forget it, a bounded amount for a bounded time.
-
-        A connection that is closed on unread bytes is reset, and the client never sees why it was refused
-        (RFC 9112, 9.6).
+        Raises:
+            ApiError: the host, origin or key is wrong, or the body is too large.
         """
-        left, due = _READ_OFF * self._settings.body_bytes, time.monotonic() + _READ_OFF_SECONDS
+        refused = self._refusal(scope, headers)
+        if refused is None:
+            return
+        if "expect" not in headers:  # with it, the client waits for us before it sends
+            await self._drain(receive)
+        raise refused
+
+    def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
+        host = headers.get("host", "")
+        if self._settings.key is None and _host_name(host) not in _LOCAL_NAMES:  # DNS rebinding
+            return ApiError("host-not-allowed", "without an API key the service answers to localhost only")
+        origin = headers.get("origin")
+        if headers.get("sec-fetch-site") == "cross-site" or (
+            origin is not None and origin.partition("://")[2] != host
+        ):
+            return ApiError("cross-origin", "send requests from the service's own page, or without a browser")
+        if not _is_public(scope["path"]) and not is_key(headers, self._settings.key):
+            return ApiError("unauthorized", "send Authorization: Bearer KEY")
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._settings.body_bytes:
+            return self._too_large()
+        return None
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read and discard the rest of a body, a bounded amount for a bounded time.
+
+        A connection that is closed with unread bytes is reset, and the client never sees the response (RFC
+        9112, 9.6).
+        """
+        left, due = _DRAIN_BODIES * self._settings.body_bytes, time.monotonic() + _DRAIN_SECONDS
         while left > 0:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, due - time.monotonic()))
@@ -129,48 +151,28 @@ class Middleware:
             if not message.get("more_body", False):
                 return
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
-        """Refuse what need not be looked at further.
-
-        Raises:
-            ApiError: a browser on another site asks, the key is missing or wrong, or too much is sent.
-        """
-        host = headers.get("host", "")
-        if self._settings.key is None and _name(host) not in _HERE:  # a page elsewhere whose name leads here
-            raise ApiError("host-not-allowed", "without an API key the service is localhost alone")
-        origin = headers.get("origin")
-        if headers.get("sec-fetch-site") == "cross-site" or (
-            origin is not None and origin.partition("://")[2] != host
-        ):
-            raise ApiError("cross-origin", "ask from the service's own page, or from no page")
-        if not _is_open(scope["path"]) and not is_key(headers, self._settings.key):
-            raise ApiError("unauthorized", "send Authorization: Bearer KEY")
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._settings.body_bytes:
-            raise self._too_large()
-
-    def _limited(self, receive: Receive) -> Receive:
-        """Receive no more than may be sent, and wait no longer than may be waited."""
+    def _limit(self, receive: Receive) -> Receive:
+        """Return a ``receive`` that stops at the largest body and the longest time."""
         left, due = self._settings.body_bytes, time.monotonic() + self._settings.seconds
         complete = False
 
         async def limited() -> Message:
             nonlocal left, complete
             if complete:
-                return await receive()  # until the client has gone
+                return await receive()  # returns when the client disconnects
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, due - time.monotonic()))
             except TimeoutError:
                 raise ApiError(
                     "request-timeout",
-                    f"the body was not here after {self._settings.seconds:g} s",
+                    f"the body did not arrive within {self._settings.seconds:g} s",
                     headers={"Connection": "close"},
                 ) from None
             left -= len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if left < 0:
                 if not complete:
-                    await self._read_off(receive)
+                    await self._drain(receive)
                 raise self._too_large()
             return message
 
@@ -179,29 +181,27 @@ class Middleware:
     def _too_large(self) -> ApiError:
         return ApiError(
             "body-too-large",
-            f"a request has {self._settings.body_bytes:,} bytes at most; send smaller or fewer pictures",
+            f"a request has at most {self._settings.body_bytes:,} bytes; send smaller or fewer images",
             headers={"Connection": "close"},
         )
 
 
 def is_key(headers: Headers, key: str | None) -> bool:
-    """Whether the request may ask. How long that takes tells nothing of the key."""
+    """Whether a request has the key, compared in constant time."""
     if key is None:
         return True
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    said = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    # Digests are of one length, whatever was sent.
-    digests = (hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (said, key))
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    # Digests have one length, whatever was sent.
+    digests = (hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (given, key))
     return hmac.compare_digest(*digests)
 
 
-def _is_open(path: str) -> bool:
-    return any(
-        path == each or (each.endswith("/") and each != "/" and path.startswith(each)) for each in OPEN_PATHS
-    )
+def _is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or path.startswith("/page/")
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     """Return the name in a Host header, without the port."""
     try:
         return urlsplit(f"//{host}").hostname or ""
@@ -209,7 +209,7 @@ def _name(host: str) -> str:
         return ""
 
 
-def _with_headers(message: Message, request_id: str) -> None:
+def _add_headers(message: Message, request_id: str) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in HEADERS.items():
         headers.setdefault(name, value)

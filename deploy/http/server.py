@@ -1,4 +1,4 @@
-"""The service's process: its socket, its signals, its log."""
+"""The server process: its socket, its signals, its log."""
 
 from __future__ import annotations
 
@@ -15,45 +15,48 @@ from fastapi import FastAPI
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["JsonLines", "listening", "run"]
-
 _KEEP_ALIVE_SECONDS: Final = 15
-_FINISH_SECONDS: Final = 30
-_MOST_CONNECTIONS: Final = 2048
-_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_SHUTDOWN_SECONDS: Final = 30
+_MAX_CONNECTIONS: Final = 2048
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "color_message",
+    "taskName",
+}
 
 
 class JsonLines(logging.Formatter):
     """A log record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return time, level, event, and whatever else the record was given."""
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        """Return time, level, event, and the extra fields of the record."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         values: dict[str, Any] = {
-            "time": f"{when}.{int(record.msecs):03d}Z",
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
-        values |= {key: value for key, value in vars(record).items() if key not in _OWN}
+        values |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
         return json.dumps(values, default=str)
 
 
-def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) -> None:
-    """Serve until a signal ends it; what has begun is finished, for half a minute at most.
+def run(app: FastAPI, *, host: str, port: int, log: Callable[[str], object]) -> None:
+    """Serve until a signal; running requests are finished, for half a minute at most.
 
     Args:
         app: The service.
-        host: Where it listens.
-        port: 0: any that is free.
-        tell: Told in a line where it is, once it answers.
+        host: Address to listen on.
+        port: Port to listen on; 0: any free port.
+        log: Called with a line that has the URL, once it accepts connections.
 
     Raises:
         InvalidArgumentError: it cannot listen there.
     """
     _log_to_stderr()
-    listener = listening(host, port)
+    listener = listen(host, port)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -62,31 +65,32 @@ def run(app: FastAPI, *, host: str, port: int, tell: Callable[[str], object]) ->
         date_header=True,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_FINISH_SECONDS,
-        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        limit_concurrency=_MAX_CONNECTIONS,
         lifespan="on",
     )
     name = f"[{host}]" if ":" in host else host
-    tell(f"serving on http://{name}:{listener.getsockname()[1]}/")
+    log(f"serving on http://{name}:{listener.getsockname()[1]}/")
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
 
     Raises:
         InvalidArgumentError: it cannot listen there.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        created = socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+        created = socket.create_server((host, port), family=family, backlog=_MAX_CONNECTIONS)
     except OSError as error:
         raise InvalidArgumentError(
             f"the service cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"
         ) from error
-    # asyncio switches Nagle's algorithm off only where the socket says that it is TCP; with it, an answer on
-    # an open connection waits 40 ms for the client's delayed acknowledgement.
+    # asyncio turns Nagle's algorithm off only if the socket says that it is TCP; with it, a response on an
+    # open
+    # connection waits 40 ms for the client's delayed acknowledgement.
     return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=created.detach())
 
 
@@ -98,4 +102,4 @@ def _log_to_stderr() -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.INFO)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it tells bytes of what was sent
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings quote the body

@@ -1,4 +1,4 @@
-"""How the service is set up: what it serves, to whom, and how much of it."""
+"""The settings of the HTTP service, and its fixed limits."""
 
 from __future__ import annotations
 
@@ -9,29 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Provider
-from lookalike.indexer.store.base import DEFAULT_STORE
-
-__all__ = [
-    "KEY_VARIABLE",
-    "MOST_CLEANED",
-    "MOST_DRAWN",
-    "MOST_PICTURES",
-    "MOST_RESULTS",
-    "Settings",
-    "is_loopback",
-]
+from lookalike.encoder.runtime.session import Provider
+from lookalike.indexer.open import DEFAULT_STORE
 
 KEY_VARIABLE: Final = "LOOKALIKE_API_KEY"
-MOST_RESULTS: Final = 1000
-"""The largest k."""
-MOST_PICTURES: Final = 16
-"""Pictures of one request."""
-MOST_DRAWN: Final = 100
-"""Pictures that one request may have drawn."""
-MOST_CLEANED: Final = 16_000_000
-"""Pixels that one request may have cleaned, of all its pictures together."""
-_SHORTEST_KEY: Final = 16
+DENOISER: Final = "denoise"
+"""The model that denoises unless a request names another."""
+MAX_K: Final = 1000
+MAX_IMAGES: Final = 16
+"""Images that a request may send."""
+MAX_GENERATED: Final = 100
+"""Images that a request may have generated."""
+MAX_DENOISED_PIXELS: Final = 16_000_000
+"""Pixels that a request may have denoised, all its images together."""
+_MIN_KEY_LENGTH: Final = 16
 
 
 def _cores() -> int:
@@ -40,23 +31,24 @@ def _cores() -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How the service is set up.
+    """The settings of the service.
 
     Attributes:
         store: Folder or URL of the store.
-        models: Bundle folders or shipped names that are served; empty: all that are shipped. The models that
-            collections remember are served beside them.
-        provider: Of onnxruntime.
-        roots: Folders that may be indexed, with all below them.
-        host: Where it listens.
-        key: API key; None: none is asked for, which only a loopback address allows.
-        workers: Requests that are worked on at once, each on one core.
-        waiting: Requests that may wait for that; those beyond get 503.
-        body_bytes: The largest request.
-        seconds: The longest that a request may wait and be worked on.
+        models: Bundle folders or shipped names to serve; empty: all shipped models. The models of the store's
+            collections are always served too.
+        provider: The execution provider of onnxruntime.
+        roots: Folders that requests may index, with everything below them.
+        host: Address to listen on.
+        key: API key that requests must send; None, for loopback addresses only: no key.
+        workers: Requests processed at once, each on one core.
+        queue_size: Requests that may wait for a worker; more are refused with 503.
+        body_bytes: Largest request body, in bytes.
+        seconds: Longest time that a request may wait and be processed, in seconds.
 
     Raises:
-        InvalidArgumentError: a host that others reach and no key, a key under 16 characters, or a number under 1.
+        InvalidArgumentError: the host is not loopback and there is no key, the key is shorter than 16
+            characters, or a number is out of range.
     """
 
     store: str = DEFAULT_STORE
@@ -66,30 +58,30 @@ class Settings:
     host: str = "127.0.0.1"
     key: str | None = field(default=None, repr=False)
     workers: int = field(default_factory=_cores)
-    waiting: int = 64
+    queue_size: int = 64
     body_bytes: int = 16 << 20
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
         if self.key is None and not is_loopback(self.host):
             raise InvalidArgumentError(
-                f"others can reach {self.host}, so an API key is needed; set {KEY_VARIABLE}, "
+                f"other machines can reach {self.host}, so an API key is needed; set {KEY_VARIABLE}, "
                 "or leave --host out"
             )
-        if self.key is not None and (len(self.key) < _SHORTEST_KEY or not self.key.isascii()):
+        if self.key is not None and (len(self.key) < _MIN_KEY_LENGTH or not self.key.isascii()):
             raise InvalidArgumentError(
-                f"{KEY_VARIABLE} must have {_SHORTEST_KEY} ASCII characters or more, this one has "
-                f"{len(self.key)}; `openssl rand -hex 32` makes one"
+                f"{KEY_VARIABLE} must have {_MIN_KEY_LENGTH} ASCII characters or more, it has "
+                f"{len(self.key)}; generate one with `openssl rand -hex 32`"
             )
-        if min(self.workers, self.body_bytes) < 1 or self.waiting < 0 or not self.seconds > 0:
+        if min(self.workers, self.body_bytes) < 1 or self.queue_size < 0 or not self.seconds > 0:
             raise InvalidArgumentError(
-                f"workers, bytes and seconds must be above 0, got {self.workers}, {self.body_bytes} and "
-                f"{self.seconds}; leave them out for what is usual"
+                f"workers, body size and timeout must be above 0, not {self.workers}, {self.body_bytes} and "
+                f"{self.seconds}; leave them out for the defaults"
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host: a loopback address, or ``localhost``."""
+    """Whether only this machine can reach a host: ``localhost``, or a loopback address."""
     if host == "localhost":
         return True
     try:

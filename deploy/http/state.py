@@ -1,4 +1,4 @@
-"""What every handler of the service works with: the settings, the open store and models, workers, jobs."""
+"""The application state: settings, open store and models, workers, jobs and metrics."""
 
 from __future__ import annotations
 
@@ -15,60 +15,58 @@ from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.settings import Settings
 from lookalike.indexer.store.base import VectorStore
 
-__all__ = ["AppState", "State"]
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """All that a service has."""
+    """Everything that the handlers of requests share."""
 
     settings: Settings
-    holdings: ModelRegistry
-    lanes: BatchingExecutor
+    registry: ModelRegistry
+    executor: BatchingExecutor
     jobs: Jobs
     metrics: Metrics
 
     @classmethod
     def open(cls, settings: Settings, store: VectorStore) -> Self:
-        """Open the models of a service; its store is open.
+        """Load the models of a service whose store is open.
 
         Raises:
-            BundleError, OptionError, StoreError: as :meth:`ModelRegistry.open_models` says.
+            BundleError, InvalidArgumentError, StoreError: as :meth:`ModelRegistry.open_models`.
         """
         metrics = Metrics()
-        holdings = ModelRegistry(store, timer=metrics.step)
-        holdings.open_models(settings.models, provider=settings.provider)
-        lanes = BatchingExecutor(
+        registry = ModelRegistry(store, timer=metrics.time_step)
+        registry.open_models(settings.models, provider=settings.provider)
+        executor = BatchingExecutor(
             settings.workers,
-            waiting=settings.waiting,
+            queue_size=settings.queue_size,
             seconds=settings.seconds,
-            on_wait=lambda seconds: metrics.took("wait", seconds),
+            on_wait=lambda seconds: metrics.observe_step("wait", seconds),
         )
-        return cls(settings, holdings, lanes, Jobs(), metrics)
+        return cls(settings, registry, executor, Jobs(), metrics)
 
-    async def drawn(self, work: Callable[[], T], *, step: str = "draw") -> T:
-        """Do work that draws, timed as that; or as another step."""
+    async def run_timed(self, work: Callable[[], T], *, step: str = "draw") -> T:
+        """Run blocking work on a worker, and add its time to a step of the metrics."""
 
         def timed() -> T:
-            with self.metrics.step(step):
+            with self.metrics.time_step(step):
                 return work()
 
-        return await self.lanes.run(timed)
+        return await self.executor.run(timed)
 
     def close(self) -> None:
-        """End the jobs, finish what runs, flush the store."""
+        """End the jobs, finish the running work, close the store."""
         try:
             self.jobs.close()
-            self.lanes.close()
+            self.executor.close()
         finally:
-            self.holdings.close()
+            self.registry.close()
 
 
-async def _desk(request: Request) -> AppState:  # on the loop: FastAPI gives a plain function a thread
-    return cast("AppState", request.app.state.desk)
+async def _state(request: Request) -> AppState:  # async: FastAPI runs a plain function on a thread
+    return cast("AppState", request.app.state.lookalike)
 
 
-State = Annotated[AppState, Depends(_desk)]
-"""The parameter by which a handler gets it."""
+State = Annotated[AppState, Depends(_state)]
+"""The parameter through which a handler gets the application state."""

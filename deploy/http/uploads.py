@@ -1,4 +1,4 @@
-"""What a request brings: JSON with pictures in Base64, or a form with files. Nothing else is read."""
+"""Parsing of request bodies: JSON with images in Base64, or a form with image files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.settings import MOST_PICTURES
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["Upload", "body_of", "described_body", "parsed"]
+from lookalike.deploy.http.settings import MAX_IMAGES
+from lookalike.encoder.text import printable
 
 M = TypeVar("M", bound=BaseModel)
-_MOST_FIELDS: Final = 32
-_FIELD_BYTES: Final = 1 << 16
+_MAX_FIELDS: Final = 32
+_MAX_FIELD_BYTES: Final = 1 << 16
 _PART: Final = "image"
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture's bytes as they came, and what to call them; may stand where a file does."""
+    """The bytes of an image file and its name; a query for the searcher."""
 
     name: str
     data: bytes
@@ -38,99 +36,89 @@ class Upload:
         return self.name
 
 
-async def parsed(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
-    """Return the request's values and its pictures.
+async def parse_body(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
+    """Return the parameters and the images of a request.
 
     Raises:
-        ApiError: another content type (``media-type``), a body that cannot be read (``malformed``), or values
-            that cannot be (``invalid-request``).
+        ApiError: the content type is another (``media-type``), the body cannot be parsed (``malformed``), or
+            a parameter is invalid (``invalid-request``).
     """
-    said = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if said == "application/json":
-        values = body_of(await request.body(), kind)
-        return values, _decoded(getattr(values, "images", None) or [])
-    if said == "multipart/form-data":
-        return await _form(request, kind)
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type == "application/json":
+        values = _parse_json(await request.body(), kind)
+        return values, _decode_images(getattr(values, "images", None) or [])
+    if media_type == "multipart/form-data":
+        return await _parse_form(request, kind)
     raise ApiError(
         "media-type",
-        "send application/json or multipart/form-data" + (f", not {printable(said)}" if said else ""),
+        "send application/json or multipart/form-data"
+        + (f", not {printable(media_type)}" * bool(media_type)),
     )
 
 
-def body_of(body: bytes, kind: type[M]) -> M:
-    """Return a JSON body as what it must be.
-
-    Raises:
-        ApiError: ``malformed`` or ``invalid-request``.
-    """
+def _parse_json(body: bytes, kind: type[M]) -> M:
     try:
         return kind.model_validate_json(body, strict=True)
     except ValidationError as error:
         if error.errors(include_input=False)[0]["type"] == "json_invalid":
-            raise ApiError("malformed", "the body is no JSON") from error
-        raise ApiError("invalid-request", _first(error)) from error
+            raise ApiError("malformed", "the body is not valid JSON") from error
+        raise ApiError("invalid-request", _first_error(error)) from error
 
 
-async def _form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
+async def _parse_form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
     fields: dict[str, Any] = {}
     uploads: list[Upload] = []
     async with request.form(
-        max_files=MOST_PICTURES, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
+        max_files=MAX_IMAGES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
     ) as form:
         for name, part in form.multi_items():
             if isinstance(part, UploadFile):
                 if name != _PART:
-                    raise ApiError(
-                        "invalid-request", f"pictures are parts called image, not {printable(name)}"
-                    )
-                uploads.append(
-                    Upload(printable(part.filename or f"image-{len(uploads) + 1}"), await part.read())
-                )
+                    raise ApiError("invalid-request", f"files are parts called image, not {printable(name)}")
+                file_name = printable(part.filename or f"image-{len(uploads) + 1}")
+                uploads.append(Upload(file_name, await part.read()))
             elif name == "add":
                 fields.setdefault(name, []).append(part)
             elif name in fields or name == "images":
                 raise ApiError(
-                    "invalid-request", f"{printable(name)}: a form has it once, and pictures as files"
+                    "invalid-request", f"{printable(name)}: send each field once, and images as files"
                 )
             else:
                 fields[name] = part
     try:
         return kind.model_validate(fields), uploads
     except ValidationError as error:
-        raise ApiError("invalid-request", _first(error)) from error
+        raise ApiError("invalid-request", _first_error(error)) from error
 
 
-def _decoded(images: list[str]) -> list[Upload]:
+def _decode_images(images: list[str]) -> list[Upload]:
     uploads = []
     for number, text in enumerate(images, start=1):
         try:
             uploads.append(Upload(f"image-{number}", base64.b64decode(text, validate=True)))
         except (binascii.Error, ValueError) as error:
-            raise ApiError("invalid-request", f"images: number {number} is no Base64") from error
+            raise ApiError("invalid-request", f"images: number {number} is not valid Base64") from error
     return uploads
 
 
-def _first(error: ValidationError) -> str:
-    """Say what is wrong with the first value that is wrong."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = printable(".".join(str(part) for part in found["loc"]))
-    return f"{where}: {found['msg']}" if where else str(found["msg"])
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = printable(".".join(str(part) for part in first["loc"]))
+    return f"{field}: {first['msg']}" if field else str(first["msg"])
 
 
-def described_body(
-    kind: type[BaseModel], example: dict[str, Any], *, pictures: bool = True
-) -> dict[str, Any]:
-    """Return the OpenAPI description of a request body that :func:`parsed` reads.
+def describe_body(kind: type[BaseModel], example: dict[str, Any], *, images: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that :func:`parse_body` reads.
 
     Args:
-        kind: Of its values.
-        example: In JSON.
-        pictures: Whether a form with files may be sent too.
+        kind: The model of its parameters.
+        example: An example in JSON.
+        images: Whether it may be a form with image files.
     """
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     content: dict[str, Any] = {"application/json": {"schema": schema, "example": example}}
-    if pictures:
-        part = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": MOST_PICTURES}
+    if images:
+        part = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": MAX_IMAGES}
         fields = {name: value for name, value in schema["properties"].items() if name != "images"}
         form = {**schema, "properties": {**fields, _PART: part}}
         content["multipart/form-data"] = {"schema": form}

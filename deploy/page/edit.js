@@ -1,15 +1,15 @@
-// What is done to a query before it is searched with: noise taken off, attributes added; drawn while one slides.
+// Edits of a query before the search: denoised, attributes added; previewed while a slider moves.
 "use strict";
 
 const editing = {
   collections: {}, // by name
   models: {}, // by name
-  going: null, // the request under way
+  request: null, // the request in progress
 
   offer(collections, models) {
     editing.collections = Object.fromEntries(collections.map((each) => [each.name, each]));
     editing.models = Object.fromEntries(models.map((model) => [model.name, model]));
-    byId("clean-first").hidden = !editing.cleaner();
+    byId("denoise-first").hidden = !editing.denoiser();
     editing.offerSliders();
   },
 
@@ -18,17 +18,17 @@ const editing = {
     const model = editing.collection() && editing.models[editing.collection().model];
     return model && model.draws ? model.attributes.slice(0, 40) : [];
   },
-  cleaner() {
-    const names = Object.keys(editing.models).filter((name) => editing.models[name].kind === "cleaner");
-    return names.includes("clean") ? "clean" : names[0];
+  denoiser() {
+    const names = Object.keys(editing.models).filter((name) => editing.models[name].sigma);
+    return names.includes("denoise") ? "denoise" : names[0];
   },
   sliders: () => [...byId("sliders").querySelectorAll("input")],
 
-  // Have a slider for each attribute of the collection's model; those that were there keep what they say.
+  // Show a slider for each attribute of the collection's model; existing ones keep their values.
   offerSliders() {
     const before = editing.strengths();
     const attributes = editing.attributes();
-    byId("sliders-of").replaceChildren(...attributes.map((name) => editing.slider(name)));
+    byId("slider-list").replaceChildren(...attributes.map((name) => editing.slider(name)));
     byId("sliders").hidden = !attributes.length;
     editing.set(before);
   },
@@ -36,14 +36,14 @@ const editing = {
   slider(name) {
     const range = make("input", { type: "range", min: -4, max: 4, step: 0.5, value: 0, name });
     range.oninput = () => {
-      editing.tell();
-      editing.draw.soon();
+      editing.showStrengths();
+      editing.previewSoon();
       editing.settled();
     };
     return make("label", {}, make("span", { textContent: readable(name) }), range, make("output", {}));
   },
 
-  // Attribute to strength, of those that are not 0.
+  // The strengths that are not 0, by attribute.
   strengths() {
     const moved = editing.sliders().filter((range) => Number(range.value));
     return Object.fromEntries(moved.map((range) => [range.name, Number(range.value)]));
@@ -51,68 +51,68 @@ const editing = {
 
   set(strengths) {
     for (const range of editing.sliders()) range.value = strengths[range.name] || 0;
-    editing.tell();
+    editing.showStrengths();
   },
 
-  tell() {
+  showStrengths() {
     for (const range of editing.sliders()) {
       const value = Number(range.value);
-      const said = value > 0 ? `+${value}` : `${value}`.replace("-", "−");
-      range.nextSibling.value = said;
-      range.setAttribute("aria-valuetext", value ? `${said} standard deviations` : "unchanged");
+      const text = value > 0 ? `+${value}` : `${value}`.replace("-", "−");
+      range.nextSibling.value = text;
+      range.setAttribute("aria-valuetext", value ? `${text} standard deviations` : "unchanged");
     }
     byId("sliders-reset").disabled = !Object.keys(editing.strengths()).length;
   },
 
-  // What a search is told of it.
+  // The parameters of a search.
   values() {
     const add = Object.entries(editing.strengths()).map(([name, value]) => `${name}=${value}`);
-    const clean = editing.cleaning() ? { clean: true, clean_model: editing.cleaner() } : {};
-    return { ...(add.length ? { add } : {}), ...clean };
+    const denoise = editing.denoising() ? { denoise: true, denoise_model: editing.denoiser() } : {};
+    return { ...(add.length ? { add } : {}), ...denoise };
   },
-  cleaning: () => byId("clean-query").checked && Boolean(editing.cleaner()),
+  denoising: () => byId("denoise-query").checked && Boolean(editing.denoiser()),
 
-  // Draw the query as the model sees it, and as it is searched with.
-  async draw() {
-    if (editing.going) editing.going.abort();
+  // Show the query as the model sees it, and as it is searched with.
+  async preview() {
+    if (editing.request) editing.request.abort();
     const values = editing.values();
     const attributes = editing.attributes();
     const query = searching.file || searching.item;
-    byId("edited").hidden = !(query && attributes.length && (values.add || values.clean));
+    byId("edited").hidden = !(query && attributes.length && (values.add || values.denoise));
     if (byId("edited").hidden) return;
-    const going = (editing.going = new AbortController());
-    const options = { signal: going.signal };
+    const request = (editing.request = new AbortController());
+    const options = { signal: request.signal };
     const { name, model, crop } = editing.collection();
     const asked = { ...values, model, add: values.add || [`${attributes[0]}=0`], steps: "0:1:2" };
     try {
-      const told = searching.item
+      const response = searching.item
         ? await service.send("edit", { ...asked, item: searching.item, collection: name }, options)
         : await service.sendFiles("edit", { ...asked, crop }, [searching.file], options);
-      const [seen, changed] = told.rows[0];
+      const [seen, changed] = response.rows[0];
       byId("seen").src = png(seen);
       byId("changed").src = png(changed);
       byId("changed-to").hidden = !values.add;
       const moved = editing.sliders().filter((range) => Number(range.value));
       const words = moved.map((range) => `${readable(range.name)} ${range.nextSibling.value}`);
-      byId("changed-said").textContent = words.join(", ");
+      byId("changed-caption").textContent = words.join(", ");
     } catch (error) {
-      if (error.name !== "AbortError") byId("edited").hidden = true; // the search says why
+      if (error.name !== "AbortError") byId("edited").hidden = true; // the search shows why
     }
   },
 };
 
-editing.draw.soon = later(100, () => editing.draw());
-editing.settled = later(400, () => {
-  remember();
+editing.previewSoon = debounce(100, () => editing.preview());
+editing.settled = debounce(400, () => {
+  saveView();
   searching.run();
 });
 byId("sliders-reset").onclick = () => {
   editing.set({});
-  editing.draw();
+  editing.preview();
   editing.settled();
   byId("sliders").querySelector("input").focus();
 };
-byId("clean-query").onchange = () => {
-  editing.draw();
+byId("denoise-query").onchange = () => {
+  editing.preview();
   editing.settled();
 };

@@ -1,7 +1,7 @@
-// The page as a whole: tabs, the address of each view, and what happens when something is done.
+// The page: tabs, the address of each view, and event handlers.
 "use strict";
 
-const TABS = ["search", "generate", "clean", "keep"];
+const TABS = ["search", "generate", "denoise", "reconstruct"];
 
 function open(name, focus = false) {
   for (const tab of TABS) {
@@ -15,8 +15,8 @@ function open(name, focus = false) {
 
 const opened = () => TABS.find((tab) => !byId(tab).hidden);
 
-// Put the view into the address, so that it can be shared and gone back to.
-function remember() {
+// Put the view into the address, so that it can be shared and the back button works.
+function saveView() {
   const tab = opened();
   const view = new URLSearchParams({ view: tab });
   if (tab === "search") {
@@ -25,70 +25,70 @@ function remember() {
     if (searching.item) view.set("item", searching.item);
     if (searching.person !== null) view.set("person", searching.person);
     for (const [name, strength] of Object.entries(editing.strengths())) view.append("add", `${name}=${strength}`);
-    if (editing.cleaning()) view.set("clean", "1");
+    if (editing.denoising()) view.set("denoise", "1");
   } else if (tab === "generate") {
     for (const name of ["model", "class", "n", "seed", "temperature"]) view.set(name, byId(`generate-${name}`).value);
-  } else if (tab === "clean") {
-    for (const [name, value] of Object.entries(cleaning.values())) view.set(name, value);
+  } else if (tab === "denoise") {
+    for (const [name, value] of Object.entries(denoising.values())) view.set(name, value);
   } else {
-    view.set("model", byId("keep-model").value);
+    view.set("model", byId("reconstruct-model").value);
   }
   if (location.hash !== `#${view}`) history.pushState(null, "", `#${view}`);
 }
 
-// Show what the address says.
-async function recall() {
+// Show the view of the address.
+async function restoreView() {
   const view = new URLSearchParams(location.hash.slice(1));
   const tab = TABS.includes(view.get("view")) ? view.get("view") : "search";
   open(tab);
-  if (tab === "search") await recallSearch(view);
-  else if (tab === "clean") cleaning.recall(view);
+  if (tab === "search") await restoreSearch(view);
+  else if (tab === "denoise") denoising.restoreView(view);
   else if (tab === "generate" && view.has("model")) {
     choose(byId("generate-model"), view.get("model"));
-    drawing.offerClasses();
+    generating.offerClasses();
     choose(byId("generate-class"), view.get("class"));
     for (const name of ["n", "seed", "temperature"]) if (view.has(name)) byId(`generate-${name}`).value = view.get(name);
-    await drawing.generate();
-  } else if (tab === "keep") {
-    choose(byId("keep-model"), view.get("model"));
+    await generating.generate();
+  } else if (tab === "reconstruct") {
+    choose(byId("reconstruct-model"), view.get("model"));
   }
 }
 
-async function recallSearch(view) {
+async function restoreSearch(view) {
   choose(byId("collection"), view.get("collection"));
   choose(byId("k"), view.get("k"));
   editing.offerSliders();
   editing.set(Object.fromEntries(view.getAll("add").map((text) => text.split("="))));
-  byId("clean-query").checked = view.get("clean") === "1";
+  byId("denoise-query").checked = view.get("denoise") === "1";
   const item = view.get("item");
   if (!item && !searching.file) return searching.clear();
   searching.person = view.get("person");
   if (item !== searching.item && item) {
     Object.assign(searching, { item, file: null });
     searching.showQuery("");
-  } else editing.draw();
-  if (searching.question() !== searching.asked) await searching.run();
+  } else editing.preview();
+  if (searching.key() !== searching.asked) await searching.run();
 }
 
 async function start() {
   try {
     const [{ collections }, { models }] = await Promise.all([service.json("collections"), service.json("models")]);
-    say(null);
+    showError(null);
     fill(
       byId("collection"),
       collections.map((each) => each.name),
       collections.map((each) => `${each.name} (${each.count.toLocaleString()})`),
     );
     if (!collections.length) {
-      byId("empty").textContent = "There is no collection yet: lookalike index photos/ --collection family makes one.";
+      byId("empty").textContent = "There is no collection yet; create one with: lookalike index photos/ --collection family";
     }
     for (const id of ["random", "file", "collection"]) byId(id).disabled = !collections.length;
     editing.offer(collections, models);
-    drawing.offer(models);
-    cleaning.offer(models);
-    await recall();
+    generating.offer(models);
+    denoising.offer(models);
+    await restoreView();
   } catch (error) {
-    say(error);
+    showError(error);
   } finally {
     document.body.dataset.ready = "true";
   }
@@ -98,20 +98,20 @@ for (const [n, tab] of TABS.entries()) {
   const button = byId(`tab-${tab}`);
   button.onclick = () => {
     open(tab);
-    remember();
+    saveView();
   };
   button.onkeydown = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     open(TABS[(n + step + TABS.length) % TABS.length], true);
-    remember();
+    saveView();
   };
 }
 
-// A picture that is dropped anywhere or pasted goes to the view that is open, or to the search.
+// An image that is dropped or pasted goes to the open view, or to the search.
 function take(file) {
   if (!file) return;
-  const takers = { clean: cleaning.take, keep: drawing.keep };
+  const takers = { denoise: denoising.take, reconstruct: generating.reconstruct };
   if (takers[opened()]) return takers[opened()](file);
   open("search");
   searching.take(file);
@@ -137,12 +137,12 @@ byId("random").onclick = searching.random;
 byId("collection").onchange = () => {
   editing.offerSliders();
   if (searching.item) searching.clear();
-  remember();
-  editing.draw();
+  saveView();
+  editing.preview();
   searching.run();
 };
 byId("k").onchange = () => {
-  remember();
+  saveView();
   searching.run();
 };
 byId("share").onclick = async () => {
@@ -152,18 +152,18 @@ byId("share").onclick = async () => {
 };
 byId("generate-form").onsubmit = (event) => {
   event.preventDefault();
-  drawing.generate();
+  generating.generate();
 };
-byId("generate-model").onchange = drawing.offerClasses;
+byId("generate-model").onchange = generating.offerClasses;
 byId("generate-temperature").oninput = (event) => {
-  byId("temperature-said").value = Number(event.target.value).toFixed(1);
+  byId("temperature-value").value = Number(event.target.value).toFixed(1);
 };
-byId("keep-file").onchange = (event) => drawing.keep(event.target.files[0]);
+byId("reconstruct-file").onchange = (event) => generating.reconstruct(event.target.files[0]);
 byId("key-form").onsubmit = (event) => {
   event.preventDefault();
   service.key = byId("key").value;
   sessionStorage.setItem("key", service.key);
   start();
 };
-window.onpopstate = recall;
+window.onpopstate = restoreView;
 start();

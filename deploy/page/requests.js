@@ -1,4 +1,4 @@
-// Asking the service: the key, problems, pictures that need the key. No state but what is here.
+// Requests to the service, with the API key; and small functions that all views use.
 "use strict";
 
 const service = {
@@ -8,7 +8,7 @@ const service = {
     return service.key ? { ...more, Authorization: `Bearer ${service.key}` } : { ...more };
   },
 
-  // Return the answer, or throw an Error that a person can read; its code is the problem's.
+  // Return the response, or throw an Error with a readable message and the code of the problem.
   async ask(path, options = {}) {
     let response;
     try {
@@ -19,8 +19,8 @@ const service = {
     }
     if (response.ok) return response;
     const problem = await response.json().catch(() => ({}));
-    const said = problem.detail || problem.title || `The service failed (${response.status}).`;
-    throw Object.assign(new Error(said), { code: problem.code || "internal" });
+    const message = problem.detail || problem.title || `The service failed (${response.status}).`;
+    throw Object.assign(new Error(message), { code: problem.code || "internal" });
   },
 
   async json(path, options) {
@@ -32,7 +32,7 @@ const service = {
     return service.json(path, { ...options, method: "POST", headers: json, body: JSON.stringify(values) });
   },
 
-  // Send pictures beside values, as a form.
+  // Send files and values as a form.
   sendFiles(path, values, files, options = {}) {
     const form = new FormData();
     for (const [name, value] of Object.entries(values)) {
@@ -42,8 +42,8 @@ const service = {
     return service.json(path, { ...options, method: "POST", body: form });
   },
 
-  // Show a picture of the service in an <img>: fetched, as an <img> sends no key.
-  async picture(image, path) {
+  // Show an image of the service in an <img>, which cannot send the key itself.
+  async showImage(image, path) {
     try {
       const url = URL.createObjectURL(await (await service.ask(path)).blob());
       image.onload = () => URL.revokeObjectURL(url);
@@ -63,7 +63,7 @@ function make(kind, values = {}, ...children) {
   return element;
 }
 
-function say(error) {
+function showError(error) {
   byId("message").hidden = !error;
   byId("message").textContent = error ? error.message : "";
   byId("key-form").hidden = !(error && error.code === "unauthorized");
@@ -76,8 +76,8 @@ function say(error) {
 const png = (text) => `data:image/png;base64,${text}`;
 const pngBlob = (text) => new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], { type: "image/png" });
 
-// Return a function that does something once it has not been called for so many milliseconds.
-function later(wait, work) {
+// Return a function that runs once it has not been called for so many milliseconds.
+function debounce(wait, work) {
   let timer;
   return () => {
     clearTimeout(timer);

@@ -1,14 +1,14 @@
-// The search view: a picture or an item in, a grid of results out.
+// The search view: an image or an item in, a grid of results out.
 "use strict";
 
 const searching = {
-  file: null, // the query, when it is a picture
-  item: null, // the query, when it is an item
+  file: null, // the query, if it is an image
+  item: null, // the query, if it is an item
   person: null, // only results of this person
-  going: null, // the request under way
-  asked: "", // what was asked last
+  request: null, // the request in progress
+  asked: "", // the key of the last search
 
-  // What is looked for, as values for the service.
+  // The parameters of the request.
   values() {
     const values = { collection: byId("collection").value, k: Number(byId("k").value), ...editing.values() };
     return searching.item ? { ...values, item: searching.item } : values;
@@ -16,47 +16,47 @@ const searching = {
 
   async run() {
     if (!searching.file && !searching.item) return;
-    if (searching.going) searching.going.abort();
-    const going = (searching.going = new AbortController());
-    const options = { signal: going.signal };
-    searching.asked = searching.question();
+    if (searching.request) searching.request.abort();
+    const request = (searching.request = new AbortController());
+    const options = { signal: request.signal };
+    searching.asked = searching.key();
     byId("results").setAttribute("aria-busy", "true");
-    byId("verdict").textContent = "Looking…";
+    byId("verdict").textContent = "Searching…";
     try {
       const values = searching.values();
-      const told = searching.item
+      const response = searching.item
         ? await service.send("search", values, options)
         : await service.sendFiles("search", values, [searching.file], options);
-      say(null);
-      searching.show(told.answers[0]);
+      showError(null);
+      searching.show(response.answers[0]);
     } catch (error) {
       if (error.name === "AbortError") return;
       for (const id of ["results", "filters"]) byId(id).replaceChildren();
       searching.asked = "";
       byId("verdict").textContent = "";
-      say(error);
+      showError(error);
     } finally {
-      if (searching.going === going) byId("results").setAttribute("aria-busy", "false");
+      if (searching.request === request) byId("results").setAttribute("aria-busy", "false");
     }
   },
 
-  // The same text for the same question.
-  question: () => JSON.stringify([searching.values(), searching.person, searching.file && searching.file.name]),
+  // The same text for the same search.
+  key: () => JSON.stringify([searching.values(), searching.person, searching.file && searching.file.name]),
 
   show(answer) {
     const found = answer.results;
     const verdict = [];
     if (!byId("query-name").textContent) byId("query-name").textContent = readable(answer.query);
     if (answer.treatment) {
-      const noise = `(noise of about ${answer.treatment.sigma.toFixed(0)} of 255)`;
-      verdict.push(`${answer.treatment.cleaned ? "cleaned first" : "left as it is, clean enough"} ${noise}`);
+      const noise = `(estimated noise ${answer.treatment.sigma.toFixed(0)} of 255)`;
+      verdict.push(`${answer.treatment.cleaned ? "query denoised" : "query not denoised, hardly any noise"} ${noise}`);
     }
     if (answer.warning) verdict.push(answer.warning);
     if (answer.match === false) verdict.push("no good match");
-    verdict.push(`${found.length} of the most alike, in ${answer.took_ms.toFixed(0)} ms`);
+    verdict.push(`the ${found.length} most similar, in ${answer.took_ms.toFixed(0)} ms`);
     byId("verdict").textContent = verdict.join("; ");
     byId("empty").hidden = found.length > 0;
-    if (!found.length) byId("empty").textContent = "Nothing is in this collection.";
+    if (!found.length) byId("empty").textContent = "No results.";
     searching.showFilters(found);
     const shown = found.filter((each) => searching.person === null || each.person === searching.person);
     byId("results").replaceChildren(...shown.map(searching.card));
@@ -87,36 +87,36 @@ const searching = {
     const name = readable(result.person || result.path);
     const image = make("img", { alt: name, loading: "lazy" });
     const collection = encodeURIComponent(byId("collection").value);
-    service.picture(image, `items/${result.id}/thumbnail?side=256&collection=${collection}`);
-    const picture = make("button", { type: "button", className: "picture", title: "Show the whole picture" }, image);
-    picture.onclick = () => searching.enlarge(result, collection, name);
+    service.showImage(image, `items/${result.id}/thumbnail?side=256&collection=${collection}`);
+    const whole = make("button", { type: "button", className: "whole", title: "Show the whole image" }, image);
+    whole.onclick = () => searching.enlarge(result, collection, name);
     const score = make("span", { className: "score", textContent: `${result.score.toFixed(3)}` });
     if (result.probability !== null) {
-      const chance = result.probability;
-      const text = chance < 0.01 ? "<1 %" : chance > 0.99 ? ">99 %" : `${(100 * chance).toFixed(0)} %`;
+      const p = result.probability;
+      const text = p < 0.01 ? "<1 %" : p > 0.99 ? ">99 %" : `${(100 * p).toFixed(0)} %`;
       score.textContent += `, ${text}`;
     }
     const more = make("button", { type: "button", className: "quiet more", textContent: "More like this" });
     more.setAttribute("aria-label", `More like this: ${name}`);
     more.onclick = () => searching.like(result.id, name);
-    const said = make("div", {}, make("b", { textContent: name }), score);
-    if (result.match) said.append(make("span", { className: "match", textContent: " match" }));
-    return make("li", { className: "card" }, picture, said, more);
+    const label = make("div", {}, make("b", { textContent: name }), score);
+    if (result.match) label.append(make("span", { className: "match", textContent: " match" }));
+    return make("li", { className: "card" }, whole, label, more);
   },
 
   enlarge(result, collection, name) {
     byId("large-image").alt = name;
     byId("large-image").removeAttribute("src");
-    service.picture(byId("large-image"), `items/${result.id}/image?collection=${collection}`);
+    service.showImage(byId("large-image"), `items/${result.id}/image?collection=${collection}`);
     byId("large-name").textContent = `${name} · ${result.path}`;
     byId("large").showModal();
   },
 
-  // Search with an item; the view has an address of its own.
+  // Search with an item; the address of the view has it.
   like(id, name) {
     Object.assign(searching, { item: id, file: null, person: null });
     searching.showQuery(name);
-    remember();
+    saveView();
     searching.run();
   },
 
@@ -124,13 +124,13 @@ const searching = {
     if (!file) return;
     Object.assign(searching, { item: null, file, person: null });
     searching.showQuery(file.name || "pasted");
-    remember();
+    saveView();
     searching.run();
   },
 
-  // Go back to how it was before anything was asked.
+  // Show the empty view.
   clear() {
-    if (searching.going) searching.going.abort();
+    if (searching.request) searching.request.abort();
     Object.assign(searching, { item: null, file: null, person: null, asked: "" });
     for (const id of ["results", "filters"]) byId(id).replaceChildren();
     for (const id of ["verdict", "query-name"]) byId(id).textContent = "";
@@ -139,7 +139,7 @@ const searching = {
   },
 
   showQuery(name) {
-    editing.draw();
+    editing.preview();
     const image = byId("query");
     image.hidden = false;
     image.alt = `The query: ${name}`;
@@ -151,17 +151,17 @@ const searching = {
       image.src = url;
     } else {
       const collection = encodeURIComponent(byId("collection").value);
-      service.picture(image, `items/${searching.item}/thumbnail?side=320&collection=${collection}`);
+      service.showImage(image, `items/${searching.item}/thumbnail?side=320&collection=${collection}`);
     }
   },
 
   async random() {
     try {
       const collection = encodeURIComponent(byId("collection").value);
-      const drawn = await service.json(`items/random?collection=${collection}`);
-      searching.like(drawn.id, readable(drawn.payload.person || drawn.payload.path));
+      const item = await service.json(`items/random?collection=${collection}`);
+      searching.like(item.id, readable(item.payload.person || item.payload.path));
     } catch (error) {
-      say(error);
+      showError(error);
     }
   },
 };

@@ -1,7 +1,7 @@
-// Two pictures, one above the other: a wipe between before and after, by a slider or a drag on the picture.
+// A wipe between two images, by a slider or by dragging on the image.
 "use strict";
 
-// Set up a box with two <img> and an .edge, and its <input type=range>; return what shows two pictures in it.
+// Set up a box with two <img> and an .edge, and its <input type=range>; return a function that shows two images in it.
 function wiper(box, range) {
   const [before, after] = box.querySelectorAll("img");
   const edge = box.querySelector(".edge");
@@ -33,7 +33,7 @@ function wiper(box, range) {
     box.parentElement.style.maxWidth = `min(max(26rem, ${wide}px), max(12rem, ${(70 * wide) / high}vh))`;
   };
 
-  // Show two pictures by their addresses. A file that browsers cannot show (TIFF) leaves the one after alone.
+  // Show two images by their URLs. Where the browser cannot show the first (TIFF), only the second is shown.
   return (one, two) => {
     box.classList.remove("alone");
     range.disabled = false;

@@ -1,7 +1,7 @@
-"""Attributes that a picture can be given, asked for and read by: a direction in a model's latents each.
+"""Attributes of images such as Smiling: an edit direction in latents and a probe on embeddings each.
 
-They lie in ``attributes.npz`` beside a bundle's files and are no part of the model: to fit them again changes
-no vector, so ``model_id`` and what is indexed stay. Fitted by ``trainer/fitting/attributes.py``.
+They lie in ``attributes.npz`` in a bundle's folder and are not part of the model: fitting them again changes
+no vector, so ``model_id`` and collections stay valid. Fitted by ``trainer/fitting/attributes.py``.
 
 Legend: N images, D latent size, E embedding size, A attributes.
 """
@@ -18,21 +18,18 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.golden import npz_bytes, read_npz
-from lookalike.encoder.bundle.ood import count_of, real_of
+from lookalike.encoder.bundle.storage import json_float, json_int, npz_bytes, read_npz
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["ATTRIBUTES", "Attribute", "Attributes"]
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 
 ATTRIBUTES: Final = "attributes.npz"
-"""May lie in a bundle's folder and is no part of the model."""
-_FORMAT: Final = 1
-_MOST: Final = 1000
+"""Optional file in a bundle's folder, not part of the model."""
+_FORMAT: Final = 2
+_MAX_ATTRIBUTES: Final = 1000
 _FORBIDDEN: Final = frozenset('.,=<>!~"')
-"""What a name cannot hold, for it is written in conditions (``Smiling>0``) and names a payload field."""
+"""Characters a name cannot hold: it is written in conditions (``Smiling>0``) and names a payload field."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -41,20 +38,20 @@ class Attribute:
 
     Attributes:
         name: As people write it: ``Smiling``.
-        direction: float32 (D,). Added to a latent, it raises what is read of it by one standard deviation.
-        reading: float32 (E,). The inner product with an embedding, plus ``offset``, is the log-odds of the
-            attribute: over 0 it is more likely there than not.
-        offset: Of the reading.
-        deviation: Standard deviation of what is read, over the pictures it was fitted to; over 0.
-        positive: Pictures with the attribute that it was fitted to.
-        negative: Pictures without it.
-        auc: Area under the ROC of the reading on people left out of the fit; None where there were none.
-        tested: Their pictures.
+        edit_direction: float32 (D,). Added to a latent, it raises the log-odds by one standard deviation.
+        probe: float32 (E,). The inner product with an embedding, plus ``offset``, is the log-odds of the
+            attribute: over 0 the image more likely has it than not.
+        offset: Of the probe.
+        deviation: Standard deviation of the log-odds over the images it was fitted to; over 0.
+        positive: Number of images with the attribute that it was fitted to.
+        negative: Number of images without it.
+        auc: Area under the ROC of the probe on people left out of the fit; None where there were none.
+        tested: Number of their images.
     """
 
     name: str
-    direction: Floats
-    reading: Floats
+    edit_direction: Floats
+    probe: Floats
     offset: float
     deviation: float
     positive: int
@@ -63,21 +60,19 @@ class Attribute:
     tested: int = 0
 
     def __post_init__(self) -> None:
-        """Check that it can be.
+        """Check the values.
 
         Raises:
-            InvalidArgumentError: it cannot.
+            InvalidArgumentError: One is invalid.
         """
         name = self.name
         if not name.strip() or name != name.strip() or not name.isprintable() or _FORBIDDEN & set(name):
             raise InvalidArgumentError(
-                f"an attribute's name has none of . , = < > ! ~ \" in it, '{printable(name)}' has"
+                f"an attribute's name must not hold any of . , = < > ! ~ \", '{printable(name)}' does"
             )
-        for what, array in (("direction", self.direction), ("reading", self.reading)):
+        for what, array in (("edit direction", self.edit_direction), ("probe", self.probe)):
             if array.dtype != np.float32 or array.ndim != 1 or not np.isfinite(array).all():
-                raise InvalidArgumentError(
-                    f"the {what} of {printable(name)} must be finite float32 of one dimension"
-                )
+                raise InvalidArgumentError(f"the {what} of {printable(name)} must be a finite float32 vector")
         rules = {
             "deviation": np.isfinite(self.deviation) and self.deviation > 0,
             "offset": np.isfinite(self.offset),
@@ -88,27 +83,25 @@ class Attribute:
         }
         for what, holds in rules.items():
             if not holds:
-                raise InvalidArgumentError(
-                    f"the {what} of {printable(name)} cannot be {getattr(self, what)!r}"
-                )
+                raise InvalidArgumentError(f"invalid {what} of {printable(name)}: {getattr(self, what)!r}")
 
     def read(self, embeddings: Floats) -> Floats:
-        """Return the log-odds, float32 (N,), that embeddings float32 (N, E) of unit length have it."""
-        odds: Floats = (embeddings @ self.reading + np.float32(self.offset)).astype(np.float32)
+        """Return the log-odds, float32 (N,), of the attribute in embeddings float32 (N, E) of unit length."""
+        odds: Floats = (embeddings @ self.probe + np.float32(self.offset)).astype(np.float32)
         return odds
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: all but the arrays."""
-        arrays = ("direction", "reading")
+        arrays = ("edit_direction", "probe")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in arrays}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attributes:
-    """The attributes of a model, at least one, by their names in order.
+    """The attributes of a model, at least one.
 
     Attributes:
-        each: They; no two of one name.
+        each: Each with a name of its own.
     """
 
     each: tuple[Attribute, ...]
@@ -117,27 +110,26 @@ class Attributes:
         """Check that they fit each other.
 
         Raises:
-            InvalidArgumentError: they do not.
+            InvalidArgumentError: They do not.
         """
-        if not 0 < len(set(self.names)) == len(self.each) <= _MOST:
+        if not 0 < len(set(self.names)) == len(self.each) <= _MAX_ATTRIBUTES:
             raise InvalidArgumentError(
-                f"attributes are 1 to {_MOST}, each once, not {reprlib.repr(self.names)}"
+                f"a model has 1 to {_MAX_ATTRIBUTES} attributes, each name once, not "
+                f"{reprlib.repr(self.names)}"
             )
-        if len({(len(one.direction), len(one.reading)) for one in self.each}) > 1:
-            raise InvalidArgumentError(
-                "the directions and the readings of attributes must have one length each"
-            )
+        if len({(len(one.edit_direction), len(one.probe)) for one in self.each}) > 1:
+            raise InvalidArgumentError("all edit directions must have one length, and all probes")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all."""
+        """Names of all attributes."""
         return tuple(one.name for one in self.each)
 
     def __getitem__(self, name: str) -> Attribute:
         """Return the attribute of this name.
 
         Raises:
-            InvalidArgumentError: there is none.
+            InvalidArgumentError: There is none.
         """
         for one in self.each:
             if one.name == name:
@@ -145,94 +137,94 @@ class Attributes:
         raise InvalidArgumentError(f"no attribute '{printable(name)}'; the model has {', '.join(self.names)}")
 
     def change(self, strengths: Mapping[str, float]) -> Floats:
-        """Return what is added to a latent, float32 (D,): an edit.
+        """Return the edit to add to a latent, float32 (D,).
 
         Args:
-            strengths: Name to standard deviations, which may be under 0.
+            strengths: Name to standard deviations, may be negative.
 
         Raises:
-            InvalidArgumentError: there is no such attribute, or a strength is not finite.
+            InvalidArgumentError: There is no such attribute, or a strength is not finite.
         """
-        total = np.zeros(len(self.each[0].direction), np.float64)
+        total = np.zeros(len(self.each[0].edit_direction), np.float64)
         for name, strength in strengths.items():
             if not np.isfinite(strength):
                 raise InvalidArgumentError(
-                    f"a strength is a finite number, {printable(name)}={strength} has none"
+                    f"a strength must be a finite number, not {printable(name)}={strength}"
                 )
-            total += strength * self[name].direction.astype(np.float64)
+            total += strength * self[name].edit_direction.astype(np.float64)
         return total.astype(np.float32)
 
     def check(self, *, latent: int, embedding: int) -> None:
-        """Check that they fit a model.
+        """Check that the lengths fit a model.
 
         Raises:
-            InvalidArgumentError: they do not.
+            InvalidArgumentError: They do not.
         """
-        got = len(self.each[0].direction), len(self.each[0].reading)
+        got = len(self.each[0].edit_direction), len(self.each[0].probe)
         if got != (latent, embedding):
             raise InvalidArgumentError(
-                f"attributes of this model have {latent} and {embedding} numbers each, these {got}"
+                f"attributes of this model have {latent} and {embedding} dimensions, these have {got}"
             )
 
     def joined(self, others: Attributes) -> Attributes:
-        """Return these and others; of one name, the other's."""
+        """Return these and others; where both have a name, the other's."""
         named = {one.name: one for one in (*self.each, *others.each)}
         return Attributes(tuple(named[name] for name in sorted(named)))
 
     def to_bytes(self, model_id: str) -> bytes:
         """Return ``attributes.npz``: what :meth:`from_bytes` reads back equal."""
-        directions = np.stack([one.direction for one in self.each])
-        readings = np.stack([one.reading for one in self.each])
+        directions = np.stack([one.edit_direction for one in self.each])
+        probes = np.stack([one.probe for one in self.each])
         about = {
             "format": _FORMAT,
             "model_id": model_id,
             "attributes": [one.to_json() for one in self.each],
         }
         text = json.dumps(about, allow_nan=False, ensure_ascii=False, sort_keys=True)
-        told = np.frombuffer(text.encode(), np.uint8)
-        digest = np.frombuffer(_digest(told, directions, readings), np.uint8)
-        return npz_bytes(about=told, directions=directions, readings=readings, sha256=digest)
+        encoded = np.frombuffer(text.encode(), np.uint8)
+        digest = np.frombuffer(_digest(encoded, directions, probes), np.uint8)
+        return npz_bytes(about=encoded, edit_directions=directions, probes=probes, sha256=digest)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, model_id: str) -> Self:
         """Read ``attributes.npz`` of the model.
 
         Raises:
-            ValueError: it does not hold the arrays.
-            InvalidArgumentError: it is damaged, of a later format, or belongs to another model.
+            ValueError: It does not hold the arrays.
+            InvalidArgumentError: It is damaged, of another format, or belongs to another model.
         """
-        parts = read_npz(ATTRIBUTES, {ATTRIBUTES: data}, "about", "directions", "readings", "sha256")
-        about, directions, readings, digest = parts
-        if digest.tobytes() != _digest(about, directions, readings):
+        parts = read_npz(ATTRIBUTES, {ATTRIBUTES: data}, "about", "edit_directions", "probes", "sha256")
+        about, directions, probes, digest = parts
+        if digest.tobytes() != _digest(about, directions, probes):
             raise InvalidArgumentError("it does not match its SHA-256")
         try:
             content = json.loads(about.tobytes())
-            version, owner, told = content["format"], content["model_id"], list(content["attributes"])
+            version, owner, records = content["format"], content["model_id"], list(content["attributes"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise InvalidArgumentError("it does not say what it holds") from error
+            raise InvalidArgumentError("its description cannot be read") from error
         if version != _FORMAT:
             raise InvalidArgumentError(f"it has format {reprlib.repr(version)}, not {_FORMAT}")
         if owner != model_id:
             raise InvalidArgumentError(f"it belongs to model {str(owner)[:12]}, this one is {model_id[:12]}")
-        if not directions.ndim == readings.ndim == 2 or not len(directions) == len(readings) == len(told):
+        if not directions.ndim == probes.ndim == 2 or not len(directions) == len(probes) == len(records):
             raise InvalidArgumentError("it does not hold two rows for each attribute")
         try:
-            return cls(tuple(map(_attribute, told, directions, readings)))
+            return cls(tuple(map(_attribute, records, directions, probes)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidArgumentError(f"its values cannot be ({error})") from error
+            raise InvalidArgumentError(f"its values are invalid ({error})") from error
 
 
-def _attribute(told: Mapping[str, Any], direction: Floats, reading: Floats) -> Attribute:
+def _attribute(record: Mapping[str, Any], edit_direction: Floats, probe: Floats) -> Attribute:
     return Attribute(
-        name=str(told["name"]),
-        direction=direction,
-        reading=reading,
-        offset=real_of(told["offset"]),
-        deviation=real_of(told["deviation"]),
-        positive=count_of(told["positive"]),
-        negative=count_of(told["negative"]),
-        auc=None if told["auc"] is None else real_of(told["auc"]),
-        tested=count_of(told["tested"]),
+        name=str(record["name"]),
+        edit_direction=edit_direction,
+        probe=probe,
+        offset=json_float(record["offset"]),
+        deviation=json_float(record["deviation"]),
+        positive=json_int(record["positive"]),
+        negative=json_int(record["negative"]),
+        auc=None if record["auc"] is None else json_float(record["auc"]),
+        tested=json_int(record["tested"]),
     )
 
 

@@ -2,19 +2,21 @@
 
 ::
 
-    faces/
-      bundle.json     what the model is, how it was made, its figures, SHA-256 of the files below, model_id
-      encoder.onnx    pixels  uint8 (N, H, W, C)  ->  latent  float32 (N, D)
-      decoder.onnx    latent  float32 (N, D)      ->  image   float32 (N, H, W, C) in [0, 1]
-      latents.npz     mean, covariance of the training latents; matrix, offset of the map to embeddings
-      golden.npz      inputs and what they gave where the bundle was made
-      sampling.npz    mixtures of Gaussians to draw pictures from; not there in every bundle
-      calibration.json  what a score is worth; not there in every bundle, and no part of the model_id
-      attributes.npz  directions to move and read Smiling and so on; likewise
+    faces/                                                            denoise/
+      bundle.json       description, training, figures, digests, model_id
+      golden.npz        reference inputs and outputs
+      encoder.onnx      pixels  uint8 (N, H, W, C)                      denoiser.onnx    pixels, sigma
+                        ->  latent  float32 (N, D)                                       ->  denoised pixels
+      decoder.onnx      latent  float32 (N, D)                          estimator.onnx   pixels  ->  sigma
+                        ->  image  float32 (N, H, W, C) in [0, 1]
+      latents.npz       mean, covariance of the training latents; matrix, offset of the map to embeddings
+      sampling.npz      Gaussian mixtures to sample latents from; optional
+      calibration.json  what a score means; optional, not part of the model_id
+      attributes.npz    edit directions and probes of attributes; likewise
 
-A model that cannot draw (kind ``encoder``) has no decoder.onnx and no decoded golden pictures. A model that
-cleans pictures has none of this but golden.npz: ``encoder/bundle/denoiser.py``. Nothing in a bundle
-is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
+A denoiser takes float32 (N, H, W, 3) in [0, 1] of any size and sigma float32 (N,), returns float32 that is
+not clipped, and estimates sigma; gray images are given as three equal channels. An imported ``encoder`` has
+no decoder.onnx. Nothing in a bundle is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """
@@ -31,9 +33,8 @@ import numpy as np
 
 from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attributes
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.golden import Golden, npz_bytes, read_npz
 from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.encoder.bundle.manifest import FORMAT, LATENT_PRIOR, BundleSpec, Manifest, one_line
+from lookalike.encoder.bundle.manifest import Manifest
 from lookalike.encoder.bundle.registry import (
     CALIBRATION,
     SIDECARS,
@@ -41,47 +42,48 @@ from lookalike.encoder.bundle.registry import (
     check_target,
     is_shipped,
     resolve_model,
-    shipped_bundles,
 )
+from lookalike.encoder.bundle.spec import LATENT_PRIOR, BundleSpec, DenoiserSpec, Spec
 from lookalike.encoder.bundle.storage import (
-    check_writable,
+    Golden,
+    check_array,
     digests_of,
+    npz_bytes,
     read_file,
+    read_golden,
+    read_npz,
     read_verified,
     verify_digests,
     write_all,
+    write_error,
 )
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.errors import BundleCorruptError, BundleKindError, InvalidArgumentError
+from lookalike.encoder.files import atomic_write
+from lookalike.encoder.text import one_line, printable
 
-__all__ = [
-    "FORMAT",
-    "AffineMap",
-    "Bundle",
-    "BundleSpec",
-    "Golden",
-    "LatentStatistics",
-    "check_target",
-    "shipped_bundles",
-]
-
-_Beside = TypeVar("_Beside")
-_FITTED: Final = {CALIBRATION: "calibrate", ATTRIBUTES: "attributes fit"}
+_Sidecar = TypeVar("_Sidecar")
+_FITTED_BY: Final = {CALIBRATION: "calibrate", ATTRIBUTES: "attributes fit"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: everything but the running graphs.
+    """An opened bundle of any kind: everything but the running graphs.
 
-    ``calibration``, ``sampling`` and ``attributes`` are None where nobody has fitted one.
+    Attributes:
+        folder: Where it is.
+        manifest: Content of ``bundle.json``.
+        golden: Reference inputs and outputs by name.
+        latent_map: Statistics of the training latents and the map to embeddings; None for a denoiser.
+        calibration: None where none was fitted.
+        sampling: None where none was fitted.
+        attributes: None where none were fitted.
     """
 
     folder: Path
     manifest: Manifest
-    statistics: LatentStatistics
-    affine: AffineMap
     golden: Golden
+    latent_map: tuple[LatentStatistics, AffineMap] | None = None
     calibration: Calibration | None = None
     sampling: LatentPrior | None = None
     attributes: Attributes | None = None
@@ -90,45 +92,83 @@ class Bundle:
         """Check that the parts fit each other.
 
         Raises:
-            InvalidArgumentError: they do not.
+            InvalidArgumentError: They do not.
         """
-        latent, count, image = self.spec.latent, self.golden.pixels.shape[:1], self.spec.image.shape
-        if self.golden.decoded is None and "decoder.onnx" in self.graphs:
-            raise InvalidArgumentError("a model with a decoder must have golden decoded")
-        for name, array, dtype, shape in (
-            ("mean", self.statistics.mean, np.float32, (latent,)),
-            ("covariance", self.statistics.covariance, np.float32, (latent, latent)),
-            ("matrix", self.affine.matrix, np.float32, (self.spec.embedding, latent)),
-            ("offset", self.affine.offset, np.float32, (latent,)),
-            ("golden pixels", self.golden.pixels, np.uint8, (*(count or (1,)), *image)),
-            ("golden latents", self.golden.latents, np.float32, (*count, latent)),
-            ("golden decoded", self.golden.decoded, np.float32, (*count, *image)),
-        ):
-            if array is None:
-                continue
-            if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all() or not array.size:
-                raise InvalidArgumentError(
-                    f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
-                )
+        self.manifest.spec.check_golden(self.golden, graphs=self.graphs)
+        if self.is_denoiser:
+            return
+        latent, embedding = self.spec.latent, self.spec.embedding
+        check_array("mean", self.statistics.mean, np.float32, (latent,))
+        check_array("covariance", self.statistics.covariance, np.float32, (latent, latent))
+        check_array("matrix", self.affine.matrix, np.float32, (embedding, latent))
+        check_array("offset", self.affine.offset, np.float32, (latent,))
         if self.attributes is not None:
-            self.attributes.check(latent=latent, embedding=self.spec.embedding)
+            self.attributes.check(latent=latent, embedding=embedding)
         if self.sampling is not None:
-            self.sampling.check(drawn=self.spec.drawn, classes=len(self.spec.classes))
+            self.sampling.check(prior_dim=self.spec.prior_dim, classes=len(self.spec.classes))
 
     @property
     def model_id(self) -> str:
-        """SHA-256 over all of the bundle, 64 hex digits."""
+        """SHA-256 over the whole bundle, 64 hex digits."""
         return self.manifest.model_id
 
     @property
+    def is_denoiser(self) -> bool:
+        """Whether it is a denoiser, which has no latents."""
+        return isinstance(self.manifest.spec, DenoiserSpec)
+
+    @property
     def spec(self) -> BundleSpec:
-        """The description of the model."""
+        """Description of a model that gives latents.
+
+        Raises:
+            BundleKindError: It is a denoiser.
+        """
+        if isinstance(self.manifest.spec, DenoiserSpec):
+            raise BundleKindError(
+                f"model {printable(self.name)} is a denoiser: it gives no latents to search or generate "
+                "with; "
+                "choose another --model, or use lookalike denoise"
+            )
         return self.manifest.spec
 
     @property
+    def denoiser_spec(self) -> DenoiserSpec:
+        """Description of a denoiser.
+
+        Raises:
+            BundleKindError: It is another kind of model.
+        """
+        if isinstance(self.manifest.spec, BundleSpec):
+            raise BundleKindError(
+                f"model {printable(self.name)} ({self.manifest.spec.kind}) is not a denoiser; "
+                "choose one with --model"
+            )
+        return self.manifest.spec
+
+    @property
+    def statistics(self) -> LatentStatistics:
+        """Of the training latents; BundleKindError for a denoiser."""
+        return self._latent_map()[0]
+
+    @property
+    def affine(self) -> AffineMap:
+        """Latents to embeddings; BundleKindError for a denoiser."""
+        return self._latent_map()[1]
+
+    def _latent_map(self) -> tuple[LatentStatistics, AffineMap]:
+        if self.latent_map is None:
+            _ = self.spec  # raises for a denoiser
+            raise InvalidArgumentError(
+                "a model that gives latents must have statistics and a map to embeddings"
+            )
+        return self.latent_map
+
+    @property
     def graphs(self) -> tuple[str, ...]:
-        """The names of its ONNX files."""
-        return tuple(sorted(name for name in self.manifest.digests if name.endswith(".onnx")))
+        """The names of its graphs: ``encoder`` for encoder.onnx."""
+        names = sorted(name for name in self.manifest.digests if name.endswith(".onnx"))
+        return tuple(name.removesuffix(".onnx") for name in names)
 
     @property
     def name(self) -> str:
@@ -141,46 +181,47 @@ class Bundle:
         return self.name if is_shipped(self.folder) else str(self.folder)
 
     def graph(self, name: str) -> bytes:
-        """Return the ONNX bytes of ``encoder`` or ``decoder``.
+        """Return the ONNX bytes of a graph.
 
         Raises:
-            InvalidArgumentError: this model has no such graph.
-            BundleCorruptError: the file is no longer what it was when the bundle was opened.
+            InvalidArgumentError: The model has no such graph.
+            BundleCorruptError: The file has changed since the bundle was opened.
         """
-        file = f"{name}.onnx"
-        if file not in self.graphs:
-            only = "; it can search, not draw" if self.spec.kind == "encoder" else ""
+        if name not in self.graphs:
+            hint = "; it can search, not generate" if self.graphs == ("encoder",) else ""
             raise InvalidArgumentError(
-                f"model {self.name} has no {printable(name)}; it has {', '.join(self.graphs)}{only}"
+                f"model {self.name} has no {printable(name)}; it has {', '.join(self.graphs)}{hint}"
             )
-        return self._intact(file)
+        return self._read(f"{name}.onnx")
 
     @classmethod
     def open(cls, where: str | os.PathLike[str]) -> Self:
         """Open a folder, or a shipped bundle by its name, and check every file against its digest.
 
         Raises:
-            BundleNotFoundError: neither a folder nor a shipped name.
-            BundleTooNewError: written by a later format.
-            BundleKindError: it is a cleaner.
-            BundleCorruptError: a file is missing, changed, malformed, or of another model.
+            BundleNotFoundError: Neither a folder nor a shipped name.
+            BundleTooNewError: Written in a later format.
+            BundleError: Written in an earlier format.
+            BundleCorruptError: A file is missing, changed, malformed, or belongs to another model.
         """
         folder = resolve_model(where)
         try:
             manifest = Manifest.read(read_file(folder, "bundle.json"), folder=folder)
-            data = {name: verify_digests(folder, name, digest) for name, digest in manifest.digests.items()}
+            data = verify_digests(folder, manifest.digests)
+            golden = read_golden(data)
+            if isinstance(manifest.spec, DenoiserSpec):
+                return cls(folder, manifest, golden)
             mean, covariance, matrix, offset = read_npz(
                 "latents.npz", data, "mean", "covariance", "matrix", "offset"
             )
             return cls(
-                folder=folder,
-                manifest=manifest,
-                statistics=LatentStatistics(mean, covariance),
-                affine=AffineMap(matrix, offset),
-                golden=Golden.from_npz(data),
-                calibration=_beside(folder, CALIBRATION, Calibration.from_bytes, manifest.model_id),
+                folder,
+                manifest,
+                golden,
+                latent_map=(LatentStatistics(mean, covariance), AffineMap(matrix, offset)),
+                calibration=_read_sidecar(folder, CALIBRATION, Calibration.from_bytes, manifest.model_id),
                 sampling=LatentPrior.from_npz(data),
-                attributes=_beside(folder, ATTRIBUTES, Attributes.from_bytes, manifest.model_id),
+                attributes=_read_sidecar(folder, ATTRIBUTES, Attributes.from_bytes, manifest.model_id),
             )
         except (ValueError, InvalidArgumentError) as error:
             raise BundleCorruptError(
@@ -192,49 +233,54 @@ class Bundle:
         cls,
         folder: str | os.PathLike[str],
         *,
-        spec: BundleSpec,
+        spec: Spec,
         graphs: Mapping[str, bytes],
-        statistics: LatentStatistics,
-        affine: AffineMap,
         golden: Golden,
+        statistics: LatentStatistics | None = None,
+        affine: AffineMap | None = None,
         calibration: Calibration | None = None,
         sampling: LatentPrior | None = None,
     ) -> Self:
         """Write a bundle whole or not at all, and open it again.
 
-        A bundle that stands there is replaced; anything else that stands there is left alone.
+        An existing bundle is replaced; a folder that holds anything else is refused. A denoiser is saved with
+        :func:`~lookalike.encoder.runtime.denoiser.save_denoiser`, which tries the graphs first.
 
         Args:
             folder: Where to.
-            spec: What goes into bundle.json.
-            graphs: ``encoder`` and ``decoder`` to ONNX bytes.
+            spec: Description, goes into bundle.json.
+            graphs: Name of each graph to ONNX bytes.
+            golden: Reference inputs and outputs by name.
             statistics: Of the training latents.
-            affine: Latent to embedding.
-            golden: Inputs and outputs.
-            calibration: What a score of this model is worth.
-            sampling: What its pictures are drawn from.
+            affine: Latents to embeddings.
+            calibration: What a score of this model means.
+            sampling: What latents are sampled from besides N(0, I).
 
         Raises:
-            InvalidArgumentError: the parts do not fit each other, or the folder holds something that is no bundle.
-            BundleError: the folder cannot be written.
+            InvalidArgumentError: The parts do not fit each other, or the folder holds something else than a
+                bundle.
+            BundleError: The folder cannot be written.
         """
         target = absolute_path(folder)
         check_target(target)
         contents = {f"{name}.onnx": data for name, data in graphs.items()}
-        contents["latents.npz"] = npz_bytes(
-            mean=statistics.mean,
-            covariance=statistics.covariance,
-            matrix=affine.matrix,
-            offset=affine.offset,
-        )
-        contents["golden.npz"] = golden.to_npz()
+        latent_map = None
+        if statistics is not None and affine is not None:
+            latent_map = statistics, affine
+            contents["latents.npz"] = npz_bytes(
+                mean=statistics.mean,
+                covariance=statistics.covariance,
+                matrix=affine.matrix,
+                offset=affine.offset,
+            )
+        contents["golden.npz"] = npz_bytes(**golden)
         if sampling is not None:
             contents[LATENT_PRIOR] = sampling.to_npz()
-        manifest, contents["bundle.json"] = Manifest.of(spec, digests_of(contents))
-        cls(target, manifest, statistics, affine, golden, sampling=sampling)  # checks
+        manifest, contents["bundle.json"] = Manifest.create(spec, digests_of(contents))
+        cls(target, manifest, golden, latent_map, sampling=sampling)  # checks
         if calibration is not None:
             contents[CALIBRATION] = calibration.to_bytes(manifest.model_id)
-        return cls._written(target, contents)
+        return cls._write(target, contents)
 
     def recalibrated(self, calibration: Calibration, folder: str | os.PathLike[str]) -> Self:
         """Write this bundle with another calibration, and open it: same files, same model_id.
@@ -242,52 +288,49 @@ class Bundle:
         Into its own folder, only calibration.json is written.
 
         Raises:
-            InvalidArgumentError: it is a shipped bundle's own folder, or holds something that is no bundle.
-            BundleError: the folder cannot be written.
+            InvalidArgumentError: It is a shipped bundle's own folder, or holds something else than a bundle.
+            BundleKindError: It is a denoiser.
+            BundleError: The folder cannot be written.
         """
-        return self._with(CALIBRATION, calibration.to_bytes(self.model_id), folder)
+        return self._with_sidecar(CALIBRATION, calibration.to_bytes(self.model_id), folder)
 
     def with_attributes(self, attributes: Attributes, folder: str | os.PathLike[str]) -> Self:
-        """Write this bundle with other attributes; as :meth:`recalibrated` does, and it raises.
+        """Write this bundle with other attributes, like :meth:`recalibrated`.
 
         Raises:
-            InvalidArgumentError: also when the attributes do not fit the model.
+            InvalidArgumentError: Also when the attributes do not fit the model.
         """
         attributes.check(latent=self.spec.latent, embedding=self.spec.embedding)
-        return self._with(ATTRIBUTES, attributes.to_bytes(self.model_id), folder)
+        return self._with_sidecar(ATTRIBUTES, attributes.to_bytes(self.model_id), folder)
 
-    def _with(self, name: str, data: bytes, folder: str | os.PathLike[str]) -> Self:
+    def _with_sidecar(self, name: str, data: bytes, folder: str | os.PathLike[str]) -> Self:
+        _ = self.spec  # raises for a denoiser
         target = absolute_path(folder)
         if target != self.folder:
             check_target(target)
-            contents = {file: self._intact(file) for file in self.manifest.digests}
-            beside = [file for file in SIDECARS if os.path.lexists(self.folder / file)]
-            contents |= {file: read_file(self.folder, file) for file in ("bundle.json", *beside)}
-            return type(self)._written(target, contents | {name: data})
+            contents = {file: self._read(file) for file in self.manifest.digests}
+            sidecars = [file for file in SIDECARS if os.path.lexists(self.folder / file)]
+            contents |= {file: read_file(self.folder, file) for file in ("bundle.json", *sidecars)}
+            return self._write(target, contents | {name: data})
         if is_shipped(target):
             raise InvalidArgumentError(
-                f"a shipped bundle stays as it is, {printable(self.name)} is one; name another folder with --out"
+                f"shipped bundle {printable(self.name)} cannot be changed; name another folder with --out"
             )
-        part = target / f".{name}.{os.getpid()}"
         try:
-            try:
-                part.write_bytes(data)
-                part.replace(target / name)
-            finally:
-                part.unlink(missing_ok=True)
+            atomic_write(target / name, data)
         except OSError as error:
-            raise check_writable(target, error) from error
-        return type(self).open(target)
+            raise write_error(target, error) from error
+        return self.open(target)
 
     @classmethod
-    def _written(cls, target: Path, contents: Mapping[str, bytes]) -> Self:
+    def _write(cls, target: Path, contents: Mapping[str, bytes]) -> Self:
         return write_all(target, contents, lambda fresh: replace(cls.open(fresh), folder=target))
 
-    def _intact(self, name: str) -> bytes:
+    def _read(self, name: str) -> bytes:
         return read_verified(self.folder, name, self.manifest.digests[name])
 
 
-def _beside(folder: Path, name: str, read: Callable[..., _Beside], model_id: str) -> _Beside | None:
+def _read_sidecar(folder: Path, name: str, read: Callable[..., _Sidecar], model_id: str) -> _Sidecar | None:
     if not os.path.lexists(folder / name):
         return None
     try:
@@ -295,5 +338,5 @@ def _beside(folder: Path, name: str, read: Callable[..., _Beside], model_id: str
     except (ValueError, InvalidArgumentError) as error:
         raise BundleCorruptError(
             f"bundle {printable(str(folder))} is damaged: {name}: {one_line(error)}; "
-            f"remove that file, and fit it again with lookalike {_FITTED[name]}"
+            f"remove that file, and fit it again with lookalike {_FITTED_BY[name]}"
         ) from error

@@ -1,6 +1,6 @@
-"""Mixtures of Gaussians: fitted to latents, drawn from.
+"""Gaussian mixtures: fitted to latents, and sampled from.
 
-Legend: N latents, Z numbers of each, M components of a mixture, K classes.
+Legend: N latents, Z dimensions of each, M components of a mixture, K classes.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["MAX_COMPONENTS", "GaussianMixture"]
-
 Floats = NDArray[np.float32]
 
-MAX_COMPONENTS: Final = 1 << 22
-"""Values of all covariances of a mixture: 16 MiB, far above any that is of use."""
+MAX_COVARIANCE_VALUES: Final = 1 << 22
+"""Values of all covariances of a mixture: 16 MiB, far more than any useful one."""
 _SUM_TOLERANCE: Final = 1e-4
 _SYMMETRY_TOLERANCE: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianMixture:
-    """A mixture of Gaussians.
+    """A Gaussian mixture.
 
     Attributes:
         weights: float32 (M,), at least 0, sum 1.
@@ -39,10 +37,10 @@ class GaussianMixture:
     covariances: Floats
 
     def __post_init__(self) -> None:
-        """Check it.
+        """Check the arrays.
 
         Raises:
-            InvalidArgumentError: it is no mixture.
+            InvalidArgumentError: They are not a mixture.
         """
         count, size = self.means.shape if self.means.ndim == 2 else (0, 0)
         for name, shape in (
@@ -53,21 +51,21 @@ class GaussianMixture:
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape or not array.size:
                 raise InvalidArgumentError(
-                    f"{name} of a mixture must be float32 {shape}, none of them 0, "
-                    f"got {array.dtype} {array.shape}"
+                    f"{name} of a mixture must be float32 {shape}, no side 0, got {array.dtype} {array.shape}"
                 )
             if not np.isfinite(array).all():
                 raise InvalidArgumentError(f"{name} of a mixture must be finite, these hold NaN or infinity")
-        if self.covariances.size > MAX_COMPONENTS:
+        if self.covariances.size > MAX_COVARIANCE_VALUES:
             raise InvalidArgumentError(
-                f"covariances of a mixture are at most {MAX_COMPONENTS:,} values, {count} of {size}x{size} are more; "
-                "take fewer components"
+                f"covariances of a mixture are at most {MAX_COVARIANCE_VALUES:,} values, {count} of "
+                f"{size}x{size} are more; "
+                "use fewer components"
             )
         total = float(self.weights.sum(dtype=np.float64))
         if self.weights.min() < 0 or abs(total - 1) > _SUM_TOLERANCE:
             raise InvalidArgumentError(
                 f"weights of a mixture must be at least 0 and sum to 1, "
-                f"the least is {self.weights.min():g}, the sum {total:g}"
+                f"the smallest is {self.weights.min():g}, the sum {total:g}"
             )
         _check_covariances(self.covariances)
 
@@ -82,11 +80,11 @@ class GaussianMixture:
         return int(self.means.shape[1])
 
     @classmethod
-    def of(cls, weights: NDArray[Any], means: NDArray[Any], covariances: NDArray[Any]) -> Self:
-        """Make one of floats of any precision, as another library fits them; rounding is put right.
+    def from_arrays(cls, weights: NDArray[Any], means: NDArray[Any], covariances: NDArray[Any]) -> Self:
+        """Make one from floats of any precision, as another library fits them; rounding errors are corrected.
 
         Raises:
-            InvalidArgumentError: it is no mixture.
+            InvalidArgumentError: They are not a mixture.
         """
         wide = np.asarray(weights, np.float64)
         full = np.asarray(covariances, np.float64)
@@ -106,16 +104,16 @@ class GaussianMixture:
         Raises:
             InvalidArgumentError: fewer than two latents, or values that are not finite.
         """
-        statistics = LatentStatistics.of(latents)
+        statistics = LatentStatistics.from_latents(latents)
         return cls(np.ones(1, np.float32), statistics.mean[None], statistics.covariance[None])
 
     @classmethod
     def by_class(cls, latents: Floats, labels: NDArray[Any], count: int) -> Self:
-        """Fit a Gaussian to each class; its weight is the class's share.
+        """Fit a Gaussian to each class; its weight is the share of the class.
 
-        The covariance of a class with few examples is drawn to the one pooled over all classes, by as much as
-        Z examples would (Friedman, Regularized Discriminant Analysis, JASA 84, 1989):
-        ``(n S_k + Z S) / (n + Z)`` with n examples and the covariances S_k of the class and S within classes.
+        The covariance of a class is shrunk towards the one pooled over all classes, as if by Z more examples
+        (Friedman, Regularized Discriminant Analysis, JASA 84, 1989): ``(n S_k + Z S) / (n + Z)`` with n
+        examples and the covariances S_k of the class and S within classes.
 
         Args:
             latents: float32 (N, Z).
@@ -123,7 +121,8 @@ class GaussianMixture:
             count: K.
 
         Raises:
-            InvalidArgumentError: labels that do not fit, a class without example, or latents that are not finite.
+            InvalidArgumentError: labels that do not fit, a class without example, or latents that are not
+                finite.
         """
         labels = np.asarray(labels)
         if latents.ndim != 2 or labels.shape != latents.shape[:1] or labels.dtype.kind not in "iu":
@@ -144,7 +143,7 @@ class GaussianMixture:
         if not shares.all():
             raise InvalidArgumentError(
                 f"every class needs an example, class {int(shares.argmin())} has none; "
-                "leave it out or give its pictures"
+                "leave it out or add images of it"
             )
         size = latents.shape[1]
         means = np.empty((count, size))
@@ -155,39 +154,39 @@ class GaussianMixture:
             scatters[k] = (rows - means[k]).T @ (rows - means[k])
         within = scatters.sum(axis=0) / shares.sum()
         n = shares[:, None, None]
-        return cls.of(shares / shares.sum(), means, (scatters + size * within) / (n + size))
+        return cls.from_arrays(shares / shares.sum(), means, (scatters + size * within) / (n + size))
 
     def sample(self, rng: np.random.Generator, count: int, temperature: float = 1.0) -> Floats:
-        """Draw float32 (count, Z).
-
-        The first of a larger count are those of a smaller one.
+        """Sample float32 (count, Z). The first rows of a larger count are those of a smaller one.
 
         Args:
-            rng: As ``np.random.default_rng`` makes it; a second call draws others.
+            rng: From ``np.random.default_rng``; a second call gives other samples.
             count: At least 0.
             temperature: Scale of the deviations from the mean of the component, at least 0.
 
         Raises:
-            InvalidArgumentError: a count or temperature that cannot be.
+            InvalidArgumentError: An invalid count or temperature.
         """
         if count < 0:
-            raise InvalidArgumentError(f"a sample is of 0 latents or more, not {count}")
+            raise InvalidArgumentError(f"a count of samples must be 0 or more, not {count}")
         choices, deviates = rng.spawn(2)
         chosen = choices.choice(self.components, count, p=_exact(self.weights))
-        return self.place(deviates.standard_normal((count, self.size)), chosen, temperature)
+        return self.transform(deviates.standard_normal((count, self.size)), chosen, temperature)
 
-    def place(self, deviates: NDArray[Any], chosen: NDArray[np.integer], temperature: float = 1.0) -> Floats:
-        """Return float32 (N, Z): standard normal deviates (N, Z) carried to components (N,).
+    def transform(
+        self, deviates: NDArray[Any], chosen: NDArray[np.integer], temperature: float = 1.0
+    ) -> Floats:
+        """Map standard normal deviates (N, Z) to the given components (N,); returns float32 (N, Z).
 
         ``mean + temperature * root @ deviate`` with the symmetric root of the covariance: of all maps from
         N(0, I) to that Gaussian the one that moves least (Olkin & Pukelsheim, Linear Algebra and its
-        Applications 48, 1982), so that one deviate means alike things in each component.
+        Applications 48, 1982), so that one deviate means similar things in each component.
 
         Raises:
-            InvalidArgumentError: a temperature that cannot be.
+            InvalidArgumentError: An invalid temperature.
         """
         if not 0 <= temperature < np.inf:
-            raise InvalidArgumentError(f"a temperature is 0 or more, not {temperature}")
+            raise InvalidArgumentError(f"a temperature must be 0 or more, not {temperature}")
         out = np.empty(deviates.shape, np.float32)
         for k in np.unique(chosen):
             rows = chosen == k
@@ -197,14 +196,16 @@ class GaussianMixture:
 
 
 def _check_covariances(covariances: NDArray[Any]) -> None:
-    """(M, Z, Z), finite or not: what is not finite is found elsewhere."""
+    """Check signs and symmetry of (M, Z, Z); what is not finite is found elsewhere."""
     variances = np.diagonal(covariances, axis1=1, axis2=2)
     if (variances < 0).any():
-        raise InvalidArgumentError(f"no variance of a mixture is below 0, the least is {variances.min():g}")
+        raise InvalidArgumentError(
+            f"variances of a mixture must be 0 or more, the smallest is {variances.min():g}"
+        )
     skew = np.abs(covariances - covariances.swapaxes(1, 2))
     if (skew > _SYMMETRY_TOLERANCE * np.abs(covariances).max()).any():
         raise InvalidArgumentError(
-            f"covariances of a mixture must be symmetric, these are {skew.max():g} apart"
+            f"covariances of a mixture must be symmetric, these differ by {skew.max():g}"
         )
 
 
@@ -216,7 +217,7 @@ def _exact(weights: Floats) -> NDArray[np.float64]:
 
 
 def _root(covariance: Floats) -> NDArray[np.float64]:
-    """Return the symmetric root (Z, Z); the tiny negative variances of rounding count as none."""
+    """Return the symmetric square root (Z, Z); tiny negative variances from rounding count as 0."""
     variance, axes = np.linalg.eigh(covariance.astype(np.float64))
     root: NDArray[np.float64] = (axes * np.sqrt(variance.clip(0))) @ axes.T
     return root

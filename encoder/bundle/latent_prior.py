@@ -1,9 +1,9 @@
-"""What pictures are drawn from besides N(0, I): mixtures fitted to the training latents, ``sampling.npz``.
+"""What latents are sampled from besides N(0, I): mixtures fitted to the training latents, ``sampling.npz``.
 
-A mixture speaks of the first Z numbers of a latent. What lies behind them is zero, or of a model that takes
-class weights, those.
+A mixture covers the first Z dimensions of a latent. The rest is zero, or the class weights of a conditional
+model.
 
-Legend: Z numbers of a latent that are drawn, M components of a mixture, K classes.
+Legend: Z dimensions of a latent that are sampled, M components of a mixture, K classes.
 """
 
 from __future__ import annotations
@@ -17,35 +17,34 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.gaussian_mixture import MAX_COMPONENTS, GaussianMixture
-from lookalike.encoder.bundle.golden import npz_bytes, read_npz
-from lookalike.encoder.bundle.manifest import LATENT_PRIOR, one_line
+from lookalike.encoder.bundle.gaussian_mixture import MAX_COVARIANCE_VALUES, GaussianMixture
+from lookalike.encoder.bundle.spec import LATENT_PRIOR
+from lookalike.encoder.bundle.storage import npz_bytes, read_npz
 from lookalike.encoder.errors import InvalidArgumentError
-
-__all__ = ["GaussianMixture", "LatentPrior"]
+from lookalike.encoder.text import one_line
 
 _PARTS: Final = ("weights", "means", "triangles")
-_LARGEST: Final = 24 * MAX_COMPONENTS
-"""Bytes of two mixtures of one number each, the most that can be."""
+_LARGEST: Final = 24 * MAX_COVARIANCE_VALUES
+"""Bytes that two mixtures can take at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatentPrior:
-    """What a model's pictures are drawn from besides N(0, I).
+    """What a model's latents are sampled from besides N(0, I).
 
     Attributes:
         mixture: Fitted to all training latents.
-        by_class: One component for each class, in the order of the model's classes, weighed by its share.
+        by_class: One component for each class, in the order of the model's classes, weighted by its share.
     """
 
     mixture: GaussianMixture | None = None
     by_class: GaussianMixture | None = None
 
-    def check(self, *, drawn: int, classes: int) -> None:
+    def check(self, *, prior_dim: int, classes: int) -> None:
         """Check that it fits a model.
 
         Args:
-            drawn: How many numbers of the model's latent are drawn.
+            prior_dim: Dimensions of the latent that are sampled.
             classes: K.
 
         Raises:
@@ -53,9 +52,9 @@ class LatentPrior:
         """
         for field in fields(self):
             mixture: GaussianMixture | None = getattr(self, field.name)
-            if mixture is not None and mixture.size > drawn:
+            if mixture is not None and mixture.size > prior_dim:
                 raise InvalidArgumentError(
-                    f"{field.name} of a model that draws {drawn} numbers has {mixture.size}"
+                    f"{field.name} of a model that samples {prior_dim} dimensions has {mixture.size}"
                 )
         if self.by_class is not None and self.by_class.components != classes:
             raise InvalidArgumentError(
@@ -63,7 +62,7 @@ class LatentPrior:
             )
 
     def to_npz(self) -> bytes:
-        """Return ``sampling.npz``: of the symmetric covariances, the lower triangles (M, Z (Z + 1) / 2)."""
+        """Return ``sampling.npz``: covariances packed as lower triangles (M, Z (Z + 1) / 2)."""
         arrays: dict[str, NDArray[Any]] = {}
         for field in fields(self):
             mixture: GaussianMixture | None = getattr(self, field.name)
@@ -84,19 +83,19 @@ class LatentPrior:
         """
         if LATENT_PRIOR not in files:
             return None
-        there = _listed(files[LATENT_PRIOR])
+        present = _names_in(files[LATENT_PRIOR])
         known = {f"{field.name}_{part}" for field in fields(cls) for part in _PARTS}
-        if there - known:
-            raise ValueError(f"{LATENT_PRIOR} holds {min(there - known)!r} too, which is no part of it")
+        if present - known:
+            raise ValueError(f"{LATENT_PRIOR} holds {min(present - known)!r}, which does not belong there")
         mixtures = {}
         for field in fields(cls):
             names = [f"{field.name}_{part}" for part in _PARTS]
-            if there & set(names):
-                mixtures[field.name] = _unfolded(*read_npz(LATENT_PRIOR, files, *names))
+            if present & set(names):
+                mixtures[field.name] = _unpack(*read_npz(LATENT_PRIOR, files, *names))
         return cls(**mixtures)
 
 
-def _listed(data: bytes) -> set[str]:
+def _names_in(data: bytes) -> set[str]:
     """Return the names of the arrays in an ``.npz`` that is not larger than it can be."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -106,14 +105,18 @@ def _listed(data: bytes) -> set[str]:
             f"{LATENT_PRIOR} does not hold the arrays of mixtures ({one_line(error)})"
         ) from error
     if (size := sum(member.file_size for member in members)) > _LARGEST:
-        raise ValueError(f"{LATENT_PRIOR} unpacks to {size:,} bytes, at most {_LARGEST:,} can be")
+        raise ValueError(f"{LATENT_PRIOR} unpacks to {size:,} bytes, the limit is {_LARGEST:,}")
     return {member.filename.removesuffix(".npy") for member in members}
 
 
-def _unfolded(weights: NDArray[Any], means: NDArray[Any], triangles: NDArray[Any]) -> GaussianMixture:
+def _unpack(weights: NDArray[Any], means: NDArray[Any], triangles: NDArray[Any]) -> GaussianMixture:
     count, size = means.shape if means.ndim == 2 else (0, 0)
     expected = (count, size * (size + 1) // 2)
-    if triangles.dtype != np.float32 or triangles.shape != expected or count * size * size > MAX_COMPONENTS:
+    if (
+        triangles.dtype != np.float32
+        or triangles.shape != expected
+        or count * size * size > MAX_COVARIANCE_VALUES
+    ):
         raise InvalidArgumentError(
             f"triangles of a mixture must be float32 {expected}, got {triangles.dtype} {triangles.shape}"
         )

@@ -1,4 +1,4 @@
-"""Where bundles stand: folders, the shipped ones by name, and what a new one may replace."""
+"""Where bundles are: folders, the shipped ones by name, and what a new bundle may replace."""
 
 from __future__ import annotations
 
@@ -8,30 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.bundle.attributes import ATTRIBUTES
-from lookalike.encoder.bundle.manifest import KNOWN_FILES, one_line
+from lookalike.encoder.bundle.spec import KNOWN_FILES
 from lookalike.encoder.errors import BundleNotFoundError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = [
-    "CALIBRATION",
-    "SIDECARS",
-    "absolute_path",
-    "check_target",
-    "is_shipped",
-    "resolve_model",
-    "shipped_bundles",
-]
+from lookalike.encoder.text import one_line, printable
 
 CALIBRATION: Final = "calibration.json"
-"""May lie in a bundle's folder and is no part of the model."""
+"""Optional file in a bundle's folder, not part of the model."""
 SIDECARS: Final = (CALIBRATION, ATTRIBUTES)
-"""All that may."""
+"""All optional files in a bundle's folder."""
 
 
 def shipped_bundles() -> dict[str, Path]:
     """Return the bundles that come with the package, name to folder."""
-    shelf = Path(str(files("lookalike.encoder") / "shipped"))
-    return {path.parent.name: path.parent for path in sorted(shelf.glob("*/bundle.json"))}
+    folder = Path(str(files("lookalike.encoder") / "shipped"))
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/bundle.json"))}
 
 
 def is_shipped(folder: Path) -> bool:
@@ -41,16 +31,16 @@ def is_shipped(folder: Path) -> bool:
 
 
 def resolve_model(where: str | os.PathLike[str]) -> Path:
-    """Return the resolved folder of a bundle, which may be named as a shipped one.
+    """Return the resolved folder of a bundle, given by path or by the name of a shipped one.
 
     Raises:
-        BundleNotFoundError: neither a folder with a bundle.json nor a shipped name.
+        BundleNotFoundError: Neither a folder with a bundle.json nor a shipped name.
     """
     folder = Path(where)
     try:
         if (folder / "bundle.json").is_file():
             return folder.resolve()
-        there = folder.is_dir()
+        is_folder = folder.is_dir()
     except OSError as error:
         raise BundleNotFoundError(
             f"model {printable(str(where))} cannot be opened ({error.strerror})"
@@ -59,12 +49,13 @@ def resolve_model(where: str | os.PathLike[str]) -> Path:
     if str(where) in shipped:
         return shipped[str(where)].resolve()
     names = ", ".join(shipped) or "none"
-    if there:
+    if is_folder:
         raise BundleNotFoundError(
-            f"a model is a folder with a bundle.json, {printable(str(where))} has none; shipped: {names}"
+            f"no model in folder {printable(str(where))}: it has no bundle.json; shipped models: {names}"
         )
     raise BundleNotFoundError(
-        f"no model '{printable(str(where))}': no such folder and no shipped one; shipped: {names}"
+        f"no model '{printable(str(where))}': no such folder and no such shipped model; shipped models: "
+        f"{names}"
     )
 
 
@@ -72,33 +63,33 @@ def absolute_path(folder: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links.
 
     Raises:
-        InvalidArgumentError: there can be none.
+        InvalidArgumentError: There is none.
     """
     try:
         return Path(folder).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: circular links
         raise InvalidArgumentError(
-            f"no bundle can stand at {printable(str(folder))} ({one_line(error)})"
+            f"{printable(str(folder))} cannot be the folder of a bundle ({one_line(error)})"
         ) from error
 
 
 def check_target(target: Path) -> None:
-    """Refuse to replace anything but a bundle, also one to which something else was added.
+    """Refuse to replace anything but a bundle, including a bundle folder that holds other files.
 
     Raises:
-        InvalidArgumentError: something that is no bundle stands at ``target``.
+        InvalidArgumentError: Something else than a bundle is at ``target``.
     """
     try:
-        inside = {path.name for path in target.iterdir()}
+        names = {path.name for path in target.iterdir()}
     except FileNotFoundError:
         return
     except OSError as error:
         raise InvalidArgumentError(
-            f"a bundle is a folder, {printable(str(target))} cannot be one ({error.strerror}); name another"
+            f"{printable(str(target))} cannot be the folder of a bundle ({error.strerror}); choose another"
         ) from error
-    odd = inside if "bundle.json" not in inside else inside - KNOWN_FILES - {"bundle.json", *SIDECARS}
-    if odd:
+    other = names if "bundle.json" not in names else names - KNOWN_FILES - {"bundle.json", *SIDECARS}
+    if other:
         raise InvalidArgumentError(
-            f"a bundle replaces only a bundle, {printable(str(target))} holds {printable(min(odd))} too; "
-            "name another folder"
+            f"only a bundle is replaced, {printable(str(target))} also holds {printable(min(other))}; "
+            "choose another folder"
         )

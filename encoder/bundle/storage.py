@@ -1,19 +1,54 @@
-"""The files of a bundle of any kind: read only as their digests say, written all or none."""
+"""Files of a bundle: read and checked by digest, written all or none, and arrays without pickles."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
-from lookalike.encoder.errors import BundleCorruptError, BundleError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.encoder.replacing import atomic_replace_dir
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["check_writable", "digests_of", "read_file", "read_verified", "verify_digests", "write_all"]
+from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
+from lookalike.encoder.files import atomic_replace_dir
+from lookalike.encoder.text import one_line, printable
+
+Golden: TypeAlias = Mapping[str, NDArray[Any]]
+"""Reference inputs and outputs by name, recorded where the bundle was made; see :data:`GOLDEN_RUNS`."""
+GOLDEN_RUNS: Final = {
+    "encoder": (("pixels",), "latents"),
+    "decoder": (("latents",), "decoded"),
+    "denoiser": (("pixels", "sigma"), "denoised"),
+    "estimator": (("pixels",), "estimated"),
+}
+"""Graph to the golden arrays it is fed, in the order of its inputs, and the one that it must return."""
 
 T = TypeVar("T")
+
+
+def json_float(value: Any) -> float:
+    """Return a JSON number.
+
+    Raises:
+        TypeError: It is not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{reprlib.repr(value)} is not a number")
+    return float(value)
+
+
+def json_int(value: Any) -> int:
+    """Return a whole JSON number.
+
+    Raises:
+        TypeError: It is not a whole number.
+    """
+    if type(value) is not int:
+        raise TypeError(f"{reprlib.repr(value)} is not a whole number")
+    return value
 
 
 def digests_of(contents: Mapping[str, bytes]) -> dict[str, str]:
@@ -25,7 +60,7 @@ def read_file(folder: Path, name: str) -> bytes:
     """Return a file of the bundle in ``folder``.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: It cannot be read.
     """
     try:
         return (folder / name).read_bytes()
@@ -33,26 +68,28 @@ def read_file(folder: Path, name: str) -> bytes:
         raise ValueError(f"{name} cannot be read ({error.strerror})") from error
 
 
-def verify_digests(folder: Path, name: str, digest: object) -> bytes:
-    """Return a file of the bundle in ``folder`` that has this SHA-256.
+def verify_digests(folder: Path, digests: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files of the bundle in ``folder``, each checked against its SHA-256.
 
     Raises:
-        ValueError: it cannot be read, or has another.
+        ValueError: One cannot be read, or has another digest.
     """
-    data = read_file(folder, name)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"{name} does not match its SHA-256")
-    return data
+    contents = {}
+    for name, digest in digests.items():
+        contents[name] = read_file(folder, name)
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
+            raise ValueError(f"{name} does not match its SHA-256")
+    return contents
 
 
-def read_verified(folder: Path, name: str, digest: object) -> bytes:
+def read_verified(folder: Path, name: str, digest: str) -> bytes:
     """Return a file of a bundle that was opened before.
 
     Raises:
-        BundleCorruptError: it is no longer what it was.
+        BundleCorruptError: It has changed since.
     """
     try:
-        return verify_digests(folder, name, digest)
+        return verify_digests(folder, {name: digest})[name]
     except ValueError as error:
         raise BundleCorruptError(
             f"bundle {printable(str(folder))} has changed since it was opened: {error}; open it again"
@@ -63,7 +100,7 @@ def write_all(target: Path, contents: Mapping[str, bytes], opened: Callable[[Pat
     """Write a bundle whole or not at all, and return it as ``opened`` from its new folder.
 
     Raises:
-        BundleError: the folder cannot be written.
+        BundleError: The folder cannot be written.
     """
     try:
         with atomic_replace_dir(target) as fresh:
@@ -71,11 +108,55 @@ def write_all(target: Path, contents: Mapping[str, bytes], opened: Callable[[Pat
                 (fresh / name).write_bytes(data)
             return opened(fresh)
     except OSError as error:
-        raise check_writable(target, error) from error
+        raise write_error(target, error) from error
 
 
-def check_writable(target: Path, error: OSError) -> BundleError:
-    """Return what is raised where the system does not let the bundle be written."""
+def write_error(target: Path, error: OSError) -> BundleError:
+    """Return the error to raise where the system refuses to write a bundle."""
     return BundleError(
-        f"bundle {printable(str(target))} cannot be written ({error.strerror}); make room or name another folder"
+        f"bundle {printable(str(target))} cannot be written ({error.strerror}); free some space or choose "
+        "another folder"
     )
+
+
+def read_npz(file: str, files: Mapping[str, bytes], *names: str) -> list[NDArray[Any]]:
+    """Return arrays of an ``.npz`` by name. Nothing in it is executed.
+
+    Raises:
+        ValueError: It does not hold them.
+    """
+    try:
+        with np.load(io.BytesIO(files[file]), allow_pickle=False) as archive:
+            return [np.asarray(archive[name]) for name in names]
+    except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
+        raise ValueError(f"{file} does not hold the arrays {', '.join(names)} ({one_line(error)})") from error
+
+
+def npz_bytes(**arrays: NDArray[Any]) -> bytes:
+    """Return an ``.npz`` with these arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def read_golden(files: Mapping[str, bytes]) -> Golden:
+    """Read ``golden.npz`` of the files of a bundle: the arrays of every graph it has.
+
+    Raises:
+        ValueError: It does not hold the arrays.
+    """
+    runs = [run for graph, run in GOLDEN_RUNS.items() if f"{graph}.onnx" in files]
+    names = list(dict.fromkeys(name for inputs, output in runs for name in (*inputs, output)))
+    return dict(zip(names, read_npz("golden.npz", files, *names), strict=True))
+
+
+def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[int, ...]) -> None:
+    """Check an array of a bundle.
+
+    Raises:
+        InvalidArgumentError: It has another dtype or shape, is empty, or holds NaN or infinity.
+    """
+    if array.dtype != dtype or array.shape != shape or not array.size or not np.isfinite(array).all():
+        raise InvalidArgumentError(
+            f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
+        )

@@ -1,4 +1,4 @@
-"""Latents to embeddings: statistics of the training latents, and the affine map that is made of them.
+"""Latents to embeddings: statistics of the training latents, and the affine map computed from them.
 
 Legend: N images, D latent size, E embedding size; all float32.
 """
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["AffineMap", "LatentStatistics"]
-
 Floats = NDArray[np.float32]
 
 _DEGENERATE: Final = 1e-6  # of the largest variance: what lies below is rounding
@@ -28,11 +26,11 @@ class LatentStatistics:
     covariance: Floats
 
     @classmethod
-    def of(cls, latents: Floats) -> Self:
+    def from_latents(cls, latents: Floats) -> Self:
         """Measure float32 (N, D) latents.
 
         Raises:
-            InvalidArgumentError: fewer than two latents, or values that are not finite.
+            InvalidArgumentError: Fewer than two latents, or values that are not finite.
         """
         if latents.ndim != 2 or len(latents) < 2 or not np.isfinite(latents).all():
             raise InvalidArgumentError(
@@ -45,7 +43,7 @@ class LatentStatistics:
 
 @dataclass(frozen=True, slots=True)
 class AffineMap:
-    """Latent to embedding: ``e = M (z - offset)`` scaled to unit length.
+    """Map from latents to embeddings: ``e = M (z - offset)`` scaled to unit length.
 
     Attributes:
         matrix: M, float32 (E, D).
@@ -57,22 +55,24 @@ class AffineMap:
 
     @classmethod
     def whitening(cls, statistics: LatentStatistics, *, keep: int | None = None) -> Self:
-        """Rotate to the principal axes, keep the first ``keep``, give each unit variance.
+        """Rotate to the principal axes, keep the first ``keep`` of them, scale each to unit variance.
 
-        Axes whose variance is under a millionth of the largest carry rounding only and are dropped.
+        Axes whose variance is under a millionth of the largest carry only rounding errors and are dropped.
         (PCA whitening; Kessy, Lewin & Strimmer, The American Statistician 72, 2018.)
 
         Raises:
             InvalidArgumentError: ``keep`` is under 1, or the latents do not vary.
         """
         if keep is not None and keep < 1:
-            raise InvalidArgumentError(f"whitening keeps 1 axis or more, not {keep}; leave keep out for all")
+            raise InvalidArgumentError(
+                f"whitening must keep 1 axis or more, not {keep}; leave keep out for all"
+            )
         variance, axes = np.linalg.eigh(statistics.covariance.astype(np.float64))
         order = np.argsort(variance)[::-1][:keep]
         order = order[variance[order] > max(_DEGENERATE * variance.max(), 0.0)]
         if not len(order):
             raise InvalidArgumentError(
-                "whitening needs latents that vary, these are all alike; give other images"
+                "whitening needs latents that vary, these are all equal; give other images"
             )
         matrix = (axes[:, order] / np.sqrt(variance[order])).T
         return cls(np.ascontiguousarray(matrix, dtype=np.float32), statistics.mean)

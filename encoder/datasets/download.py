@@ -27,8 +27,6 @@ from typing import Final, final
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 
-__all__ = ["RemoteFile", "cache_folder", "fetch", "only_one", "unpack"]
-
 TIMEOUTS: Final = (10.0, 30.0)  # seconds: to connect, and between two pieces of the answer
 STALLS: Final = 3  # cut off this often in a row with nothing new: the mirror is given up
 PAUSE: Final = 1.0  # seconds before a mirror that cut us off is asked again

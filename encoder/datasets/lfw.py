@@ -21,8 +21,6 @@ from typing import Final, Literal, final
 from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one, unpack
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 
-__all__ = ["LFW", "Pair", "find_lfw", "person_from_folder", "read_scores"]
-
 _UMASS: Final = "http://vis-www.cs.umass.edu/lfw"
 _FIGSHARE: Final = "https://ndownloader.figshare.com/files"
 

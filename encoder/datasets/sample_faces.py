@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from lookalike.encoder.errors import DataError
 
-__all__ = ["SAMPLE_FACES", "write_sample_faces"]
-
 SAMPLE_FACES: Final = 100  # the rest of scikit-image's 200 patches are not faces
 
 

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.preprocess import Crop, printable, read_pixels
+from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
-
-__all__ = ["Batch", "FileInfo", "Readable", "embed_batch", "file_info", "read_file"]
+from lookalike.encoder.text import printable
 
 _MOST_BYTES: Final = 1 << 30  # a picture of the default pixel limit at 16 bits a channel has a third of this
 _PIECE: Final = 1 << 20

@@ -23,10 +23,9 @@ from threadpoolctl import threadpool_limits
 from lookalike.encoder.embed.batch import Batch, FileInfo, Readable
 from lookalike.encoder.embed.workers import ProcessEmbedder, ThreadEmbedder, Workers, may_fork
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-
-__all__ = ["PROCESSES_FROM", "EmbeddedBatch", "embed_files", "fork_workers"]
 
 Key = TypeVar("Key")
 _BATCH: Final = 128

@@ -15,15 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Protocol, final
 
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lookalike.encoder.embed.batch import Batch, Readable, embed_batch
-from lookalike.encoder.embed.lifeline import exit_with_parent
 from lookalike.encoder.errors import BundleError, WorkerDiedError
-from lookalike.encoder.images.preprocess import Crop, printable
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-
-__all__ = ["Files", "Known", "ProcessEmbedder", "ThreadEmbedder", "Workers", "may_fork"]
+from lookalike.encoder.text import printable
 
 Files = Sequence[str | Path | Readable]
 Known = Sequence[Collection[str]]
@@ -157,6 +155,24 @@ def may_fork(model: Model) -> bool:
     except OSError:
         return False
     return len(names) <= expected and len(set(names)) == 1
+
+
+def exit_with_parent() -> None:
+    """Leave an interrupt to the parent, end when it has ended, and take one core for numpy's products.
+
+    For the ``initializer`` of a pool. Without it a parent that is killed leaves behind workers that wait for
+    ever to hand over their results.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(limits=1, user_api="blas")
+    parent = multiprocessing.parent_process()
+
+    def end() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _ended() -> WorkerDiedError:

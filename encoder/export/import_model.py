@@ -17,18 +17,17 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, check_target
-from lookalike.encoder.bundle.golden import Golden
-from lookalike.encoder.bundle.manifest import one_line
-from lookalike.encoder.bundle.registry import absolute_path
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.registry import absolute_path, check_target
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable
+from lookalike.encoder.images.preprocess import Crop, ImageSpec
+from lookalike.encoder.text import one_line, printable
 
 if TYPE_CHECKING:
     from lookalike.encoder.export.onnx_graph import Normalization, OnnxGraph
 
-__all__ = ["import_onnx", "need_extra"]
 
 _APART: Final = 1e-2
 """Largest difference of a batch of five from singles, of the spread of the values: float16 networks round."""
@@ -71,7 +70,8 @@ def import_onnx(
 
     Raises:
         OnnxImportError: it is no network from one image to one vector, or cannot be run here.
-        InvalidArgumentError: an option does not fit the network, or something that is no bundle stands at ``folder``.
+        InvalidArgumentError: an option does not fit the network, or something that is no bundle stands at
+            ``folder``.
     """
     from lookalike.encoder.export.onnx_graph import OnnxGraph
 
@@ -116,7 +116,7 @@ def import_onnx(
         graphs={"encoder": network.to_bytes()},
         statistics=LatentStatistics(zero, unit),  # nothing is known of it; nothing is drawn from it either
         affine=AffineMap(unit, zero),
-        golden=Golden(pixels[:4], latents[:4], None),
+        golden={"pixels": pixels[:4], "latents": latents[:4]},
     )
 
 

@@ -20,11 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
-from lookalike.encoder.images.preprocess import ImageSpec, printable
-
-__all__ = ["Normalization", "OnnxGraph"]
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import one_line, printable
 
 _OLDEST: Final = 9  # opset: since then all that is put in means what it means today
 _LATER: Final = 13  # what an older one is converted to

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import ExportError
 
-__all__ = ["PARITY", "parity_of", "run_all", "session_of"]
-
 PARITY: Final = 1e-4
 """Largest allowed difference between torch and onnxruntime, on latents of about unit spread."""
 

@@ -7,10 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-
-from lookalike.encoder.export.rounding import quantize_int8
-
-__all__ = ["SMALL_FROM", "quantize_initializers", "strip_metadata"]
+from numpy.typing import NDArray
 
 SMALL_FROM: Final = 4096
 """Tensors of fewer values (biases, BatchNorm) stay float32: they cost nothing."""
@@ -57,3 +54,24 @@ def strip_metadata(message: Any) -> None:
         if field.type == field.TYPE_MESSAGE:
             for inner in value if isinstance(value, Sequence) else [value]:
                 strip_metadata(inner)
+
+
+def steps_of(largest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1/127 of float32 values, rounded up to 11 bits: so products with -127 to 127 are exact."""
+    mantissa, exponent = np.frexp(largest / 127)
+    steps = np.ldexp(np.ceil(mantissa * 2048) / 2048, exponent).astype(np.float32)
+    return np.where(steps > 0, steps, np.float32(1))
+
+
+def quantize_int8(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
+    """Return whole numbers and the step of each row, or None where no such pair is exactly ``values``.
+
+    The exporter may have turned a matrix: what was a row can lie along either axis.
+    """
+    for axis in range(min(values.ndim, 2)):
+        others = tuple(other for other in range(values.ndim) if other != axis)
+        steps = steps_of(np.abs(values).max(axis=others, keepdims=True))
+        whole = np.rint(values / steps)
+        if np.array_equal(whole * steps, values):
+            return whole.astype(np.int8), steps
+    return None

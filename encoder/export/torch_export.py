@@ -29,37 +29,28 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, Golden, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.encoder.bundle.manifest import one_line
+from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import ExportError
-from lookalike.encoder.export.parity import PARITY, parity_of, run_all, session_of
-from lookalike.encoder.export.quantize import SMALL_FROM, quantize_initializers, strip_metadata
-from lookalike.encoder.export.rounding import steps_of
+from lookalike.encoder.export.parity import parity_of, run_all, session_of
+from lookalike.encoder.export.quantize import SMALL_FROM, quantize_initializers, steps_of, strip_metadata
 from lookalike.encoder.images.preprocess import to_uint8
-
-__all__ = [
-    "OPSET",
-    "PARITY",
-    "Exported",
-    "export_denoiser",
-    "export_graphs",
-    "quantize_weights",
-    "save_bundle",
-]
+from lookalike.encoder.text import one_line
 
 OPSET: Final = 18
 _INPUTS: Final = {
     "encoder": ["pixels"],
     "decoder": ["latent"],
-    "cleaner": ["pixels", "sigma"],
+    "denoiser": ["pixels", "sigma"],
     "estimator": ["pixels"],
 }
 _OUTPUTS: Final = {
     "encoder": ["latent", "deviation"],
     "decoder": ["image"],
-    "cleaner": ["cleaned"],
+    "denoiser": ["denoised"],
     "estimator": ["sigma"],
 }
 
@@ -144,16 +135,18 @@ def export_graphs(
     return exported
 
 
-def export_denoiser(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, seed: int = 0) -> Exported:
+def export_denoiser(
+    denoiser: nn.Module, estimator: nn.Module, *, size_multiple: int, seed: int = 0
+) -> Exported:
     """Export both modules and compare them with torch on random pictures of two sizes.
 
     Both are exported as they are in evaluation mode; they themselves are left as they are. What is returned
     is for :func:`save_cleaner`.
 
     Args:
-        cleaner: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).
+        denoiser: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).
         estimator: float32 (N, 3, H, W) to (N,).
-        multiple: What H and W are multiples of.
+        size_multiple: What H and W are multiples of.
         seed: Of the random pictures.
 
     Raises:
@@ -161,21 +154,21 @@ def export_denoiser(cleaner: nn.Module, estimator: nn.Module, *, multiple: int, 
             :data:`PARITY` apart, or a batch of one differs from a batch of five.
     """
     source = torch.Generator().manual_seed(seed)
-    unit = multiple * (-(-16 // multiple) | 1)  # odd: no multiple of more than was said
-    free = {0: Dim("N"), 1: multiple * Dim("h", min=1), 2: multiple * Dim("w", min=1)}
+    unit = size_multiple * (-(-16 // size_multiple) | 1)  # odd: not a multiple of anything larger
+    free = {0: Dim("N"), 1: size_multiple * Dim("h", min=1), 2: size_multiple * Dim("w", min=1)}
     exported = Exported({}, {})
-    modules = {"cleaner": _Cleans(cleaner), "estimator": _Estimates(estimator)}
+    modules = {"denoiser": _Denoise(denoiser), "estimator": _Estimates(estimator)}
     for name, fresh in modules.items():
         module = copy.deepcopy(fresh).cpu().eval()
         for high, wide in ((2, 3), (5, 2)):
             pixels = torch.rand(5, high * unit, wide * unit, 3, generator=source)
             sigma = torch.rand(5, generator=source) * 0.3
             given, dims = (
-                ((pixels, sigma), (free, {0: free[0]})) if name == "cleaner" else ((pixels,), (free,))
+                ((pixels, sigma), (free, {0: free[0]})) if name == "denoiser" else ((pixels,), (free,))
             )
             if name not in exported.graphs:
                 exported.graphs[name] = _to_onnx(name, module, given, dims, 1)
-            shape = tuple(pixels.shape) if name == "cleaner" else (5,)
+            shape = tuple(pixels.shape) if name == "denoiser" else (5,)
             apart = _parity(name, exported.graphs[name], module, given, [shape])
             exported.parity[name] = max(apart, exported.parity.get(name, 0.0))
     return exported
@@ -213,7 +206,7 @@ def save_bundle(
         graphs=exported.graphs,
         statistics=statistics,
         affine=affine,
-        golden=Golden(pixels, latents, run_all(decode, latents)[0]),
+        golden={"pixels": pixels, "latents": latents, "decoded": run_all(decode, latents)[0]},
         calibration=calibration,
         sampling=sampling,
     )
@@ -246,15 +239,15 @@ class _ToImage(nn.Module):
         return image.clamp(0, 1).permute(0, 2, 3, 1)  # (N, H, W, C)
 
 
-class _Cleans(nn.Module):
-    """pixels (N, H, W, 3), sigma (N,) -> cleaned (N, H, W, 3)."""
+class _Denoise(nn.Module):
+    """pixels (N, H, W, 3), sigma (N,) -> denoised (N, H, W, 3)."""
 
-    def __init__(self, cleaner: nn.Module) -> None:
+    def __init__(self, denoiser: nn.Module) -> None:
         super().__init__()
-        self.cleaner = cleaner
+        self.denoiser = denoiser
 
     def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
-        image: Tensor = self.cleaner(pixels.permute(0, 3, 1, 2), sigma)  # (N, 3, H, W)
+        image: Tensor = self.denoiser(pixels.permute(0, 3, 1, 2), sigma)  # (N, 3, H, W)
         return image.permute(0, 2, 3, 1)  # (N, H, W, 3)
 
 

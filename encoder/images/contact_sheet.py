@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import io
 import math
-import secrets
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import printable
-from lookalike.encoder.images.lettering import cut, drawable, font_of
-
-__all__ = ["Tile", "contact_sheet", "grid", "save_image"]
+from lookalike.encoder.files import atomic_write
+from lookalike.encoder.text import printable
 
 _Colour = tuple[int, int, int]
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PAPER: Final[_Colour] = (255, 255, 255)
 _INK: Final[_Colour] = (32, 33, 36)
@@ -32,6 +32,7 @@ _FADED: Final[_Colour] = (110, 114, 120)
 _EMPTY: Final[_Colour] = (243, 244, 246)
 _HAIRLINE: Final[_Colour] = (222, 224, 228)
 _ACCENT: Final[_Colour] = (26, 104, 214)
+_LONGEST: Final = 300  # characters looked at in a caption; more never fit
 
 _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
     ".png": ("PNG", {}),
@@ -119,8 +120,8 @@ def contact_sheet(
         ``uint8 (H, W, 3)``.
 
     Raises:
-        InvalidArgumentError: there is no tile, ``row_labels`` has another length than ``rows``, ``column_labels`` than
-            the longest row, or ``side`` cannot be.
+        InvalidArgumentError: there is no tile, ``row_labels`` has another length than ``rows``,
+            ``column_labels`` than the longest row, or ``side`` cannot be.
     """
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
@@ -147,8 +148,8 @@ def contact_sheet(
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        font = font_of(round(layout.text * 1.5))
-        text = cut(title, font, width - 2 * layout.margin)
+        font = _font(round(layout.text * 1.5))
+        text = _cut(title, font, width - 2 * layout.margin)
         draw.text((layout.margin, layout.margin), text, _INK, font, anchor="lt")
     for column, label in enumerate(column_labels or ()):
         _draw_head(draw, label, layout, layout.left(column), first)
@@ -204,24 +205,20 @@ def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     The file appears complete or not at all: it is written under another name beside its place, then renamed.
 
     Raises:
-        InvalidArgumentError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written there.
+        InvalidArgumentError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written
+            there.
     """
     if path.suffix.lower() not in _SAVE:
         raise InvalidArgumentError(
-            f"{printable(str(path))}: a picture is written as {', '.join(_SAVE)}, not as '{printable(path.suffix)}'; "
+            f"{printable(str(path))}: a picture is written as {', '.join(_SAVE)}, not as "
+            f"'{printable(path.suffix)}'; "
             "change the file name"
         )
     kind, options = _SAVE[path.suffix.lower()]
     out = io.BytesIO()
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         _image(pixels).save(out, kind, **options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(out.getvalue())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        atomic_write(path, out.getvalue())
     except (OSError, ValueError) as error:  # ValueError: too wide or high for this kind of file
         reason = printable(str(error.strerror if isinstance(error, OSError) and error.strerror else error))
         raise InvalidArgumentError(
@@ -252,22 +249,22 @@ def _fit(pixels: NDArray[np.uint8], side: int) -> Image.Image:
 def _label_width(labels: Sequence[str], layout: _Layout) -> int:
     if not any(labels):
         return 0
-    font = font_of(layout.text)
-    widest = max(math.ceil(font.getlength(drawable(label))) for label in labels)
+    font = _font(layout.text)
+    widest = max(math.ceil(font.getlength(_drawable(label))) for label in labels)
     return min(widest, 2 * layout.side) + layout.gap
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, top: int) -> None:
-    font = font_of(layout.text)
-    text = cut(label, font, layout.label_width - layout.gap)
+    font = _font(layout.text)
+    text = _cut(label, font, layout.label_width - layout.gap)
     draw.text((layout.margin, top + layout.side // 2), text, _INK, font, anchor="lm")
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, left: int, first: int) -> None:
     """Above the first row, which begins at ``first``, centred on its column."""
-    font = font_of(layout.text)
+    font = _font(layout.text)
     middle, baseline = left + layout.side // 2, first - round(layout.text * 0.45)
-    draw.text((middle, baseline), cut(label, font, layout.side), _INK, font, anchor="ms")
+    draw.text((middle, baseline), _cut(label, font, layout.side), _INK, font, anchor="ms")
 
 
 def _draw_tile(
@@ -291,6 +288,38 @@ def _draw_tile(
     ink = _FADED if tile.faded else _INK
     for text, size, colour in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
         if text:
-            font = font_of(size)
-            draw.text((left, baseline), cut(text, font, side), colour, font, anchor="ls")
+            font = _font(size)
+            draw.text((left, baseline), _cut(text, font, side), colour, font, anchor="ls")
             baseline += layout.line
+
+
+@cache
+def _is_drawn(character: str) -> bool:
+    """Whether the font has this character; what it lacks, it draws as a box."""
+    font = _font(20)
+    return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))
+
+
+def _drawable(text: str) -> str:
+    """``text`` on one line in letters the font has: accents it lacks are left off, the rest is ``?``."""
+    drawn = []
+    for character in unicodedata.normalize("NFC", printable(text[:_LONGEST])):
+        plain = unicodedata.normalize("NFKD", character)[0]
+        drawn.append(next((c for c in (character, plain) if _is_drawn(c)), "?"))
+    return "".join(drawn)
+
+
+@cache
+def _font(size: int) -> _Font:
+    """The font that all text is drawn in, so many pixels high."""
+    return ImageFont.load_default(size=size)
+
+
+def _cut(text: str, font: _Font, width: int) -> str:
+    """``text`` on one line, ended by an ellipsis where it would be wider than ``width`` pixels."""
+    line = _drawable(text)
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "…") > width:
+        line = line[:-1]
+    return line.rstrip() + "…"

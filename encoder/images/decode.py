@@ -55,8 +55,7 @@ else:
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
 from lookalike.encoder.images.exif import exif_orientation, jpeg_orientation
-
-__all__ = ["DEFAULT_MAX_PIXELS", "DecodedImage", "Shrink", "decode", "open_image", "printable"]
+from lookalike.encoder.text import printable
 
 DEFAULT_MAX_PIXELS = 50_000_000
 """Largest picture that is decoded unless told otherwise, in pixels (width times height)."""
@@ -125,19 +124,13 @@ def decode(
     return _decode_with_pillow(data, channels, max_pixels, name)
 
 
-def printable(text: str) -> str:
-    """``text`` on one line: line breaks, control characters and lone surrogates as backslash escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{printable(name)}: a picture has at least one pixel, not {width}x{height}")
     if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of {max_pixels}; "
+            f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
+            f"{max_pixels}; "
             "shrink the picture or raise max_pixels"
         )
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["IMAGE_SUFFIXES", "find_images", "find_names", "is_image"]
+from lookalike.encoder.text import printable
 
 IMAGE_SUFFIXES: Final = frozenset(
     {

@@ -10,16 +10,6 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Box",
-    "exif_orientation",
-    "jpeg_orientation",
-    "orient",
-    "shown_size",
-    "stored_box",
-    "upright_exif",
-]
-
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels; right and bottom lie outside."""
 

@@ -30,18 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import printable
-
-__all__ = [
-    "QUIETEST",
-    "Floats",
-    "NoiseKind",
-    "NoiseSpec",
-    "add_noise",
-    "apply_noise",
-    "sample_noise",
-    "saved_as_jpeg",
-]
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]
@@ -166,7 +155,7 @@ def sample_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.ran
 
 
 def apply_noise(pixels: Floats, levels: Floats, draws: Floats, *, kind: NoiseKind) -> Floats:
-    """Return pictures with the noise that :func:`sample_noise` drew for them, float32 (N, H, W, C) in [0, 1]."""
+    """Apply the noise that :func:`sample_noise` drew; returns float32 (N, H, W, C) in [0, 1]."""
     each = levels[:, None, None, None]
     if kind == "gaussian":
         noisy = pixels + each * draws

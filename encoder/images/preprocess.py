@@ -19,22 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode
 from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
+from lookalike.encoder.text import printable
 
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "LFW_CROP",
-    "Crop",
-    "ImageSpec",
-    "decode_rgb",
-    "encode_png",
-    "printable",
-    "read_pixels",
-    "to_uint8",
-]
-
-_CROP_FORMS = "write full, centre:FRACTION or X,Y,W,H (fractions of width and height)"
+_CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01
 
 
@@ -42,14 +31,14 @@ _MIN_FRACTION = 0.01
 class Crop:
     """Which part of a picture is wanted, as fractions of it.
 
-    A centred square (``full``, ``centre:FRACTION``) is never stretched; a ``window`` is taken exactly and
+    A centered square (``full``, ``center:FRACTION``) is never stretched; a ``window`` is taken exactly and
     stretched to a square when it is not one.
 
     Attributes:
-        fraction: side of a centred square as a fraction of the picture's shorter side, 0.01..1; 1 is the
+        fraction: side of a centered square as a fraction of the picture's shorter side, 0.01..1; 1 is the
             largest one, also called ``full``.
         window: ``(x, y, width, height)`` as fractions of the picture's width and height; replaces the
-            centred square.
+            centered square.
 
     Raises:
         InvalidArgumentError: a value is out of range.
@@ -61,7 +50,7 @@ class Crop:
     def __post_init__(self) -> None:
         if not _MIN_FRACTION <= self.fraction <= 1.0:  # NaN too
             raise InvalidArgumentError(
-                f"crop: the fraction of a centred square must be {_MIN_FRACTION} to 1, not {self.fraction}; "
+                f"crop: the fraction of a centered square must be {_MIN_FRACTION} to 1, not {self.fraction}; "
                 "use full for the largest square"
             )
         if self.window is not None:
@@ -74,7 +63,7 @@ class Crop:
 
     @classmethod
     def parse(cls, text: str) -> Crop:
-        """``full``, ``centre:FRACTION`` (or ``center:``) or ``X,Y,W,H``; ``str(crop)`` gives it back.
+        """``full``, ``center:FRACTION`` or ``X,Y,W,H``; ``str(crop)`` gives it back.
 
         Raises:
             InvalidArgumentError: the text is none of these, or a value is out of range.
@@ -83,8 +72,8 @@ class Crop:
         if form == "full":
             return cls()
         try:
-            if form.startswith(("centre:", "center:")):
-                return cls(fraction=float(form[7:]))
+            if form.startswith("center:"):
+                return cls(fraction=float(form.removeprefix("center:")))
             x, y, width, height = (float(part) for part in form.split(","))
         except ValueError as error:
             raise InvalidArgumentError(f"crop: cannot read '{printable(text)}'; {_CROP_FORMS}") from error
@@ -93,10 +82,10 @@ class Crop:
     def __str__(self) -> str:
         if self.window is not None:
             return _comma(self.window)
-        return "full" if self.fraction == 1.0 else f"centre:{_number(self.fraction)}"
+        return "full" if self.fraction == 1.0 else f"center:{_number(self.fraction)}"
 
     def widened(self, factor: float) -> Crop:
-        """A centred square with more around it, at most the whole; a window as it is. For showing people."""
+        """A centered square with more around it, at most the whole; a window as it is. For showing people."""
         return self if self.window is not None else Crop(fraction=min(1.0, self.fraction * factor))
 
     def box(self, width: int, height: int) -> Box:
@@ -230,6 +219,15 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(out, "PNG")
     return out.getvalue()
+
+
+def encode_pnm(pixels: NDArray[np.uint8]) -> bytes:
+    """``uint8 (H, W, 3)``, ``(H, W, 1)`` or ``(H, W)`` -> the bytes of an uncompressed PNM file.
+
+    Pixels in memory go through :func:`read_pixels` this way, and give what a file of them gives.
+    """
+    kind = "P6" if pixels.ndim == 3 and pixels.shape[2] == 3 else "P5"
+    return f"{kind} {pixels.shape[1]} {pixels.shape[0]} 255\n".encode() + pixels.tobytes()
 
 
 def _fits(start: float, length: float) -> bool:

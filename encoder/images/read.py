@@ -26,10 +26,9 @@ from PIL import Image, JpegImagePlugin
 from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.decode import open_image, printable
+from lookalike.encoder.images.decode import open_image
 from lookalike.encoder.images.exif import exif_orientation, orient, upright_exif
-
-__all__ = ["ImageFile", "ImageMetadata", "Values", "png_chunks", "read_image_file"]
+from lookalike.encoder.text import printable
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -164,7 +163,9 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
             "its 16-bit pixels are of a rare kind that is not written again; convert it to plain 16-bit PNG"
         )
     if bits != 16 and image.mode not in _AS_THEY_ARE | {"P"}:
-        return f"its pixels are {printable(image.mode)}, only grey, RGB and palettes are written again; convert it"
+        return (
+            f"its pixels are {printable(image.mode)}, only gray, RGB and palettes can be written; convert it"
+        )
     return ""
 
 

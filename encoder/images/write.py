@@ -19,11 +19,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.decode import printable
 from lookalike.encoder.images.exif import upright_exif
 from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, png_chunks
-
-__all__ = ["DEFAULT_QUALITY", "WRITABLE_FORMATS", "write_image_file"]
+from lookalike.encoder.text import printable
 
 DEFAULT_QUALITY: Final = 95
 """Of JPEG, WebP and AVIF where the picture was of another kind; a JPEG keeps the tables it came with."""

@@ -1,119 +1,213 @@
-"""Graphs of a bundle on onnxruntime: where they run, and whether they still make what they made at home.
+"""Graphs of a bundle on onnxruntime: loaded on first use, and checked against the bundle's golden values.
 
-Any graph of any kind of bundle is opened here, and compared with the bundle's golden values.
+Legend: N rows of a batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import threading
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.manifest import one_line
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.storage import GOLDEN_RUNS
 from lookalike.encoder.errors import (
     BundleCorruptError,
     GoldenMismatchError,
     InvalidArgumentError,
     ProviderError,
 )
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["Provider", "Runtime", "Session", "compare_golden"]
+from lookalike.encoder.text import one_line, printable
 
 Provider = Literal["auto", "cpu", "cuda"]
 Session: TypeAlias = ort.InferenceSession
+Floats = NDArray[np.float32]
 
-_MOST_THREADS: Final = 1024
+_MAX_THREADS: Final = 1024
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _GOLDEN_TOLERANCE: Final = 2e-3
 """Relative to the spread of the values: far above float32 rounding, far below what would change a ranking."""
 _QUIET: Final = 3  # onnxruntime's ERROR level: what it would warn of on stderr is raised here instead
+_BATCH: Final = 256
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Runtime:
-    """Where graphs run.
+class OnnxModel:
+    """A bundle running on onnxruntime. Safe for several threads at once: onnxruntime sessions are.
 
     Attributes:
-        provider: ``auto`` takes CUDA where onnxruntime has it, else the CPU; ``cuda`` is never silently the
-            CPU.
-        threads: Threads within one call; None lets onnxruntime choose.
+        bundle: The opened bundle.
 
     Raises:
-        InvalidArgumentError: no such provider or number of threads.
+        InvalidArgumentError: No such provider or number of threads.
     """
 
-    provider: Provider = "auto"
-    threads: int | None = None
+    def __init__(self, bundle: Bundle, *, provider: Provider = "auto", threads: int | None = None) -> None:
+        _check_options(provider, threads)
+        self.bundle = bundle
+        self._provider, self._threads = provider, threads
+        self._sessions: dict[str, Session] = {}
+        self._loading = threading.Lock()
 
-    def __post_init__(self) -> None:
-        if self.provider not in get_args(Provider):
-            raise InvalidArgumentError(f"a provider is auto, cpu or cuda; {self.provider!r} is not")
-        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
-            raise InvalidArgumentError(
-                f"threads must be 1 to {_MOST_THREADS}, not {self.threads}; "
-                "leave it out to let onnxruntime choose"
-            )
+    @classmethod
+    def open(
+        cls, where: str | os.PathLike[str], *, provider: Provider = "auto", threads: int | None = None
+    ) -> Self:
+        """Open a bundle's folder, or a shipped bundle by name.
 
-    def session(self, data: bytes, *, graph: str, folder: Path, spinning: bool = True) -> Session:
-        """Load a graph.
+        Each graph is loaded on first use and then checked against the golden values.
 
         Args:
-            data: ONNX.
-            graph: What it is called in messages.
-            folder: That of the bundle.
-            spinning: Whether its threads wait for the next run by spinning: it takes the cores from others.
+            where: Folder or shipped name.
+            provider: ``auto`` uses CUDA where onnxruntime has it, else the CPU; ``cuda`` never falls back to
+                the CPU.
+            threads: Threads within one call; None lets onnxruntime choose.
 
         Raises:
-            BundleCorruptError: onnxruntime cannot load it.
-            ProviderError: the provider that was asked for is not to be had.
+            InvalidArgumentError: No such provider or number of threads.
+            BundleError: The bundle cannot be used.
+            ProviderError: The provider is not available; raised when the first graph is loaded.
         """
-        options = ort.SessionOptions()
-        options.log_severity_level = _QUIET
-        if not spinning:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
-        wanted = self._providers()
+        return cls(Bundle.open(where), provider=provider, threads=threads)
+
+    @property
+    def model_id(self) -> str:
+        """SHA-256 over the whole bundle, 64 hex digits."""
+        return self.bundle.model_id
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs, by onnxruntime's name."""
+        main = "denoiser" if self.bundle.is_denoiser else "encoder"
+        return str(self._session(main).get_providers()[0])
+
+    def check(self) -> None:
+        """Load every graph and compare it with the golden values.
+
+        Raises:
+            GoldenMismatchError: This machine does not reproduce them.
+        """
+        for graph in self.bundle.graphs:
+            self._session(graph)
+
+    def _session(self, graph: str) -> Session:
+        with self._loading:
+            if graph not in self._sessions:
+                self._sessions[graph] = self._load(graph)
+            return self._sessions[graph]
+
+    def _load(self, graph: str) -> Session:
+        folder, golden = self.bundle.folder, self.bundle.golden
+        session = open_session(
+            self.bundle.graph(graph),
+            graph=graph,
+            folder=folder,
+            provider=self._provider,
+            threads=self._threads,
+            # The threads of other graphs, spinning after a run, would take the cores from encoder and search.
+            allow_spinning=graph == "encoder",
+        )
+        inputs, output = GOLDEN_RUNS[graph]
+        expected = golden[output]
         try:
-            session = ort.InferenceSession(data, options, providers=wanted)
-        except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
+            got = _run(session, *(golden[name] for name in inputs), shape=expected.shape[1:])
+        except Exception as error:  # onnxruntime's own types, and ValueError from other inputs or outputs
             raise BundleCorruptError(
-                f"bundle {printable(str(folder))} is damaged: onnxruntime cannot load {graph}.onnx "
-                f"({one_line(error)}); fetch or export it again"
+                f"bundle {printable(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
+                "fetch or export it again"
             ) from error
-        if self.provider == "cuda" and session.get_providers()[0] != _CUDA:
-            raise ProviderError(
-                "provider cuda was asked for and could not start; check the driver or use cpu"
+        difference = float(np.abs(got - expected).max() / max(float(expected.std()), 1e-6))
+        if not difference <= _GOLDEN_TOLERANCE:
+            raise GoldenMismatchError(
+                f"bundle {printable(str(folder))} does not reproduce its golden values here: {graph} differs "
+                f"by {difference:.1e} standard deviations (limit {_GOLDEN_TOLERANCE:.0e}); "
+                "fetch it again, or try provider cpu"
             )
         return session
 
-    def _providers(self) -> list[str]:
-        there = ort.get_available_providers()
-        if self.provider == "cuda" and _CUDA not in there:
-            raise ProviderError(
-                f"provider cuda was asked for, this onnxruntime has {', '.join(there)}; "
-                "install onnxruntime-gpu or use cpu"
-            )
-        return [_CUDA, _CPU] if self.provider != "cpu" and _CUDA in there else [_CPU]
+    def _run(
+        self, graph: str, *rows: NDArray[Any], shape: tuple[int, ...], output: int = 0, batch: int = _BATCH
+    ) -> Floats:
+        """Run a graph on its inputs (N, ...) in batches; returns float32 (N, *shape)."""
+        return _run(self._session(graph), *rows, shape=shape, output=output, batch=batch)
 
 
-def compare_golden(
-    got: NDArray[np.float32], golden: NDArray[np.float32], *, graph: str, folder: Path
-) -> None:
-    """Hold what a graph makes here of golden inputs against what it made where the bundle was made.
+def open_session(
+    data: bytes,
+    *,
+    graph: str,
+    folder: Path,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    allow_spinning: bool = True,
+) -> Session:
+    """Load a graph.
+
+    Args:
+        data: ONNX.
+        graph: Its name in messages.
+        folder: That of the bundle.
+        provider: As of :meth:`OnnxModel.open`.
+        threads: Threads within one call; None lets onnxruntime choose.
+        allow_spinning: Whether its threads wait for the next run in a loop, which takes cores from others.
 
     Raises:
-        GoldenMismatchError: they are further apart than rounding explains.
+        BundleCorruptError: onnxruntime cannot load it.
+        ProviderError: The requested provider is not available.
     """
-    apart = float(np.abs(got - golden).max() / max(float(golden.std()), 1e-6))
-    if not apart <= _GOLDEN_TOLERANCE:
-        raise GoldenMismatchError(
-            f"bundle {printable(str(folder))} does not reproduce its golden values here: {graph} is "
-            f"{apart:.1e} of a deviation off (limit {_GOLDEN_TOLERANCE:.0e}); "
-            "fetch it again, or try provider cpu"
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    if not allow_spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers = _providers(provider)
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
+        raise BundleCorruptError(
+            f"bundle {printable(str(folder))} is damaged: onnxruntime cannot load {graph}.onnx "
+            f"({one_line(error)}); fetch or export it again"
+        ) from error
+    if provider == "cuda" and session.get_providers()[0] != _CUDA:
+        raise ProviderError("provider cuda could not start; check the driver or use cpu")
+    return session
+
+
+def _check_options(provider: str, threads: int | None) -> None:
+    if provider not in get_args(Provider):
+        raise InvalidArgumentError(f"provider must be auto, cpu or cuda, not {provider!r}")
+    if threads is not None and not 1 <= threads <= _MAX_THREADS:
+        raise InvalidArgumentError(
+            f"threads must be 1 to {_MAX_THREADS}, not {threads}; leave it out to let onnxruntime choose"
         )
+
+
+def _providers(provider: Provider) -> list[str]:
+    available = ort.get_available_providers()
+    if provider == "cuda" and _CUDA not in available:
+        raise ProviderError(
+            f"provider cuda is not available, this onnxruntime has {', '.join(available)}; "
+            "install onnxruntime-gpu or use cpu"
+        )
+    return [_CUDA, _CPU] if provider != "cpu" and _CUDA in available else [_CPU]
+
+
+def _run(
+    session: Session, *rows: NDArray[Any], shape: tuple[int, ...], output: int = 0, batch: int = _BATCH
+) -> Floats:
+    """Run in batches of a size whose activations stay in cache; inputs (N, ...) -> (N, *shape)."""
+    names = [feed.name for feed in session.get_inputs()]
+    wanted = session.get_outputs()[output].name
+    out = np.empty((len(rows[0]), *shape), np.float32)
+    for start in range(0, len(out), batch):
+        part = [np.ascontiguousarray(each[start : start + batch]) for each in rows]
+        (result,) = session.run([wanted], dict(zip(names, part, strict=True)))
+        if result.shape != (len(part[0]), *shape):
+            raise ValueError(f"its output has shape {result.shape}, not {(len(part[0]), *shape)}")
+        out[start : start + batch] = result
+    return out

@@ -1,18 +1,18 @@
-"""The file system's side of the embedded store: collections come and go whole, whoever is killed when.
+"""Files of the embedded store: collections are created and deleted atomically.
 
 ::
 
-    <root>/<collection>/collection.json   what the collection remembers (CollectionSpec)
-    <root>/<collection>/layout.json       how it lies there (Layout); not there: as by default
+    <root>/<collection>/collection.json   the collection's CollectionSpec
+    <root>/<collection>/layout.json       its Layout; missing: the default layout
     <root>/<collection>/shard/            vectors, payloads and write-ahead log, written by Qdrant Edge
-    <root>/<collection>/shard-<hex>/  shard.name      its successor (``lookalike.indexer.embedded.shard_swap``)
-    <root>/.making-*  .dropped-*          remains of a create or drop that was killed; swept by the next one
+    <root>/<collection>/shard-<hex>/  shard.name      a newer shard
+    (``lookalike.indexer.embedded.shard_swap``) <root>/.making-*  .dropped-*          left by a create or
+    delete that was killed; removed by the next one
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import time
@@ -28,37 +28,23 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
+from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.store.layout import Layout
 from lookalike.indexer.store.spec import CollectionSpec, is_name
-
-__all__ = [
-    "SHARD",
-    "check_room",
-    "create_collection",
-    "drop_collection",
-    "holds_collection",
-    "list_collections",
-    "map_errors",
-    "read_layout",
-    "read_spec",
-    "replace_spec",
-    "sync",
-    "write_whole",
-]
 
 SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}
 SPEC_FILE: Final = "collection.json"
 LAYOUT_FILE: Final = "layout.json"
 SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
-ROOM: Final = 48 << 20
-"""Opening a shard takes 8 MiB, where the disk is in memory (tmpfs) 32 more; all but points takes less."""
-STALE_SECONDS: Final = 3600  # a create takes under a second: an hour later its maker is gone
+MIN_FREE: Final = 48 << 20
+"""Free bytes needed: opening a shard takes 8 MiB, on tmpfs 32 more; anything but points takes less."""
+STALE_SECONDS: Final = 3600  # a create takes under a second: after an hour its process is gone
 
 
 @contextmanager
 def map_errors(place: Path) -> Iterator[None]:
-    """The boundary: whatever Qdrant Edge or the file system raises leaves as a StoreError with ``place``."""
+    """Turn whatever Qdrant Edge or the file system raises into a StoreError that names ``place``."""
     try:
         yield
     except LookalikeError:
@@ -67,12 +53,12 @@ def map_errors(place: Path) -> Iterator[None]:
         reason = error.strerror or type(error).__name__
         raise StoreError(f"store {place}: {reason}; check that it is a folder you may write to") from error
     except BaseException as error:
-        # Qdrant Edge raises bare Exception, with the kind in the text only. A Rust panic is not even that,
-        # and its class cannot be imported.
+        # Qdrant Edge raises bare Exception, with the kind only in the text. A Rust panic is not even an
+        # Exception, and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = " ".join(str(error).split())
-        if len(reason) > 200:  # who failed stands first, what the system said of it last
+        if len(reason) > 200:  # what failed comes first, the system's reason last
             reason = f"{reason[:100]} ... {reason[-95:]}"
         if "WouldBlock" in reason:
             raise StoreBusyError(
@@ -82,20 +68,21 @@ def map_errors(place: Path) -> Iterator[None]:
         raise StoreError(f"collection folder {place}: {reason}; if it is damaged, index again") from error
 
 
-def check_room(folder: Path, size: int = 0) -> None:
-    """Check that a disk has room before Qdrant Edge writes to it.
+def check_disk_space(folder: Path, size: int = 0) -> None:
+    """Check that the disk has free space before Qdrant Edge writes to it.
 
-    It writes through memory maps of files with holes: where the disk is full the system ends the process
-    (SIGBUS) and nobody can say why.
+    It writes through memory maps of sparse files: on a full disk the system kills the process (SIGBUS)
+        without
+    a message.
 
     Args:
-        folder: In which is written.
-        size: Of what is written, in bytes; what a shard makes of it took up to 2.2 times as much.
+        folder: Folder on the disk.
+        size: Bytes to be written; a shard took up to 2.2 times as much for them.
 
     Raises:
-        StoreError: there is too little.
+        StoreError: there is too little free space.
     """
-    needed = ROOM + 3 * size
+    needed = MIN_FREE + 3 * size
     with map_errors(folder):
         free = shutil.disk_usage(folder).free
     if free < needed:
@@ -110,77 +97,77 @@ def list_collections(root: Path) -> list[str]:
     with map_errors(root):
         if not root.exists():
             return []
-        return sorted(p.name for p in root.iterdir() if is_name(p.name) and holds_collection(p))
+        return sorted(p.name for p in root.iterdir() if is_name(p.name) and is_collection(p))
 
 
-def holds_collection(folder: Path) -> bool:
-    """Whether a collection was made here, and made to the end."""
+def is_collection(folder: Path) -> bool:
+    """Whether a folder is a complete collection."""
     return (folder / SPEC_FILE).is_file()
 
 
 def create_collection(
     folder: Path, spec: CollectionSpec, layout: Layout, *, make_shard: Callable[[Path], None]
 ) -> None:
-    """Make a collection that is whole on disk from the moment it is there.
+    """Create a collection that is complete on disk from the moment it exists.
 
     Args:
-        folder: Where it will be.
-        spec: What it remembers.
-        layout: How it lies there.
-        make_shard: Makes the shard's folder and what is in it.
+        folder: Its folder.
+        spec: Its spec.
+        layout: Its layout.
+        make_shard: Creates the shard in a folder.
 
     Raises:
         CollectionExistsError: another process was quicker.
-        StoreError: a folder is there that is no collection, or it cannot be written.
+        StoreError: the folder exists and is not a collection, or it cannot be written.
     """
     root = folder.parent
     with map_errors(folder):
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        check_room(root)
+        _remove_stale(root)
+        check_disk_space(root)
         if _is_half_made(folder):
-            _discard(folder)
+            _remove_folder(folder)
         making = root / f".making-{folder.name}-{secrets.token_hex(4)}"
         try:
             make_shard(making / SHARD)
-            write_whole(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2))
+            atomic_write(making / LAYOUT_FILE, json.dumps(layout.to_json(), indent=2).encode(), durable=True)
             _write_spec(making, spec)
             for path in (*making.rglob("*"), making):
-                sync(path)
-            _move_in(making, folder)
+                fsync_path(path)
+            _move_into_place(making, folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        sync(root)
+        fsync_path(root)
 
 
-def drop_collection(folder: Path) -> None:
-    """Delete a collection, or what is left of one.
+def delete_collection(folder: Path) -> None:
+    """Delete a collection, or the remains of one.
 
     Raises:
         StoreError: the folder cannot be changed.
     """
     with map_errors(folder):
-        _discard(folder)
-        _sweep(folder.parent)
+        _remove_folder(folder)
+        _remove_stale(folder.parent)
 
 
 def read_spec(folder: Path) -> CollectionSpec:
-    """Return what a collection remembers.
+    """Return the spec of a collection.
 
     Raises:
-        StoreError: it cannot be read, is damaged, or is a later version's.
+        StoreError: it cannot be read, is damaged, or is of a later version.
     """
     file = folder / SPEC_FILE
     with map_errors(file):
         content = file.read_bytes()
-    return CollectionSpec.from_json(_values(content, file), where=str(file))
+    return CollectionSpec.from_json(_parse_object(content, file), where=str(file))
 
 
 def read_layout(folder: Path) -> Layout:
-    """Return how a collection lies in its folder.
+    """Return the layout of a collection.
 
     Raises:
-        StoreError: it cannot be read, is damaged, or is a later version's.
+        StoreError: it cannot be read, is damaged, or is of a later version.
     """
     file = folder / LAYOUT_FILE
     with map_errors(file):
@@ -189,13 +176,13 @@ def read_layout(folder: Path) -> Layout:
         except FileNotFoundError:
             return Layout()
     try:
-        return Layout.from_json(_values(content, file))
+        return Layout.from_json(_parse_object(content, file))
     except InvalidArgumentError as error:
         raise StoreError(f"{file}: {error}; upgrade lookalike, or index again") from error
 
 
-def _values(content: bytes, file: Path) -> dict[str, Any]:
-    """Return the JSON object that a file of ours holds."""
+def _parse_object(content: bytes, file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file."""
     try:
         value = json.loads(content)
     except ValueError:
@@ -208,7 +195,7 @@ def _values(content: bytes, file: Path) -> dict[str, Any]:
 
 
 def replace_spec(folder: Path, spec: CollectionSpec) -> None:
-    """Replace what a collection remembers; killed at any moment, the old record or the new one is there.
+    """Replace the spec of a collection; killed at any moment, it has the old spec or the new one.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -218,73 +205,47 @@ def replace_spec(folder: Path, spec: CollectionSpec) -> None:
 
 
 def _is_half_made(folder: Path) -> bool:
-    """Whether a folder without a spec holds only parts of a collection; a user's files are not ours."""
+    """Whether a folder without a spec holds only parts of a collection, and no files of a user."""
     if not folder.is_dir():
         return False
-    inside = {p.name for p in folder.iterdir()}
+    names = {p.name for p in folder.iterdir()}
     shard = folder / SHARD
-    return inside <= {SHARD, SPEC_DRAFT} and (
+    return names <= {SHARD, SPEC_DRAFT} and (
         not shard.is_dir() or {p.name for p in shard.iterdir()} <= SHARD_PARTS
     )
 
 
-def _move_in(making: Path, folder: Path) -> None:
+def _move_into_place(making: Path, folder: Path) -> None:
     try:
         making.rename(folder)
     except OSError:
-        if holds_collection(folder):  # another process was quicker
+        if is_collection(folder):  # another process was quicker
             raise CollectionExistsError(
-                f"collection {folder.name!r} is in {folder.parent} already; choose another name"
+                f"collection {folder.name!r} already exists in {folder.parent}; choose another name"
             ) from None
         if folder.exists():
             raise StoreError(
-                f"{folder} is there and is no lookalike collection; choose another name or store folder"
+                f"{folder} exists and is not a lookalike collection; choose another name or store folder"
             ) from None
         raise
 
 
-def _discard(folder: Path) -> None:
-    # Renamed first: at no moment is there half a collection under its name.
+def _remove_folder(folder: Path) -> None:
+    # Renamed first: there is never half a collection under its name.
     dropped = folder.parent / f".dropped-{folder.name}-{secrets.token_hex(4)}"
     folder.rename(dropped)
-    sync(folder.parent)
+    fsync_path(folder.parent)
     shutil.rmtree(dropped, ignore_errors=True)
 
 
-def _sweep(root: Path) -> None:
-    """Remove what killed creates and drops left behind."""
-    for left in root.glob(".dropped-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for left in root.glob(".making-*"):
-        if left.stat().st_mtime < time.time() - STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+def _remove_stale(root: Path) -> None:
+    """Remove what killed creates and deletes left behind."""
+    for stale in root.glob(".dropped-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    for stale in root.glob(".making-*"):
+        if stale.stat().st_mtime < time.time() - STALE_SECONDS:
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _write_spec(folder: Path, spec: CollectionSpec) -> None:
-    write_whole(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that, killed at any moment, it has its old content or the new one.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    draft = file.with_name(f"{file.name}.new")
-    with draft.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)
-    sync(file.parent)
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to disk."""
-    if path.is_dir() and os.name != "posix":
-        return  # elsewhere folders cannot be opened
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    atomic_write(folder / SPEC_FILE, json.dumps(spec.to_json(), indent=2).encode(), durable=True)

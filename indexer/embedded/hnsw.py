@@ -1,4 +1,4 @@
-"""When an HNSW index is worth building, and building one in a process of its own."""
+"""Building the HNSW graph of an embedded shard in a child process."""
 
 from __future__ import annotations
 
@@ -8,66 +8,32 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lookalike.encoder.errors import StoreError
+from lookalike.indexer.embedded.shard import build_graph
 from lookalike.indexer.store.layout import Layout
-
-if TYPE_CHECKING:
-    from lookalike.indexer.store.base import VectorStore
-
-__all__ = ["INDEX_ABOVE", "build_as_child", "build_in_subprocess", "index_when_large"]
-
-INDEX_ABOVE: Final = 100_000
-"""Vectors that one search compares in some 5 ms at 128 dimensions: below, an index gains nothing."""
 
 _CHILD: Final = """
 import sys
-from lookalike.indexer.embedded.hnsw import build_as_child
-build_as_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+from lookalike.indexer.embedded.hnsw import build_in_child
+build_in_child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
 """
 
 
-def index_when_large(
-    store: VectorStore,
-    name: str,
-    *,
-    above: int = INDEX_ABOVE,
-    tell: Callable[[str], object] = lambda _: None,
-) -> bool:
-    """Build the index of a collection when more than ``above`` vectors are in none; say whether it was done.
-
-    Args:
-        store: The store.
-        name: The collection.
-        above: How many vectors may be compared one by one.
-        tell: Told in a line what is about to take its time.
-
-    Raises:
-        StoreError: it could not be built; the collection is as it was.
-    """
-    state = store.index_state(name)
-    if state.unindexed <= above:
-        return False
-    tell(f"{name}: building the search index of {state.points} vectors")
-    store.build_index(name)
-    return True
-
-
 def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
-    """Build the graph of an embedded shard in a process of its own, and wait for it.
+    """Build the graph of an embedded shard in a child process, and wait for it.
 
     Args:
-        shard: Its folder. Nobody may hold it.
+        shard: Folder of the shard, which nobody may have open.
         dimension: D of its vectors.
-        layout: That of its collection.
+        layout: Layout of its collection.
 
     Raises:
-        StoreError: the process failed; the shard is of no more use.
+        StoreError: the process failed; the shard is unusable.
     """
-    # -P: a folder called lookalike where the user happens to be is not ours.
+    # -P: never import a folder called lookalike from the working directory.
     words = [str(shard), str(dimension), str(os.getpid()), json.dumps(layout.to_json())]
     child = subprocess.Popen(
         [sys.executable, "-P", "-c", _CHILD, *words],
@@ -76,23 +42,21 @@ def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
         stderr=subprocess.PIPE,
     )
     try:
-        _, said = child.communicate()
+        _, stderr = child.communicate()
     finally:
         child.kill()
         child.wait()
     if child.returncode:
-        reason = said.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        reason = stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
         raise StoreError(
             f"the index of {shard.parent} could not be built ({reason or f'exit {child.returncode}'}); "
-            "it is searched without, see that there is room on the disk and try again"
+            "it is searched without one; check the free disk space and try again"
         )
 
 
-def build_as_child(shard: str, dimension: int, parent: int, layout: str) -> None:
-    """Build the graph, ending at once when the process that asked for it ends."""
+def build_in_child(shard: str, dimension: int, parent: int, layout: str) -> None:
+    """Build the graph in the child process, which ends at once when its parent ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; elsewhere it builds on for nobody
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; on other systems it builds to the end
     if os.getppid() == parent:
-        from lookalike.indexer.embedded.shard import build_graph
-
         build_graph(Path(shard), dimension, Layout.from_json(json.loads(layout)))

@@ -1,7 +1,7 @@
-"""One Qdrant Edge shard: what is asked of it, in our words. The one module that names ``qdrant_edge``.
+"""A Qdrant Edge shard. The one module that imports ``qdrant_edge``.
 
-Qdrant Edge holds the GIL from the start of a call to its end, so building an index here would stop every
-thread of the process for minutes: ``lookalike.indexer.embedded.hnsw`` calls :func:`build_graph` in a process of its own.
+Qdrant Edge holds the GIL during each call, so building an index here would stop all threads of the process
+for minutes: ``lookalike.indexer.embedded.hnsw`` calls :func:`build_graph` in a child process.
 """
 
 from __future__ import annotations
@@ -15,32 +15,29 @@ import numpy as np
 import qdrant_edge as qe
 from numpy.typing import NDArray
 
-from lookalike.indexer.sources.payload_tables import RESERVED
 from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import QUANTILE, WIDTH_SEARCHING, Layout, oversampling
-from lookalike.indexer.store.points import Hit, Record, check_ids
-
-__all__ = ["Shard", "build_graph", "make_shard"]
+from lookalike.indexer.store.layout import EF_SEARCH, QUANTILE, Layout, oversampling
+from lookalike.indexer.store.points import RESERVED, Hit, Record, check_ids
 
 POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000
 EXACT_UP_TO: Final = 100_000
-"""Points of which those that pass conditions are compared one by one, beside a graph too.
+"""Up to this many points, those that pass conditions are compared one by one, even with a graph.
 
-Of more, the graph is searched for them, over the neighbours of neighbours where those do not pass (ACORN-1:
-Patel et al., SIGMOD 2024), which costs as much as looking at the payloads of some 70,000 points.
+With more points the graph is searched, over neighbors of neighbors where those do not pass (ACORN-1: Patel et
+al., SIGMOD 2024), which costs as much as reading the payloads of some 70,000 points.
 """
 NUMBERS_INDEXED: Final = 100
-"""Payload fields that get an index of their numbers, those that most points have; each takes memory."""
+"""At most this many numeric payload fields are indexed, the most frequent first; each takes memory."""
 SHARE_IN_GRAPH: Final = 0.02
-"""Conditions that fewer of the points pass, so far as can be told, are not searched for in the graph."""
+"""Conditions that a smaller share of points is estimated to pass are not searched for in the graph."""
 
 
 class Shard:
-    """A shard that this process holds. Its methods raise what Qdrant Edge does (``lookalike.indexer.embedded.files.map_errors``).
+    """A shard that this process has open. Its methods raise what Qdrant Edge raises (``map_errors``).
 
     Attributes:
-        layout: What it was made with.
+        layout: Layout of its collection.
     """
 
     def __init__(self, shard: qe.EdgeShard, layout: Layout) -> None:
@@ -49,7 +46,7 @@ class Shard:
 
     @classmethod
     def load(cls, path: Path, layout: Layout) -> Self:
-        """Open the shard in a folder and hold it until :meth:`close`."""
+        """Open the shard in a folder; no other process can open it until :meth:`close`."""
         return cls(qe.EdgeShard.load(str(path)), layout)
 
     def upsert(self, keys: list[str], rows: NDArray[np.float32], payloads: list[dict[str, Any]]) -> None:
@@ -71,9 +68,10 @@ class Shard:
     def query(self, rows: list[list[float]], *, limit: int, where: Filter | None) -> list[list[Hit]]:
         """Return for each row at most ``limit`` hits, best first.
 
-        What no graph covers is compared one by one. So is everything where the graph would miss hits or gain
-        nothing: for more hits than it is searched for, and, under conditions, up to so many points. What is
-        found among quantized copies is rescored by the original vectors.
+        Vectors that no graph covers are compared one by one. So are all where the graph would miss hits or
+        save nothing: for more hits than its search width, and with conditions up to :data:`EXACT_UP_TO`
+            points. Hits
+        among quantized vectors are rescored by the original vectors.
         """
         condition, params = _filter(where), self._params(limit, where)
         requests = [
@@ -87,51 +85,53 @@ class Shard:
 
     def _params(self, limit: int, where: Filter | None) -> qe.SearchParams:
         conditions = where is not None and bool(where.conditions)
-        if limit > WIDTH_SEARCHING or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
+        if limit > EF_SEARCH or (conditions and self._shard.info().points_count <= EXACT_UP_TO):
             return qe.SearchParams(exact=True)
-        detour = qe.AcornSearchParams(enable=True, max_selectivity=1.0) if conditions else None
-        more = oversampling(self.layout.quantization)
-        copies = None if more is None else qe.QuantizationSearchParams(rescore=True, oversampling=more)
-        return qe.SearchParams(hnsw_ef=WIDTH_SEARCHING, acorn=detour, quantization=copies)
+        acorn = qe.AcornSearchParams(enable=True, max_selectivity=1.0) if conditions else None
+        factor = oversampling(self.layout.quantization)
+        rescore = None if factor is None else qe.QuantizationSearchParams(rescore=True, oversampling=factor)
+        return qe.SearchParams(hnsw_ef=EF_SEARCH, acorn=acorn, quantization=rescore)
 
-    def page(self, offset: Any, *, where: Filter | None, with_vectors: bool) -> tuple[list[Record], Any]:
-        """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
+    def scroll_page(
+        self, offset: Any, *, where: Filter | None, with_vectors: bool
+    ) -> tuple[list[Record], Any]:
+        """Return a page of records ordered by id from ``offset`` (None: the first), and the next offset."""
         request = qe.ScrollRequest(
             offset=offset, limit=PAGE, filter=_filter(where), with_payload=True, with_vector=with_vectors
         )
-        points, following = self._shard.scroll(request)
-        records = [Record.of(point, with_vector=with_vectors) for point in points]
-        return records, following
+        points, next_offset = self._shard.scroll(request)
+        records = [Record.from_point(point, with_vector=with_vectors) for point in points]
+        return records, next_offset
 
-    def fetch(self, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
-        """Return those of these points that are there."""
+    def get(self, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
+        """Return the points that exist among these ids."""
         ids: list[Any] = list(keys)
         points = self._shard.retrieve(ids, with_payload=True, with_vector=with_vectors)
-        return [Record.of(point, with_vector=with_vectors) for point in points]
+        return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def count(self, where: Filter | None = None) -> int:
-        """Return exactly how many points pass."""
+        """Return the exact number of points that pass the filter."""
         return self._shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
 
     def indexed(self) -> int:
-        """Return how many vectors a graph covers, those replaced or deleted since it was built included."""
+        """Return how many vectors the graph covers, including those replaced or deleted since."""
         return self._shard.info().indexed_vectors_count
 
     def indexed_fields(self) -> set[str]:
-        """Return the names of the payload fields that are indexed, as Qdrant writes them but for quotes."""
+        """Return the names of indexed payload fields, without quotes."""
         return {key.strip('"') for key in self._shard.info().payload_schema}
 
     def flush(self) -> None:
-        """Return once everything written is on disk."""
+        """Return when everything written is on disk."""
         self._shard.flush()
 
     def close(self) -> None:
-        """Let it go."""
+        """Close the shard."""
         self._shard.close()
 
 
 def make_shard(path: Path, dimension: int, layout: Layout) -> None:
-    """Make an empty shard in a new folder."""
+    """Create an empty shard in a new folder."""
     path.mkdir(parents=True)
     config = qe.EdgeConfig(
         vectors=_vectors(dimension, layout), wal_enabled=True, quantization_config=_quantization(layout)
@@ -143,23 +143,21 @@ def make_shard(path: Path, dimension: int, layout: Layout) -> None:
 
 
 def build_graph(path: Path, dimension: int, layout: Layout) -> None:
-    """Put every vector of a shard that nobody holds into one HNSW graph. Takes minutes and the GIL.
+    """Build one HNSW graph over all vectors of a shard that nobody has open; takes minutes and holds the GIL.
 
-    Where the layout wants quantized copies they are made too.
-
-    Numbers that stand beside the vectors (a smile, a year) are indexed too: without, every condition on one
-    reads the payloads of all points.
+    Quantized vectors are made too, if the layout has them. Numeric payload fields (a smile, a year) are
+    indexed: without an index, a condition on one reads the payloads of all points.
 
     Args:
-        path: The shard's folder, changed in place. Killed on the way, it may be of no more use.
+        path: Folder of the shard, changed in place; if the process is killed, it may be unusable.
         dimension: D.
-        layout: That of its collection.
+        layout: Layout of its collection.
     """
     shard = qe.EdgeShard.load(str(path))
     kilobytes = shard.info().points_count * dimension * 4 / 1024
-    for key in _numbers(shard):
-        number = Condition(key, ">", 0)
-        shard.update(qe.UpdateOperation.create_field_index(number.path, qe.PayloadSchemaType.Float))
+    for key in _numeric_fields(shard):
+        path_in_payload = Condition(key, ">", 0).path
+        shard.update(qe.UpdateOperation.create_field_index(path_in_payload, qe.PayloadSchemaType.Float))
     shard.flush()
     shard.close()
     config = qe.EdgeConfig(
@@ -172,7 +170,7 @@ def build_graph(path: Path, dimension: int, layout: Layout) -> None:
             payload_m=layout.hnsw_payload_m,
         ),
         quantization_config=_quantization(layout),
-        # One segment, of whatever size, with a graph: who calls has decided that it is worth it.
+        # One segment of any size with a graph: the caller has decided that it is worth it.
         optimizers=qe.EdgeOptimizersConfig(
             indexing_threshold=1, default_segment_number=1, max_segment_size=1 << 40
         ),
@@ -183,24 +181,24 @@ def build_graph(path: Path, dimension: int, layout: Layout) -> None:
     shard.close()
 
 
-def _numbers(shard: qe.EdgeShard) -> list[str]:
-    """Return the names of the payload fields that hold numbers, without those that every item has."""
-    seen: Counter[str] = Counter()
+def _numeric_fields(shard: qe.EdgeShard) -> list[str]:
+    """Return the payload fields that hold numbers, most frequent first, without those that every item has."""
+    counts: Counter[str] = Counter()
     offset: Any = None
     while True:
         points, offset = shard.scroll(qe.ScrollRequest(offset=offset, limit=PAGE, with_payload=True))
         for point in points:
-            said = point.payload or {}
-            seen.update(key for key, value in said.items() if type(value) in (int, float))
+            payload = point.payload or {}
+            counts.update(key for key, value in payload.items() if type(value) in (int, float))
         if offset is None:
             break
-    plain = [key for key, _ in seen.most_common() if key not in RESERVED and not set(key) & set('."')]
-    return plain[:NUMBERS_INDEXED]
+    fields = [key for key, _ in counts.most_common() if key not in RESERVED and not set(key) & set('."')]
+    return fields[:NUMBERS_INDEXED]
 
 
 def _vectors(dimension: int, layout: Layout) -> qe.EdgeVectorParams:
-    where = qe.Memory.Cold if layout.on_disk else None
-    return qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine, memory=where)
+    memory = qe.Memory.Cold if layout.on_disk else None
+    return qe.EdgeVectorParams(size=dimension, distance=qe.Distance.Cosine, memory=memory)
 
 
 def _quantization(layout: Layout) -> qe.ScalarQuantizationConfig | qe.BinaryQuantizationConfig | None:
@@ -226,7 +224,7 @@ def _filter(where: Filter | None) -> qe.Filter | None:
         elif condition.op == "~":
             test = qe.FieldCondition(path, match=qe.MatchSubstring(str(value)))
         else:
-            # Handed a Python bool, the binding matches the integer 0 or 1 instead; a numpy one it takes.
+            # Given a Python bool, the binding matches the integer 0 or 1 instead; a numpy bool works.
             exact: Any = np.bool_(value) if isinstance(value, bool) else value
             test = qe.FieldCondition(path, match=qe.MatchValue(exact))
         (must_not if condition.op == "!=" else must).append(test)

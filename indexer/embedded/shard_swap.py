@@ -1,10 +1,10 @@
-"""How one shard of an embedded collection takes the place of another, in one step.
+"""Atomic replacement of the shard of an embedded collection.
 
 ::
 
-    <root>/<collection>/shard/         the first one
-    <root>/<collection>/shard-<hex>/   one that took its place, or is being made to
-    <root>/<collection>/shard.name     which of them the collection is in; not there: shard/
+    <root>/<collection>/shard/         the first shard
+    <root>/<collection>/shard-<hex>/   one that replaced it, or is being made for that
+    <root>/<collection>/shard.name     name of the current shard; missing: shard/
 """
 
 from __future__ import annotations
@@ -19,18 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.files import SHARD, check_room, map_errors, read_layout, sync, write_whole
+from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.indexer.embedded.files import SHARD, check_disk_space, map_errors, read_layout
 from lookalike.indexer.embedded.shard import Shard
-
-__all__ = [
-    "bytes_on_disk",
-    "check_idle",
-    "current_shard",
-    "open_shard",
-    "replace_shard",
-    "successor_shard",
-    "sweep_shards",
-]
 
 SHARD_NAME: Final = "shard.name"
 _SHARD: Final = re.compile(r"shard(-[0-9a-f]{8})?")
@@ -38,7 +29,7 @@ _HOLE: Final = bytes(1 << 16)
 
 
 def current_shard(folder: Path) -> Path:
-    """Return the folder of the shard that a collection is in.
+    """Return the folder of a collection's current shard.
 
     Raises:
         StoreError: the file that names it is damaged.
@@ -50,15 +41,15 @@ def current_shard(folder: Path) -> Path:
         except FileNotFoundError:
             name = SHARD
     if _SHARD.fullmatch(name) is None:
-        raise StoreError(f"{file} is damaged; write the name of the shard folder beside it there")
+        raise StoreError(f"{file} is damaged; write the name of the current shard folder into it")
     return folder / name
 
 
 @contextmanager
-def successor_shard(folder: Path) -> Iterator[Path]:
-    """Yield a copy of the current shard, beside it; gone afterwards unless it has taken its place.
+def copy_shard(folder: Path) -> Iterator[Path]:
+    """Yield a copy of the current shard; it is removed afterwards unless it has become the current one.
 
-    Nobody may write to the current shard meanwhile, and what was written must be on disk.
+    Nobody may write to the current shard meanwhile, and everything written must be on disk.
     """
     fresh = folder / f"{SHARD}-{secrets.token_hex(4)}"
     try:
@@ -70,14 +61,14 @@ def successor_shard(folder: Path) -> Iterator[Path]:
 
 
 def replace_shard(folder: Path, fresh: Path) -> None:
-    """Make another shard in a collection's folder its current one, in one step, whoever is killed when."""
+    """Make another shard of a collection the current one, atomically."""
     for path in (*fresh.rglob("*"), fresh, folder):
-        sync(path)
-    write_whole(folder / SHARD_NAME, f"{fresh.name}\n")
+        fsync_path(path)
+    atomic_write(folder / SHARD_NAME, f"{fresh.name}\n".encode(), durable=True)
 
 
-def sweep_shards(folder: Path) -> None:
-    """Remove the shards that are not the current one. Only for who holds that."""
+def remove_stale_shards(folder: Path) -> None:
+    """Remove all shards but the current one, which the caller must have open."""
     current = current_shard(folder)
     for path in folder.iterdir():
         if _SHARD.fullmatch(path.name) and path != current:
@@ -85,38 +76,38 @@ def sweep_shards(folder: Path) -> None:
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """Return how much of the disk a folder takes. Qdrant's files have holes, which take nothing."""
-    taken = 0
-    for above, _, names in os.walk(folder):
+    """Return the disk usage of a folder in bytes. Qdrant's files are sparse; holes do not count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                status = Path(above, name).stat()
+                status = Path(parent, name).stat()
             except FileNotFoundError:
-                continue  # it was only there for a moment
-            taken += status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
-    return taken
+                continue  # a temporary file
+            total += status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
+    return total
 
 
 def open_shard(folder: Path) -> Shard:
-    """Open a collection's shard; once more when another process has put a new one in its place meanwhile."""
+    """Open a collection's shard; retry when another process replaces it meanwhile."""
     while True:
         path = current_shard(folder)
         try:
             with map_errors(folder):
-                check_room(folder)
+                check_disk_space(folder)
                 shard = Shard.load(path, read_layout(folder))
         except StoreError:
             if current_shard(folder) == path:
                 raise
             continue
         if current_shard(folder) == path:
-            sweep_shards(folder)
+            remove_stale_shards(folder)
             return shard
         shard.close()
 
 
 def check_idle(folder: Path) -> None:
-    """Raise StoreBusyError when another process holds the shard; one that cannot be opened is idle."""
+    """Raise StoreBusyError when another process has the shard open; a damaged shard is idle."""
     try:
         open_shard(folder).close()
     except StoreBusyError:
@@ -126,11 +117,11 @@ def check_idle(folder: Path) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy a file; where it is all zeros the copy gets a hole, which takes no room."""
+    """Copy a file; runs of zeros become holes, which take no space."""
     with Path(source).open("rb") as read, Path(target).open("wb") as write:
-        while piece := read.read(len(_HOLE)):
-            if piece == _HOLE:
-                write.seek(len(piece), os.SEEK_CUR)
+        while block := read.read(len(_HOLE)):
+            if block == _HOLE:
+                write.seek(len(block), os.SEEK_CUR)
             else:
-                write.write(piece)
+                write.write(block)
         write.truncate()

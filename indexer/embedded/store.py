@@ -1,8 +1,8 @@
 """The embedded store: Qdrant Edge shards in a folder.
 
-One process at a time holds a collection, from its first use of the vectors until :meth:`EdgeStore.close`.
+Only one process can have a collection open, from its first use of the vectors until :meth:`EdgeStore.close`.
 Searches are exact until :meth:`EdgeStore.build_index` is called, which is worth it from some 100,000 vectors
-(one query over 100,000 x 128 takes some 5 ms). What is added later is searched exactly beside the graph.
+(one query over 100,000 x 128 takes some 5 ms). Vectors added later are compared one by one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,12 @@ from lookalike.encoder.errors import (
     LookalikeError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import (
-    alias_conflict,
-    check_unaliased,
-    read_alias,
-    read_aliases,
-    set_alias,
-)
+from lookalike.indexer.embedded.aliases import read_alias, read_aliases, set_alias
 from lookalike.indexer.embedded.files import (
-    check_room,
+    check_disk_space,
     create_collection,
-    drop_collection,
-    holds_collection,
+    delete_collection,
+    is_collection,
     list_collections,
     map_errors,
     read_spec,
@@ -46,44 +40,43 @@ from lookalike.indexer.embedded.shard import Shard, make_shard
 from lookalike.indexer.embedded.shard_swap import (
     bytes_on_disk,
     check_idle,
+    copy_shard,
     open_shard,
+    remove_stale_shards,
     replace_shard,
-    successor_shard,
-    sweep_shards,
 )
+from lookalike.indexer.store.aliases import alias_conflict, check_unaliased
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import LayoutOptions
+from lookalike.indexer.store.layout import StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
 from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
 
-__all__ = ["EdgeStore"]
-
-MOST_DIMENSIONS: Final = 65_536  # the server's limit; Qdrant Edge itself has none
+MAX_DIMENSIONS: Final = 65_536  # the limit of the server; Qdrant Edge itself has none
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A shard this store holds, and the dimension D of its vectors."""
+class _OpenShard:
+    """An open shard, and the dimension D of its vectors."""
 
     shard: Shard
     dimension: int
 
 
 class EdgeStore(VectorStore):
-    """A :class:`VectorStore` in a folder. Several threads may share one.
+    """A :class:`VectorStore` in a folder; thread-safe.
 
     Args:
-        address: The folder. Reading never makes it, :meth:`create` does.
+        address: The folder; :meth:`create` creates it, reading does not.
 
     Raises:
-        StoreBusyError: (any method that needs the vectors) another process, or another EdgeStore of this one,
-            holds the collection.
+        StoreBusyError: (any method that needs the vectors) another process, or another EdgeStore of this
+            process, has the collection open.
     """
 
     def __init__(self, address: str) -> None:
         self._root = Path(address).absolute()
-        self._open: dict[str, _Opened] = {}
+        self._open: dict[str, _OpenShard] = {}
         self._lock = threading.RLock()
         self._writers: dict[str, threading.RLock] = {}
         self._closed = False
@@ -93,8 +86,8 @@ class EdgeStore(VectorStore):
         """The folder, absolute."""
         return str(self._root)
 
-    def names(self) -> list[str]:
-        """See :meth:`VectorStore.names`; a missing folder holds none."""
+    def list_collections(self) -> list[str]:
+        """See :meth:`VectorStore.list_collections`; a missing folder has none."""
         self._check_open()
         return list_collections(self._root)
 
@@ -103,47 +96,47 @@ class EdgeStore(VectorStore):
         self._check_open()
         return read_aliases(self._root)
 
-    def switch(self, alias: str, name: str | None) -> None:
-        """See :meth:`VectorStore.switch`. Who has the store open sees it too."""
+    def set_alias(self, alias: str, name: str | None) -> None:
+        """See :meth:`VectorStore.set_alias`. Processes that have the store open see it too."""
         self._check_open()
         set_alias(self._root, check_name(alias), None if name is None else self._real(name))
 
-    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
-        """See :meth:`VectorStore.create`. Killed half-way, it leaves no collection of that name.
+    def create(self, name: str, spec: CollectionSpec, storage: StorageConfig | None = None) -> None:
+        """See :meth:`VectorStore.create`. Killed halfway, it leaves no collection of that name.
 
         Raises:
-            OptionError: also when shards or copies are asked for.
+            InvalidArgumentError: also when shards or replicas are requested.
         """
         self._check_open()
         folder = self._root / check_name(name)
-        if holds_collection(folder):
+        if is_collection(folder):
             raise CollectionExistsError(
-                f"collection {name!r} is in {self._root} already; choose another name or delete it first"
+                f"collection {name!r} already exists in {self._root}; choose another name or delete it first"
             )
         if (real := read_alias(self._root, name)) is not None:
             raise alias_conflict(self.address, name, real)
-        if not 1 <= spec.dimension <= MOST_DIMENSIONS:
+        if not 1 <= spec.dimension <= MAX_DIMENSIONS:
             raise StoreError(
-                f"vectors have 1 to {MOST_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
+                f"vectors have 1 to {MAX_DIMENSIONS} dimensions, not {spec.dimension}; use another model"
             )
-        layout = (options or LayoutOptions()).embedded(spec.dimension)
+        layout = (storage or StorageConfig()).resolve(spec.dimension)
         create_collection(
             folder, spec, layout, make_shard=lambda path: make_shard(path, spec.dimension, layout)
         )
 
-    def describe(self, name: str) -> CollectionSpec:
-        """See :meth:`VectorStore.describe`."""
+    def info(self, name: str) -> CollectionSpec:
+        """See :meth:`VectorStore.info`."""
         return read_spec(self._folder(name))
 
-    def redescribe(self, name: str, spec: CollectionSpec) -> None:
-        """See :meth:`VectorStore.redescribe`."""
+    def update_info(self, name: str, spec: CollectionSpec) -> None:
+        """See :meth:`VectorStore.update_info`."""
         name = self._real(name)
-        self._opened(name)  # nobody else may be writing it
-        self.describe(name).check_successor(name, spec)
+        self._opened(name)  # no other process may be writing it
+        self.info(name).check_successor(name, spec)
         replace_spec(self._root / name, spec)
 
-    def drop(self, name: str) -> None:
-        """See :meth:`VectorStore.drop`; a damaged collection can be dropped too."""
+    def delete_collection(self, name: str) -> None:
+        """See :meth:`VectorStore.delete_collection`; a damaged collection can be deleted too."""
         check_unaliased(self.address, name, self.aliases())
         folder = self._folder(name)
         with self._writer(name), self._lock, map_errors(folder):
@@ -152,35 +145,35 @@ class EdgeStore(VectorStore):
                 check_idle(folder)
             else:
                 opened.shard.close()
-            drop_collection(folder)
+            delete_collection(folder)
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
     ) -> None:
-        """See :meth:`VectorStore.upsert`. While an index is being built, it waits."""
+        """See :meth:`VectorStore.upsert`. Waits while an index is being built."""
         name = self._real(name)
         points = check_points(ids, vectors, payloads, dimension=self._opened(name).dimension)
         size = points[1].nbytes + len(json.dumps(points[2]))
         with self._writer(name), self._using(name) as shard:
-            check_room(self._root / name, size)
+            check_disk_space(self._root / name, size)
             shard.upsert(*points)
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        """See :meth:`VectorStore.delete`. While an index is being built, it waits."""
+        """See :meth:`VectorStore.delete`. Waits while an index is being built."""
         name = self._real(name)
         self._opened(name)
         keys = check_ids(ids)
         with self._writer(name), self._using(name) as shard:
-            check_room(self._root / name)
+            check_disk_space(self._root / name)
             shard.delete(keys)
 
-    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
-        """See :meth:`VectorStore.fetch`."""
+    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """See :meth:`VectorStore.get`."""
         name = self._real(name)
         self._opened(name)
         keys = check_ids(ids)
         with self._using(name) as shard:
-            return {record.id: record for record in shard.fetch(keys, with_vectors=with_vectors)}
+            return {record.id: record for record in shard.get(keys, with_vectors=with_vectors)}
 
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
@@ -188,11 +181,11 @@ class EdgeStore(VectorStore):
         """See :meth:`VectorStore.search`."""
         name = self._real(name)
 
-        def ask(asked: list[list[float]], limit: int) -> list[list[Hit]]:
+        def query(rows: list[list[float]], limit: int) -> list[list[Hit]]:
             with self._using(name) as shard:
-                return shard.query(asked, limit=limit, where=where)
+                return shard.query(rows, limit=limit, where=where)
 
-        return best_hits(ask, queries, k=k, dimension=self._opened(name).dimension)
+        return best_hits(query, queries, k=k, dimension=self._opened(name).dimension)
 
     def scroll(
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
@@ -206,7 +199,7 @@ class EdgeStore(VectorStore):
         offset: Any = None
         while True:
             with self._using(name) as shard:
-                records, offset = shard.page(offset, where=where, with_vectors=with_vectors)
+                records, offset = shard.scroll_page(offset, where=where, with_vectors=with_vectors)
             yield from records
             if offset is None:
                 return
@@ -223,10 +216,10 @@ class EdgeStore(VectorStore):
             return IndexState(shard.count(), shard.indexed(), disk, shard.layout)
 
     def build_index(self, name: str) -> None:
-        """See :meth:`VectorStore.build_index`. Takes room on disk for a second copy.
+        """See :meth:`VectorStore.build_index`. Needs disk space for a second copy.
 
-        A process of its own builds on the copy, which then takes the place of what was searched until then:
-        this process goes on answering, and killed at any moment it leaves the old state or the new one.
+        A child process builds the graph in the copy, which then replaces the shard: this process goes on
+        answering, and killed at any moment it leaves the old state or the new one.
         """
         name = self._real(name)
         folder = self._root / name
@@ -234,27 +227,27 @@ class EdgeStore(VectorStore):
             with self._using(name) as shard:
                 shard.flush()
                 points, dimension, layout = shard.count(), self._open[name].dimension, shard.layout
-            with successor_shard(folder) as fresh:
-                build_in_subprocess(fresh, dimension, layout)
-                self._take_over(name, fresh, points)
+            with copy_shard(folder) as indexed:
+                build_in_subprocess(indexed, dimension, layout)
+                self._replace_shard(name, indexed, points)
 
-    def _take_over(self, name: str, fresh: Path, points: int) -> None:
-        """Go on with a shard that holds the same points."""
+    def _replace_shard(self, name: str, indexed: Path, points: int) -> None:
+        """Replace the shard by one that holds the same points."""
         folder = self._root / name
-        with self._using(name) as old:  # others wait; raises when the store was closed meanwhile
-            opened = self._open.pop(name)  # whatever fails, the next call opens what the disk says
+        with self._using(name) as old:  # other threads wait; raises when the store was closed meanwhile
+            opened = self._open.pop(name)  # whatever fails, the next call opens the current shard on disk
             with closing(old), ExitStack() as undo:
-                check_room(folder)
-                built = undo.enter_context(closing(Shard.load(fresh, old.layout)))
-                if built.count() != points:
+                check_disk_space(folder)
+                new = undo.enter_context(closing(Shard.load(indexed, old.layout)))
+                if new.count() != points:
                     raise StoreError(
-                        f"collection {name!r} has {points} points, its new index {built.count()}; "
+                        f"collection {name!r} has {points} points, its new index {new.count()}; "
                         "nothing was changed, build it again"
                     )
-                replace_shard(folder, fresh)
+                replace_shard(folder, indexed)
                 undo.pop_all()
-                self._open[name] = _Opened(built, opened.dimension)
-            sweep_shards(folder)
+                self._open[name] = _OpenShard(new, opened.dimension)
+            remove_stale_shards(folder)
 
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`."""
@@ -262,10 +255,10 @@ class EdgeStore(VectorStore):
             shard.flush()
 
     def close(self) -> None:
-        """See :meth:`VectorStore.close`. Every shard is let go before what went wrong is raised."""
+        """See :meth:`VectorStore.close`. All shards are closed before an error is raised."""
         with self._lock:
             self._closed = True
-            failed: list[LookalikeError] = []
+            errors: list[LookalikeError] = []
             while self._open:
                 name, opened = self._open.popitem()
                 try:
@@ -273,46 +266,46 @@ class EdgeStore(VectorStore):
                         opened.shard.flush()
                         opened.shard.close()
                 except LookalikeError as error:
-                    failed.append(error)
-            if failed:
-                raise failed[0]
+                    errors.append(error)
+            if errors:
+                raise errors[0]
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError(f"store {self._root} is closed; open it again")
 
     def _folder(self, name: str) -> Path:
-        """Return the folder of a collection that is there, by its name or an alias."""
+        """Return the folder of an existing collection, by its name or an alias."""
         self._check_open()
-        if name in self._open:  # so no alias is asked about by those who keep a name
+        if name in self._open:  # a shortcut: no alias has to be read
             return self._root / name
         if is_name(name):
             for real in (name, read_alias(self._root, name)):
-                if real is not None and holds_collection(self._root / real):
+                if real is not None and is_collection(self._root / real):
                     return self._root / real
-        raise CollectionNotFoundError(f"no collection {name!r} in {self._root}; it has: {self._listed()}")
+        raise CollectionNotFoundError(f"no collection {name!r} in {self._root}; it has: {self._all_names()}")
 
     def _real(self, name: str) -> str:
-        """Return the name of a collection that is there: a call of several steps means one in all."""
+        """Resolve a name or alias once, so that all steps of a call use the same collection."""
         return self._folder(name).name
 
-    def _listed(self) -> str:
-        return ", ".join([*self.names(), *self.aliases()]) or "none"
+    def _all_names(self) -> str:
+        return ", ".join([*self.list_collections(), *self.aliases()]) or "none"
 
-    def _opened(self, name: str) -> _Opened:
-        """Return the shard of a collection, opened on first use and kept."""
+    def _opened(self, name: str) -> _OpenShard:
+        """Return the shard of a collection, opened at first use and kept open."""
         with self._lock:
             folder = self._folder(name)
             if folder.name not in self._open:
                 spec = read_spec(folder)
-                self._open[folder.name] = _Opened(open_shard(folder), spec.dimension)
+                self._open[folder.name] = _OpenShard(open_shard(folder), spec.dimension)
             return self._open[folder.name]
 
     @contextmanager
     def _using(self, name: str) -> Iterator[Shard]:
-        """The shard, for one call: it is not replaced meanwhile.
+        """Yield the shard for one call; it is not replaced meanwhile.
 
-        That calls take turns costs nothing, because Qdrant Edge never lets go of the GIL.
+        Serializing calls costs nothing, because Qdrant Edge never releases the GIL.
         """
         with self._lock:
             opened = self._opened(name)
@@ -320,5 +313,5 @@ class EdgeStore(VectorStore):
                 yield opened.shard
 
     def _writer(self, name: str) -> threading.RLock:
-        """Return what a collection's writers hold; taken before ``_lock``, never after."""
+        """Return the lock of a collection's writers; acquired before ``_lock``, never after."""
         return self._writers.setdefault(name, threading.RLock())

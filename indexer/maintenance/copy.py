@@ -1,4 +1,4 @@
-"""A collection copied to another name or another store, embedded or server, whichever way round."""
+"""Copying a collection to another name or another store, embedded or server."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, Record, VectorStore, check_name
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.spec import CollectionSpec, check_name
 
-__all__ = ["CopyReport", "copy_collection"]
-
-POINTS_TOGETHER: Final = 1000
+_CHUNK: Final = 1000
 
 
 @dataclass(slots=True)
 class CopyReport:
-    """What a copy came to, in points.
+    """The result of a copy; counts are of points.
 
     Attributes:
         copied: Written.
-        unchanged: There already, with the same vector and payload: left as they were.
-        count: In the target afterwards.
-        seconds: From start to counted.
+        unchanged: In the target already, with the same vector and payload.
+        count: Points in the target afterwards.
+        seconds: Duration of the copy.
     """
 
     copied: int = 0
@@ -50,124 +51,126 @@ def copy_collection(
     target: VectorStore,
     target_name: str,
     *,
-    options: LayoutOptions | None = None,
+    storage: StorageConfig | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> CopyReport:
-    """Copy points (ids, vectors, payloads) and description, a page at a time.
+    """Copy the points (ids, vectors, payloads) and the spec of a collection, a page at a time.
 
-    What is in the target already and the same is not written again, so a copy that was killed and is started
-    again goes on. Points of the target that the source does not have stay.
+    Points that are the same in the target are not written again, so a copy that was killed continues when it
+    is started again. Points of the target that the source does not have stay.
 
     Args:
-        source: Where from.
-        name: The collection there.
-        target: Where to; may be the same store.
-        target_name: Made when it is not there.
-        options: How a new one is to lie there; by default, as so many points should.
-        on_total: Told how many points there are.
-        on_progress: Told of each page: points done.
+        source: The store to copy from.
+        name: The collection to copy.
+        target: The store to copy to; may be the same.
+        target_name: Name in the target; the collection is created if there is none.
+        storage: Storage options of a new collection; None: the recommended layout for so many points.
+        on_total: Called with the number of points.
+        on_progress: Called after each page with the number of points report.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
-        ModelMismatchError: the target holds vectors of another model or another crop.
-        InvalidArgumentError: source and target are one, call two folders by one root name, or the name cannot be.
+        ModelMismatchError: the target holds vectors of another model or crop.
+        InvalidArgumentError: source and target are the same, have two folders of one root name, or the name
+            is not allowed.
         StoreError: a store failed, or the counts afterwards do not agree.
     """
     began = time.monotonic()
     name = resolve_alias(source, name)
     if (source.address, name) == (target.address, resolve_alias(target, target_name)):
         raise InvalidArgumentError(
-            f"a collection is copied to another name or store, {name!r} is itself; pass --to-store"
+            f"a collection is copied to another name or store, not onto itself ({name!r}); pass --to-store"
         )
-    spec, total = source.describe(name), source.count(name)
-    wanted = (options or LayoutOptions()).filled(expect=total)
-    _describe(spec, name, target, check_name(target_name), wanted)
+    spec, total = source.info(name), source.count(name)
+    storage = (storage or StorageConfig()).with_known(expect=total)
+    _prepare_target(spec, name, target, check_name(target_name), storage)
     before = target.count(target_name)
     on_total(total)
-    done, new, fresh = CopyReport(), 0, _Pages(target, target_name, on_progress)
-    for record, is_there, same in _compared(
+    report, new, writer = CopyReport(), 0, _PageWriter(target, target_name, on_progress)
+    for record, exists, same in _compare(
         source.scroll(name, with_vectors=True), target.scroll(target_name, with_vectors=True)
     ):
-        new += not is_there
-        done.copied += not same
-        done.unchanged += same
-        fresh.add(record, same)
-    fresh.write()
+        new += not exists
+        report.copied += not same
+        report.unchanged += same
+        writer.add(record, same)
+    writer.write()
     target.flush(target_name)
-    done.count = target.count(target_name)
-    if done.copied + done.unchanged != source.count(name) or done.count != before + new:
+    report.count = target.count(target_name)
+    if report.copied + report.unchanged != source.count(name) or report.count != before + new:
         raise StoreError(
-            f"{name!r} has {source.count(name)} points, {done.copied + done.unchanged} were read, and "
-            f"{target_name!r} has {done.count} where {before + new} belong; something else writes to one of "
-            "them, wait until it ends and run this again"
+            f"{name!r} has {source.count(name)} points, {report.copied + report.unchanged} were read, "
+            f"and {target_name!r} has {report.count} where {before + new} belong; something else writes to "
+            "one of them, wait until it ends and run this again"
         )
-    done.seconds = time.monotonic() - began
-    return done
+    report.seconds = time.monotonic() - began
+    return report
 
 
-class _Pages:
-    """Points on their way to the target."""
+class _PageWriter:
+    """Collects points and writes them to the target a page at a time."""
 
     def __init__(self, target: VectorStore, name: str, on_progress: Callable[[int], object]) -> None:
         self._target, self._name, self._on_progress = target, name, on_progress
-        self._held: list[Record] = []
+        self._pending: list[Record] = []
         self._seen = 0
 
     def add(self, record: Record, same: bool) -> None:
         self._seen += 1
         if not same:
-            self._held.append(record)
-        if self._seen >= POINTS_TOGETHER:
+            self._pending.append(record)
+        if self._seen >= _CHUNK:
             self.write()
 
     def write(self) -> None:
-        if self._held:
-            vectors = np.stack([_vector(record) for record in self._held])
-            ids, payloads = [r.id for r in self._held], [r.payload for r in self._held]
+        if self._pending:
+            vectors = np.stack([_vector(record) for record in self._pending])
+            ids, payloads = [r.id for r in self._pending], [r.payload for r in self._pending]
             self._target.upsert(self._name, ids, vectors, payloads)
         self._on_progress(self._seen)
-        self._held, self._seen = [], 0
+        self._pending, self._seen = [], 0
 
 
-def _describe(
-    spec: CollectionSpec, name: str, target: VectorStore, target_name: str, wanted: LayoutOptions
+def _prepare_target(
+    spec: CollectionSpec, name: str, target: VectorStore, target_name: str, storage: StorageConfig
 ) -> None:
-    """Make the target, or check that it may hold these vectors, and have it know their roots."""
+    """Create the target, or check that it may hold these vectors; add the roots to its spec."""
     try:
-        there = target.describe(target_name)
+        existing = target.info(target_name)
     except CollectionNotFoundError:
-        target.create(target_name, spec, wanted)
+        target.create(target_name, spec, storage)
         return
-    ours, theirs = ((s.model_id, s.crop, s.dimension) for s in (spec, there))
-    if ours != theirs:
+    if not existing.same_embedding(spec):
         raise ModelMismatchError(
-            f"collection {target_name!r} holds vectors of model {there.model_name} ({there.model_id[:12]}, "
-            f"crop {there.crop}), those of {name!r} are of {spec.model_name} ({spec.model_id[:12]}, "
-            f"crop {spec.crop}); copy to another name"
+            f"collection {target_name!r} holds vectors of model {existing.model_name} "
+            f"({existing.model_id[:12]}, crop {existing.crop}), those of {name!r} are of {spec.model_name} "
+            f"({spec.model_id[:12]}, crop {spec.crop}); copy to another name"
         )
     for root, folder in spec.roots.items():
-        if there.roots.get(root, folder) != folder:
+        if existing.roots.get(root, folder) != folder:
             raise InvalidArgumentError(
-                f"{name!r} calls {folder} the root {root!r}, {target_name!r} calls {there.roots[root]} so; "
-                "copy to another name, or index one of them again with another --root-name"
+                f"{name!r} calls {folder} the root {root!r}, {target_name!r} calls "
+                f"{existing.roots[root]} so; copy to another name, or index one of them again with another "
+                "--root-name"
             )
-    if there.roots != dict(there.roots) | dict(spec.roots):
-        target.redescribe(target_name, replace(there, roots=dict(there.roots) | dict(spec.roots)))
+    roots = {**existing.roots, **spec.roots}
+    if existing.roots != roots:
+        target.update_info(target_name, replace(existing, roots=roots))
 
 
-def _compared(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tuple[Record, bool, bool]]:
-    """Yield each record of the source, whether the target has its id, and whether it has the same.
+def _compare(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tuple[Record, bool, bool]]:
+    """Yield each record of the source, whether the target has its id, and whether it is the same there.
 
-    Both come in the order of ids, so they are walked side by side. What is written to the target meanwhile
-    has ids that were walked over.
+    Both are ordered by id and read in parallel. What is written to the target meanwhile has ids that were
+    passed already.
     """
     other = next(target, None)
     for record in source:
         while other is not None and other.id < record.id:
             other = next(target, None)
-        there = other if other is not None and other.id == record.id else None
-        yield record, there is not None, there is not None and _same(record, there)
+        existing = other if other is not None and other.id == record.id else None
+        yield record, existing is not None, existing is not None and _same(record, existing)
 
 
 def _same(one: Record, other: Record) -> bool:

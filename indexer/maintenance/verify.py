@@ -1,4 +1,4 @@
-"""Whether a collection still says the truth: of the files on disk, and of the model that made its vectors.
+"""Checks whether a collection still agrees with its files on disk and with the model of its vectors.
 
 Legend: D dimensions of an embedding.
 """
@@ -24,29 +24,30 @@ from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.sources.source import Source, as_path, item_id
 from lookalike.indexer.sources.tar import Contained, located
-from lookalike.indexer.store.base import CollectionSpec, Payload, Record, VectorStore
-
-__all__ = ["KINDS", "Finding", "VerifyReport", "remembered_model", "verify"]
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.points import Payload, Record
+from lookalike.indexer.store.spec import CollectionSpec
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
 KINDS: Final[tuple[Kind, ...]] = (
     "missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing",
 )  # fmt: skip
-ALIKE: Final = 0.999
-UNIT_WITHIN: Final = 1e-3
+MIN_COSINE: Final = 0.999
+UNIT_TOLERANCE: Final = 1e-3
 _STEP: Final = 500
 _ANY_SIZE: Final = 1 << 40  # it was not too large when it was indexed
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be.
+class Issue:
+    """A problem of one item.
 
     Attributes:
-        kind: ``missing`` stored but not on disk; ``extra`` on disk but not stored; ``changed`` since it was
-            indexed; ``unreadable`` so that nothing can be said; ``vector`` of wrong length, not unit or not
-            finite; ``duplicate`` of one root and path; ``differing`` from what the model makes of the file.
-        path: Root name and path in it, with ``/``; the id of a point that has none.
+        kind: ``missing``: stored but not on disk; ``extra``: on disk but not stored; ``changed`` since it was
+            indexed; ``unreadable``, so it cannot be checked; ``vector``: wrong shape, not of unit length or
+            not finite; ``duplicate``: the same root and path twice; ``differing`` from the model's embedding
+            now.
+        path: Root name and path, with ``/``; the id of a point without them.
         reason: In a few words.
     """
 
@@ -57,29 +58,31 @@ class Finding:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What an audit came to.
+    """The result of a check.
 
     Attributes:
-        items: Points that were looked at.
-        without_file: Of these, points that say no root and path: nothing on disk to compare with.
+        items: Points that were checked.
+        without_file: Points without root and path, which cannot be compared with a file.
         sampled: Files that were embedded again and compared.
-        findings: What is not as it should be.
+        issues: The problems.
     """
 
     items: int = 0
     without_file: int = 0
     sampled: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[Kind, int]:
-        """How many findings there are of every kind."""
-        found = Counter(finding.kind for finding in self.findings)
-        return {kind: found[kind] for kind in KINDS}
+        """Number of issues of each kind."""
+        counts = Counter(issue.kind for issue in self.issues)
+        return {kind: counts[kind] for kind in KINDS}
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {**asdict(self), "counts": self.counts}
+        values = asdict(self)
+        issues = values.pop("issues")
+        return {**values, "findings": issues, "counts": self.counts}
 
 
 def verify(
@@ -93,58 +96,57 @@ def verify(
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> VerifyReport:
-    """Compare a collection with the files that it says it holds. Nothing is changed.
+    """Compare a collection with its files on disk. Nothing is changed.
 
-    Holds 16 bytes of each item in memory, and what it finds.
+    Memory holds 16 bytes of each item, and the issues.
 
     Args:
         store: The store.
         name: The collection.
-        model: Its model; None: no vector is computed again.
-        sample: How many files to embed again, drawn at random; fewer where files are missing or changed.
-        seed: Of the draw.
+        model: Its model; None: no file is embedded again.
+        sample: How many files to embed again, chosen at random; fewer where files are missing or changed.
+        seed: Seed of the random choice.
         checksum: Read every file and compare its SHA-256, instead of its size and time.
-        on_total: Told how many points there are.
-        on_progress: Told of points done.
+        on_total: Called with the number of points.
+        on_progress: Called with the number of points done since the last call.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
-        ModelMismatchError: it was made by another model.
+        ModelMismatchError: the collection holds vectors of another model.
         InvalidArgumentError: ``sample`` or ``seed`` is negative.
         StoreError: the store failed.
     """
     if sample < 0 or seed < 0:
         raise InvalidArgumentError(f"sample and seed are 0 or more, not {sample} and {seed}; leave them out")
-    spec = store.describe(name)
+    spec = store.info(name)
     if model is not None:
         spec.check_model(name, model_id=model.model_id, crop=spec.crop)
     count = store.count(name)
     on_total(count)
-    report, walk = VerifyReport(), _Walk(spec, checksum)
+    report, checker = VerifyReport(), _Checker(spec, checksum)
     size = 0 if model is None else min(sample, count)
-    drawn = (
-        {int(at) for at in np.random.default_rng(seed).choice(count, size, replace=False)} if size else set()
-    )
-    picked: list[tuple[Record, Path | Readable]] = []
+    rng = np.random.default_rng(seed)
+    chosen = set(rng.choice(count, size, replace=False).tolist()) if size else set()
+    to_embed: list[tuple[Record, Path | Readable]] = []
     for position, record in enumerate(store.scroll(name, with_vectors=True)):
-        found = walk.look(record)
+        file, issues = checker.check(record)
         report.items += 1
-        report.without_file += found.file is None
-        report.findings += found.findings
-        if position in drawn and found.file is not None and not found.findings:
-            picked.append((record, found.file))
+        report.without_file += file is None
+        report.issues += issues
+        if position in chosen and file is not None and not issues:
+            to_embed.append((record, file))
         if report.items % _STEP == 0:
             on_progress(_STEP)
-    report.findings += _extra(spec, walk)
+    report.issues += _find_extra(spec, checker)
     if model is not None:
-        report.sampled, differing = _embedded_again(model, spec, picked)
-        report.findings += differing
+        report.sampled, issues = _embed_again(model, spec, to_embed)
+        report.issues += issues
     on_progress(report.items % _STEP)
     return report
 
 
 def remembered_model(spec: CollectionSpec, name: str) -> Model:
-    """Open the model that a collection remembers.
+    """Open the model of a collection.
 
     Raises:
         ModelMismatchError: it cannot be opened.
@@ -158,20 +160,12 @@ def remembered_model(spec: CollectionSpec, name: str) -> Model:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What was found of one point, and the file that it is about, if any."""
-
-    file: Path | Contained | None
-    findings: list[Finding]
-
-
-class _Walk:
-    """Looks at one point after the other.
+class _Checker:
+    """Checks the points of a collection, one after the other.
 
     Attributes:
-        seen: The ids that roots and paths make, 16 bytes each.
-        plain: Roots of pictures that are files, not members of archives.
+        seen: The ids of the roots and paths so far, 16 bytes each.
+        plain: Roots with images that are files, not entries of archives.
     """
 
     def __init__(self, spec: CollectionSpec, checksum: bool) -> None:
@@ -180,45 +174,45 @@ class _Walk:
         self.seen: set[bytes] = set()
         self.plain: set[str] = set()
 
-    def look(self, record: Record) -> _Look:
-        """Return what is to be said of a point."""
+    def check(self, record: Record) -> tuple[Path | Contained | None, list[Issue]]:
+        """Return the file of a point, if it has one, and the issues of the point."""
         root, path = record.payload.get("root"), record.payload.get("path")
-        placed = isinstance(root, str) and isinstance(path, str)
-        said = f"{root}/{path}" if placed else record.id
-        findings: list[Finding] = []
+        has_path = isinstance(root, str) and isinstance(path, str)
+        shown = f"{root}/{path}" if has_path else record.id
+        issues: list[Issue] = []
         if (fault := _vector_fault(record.vector, self._dimension)) is not None:
-            findings.append(Finding("vector", said, fault))
+            issues.append(Issue("vector", shown, fault))
         if not isinstance(root, str) or not isinstance(path, str):
-            return _Look(None, findings)
+            return None, issues
         key = UUID(item_id(root, path)).bytes
         if key in self.seen:
-            findings.append(Finding("duplicate", said, f"stored once more as {record.id}"))
+            issues.append(Issue("duplicate", shown, f"stored once more as {record.id}"))
         self.seen.add(key)
         if root not in self._roots:
-            return _Look(None, [*findings, Finding("missing", said, "the collection does not know its root")])
-        file, fault_on_disk = self._placed(self._roots[root] / as_path(path), record.payload)
-        if fault_on_disk is not None:
-            findings.append(Finding(fault_on_disk[0], said, fault_on_disk[1]))
+            return None, [*issues, Issue("missing", shown, "the collection does not know its root")]
+        file, disk_fault = self._find_file(self._roots[root] / as_path(path), record.payload)
+        if disk_fault is not None:
+            issues.append(Issue(disk_fault[0], shown, disk_fault[1]))
         if isinstance(file, Path):
             self.plain.add(root)
-        return _Look(file, findings)
+        return file, issues
 
-    def _placed(self, file: Path, payload: Payload) -> tuple[Path | Contained, tuple[Kind, str] | None]:
-        """Return where a picture lies, and what is wrong with it there."""
+    def _find_file(self, file: Path, payload: Payload) -> tuple[Path | Contained, tuple[Kind, str] | None]:
+        """Return the file or archive entry of an image, and what is wrong with it."""
         try:
-            place = located(file)
+            found = located(file)
         except FileNotFoundError as error:
-            return file, ("missing", error.strerror or "not there")
+            return file, ("missing", error.strerror or "not on disk")
         except (DataError, OSError, ValueError) as error:
             return file, ("unreadable", str(error))
-        return place, self._disk_fault(place, payload)
+        return found, self._disk_fault(found, payload)
 
     def _disk_fault(self, file: Path | Contained, payload: Payload) -> tuple[Kind, str] | None:
         try:
             if self._checksum:
                 same = _digest(file) == payload.get("sha256")
             else:
-                same = _facts(file) == (payload.get("size"), payload.get("mtime_ns"))
+                same = _size_and_mtime(file) == (payload.get("size"), payload.get("mtime_ns"))
         except IsADirectoryError:
             return "unreadable", "not a file"
         except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a NUL in the path
@@ -228,7 +222,7 @@ class _Walk:
         return None if same else ("changed", "other content" if self._checksum else "other size or time")
 
 
-def _facts(file: Path | Contained) -> tuple[int, int]:
+def _size_and_mtime(file: Path | Contained) -> tuple[int, int]:
     if not isinstance(file, Path):
         return file.size, file.mtime_ns
     status = file.stat()
@@ -240,9 +234,9 @@ def _facts(file: Path | Contained) -> tuple[int, int]:
 def _digest(file: Path | Contained) -> str:
     if not isinstance(file, Path):
         return file.read()[1].sha256
-    _facts(file)  # a pipe would keep us waiting
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    _size_and_mtime(file)  # refuses a pipe, which would block
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str | None:
@@ -252,45 +246,43 @@ def _vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str | N
     if not np.isfinite(vector).all():
         return "not finite"
     length = float(np.linalg.norm(vector.astype(np.float64)))
-    return None if abs(length - 1) <= UNIT_WITHIN else f"length {length:.4g}, not 1"
+    return None if abs(length - 1) <= UNIT_TOLERANCE else f"length {length:.4g}, not 1"
 
 
-def _extra(spec: CollectionSpec, walk: _Walk) -> Iterator[Finding]:
-    """Yield the pictures under the known roots whose ids were not seen."""
+def _find_extra(spec: CollectionSpec, checker: _Checker) -> Iterator[Issue]:
+    """Yield the images under the known roots whose ids were not seen."""
     for name, folder in spec.roots.items():
         root = as_path(folder)
-        if name not in walk.plain or not root.is_dir():
-            continue  # only archives of it are stored; or all that it held is missing, and said to be
+        if name not in checker.plain or not root.is_dir():
+            continue  # only archives of it are stored; or all its files are missing, and reported
         try:
             for item in Source(name, root).items():
-                if UUID(item.id).bytes not in walk.seen:
-                    yield Finding("extra", f"{name}/{item.path}", "not stored")
+                if UUID(item.id).bytes not in checker.seen:
+                    yield Issue("extra", f"{name}/{item.path}", "not stored")
         except DataError as error:
-            yield Finding("unreadable", name, str(error))
+            yield Issue("unreadable", name, str(error))
 
 
-def _embedded_again(
-    model: Model, spec: CollectionSpec, picked: Iterable[tuple[Record, Path | Readable]]
-) -> tuple[int, list[Finding]]:
-    """Return how many vectors were compared, and what differs."""
+def _embed_again(
+    model: Model, spec: CollectionSpec, files: Iterable[tuple[Record, Path | Readable]]
+) -> tuple[int, list[Issue]]:
+    """Return how many vectors were compared, and the issues."""
     compared = 0
-    findings: list[Finding] = []
-    for batch in embed_files(model, picked, crop=Crop.parse(spec.crop), max_pixels=_ANY_SIZE):
+    issues: list[Issue] = []
+    for batch in embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=_ANY_SIZE):
         compared += len(batch.keys)
-        findings += _differing(batch)
-        findings += [Finding("unreadable", _said(record), reason) for record, reason in batch.failures]
-    return compared, findings
+        issues += _compare(batch)
+        issues += [Issue("unreadable", _shown(record), reason) for record, reason in batch.failures]
+    return compared, issues
 
 
-def _differing(batch: EmbeddedBatch[Record]) -> Iterator[Finding]:
-    for record, facts, embedding in zip(batch.keys, batch.facts, batch.embeddings, strict=True):
-        if facts.sha256 != record.payload.get("sha256"):
-            yield Finding("changed", _said(record), "other content")
-        elif record.vector is not None and not (cosine := float(embedding @ record.vector)) >= ALIKE:
-            yield Finding(
-                "differing", _said(record), f"cosine {cosine:.4f} to what the model makes of it now"
-            )
+def _compare(batch: EmbeddedBatch[Record]) -> Iterator[Issue]:
+    for record, info, embedding in zip(batch.keys, batch.facts, batch.embeddings, strict=True):
+        if info.sha256 != record.payload.get("sha256"):
+            yield Issue("changed", _shown(record), "other content")
+        elif record.vector is not None and not (cosine := float(embedding @ record.vector)) >= MIN_COSINE:
+            yield Issue("differing", _shown(record), f"cosine {cosine:.4f} to the model's embedding now")
 
 
-def _said(record: Record) -> str:
+def _shown(record: Record) -> str:
     return f"{record.payload['root']}/{record.payload['path']}"

@@ -1,8 +1,8 @@
-"""Pictures to a file of latents: killed at any moment and run again, it ends as one whole run does.
+"""Images to a file of latents: killed at any moment and run again, it ends as one whole run does.
 
-Rows become durable piece by piece (``lookalike.indexer.parquet.resume``) and are joined at the end. A row is taken over, from
-pieces of a killed run or from the file that is to be replaced, when its picture has the size and time it had.
-In memory are a few batches of pixels, one piece of rows, and a digest of each row that may be taken over.
+Rows are written in parts (``lookalike.indexer.parquet.resume``) that are joined at the end. A row
+of a killed run, or of the file that is to be replaced, is reused when its image has the same size and time as
+then. Memory holds a few batches of pixels, one part of rows, and a digest of each row that may be reused.
 """
 
 from __future__ import annotations
@@ -19,32 +19,38 @@ import numpy as np
 from lookalike.encoder.embed.batch import Readable
 from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
-from lookalike.indexer.parquet.resume import OldRows, Parts, alike, earlier_file, together
-from lookalike.indexer.sources.source import Item, Source, as_text
+from lookalike.indexer.parquet.resume import (
+    PartFiles,
+    ReusableRows,
+    concatenate,
+    open_existing,
+)
+from lookalike.indexer.sources.source import Item, Source, merge_roots
 from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.collection import new_spec
+from lookalike.indexer.sync.sync import DEGENERATE
 
-__all__ = ["EmbedReport", "embed"]
-
-_PIECE_SECONDS: Final = 30.0
-"""A slow model's rows become durable this often, a fast one's by :data:`ROWS`."""
+_PART_SECONDS: Final = 30.0
+"""The rows of a slow model are written this often, those of a fast one every :data:`ROWS`."""
 
 
 @dataclass(slots=True)
 class EmbedReport:
-    """What an embedding run came to, in pictures.
+    """The result of an embedding run; counts are of images.
 
     Attributes:
-        rows: In the file now.
-        embedded: By this run.
-        kept: Taken over from an earlier run.
-        dropped: Rows of an earlier run whose picture is gone or has changed.
+        rows: Rows in the file now.
+        embedded: Embedded by this run.
+        kept: Reused from an earlier run.
+        dropped: Rows of an earlier run whose image is gone or has changed.
         failed: Path and one-line reason.
-        unchanged: Whether the file was there and up to date, and was left alone.
-        seconds: From start to a durable file.
+        unchanged: Whether the file existed, was up to date and was left alone.
+        seconds: From the start until the file was on disk.
     """
 
     rows: int = 0
@@ -57,7 +63,7 @@ class EmbedReport:
 
     @property
     def images_per_second(self) -> float:
-        """EmbeddedBatch images per second of the whole run."""
+        """Embedded images per second of the whole run."""
         return self.embedded / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -70,7 +76,7 @@ class EmbedReport:
         }
 
 
-def embed(
+def export_latents(
     model: Model,
     sources: Sequence[Source],
     out: Path,
@@ -82,52 +88,52 @@ def embed(
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> EmbedReport:
-    """Write a file with a row for each picture of the sources that can be read.
+    """Write a file with a row for each image of the sources that can be read.
 
-    A file that is there and up to date is left alone. What is finished of a run that is killed is kept beside
-    ``out`` and taken over by the next; an interrupt keeps all but the batch at hand.
+    A file that exists and is up to date is left alone. The finished parts of a killed run are kept next to
+    ``out`` and reused by the next run; an interrupt keeps everything but the current batch.
 
     Args:
-        model: What embeds.
-        sources: The pictures.
+        model: The model.
+        sources: The images.
         out: The file, ``.parquet``.
-        crop: How the pictures are framed; None: as the model was trained.
-        max_pixels: Larger pictures fail.
-        processes: May embed in processes of their own, see :func:`embed_files`.
-        overwrite: Bring a file that is there up to date; rows that still hold are taken over.
-        on_total: Told how many images will be embedded.
-        on_progress: Told of each batch: images done.
+        crop: How the images are framed; None: the model's own crop.
+        max_pixels: Larger images fail.
+        processes: Allow worker processes, see :func:`embed_files`.
+        overwrite: Bring an existing file up to date; rows that are still valid are reused.
+        on_total: Called with the number of images to embed.
+        on_progress: Called after each batch with the number of images done.
 
     Raises:
-        InvalidArgumentError: ``out`` is there and is no file of latents, or is not up to date and ``overwrite`` is not
-            set; it has another suffix; two sources have one root name and different folders.
-        DataError: ``out`` cannot be written, another process writes it, or nothing at all is left for it.
+        InvalidArgumentError: ``out`` is not a file of latents, or is not up to date and ``overwrite`` is not
+            set; its suffix is wrong; or two sources have one root name and different folders.
+        DataError: ``out`` cannot be written, another process writes it, or no image is left for it.
         MissingExtraError: pyarrow is not installed.
     """
     began = time.monotonic()
-    spec = _spec(model, sources, crop)
+    spec = replace(new_spec(model.bundle, crop=crop), roots=merge_roots({}, sources))
     with ExitStack() as stack:
-        parts = stack.enter_context(Parts.opened(out))
-        if (earlier := earlier_file(out)) is not None:
-            stack.enter_context(earlier)
+        parts = stack.enter_context(PartFiles.opened(out))
+        if (existing := open_existing(out)) is not None:
+            stack.enter_context(existing)
         run = _Run(model, sources, out, spec, max_pixels, processes, parts, on_total, on_progress)
-        if earlier is None or overwrite:
-            run.write(earlier)
+        if existing is None or overwrite:
+            run.write(existing)
         else:
-            run.require_current(earlier)
+            run.require_current(existing)
         parts.remove()
     run.report.seconds = time.monotonic() - began
     return run.report
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     root_name: str
     item: Item
 
 
 @dataclass(slots=True)
 class _Run:
-    """One call of :func:`embed`; ``fresh`` are its own pieces."""
+    """One call of :func:`export_latents`; ``new_parts`` are the parts that it wrote."""
 
     model: Model
     sources: Sequence[Source]
@@ -135,73 +141,74 @@ class _Run:
     spec: CollectionSpec
     max_pixels: int
     processes: bool
-    parts: Parts
+    parts: PartFiles
     on_total: Callable[[int], object]
     on_progress: Callable[[int], object]
     report: EmbedReport = field(default_factory=EmbedReport)
-    old: OldRows = field(default_factory=OldRows)
-    fresh: list[Path] = field(default_factory=list)
+    reusable: ReusableRows = field(default_factory=ReusableRows)
+    new_parts: list[Path] = field(default_factory=list)
 
-    def write(self, earlier: LatentsFile | None) -> None:
-        """Embed what no earlier run did and put the file in place, unless the one there needs no change."""
-        self._survey(earlier)
+    def write(self, existing: LatentsFile | None) -> None:
+        """Embed what no earlier run did and write the file, unless the existing one needs no change."""
+        self._collect_reusable(existing)
         self.on_total(self._count_left())
         self._embed()
         report = self.report
-        report.kept, report.dropped = self.old.taken, self.old.left
+        report.kept, report.dropped = self.reusable.taken, self.reusable.left
         report.rows = report.kept + report.embedded
-        if earlier is not None and self._holds(earlier):
+        if existing is not None and self._is_current(existing):
             report.unchanged = True
             return
-        if earlier is not None and earlier.count and not report.rows:
+        if existing is not None and existing.count and not report.rows:
             raise DataError(
-                f"{printable(str(self.out))} has {earlier.count} rows and no picture at all is left in "
+                f"{printable(str(self.out))} has {existing.count} rows and no image at all is left in "
                 f"{', '.join(map(printable, self.spec.roots.values()))}; mount it, or remove the file"
             )
         self.parts.finish(self.spec, self._all_rows())
 
-    def require_current(self, earlier: LatentsFile) -> None:
-        """Do nothing when a file holds what the sources hold; pictures it lacks are tried: are they bad ones?
+    def require_current(self, existing: LatentsFile) -> None:
+        """Check that the existing file is up to date; images without a row must be unreadable ones.
 
         Raises:
-            InvalidArgumentError: it does not.
+            InvalidArgumentError: it is not up to date.
         """
-        if replace(earlier.spec, model_name=self.spec.model_name) != self.spec:
-            raise self._refused("made with another model, --crop or source")
-        self.old.add(self.out, earlier.keys())
-        lacking = self._count_left()
+        if replace(existing.spec, model_name=self.spec.model_name) != self.spec:
+            raise self._outdated("made with another model, --crop or source")
+        self.reusable.add(self.out, existing.keys())
+        missing = self._count_left()
         with closing(self._stream()) as stream:
             for batch in stream:
-                rows = self._comparable(batch)
-                if rows.entries:
-                    raise self._refused(f"without {lacking} of the pictures as they are now")
-        if self.old.left:
-            raise self._refused(f"{self.old.left} of its {earlier.count} pictures are gone or changed since")
-        self.report.kept = self.report.rows = earlier.count
+                if self._rows_of(batch).entries:
+                    raise self._outdated(f"without {missing} of the images as they are now")
+        if self.reusable.left:
+            raise self._outdated(
+                f"{self.reusable.left} of its {existing.count} images are gone or changed since"
+            )
+        self.report.kept = self.report.rows = existing.count
         self.report.unchanged = True
 
-    def _refused(self, why: str) -> InvalidArgumentError:
+    def _outdated(self, why: str) -> InvalidArgumentError:
         return InvalidArgumentError(
-            f"{printable(str(self.out))} is there, {why}; --overwrite brings it up to date, or name another"
+            f"{printable(str(self.out))} exists, {why}; --overwrite brings it up to date, or name another"
         )
 
-    def _survey(self, earlier: LatentsFile | None) -> None:
-        """Note which rows may be taken over."""
-        if earlier is not None and alike(earlier.spec, self.spec):
-            self.old.add(self.out, earlier.keys())
+    def _collect_reusable(self, existing: LatentsFile | None) -> None:
+        """Find the rows that may be reused."""
+        if existing is not None and existing.spec.same_embedding(self.spec):
+            self.reusable.add(self.out, existing.keys())
         for file, spec, keys in self.parts.survey():
-            if alike(spec, self.spec):
-                self.old.add(file, keys)
-            elif earlier is not None:  # --overwrite was said
+            if spec.same_embedding(self.spec):
+                self.reusable.add(file, keys)
+            elif existing is not None:  # --overwrite was given
                 file.unlink()
             else:
                 raise InvalidArgumentError(
-                    f"{printable(str(file.parent))} holds pieces of a run with model {spec.model_name} "
+                    f"{printable(str(file.parent))} holds parts of a run with model {spec.model_name} "
                     f"({spec.model_id[:12]}) and --crop {spec.crop}; finish that run, or remove the folder"
                 )
 
-    def _pictures(self) -> Iterator[tuple[_Picture, bytes | None]]:
-        """Yield each picture once, with the key it has now; None when it cannot be looked at."""
+    def _images(self) -> Iterator[tuple[_Image, bytes | None]]:
+        """Yield each image once, with its current key; None when its file cannot be examined."""
         seen: set[str] = set()
         for source in self.sources:
             for item in source.items():
@@ -209,95 +216,76 @@ class _Run:
                     if item.id in seen:
                         continue
                     seen.add(item.id)
-                yield _Picture(source.root_name, item), _key_now(source.root_name, item)
+                yield _Image(source.root_name, item), _current_key(source.root_name, item)
 
     def _count_left(self) -> int:
-        return sum(key not in self.old for _, key in self._pictures())
+        return sum(key not in self.reusable for _, key in self._images())
 
-    def _left(self) -> Iterator[tuple[_Picture, str | Readable]]:
-        """Yield the pictures to embed; the rows of the others are noted as taken over."""
-        for picture, key in self._pictures():
-            if key is None or not self.old.take(key):
-                yield picture, picture.item.where
+    def _to_embed(self) -> Iterator[tuple[_Image, str | Readable]]:
+        """Yield the images to embed; the rows of the others are marked as reused."""
+        for image, key in self._images():
+            if key is None or not self.reusable.take(key):
+                yield image, image.item.where
 
     def _stream(self) -> Any:
         crop = Crop.parse(self.spec.crop)
         return embed_files(
-            self.model, self._left(), crop=crop, max_pixels=self.max_pixels, processes=self.processes
+            self.model, self._to_embed(), crop=crop, max_pixels=self.max_pixels, processes=self.processes
         )
 
     def _embed(self) -> None:
         held: list[Rows] = []
-        due = time.monotonic() + _PIECE_SECONDS
+        due = time.monotonic() + _PART_SECONDS
         with closing(self._stream()) as stream:
             try:
                 for batch in stream:
-                    held.append(self._comparable(batch))
+                    held.append(self._rows_of(batch))
                     self.on_progress(len(batch.keys) + len(batch.failures))
                     if sum(len(rows.entries) for rows in held) >= ROWS or time.monotonic() > due:
-                        self._keep(held)
-                        due = time.monotonic() + _PIECE_SECONDS
+                        self._write_part(held)
+                        due = time.monotonic() + _PART_SECONDS
             except KeyboardInterrupt:
-                self._keep(held)
+                self._write_part(held)
                 raise
-        self._keep(held)
+        self._write_part(held)
 
-    def _keep(self, held: list[Rows]) -> None:
+    def _write_part(self, held: list[Rows]) -> None:
         if any(rows.entries for rows in held):
-            rows = together(held)
-            self.fresh.append(self.parts.add(self.spec, rows))
+            rows = concatenate(held)
+            self.new_parts.append(self.parts.add(self.spec, rows))
             self.report.embedded += len(rows.entries)
         held.clear()
 
-    def _comparable(self, batch: EmbeddedBatch[_Picture]) -> Rows:
-        """Return a batch as rows; what failed, or has an embedding without direction, goes to the report."""
+    def _rows_of(self, batch: EmbeddedBatch[_Image]) -> Rows:
+        """Return a batch as rows; failures and degenerate embeddings go to the report."""
         good = [bool(np.isfinite(row).all() and row.any()) for row in batch.embeddings]
         for (_, item), reason in batch.failures:
             self.report.failed.append((printable(str(item.file)), reason))
         entries = []
-        for (root_name, item), facts, fine in zip(batch.keys, batch.facts, good, strict=True):
-            if fine:
-                entries.append(Entry(item.path, root_name, **asdict(facts), person=item.person))
+        for (root_name, item), info, is_good in zip(batch.keys, batch.facts, good, strict=True):
+            if is_good:
+                entries.append(Entry(item.path, root_name, **asdict(info), person=item.person))
             else:
                 name = printable(str(item.file))
-                self.report.failed.append((name, f"{name}: {NOTHING_SEEN}"))
+                self.report.failed.append((name, f"{name}: {DEGENERATE}"))
         return Rows(entries, batch.embeddings[good])
 
-    def _holds(self, earlier: LatentsFile) -> bool:
-        """Whether a file needs no change."""
+    def _is_current(self, existing: LatentsFile) -> bool:
+        """Whether the existing file needs no change."""
         return (
             not self.report.embedded
-            and earlier.spec == self.spec
-            and earlier.count == self.report.kept
-            and self.old.takes_all(earlier.keys())
+            and existing.spec == self.spec
+            and existing.count == self.report.kept
+            and self.reusable.takes_all(existing.keys())
         )
 
     def _all_rows(self) -> Iterator[Rows]:
-        yield from self.old.rows()
-        for file in self.fresh:
-            with LatentsFile.open(file) as piece:
-                yield from piece.rows()
+        yield from self.reusable.rows()
+        for file in self.new_parts:
+            with LatentsFile.open(file) as part:
+                yield from part.rows()
 
 
-def _key_now(root_name: str, item: Item) -> bytes | None:
-    facts = item.facts()
-    return None if facts is None else key_of(root_name, item.path, *facts)
-
-
-def _spec(model: Model, sources: Sequence[Source], crop: Crop | None) -> CollectionSpec:
-    roots: dict[str, str] = {}
-    for source in sources:
-        root = as_text(source.root)
-        if roots.setdefault(source.root_name, root) != root:
-            raise InvalidArgumentError(
-                f"two sources are called {source.root_name!r}, {roots[source.root_name]} and {root}; "
-                "embed them into two files, one with --root-name"
-            )
-    described = model.bundle.spec
-    return CollectionSpec(
-        model_id=model.model_id,
-        model_name=model.bundle.address,
-        dimension=described.embedding,
-        crop=str(crop if crop is not None else described.image.crop),
-        roots=roots,
-    )
+def _current_key(root_name: str, item: Item) -> bytes | None:
+    now = item.size_and_mtime()
+    return None if now is None else key_of(root_name, item.path, *now)

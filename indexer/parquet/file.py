@@ -1,9 +1,9 @@
-"""A file of latents: what ``lookalike embed`` writes and ``lookalike index`` reads, with no picture opened.
+"""The file of latents that ``lookalike embed`` writes and ``lookalike index`` reads without opening an image.
 
-One Parquet file, a row for each picture: path, root, sha256, size, mtime_ns, person (may be null), and
-vector, a list of float32 of one length; where more is said of pictures, also payload, a JSON object (may be
-null). What a collection remembers of its model and roots stands as JSON under ``lookalike`` in the file's
-metadata. The one module of the indexer that names pyarrow.
+One Parquet file with a row for each image: path, root, sha256, size, mtime_ns, person (may be null), and
+vector, a list of float32 of fixed length; optionally payload, a JSON object (may be null). The collection
+spec (model and roots) is stored as JSON under ``lookalike`` in the metadata. The one module that imports
+pyarrow.
 
 Legend: n rows, D dimensions of an embedding.
 """
@@ -22,26 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.embedded.files import sync
+from lookalike.encoder.files import fsync_path
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = [
-    "FORMAT",
-    "ROWS",
-    "Entry",
-    "LatentsFile",
-    "Rows",
-    "is_latents",
-    "key_of",
-    "require_pyarrow",
-    "write_latents",
-]
-
 FORMAT: Final = 1
-"""Of the file; a later lookalike that writes otherwise counts on."""
+"""Version of the file format."""
 ROWS: Final = 4096
-"""In a row group: what is held in memory at a time, 4 MB at 256 dimensions."""
+"""Rows in a row group, which is in memory at a time: 4 MB at 256 dimensions."""
 
 _KEY: Final = b"lookalike"
 _COLUMNS: Final = ("path", "root", "sha256", "size", "mtime_ns", "person", "vector")
@@ -50,7 +38,7 @@ _FACTS: Final = ("root", "path", "size", "mtime_ns")
 
 
 class Entry(NamedTuple):
-    """A row without its vector: what a collection keeps beside one."""
+    """A row without its vector."""
 
     path: str
     root: str
@@ -62,7 +50,7 @@ class Entry(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """16 bytes that stand for this picture in this state."""
+        """16 bytes that identify this image in this state."""
         return key_of(self.root, self.path, self.size, self.mtime_ns)
 
 
@@ -72,23 +60,23 @@ class Rows(NamedTuple):
     entries: list[Entry]
     vectors: NDArray[np.float32]
 
-    def only(self, wanted: NDArray[np.bool_]) -> Rows:
-        """Return the rows of a bool (n,)."""
-        return Rows([self.entries[row] for row in np.flatnonzero(wanted)], self.vectors[wanted])
+    def select(self, mask: NDArray[np.bool_]) -> Rows:
+        """Return the rows where ``mask``, bool (n,), is true."""
+        return Rows([self.entries[row] for row in np.flatnonzero(mask)], self.vectors[mask])
 
 
 def key_of(root: str, path: str, size: int, mtime_ns: int) -> bytes:
-    """Return 16 bytes that stand for a picture in one state: no two have the same."""
+    """Return 16 bytes that identify an image in one state."""
     return blake2b(f"{root}\0{path}\0{size}\0{mtime_ns}".encode(), digest_size=16).digest()
 
 
 def is_latents(source: str) -> bool:
-    """Whether a source is to be read as a file of latents: by its name, else by its first bytes."""
+    """Whether a source is a file of latents, by its name or else its first bytes."""
     path = Path(source)
     if path.suffix.lower() == ".parquet":
         return not path.is_dir()
     try:
-        if not path.is_file():  # a pipe would keep us waiting
+        if not path.is_file():  # reading a pipe would block
             return False
         with path.open("rb") as file:
             return file.read(4) == b"PAR1"
@@ -99,14 +87,14 @@ def is_latents(source: str) -> bool:
 def write_latents(
     file: Path, spec: CollectionSpec, rows: Iterable[Rows], *, draft: Path, payload: bool = False
 ) -> None:
-    """Write a file of latents, a row group for each of ``rows``; it is durable and whole, or is not there.
+    """Write a file of latents, a row group for each of ``rows``; complete and on disk, or not at all.
 
     Args:
-        file: Replaced when it is there.
+        file: Is replaced.
         spec: The model, its dimension, the crop, and the roots.
-        rows: Each of a size that fits into memory.
-        draft: Where the file stands until it is whole, on the same disk.
-        payload: Whether there is a column for :attr:`Entry.payload`; without, that is not written.
+        rows: Groups of rows, each of a size that fits into memory.
+        draft: Path of the file until it is complete, on the same disk.
+        payload: Whether to write the column for :attr:`Entry.payload`.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -121,9 +109,9 @@ def write_latents(
                 for some in rows:
                     writer.write_table(_table(pa, schema, some), row_group_size=max(len(some.entries), 1))
             sink.flush()
-            sync(draft)
+            fsync_path(draft)
         draft.replace(file)
-        sync(file.parent)
+        fsync_path(file.parent)
     except OSError as error:
         raise DataError(
             f"{printable(str(file))} cannot be written ({error.strerror or _line(error)}); make room "
@@ -135,9 +123,9 @@ class LatentsFile:
     """An opened file of latents. Close it, or use it in a ``with`` block.
 
     Attributes:
-        file: Where it lies.
+        file: Its path.
         spec: The model, its dimension, the crop, and the roots.
-        count: How many rows it has.
+        count: Number of rows.
     """
 
     def __init__(self, file: Path, parquet: Any, spec: CollectionSpec) -> None:
@@ -149,16 +137,16 @@ class LatentsFile:
 
     @classmethod
     def open(cls, file: Path) -> Self:
-        """Open a file and read what it says of itself; no row is read yet.
+        """Open a file and read its metadata; no row is read yet.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
-            DataError: it is not there, damaged, of a later version, or not written by ``lookalike embed``.
+            DataError: it does not exist, is damaged, or was not written by ``lookalike embed``.
         """
         _, pq = require_pyarrow(file)
         if not file.is_file():
             raise DataError(
-                f"a file of latents is written by lookalike embed; '{printable(str(file))}' is no file"
+                f"a file of latents is written by lookalike embed; '{printable(str(file))}' is not a file"
             )
         with _reading(file):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
@@ -183,13 +171,13 @@ class LatentsFile:
         """Yield all rows in their order, at most :data:`ROWS` at a time.
 
         Raises:
-            DataError: the file is damaged, or a row cannot be.
+            DataError: the file is damaged, or a row is invalid.
         """
-        more = (_PAYLOAD,) if self._has_payload else ()
-        for batch in self._batches(_COLUMNS + more):
+        optional = (_PAYLOAD,) if self._has_payload else ()
+        for batch in self._batches(_COLUMNS + optional):
             with _reading(self.file):
-                told = [batch[name].to_pylist() for name in _COLUMNS[:-1] + more]
-                entries = [Entry(*row[:6], *map(_object, row[6:])) for row in zip(*told, strict=True)]
+                columns = [batch[name].to_pylist() for name in _COLUMNS[:-1] + optional]
+                entries = [Entry(*row[:6], *map(_object, row[6:])) for row in zip(*columns, strict=True)]
                 flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 vectors = flat.reshape(len(entries), self.spec.dimension)
             for entry in entries:
@@ -202,27 +190,27 @@ class LatentsFile:
         schema = pa.schema([whole.field(name) for name in columns])
         left = self.count
         with _reading(self.file):
-            # One group after the other: asked for all of them, pyarrow keeps those that are done.
+            # One group after the other: asked for all at once, pyarrow keeps those that are done in memory.
             for group in range(self._parquet.num_row_groups):
                 for batch in self._parquet.iter_batches(ROWS, [group], columns=list(columns)):
-                    # Whoever has rewritten the file may have lists and texts of other widths.
+                    # A program that rewrote the file may have used lists and strings of other widths.
                     yield pa.Table.from_batches([batch]).select(columns).cast(schema)
                     left -= batch.num_rows
             if left:
                 raise ValueError(f"{abs(left)} of {self.count} rows are missing or too many")
 
     def _check(self, entry: Entry) -> None:
-        """Refuse a path that leads out of its root: pictures are opened by it when results are drawn."""
+        """Refuse a path that leads out of its root: images are opened by it to show results."""
         if entry.root not in self.spec.roots:
             raise DataError(f"{printable(str(self.file))}: no root is called {entry.root!r}; embed again")
         if not entry.path or entry.path.startswith("/") or ".." in entry.path.split("/"):
             raise DataError(
-                f"{printable(str(self.file))}: a path leads from its root to a picture, {entry.path!r} does not; "
-                "embed again"
+                f"{printable(str(self.file))}: a path leads from its root to an image, {entry.path!r} does "
+                "not; embed again"
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._parquet.close()
 
     def __enter__(self) -> Self:
@@ -235,8 +223,8 @@ class LatentsFile:
 
 
 def _schema(pa: Any, spec: CollectionSpec, *, payload: bool) -> Any:
-    told = json.dumps({"latents": FORMAT, **spec.to_json()}, ensure_ascii=False).encode()
-    number = pa.field("element", pa.float32(), nullable=False)
+    record = json.dumps({"latents": FORMAT, **spec.to_json()}, ensure_ascii=False).encode()
+    element = pa.field("element", pa.float32(), nullable=False)
     kinds = {
         "path": pa.string(),
         "root": pa.string(),
@@ -244,12 +232,12 @@ def _schema(pa: Any, spec: CollectionSpec, *, payload: bool) -> Any:
         "size": pa.int64(),
         "mtime_ns": pa.int64(),
         "person": pa.string(),
-        "vector": pa.list_(number, spec.dimension),
+        "vector": pa.list_(element, spec.dimension),
     }
     fields = [pa.field(name, kinds[name], nullable=name == "person") for name in _COLUMNS]
     if payload:
         fields.append(pa.field(_PAYLOAD, pa.string()))
-    return pa.schema(fields, metadata={_KEY: told})
+    return pa.schema(fields, metadata={_KEY: record})
 
 
 def _table(pa: Any, schema: Any, rows: Rows) -> Any:
@@ -257,34 +245,35 @@ def _table(pa: Any, schema: Any, rows: Rows) -> Any:
     columns: dict[str, Any] = {name: [getattr(each, name) for each in rows.entries] for name in _COLUMNS[:-1]}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("vector").type)
     if _PAYLOAD in schema.names:
-        said = (each.payload for each in rows.entries)
-        columns[_PAYLOAD] = [None if each is None else json.dumps(each) for each in said]
+        payloads = (each.payload for each in rows.entries)
+        columns[_PAYLOAD] = [None if each is None else json.dumps(each) for each in payloads]
     return pa.table(columns, schema=schema)
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
-    found = None if text is None else json.loads(text)
-    if text is not None and not isinstance(found, dict):
+    value = None if text is None else json.loads(text)
+    if text is not None and not isinstance(value, dict):
         raise ValueError(f"a payload is a JSON object, {printable(text[:40])} is not")
-    return found
+    return value
 
 
 def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> CollectionSpec:
     name = printable(str(file))
     try:
-        told = json.loads(metadata.get(_KEY, b""))
-        version = told.pop("latents")
-        spec = None if version != FORMAT else CollectionSpec.from_json(told, where=name)
+        record = json.loads(metadata.get(_KEY, b""))
+        version = record.pop("latents")
+        spec = None if version != FORMAT else CollectionSpec.from_json(record, where=name)
     except (ValueError, AttributeError, KeyError, TypeError, StoreError) as error:
         raise DataError(
-            f"{name} must say which model made its vectors, under 'lookalike' in its metadata, as "
-            "lookalike embed writes it; embed the pictures with that"
+            f"{name} must name the model of its vectors under 'lookalike' in its metadata, as lookalike "
+            "embed writes it; embed the images with that"
         ) from error
     if spec is None:
         raise DataError(f"{name} was written by a later lookalike (latents {version}); upgrade to read it")
     if any(names.count(column) != 1 for column in _COLUMNS) or names.count(_PAYLOAD) > 1:
         raise DataError(
-            f"{name} must have columns {', '.join(_COLUMNS)}, it has {printable(', '.join(names))}; embed again"
+            f"{name} must have columns {', '.join(_COLUMNS)}, it has {printable(', '.join(names))}; "
+            "embed again"
         )
     return spec
 
@@ -296,7 +285,8 @@ def _reading(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: null where there may be none
         raise DataError(
-            f"{printable(str(file))} must be a whole Parquet file, but: {_line(error)}; fetch it or embed again"
+            f"{printable(str(file))} must be a whole Parquet file, but: {_line(error)}; fetch it again "
+            "or embed again"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Files of latents into a collection: what ``lookalike.indexer.sync.sync`` would store, with no picture opened.
+"""Files of latents into a collection: what ``sync`` would store for the same images, without opening one.
 
-In memory is one piece of a file's rows, however many there are in it and in the collection.
+One piece of a file's rows is in memory at a time, however large file and collection are.
 """
 
 from __future__ import annotations
@@ -15,116 +15,143 @@ from typing import Any, Final
 
 import numpy as np
 
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.embedded.aliases import resolve_alias
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import Entry, LatentsFile
-from lookalike.indexer.sources.source import Source, as_path, item_id, named
-from lookalike.indexer.store.base import LayoutOptions, Record, VectorStore
+from lookalike.indexer.sources.source import Source, as_path, item_id, with_root_name
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store.points import Record
 from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.collection import ignored_options_warning
 from lookalike.indexer.sync.report import SyncReport
 
-__all__ = ["load_latents"]
-
 _NEW, _CHANGED, _SAME = range(3)
-_AT_ONCE: Final = 1024
-_FACTS: Final = ("sha256", "size", "mtime_ns")
+_CHUNK: Final = 1024
+_FILE_FIELDS: Final = ("sha256", "size", "mtime_ns")
 
 
 def load_latents(
     store: VectorStore,
-    name: str,
+    collection: str,
     files: Sequence[Path],
     *,
     root_name: str | None = None,
-    model_name: str | None = None,
-    options: LayoutOptions | None = None,
+    bundle: Bundle | None = None,
+    crop: Crop | None = None,
+    storage: StorageConfig | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> SyncReport:
-    """Bring the rows of files into a collection, which is made when it is not there.
+    """Bring the rows of files into a collection, which is created if there is none.
 
-    Rows whose SHA-256, size and time are as stored, and whatever more the file says of them, are left alone;
-    so a run that is killed and started again ends where a whole one ends. What is stored and in no file
-    stays, and is not counted as missing: a file does not say what has left a folder.
+    Rows whose SHA-256, size, time and payload are as stored are left alone, so a run that is killed and
+    started again ends where a whole run ends. Stored items that are in no file stay, and are not counted as
+    missing: a file does not say what has left a folder.
 
     Args:
-        store: Where to.
-        name: The collection.
+        store: The store.
+        collection: Name or alias of the collection.
         files: Written by ``lookalike embed``; all are opened before anything is stored.
-        root_name: What the collection calls the one root of the files; None: as they do.
-        model_name: What opens the model again, for a new collection; None: as the files say.
-        options: How a new collection is to lie in the store; by default, as so many rows should.
-        on_total: Told how many rows there are.
-        on_progress: Told of each piece: rows done.
+        root_name: Name in the collection for the one root of the files; None: as the files call their roots.
+        bundle: The model that the files must be of; a new collection remembers its address. None: any model,
+            and its address as the files have it.
+        crop: The crop that the files must have; None: any.
+        storage: Storage options of a new collection; for an existing one they are ignored, with a warning.
+        on_total: Called with the number of rows.
+        on_progress: Called after each piece with the number of rows done.
+        log: Called with the warning about ignored options.
 
     Raises:
-        ModelMismatchError: the collection, or another of the files, is of another model or crop.
+        ModelMismatchError: the collection, or another of the files, is of another model or crop, or a file is
+            not of ``bundle`` and ``crop``.
         DataError: a file is damaged, or is not from ``lookalike embed``.
-        InvalidArgumentError: the collection knows another folder by a root's name; ``root_name`` cannot be.
+        InvalidArgumentError: the collection knows another folder by a root's name, or ``root_name`` is not
+            allowed.
         MissingExtraError: pyarrow is not installed.
         StoreError: the store failed; what was acknowledged before stays.
     """
     began = time.monotonic()
-    report = SyncReport()
+    storage = storage or StorageConfig()
     with ExitStack() as stack:
         opened = [stack.enter_context(LatentsFile.open(file)) for file in files]
-        name = resolve_alias(store, name)
-        spec = _stored_spec(store, name, opened)
-        new = spec is None
-        spec = spec or replace(opened[0].spec, roots={}, model_name=model_name or opened[0].spec.model_name)
-        calls = [_names(file, root_name, spec.roots) for file in opened]
+        for file in opened:
+            _check_requested(file, bundle, crop)
+        name = resolve_alias(store, collection)
+        existing = _existing_spec(store, name, opened)
+        first = opened[0].spec
+        spec = existing or replace(first, roots={}, model_name=bundle.address if bundle else first.model_name)
+        root_names = [_root_names(file, root_name, spec.roots) for file in opened]
         roots = dict(spec.roots)
-        for file, call in zip(opened, calls, strict=True):
-            for root, folder in file.spec.roots.items():
-                roots[call[root]] = folder
+        for file, names in zip(opened, root_names, strict=True):
+            roots |= {names[root]: folder for root, folder in file.spec.roots.items()}
         count = sum(file.count for file in opened)
-        if new:
-            wanted = (options or LayoutOptions()).filled(expect=count)
-            store.create(name, replace(spec, roots=roots), wanted)
-        elif roots != spec.roots:
-            store.redescribe(name, replace(spec, roots=roots))
+        if existing is None:
+            store.create(name, replace(spec, roots=roots), storage.with_known(expect=count))
+        else:
+            if (warning := ignored_options_warning(store, name, storage)) is not None:
+                log(warning)
+            if roots != spec.roots:
+                store.update_info(name, replace(spec, roots=roots))
         on_total(count)
-        for file, call in zip(opened, calls, strict=True):
-            _load(store, name, file, call, report, on_progress)
+        report = SyncReport(collection=name)
+        for file, names in zip(opened, root_names, strict=True):
+            _load(store, name, file, names, report, on_progress)
     store.flush(name)
     report.seconds = time.monotonic() - began
     return report
 
 
-def _stored_spec(store: VectorStore, name: str, files: Sequence[LatentsFile]) -> CollectionSpec | None:
-    """Return what the collection remembers; None when it is still to be made."""
+def _check_requested(file: LatentsFile, bundle: Bundle | None, crop: Crop | None) -> None:
+    spec, name = file.spec, printable(str(file.file))
+    if bundle is not None and bundle.model_id != spec.model_id:
+        raise ModelMismatchError(
+            f"{name} holds vectors of model {spec.model_name} ({spec.model_id[:12]}), "
+            f"--model {bundle.name} is {bundle.model_id[:12]}; leave --model out, or embed with that one"
+        )
+    if crop is not None and str(crop) != spec.crop:
+        raise ModelMismatchError(
+            f"{name} was embedded with --crop {spec.crop}, not {crop}; leave --crop out, or embed again"
+        )
+
+
+def _existing_spec(store: VectorStore, name: str, files: Sequence[LatentsFile]) -> CollectionSpec | None:
+    """Return the spec of the collection, when all files fit it and one another; None: there is none yet."""
     first = files[0]
     for file in files[1:]:
-        _check_model(file, first.spec, printable(str(first.file)))
+        _check_same_model(file, first.spec, printable(str(first.file)))
     try:
-        spec = store.describe(name)
+        spec = store.info(name)
     except CollectionNotFoundError:
         return None
     for file in files:
-        _check_model(file, spec, f"collection {name!r}")
+        _check_same_model(file, spec, f"collection {name!r}")
     return spec
 
 
-def _check_model(file: LatentsFile, spec: CollectionSpec, where: str) -> None:
-    ours = file.spec
-    if (ours.model_id, ours.dimension, ours.crop) != (spec.model_id, spec.dimension, spec.crop):
+def _check_same_model(file: LatentsFile, spec: CollectionSpec, holder: str) -> None:
+    own = file.spec
+    if not own.same_embedding(spec):
         raise ModelMismatchError(
-            f"{where} holds vectors of model {spec.model_name} ({spec.model_id[:12]}, --crop {spec.crop}), "
-            f"{printable(str(file.file))} of {ours.model_name} ({ours.model_id[:12]}, --crop {ours.crop}); "
+            f"{holder} holds vectors of model {spec.model_name} ({spec.model_id[:12]}, --crop {spec.crop}), "
+            f"{printable(str(file.file))} of {own.model_name} ({own.model_id[:12]}, --crop {own.crop}); "
             "embed with the same, or index into another collection"
         )
 
 
-def _names(file: LatentsFile, root_name: str | None, known: Mapping[str, str]) -> dict[str, str]:
-    """Return what the collection calls each root of a file."""
+def _root_names(file: LatentsFile, root_name: str | None, known_roots: Mapping[str, str]) -> dict[str, str]:
+    """Return the collection's name for each root of a file."""
     roots = file.spec.roots
     if root_name is not None and len(roots) > 1:
         raise InvalidArgumentError(
             f"--root-name names one root, {printable(str(file.file))} has {', '.join(roots)}; leave it out"
         )
     return {
-        root: named(Source(root, as_path(folder)), root_name, known).root_name
+        root: with_root_name(Source(root, as_path(folder)), root_name, known_roots).root_name
         for root, folder in roots.items()
     }
 
@@ -133,27 +160,27 @@ def _load(
     store: VectorStore,
     name: str,
     file: LatentsFile,
-    call: dict[str, str],
+    root_names: Mapping[str, str],
     report: SyncReport,
     on_progress: Callable[[int], object],
 ) -> None:
-    empty = store.count(name) == 0  # as it mostly is: nothing need be asked of it
+    empty = store.count(name) == 0  # the usual case: nothing has to be compared
     for rows in file.rows():
-        entries = [entry._replace(root=call[entry.root]) for entry in rows.entries]
+        entries = [entry._replace(root=root_names[entry.root]) for entry in rows.entries]
         ids = [item_id(entry.root, entry.path) for entry in entries]
         payloads = [_payload(entry) for entry in entries]
         states = np.full(len(ids), _NEW)
-        for start in range(0, 0 if empty else len(ids), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            there = store.fetch(name, ids[part])
+        for start in range(0, 0 if empty else len(ids), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            stored = store.get(name, ids[part])
             states[part] = [
-                _state(there.get(key), entry, payload)
+                _state(stored.get(key), entry, payload)
                 for key, entry, payload in zip(ids[part], entries[part], payloads[part], strict=True)
             ]
-        work = np.flatnonzero(states != _SAME)
-        if work.size:
-            some = [payloads[row] for row in work]
-            store.upsert(name, [ids[row] for row in work], rows.vectors[work], some)
+        to_write = np.flatnonzero(states != _SAME)
+        if to_write.size:
+            written = [payloads[row] for row in to_write]
+            store.upsert(name, [ids[row] for row in to_write], rows.vectors[to_write], written)
         report.added += int((states == _NEW).sum())
         report.changed += int((states == _CHANGED).sum())
         report.unchanged += int((states == _SAME).sum())
@@ -162,22 +189,22 @@ def _load(
 
 def _payload(entry: Entry) -> dict[str, Any]:
     payload = entry._asdict()
-    more = payload.pop("payload") or {}
+    extra = payload.pop("payload") or {}
     if entry.person is None:
         del payload["person"]
-    return {**more, **payload}
+    return {**extra, **payload}
 
 
-def _state(stored: Record | None, entry: Entry, payload: Mapping[str, Any]) -> int:
-    """Return whether a row is new, changed or the same. What only the collection says of it is no change."""
-    if stored is None:
+def _state(record: Record | None, entry: Entry, payload: Mapping[str, Any]) -> int:
+    """Return whether a row is new, changed or the same; fields that only the collection has do not count."""
+    if record is None:
         return _NEW
-    there, asked = stored.payload, _FACTS if entry.payload is None else payload
-    same = all(key in there and _alike(payload[key], there[key]) for key in asked)
+    fields = _FILE_FIELDS if entry.payload is None else payload
+    same = all(key in record.payload and _equal(payload[key], record.payload[key]) for key in fields)
     return _SAME if same else _CHANGED
 
 
-def _alike(one: object, other: object) -> bool:
+def _equal(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-12)  # stores may change the last place
     return one == other

@@ -1,10 +1,10 @@
-"""Finished pieces of a file of latents, in a folder beside it, so that a run that is killed can go on.
+"""Finished parts of a file of latents, in a folder next to it, so that a killed run can be resumed.
 
 ::
 
-    latents.parquet.part/000001.parquet   up to some thousand rows, durable and whole
-    latents.parquet.part/*.new            what a killed run was writing; swept by the next one
-    latents.parquet.part/.lock            held by the run that writes here
+    latents.parquet.part/000001.parquet   some thousand rows, complete and on disk
+    latents.parquet.part/*.new            what a killed run was writing; removed by the next run
+    latents.parquet.part/.lock            locked by the run that writes here
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["OldRows", "Parts", "alike", "earlier_file", "joined", "together"]
 
-
-class Parts:
-    """The pieces of one file. Made by :meth:`opened`."""
+class PartFiles:
+    """The parts of one file. Use :meth:`opened` to make one."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -34,15 +32,14 @@ class Parts:
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path) -> Iterator[Parts]:
-        """Hold the pieces of ``out`` against other processes; a folder without pieces is removed at the end.
+    def opened(cls, out: Path) -> Iterator[PartFiles]:
+        """Lock the parts of ``out`` against other processes; a folder without parts is removed at the end.
 
         Raises:
             DataError: another process writes this file, or the folder cannot be written.
         """
         parts = cls(out)
-        lock = parts._locked()
-        with lock:
+        with parts._lock():
             for draft in parts._folder.glob("*.new"):
                 draft.unlink(missing_ok=True)
             try:
@@ -52,11 +49,11 @@ class Parts:
                     parts.remove()
 
     def files(self) -> list[Path]:
-        """Return the finished pieces in the order they were written."""
+        """Return the finished parts in the order they were written."""
         return sorted(self._folder.glob("[0-9]*.parquet"))
 
     def add(self, spec: CollectionSpec, rows: Rows) -> Path:
-        """Write a piece; it is durable when this returns.
+        """Write a part; it is on disk when this returns.
 
         Raises:
             DataError: the disk is full or cannot be written.
@@ -67,38 +64,39 @@ class Parts:
         return file
 
     def finish(self, spec: CollectionSpec, rows: Iterable[Rows]) -> None:
-        """Write the whole file; the pieces may be removed then.
+        """Write the whole file; the parts may be removed then.
 
         Raises:
             DataError: the disk is full or cannot be written.
         """
-        write_latents(self._out, spec, joined(rows), draft=self._folder / "whole.new")
+        write_latents(self._out, spec, regroup(rows), draft=self._folder / "whole.new")
 
     def survey(self) -> Iterator[tuple[Path, CollectionSpec, list[bytes]]]:
-        """Yield each piece with the keys of its rows; one that cannot be read is thrown away."""
+        """Yield each part with the keys of its rows; one that cannot be read is deleted."""
         for file in self.files():
             try:
-                with LatentsFile.open(file) as piece:
-                    keys = [entry.key for rows in piece.rows() for entry in rows.entries]
-                    spec = piece.spec
+                with LatentsFile.open(file) as part:
+                    keys = [entry.key for rows in part.rows() for entry in rows.entries]
+                    spec = part.spec
             except DataError:
                 file.unlink(missing_ok=True)
                 continue
             yield file, spec, keys
 
     def remove(self) -> None:
-        """Remove all pieces and the folder."""
+        """Remove all parts and the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _locked(self) -> Any:
+    def _lock(self) -> Any:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = (self._folder / ".lock").open("w")
         except OSError as error:
             raise DataError(
-                f"{printable(str(self._out))} cannot be written ({error.strerror or error}); name another place"
+                f"{printable(str(self._out))} cannot be written ({error.strerror or error}); name "
+                "another place"
             ) from error
-        # Systems without fcntl (Windows) and file systems without locks go unguarded.
+        # Without fcntl (Windows) or locks of the file system nothing is locked.
         with suppress(ImportError):
             import fcntl
 
@@ -114,67 +112,62 @@ class Parts:
         return handle
 
 
-class OldRows:
-    """Rows of earlier runs that a new one may take over. Of each 16 bytes are held."""
+class ReusableRows:
+    """Rows of earlier runs that a new run may reuse; 16 bytes of each are in memory."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
         self._keys: dict[bytes, bool] = {}
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is such a row."""
+        """Whether there is a row with this key."""
         return key in self._keys
 
     @property
     def taken(self) -> int:
-        """How many rows were taken."""
+        """How many rows are reused."""
         return sum(self._keys.values())
 
     @property
     def left(self) -> int:
-        """How many rows were not."""
+        """How many rows are not reused."""
         return len(self._keys) - self.taken
 
     def add(self, file: Path, keys: Iterable[bytes]) -> None:
-        """Offer the rows of a file, by their keys in any order."""
+        """Add the rows of a file, by their keys in any order."""
         self._files.append(file)
         for key in keys:
             self._keys[key] = False
 
     def take(self, key: bytes) -> bool:
-        """Take the row with this key over, if there is one."""
+        """Reuse the row with this key, if there is one."""
         if key in self._keys:
             self._keys[key] = True
             return True
         return False
 
     def takes_all(self, keys: Iterable[bytes]) -> bool:
-        """Whether the rows with these keys were all taken."""
+        """Whether all rows with these keys are reused."""
         return all(self._keys.get(key, False) for key in keys)
 
     def rows(self) -> Iterator[Rows]:
-        """Yield the rows that were taken, one that lies in two files once. To be called once.
+        """Yield the reused rows; a row that is in two files comes once. To be called once.
 
         Raises:
             DataError: a file is damaged.
         """
         for file in self._files:
-            with LatentsFile.open(file) as piece:
-                for rows in piece.rows():
-                    wanted = [self._keys.pop(entry.key, False) for entry in rows.entries]
-                    yield rows.only(np.array(wanted, np.bool_))
+            with LatentsFile.open(file) as part:
+                for rows in part.rows():
+                    reused = [self._keys.pop(entry.key, False) for entry in rows.entries]
+                    yield rows.select(np.array(reused, np.bool_))
 
 
-def alike(one: CollectionSpec, other: CollectionSpec) -> bool:
-    """Whether vectors of both may stand in one file."""
-    return (one.model_id, one.dimension, one.crop) == (other.model_id, other.dimension, other.crop)
-
-
-def earlier_file(out: Path) -> LatentsFile | None:
-    """Return the file that is there already, opened; None where there is none.
+def open_existing(out: Path) -> LatentsFile | None:
+    """Open the file of an earlier run; None when there is none.
 
     Raises:
-        InvalidArgumentError: it is no file of latents, or ``out`` has another suffix than ``.parquet``.
+        InvalidArgumentError: it is not a file of latents, or the suffix of ``out`` is not ``.parquet``.
         MissingExtraError: pyarrow is not installed.
     """
     if out.suffix.lower() != ".parquet":
@@ -186,28 +179,28 @@ def earlier_file(out: Path) -> LatentsFile | None:
         return LatentsFile.open(out) if out.exists() or out.is_symlink() else None
     except (DataError, OSError) as error:
         raise InvalidArgumentError(
-            f"{printable(str(out))} is there and is no file of latents that can be read; name another --out, "
+            f"{printable(str(out))} exists and is not a readable file of latents; name another --out, "
             "or remove it"
         ) from error
 
 
-def joined(pieces: Iterable[Rows], *, count: int = ROWS) -> Iterator[Rows]:
-    """Yield the same rows ``count`` at a time, the last time fewer; holds that many and what came last."""
+def regroup(groups: Iterable[Rows], *, count: int = ROWS) -> Iterator[Rows]:
+    """Yield the same rows ``count`` at a time; the last group may be smaller."""
     held: list[Rows] = []
-    for some in pieces:
+    for some in groups:
         held.append(some)
         if sum(len(each.entries) for each in held) >= count:
-            rows = together(held)
+            rows = concatenate(held)
             whole = len(rows.entries) // count * count
             for start in range(0, whole, count):
                 yield Rows(rows.entries[start : start + count], rows.vectors[start : start + count])
             held = [Rows(rows.entries[whole:], rows.vectors[whole:])]
     if any(each.entries for each in held):
-        yield together(held)
+        yield concatenate(held)
 
 
-def together(held: Sequence[Rows]) -> Rows:
-    """Return the rows of one or more as one."""
+def concatenate(held: Sequence[Rows]) -> Rows:
+    """Return the rows of one or more groups as one."""
     return Rows(
         [entry for some in held for entry in some.entries], np.concatenate([some.vectors for some in held])
     )

@@ -1,7 +1,7 @@
-"""A Qdrant server or cluster: what is asked of it, in our words. The one module that names ``qdrant_client``.
+"""The client of a Qdrant server or cluster. The one module that imports ``qdrant_client``.
 
-What a collection remembers lies in the collection's metadata under the key ``lookalike``, so it travels with
-snapshots and replicas; metadata needs server 1.16.
+The spec of a collection is stored in its metadata under the key ``lookalike``, so it is part of snapshots and
+replicas; metadata needs server 1.16.
 """
 
 from __future__ import annotations
@@ -29,51 +29,49 @@ from lookalike.indexer.server.config import from_qdrant
 from lookalike.indexer.server.errors import (
     check_key,
     check_version,
-    missing,
+    collection_not_found,
+    error_from_status,
+    error_text,
+    filter_to_json,
     one_line,
-    refused,
-    said,
-    written,
 )
 from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import WIDTH_SEARCHING, Layout, oversampling
+from lookalike.indexer.store.layout import EF_SEARCH, Layout, oversampling
 from lookalike.indexer.store.points import Hit, Record
-
-__all__ = ["CollectionInfo", "Server"]
 
 KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
 PAGE: Final = 1000
-_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CollectionInfo:
-    """What the server says of a collection.
+    """State of a collection on the server.
 
     Attributes:
-        remembered: What lookalike wrote about it; None when it is another's.
-        layout: How it lies there; None when that is none of ours.
+        metadata: The spec that lookalike wrote; None when the collection belongs to another program.
+        layout: Its layout; None when it cannot be expressed as a :class:`Layout`.
         indexed: Vectors in HNSW graphs.
-        building: Whether it is at work on them, or about to be.
-        failed: Whether it could not.
+        optimizing: Whether the server is building graphs, or will.
+        failed: Whether building them failed.
     """
 
-    remembered: dict[str, Any] | None
+    metadata: dict[str, Any] | None
     layout: Layout | None
     indexed: int
-    building: bool
+    optimizing: bool
     failed: bool
 
 
 class Server:
-    """A server by its address. Every method raises a StoreError of one line where it fails.
+    """A server. Every method raises a StoreError with a one-line message when it fails.
 
     Args:
         client: The client; closed by :meth:`close`.
-        address: What to call the server in messages, the URL that opens it again.
-        in_memory: It is the client's own engine, which has one peer, no indexes, and is for one thread.
+        address: The URL that opens it again, also for messages.
+        in_memory: Whether it is the client's own engine, which has one peer, no indexes, and one thread.
     """
 
     def __init__(self, client: QdrantClient, address: str, *, in_memory: bool = False) -> None:
@@ -83,14 +81,14 @@ class Server:
 
     @classmethod
     def connect(cls, url: str, api_key: str | None = None) -> Self:
-        """Open the server at ``url``, once it has answered.
+        """Connect to the server at ``url`` and check that it answers.
 
         Raises:
-            StoreUnreachableError: no answer, no Qdrant, one older than 1.16, or the key is refused.
+            StoreUnreachableError: no answer, not Qdrant, older than 1.16, or the key is refused.
         """
         key = api_key if api_key is not None else os.environ.get("QDRANT_API_KEY")
         check_key(url, key)
-        with _mapped(url):
+        with _map_errors(url):
             probe = _client(url, key, timeout=PROBE_SECONDS)
             try:
                 version = probe.info().version
@@ -101,60 +99,60 @@ class Server:
             return cls(_client(url, key, timeout=TIMEOUT_SECONDS), url)
 
     def close(self) -> None:
-        """Let it go."""
-        with _mapped(self.address):
+        """Close the client."""
+        with _map_errors(self.address):
             self._client.close()
 
     def peers(self) -> int:
-        """Return how many peers the cluster has; 1: it is none."""
+        """Return the number of peers of the cluster; 1 for a single server."""
         if self.in_memory:
             return 1
-        with _mapped(self.address):
+        with _map_errors(self.address):
             status = self._client.cluster_status()
         return max(1, len(status.peers)) if isinstance(status, models.ClusterStatusOneOf1) else 1
 
-    def collections(self) -> list[str]:
-        """Return the names of all collections, other programs' too."""
-        with _mapped(self.address):
+    def list_collections(self) -> list[str]:
+        """Return the names of all collections, including those of other programs."""
+        with _map_errors(self.address):
             return [each.name for each in self._client.get_collections().collections]
 
     def aliases(self) -> dict[str, str]:
-        """Return all aliases, each with its collection."""
-        with _mapped(self.address):
+        """Return all aliases, alias to collection."""
+        with _map_errors(self.address):
             return {each.alias_name: each.collection_name for each in self._client.get_aliases().aliases}
 
-    def alias(self, alias: str, name: str | None, *, there: bool) -> None:
-        """Point an alias to a collection, in one step, or remove it (None); ``there``: it is there now."""
+    def set_alias(self, alias: str, name: str | None, *, exists: bool) -> None:
+        """Point an alias to a collection atomically, or remove it (None); ``exists``: there is one now."""
         steps: list[Any] = []
-        if there:
+        if exists:
             steps.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
         if name is not None:
-            make = models.CreateAlias(collection_name=name, alias_name=alias)
-            steps.append(models.CreateAliasOperation(create_alias=make))
-        with _mapped(self.address, name):
+            create = models.CreateAlias(collection_name=name, alias_name=alias)
+            steps.append(models.CreateAliasOperation(create_alias=create))
+        with _map_errors(self.address, name):
             self._client.update_collection_aliases(change_aliases_operations=steps)
 
-    def known(self, name: str) -> CollectionInfo | None:
-        """Return what the server says of a collection; None when it is not there, or gone meanwhile."""
+    def get_info(self, name: str) -> CollectionInfo | None:
+        """Return the state of a collection; None when it does not exist."""
         try:
-            with _mapped(self.address, name):
+            with _map_errors(self.address, name):
                 info = self._client.get_collection(name)
         except CollectionNotFoundError:
             return None
         value = (info.config.metadata or {}).get(KEY)
         status = models.CollectionStatus
         return CollectionInfo(
-            remembered=value if isinstance(value, dict) else None,
+            metadata=value if isinstance(value, dict) else None,
             layout=from_qdrant(info.config.model_dump(exclude_none=True)),
             indexed=info.indexed_vectors_count or 0,
-            building=info.status in (status.YELLOW, status.GREY),
+            optimizing=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
         )
 
-    def make(self, name: str, configured: Mapping[str, Any], remembered: dict[str, Any]) -> None:
-        """Make a collection, by :func:`configuration`, that remembers this."""
-        with _mapped(self.address, name):
-            body = models.CreateCollection.model_validate({**configured, "metadata": {KEY: remembered}})
+    def create(self, name: str, config: Mapping[str, Any], metadata: dict[str, Any]) -> None:
+        """Create a collection with a body of :func:`to_qdrant` and metadata."""
+        with _map_errors(self.address, name):
+            body = models.CreateCollection.model_validate({**config, "metadata": {KEY: metadata}})
             self._client.create_collection(
                 name,
                 vectors_config=body.vectors,
@@ -166,81 +164,83 @@ class Server:
                 metadata=body.metadata,
             )
 
-    def remember(self, name: str, values: dict[str, Any]) -> None:
-        """Write anew what a collection remembers."""
-        with _mapped(self.address, name):
-            # Metadata is merged key by key, one level deep: our one key is replaced whole.
+    def set_metadata(self, name: str, values: dict[str, Any]) -> None:
+        """Replace the metadata of a collection."""
+        with _map_errors(self.address, name):
+            # The server merges metadata by top-level key: our one key is replaced as a whole.
             self._client.update_collection(name, metadata={KEY: values})
 
-    def index_payload(self, name: str, words: Sequence[str], numbers: Sequence[str]) -> None:
-        """Have payload fields indexed, given as Qdrant's paths; doing it again changes nothing."""
+    def create_payload_indexes(self, name: str, keywords: Sequence[str], numbers: Sequence[str]) -> None:
+        """Create indexes of payload fields, given as Qdrant paths; doing it again changes nothing."""
         if self.in_memory:
             return
         kinds = models.PayloadSchemaType
-        with _mapped(self.address, name):
-            for fields, kind in ((words, kinds.KEYWORD), (numbers, kinds.FLOAT)):
+        with _map_errors(self.address, name):
+            for fields, kind in ((keywords, kinds.KEYWORD), (numbers, kinds.FLOAT)):
                 for field in fields:
                     self._client.create_payload_index(name, field, kind, wait=True)
 
-    def drop(self, name: str) -> None:
+    def delete_collection(self, name: str) -> None:
         """Delete a collection."""
-        with _mapped(self.address, name):
+        with _map_errors(self.address, name):
             self._client.delete_collection(name)
 
-    def put(
+    def upsert(
         self, name: str, keys: Sequence[str], rows: NDArray[np.float32], payloads: Sequence[dict[str, Any]]
     ) -> None:
-        """Insert or replace N points; acknowledged, they are in its log but not yet seen: :meth:`settle`."""
+        """Insert or replace N points; they are in the server's log, visible after :meth:`wait_applied`."""
         points = [
             models.PointStruct(id=key, vector=row, payload=payload)
             for key, row, payload in zip(keys, rows.tolist(), payloads, strict=True)
         ]
-        with _mapped(self.address, name):
+        with _map_errors(self.address, name):
             self._client.upsert(name, points, wait=False)
 
-    def settle(self, name: str, keys: Sequence[str]) -> None:
-        """Return once all that was acknowledged is applied in every shard, and N different points are there.
+    def wait_applied(self, name: str, keys: Sequence[str]) -> None:
+        """Return when everything acknowledged is applied in all shards, and these N points exist.
 
         Raises:
-            StoreUnavailableError: that has not happened yet.
+            StoreUnavailableError: they do not exist yet.
         """
-        nobody = models.Filter(must=[models.HasIdCondition(has_id=[_NOBODY])])
+        no_point = models.Filter(must=[models.HasIdCondition(has_id=[_NO_ID])])
         these = models.Filter(must=[models.HasIdCondition(has_id=list(keys))])
-        with _mapped(self.address, name):
-            # A shard applies its log in order; what names points by a filter goes into that of each.
-            self._applied(self._client.delete(name, models.FilterSelector(filter=nobody), wait=True))
-            there = self._client.count(name, these, exact=True).count
-        if there < len(keys):
+        with _map_errors(self.address, name):
+            # A shard applies its log in order, and a deletion by filter goes into the log of every shard.
+            self._applied(self._client.delete(name, models.FilterSelector(filter=no_point), wait=True))
+            stored = self._client.count(name, these, exact=True).count
+        if stored < len(keys):
             raise StoreUnavailableError(
-                f"{self.address} holds {there} of {len(keys)} points that it acknowledged; see its log"
+                f"{self.address} has {stored} of {len(keys)} points that it acknowledged; see its log"
             )
 
     def delete(self, name: str, keys: Sequence[str]) -> None:
-        """Delete points; it is done once it returns."""
-        with _mapped(self.address, name):
+        """Delete points; they are gone when this returns."""
+        with _map_errors(self.address, name):
             self._applied(self._client.delete(name, models.PointIdsList(points=[*keys]), wait=True))
 
     def _applied(self, result: models.UpdateResult) -> None:
         if result.status != models.UpdateStatus.COMPLETED:
             raise StoreUnavailableError(f"{self.address} took too long ({result.status})")
 
-    def fetch(self, name: str, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
-        """Return those of these points that are there."""
-        with _mapped(self.address, name):
+    def get(self, name: str, keys: Sequence[str], *, with_vectors: bool) -> list[Record]:
+        """Return the points that exist among these ids."""
+        with _map_errors(self.address, name):
             points = self._client.retrieve(name, list(keys), with_vectors=with_vectors)
-        return [Record.of(point, with_vector=with_vectors) for point in points]
+        return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def query(
         self, name: str, rows: list[list[float]], *, limit: int, where: Filter | None, layout: Layout | None
     ) -> list[list[Hit]]:
-        """Return for each row at most ``limit`` hits, best first, rescored where copies are quantized."""
-        more = oversampling(None if layout is None else layout.quantization)
-        copies = None if more is None else models.QuantizationSearchParams(rescore=True, oversampling=more)
-        detour = models.AcornSearchParams(enable=True, max_selectivity=1.0)
+        """Return for each row at most ``limit`` hits, best first, rescored if vectors are quantized."""
+        factor = oversampling(None if layout is None else layout.quantization)
+        rescore = (
+            None if factor is None else models.QuantizationSearchParams(rescore=True, oversampling=factor)
+        )
+        acorn = models.AcornSearchParams(enable=True, max_selectivity=1.0)
         params = models.SearchParams(
-            hnsw_ef=WIDTH_SEARCHING,
-            quantization=copies,
-            acorn=detour if where is not None and where.conditions else None,
+            hnsw_ef=EF_SEARCH,
+            quantization=rescore,
+            acorn=acorn if where is not None and where.conditions else None,
         )
         condition = _filter(where)
         requests = [
@@ -253,53 +253,53 @@ class Server:
             )
             for row in rows
         ]
-        with _mapped(self.address, name):
+        with _map_errors(self.address, name):
             answers = self._client.query_batch_points(name, requests)
         return [[Hit(str(p.id), p.score, p.payload or {}) for p in each.points] for each in answers]
 
-    def page(
+    def scroll_page(
         self, name: str, offset: Any, *, where: Filter | None, with_vectors: bool
     ) -> tuple[list[Record], Any]:
-        """Return records from ``offset`` on (None: the first) in the order of ids, and the next offset."""
-        with _mapped(self.address, name):
-            points, following = self._client.scroll(
+        """Return a page of records ordered by id from ``offset`` (None: the first), and the next offset."""
+        with _map_errors(self.address, name):
+            points, next_offset = self._client.scroll(
                 name, _filter(where), limit=PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
             )
-        return [Record.of(point, with_vector=with_vectors) for point in points], following
+        return [Record.from_point(point, with_vector=with_vectors) for point in points], next_offset
 
     def count(self, name: str, where: Filter | None) -> int:
-        """Return exactly how many points pass."""
-        with _mapped(self.address, name):
+        """Return the exact number of points that pass the filter."""
+        with _map_errors(self.address, name):
             return self._client.count(name, _filter(where), exact=True).count
 
-    def index_small(self, name: str) -> None:
-        """Have small segments indexed too."""
-        with _mapped(self.address, name):
-            small = models.OptimizersConfigDiff(indexing_threshold=1)
-            self._client.update_collection(name, optimizers_config=small)
+    def index_all_segments(self, name: str) -> None:
+        """Have the server build graphs of small segments too."""
+        with _map_errors(self.address, name):
+            config = models.OptimizersConfigDiff(indexing_threshold=1)
+            self._client.update_collection(name, optimizers_config=config)
 
 
 def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
-    # As a header: given api_key=, the client warns of any plain http address, this machine's too. Its own
-    # compatibility check warns from a thread; connect() looks at the version instead.
+    # As a header: with api_key=, the client warns of any plain http address, also of this machine. Its own
+    # compatibility check warns from a thread; connect() checks the version instead.
     headers = {"api-key": key} if key else None
     return QdrantClient(url=url, headers=headers, timeout=timeout, check_compatibility=False)
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
-    return None if where is None else models.Filter.model_validate(written(where, models))
+    return None if where is None else models.Filter.model_validate(filter_to_json(where, models))
 
 
 @contextmanager
-def _mapped(address: str, name: str | None = None) -> Iterator[None]:
-    """The boundary: whatever the client raises leaves as a StoreError of one line."""
+def _map_errors(address: str, name: str | None = None) -> Iterator[None]:
+    """Turn whatever the client raises into a StoreError with a one-line message."""
     try:
         yield
     except LookalikeError:
         raise
     except UnexpectedResponse as error:
-        reason = one_line(said(error.content, instead=error.reason_phrase))
-        raise refused(error.status_code or 0, reason, address=address, name=name) from error
+        reason = one_line(error_text(error.content, default=error.reason_phrase))
+        raise error_from_status(error.status_code or 0, reason, address=address, name=name) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
         reason = one_line(getattr(error, "source", error))
         raise StoreUnavailableError(
@@ -317,5 +317,5 @@ def _mapped(address: str, name: str | None = None) -> Iterator[None]:
         # The in-memory engine and the client's own checks raise plain ValueError and the like.
         reason = one_line(error)
         if name is not None and reason == f"Collection {name} not found":
-            raise missing(address, name) from error
+            raise collection_not_found(address, name) from error
         raise StoreError(f"the Qdrant client refused a request to {address} ({reason})") from error

@@ -1,6 +1,7 @@
-"""Layouts in the words of Qdrant's REST interface (``PUT`` and ``GET /collections/{name}``), and back.
+"""Layouts as the bodies of Qdrant's REST API (``PUT`` and ``GET /collections/{name}``), and back.
 
-``on_disk`` and ``always_ram``, not their successor ``memory``: a server of version 1.16 does not know that.
+They use ``on_disk`` and ``always_ram``, not the newer ``memory``, which a server of version 1.16 does not
+know.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.layout import QUANTILE, Layout, LayoutOptions, Quantization
-
-__all__ = ["from_qdrant", "to_qdrant"]
+from lookalike.indexer.store.layout import QUANTILE, Layout, Quantization, StorageConfig
 
 EXACT_BELOW: Final = 100_000
 
 
-def to_qdrant(layout: Layout, dimension: int, options: LayoutOptions) -> dict[str, Any]:
-    """Return the body that makes a collection.
+def to_qdrant(layout: Layout, dimension: int, storage: StorageConfig) -> dict[str, Any]:
+    """Return the body of the request that creates a collection.
 
-    Segments below 100,000 vectors get no graph. One shard and one copy are only said when they were asked
-    for: else it is the server's configuration that decides.
+    Segments below 100,000 vectors get no graph. One shard and one replica are only sent when they were
+    requested: otherwise the server's own configuration decides.
     """
     body: dict[str, Any] = {
         "vectors": {"size": dimension, "distance": "Cosine", "on_disk": layout.on_disk},
@@ -35,30 +34,30 @@ def to_qdrant(layout: Layout, dimension: int, options: LayoutOptions) -> dict[st
         body["quantization_config"] = {"scalar": {"type": "int8", "quantile": QUANTILE, "always_ram": True}}
     elif layout.quantization == "binary":
         body["quantization_config"] = {"binary": {"always_ram": True}}
-    for word, name in (("shard_number", "shards"), ("replication_factor", "replicas")):
-        if (value := getattr(layout, name)) > 1 or name in options.asked:
-            body[word] = value
+    for key, name in (("shard_number", "shards"), ("replication_factor", "replicas")):
+        if (value := getattr(layout, name)) > 1 or name in storage.explicit:
+            body[key] = value
     return body
 
 
 def from_qdrant(config: Mapping[str, Any]) -> Layout | None:
-    """Return a configuration as the server tells it in our words; None when we have none for it."""
-    params, graph, copies = config["params"], config["hnsw_config"], config.get("quantization_config")
+    """Return a server's configuration as a layout; None when it cannot be expressed as one."""
+    params, hnsw, quantized = config["params"], config["hnsw_config"], config.get("quantization_config")
     quantization: Quantization = "none"
-    if copies is not None:
-        if not {"scalar", "binary"} & copies.keys():
+    if quantized is not None:
+        if not {"scalar", "binary"} & quantized.keys():
             return None
-        quantization = "int8" if "scalar" in copies else "binary"
-    edges = graph.get("payload_m")
+        quantization = "int8" if "scalar" in quantized else "binary"
+    payload_m = hnsw.get("payload_m")
     try:
         return Layout(
             shards=params.get("shard_number") or 1,
             replicas=params.get("replication_factor") or 1,
             quantization=quantization,
             on_disk=bool((params.get("vectors") or {}).get("on_disk")),
-            hnsw_m=graph["m"],
-            hnsw_ef_construct=graph["ef_construct"],
-            hnsw_payload_m=graph["m"] if edges is None else edges,
+            hnsw_m=hnsw["m"],
+            hnsw_ef_construct=hnsw["ef_construct"],
+            hnsw_payload_m=hnsw["m"] if payload_m is None else payload_m,
         )
     except InvalidArgumentError:
         return None

@@ -1,4 +1,4 @@
-"""Whether a Qdrant server will do, and what it means when it refuses; no request is made here."""
+"""Checks of a Qdrant server's address and version, and errors made from its answers; no requests."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.store.filters import Filter
 
-__all__ = ["check_key", "check_version", "missing", "one_line", "refused", "said", "written"]
-
-NEEDED: Final = (1, 16)  # the first that keeps metadata
+MIN_VERSION: Final = (1, 16)  # the first that stores metadata
 
 
 def check_key(url: str, key: str | None) -> None:
-    """Refuse to send an API key in clear text anywhere but to this machine and private networks.
+    """Check that an API key is sent in clear text only to this machine and private networks.
 
     Raises:
-        StoreUnreachableError: it would be.
+        StoreUnreachableError: it would be sent elsewhere.
     """
     if key and urlsplit(url).scheme == "http" and not _is_private(url):
         raise StoreUnreachableError(
@@ -35,40 +33,40 @@ def check_key(url: str, key: str | None) -> None:
 
 
 def check_version(url: str, version: str) -> None:
-    """Refuse a server older than 1.16.
+    """Check that a server has version 1.16 or later.
 
     Raises:
-        StoreUnreachableError: it is.
+        StoreUnreachableError: it is older.
     """
     numbers = re.match(r"(\d+)\.(\d+)", version)  # None: a development build
-    if numbers is not None and (int(numbers[1]), int(numbers[2])) < NEEDED:
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) < MIN_VERSION:
         raise StoreUnreachableError(
             f"the Qdrant server at {url} has version {version}; upgrade it to 1.16 or later"
         )
 
 
-def missing(address: str, name: str | None) -> CollectionNotFoundError:
-    """Return the error of a collection that is not there."""
+def collection_not_found(address: str, name: str | None) -> CollectionNotFoundError:
+    """Return the error for a collection that does not exist."""
     return CollectionNotFoundError(f"no collection {name!r} on {address}; `lookalike collections` lists them")
 
 
-def refused(status: int, reason: str, *, address: str, name: str | None) -> StoreError:
-    """Return what an HTTP status that is no success means.
+def error_from_status(status: int, reason: str, *, address: str, name: str | None) -> StoreError:
+    """Return the error for an HTTP status.
 
     Args:
         status: The status.
-        reason: The server's own words, one line.
-        address: What to call the server.
-        name: The collection that was asked about, if any.
+        reason: The server's message, one line.
+        address: Address of the server, for the message.
+        name: The collection of the request, if any.
     """
     if status in (401, 403):
         return StoreUnreachableError(
             f"the server at {address} refuses the API key or its absence ({status}); set QDRANT_API_KEY"
         )
     if name is not None and status == 409:
-        return CollectionExistsError(f"collection {name!r} is on {address} already; choose another name")
+        return CollectionExistsError(f"collection {name!r} already exists on {address}; choose another name")
     if name is not None and status == 404 and name in reason:
-        return missing(address, name)
+        return collection_not_found(address, name)
     if status == 404:
         return StoreUnreachableError(f"no Qdrant server at {address} (404); check the address and its port")
     if status >= 500 or status in (408, 429):
@@ -76,21 +74,21 @@ def refused(status: int, reason: str, *, address: str, name: str | None) -> Stor
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 
-def said(content: bytes, *, instead: str) -> object:
-    """Return the server's own words in the body of an answer, or ``instead`` when it is not Qdrant's."""
+def error_text(content: bytes, *, default: str) -> object:
+    """Return the error message in the body of a response, or ``default`` when it is not Qdrant's."""
     try:
         return json.loads(content)["status"]["error"]
     except (ValueError, KeyError, TypeError):
-        return instead
+        return default
 
 
-def one_line(said: object) -> str:
+def one_line(message: object) -> str:
     """Return an error or a server's words as one line of at most 200 characters, never empty."""
-    return (" ".join(str(said).split()) or type(said).__name__)[:200]
+    return (" ".join(str(message).split()) or type(message).__name__)[:200]
 
 
 def _is_private(url: str) -> bool:
-    """Whether the host is this machine or, by its name or number, one of a private network."""
+    """Whether the host, by its name or address, is this machine or in a private network."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_private
@@ -98,12 +96,12 @@ def _is_private(url: str) -> bool:
         return "." not in host or host.endswith((".local", ".internal", ".localhost"))
 
 
-def written(where: Filter, client: object) -> dict[str, Any]:
-    """Return a filter as JSON, when the client's models can say it.
+def filter_to_json(where: Filter, client: object) -> dict[str, Any]:
+    """Return a filter as JSON.
 
     Raises:
-        StoreError: they cannot.
+        StoreError: the client's models do not support it.
     """
-    if where.looks_inside and not hasattr(client, "MatchSubstring"):
-        raise StoreError("this qdrant-client cannot look for text in text (~); upgrade it")
+    if where.has_substring and not hasattr(client, "MatchSubstring"):
+        raise StoreError("this qdrant-client does not support substring search (~); upgrade it")
     return where.to_json()

@@ -1,4 +1,4 @@
-"""Lists of files, from a file or standard input: one a line, or with NUL between as of ``find -print0``."""
+"""Lists of files, from a file or standard input: one per line, or separated by NUL (``find -print0``)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import sys
 from pathlib import Path
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["read_list"]
+from lookalike.encoder.text import printable
 
 
 def read_list(source: str, *, nul: bool) -> list[Path]:
-    """Return the files that are named, in their order.
+    """Return the files that a list names, in their order.
 
     Args:
         source: A file, or ``-`` for standard input.
-        nul: Whether NUL stands between names, not the end of a line: for names with line breaks in them.
+        nul: Whether names are separated by NUL, not by line ends: for names that contain line breaks.
 
     Raises:
-        DataError: the list cannot be read, or names nothing.
+        DataError: the list cannot be read, or is empty.
     """
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

@@ -1,7 +1,7 @@
-"""Digits of MNIST as pictures: read from the data set's four files where they lie, never unpacked.
+"""Digits of MNIST as images: read from the data set's four files in place, never unpacked.
 
 A digit is called ``test/00042.pgm`` below the folder of the four files, by its split and its number in that,
-from 0. What is read of it is a PGM file, made of its pixels without loss.
+from 0. It is read as a PGM file, made from its pixels without loss.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MnistImage", "digit_at", "find_mnist_images"]
-
 _HEADER: Final = f"P5\n{SIDE} {SIDE}\n255\n".encode()
-"""Of a PGM file (netpbm): nothing is read faster, and making a PNG file takes longer than reading it."""
+"""Header of a PGM file (netpbm): nothing is read faster; making a PNG file takes longer than reading it."""
 _NAME: Final = re.compile(r"(?P<split>train|test)/(?P<number>[0-9]{5,})\.pgm")
 
 
@@ -34,11 +32,11 @@ class MnistImage:
     """A digit of MNIST.
 
     Attributes:
-        folder: Holds the four files.
-        split: Which of the two it is of.
-        number: Its place in there, from 0.
-        mtime_ns: Of the file of images.
-        size: Of it as a PGM file, in bytes.
+        folder: Folder of the four files.
+        split: ``train`` or ``test``.
+        number: Its index in the split, from 0.
+        mtime_ns: Time of the file of images.
+        size: Size as a PGM file, in bytes.
     """
 
     folder: Path
@@ -76,27 +74,27 @@ def find_mnist_images(folder: Path, splits: Sequence[Split]) -> Iterator[tuple[M
     data = MNIST(folder)
     for split in splits:
         mtime_ns = _mtime_ns(data, split)
-        _images(folder, split, mtime_ns)  # malformed ones stop all of them here, not each where it is read
+        _images(folder, split, mtime_ns)  # a malformed file fails here once, not for each digit
         for number, label in enumerate(data.labels(split)):
             yield MnistImage(folder, split, number, mtime_ns), CLASSES[label]
 
 
 def digit_at(file: Path) -> MnistImage | None:
-    """Return the digit that is named as if its split were a folder; None: no digit is called so.
+    """Return the digit that a path names, with its split as the folder; None: the path names no digit.
 
     Raises:
-        FileNotFoundError: the split is there, but has no such number.
+        FileNotFoundError: the split exists, but has no such number.
         DataError: the images cannot be read.
     """
-    named = _NAME.fullmatch("/".join(file.parts[-2:]))
-    if named is None:
+    match = _NAME.fullmatch("/".join(file.parts[-2:]))
+    if match is None:
         return None
-    split, data = cast("Split", named["split"]), MNIST(file.parent.parent)
+    split, data = cast("Split", match["split"]), MNIST(file.parent.parent)
     if file.exists() or not data.images_file(split).is_file():
         return None
-    digit = MnistImage(data.folder, split, int(named["number"]), _mtime_ns(data, split))
-    there = len(_images(data.folder, split, digit.mtime_ns))
-    if digit.number >= there or digit.name != f"{split}/{file.name}":
+    digit = MnistImage(data.folder, split, int(match["number"]), _mtime_ns(data, split))
+    count = len(_images(data.folder, split, digit.mtime_ns))
+    if digit.number >= count or digit.name != f"{split}/{file.name}":
         raise FileNotFoundError(2, "not in its data set", str(file))
     return digit
 
@@ -111,5 +109,5 @@ def _mtime_ns(data: MNIST, split: Split) -> int:
 
 @lru_cache(maxsize=2)
 def _images(folder: Path, split: Split, _mtime_ns: int) -> NDArray[np.uint8]:
-    """Remember the images of a split, uint8 (N, 28, 28), as long as their file does not change."""
+    """Return the images of a split, uint8 (N, 28, 28), cached as long as their file does not change."""
     return MNIST(folder).images(split)

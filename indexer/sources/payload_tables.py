@@ -1,4 +1,4 @@
-"""What is stored beside a vector, from tables: CSV or JSON lines by path, or scores as LFW's attributes.
+"""Tables of payload fields by path: CSV, JSON lines, or scores in the form of LFW's attributes.
 
 CSV: RFC 4180, UTF-8, a header with the column ``path``. JSON lines: an object with ``path`` on each line.
 """
@@ -8,59 +8,45 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lookalike.encoder.datasets.lfw import read_scores
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.store.points import is_text
-
-__all__ = ["PREDICTED", "RESERVED", "known_payload", "numbers_in", "read_payload", "read_tables"]
-
-RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
-"""What an item says of itself."""
-PREDICTED: Final = "predicted"
-"""Names the fields that a model read off a picture; all others are known."""
-
-
-def known_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a payload without what was predicted."""
-    guessed = payload.get(PREDICTED)
-    if not isinstance(guessed, list):
-        return dict(payload)
-    return {key: value for key, value in payload.items() if key != PREDICTED and key not in guessed}
+from lookalike.encoder.text import printable
+from lookalike.indexer.sources.source import Source
+from lookalike.indexer.store.points import RESERVED, is_text
 
 
 def read_payload(file: Path) -> dict[str, dict[str, Any]]:
-    """Return what a table says of each path, relative to its root and with ``/``.
+    """Return the fields that a table has for each path, relative to its root and with ``/``.
 
-    An empty cell of a CSV says nothing; a cell that reads as a number is one.
+    An empty cell of a CSV is left out; a cell that reads as a number becomes one.
 
     Raises:
-        DataError: the file is missing or malformed (with its line), or has a column that items have
-            themselves.
+        DataError: the file is missing or malformed (with its line), or has a column that the index fills
+            itself.
     """
     rows = _json_lines(file) if file.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows(file)
-    found: dict[str, dict[str, Any]] = {}
+    fields: dict[str, dict[str, Any]] = {}
     for line, row in rows:
         path = row.pop("path", None)
         if not isinstance(path, str) or not path:
-            raise _malformed(file, line, "name a picture in its column path")
+            raise _malformed(file, line, "name an image in its column path")
         if taken := RESERVED & row.keys():
             raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
-        if path in found:
-            raise _malformed(file, line, f"name each picture once, {printable(path)} is there before")
+        if path in fields:
+            raise _malformed(file, line, f"name each image once, {printable(path)} was named before")
         if not all(is_text(value) for value in row.values() if isinstance(value, str)):
             raise _malformed(file, line, "be valid Unicode")
-        found[path] = row
-    return found
+        fields[path] = row
+    return fields
 
 
 def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, Mapping[str, Any]] | None:
-    """Return what both say of each path; None where neither is given.
+    """Return the fields that both tables have for each path; None when neither is given.
 
     Args:
         payload: For :func:`read_payload`.
@@ -71,17 +57,19 @@ def read_tables(payload: Path | None, attributes: Path | None) -> Mapping[str, M
     """
     if payload is None and attributes is None:
         return None
-    said: dict[str, dict[str, Any]] = {} if attributes is None else dict(read_scores(attributes))
+    fields: dict[str, dict[str, Any]] = {} if attributes is None else dict(read_scores(attributes))
     for path, row in ({} if payload is None else read_payload(payload)).items():
-        said[path] = {**said.get(path, {}), **row}
-    return said
+        fields[path] = {**fields.get(path, {}), **row}
+    return fields
 
 
-def numbers_in(tables: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
-    """Return the fields of which tables say numbers, by their first thousand rows."""
-    rows = islice((tables or {}).values(), 1000)
-    found = dict.fromkeys(key for row in rows for key, value in row.items() if type(value) in (int, float))
-    return [key for key in found if key not in RESERVED]
+def numeric_fields(sources: Iterable[Source]) -> list[str]:
+    """Return the fields for which the tables of sources have numbers, by their first thousand rows."""
+    fields: dict[str, None] = {}
+    for source in sources:
+        for row in islice((source.filter.payload or {}).values(), 1000):
+            fields |= dict.fromkeys(key for key, value in row.items() if type(value) in (int, float))
+    return [key for key in fields if key not in RESERVED]
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -140,4 +128,4 @@ def _refuse(constant: str) -> Any:
 
 
 def _malformed(file: Path, line: int, rule: str) -> DataError:
-    return DataError(f"{printable(str(file))}:{line} must {rule}; mend the line")
+    return DataError(f"{printable(str(file))}:{line} must {rule}; correct the line")

@@ -1,4 +1,4 @@
-"""What of a source is taken, and what is said of it beside the picture."""
+"""Which images of a source are taken, and what is known of each besides its pixels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from typing import Any
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = ["SourceFilter", "person_pattern"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFilter:
-    """How sources are read.
+    """Which images of a source are taken, and what is stored with them.
 
     Attributes:
-        include: Patterns, of which a path or its last part must match one; none: all are taken.
-        exclude: Patterns, of which neither may match any. ``*`` also stands for ``/``.
+        include: Patterns, one of which must match the path or its last part; empty: all paths are taken.
+        exclude: Patterns, none of which may match either. ``*`` also matches ``/``.
         hidden: Whether files and folders are taken whose name begins with a dot.
-        person: Searched for in a path: who is on the picture; None: the folder's name tells.
-        payload: Path to what is stored beside the vector; None: nothing was given, what is stored stays.
+        person: Pattern that finds the person's name in a path; None: the folder's name is the person.
+        payload: Path to more fields to store; None: no table was given, and what is stored stays.
     """
 
     include: tuple[str, ...] = ()
@@ -31,10 +29,10 @@ class SourceFilter:
     person: re.Pattern[str] | None = None
     payload: Mapping[str, Mapping[str, Any]] | None = None
 
-    def takes(self, path: str, *, named: bool = False) -> bool:
+    def accepts(self, path: str, *, named: bool = False) -> bool:
         """Whether the item with this path, relative to its root and with ``/``, is taken.
 
-        One that was ``named`` by itself may be hidden.
+        An item that was ``named`` itself may be hidden.
         """
         if not (self.hidden or named) and (path.startswith(".") or "/." in path):
             return False
@@ -43,27 +41,27 @@ class SourceFilter:
         return not _matches(path, self.exclude)
 
     def person_in(self, path: str, folder: str | None) -> str | None:
-        """Return who is on a picture: what the pattern found in its path, else the folder's name."""
+        """Return the person: what the pattern finds in the path, or without a pattern the folder's name."""
         if self.person is None:
             return folder
-        found = self.person.search(path)
-        if found is None:
+        match = self.person.search(path)
+        if match is None:
             return None
-        named = "person" in self.person.groupindex
-        return found["person" if named else min(1, self.person.groups)] or None
+        has_group = "person" in self.person.groupindex
+        return match["person" if has_group else min(1, self.person.groups)] or None
 
 
 def person_pattern(text: str) -> re.Pattern[str]:
-    """Compile ``--person-from``: who it is says the group ``person``, else the first one, else all of it.
+    """Compile ``--person-from``: the person is the group ``person``, else the first group, else the match.
 
     Raises:
-        InvalidArgumentError: it is no regular expression.
+        InvalidArgumentError: it is not a regular expression.
     """
     try:
         return re.compile(text)
     except re.error as error:
         raise InvalidArgumentError(
-            f"--person-from is a regular expression, {text!r} is not ({error}); mend it"
+            f"--person-from is a regular expression, {text!r} is not ({error}); correct it"
         ) from error
 
 

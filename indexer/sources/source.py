@@ -1,6 +1,6 @@
-"""Where pictures come from: folders, files, lists of files, tar archives, LFW and MNIST by name.
+"""Sources of images: folders, files, lists of files, tar archives, and LFW and MNIST by name.
 
-Each picture becomes an item with its own id.
+Each image becomes an item with an id of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
@@ -18,12 +18,10 @@ from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.datasets.mnist import SPLITS, Split, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import find_names
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive
-
-__all__ = ["Item", "Source", "as_path", "as_text", "item_id", "list_source", "named", "open_source"]
 
 _NAMESPACE: Final = uuid.UUID("6d2a1f0e-6c4b-5e53-9d0e-3a6a3d1f7c11")
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
@@ -31,16 +29,16 @@ _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture.
+    """One image of a source.
 
     Attributes:
         id: UUIDv5 of root name and relative path.
-        path: Relative to its root, with ``/``, as :func:`as_text` writes it.
+        path: Path relative to its root, with ``/``, as :func:`as_text` writes it.
         root: Its root, a folder.
         relative: The same path, as the system spells it.
-        person: Who is on it: as the source is read, by default its folder, of a digit its class.
-        payload: More to store; None: nothing was given.
-        member: Where in an archive or a file of digits it lies.
+        person: Name of the person: by default that of its folder, for a digit its class.
+        payload: More fields to store; None: no table was given.
+        member: The entry of an archive or of MNIST's files; None: the item is a file.
     """
 
     id: str
@@ -52,28 +50,28 @@ class Item:
     member: Contained | None = None
 
     def __reduce__(self) -> tuple[type[Item], tuple[object, ...]]:
-        """Be pickled as what it was made of: a dataclass with slots takes five times as long."""
+        """Be pickled as its arguments: a dataclass with slots takes five times as long."""
         return Item, (self.id, self.path, self.root, self.relative, self.person, self.payload, self.member)
 
     @property
     def file(self) -> Path:
-        """Where it lies; what lies in an archive is named as if that were a folder."""
+        """Its path; an entry of an archive is named as if the archive were a folder."""
         return self.root / self.relative
 
     @property
     def where(self) -> str | Contained:
-        """What it is read from; joined as text, at a fifth of os.path.join's time."""
-        above = str(self.root)
-        return self.member or (above if above.endswith(os.sep) else above + os.sep) + self.relative
+        """What :func:`embed_files` reads; joined as text, in a fifth of os.path.join's time."""
+        root = str(self.root)
+        return self.member or (root if root.endswith(os.sep) else root + os.sep) + self.relative
 
-    def facts(self) -> tuple[int, int] | None:
-        """Return size in bytes and mtime in ns as they are now; None of what is not there."""
+    def size_and_mtime(self) -> tuple[int, int] | None:
+        """Return size in bytes and mtime in ns as they are now; None when there is no such file."""
         if self.member is not None:
             return self.member.size, self.member.mtime_ns
         try:
             now = os.stat(cast("str", self.where))  # noqa: PTH116  # no Path is made
         except OSError:
-            return None  # it will fail to open too, and be named then
+            return None  # opening it will fail too, and be reported then
         return now.st_size, now.st_mtime_ns
 
 
@@ -83,46 +81,46 @@ def _raise(error: OSError) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pictures under one root.
+    """Images under one root.
 
     Attributes:
-        root_name: What the collection calls the root.
+        root_name: Name of the root in the collection.
         root: The folder, absolute.
-        only: The one file, archive or folder in it that is meant; None: all of it.
-        listed: Files in it that were named one by one, relative to it; None: whatever is there.
-        reading: How it is read.
-        splits: Of MNIST, whose files the root holds; None: it is no MNIST.
+        only: The one file, archive or subfolder that is meant, relative to the root; None: all of it.
+        listed: Files that were named one by one, relative to the root; None: all files in it.
+        filter: Which images are taken, and what is known of them.
+        splits: Splits of MNIST, whose files the root holds; None: it is not MNIST.
     """
 
     root_name: str
     root: Path
     only: Path | None = None
     listed: tuple[Path, ...] | None = None
-    reading: SourceFilter = field(default_factory=SourceFilter)
+    filter: SourceFilter = field(default_factory=SourceFilter)
     splits: tuple[Split, ...] | None = None
 
     def items(self, on_unreadable: Callable[[OSError], object] = _raise) -> Iterator[Item]:
-        """Yield the pictures in the order in which they lie there.
+        """Yield the images in the order in which they are found.
 
         Args:
-            on_unreadable: Told of a folder that cannot be listed, which is then passed over.
+            on_unreadable: Called for a folder that cannot be listed, which is then skipped.
 
         Raises:
             DataError: an archive cannot be read.
         """
         if self.splits is not None:
             digits = find_mnist_images(self.root, self.splits)
-            found = (self._item(digit.name, digit, label) for digit, label in digits)
+            items = (self._item(digit.name, digit, label) for digit, label in digits)
         elif self.only is not None and is_archive(self.only):
             only, members = self.only, find_members(self.root / self.only)
-            found = (self._item(str(only / PurePosixPath(member.name)), member) for member in members)
+            items = (self._item(str(only / PurePosixPath(member.name)), member) for member in members)
         else:
-            found = (self._item(relative) for relative in self._paths(on_unreadable))
-        return (item for item in found if item is not None)
+            items = (self._item(relative) for relative in self._paths(on_unreadable))
+        return (item for item in items if item is not None)
 
     def covers(self, path: str) -> bool:
         """Whether an item with this path is missing when :meth:`items` does not yield it."""
-        if self.listed is not None or not self.reading.takes(path):
+        if self.listed is not None or not self.filter.accepts(path):
             return False
         if self.splits is not None:
             return path.startswith(tuple(f"{split}/" for split in self.splits))
@@ -131,12 +129,12 @@ class Source:
     def _item(self, relative: str, member: Contained | None = None, label: str | None = None) -> Item | None:
         path = as_text(relative)
         named = self.listed is not None or (self.only is not None and relative == str(self.only))
-        if not self.reading.takes(path, named=named):
+        if not self.filter.accepts(path, named=named):
             return None
-        around = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
-        folders = around.split("/")[:-1]
-        person = self.reading.person_in(path, label or (folders[-1] if folders else None))
-        payload = None if self.reading.payload is None else self.reading.payload.get(path, {})
+        inner = path if member is None else path.removeprefix(f"{as_text(self.only or Path())}/")
+        folders = inner.split("/")[:-1]
+        person = self.filter.person_in(path, label or (folders[-1] if folders else None))
+        payload = None if self.filter.payload is None else self.filter.payload.get(path, {})
         return Item(item_id(self.root_name, path), path, self.root, relative, person, payload, member)
 
     def _paths(self, on_unreadable: Callable[[OSError], object]) -> Iterator[str]:
@@ -144,8 +142,8 @@ class Source:
             yield from map(str, self.listed)
         elif self.only is None or (self.root / self.only).is_dir():
             folder = self.root if self.only is None else self.root / self.only
-            found = find_names(folder, hidden=self.reading.hidden, on_unreadable=on_unreadable)
-            yield from found if self.only is None else (f"{self.only}{os.sep}{name}" for name in found)
+            names = find_names(folder, hidden=self.filter.hidden, on_unreadable=on_unreadable)
+            yield from names if self.only is None else (f"{self.only}{os.sep}{name}" for name in names)
         else:
             yield str(self.only)
 
@@ -160,46 +158,137 @@ def item_id(root_name: str, path: str) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceList:
+    """Sources as a user names them, and how they are read; :meth:`open` finds them.
+
+    Attributes:
+        sources: ``lfw``, ``mnist``, or paths of folders, image files and tar archives.
+        files: Image files that are named one by one; they become one source.
+        root: Folder that the paths of ``files`` are relative to; None: see :func:`list_source`.
+        root_name: Name of the root in the collection; None: as the collection calls it, else the
+            folder's name.
+        split: Split of ``mnist``; None: all of it.
+        filter: Which images are taken, and what is known of them.
+    """
+
+    sources: Sequence[str | os.PathLike[str]] = ()
+    files: Sequence[Path] = ()
+    root: Path | None = None
+    root_name: str | None = None
+    split: Literal["train", "test", "all"] | None = None
+    filter: SourceFilter = field(default_factory=SourceFilter)
+
+    def open(self, known_roots: Mapping[str, str]) -> list[Source]:
+        """Return the sources.
+
+        Args:
+            known_roots: Roots that the collection remembers, name to folder.
+
+        Raises:
+            DataError, InvalidArgumentError: as :func:`open_source` and :func:`list_source` say.
+        """
+        opened = [
+            open_source(os.fspath(each), known_roots=known_roots, root_name=self.root_name, split=self.split)
+            for each in self.sources
+        ]
+        if self.files:
+            opened.append(
+                list_source(self.files, root=self.root, known_roots=known_roots, root_name=self.root_name)
+            )
+        return [replace(source, filter=self.filter) for source in opened]
+
+
+PathLike = str | os.PathLike[str]
+Sources = SourceList | PathLike | Source | Iterable[PathLike | Source]
+"""All forms in which sources are given: see :func:`as_sources`."""
+
+
+def as_sources(sources: Sources, known_roots: Mapping[str, str]) -> list[Source]:
+    """Open sources that are given by name or path; sources that are open stay as they are.
+
+    Raises:
+        DataError, InvalidArgumentError: as :func:`open_source` says.
+    """
+    if isinstance(sources, SourceList):
+        return sources.open(known_roots)
+    each = [sources] if isinstance(sources, str | os.PathLike | Source) else sources
+    return [
+        source if isinstance(source, Source) else open_source(os.fspath(source), known_roots=known_roots)
+        for source in each
+    ]
+
+
+def merge_roots(known_roots: Mapping[str, str], sources: Iterable[Source]) -> dict[str, str]:
+    """Return the roots that are known and those of the sources, name to folder.
+
+    Raises:
+        InvalidArgumentError: two sources have one root name and different folders.
+    """
+    roots: dict[str, str] = {}
+    for source in sources:
+        folder = as_text(source.root)
+        if roots.setdefault(source.root_name, folder) != folder:
+            raise InvalidArgumentError(
+                f"two sources are called {source.root_name!r}, {roots[source.root_name]} and {folder}; "
+                "read them in two runs, one with --root-name"
+            )
+    return {**known_roots, **roots}
+
+
 def open_source(
     source: str,
     *,
-    root_name: str | None,
-    known: Mapping[str, str],
-    reading: SourceFilter | None = None,
+    known_roots: Mapping[str, str],
+    root_name: str | None = None,
     split: Literal["train", "test", "all"] | None = None,
 ) -> Source:
-    """Find what ``source`` names: ``lfw``, ``mnist``, a folder, a tar archive or a single file.
+    """Find what ``source`` names: ``lfw``, ``mnist``, a folder, a tar archive or an image file.
 
-    The root of a single file or archive is its folder, that of ``mnist`` the folder of its four files.
-
-    What lies in a root that the collection knows is part of that root, so that it is not stored twice.
+    The root of a file or archive is its folder, that of ``mnist`` the folder of its four files. What lies in
+    a root that the collection knows is part of that root, so that it is not stored twice.
 
     Args:
         source: As the user wrote it.
-        root_name: What to call the root; None: as the collection does, else as the folder is called.
-        known: Roots that the collection remembers, name to folder.
-        reading: How to read it; None: everything that is a picture and not hidden.
-        split: Of ``mnist``; None: all of it.
+        known_roots: Roots that the collection remembers, name to folder.
+        root_name: Name for the root; None: as the collection calls it, else the
+            folder's name.
+        split: Split of ``mnist``; None: all of it.
 
     Raises:
-        DataError: nothing is there.
-        InvalidArgumentError: the collection knows another folder by this name and none was given, or the given one
-            cannot be; a split of anything but ``mnist``.
+        DataError: there is no such source.
+        InvalidArgumentError: the collection knows another folder by this name and no name was given, the
+            given name is not allowed, or a split was given for another source than ``mnist``.
     """
-    found = _by_name(source, split)
-    if found is None:
-        if split is not None:
-            raise InvalidArgumentError(
-                f"--split is of mnist, '{printable(source)}' is another source; leave it out"
-            )
-        found = _opened(source, root_name, known)
+    dataset = _find_dataset(source, split)
+    if dataset is not None:
+        return with_root_name(dataset, root_name, known_roots)
+    if split is not None:
+        raise InvalidArgumentError(
+            f"--split is of mnist, '{printable(source)}' is another source; leave it out"
+        )
+    path = Path(source)
+    if not source or not (path.exists() or path.is_symlink()):
+        kinds = "a folder, an image file, a tar archive, lfw or mnist"
+        raise DataError(f"a source is {kinds}; '{printable(source)}' does not exist")
+    if path.is_file() and path.name.lower().endswith(_COMPRESSED):
+        raise DataError(
+            f"an archive is an uncompressed tar file, {printable(source)} is compressed; unpack it first "
+            "(gunzip, unxz, bunzip2 or unzstd)"
+        )
+    if path.is_dir():
+        root, only = path.resolve(), None
     else:
-        found = named(found, root_name, known)
-    return replace(found, reading=reading or SourceFilter())
+        root, only = path.parent.resolve(), Path(path.name)
+    if root_name is None and (enclosing := _enclosing_root(root, known_roots)) is not None:
+        name, folder = enclosing
+        inside = root.relative_to(folder) / (only or "")
+        return Source(name, folder, None if inside == Path() else inside)
+    return with_root_name(Source(as_text(Path(root.name)) or "root", root, only), root_name, known_roots)
 
 
-def _by_name(source: str, split: Literal["train", "test", "all"] | None) -> Source | None:
-    """Return a data set that has a name; what lies here under that name goes before it."""
+def _find_dataset(source: str, split: Literal["train", "test", "all"] | None) -> Source | None:
+    """Return a data set by its name; a file or folder of that name goes before it."""
     if Path(source).exists():
         return None
     if source == "lfw" and split is None:
@@ -210,49 +299,22 @@ def _by_name(source: str, split: Literal["train", "test", "all"] | None) -> Sour
     return None
 
 
-def _opened(source: str, root_name: str | None, known: Mapping[str, str]) -> Source:
-    path = Path(source)
-    if not source or not (path.exists() or path.is_symlink()):
-        kinds = "a folder, a picture file, a tar archive, lfw or mnist"
-        raise DataError(f"a source is {kinds}; '{printable(source)}' is not there")
-    if path.is_file() and path.name.lower().endswith(_COMPRESSED):
-        raise DataError(
-            f"an archive is an uncompressed tar file, {printable(source)} is compressed; unpack it first "
-            "(gunzip, unxz, bunzip2 or unzstd)"
-        )
-    if path.is_dir():
-        root, only = path.resolve(), None
-    else:
-        root, only = path.parent.resolve(), Path(path.name)
-    if root_name is None and (around := _root_around(root, known)) is not None:
-        name, folder = around
-        inside = root.relative_to(folder) / (only or "")
-        return Source(name, folder, None if inside == Path() else inside)
-    return named(Source(as_text(Path(root.name)) or "root", root, only), root_name, known)
-
-
 def list_source(
-    files: Sequence[Path],
-    *,
-    root: Path | None,
-    root_name: str | None,
-    known: Mapping[str, str],
-    reading: SourceFilter | None = None,
+    files: Sequence[Path], *, root: Path | None, known_roots: Mapping[str, str], root_name: str | None = None
 ) -> Source:
     """Make one source of files that were named one by one.
 
     Args:
         files: As the user wrote them, at least one.
-        root: What their paths are relative to; None: the closest root the collection knows that holds all of
-            them, else the folder that they have in common.
-        root_name: What to call the root, as in :func:`open_source`.
-        known: Roots that the collection remembers.
-        reading: How to read them.
+        root: Folder that their paths are relative to; None: the closest root the collection knows that holds
+            all of them, else the folder that they have in common.
+        known_roots: Roots that the collection remembers, name to folder.
+        root_name: Name for the root, as in :func:`open_source`.
 
     Raises:
-        InvalidArgumentError: one lies outside the root, or the root's name cannot be.
+        InvalidArgumentError: a file lies outside the root, or the root's name is not allowed.
     """
-    # Not resolved whole: a link keeps its own name, as it does in a folder.
+    # Only the folder is resolved: a link keeps its own name, as it does in a folder.
     absolute = [file.parent.resolve() / file.name for file in files]
     common = Path(os.path.commonpath([file.parent for file in absolute]))
     folder = common if root is None else root.resolve()
@@ -262,20 +324,19 @@ def list_source(
                 f"listed files lie under --root {printable(str(folder))}, {printable(str(file))} does not; "
                 "name a folder above all of them"
             )
-    around = _root_around(folder, known) if root_name is None and root is None else None
-    if around is not None:
-        source = Source(*around)
+    enclosing = _enclosing_root(folder, known_roots) if root_name is None and root is None else None
+    if enclosing is not None:
+        source = Source(*enclosing)
     else:
-        source = named(Source(as_text(Path(folder.name)) or "root", folder), root_name, known)
-    listed = tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute))
-    return replace(source, listed=listed, reading=reading or SourceFilter())
+        source = with_root_name(Source(as_text(Path(folder.name)) or "root", folder), root_name, known_roots)
+    return replace(source, listed=tuple(dict.fromkeys(file.relative_to(source.root) for file in absolute)))
 
 
 def as_text(path: Path | str) -> str:
     r"""Return a path as text that any store can hold, with ``/``.
 
-    Bytes that are no UTF-8 become ``\xNN``, and so does a backslash that would read like one of them: no two
-    paths have one text, and :func:`as_path` gives the path back.
+    Bytes that are not UTF-8 become ``\xNN``, and so does a backslash that would read like one of them: no two
+    paths have the same text, and :func:`as_path` gives the path back.
     """
     text = path.replace(os.sep, "/") if isinstance(path, str) else path.as_posix()
     if text.isascii() and "\\" not in text:
@@ -291,19 +352,21 @@ def as_path(text: str) -> Path:
     )
 
 
-def _root_around(folder: Path, known: Mapping[str, str]) -> tuple[str, Path] | None:
-    """Return the closest known root that ``folder`` lies in or is, and its name."""
-    around = [(name, as_path(root)) for name, root in known.items() if folder.is_relative_to(as_path(root))]
-    return max(around, key=lambda each: len(each[1].parts), default=None)
+def _enclosing_root(folder: Path, known_roots: Mapping[str, str]) -> tuple[str, Path] | None:
+    """Return the closest known root that ``folder`` is or lies in: its name and folder."""
+    enclosing = [
+        (name, as_path(root)) for name, root in known_roots.items() if folder.is_relative_to(as_path(root))
+    ]
+    return max(enclosing, key=lambda each: len(each[1].parts), default=None)
 
 
-def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> Source:
+def with_root_name(source: Source, root_name: str | None, known_roots: Mapping[str, str]) -> Source:
     """Return the source under the name that a collection gives its root.
 
     Args:
-        source: Under its own name.
-        root_name: What to call the root; None: as the collection does, else as the source does.
-        known: Roots that the collection remembers, name to folder.
+        source: Named after its folder.
+        root_name: Name for the root; None: as the collection calls it, else as the source is called.
+        known_roots: Roots that the collection remembers, name to folder.
 
     Raises:
         InvalidArgumentError: as :func:`open_source` says.
@@ -315,10 +378,11 @@ def named(source: Source, root_name: str | None, known: Mapping[str, str]) -> So
             )
         return replace(source, root_name=root_name)
     folder = as_text(source.root)
-    name = next((known_name for known_name, root in known.items() if root == folder), source.root_name)
-    if known.get(name, folder) != folder:
+    name = next((known for known, root in known_roots.items() if root == folder), source.root_name)
+    if (known_folder := known_roots.get(name, folder)) != folder:
         raise InvalidArgumentError(
-            f"this collection knows {name!r} as {printable(known[name])}, not {printable(folder)}; pass --root-name "
-            f"{printable(name)} if that folder has moved here, or another --root-name if it is a different one"
+            f"this collection knows {name!r} as {printable(known_folder)}, not {printable(folder)}; pass "
+            f"--root-name {printable(name)} if that folder has moved here, or another --root-name if it is a "
+            "different one"
         )
     return replace(source, root_name=name)

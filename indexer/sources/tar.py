@@ -1,4 +1,4 @@
-"""Pictures in tar archives, as WebDataset's shards are: read where they lie, never unpacked."""
+"""Images in tar archives, such as WebDataset's shards: read in place, never unpacked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from pathlib import Path
 from lookalike.encoder.embed.batch import FileInfo
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.discover import is_image
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import MnistImage, digit_at
-
-__all__ = ["Contained", "Member", "find_members", "is_archive", "located"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +22,10 @@ class Member:
 
     Attributes:
         archive: The tar file.
-        name: Its path in there, with ``/``.
-        start: Where its bytes begin, in bytes.
+        name: Its path in the archive, with ``/``.
+        start: Offset of its first byte in the archive.
         size: In bytes.
-        mtime_ns: As the archive says.
+        mtime_ns: As stored in the archive.
     """
 
     archive: Path
@@ -42,7 +40,7 @@ class Member:
             file.seek(self.start)
             data = file.read(self.size)
         if len(data) < self.size:
-            raise OSError("the archive ends within it")
+            raise OSError("the archive ends inside it")
         return data, FileInfo(hashlib.sha256(data).hexdigest(), self.size, self.mtime_ns)
 
     def __str__(self) -> str:
@@ -50,16 +48,14 @@ class Member:
 
 
 Contained = Member | MnistImage
-"""A picture that is no file of its own."""
+"""An image inside another file."""
 
 
 def located(file: Path) -> Path | Contained:
-    """Return where a picture lies that is named as if an archive were a folder: there, or the file as it is.
-
-    So it is with the digits of MNIST: ``indexer/sources/mnist.py``.
+    """Return the image that a path names, where archives and MNIST's files are treated as folders.
 
     Raises:
-        FileNotFoundError: there is such an archive, but nothing of this name in it.
+        FileNotFoundError: there is such an archive, but no such file in it.
         DataError: the archive cannot be read.
     """
     if (digit := digit_at(file)) is not None:
@@ -67,27 +63,27 @@ def located(file: Path) -> Path | Contained:
     for archive in file.parents:
         if is_archive(archive) and archive.is_file():
             name = file.relative_to(archive).as_posix()
-            facts = archive.stat()
-            found = _members(archive, facts.st_size, facts.st_mtime_ns).get(name)
-            if found is None:
+            status = archive.stat()
+            member = _members(archive, status.st_size, status.st_mtime_ns).get(name)
+            if member is None:
                 raise FileNotFoundError(2, "not in its archive", str(file))
-            return found
+            return member
     return file
 
 
 @lru_cache(maxsize=64)
 def _members(archive: Path, _size: int, _mtime_ns: int) -> dict[str, Member]:
-    """Remember the list of an archive as long as it does not change."""
+    """Return the images of an archive, cached as long as its size and time do not change."""
     return {member.name: member for member in find_members(archive)}
 
 
 def is_archive(file: Path) -> bool:
-    """Whether a file is read as an archive: by its name."""
+    """Whether a file is read as an archive, by its name."""
     return file.name.endswith(".tar")
 
 
 def find_members(archive: Path) -> Iterator[Member]:
-    """Yield the pictures of an archive in its order; of a name that is there twice, the last, as tar does.
+    """Yield the images of an archive in its order; of a name that occurs twice, the last, as tar does.
 
     Raises:
         DataError: it cannot be read, or is compressed.

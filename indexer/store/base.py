@@ -1,7 +1,8 @@
-"""What a vector store must do, and how one is opened.
+"""The protocol of a vector store.
 
-Two real implementations stand behind :class:`VectorStore`: ``lookalike.indexer.embedded.store`` (embedded, the default) and
-``lookalike.indexer.server.store`` (a Qdrant server or cluster). Both answer the same (tests/indexer/store/test_contract.py).
+It has two implementations, ``lookalike.indexer.embedded.store`` (in a folder, the default) and
+``lookalike.indexer.server.store`` (a Qdrant server or cluster). Both give the same answers
+(tests/indexer/store/test_contract.py).
 
 Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 """
@@ -11,46 +12,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import Layout, LayoutOptions, differing
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.layout import Layout, StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record
-from lookalike.indexer.store.spec import CollectionSpec, check_name
-
-__all__ = [
-    "DEFAULT_STORE",
-    "CollectionSpec",
-    "Condition",
-    "Filter",
-    "Hit",
-    "IndexState",
-    "Layout",
-    "LayoutOptions",
-    "Payload",
-    "Record",
-    "VectorStore",
-    "check_name",
-    "ignored_options_warning",
-    "open_store",
-]
-
-DEFAULT_STORE: Final = ".lookalike"
+from lookalike.indexer.store.spec import CollectionSpec
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """How a collection is searched, and what it takes.
+    """Size, index and layout of a collection.
 
     Attributes:
-        points: How many there are.
+        points: Number of points.
         indexed: Vectors in an HNSW graph; those replaced or deleted since it was built still count.
-        disk_bytes: What it takes on disk; None when the store does not tell.
-        layout: How it lies there; None when that is none of ours.
+        disk_bytes: Size on disk; None when the store does not report it.
+        layout: Layout in the store; None when it cannot be expressed as a :class:`Layout`.
     """
 
     points: int
@@ -60,27 +41,27 @@ class IndexState:
 
     @property
     def unindexed(self) -> int:
-        """At least so many vectors are compared one by one in every search."""
+        """Lower bound of the vectors that every search compares one by one."""
         return max(0, self.points - self.indexed)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; ``disk_bytes`` and ``layout`` only where they are known."""
-        told: dict[str, Any] = {
+        """Return JSON values; ``disk_bytes`` and ``layout`` only when they are known."""
+        values: dict[str, Any] = {
             "index": {"search": "hnsw" if self.indexed else "exact", "indexed": self.indexed}
         }
         if self.disk_bytes is not None:
-            told["disk_bytes"] = self.disk_bytes
+            values["disk_bytes"] = self.disk_bytes
         if self.layout is not None:
-            told["layout"] = self.layout.to_json()
-        return told
+            values["layout"] = self.layout.to_json()
+        return values
 
 
 class VectorStore(Protocol):
-    """A store of named collections. Not for use by several threads unless an implementation says so.
+    """A store of named collections; not thread-safe unless an implementation says so.
 
-    Every method that takes ``name`` raises CollectionNotFoundError when there is no such collection
-    (``create`` excepted), and StoreError or a child of it when the store itself fails. An alias will do for a
-    name, but in ``create`` and ``drop``, and means the collection that it stands for at that moment.
+    Every method that takes ``name`` raises CollectionNotFoundError when there is no such collection (except
+    ``create``), and StoreError or a subclass when the store itself fails. Except in ``create`` and
+    ``delete_collection``, a name may be an alias, which means its collection at that moment.
     """
 
     @property
@@ -88,55 +69,56 @@ class VectorStore(Protocol):
         """The folder or URL that opens this store again."""
         ...
 
-    def names(self) -> list[str]:
-        """Names of all lookalike collections, sorted, without aliases."""
+    def list_collections(self) -> list[str]:
+        """Return the names of all lookalike collections, sorted, without aliases."""
         ...
 
     def aliases(self) -> dict[str, str]:
-        """Return the aliases, each with the name of the collection that it stands for."""
+        """Return all aliases, alias to collection."""
         ...
 
-    def switch(self, alias: str, name: str | None) -> None:
-        """Have an alias stand for a collection from now on, in one step; None removes it.
+    def set_alias(self, alias: str, name: str | None) -> None:
+        """Point an alias to a collection, atomically; None removes the alias.
 
         Raises:
-            CollectionExistsError: a collection is called so.
+            CollectionExistsError: a collection has this name.
             CollectionNotFoundError: there is no such collection, or no such alias to remove.
-            OptionError: the alias breaks the rule of :func:`check_name`.
+            InvalidArgumentError: the alias is not allowed by :func:`check_name`.
         """
         ...
 
-    def create(self, name: str, spec: CollectionSpec, options: LayoutOptions | None = None) -> None:
-        """Make an empty collection.
+    def create(self, name: str, spec: CollectionSpec, storage: StorageConfig | None = None) -> None:
+        """Create an empty collection.
 
         Args:
-            name: Of a collection that is not there.
-            spec: What it remembers.
-            options: How it is to lie in the store; None: as :func:`layout_for` says.
+            name: A name that is not taken.
+            spec: What it remembers about itself.
+            storage: Storage options; None: the recommended layout.
 
         Raises:
             CollectionExistsError: the name is taken.
-            OptionError: the name breaks the rule of :func:`check_name`, or this store has no such layout.
+            InvalidArgumentError: the name is not allowed by :func:`check_name`, or the store does not support
+                an option.
         """
         ...
 
-    def describe(self, name: str) -> CollectionSpec:
-        """Return what the collection remembers about itself."""
+    def info(self, name: str) -> CollectionSpec:
+        """Return the spec of a collection: what it remembers about itself."""
         ...
 
-    def redescribe(self, name: str, spec: CollectionSpec) -> None:
-        """Replace what it remembers (new roots); model, dimension and metric must stay.
+    def update_info(self, name: str, spec: CollectionSpec) -> None:
+        """Replace the spec of a collection (new roots); model, dimension and metric must stay.
 
         Raises:
             ModelMismatchError: model_id, dimension, crop or metric differ.
         """
         ...
 
-    def drop(self, name: str) -> None:
-        """Delete the collection and everything in it.
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection and everything in it.
 
         Raises:
-            StoreError: an alias stands for it, or is meant.
+            StoreError: the name is an alias, or the collection has one.
         """
         ...
 
@@ -145,72 +127,72 @@ class VectorStore(Protocol):
     ) -> None:
         """Insert or replace N points; once it returns, a crash loses none of them.
 
-        Arguments that are refused store nothing. When the store itself fails on the way (disk full, server
-        gone), some of the points may be there: the same call again completes it, and again changes nothing.
-        Of an id given twice the last stays.
+        Invalid arguments store nothing. When the store itself fails during the call (disk full, server gone),
+        some of the points may be stored: repeating the call completes it, and is harmless otherwise. Of an id
+        given twice the last point stays.
 
         Args:
             name: The collection.
-            ids: N UUID strings, with dashes or without; they come back with dashes.
-            vectors: float32 (N, D), finite, of non-zero length; stored at unit length.
-            payloads: N payloads; a replaced point keeps nothing of its old one.
+            ids: N UUID strings, with or without dashes; they are returned with dashes.
+            vectors: float32 (N, D), finite and not zero; stored at unit length.
+            payloads: N payloads; a replaced point keeps nothing of its old payload.
 
         Raises:
-            VectorError: a vector is not finite, is zero, or is not of the collection's dimension.
-            StoreError: an id is no UUID, a payload cannot be stored, or there are not N of each.
+            VectorError: a vector is not finite, is zero, or has another dimension than the collection.
+            StoreError: an id is not a UUID, a payload cannot be stored, or the numbers differ.
         """
         ...
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        """Delete these points; ids that are not there are no error."""
+        """Delete points; ids that do not exist are no error."""
         ...
 
-    def fetch(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
-        """Return those of these points, some thousand at most, that are there, by id."""
+    def get(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> dict[str, Record]:
+        """Return the points that exist among these ids (some thousand at most), by id."""
         ...
 
     def search(
         self, name: str, queries: NDArray[np.float32], *, k: int, where: Filter | None = None
     ) -> list[list[Hit]]:
-        """Return for each of Q queries, float32 (Q, D), at most k hits, best first.
+        """Return at most k hits for each of Q queries, float32 (Q, D), best first.
 
-        Equal scores come in the order of their ids.
+        Hits of equal score are ordered by id.
 
         Raises:
             VectorError: as for :meth:`upsert`.
-            OptionError: k < 1.
+            InvalidArgumentError: k < 1.
         """
         ...
 
     def scroll(
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
     ) -> Iterator[Record]:
-        """Yield every point that passes, in the order of ids, holding only a page of them in memory."""
+        """Yield all points that pass the filter, ordered by id, with one page of them in memory."""
         ...
 
     def count(self, name: str, *, where: Filter | None = None) -> int:
-        """Return exactly how many points pass."""
+        """Return the exact number of points that pass the filter."""
         ...
 
     def index_state(self, name: str) -> IndexState:
-        """Return how it is searched."""
+        """Return size, index and layout of a collection."""
         ...
 
     def build_index(self, name: str) -> None:
-        """Put all of its vectors into an HNSW graph, and return when that is done: it may take minutes.
+        """Build the HNSW graph over all vectors of a collection; may take minutes.
 
-        Quantized copies, where the layout wants them, are made with it at the latest.
-        From some 100,000 vectors on this is worth it; of less than a kilobyte of them no graph is made.
-        Killed on the way, it leaves the collection as it was.
+        Quantized vectors, if the layout has them, are made with it at the latest. An index is worth it from
+        some 100,000 vectors on; for less than a kilobyte of vectors no graph is built. Killed during the
+        build, it leaves the collection as it was.
         """
         ...
 
     def flush(self, name: str) -> None:
-        """Return once everything written so far is on disk."""
+        """Return when everything written so far is on disk."""
         ...
 
     def close(self) -> None:
-        """Flush and let go. Closing twice is no error; any other call after it raises StoreError."""
+        """Flush and close. Closing twice is no error; any other call after it raises StoreError."""
         ...
 
     def __enter__(self) -> Self:
@@ -220,38 +202,3 @@ class VectorStore(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def ignored_options_warning(store: VectorStore, name: str, options: LayoutOptions) -> str | None:
-    """Return a line about options that would change a collection that is there, if any: it stays as it is."""
-    if not options.asked:
-        return None
-    try:
-        layout = store.index_state(name).layout
-    except CollectionNotFoundError:
-        return None
-    if layout is None or not (other := differing(options, layout)):
-        return None
-    return (
-        f"{name} was made with {', '.join(other.values())} and stays so; for {', '.join(other)} copy it "
-        "(lookalike collections copy), or index into a new one"
-    )
-
-
-def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
-    """Open the store at a folder (embedded; made when missing) or an ``http(s)://`` URL (Qdrant server).
-
-    Args:
-        address: Folder or URL.
-        api_key: For a server; when None, ``QDRANT_API_KEY`` of the environment is used.
-
-    Raises:
-        StoreUnreachableError: the server does not answer or refuses the key.
-    """
-    if address.startswith(("http://", "https://")):
-        from lookalike.indexer.server.store import ServerStore
-
-        return ServerStore.connect(address, api_key=api_key)
-    from lookalike.indexer.embedded.store import EdgeStore
-
-    return EdgeStore(address)

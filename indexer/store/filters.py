@@ -1,4 +1,4 @@
-"""Which points an answer is about: conditions on payload fields, and ids to leave out."""
+"""Filters of points: conditions on payload fields, and ids to leave out."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ from typing import Any, Final, Literal
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store.points import check_ids, is_text
 
-__all__ = ["Condition", "Filter", "Op"]
-
 Op = Literal["=", "!=", "~", "<", "<=", ">", ">="]
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One test of one payload field. A point without the field passes only ``!=``.
+    """A condition on one payload field. A point without the field passes only ``!=``.
 
     Attributes:
-        key: Payload field; dots reach into nested ones (``attributes.Smiling``); of a list, any
-            element may pass.
-        op: ``=`` and ``!=`` compare strings, numbers and booleans; ``~`` looks for a string in a string, as
-            it is spelled; the others compare numbers.
-        value: What it is compared with. A boolean never equals a number, nor ``1`` a stored ``1.0``; but
+        key: Payload field; dots reach into nested objects (``attributes.Smiling``); of a list, any element
+            may pass.
+        op: ``=`` and ``!=`` compare strings, numbers and booleans; ``~`` is a case-sensitive substring
+            search; the others compare numbers.
+        value: The value to compare with. A boolean never equals a number, nor ``1`` a stored ``1.0``; but
             ``1.0`` equals both.
 
     Raises:
-        InvalidArgumentError: the key is no path, or the operator cannot compare such a value.
+        InvalidArgumentError: the key is not a path, or the operator cannot compare such a value.
     """
 
     key: str
@@ -55,7 +53,7 @@ class Condition:
 
     @property
     def bounds(self) -> dict[str, float] | None:
-        """The range that ``value`` limits, in Qdrant's words; None where it is no range."""
+        """The condition as Qdrant's range parameters; None when it is not a range."""
         if isinstance(self.value, float) and self.op in ("=", "!="):
             return {"gte": self.value, "lte": self.value}
         bound = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}.get(self.op)
@@ -63,27 +61,27 @@ class Condition:
 
     @property
     def path(self) -> str:
-        """``key`` as a Qdrant JSON path: parts that are not plain words stand in quotes."""
+        """``key`` as a Qdrant JSON path: parts that are not plain words are quoted."""
         return ".".join(part if _WORD.fullmatch(part) else f'"{part}"' for part in self.key.split("."))
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All conditions hold, and the point's id is in none of ``not_ids``."""
+    """Passes points for which all conditions hold and whose id is not in ``not_ids``."""
 
     conditions: tuple[Condition, ...] = ()
     not_ids: tuple[str, ...] = ()
 
     @property
-    def looks_inside(self) -> bool:
-        """Whether any condition looks for text in text."""
+    def has_substring(self) -> bool:
+        """Whether any condition is a substring search."""
         return any(each.op == "~" for each in self.conditions)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as Qdrant's HTTP interface writes filters.
+        """Return the filter in the JSON form of Qdrant's REST API.
 
         Raises:
-            StoreError: an id is no UUID.
+            StoreError: an id is not a UUID.
         """
         must: list[dict[str, Any]] = []
         must_not: list[dict[str, Any]] = []

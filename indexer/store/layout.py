@@ -1,4 +1,4 @@
-"""How a collection lies in its store: shards, copies, quantization, where vectors are, the HNSW graph.
+"""The layout of a collection in its store: shards, replicas, quantization, vectors on disk, the HNSW graph.
 
 Legend: N vectors, D dimensions of an embedding, P peers of a cluster.
 """
@@ -11,30 +11,18 @@ from typing import Any, Final, Literal, Self, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = [
-    "EDGES",
-    "QUANTILE",
-    "WIDTH_SEARCHING",
-    "Layout",
-    "LayoutOptions",
-    "Quantization",
-    "differing",
-    "layout_for",
-    "oversampling",
-]
-
 Quantization = Literal["none", "int8", "binary"]
 
-EDGES: Final = 16
-WIDTH_BUILDING: Final = 128
-WIDTH_SEARCHING: Final = 512
-"""So recall@10 of a million 128-d vectors of people is 0.984, in 3 ms; 256 gives 0.975 in half of that."""
+DEFAULT_M: Final = 16
+EF_CONSTRUCT: Final = 128
+EF_SEARCH: Final = 512
+"""hnsw_ef: recall@10 of a million 128-d face vectors is 0.984 in 3 ms; with 256, 0.975 in half of that."""
 QUANTILE: Final = 0.99
-"""int8 takes the outermost hundredth of all numbers for one: the rest is told apart more finely."""
+"""int8 clips the outermost hundredth of all values, so that the rest has a finer resolution."""
 ON_DISK_ABOVE: Final = 10_000_000
 MOST_REPLICAS: Final = 2
 SHARDS_PER_PEER: Final = 2
-_ROOM: Final = 1.5
+_OVERHEAD: Final = 1.5
 _BYTES: Final[Mapping[Quantization, float]] = {"none": 4, "int8": 1, "binary": 1 / 8}
 _OVERSAMPLING: Final[Mapping[Quantization, float]] = {"none": 1, "int8": 2, "binary": 32}
 _BOUNDS: Final = {
@@ -48,28 +36,28 @@ _BOUNDS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """How one collection lies in its store.
+    """The layout of one collection in its store.
 
     Attributes:
-        shards: Parts that the points are spread over, each on some peer.
+        shards: Parts that the points are spread over, each on one peer.
         replicas: Copies of each shard, on as many peers.
-        quantization: What is searched first: ``int8`` a quarter of each vector's bytes, ``binary`` a 32nd;
-            the best of that are compared anew by their original vectors.
-        on_disk: Original vectors are read from disk as they are needed, not held in memory.
-        hnsw_m: Edges of each vector in the graph.
-        hnsw_ef_construct: Candidates for its edges that are looked at.
-        hnsw_payload_m: Edges among those that share an indexed value; 0: none.
+        quantization: Which quantized vectors are searched first: ``int8`` has a quarter of the bytes,
+            ``binary`` a 32nd; the best hits are rescored by their original vectors.
+        on_disk: Whether original vectors are read from disk when needed, not held in memory.
+        hnsw_m: Edges per vector in the graph.
+        hnsw_ef_construct: Candidates considered for these edges.
+        hnsw_payload_m: Edges among points that share an indexed value; 0: none.
 
     Raises:
-        InvalidArgumentError: a value is outside what Qdrant takes.
+        InvalidArgumentError: a value is outside the range that Qdrant accepts.
     """
 
     shards: int = 1
     replicas: int = 1
     quantization: Quantization = "none"
     on_disk: bool = False
-    hnsw_m: int = EDGES
-    hnsw_ef_construct: int = WIDTH_BUILDING
+    hnsw_m: int = DEFAULT_M
+    hnsw_ef_construct: int = EF_CONSTRUCT
     hnsw_payload_m: int = 0
 
     def __post_init__(self) -> None:
@@ -83,16 +71,16 @@ class Layout:
                 f"--quantization is none, int8 or binary, {self.quantization!r} is not"
             )
 
-    def memory(self, count: int, dimension: int) -> int:
-        """Return the bytes of memory that N vectors ask of a cluster, all copies together.
+    def memory_bytes(self, count: int, dimension: int) -> int:
+        """Return the bytes of memory that N vectors need in a cluster, all replicas together.
 
-        Qdrant's rule, N x D x 4 bytes x 1.5; quantized copies come on top or, where the originals lie on
-        disk, in their place. Vectors on disk without such copies do with less, and are read from there.
+        Qdrant's rule, N x D x 4 bytes x 1.5; quantized vectors are added or, with the originals on disk,
+        replace them. Vectors on disk without quantization need less, and are read from there.
         """
-        held = _BYTES[self.quantization]
+        in_memory = _BYTES[self.quantization]
         if self.quantization != "none" and not self.on_disk:
-            held += _BYTES["none"]
-        return round(count * dimension * held * _ROOM) * self.replicas
+            in_memory += _BYTES["none"]
+        return round(count * dimension * in_memory * _OVERHEAD) * self.replicas
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""
@@ -100,10 +88,10 @@ class Layout:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote; what it does not say is as by default.
+        """Read what :meth:`to_json` wrote; missing values have their defaults.
 
         Raises:
-            InvalidArgumentError: a value or a name is none of ours.
+            InvalidArgumentError: a value or a name is unknown.
         """
         try:
             return cls(**value)
@@ -113,33 +101,33 @@ class Layout:
             ) from error
 
 
-def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
-    """Return the layout that N vectors of D dimensions should have on P peers.
+def recommended_layout(count: int, dimension: int, peers: int = 1) -> Layout:
+    """Return the layout recommended for N vectors of D dimensions on P peers.
 
-    As Qdrant's documentation advises (qdrant.tech/documentation: Capacity Planning, Distributed Deployment,
+    It follows Qdrant's documentation (qdrant.tech/documentation: Capacity Planning, Distributed Deployment,
     Optimize):
 
-    - *Memory* is N x D x 4 bytes x 1.5. Up to ten million vectors all of it is held.
-    - *Beyond ten million* the originals lie on disk, and what is held and searched are quantized copies,
-      rescored by the originals. Where int8 saves less of a vector (3 D bytes) than its edges in the graph
-      take (2 x 4 bytes x m), which stay in memory anyhow, it is not worth its loss.
-    - *In a cluster* two copies of each shard, so that one peer may be gone, and two shards or more for each
-      peer, so that they stay even when one is added.
+    - *Memory* is N x D x 4 bytes x 1.5. Up to ten million vectors are all held in memory.
+    - *Beyond ten million* the originals are on disk, and quantized vectors are held in memory and searched,
+      then rescored by the originals. Where int8 saves less of a vector (3 D bytes) than its edges in the
+      graph take (2 x 4 bytes x m), which stay in memory anyway, it is not worth its loss.
+    - *In a cluster* there are two replicas of each shard, so that one peer may fail, and two or more shards
+      per peer, so that they stay balanced when a peer is added.
 
     Args:
-        count: N, as many as are expected.
+        count: N, the expected number of vectors.
         dimension: D.
-        peers: P; 1: a server by itself, or an embedded store.
+        peers: P; 1: a single server, or an embedded store.
 
     Raises:
-        InvalidArgumentError: a number is less than 0, or of peers or dimensions less than 1.
+        InvalidArgumentError: ``count`` is less than 0, or ``peers`` or ``dimension`` less than 1.
     """
     if count < 0 or dimension < 1 or peers < 1:
         raise InvalidArgumentError(
             "a layout is for 0 or more vectors of 1 or more dimensions on 1 or more peers, not for "
             f"{count} of {dimension} on {peers}"
         )
-    large = count > ON_DISK_ABOVE and 3 * dimension > 2 * 4 * EDGES
+    large = count > ON_DISK_ABOVE and 3 * dimension > 2 * 4 * DEFAULT_M
     return Layout(
         shards=SHARDS_PER_PEER * peers if peers > 1 else 1,
         replicas=min(MOST_REPLICAS, peers),
@@ -149,13 +137,13 @@ def layout_for(count: int, dimension: int, peers: int = 1) -> Layout:
 
 
 def oversampling(quantization: Quantization | None) -> float | None:
-    """Return how many times as many candidates as hits are rescored; None where nothing is quantized.
+    """Return how many candidates are rescored per hit; None without quantization.
 
-    So recall@10 of the 13,233 faces of LFW, 512-d, through the graph is 1.000 with int8 and 0.985 with binary
-    (``python -m tests.benchmarks.layouts``).
+    With these, recall@10 of the 13,233 faces of LFW, 512-d, through the graph is 1.000 with int8 and 0.985
+    with binary (``python -m tests.benchmarks.layouts``).
 
     Args:
-        quantization: Of the collection; None: quantized in some way that is not ours.
+        quantization: Quantization of the collection; None: one that is not ours.
     """
     if quantization == "none":
         return None
@@ -163,18 +151,19 @@ def oversampling(quantization: Quantization | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LayoutOptions:
-    """What is wanted of a new collection; what is None is left to :func:`layout_for`.
+class StorageConfig:
+    """Storage options of a new collection; None leaves a value to :func:`recommended_layout`.
 
     Attributes:
-        expect: How many vectors it will hold.
-        numbers: Payload fields that will hold numbers, for a store that indexes them before the upload.
+        expect: Expected number of vectors.
+        numeric_fields: Payload fields that will hold numbers, for a store that indexes them before the
+            upload.
         shards, replicas, quantization, on_disk, hnsw_m, hnsw_ef_construct, hnsw_payload_m: As in
             :class:`Layout`.
     """
 
     expect: int | None = None
-    numbers: tuple[str, ...] = ()
+    numeric_fields: tuple[str, ...] = ()
     shards: int | None = None
     replicas: int | None = None
     quantization: Quantization | None = None
@@ -184,56 +173,55 @@ class LayoutOptions:
     hnsw_payload_m: int | None = None
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """What was said of the layout itself, by its name there."""
+    def explicit(self) -> dict[str, Any]:
+        """The options of the layout that were given, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(Layout)}
         return {name: value for name, value in values.items() if value is not None}
 
-    def filled(self, *, expect: int, numbers: Sequence[str] = ()) -> LayoutOptions:
-        """Return the same with the count that is known, unless one was given, and fields of numbers."""
-        return replace(self, expect=expect if self.expect is None else self.expect, numbers=tuple(numbers))
+    def with_known(self, *, expect: int, numeric_fields: Sequence[str] = ()) -> StorageConfig:
+        """Return a copy with the known count, unless one was given, and the known numeric fields."""
+        return replace(
+            self, expect=expect if self.expect is None else self.expect, numeric_fields=tuple(numeric_fields)
+        )
 
-    def settled(self, dimension: int, peers: int = 1) -> Layout:
-        """Return the layout: the rule's, but for what was asked.
+    def resolve(self, dimension: int, *, peers: int | None = None) -> Layout:
+        """Return the layout of a new collection: the recommended one, except where an option was given.
+
+        Args:
+            dimension: D.
+            peers: P of the server or cluster; None: an embedded store, which is one folder.
 
         Raises:
-            InvalidArgumentError: what was asked cannot be.
+            InvalidArgumentError: an option is out of range, needs a server, or needs more peers.
         """
-        rule = layout_for(self.expect or 0, dimension, peers)
-        layout = Layout(**{**rule.to_json(), **self.asked})
-        if layout.replicas > peers > 1:
+        if peers is None:
+            for name in ("shards", "replicas"):
+                if self.explicit.get(name, 1) != 1:
+                    raise InvalidArgumentError(
+                        f"{_flag(name)} is for a Qdrant server or cluster, an embedded store is one folder; "
+                        "leave it out, or name a server with --store http://..."
+                    )
+        recommended = recommended_layout(self.expect or 0, dimension, peers or 1)
+        layout = Layout(**{**recommended.to_json(), **self.explicit})
+        if layout.replicas > (peers or 1) > 1:
             raise InvalidArgumentError(
                 f"--replicas {layout.replicas} needs as many peers, the cluster has {peers}; ask for fewer"
             )
         return layout
 
-    def embedded(self, dimension: int) -> Layout:
-        """Return the layout of an embedded collection, which is one part on one machine.
 
-        Raises:
-            InvalidArgumentError: what was asked cannot be, or is for servers.
-        """
-        for name in ("shards", "replicas"):
-            if self.asked.get(name, 1) != 1:
-                raise InvalidArgumentError(
-                    f"{_flag(name)} is for a Qdrant server or cluster, an embedded store is one folder; "
-                    "leave it out, or name a server with --store http://..."
-                )
-        return self.settled(dimension)
-
-
-def differing(options: LayoutOptions, layout: Layout) -> dict[str, str]:
-    """Return which options a collection was not made with: each as it was given, and what it has."""
+def differing_options(options: StorageConfig, layout: Layout) -> dict[str, str]:
+    """Return the options that differ from a layout: each as it was given, and what the layout has."""
     has = layout.to_json()
     return {
-        _said(name, value): _said(name, has[name])
-        for name, value in options.asked.items()
+        _as_option(name, value): _as_option(name, has[name])
+        for name, value in options.explicit.items()
         if value != has[name]
     }
 
 
-def _said(name: str, value: Any) -> str:
-    """Return an option as it is written on the command line."""
+def _as_option(name: str, value: Any) -> str:
+    """Return an option as written on the command line."""
     if name == "on_disk":
         return "--on-disk" if value else "--in-memory"
     return f"{_flag(name)} {value}"

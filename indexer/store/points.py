@@ -1,4 +1,4 @@
-"""What may be stored, and in what order it comes back, whichever store holds it.
+"""Points of a collection: checks before they are stored, and the order of search results.
 
 Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 """
@@ -17,24 +17,27 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError, StoreError, VectorError
 
-__all__ = ["Hit", "Payload", "Record", "best_hits", "check_ids", "check_points", "check_vectors", "is_text"]
-
 QUERIES: Final = 64
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Payload = Mapping[str, Any]
-"""What is kept beside a vector: JSON values under string keys (path, person, sha256, ...).
+"""The data stored with a vector: JSON values under string keys (path, person, sha256, ...).
 
-Strings, whole numbers and booleans come back as they went in. A float may come back from Qdrant Edge changed
-in its last place (1 part in 10^15), so compare floats with some room.
+Strings, integers and booleans come back unchanged. A float may come back from Qdrant Edge changed in its last
+place (1 part in 10^15), so compare floats with a tolerance.
 """
+
+RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
+"""Payload fields that every item has."""
+PREDICTED: Final = "predicted"
+"""Payload field that lists the fields predicted by a model; all others are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer: id, cosine similarity in [-1, 1] (higher is more alike), payload."""
+    """One search result: id, cosine similarity in [-1, 1] (higher is more similar), payload."""
 
     id: str
     score: float
@@ -43,24 +46,32 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One stored point; ``vector`` is float32 (D,) when it was asked for."""
+    """One stored point; ``vector`` is float32 (D,) when it was requested."""
 
     id: str
     payload: Payload
     vector: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, point: Any, *, with_vector: bool) -> Self:
-        """Take over a point as either client hands it out: ``id``, ``payload``, ``vector``."""
+    def from_point(cls, point: Any, *, with_vector: bool) -> Self:
+        """Convert a point of either client, which has ``id``, ``payload`` and ``vector``."""
         vector = np.array(point.vector, dtype=np.float32) if with_vector else None
         return cls(str(point.id), point.payload or {}, vector)
 
 
+def known_payload(payload: Payload) -> dict[str, Any]:
+    """Return a payload without predicted fields."""
+    predicted = payload.get(PREDICTED)
+    if not isinstance(predicted, list):
+        return dict(payload)
+    return {key: value for key, value in payload.items() if key != PREDICTED and key not in predicted}
+
+
 def check_vectors(vectors: NDArray[np.float32], *, dimension: int) -> NDArray[np.float32]:
-    """Return ``vectors`` at unit length, contiguous float32 (N, D), when a store may hold them.
+    """Return ``vectors`` at unit length, contiguous float32 (N, D), ready to store.
 
     Raises:
-        VectorError: wrong shape, or a row that holds NaN or infinity, or has no length.
+        VectorError: wrong shape, or a row that contains NaN or infinity or is zero.
     """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != dimension:
@@ -83,7 +94,7 @@ def check_vectors(vectors: NDArray[np.float32], *, dimension: int) -> NDArray[np
 def check_points(
     ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload], *, dimension: int
 ) -> tuple[list[str], NDArray[np.float32], list[dict[str, Any]]]:
-    """Return the arguments of :meth:`VectorStore.upsert` as a store writes them.
+    """Return the arguments of :meth:`VectorStore.upsert` checked, in the form that stores write.
 
     Raises:
         VectorError, StoreError: as :meth:`VectorStore.upsert` says.
@@ -101,27 +112,27 @@ def check_ids(ids: Sequence[str]) -> list[str]:
     """Return ``ids`` as lower-case UUIDs with dashes.
 
     Raises:
-        StoreError: one is no UUID.
+        StoreError: one is not a UUID.
     """
     return [_canonical(each) for each in ids]
 
 
 def _canonical(text: str) -> str:
-    try:  # it is canonical nearly always, which is seen ten times as fast as it is parsed
+    try:  # nearly all are canonical already; the check is ten times as fast as parsing
         return text if _CANONICAL.fullmatch(text) else str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
         raise StoreError(f"point ids are UUID strings, {text!r} is not; derive one with uuid.uuid5") from None
 
 
 def _check_payload(payload: Payload) -> dict[str, Any]:
-    """Return ``payload`` as a dict when every store can hold it.
+    """Return ``payload`` as a dict, checked that every store can hold it.
 
     Raises:
-        StoreError: a value is not JSON (NaN, bytes, numpy scalars, numbers beyond 64 bits) or its text is no
-            valid Unicode; the message names the key.
+        StoreError: a value is not JSON (NaN, bytes, numpy scalars, numbers beyond 64 bits) or not valid
+            Unicode; the message names the key.
     """
     for key, value in payload.items():
-        # Plain text and numbers, as nearly always, are seen in half the time.
+        # A shortcut for plain text and numbers, the usual case: half the time.
         plain = value.isascii() if type(value) is str else type(value) is int and _LEAST <= value <= _MOST
         if not (plain and key.isascii()) and not (is_text(key) and _is_json(value)):
             raise StoreError(
@@ -132,7 +143,7 @@ def _check_payload(payload: Payload) -> dict[str, Any]:
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a string that UTF-8 can write (a path with undecodable bytes holds lone surrogates)."""
+    """Whether it is a string that UTF-8 can encode (a path with undecodable bytes has lone surrogates)."""
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -159,22 +170,22 @@ def _is_json(value: object) -> bool:
 
 
 def best_hits(
-    ask: Callable[[list[list[float]], int], list[list[Hit]]],
+    query: Callable[[list[list[float]], int], list[list[Hit]]],
     queries: NDArray[np.float32],
     *,
     k: int,
     dimension: int,
 ) -> list[list[Hit]]:
-    """Return what :meth:`VectorStore.search` promises for Q queries, float32 (Q, D).
+    """Return the k best hits of Q queries, float32 (Q, D), hits of equal score ordered by id.
 
-    Qdrant orders equal scores as it likes, also across the k-th place; so a run of equal scores that reaches
-    the end of what was fetched is fetched whole.
+    Qdrant orders equal scores arbitrarily, also across the k-th place; so a run of equal scores that reaches
+    the end of what was fetched is fetched completely.
 
     Args:
-        ask: Gives for each of some unit vectors its n best hits (fewer when there are no more), best first.
+        query: Returns for unit vectors their n best hits each (fewer when there are no more), best first.
         queries: The queries.
-        k: How many hits to return of each.
-        dimension: D, that of the collection.
+        k: Hits per query.
+        dimension: D of the collection.
 
     Raises:
         InvalidArgumentError, VectorError: as :meth:`VectorStore.search` says.
@@ -185,10 +196,10 @@ def best_hits(
     answers: list[list[Hit]] = []
     for start in range(0, len(rows), QUERIES):
         part = rows[start : start + QUERIES]
-        for row, hits in zip(part, ask(part, k + 1), strict=True):
+        for row, hits in zip(part, query(part, k + 1), strict=True):
             limit = k + 1
             while len(hits) >= limit and hits[k - 1].score == hits[-1].score:
                 limit *= 2
-                (hits,) = ask([row], limit)
+                (hits,) = query([row], limit)
             answers.append(sorted(hits, key=lambda hit: (-hit.score, hit.id))[:k])
     return answers

@@ -1,4 +1,4 @@
-"""What a collection remembers about itself, and how it may be called."""
+"""What a collection remembers about itself, and which names are allowed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, Final, Literal, Self
 
 from lookalike.encoder.errors import InvalidArgumentError, ModelMismatchError, StoreError
 
-__all__ = ["CollectionSpec", "check_name", "is_name"]
-
 SPEC_FORMAT: Final = 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -20,13 +18,13 @@ class CollectionSpec:
     """What a collection remembers about itself.
 
     Attributes:
-        model_id: Digest of the one model whose embeddings it holds.
-        model_name: Shipped name or folder that opens that model again.
+        model_id: Digest of the model whose embeddings it holds.
+        model_name: Shipped name or folder that opens the model again.
         dimension: D, the length of every vector.
-        crop: How its pictures were framed, as ``lookalike.encoder.images.preprocess.Crop`` writes it.
+        crop: How its images are framed, as ``lookalike.encoder.images.preprocess.Crop`` writes it.
         metric: Always ``cosine``: embeddings have unit length.
         roots: Root name -> folder that item paths are relative to.
-        format: Version of this record.
+        format: Version of this record's format.
     """
 
     model_id: str
@@ -46,7 +44,7 @@ class CollectionSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            StoreError: it is no such record, or a later version's; the message names ``where``.
+            StoreError: it is not such a record, or of a later version; the message names ``where``.
         """
         version = value.get("format")
         if isinstance(version, int) and version > SPEC_FORMAT:
@@ -62,7 +60,7 @@ class CollectionSpec:
         return spec
 
     def _typed(self) -> bool:
-        """Whether the values read from outside have the types they are declared with."""
+        """Whether values read from outside have their declared types."""
         texts = (self.model_id, self.model_name, self.crop, *self.roots, *self.roots.values())
         return (
             all(isinstance(text, str) for text in texts)
@@ -71,8 +69,12 @@ class CollectionSpec:
             and self.metric == "cosine"
         )
 
+    def same_embedding(self, other: CollectionSpec) -> bool:
+        """Whether vectors of both are comparable: the same model, dimension and crop."""
+        return (self.model_id, self.dimension, self.crop) == (other.model_id, other.dimension, other.crop)
+
     def check_model(self, name: str, *, model_id: str, crop: str) -> None:
-        """Refuse any model but the one that made this collection, also one of the same dimension.
+        """Check that a model is the one whose vectors this collection holds.
 
         Raises:
             ModelMismatchError: another model, or the same one with another crop.
@@ -89,7 +91,7 @@ class CollectionSpec:
             )
 
     def check_successor(self, name: str, new: CollectionSpec) -> None:
-        """Refuse a record that would make the stored vectors mean something else.
+        """Check that a new spec does not change what the stored vectors mean.
 
         Raises:
             ModelMismatchError: model_id, dimension, crop or metric differ.
@@ -103,15 +105,15 @@ class CollectionSpec:
 
 
 def is_name(name: str) -> bool:
-    """Whether ``name`` can name a collection (and so neither leave a folder nor a URL)."""
+    """Whether ``name`` is allowed for a collection (so it stays inside a folder or URL)."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` when it can name a collection in every store.
+    """Return ``name`` when it is allowed for a collection in every store.
 
     Raises:
-        InvalidArgumentError: it cannot (1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first).
+        InvalidArgumentError: it is not (1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first).
     """
     if not is_name(name):
         raise InvalidArgumentError(

@@ -1,17 +1,17 @@
-r"""``--where``: a line of conditions, read into a filter.
+r"""The language of ``--where``: a line of conditions, parsed into a filter.
 
 ::
 
-    line      = condition {"," condition}        all of them hold
+    line      = condition {"," condition}        all must hold
     condition = field operator value
     operator  = "=" | "!=" | "~" | "<" | "<=" | ">" | ">="
     field     = bare | quoted                    a payload field: person, path, Smiling, deep.field
     value     = bare | quoted
-    bare      = characters up to an operator or a comma; spaces around it do not count
+    bare      = characters up to an operator or a comma, without surrounding spaces
     quoted    = '"' {character | '\"' | '\\'} '"'
 
-``~`` looks for text in text, as it is spelled. A value that reads as a number is one, ``true`` and ``false``
-are booleans, all else is text, as is what stands in quotes; person, path, root and sha256 are always text.
+``~`` is a case-sensitive substring search. A value that reads as a number is one, ``true`` and ``false`` are
+booleans, everything else and everything in quotes is text; person, path, root and sha256 are always text.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ import re
 from typing import Final, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.filters import Condition, Filter, Op
-
-__all__ = ["parse_where"]
 
 _TEXTS: Final = frozenset({"person", "path", "root", "sha256"})
 _WHOLE: Final = frozenset({"size", "mtime_ns"})
@@ -36,72 +34,72 @@ _SPACE: Final = re.compile(r"\s*")
 
 
 def parse_where(text: str) -> Filter:
-    """Read conditions such as ``person!=Ada_Lovelace, Smiling>0``.
+    """Parse conditions such as ``person!=Ada_Lovelace, Smiling>0``.
 
     Raises:
-        InvalidArgumentError: they cannot be read; the message tells where it ends to make sense.
+        InvalidArgumentError: they cannot be parsed; the message marks the position.
     """
-    reader = _Reader(text)
-    conditions = [reader.condition()]
-    while reader.take(","):
-        conditions.append(reader.condition())
-    if reader.place < len(text):
-        raise reader.error("a comma or the end")
+    parser = _Parser(text)
+    conditions = [parser.condition()]
+    while parser.take(","):
+        conditions.append(parser.condition())
+    if parser.position < len(text):
+        raise parser.error("a comma or the end")
     return Filter(tuple(conditions))
 
 
-class _Reader:
-    """A place in a line."""
+class _Parser:
+    """A position in a line."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.place = 0
+        self.position = 0
 
     def condition(self) -> Condition:
         field, _ = self.word(_FIELD, "a field such as person or Smiling")
         self.skip()
-        found = _OPERATORS.match(self.text, self.place)
-        if found is None:
+        match = _OPERATORS.match(self.text, self.position)
+        if match is None:
             raise self.error(f"one of {' '.join(get_args(Op))}")
-        self.place = found.end()
-        op: Op = found[0]  # type: ignore[assignment]  # it is one of them
+        self.position = match.end()
+        op: Op = match[0]  # type: ignore[assignment]  # it is one of them
         begin = self.skip()
-        told, quoted = self.word(_VALUE, "a value; put it in double quotes if it holds a comma")
+        text, quoted = self.word(_VALUE, "a value; put it in double quotes if it holds a comma")
         try:
-            condition = Condition(field, op, _value(field, op, told, quoted=quoted))
+            condition = Condition(field, op, _value(field, op, text, quoted=quoted))
         except InvalidArgumentError as error:
-            self.place = begin
-            raise self.error(f"what fits ({error})") from error
+            self.position = begin
+            raise self.error(f"a value that fits ({error})") from error
         self.skip()
         return condition
 
-    def word(self, bare: re.Pattern[str], wanted: str) -> tuple[str, bool]:
-        """Take a word, and whether it stood in quotes."""
+    def word(self, bare: re.Pattern[str], expected: str) -> tuple[str, bool]:
+        """Take a word; return it and whether it was quoted."""
         self.skip()
-        if found := _QUOTED.match(self.text, self.place):
-            self.place = found.end()
-            return re.sub(r"\\(.)", r"\1", found[1]), True
-        found = bare.match(self.text, self.place)
-        if found is None or not found[0].strip():
-            raise self.error(wanted)
-        self.place = found.end()
-        return found[0].strip(), False
+        if match := _QUOTED.match(self.text, self.position):
+            self.position = match.end()
+            return re.sub(r"\\(.)", r"\1", match[1]), True
+        match = bare.match(self.text, self.position)
+        if match is None or not match[0].strip():
+            raise self.error(expected)
+        self.position = match.end()
+        return match[0].strip(), False
 
     def take(self, sign: str) -> bool:
-        there = self.text.startswith(sign, self.place)
-        self.place += there
-        return there
+        taken = self.text.startswith(sign, self.position)
+        self.position += taken
+        return taken
 
     def skip(self) -> int:
-        found = _SPACE.match(self.text, self.place)
-        self.place = self.place if found is None else found.end()
-        return self.place
+        match = _SPACE.match(self.text, self.position)
+        self.position = self.position if match is None else match.end()
+        return self.position
 
-    def error(self, wanted: str) -> InvalidArgumentError:
-        before, after = self.text[: self.place], self.text[self.place :]
+    def error(self, expected: str) -> InvalidArgumentError:
+        before, after = self.text[: self.position], self.text[self.position :]
         return InvalidArgumentError(
-            f"a condition is FIELD OPERATOR VALUE such as Smiling>0; expected {wanted} at character "
-            f"{self.place + 1}, marked ^ here: {printable(before)}^{printable(after)}"
+            f"a condition is FIELD OPERATOR VALUE such as Smiling>0; expected {expected} at character "
+            f"{self.position + 1}, marked ^ here: {printable(before)}^{printable(after)}"
         )
 
 

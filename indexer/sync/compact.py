@@ -1,4 +1,4 @@
-"""What a run keeps in memory of each of a million items: 16 bytes of an id, some tens of the rest."""
+"""Compact containers: of each of a million items a run keeps 16 bytes of its id and some tens of the rest."""
 
 from __future__ import annotations
 
@@ -12,97 +12,95 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CompressedList", "IdSet", "prefetch"]
-
-Each = TypeVar("Each")
-_TOGETHER: Final = 1024
-_WIDE: Final = "S16"
+T = TypeVar("T")
+_BLOCK: Final = 1024
+_UUID: Final = "S16"
 _STEP: Final = 128
-_PACE: Final = 4
+_AHEAD: Final = 4
 
 
-class CompressedList(Generic[Each]):
-    """A list that only grows. What lies in it is packed, and made anew whenever it is come to."""
+class CompressedList(Generic[T]):
+    """A list that only grows, kept compressed; elements are made anew each time it is iterated."""
 
     def __init__(self) -> None:
-        self._packs: list[bytes] = []
-        self._loose: list[Each] = []
+        self._blocks: list[bytes] = []
+        self._tail: list[T] = []
 
     def __len__(self) -> int:
-        return len(self._packs) * _TOGETHER + len(self._loose)
+        return len(self._blocks) * _BLOCK + len(self._tail)
 
-    def __iter__(self) -> Iterator[Each]:
-        for pack in self._packs:
-            yield from _unpacked(pack)
-        yield from self._loose
+    def __iter__(self) -> Iterator[T]:
+        for block in self._blocks:
+            yield from _decompress(block)
+        yield from self._tail
 
-    def append(self, each: Each) -> None:
-        """Add one that can be pickled."""
-        self._loose.append(each)
-        if len(self._loose) == _TOGETHER:
-            self._packs.append(_packed(self._loose))
-            self._loose = []
+    def append(self, element: T) -> None:
+        """Add an element, which must be picklable."""
+        self._tail.append(element)
+        if len(self._tail) == _BLOCK:
+            self._blocks.append(_compress(self._tail))
+            self._tail = []
 
 
-def prefetch(each: Iterable[Each], on_total: Callable[[int], object]) -> Iterator[Each]:
-    """Yield all that there is, and take four of them for each that is yielded: what waits is packed.
+def prefetch(elements: Iterable[T], on_total: Callable[[int], object]) -> Iterator[T]:
+    """Yield all elements, reading four from the input for each that is yielded; those waiting are compressed.
 
-    So work begins with the first of a million, and how many they are is known long before the last.
+    So work begins with the first of a million, and the total is known long before the last.
 
     Args:
-        each: What there is, in as many as fit into memory when they are packed; each can be pickled.
-        on_total: Told how many there are, once that is known.
+        elements: Picklable; all of them must fit into memory when compressed.
+        on_total: Called with their number once it is known.
     """
-    steps, waiting = _steps(each, on_total), deque[bytes]()
-    while some := _unpacked(waiting.popleft()) if waiting else next(steps, []):
-        yield from some
-        waiting.extend(_packed(more) for more in islice(steps, _PACE))
+    chunks, waiting = _counted_chunks(elements, on_total), deque[bytes]()
+    while chunk := _decompress(waiting.popleft()) if waiting else next(chunks, []):
+        yield from chunk
+        waiting.extend(_compress(more) for more in islice(chunks, _AHEAD))
 
 
-def _steps(each: Iterable[Each], on_total: Callable[[int], object]) -> Iterator[list[Each]]:
-    left, total = iter(each), 0
-    while some := list(islice(left, _STEP)):
-        total += len(some)
-        yield some
+def _counted_chunks(elements: Iterable[T], on_total: Callable[[int], object]) -> Iterator[list[T]]:
+    left, total = iter(elements), 0
+    while chunk := list(islice(left, _STEP)):
+        total += len(chunk)
+        yield chunk
     on_total(total)
 
 
-def _packed(some: list[Any]) -> bytes:
-    return zlib.compress(pickle.dumps(some, pickle.HIGHEST_PROTOCOL), level=1)
+def _compress(elements: list[Any]) -> bytes:
+    return zlib.compress(pickle.dumps(elements, pickle.HIGHEST_PROTOCOL), level=1)
 
 
-def _unpacked(pack: bytes) -> list[Any]:
-    some: list[Any] = pickle.loads(zlib.decompress(pack))  # noqa: S301  # of our own
-    return some
+def _decompress(block: bytes) -> list[Any]:
+    elements: list[Any] = pickle.loads(zlib.decompress(block))  # noqa: S301  # of our own
+    return elements
 
 
 class IdSet:
-    """A set of UUIDs as strings with dashes, that only grows. What is added counts once it is settled."""
+    """A set of UUIDs (strings with dashes) that only grows; what was added counts after :meth:`settle`."""
 
     def __init__(self) -> None:
-        self._settled: NDArray[np.bytes_] = np.empty(0, _WIDE)
+        self._sorted: NDArray[np.bytes_] = np.empty(0, _UUID)
         self._added = bytearray()
 
     def add(self, key: str) -> None:
         """Add an id that is not in the set."""
-        self._added += _bytes(key)
+        self._added += _to_bytes(key)
 
     def settle(self) -> None:
-        """Have :meth:`holding` know what was added."""
+        """Make the ids that were added visible to :meth:`contains`."""
         if self._added:
-            fresh = np.frombuffer(self._added, _WIDE)
-            self._settled = np.concatenate([self._settled, fresh]) if self._settled.size else fresh
-            self._settled.sort()  # where it lies: the first time there is no second copy
+            new = np.frombuffer(self._added, _UUID)
+            self._sorted = np.concatenate([self._sorted, new]) if self._sorted.size else new
+            self._sorted.sort()  # in place: the first time there is no second copy
             self._added = bytearray()
 
-    def holding(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+    def contains(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of n ids are in the set, bool (n,)."""
-        if not self._settled.size:
+        if not self._sorted.size:
             return np.zeros(len(keys), np.bool_)
-        wanted = np.frombuffer(b"".join(map(_bytes, keys)), _WIDE)
-        places = np.searchsorted(self._settled, wanted).clip(max=self._settled.size - 1)
-        return np.asarray(self._settled[places] == wanted)
+        queries = np.frombuffer(b"".join(map(_to_bytes, keys)), _UUID)
+        places = np.searchsorted(self._sorted, queries).clip(max=self._sorted.size - 1)
+        return np.asarray(self._sorted[places] == queries)
 
 
-def _bytes(key: str) -> bytes:
+def _to_bytes(key: str) -> bytes:
     return bytes.fromhex(key.replace("-", ""))

@@ -1,8 +1,8 @@
-"""What is on disk against what is stored: what is new, changed, moved, the same, or gone.
+"""The difference between sources and a collection: which items are new, changed, moved, unchanged or missing.
 
-In memory are 16 bytes of each item that is stored, some tens of each that is to be written, and the paths
-of all that is gone. Nothing is read: where only the content of a file can tell, the plan says so, and it is
-told when the file is read, from the bytes that are then decoded.
+Memory holds 16 bytes of each stored item, some tens of each that is to be written, and the paths of all that
+are missing. No file is opened: where only its content can tell, the plan says so, and the decision is made
+when the file is read, from the bytes that are then decoded.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lookalike.encoder.embed.batch import FileInfo
-from lookalike.indexer.sources.payload_tables import RESERVED, known_payload
 from lookalike.indexer.sources.source import Item, Source
-from lookalike.indexer.store.base import Condition, Filter, VectorStore
-from lookalike.indexer.store.points import Record
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.points import RESERVED, Payload, Record, known_payload
 from lookalike.indexer.sync.compact import CompressedList, IdSet
-from lookalike.indexer.sync.scan import Walk, together
-
-__all__ = ["Kept", "SyncPlan", "Work", "all_new", "extra_payload", "make_plan", "payload_of"]
+from lookalike.indexer.sync.scan import SourceScan, chunked
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ToEmbed:
     """An item to read, and to embed unless its content is known.
 
     Attributes:
-        item: It.
-        root_name: Of its root.
+        item: The item.
+        root_name: Name of its root.
         new: Whether the collection has never had it.
-        known_hashes: SHA-256 sums under which its vector is stored already: its own, or those of what is missing.
-        relabel: Whether something else is said of it than is stored.
+        known_hashes: SHA-256 sums whose vector is stored already: the item's own, or those of missing items.
+        relabel: Whether its payload differs from what is stored.
     """
 
     item: Item
@@ -41,205 +39,209 @@ class Work:
     known_hashes: frozenset[str] = frozenset()
     relabel: bool = False
 
-    def __reduce__(self) -> tuple[type[Work], tuple[object, ...]]:
-        """Be pickled as what it was made of, as an item is."""
+    def __reduce__(self) -> tuple[type[ToEmbed], tuple[object, ...]]:
+        """Be pickled as its arguments, as an item is."""
         return type(self), (self.item, self.root_name, self.new, self.known_hashes, self.relabel)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An item whose vector is stored already.
+class ToUpdate:
+    """An item to store with a vector that is stored already.
 
     Attributes:
-        item: It, as it is now.
-        root_name: Of its root.
-        facts: What is true of its bytes.
-        stored: The point that holds its vector: its own, or that of the path where it was.
-        status: ``relabelled``; ``moved``; or ``added``: a second one with the content of one that moved.
-        path: Where it was, when it has moved.
+        item: The item as it is now.
+        root_name: Name of its root.
+        info: Hash, size and time of its file.
+        stored_id: The point that holds its vector: its own, or that of its previous path.
+        status: ``relabelled``; ``moved``; or ``added``: a second file with the content of one that moved.
+        previous_path: Where it was before it moved.
     """
 
     item: Item
     root_name: str
-    facts: FileInfo
-    stored: str
+    info: FileInfo
+    stored_id: str
     status: Literal["relabelled", "moved", "added"]
-    path: str = ""
+    previous_path: str = ""
 
 
 @dataclass(slots=True)
 class SyncPlan:
-    """What is to be done.
+    """What a sync has to do.
 
     Attributes:
-        work: To read.
-        kept: To be written anew with the vector that is stored.
-        unchanged: Items to leave as they are.
-        missing: Id to path of what is stored and no longer there.
-        gone: Size and SHA-256 to those of the missing that had this content and have not been found.
-        holds: The same to the point that holds the vector of what was found.
+        to_embed: Items to read.
+        to_update: Items to store again with the vector that is stored.
+        unchanged: How many items stay as they are.
+        missing: Stored items that are no longer in the sources, id to path.
+        missing_by_content: (size, SHA-256) to the ids of missing items with that content, not matched so far.
+        vector_points: (size, SHA-256) to the point that holds the vector of a matched item.
     """
 
-    work: CompressedList[Work] = field(default_factory=CompressedList)
-    kept: CompressedList[Kept] = field(default_factory=CompressedList)
+    to_embed: CompressedList[ToEmbed] = field(default_factory=CompressedList)
+    to_update: CompressedList[ToUpdate] = field(default_factory=CompressedList)
     unchanged: int = 0
     missing: dict[str, str] = field(default_factory=dict)
-    gone: dict[tuple[int, str], list[str]] = field(default_factory=dict)
-    holds: dict[tuple[int, str], str] = field(default_factory=dict)
+    missing_by_content: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    vector_points: dict[tuple[int, str], str] = field(default_factory=dict)
 
-    def recognised(self, work: Work, facts: FileInfo) -> Kept | None:
-        """Say what a piece of work comes to whose content is known; None: it is unchanged.
+    def resolve_known(self, entry: ToEmbed, info: FileInfo) -> ToUpdate | None:
+        """Return the update for an entry whose content turned out to be known; None: it is unchanged.
 
-        What it is recognised by is missing no more.
+        The missing item that it is matched with is missing no more.
         """
-        if not work.new:
-            if not work.relabel:
+        if not entry.new:
+            if not entry.relabel:
                 return None
-            return Kept(work.item, work.root_name, facts, work.item.id, "relabelled")
-        content = facts.size, facts.sha256
-        if not (left := self.gone[content]):
-            return Kept(work.item, work.root_name, facts, self.holds[content], "added")
-        point = self.holds[content] = left.pop(0)
-        return Kept(work.item, work.root_name, facts, point, "moved", self.missing.pop(point))
+            return ToUpdate(entry.item, entry.root_name, info, entry.item.id, "relabelled")
+        content = info.size, info.sha256
+        if not (missing := self.missing_by_content[content]):
+            return ToUpdate(entry.item, entry.root_name, info, self.vector_points[content], "added")
+        point = self.vector_points[content] = missing.pop(0)
+        return ToUpdate(entry.item, entry.root_name, info, point, "moved", self.missing.pop(point))
 
-    def written(self, kept: Kept) -> None:
-        """Note that a vector is where it is now."""
-        if kept.status == "moved":
-            self.holds[kept.facts.size, kept.facts.sha256] = kept.item.id
+    def mark_written(self, update: ToUpdate) -> None:
+        """Note that the vector of a moved item is now under its new id."""
+        if update.status == "moved":
+            self.vector_points[update.info.size, update.info.sha256] = update.item.id
 
 
-def all_new(walk: Walk) -> Iterator[Work]:
-    """Yield what there is to do for an empty collection.
+def all_new(scan: SourceScan) -> Iterator[ToEmbed]:
+    """Yield what an empty collection needs: every item of the sources.
 
     Raises:
         DataError: an archive cannot be read.
     """
-    for source, items in walk:
+    for source, items in scan:
         for item in items:
-            yield Work(item, source.root_name, new=True)
+            yield ToEmbed(item, source.root_name, new=True)
 
 
-def make_plan(store: VectorStore, name: str, walk: Walk, *, checksum: bool = False) -> SyncPlan:
-    """Sort what is on disk and what is stored into what is to be done.
+def make_plan(store: VectorStore, name: str, scan: SourceScan, *, checksum: bool = False) -> SyncPlan:
+    """Compare the sources with a collection.
 
     Args:
-        store: Where.
+        store: The store.
         name: The collection.
-        walk: What it should hold.
-        checksum: Compare SHA-256, not size and time: every picture that is stored is to be read.
+        scan: The sources that it should hold.
+        checksum: Compare SHA-256 instead of size and time: every stored image will be read.
 
     Raises:
         DataError: an archive cannot be read.
         StoreError: the store failed.
     """
-    plan, met = SyncPlan(), _Met()
-    for source, items in walk:
-        stored = store.fetch(name, [item.id for item in items])
+    plan, seen, seen_per_root = SyncPlan(), IdSet(), Counter[str]()
+    for source, items in scan:
+        stored = store.get(name, [item.id for item in items])
         for item in items:
-            _place(plan, item, source.root_name, stored.get(item.id), checksum=checksum)
-        met.counts[source.root_name] += len(stored)
+            _add_to_plan(plan, item, source.root_name, stored.get(item.id), checksum=checksum)
+        seen_per_root[source.root_name] += len(stored)
         for point in stored:
-            met.ids.add(point)
-    met.ids.settle()
-    _find_missing(store, name, walk, plan, met)
-    _find_content(store, name, plan)
+            seen.add(point)
+    seen.settle()
+    _find_missing(store, name, scan, plan, seen, seen_per_root)
+    _match_contents(store, name, plan)
     return plan
 
 
-@dataclass(frozen=True, slots=True)
-class _Met:
-    """What of the stored points was met on disk: their ids, and how many of each root."""
-
-    ids: IdSet = field(default_factory=IdSet)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
-def payload_of(item: Item, root_name: str, facts: FileInfo) -> dict[str, Any]:
-    """Return what is stored beside the vector of an item."""
+def payload_of(item: Item, root_name: str, info: FileInfo) -> dict[str, Any]:
+    """Return the payload to store with the vector of an item."""
     own = {
         "root": root_name,
         "path": item.path,
-        "sha256": facts.sha256,
-        "size": facts.size,
-        "mtime_ns": facts.mtime_ns,
+        "sha256": info.sha256,
+        "size": info.size,
+        "mtime_ns": info.mtime_ns,
     }
     person = {} if item.person is None else {"person": item.person}
     return {**person, **(item.payload or {}), **own}
 
 
 def extra_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a stored payload says that no item says of itself, and no path: what came from tables."""
+    """Return the part of a stored payload that came from tables, not from the item or its path."""
     return {key: value for key, value in payload.items() if key not in RESERVED and key != "person"}
 
 
-def _place(plan: SyncPlan, item: Item, root_name: str, stored: Record | None, *, checksum: bool) -> None:
+def _add_to_plan(
+    plan: SyncPlan, item: Item, root_name: str, stored: Record | None, *, checksum: bool
+) -> None:
     if stored is None:
-        plan.work.append(Work(item, root_name, new=True))
+        plan.to_embed.append(ToEmbed(item, root_name, new=True))
         return
     payload = stored.payload
-    relabel = item.payload is not None and not _says(item, stored)
+    relabel = item.payload is not None and not _has_same_fields(item, stored)
     if checksum:
-        sums = frozenset([payload["sha256"]])
-        plan.work.append(Work(item, root_name, new=False, known_hashes=sums, relabel=relabel))
-    elif item.facts() != (payload["size"], payload["mtime_ns"]):
-        plan.work.append(Work(item, root_name, new=False))
+        own_hash = frozenset([payload["sha256"]])
+        plan.to_embed.append(ToEmbed(item, root_name, new=False, known_hashes=own_hash, relabel=relabel))
+    elif item.size_and_mtime() != (payload["size"], payload["mtime_ns"]):
+        plan.to_embed.append(ToEmbed(item, root_name, new=False))
     elif relabel:
-        plan.kept.append(Kept(item, root_name, _facts_of(stored), item.id, "relabelled"))
+        plan.to_update.append(ToUpdate(item, root_name, _file_info(stored), item.id, "relabelled"))
     else:
         plan.unchanged += 1
 
 
-def _facts_of(record: Record) -> FileInfo:
+def _file_info(record: Record) -> FileInfo:
     return FileInfo(*(record.payload[key] for key in ("sha256", "size", "mtime_ns")))
 
 
-def _says(item: Item, stored: Record) -> bool:
-    now = payload_of(item, "", _facts_of(stored))
-    return _said(now) == _said(known_payload(stored.payload))
+def _has_same_fields(item: Item, stored: Record) -> bool:
+    def without_reserved(payload: Payload) -> dict[str, Any]:
+        return {key: value for key, value in payload.items() if key not in RESERVED}
+
+    now = payload_of(item, "", _file_info(stored))
+    return without_reserved(now) == without_reserved(known_payload(stored.payload))
 
 
-def _said(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in payload.items() if key not in RESERVED}
+def _find_missing(
+    store: VectorStore,
+    name: str,
+    scan: SourceScan,
+    plan: SyncPlan,
+    seen: IdSet,
+    seen_per_root: Mapping[str, int],
+) -> None:
+    """Find the stored items that a source should hold and that the scan did not see."""
 
-
-def _find_missing(store: VectorStore, name: str, walk: Walk, plan: SyncPlan, met: _Met) -> None:
-    """Note what is stored, should be in a source, and was not met there."""
-
-    def closed(source: Source, path: str) -> bool:
-        return any(of is source and (part == "./" or path.startswith(part)) for of, part in walk.closed)
-
-    found: dict[str, str] = {}
-    for root in {source.root_name for source in walk.sources}:
-        under = Filter((Condition("root", "=", root),))
-        if store.count(name, where=under) == met.counts[root]:
-            continue  # as nearly always: all that is stored was met
-        here = [source for source in walk.sources if source.root_name == root]
-        for records in together(store.scroll(name, where=under)):
-            there = met.ids.holding([record.id for record in records])
-            for record, is_there in zip(records, there, strict=True):
-                path = record.payload["path"]
-                if not is_there and any(each.covers(path) and not closed(each, path) for each in here):
-                    found[record.id] = path
-    plan.missing = dict(sorted(found.items()))
-
-
-def _find_content(store: VectorStore, name: str, plan: SyncPlan) -> None:
-    """Note by which content what is new here is what is missing there. Only equal sizes can be."""
-    if not plan.missing or not any(work.new for work in plan.work):
-        return
-    sums: dict[int, set[str]] = {}
-    for some in together(plan.missing):
-        there = store.fetch(name, some)
-        for point in some:  # in the order of ids
-            if record := there.get(point):
-                facts = _facts_of(record)
-                plan.gone.setdefault((facts.size, facts.sha256), []).append(point)
-                sums.setdefault(facts.size, set()).add(facts.sha256)
-    wanted = {size: frozenset(some_sums) for size, some_sums in sums.items()}
-    work: CompressedList[Work] = CompressedList()
-    for each in plan.work:
-        now = each.item.facts() if each.new else None
-        work.append(
-            each if now is None or now[0] not in wanted else replace(each, known_hashes=wanted[now[0]])
+    def unreadable(source: Source, path: str) -> bool:
+        return any(
+            of is source and (folder == "./" or path.startswith(folder))
+            for of, folder in scan.unreadable_dirs
         )
-    plan.work = work
+
+    missing: dict[str, str] = {}
+    for root in {source.root_name for source in scan.sources}:
+        of_root = Filter((Condition("root", "=", root),))
+        if store.count(name, where=of_root) == seen_per_root[root]:
+            continue  # the usual case: all that is stored was seen
+        sources = [source for source in scan.sources if source.root_name == root]
+        for records in chunked(store.scroll(name, where=of_root)):
+            was_seen = seen.contains([record.id for record in records])
+            for record, record_seen in zip(records, was_seen, strict=True):
+                path = record.payload["path"]
+                if not record_seen and any(
+                    source.covers(path) and not unreadable(source, path) for source in sources
+                ):
+                    missing[record.id] = path
+    plan.missing = dict(sorted(missing.items()))
+
+
+def _match_contents(store: VectorStore, name: str, plan: SyncPlan) -> None:
+    """Note in new entries which missing items they may be, moved; only those of equal size can be."""
+    if not plan.missing or not any(entry.new for entry in plan.to_embed):
+        return
+    hashes: dict[int, set[str]] = {}
+    for points in chunked(plan.missing):
+        records = store.get(name, points)
+        for point in points:  # in the order of ids
+            if record := records.get(point):
+                info = _file_info(record)
+                plan.missing_by_content.setdefault((info.size, info.sha256), []).append(point)
+                hashes.setdefault(info.size, set()).add(info.sha256)
+    hashes_by_size = {size: frozenset(some) for size, some in hashes.items()}
+    to_embed: CompressedList[ToEmbed] = CompressedList()
+    for entry in plan.to_embed:
+        now = entry.item.size_and_mtime() if entry.new else None
+        known = None if now is None else hashes_by_size.get(now[0])
+        to_embed.append(entry if known is None else replace(entry, known_hashes=known))
+    plan.to_embed = to_embed

@@ -1,4 +1,4 @@
-"""What a load came to."""
+"""The report of a sync, and the events of single items in it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["Status", "SyncEvent", "SyncReport", "events_to"]
+from lookalike.encoder.text import printable
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class SyncEvent:
-    """What became of one item.
+    """What happened to one item.
 
     Attributes:
-        status: added, changed (its bytes), moved (same bytes under another path), relabelled (only what is
-            said of it), missing (stored, no longer there) or failed.
-        path: Relative to its root, or of what failed as it was found.
-        root: Name of its root; empty of what has none.
-        detail: The path before of what was moved, the reason of what failed.
+        status: added, changed (other bytes), moved (same bytes under another path), relabelled (only its
+            payload changed), missing (stored, but the file is gone) or failed.
+        path: Path relative to its root; of a failed file, the file itself.
+        root: Name of its root; empty when it has none.
+        detail: Previous path of a moved item, reason of a failed one.
     """
 
     status: Status
@@ -35,7 +33,7 @@ class SyncEvent:
     detail: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Return JSON values, without what is empty."""
+        """Return JSON values, without empty ones."""
         detail = {"moved": "from", "failed": "reason"}.get(self.status, "detail")
         values = {"status": self.status, "path": self.path, "root": self.root, detail: self.detail}
         return {key: value for key, value in values.items() if value}
@@ -43,21 +41,26 @@ class SyncEvent:
 
 @dataclass(slots=True)
 class SyncReport:
-    """What a load came to, in items.
+    """The result of a sync; counts are of items.
 
     Attributes:
+        collection: Name of the collection.
+        provider: What the model ran on (``cpu``, ``cuda``); None when nothing could be embedded.
         added: Stored for the first time.
         changed: Stored again because size, time or checksum of the file differ.
         moved: Stored under another path with the same content; not embedded again.
-        relabelled: Only what is said of them changed; not embedded again.
+        relabelled: Only their payload changed; not embedded again.
         unchanged: Left as they were.
-        missing: Stored, but no longer in the folders that were named; removed when ``pruned``.
+        missing: Stored, but no longer in the sources; removed when ``pruned``.
         pruned: Whether the missing ones were removed.
-        dry: Whether nothing was done: the counts are of what would be.
+        dry: Whether it was a dry run: the counts say what would happen.
         failed: Path and one-line reason.
-        seconds: From start to flushed.
+        seconds: From comparing the sources to the last flush.
+        predicted: For how many items attributes were predicted; None when no attribute was asked for.
     """
 
+    collection: str = ""
+    provider: str | None = None
     added: int = 0
     changed: int = 0
     moved: int = 0
@@ -68,15 +71,16 @@ class SyncReport:
     dry: bool = False
     failed: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+    predicted: int | None = None
 
     @property
     def stored(self) -> int:
-        """Pictures that were written."""
+        """Images that were written."""
         return self.added + self.changed + self.moved + self.relabelled
 
     @property
     def seen(self) -> int:
-        """Pictures that were found in the sources, and folders that could not be listed."""
+        """Images that were found in the sources, and folders that could not be listed."""
         return self.stored + self.unchanged + len(self.failed)
 
     @property
@@ -84,29 +88,34 @@ class SyncReport:
         """Embedded images per second of the whole run."""
         return (self.added + self.changed) / self.seconds if self.seconds and not self.dry else 0.0
 
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """Return one line for people."""
-        kinds = {"moved": self.moved, "relabelled": self.relabelled}
-        words = [f"{self.added} added", f"{self.changed} changed"]
-        words += [f"{count} {kind}" for kind, count in kinds.items() if count]
-        words += [f"{self.unchanged} unchanged", f"{self.missing} missing{' and removed' * self.pruned}"]
-        line = f"{', '.join(words)}, {len(self.failed)} failed"
-        return f"nothing was done; it would be {line}" if self.dry else line
+        optional = {"moved": self.moved, "relabelled": self.relabelled}
+        counts = [f"{self.added} added", f"{self.changed} changed"]
+        counts += [f"{count} {kind}" for kind, count in optional.items() if count]
+        counts += [f"{self.unchanged} unchanged", f"{self.missing} missing{' and removed' * self.pruned}"]
+        line = f"{', '.join(counts)}, {len(self.failed)} failed"
+        return f"dry run, nothing was changed; it would be {line}" if self.dry else line
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        failed = [{"path": path, "reason": reason} for path, reason in self.failed]
+        """Return JSON values; ``predicted`` only when attributes were asked for."""
+        values = asdict(self)
+        if self.predicted is None:
+            del values["predicted"]
         return {
-            **asdict(self),
-            "failed": failed,
+            **values,
+            "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
         }
 
 
 @contextmanager
-def events_to(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
-    """Give what writes a line of JSON for each event that is not simply an addition; None: it writes nothing.
+def event_log(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
+    """Yield a callback that writes each event except ``added`` to a file as a line of JSON.
+
+    Args:
+        file: Is replaced; None: the callback does nothing.
 
     Raises:
         DataError: the file cannot be written.
@@ -122,9 +131,9 @@ def events_to(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
             "name another"
         ) from error
 
-    def tell(event: SyncEvent) -> None:
+    def write(event: SyncEvent) -> None:
         if event.status != "added":
             lines.write(json.dumps(event.to_json()) + "\n")
 
     with lines:
-        yield tell
+        yield write

@@ -1,4 +1,4 @@
-"""The pictures of sources, each once, in the order in which they lie there."""
+"""The images of sources, each once, in the order in which they are found."""
 
 from __future__ import annotations
 
@@ -8,73 +8,71 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import Item, Source
 from lookalike.indexer.sync.compact import IdSet
 
-__all__ = ["Walk", "together"]
-
-_AT_ONCE: Final = 1024
+CHUNK: Final = 1024
 _Each = TypeVar("_Each")
 
 
-class Walk:
-    """A walk through sources, to be made once.
+class SourceScan:
+    """One scan of some sources; it can be iterated once.
 
     Args:
         sources: They may overlap.
 
     Attributes:
-        sources: They.
-        closed: Folders that could not be listed so far, each with its source and relative to its root.
+        sources: The same.
+        unreadable_dirs: Folders that could not be listed so far: source, and path relative to its root.
         unreadable: The same folders as they are shown, with the reason.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
-        self.closed: list[tuple[Source, str]] = []
+        self.unreadable_dirs: list[tuple[Source, str]] = []
         self.unreadable: list[tuple[str, str]] = []
-        self._left = self._steps()
+        self._remaining = self._chunks()
 
     def __iter__(self) -> Iterator[tuple[Source, list[Item]]]:
-        """Yield items that were not there yet, some together, and the source that has them.
+        """Yield new items in chunks, with the source that has them.
 
         Raises:
             DataError: an archive cannot be read.
         """
-        return self._left
+        return self._remaining
 
-    def has(self, count: int) -> bool:
-        """Look ahead: whether so many are left at least.
+    def at_least(self, count: int) -> bool:
+        """Look ahead: whether at least ``count`` items are left.
 
         Raises:
             DataError: an archive cannot be read.
         """
-        seen: list[tuple[Source, list[Item]]] = []
-        while sum(len(items) for _, items in seen) < count and (step := next(self._left, None)):
-            seen.append(step)
-        self._left = chain(seen, self._left)
-        return sum(len(items) for _, items in seen) >= count
+        ahead: list[tuple[Source, list[Item]]] = []
+        while sum(len(items) for _, items in ahead) < count and (chunk := next(self._remaining, None)):
+            ahead.append(chunk)
+        self._remaining = chain(ahead, self._remaining)
+        return sum(len(items) for _, items in ahead) >= count
 
-    def _steps(self) -> Iterator[tuple[Source, list[Item]]]:
+    def _chunks(self) -> Iterator[tuple[Source, list[Item]]]:
         earlier = IdSet()
         for source in self.sources:
-            for items in together(source.items(partial(self._pass_over, source))):
-                again = earlier.holding([item.id for item in items])
-                fresh = [item for item, known in zip(items, again, strict=True) if not known]
-                for item in fresh if len(self.sources) > 1 else ():
+            for items in chunked(source.items(partial(self._note_unreadable, source))):
+                known = earlier.contains([item.id for item in items])
+                new = [item for item, is_known in zip(items, known, strict=True) if not is_known]
+                for item in new if len(self.sources) > 1 else ():
                     earlier.add(item.id)
-                yield source, fresh
+                yield source, new
             earlier.settle()
 
-    def _pass_over(self, source: Source, error: OSError) -> None:
+    def _note_unreadable(self, source: Source, error: OSError) -> None:
         folder = str(error.filename)
-        self.closed.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
+        self.unreadable_dirs.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
         self.unreadable.append((printable(folder), f"cannot be listed ({error.strerror or error})"))
 
 
-def together(each: Iterable[_Each]) -> Iterator[list[_Each]]:
-    """Yield the same, some hundreds in a list."""
+def chunked(each: Iterable[_Each], size: int = CHUNK) -> Iterator[list[_Each]]:
+    """Yield the same elements in lists of ``size``; the last may be shorter."""
     left = iter(each)
-    while some := list(islice(left, _AT_ONCE)):
-        yield some
+    while chunk := list(islice(left, size)):
+        yield chunk

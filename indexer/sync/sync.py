@@ -1,94 +1,68 @@
-"""Bulk load: compare a folder with a collection, embed what is new, store it, say what happened."""
+"""Bring a collection up to date with its sources: compare, embed what is new, store it, report.
+
+Legend: N points, D dimensions of an embedding.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from operator import attrgetter
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.embed.batch import FileInfo, file_info
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
 from lookalike.encoder.embed.workers import Workers
-from lookalike.encoder.errors import CollectionNotFoundError, DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import DEFAULT_MAX_PIXELS, Crop, printable
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.source import Source, as_text
-from lookalike.indexer.store.base import CollectionSpec, LayoutOptions, VectorStore
+from lookalike.encoder.text import printable
+from lookalike.indexer.sources.payload_tables import numeric_fields
+from lookalike.indexer.sources.source import Source, Sources, as_sources, merge_roots
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.layout import StorageConfig
 from lookalike.indexer.store.points import Payload, Record
+from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.collection import (
+    ignored_options_warning,
+    index_when_large,
+    known_roots,
+    prepare_collection,
+)
 from lookalike.indexer.sync.compact import prefetch
-from lookalike.indexer.sync.embedded import NOTHING_SEEN, coalesce, count, drop_degenerate
-from lookalike.indexer.sync.plan import Kept, SyncPlan, Work, all_new, extra_payload, make_plan, payload_of
+from lookalike.indexer.sync.plan import (
+    SyncPlan,
+    ToEmbed,
+    ToUpdate,
+    all_new,
+    extra_payload,
+    make_plan,
+    payload_of,
+)
+from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
 from lookalike.indexer.sync.report import Status, SyncEvent, SyncReport
-from lookalike.indexer.sync.scan import Walk
-
-__all__ = ["NOTHING_SEEN", "known_roots", "new_spec", "prepare_collection", "sync"]
+from lookalike.indexer.sync.scan import SourceScan, chunked
 
 _DURABLE_TOGETHER: Final = 1024
-
-
-def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
-    """Return the roots of a collection, name to folder; none of one that is still to be made."""
-    try:
-        return store.describe(name).roots
-    except CollectionNotFoundError:
-        return {}
-
-
-def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:
-    """Return what a new collection of this model's vectors is to remember; crop None: the model's."""
-    return CollectionSpec(
-        model_id=bundle.model_id,
-        model_name=bundle.address,
-        dimension=bundle.spec.embedding,
-        crop=str(crop if crop is not None else bundle.spec.image.crop),
-    )
-
-
-def prepare_collection(
-    store: VectorStore,
-    name: str,
-    model: Model,
-    *,
-    crop: Crop | None,
-    options: LayoutOptions | None = None,
-) -> CollectionSpec:
-    """Make the collection for this model, or check that it is this model's.
-
-    Args:
-        store: Where.
-        name: Of it.
-        model: Whose vectors it holds, or is to hold.
-        crop: How its pictures are framed; None: as it remembers, or the model's.
-        options: How a new one is to lie in the store; of one that is there they change nothing.
-
-    Raises:
-        ModelMismatchError: it holds vectors of another model or another crop.
-        InvalidArgumentError: the name cannot be.
-    """
-    try:
-        spec = store.describe(name)
-    except CollectionNotFoundError:
-        spec = new_spec(model.bundle, crop=crop)
-        store.create(name, spec, options)
-        return spec
-    # A collection remembers its crop: only one that is given can differ.
-    spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
-    return spec
+DEGENERATE: Final = "the model sees nothing in it that could be compared; leave it out"
 
 
 def sync(
     store: VectorStore,
-    name: str,
+    collection: str,
     model: Model,
-    sources: Sequence[Source],
+    sources: Sources,
     *,
+    crop: Crop | None = None,
+    storage: StorageConfig | None = None,
+    predict: Sequence[str] = (),
     prune: bool = False,
     checksum: bool = False,
     dry_run: bool = False,
@@ -97,94 +71,109 @@ def sync(
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     on_event: Callable[[SyncEvent], object] = lambda _: None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> SyncReport:
-    """Bring a prepared collection up to date with its sources.
+    """Bring a collection up to date with its sources; it is created if there is none.
 
-    Files whose size and time are as stored are not opened. What a batch stored is durable before the next
-    is stored, so a run that is killed and started again ends where a whole one ends.
+    Files whose size and time are as stored are not opened. A batch that was stored is durable before the next
+    is stored, so a run that is killed and started again ends where a whole run ends. A collection that has
+    grown large gets a search index at the end.
 
     Args:
-        store: Where to.
-        name: A collection from :func:`prepare_collection`.
-        model: Its model.
-        sources: What it should hold.
-        prune: Remove what is stored under a source and no longer there.
-        checksum: Compare SHA-256, not size and time; each picture is read once.
+        store: The store.
+        collection: Name or alias of the collection.
+        model: The model whose embeddings it holds.
+        sources: What it should hold: paths or names (a folder, an image file, a tar archive, ``lfw``,
+            ``mnist``), opened sources, or :class:`SourceList` with the options of reading them.
+        crop: How the images are framed; None: as the collection remembers, or the model's own crop.
+        storage: Storage options of a new collection; for an existing one they are ignored, with a warning.
+        predict: Attributes of the model to predict for each item, where no table knows them.
+        prune: Remove items that are stored under a source and no longer in it.
+        checksum: Compare SHA-256 instead of size and time; each image is read once.
         dry_run: Only compare: nothing is embedded, stored or removed.
-        max_pixels: Larger pictures fail.
-        processes: May embed in processes of their own, see :func:`embed_files`.
-        on_total: Told how many images will be read: before the first; of an empty collection, on the way.
-        on_progress: Told of each batch: images done.
-        on_event: Told of each item that is not as it was, when that is durable.
+        max_pixels: Larger images fail.
+        processes: Allow worker processes for embedding, see :func:`embed_files`.
+        on_total: Called with the number of images to read: before the first, or for an empty collection on
+            the way.
+        on_progress: Called after each batch with the number of images done.
+        on_event: Called for each item that is not unchanged, once that is durable.
+        log: Called with one-line messages: ignored options, the start of building an index.
 
     Raises:
+        ModelMismatchError: the collection holds vectors of another model or crop.
+        InvalidArgumentError: a name is not allowed, the model has no such attribute, or two sources have one
+            root name and different folders.
+        DataError: a source does not exist, an archive cannot be read, or pruning would remove everything (an
+            unmounted disk looks like that).
         StoreError: the store failed; what was acknowledged before stays.
-        InvalidArgumentError: two sources have one root name and different folders.
-        DataError: pruning would remove everything (an unmounted disk looks like that), or an archive cannot
-            be read.
     """
+    attributes = attributes_to_predict(model, predict)
+    name = resolve_alias(store, collection)
+    opened = as_sources(sources, known_roots(store, name))
+    storage = storage or StorageConfig()
+    warning = ignored_options_warning(store, name, storage)
+    fields = [*numeric_fields(opened), *(each.name for each in attributes)]
+    expected = sum(len(source.listed or ()) for source in opened)
+    options = storage.with_known(expect=expected, numeric_fields=fields)
+    before = prepare_collection(store, name, model, crop=crop, storage=options)
+    if warning is not None:
+        log(warning)
+    report = SyncReport(collection=name, provider=model.provider, pruned=prune and not dry_run, dry=dry_run)
     began = time.monotonic()
-    before = store.describe(name)
-    spec = _checked_roots(before, sources)
-    run = _Run(store, name, _Told(SyncReport(pruned=prune and not dry_run, dry=dry_run), on_event))
-    walk, report = Walk(sources), run.told.report
+    spec = replace(before, roots=merge_roots(before.roots, opened))
+    run = _Run(store, name, model, spec, max_pixels, processes, SyncReporter(report, on_event))
+    scan = SourceScan(opened)
     with ExitStack() as stack:
-        # Before the store is opened, and threads with it. Only a collection without roots, which nothing was
-        # ever loaded into, is known to be empty before; in another one there may be nothing to do.
+        # Forked before the store's vectors are opened, and threads with them. Only a collection without
+        # roots, which nothing was ever loaded into, is known to be empty before; in another one there may be
+        # nothing to embed.
         workers: Workers | None = None
-        if processes and not dry_run and not before.roots and walk.has(PROCESSES_FROM):
+        if processes and not dry_run and not before.roots and scan.at_least(PROCESSES_FROM):
             workers = fork_workers(model, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
             if workers is not None:
                 stack.enter_context(closing(workers))
-        works = run.plan_for(walk, checksum=checksum, on_total=on_total)
-        _check_pruning(name, sources, run.plan, prune=prune)
+        entries = run.make_plan(scan, checksum=checksum, on_total=on_total)
+        if prune:
+            _check_pruning(name, opened, run.plan)
         if dry_run:
-            run.foretell(works)
+            run.dry_run(entries)
         else:
             if spec != before:
-                store.redescribe(name, spec)
-            run.keep(run.plan.kept)
-            stream = embed_files(
-                model,
-                ((work, work.item.where) for work in works),
-                crop=Crop.parse(spec.crop),
-                max_pixels=max_pixels,
-                processes=processes,
-                workers=workers,
-                known=attrgetter("known_hashes"),
-            )
-            run.embed(stream, on_progress)
-            run.finish(prune=prune)
-    for folder, reason in walk.unreadable:
-        run.told.failed(folder, f"{folder}: {reason}")
-    for path in run.plan.missing.values():
-        run.told.tell("missing", path)
+                store.update_info(name, spec)
+            run.write(entries, workers, on_progress, prune=prune)
+    run.report_scan(scan)
     report.seconds = time.monotonic() - began
+    if attributes:
+        report.predicted = 0 if dry_run else predict_attributes(store, name, attributes)
+    if not dry_run:
+        index_when_large(store, name, log=log)
     return report
 
 
 @dataclass(slots=True)
-class _Told:
-    """The report, and who is told of each item in it."""
+class SyncReporter:
+    """Counts each item in the report and passes it on as an event."""
 
     report: SyncReport
     on_event: Callable[[SyncEvent], object]
 
-    def tell(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
+    def event(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
+        """Count an item that is stored, or missing."""
         setattr(self.report, status, getattr(self.report, status) + 1)
         self.on_event(SyncEvent(status, path, root, detail))
 
     def failed(self, path: str, reason: str, root: str = "") -> None:
+        """Note a file that could not be read."""
         self.report.failed.append((path, reason))
         self.on_event(SyncEvent("failed", path, root, reason))
 
 
-def _check_pruning(name: str, sources: Sequence[Source], plan: SyncPlan, *, prune: bool) -> None:
-    if prune and plan.missing and not (plan.work or plan.kept or plan.unchanged):
+def _check_pruning(name: str, sources: Sequence[Source], plan: SyncPlan) -> None:
+    if plan.missing and not (plan.to_embed or plan.to_update or plan.unchanged):
+        folders = ", ".join(printable(str(source.root)) for source in sources)
         raise DataError(
-            "--prune removes what has left a folder, but no picture at all is left in "
-            f"{', '.join(printable(str(source.root)) for source in sources)}, which held {len(plan.missing)}; "
-            f"mount it, or drop the collection with lookalike collections delete {name}"
+            f"--prune removes what has left a folder, but no image at all is left in {folders}, which held "
+            f"{len(plan.missing)}; mount it, or drop the collection with lookalike collections delete {name}"
         )
 
 
@@ -194,106 +183,168 @@ class _Run:
 
     store: VectorStore
     name: str
-    told: _Told
+    model: Model
+    spec: CollectionSpec
+    max_pixels: int
+    processes: bool
+    reporter: SyncReporter
     plan: SyncPlan = field(default_factory=SyncPlan)
 
-    def plan_for(self, walk: Walk, *, checksum: bool, on_total: Callable[[int], object]) -> Iterable[Work]:
-        """Return what is to be read; what an empty collection is to hold comes as it is found."""
+    def make_plan(
+        self, scan: SourceScan, *, checksum: bool, on_total: Callable[[int], object]
+    ) -> Iterable[ToEmbed]:
+        """Return the entries to read; for an empty collection they come as they are found."""
         if not self.store.count(self.name):
-            return prefetch(all_new(walk), on_total)
-        self.plan = make_plan(self.store, self.name, walk, checksum=checksum)
-        self.told.report.unchanged = self.plan.unchanged
-        on_total(len(self.plan.work))
-        return self.plan.work
+            return prefetch(all_new(scan), on_total)
+        self.plan = make_plan(self.store, self.name, scan, checksum=checksum)
+        self.reporter.report.unchanged = self.plan.unchanged
+        on_total(len(self.plan.to_embed))
+        return self.plan.to_embed
 
-    def foretell(self, works: Iterable[Work]) -> None:
-        """Tell what would be done."""
-        for kept in self.plan.kept:
-            self._tell_kept(kept)
-        for work in works:
-            facts = file_info(work.item.where) if work.known_hashes else None
-            if facts is not None and facts.sha256 in work.known_hashes:
-                self._tell_kept(self._recognised(work, facts))
+    def dry_run(self, entries: Iterable[ToEmbed]) -> None:
+        """Report what would be done."""
+        for update in self.plan.to_update:
+            self._report_update(update)
+        for entry in entries:
+            info = file_info(entry.item.where) if entry.known_hashes else None
+            if info is not None and info.sha256 in entry.known_hashes:
+                self._report_update(self._resolve_known(entry, info))
             else:
-                self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
+                self._report_embedded(entry)
 
-    def keep(self, each: Iterable[Kept]) -> None:
-        """Write items anew with the vectors that are stored; taken up only as those before are written.
+    def write(
+        self,
+        entries: Iterable[ToEmbed],
+        workers: Workers | None,
+        on_progress: Callable[[int], object],
+        *,
+        prune: bool,
+    ) -> None:
+        """Carry out the plan; everything is durable when this returns."""
+        self.apply_updates(self.plan.to_update)
+        stream = embed_files(
+            self.model,
+            ((entry, entry.item.where) for entry in entries),
+            crop=Crop.parse(self.spec.crop),
+            max_pixels=self.max_pixels,
+            processes=self.processes,
+            workers=workers,
+            known=attrgetter("known_hashes"),
+        )
+        self.store_embedded(stream, on_progress)
+        if prune and self.plan.missing:
+            self.store.delete(self.name, list(self.plan.missing))
+        if self.reporter.report.stored or (prune and self.plan.missing):  # else there is nothing to flush
+            self.store.flush(self.name)
 
-        Where one has moved, its old point goes first: killed in between, the next run embeds it as new and
-        ends at the same; the other way round, both would stay.
+    def apply_updates(self, updates: Iterable[ToUpdate]) -> None:
+        """Store items with the vectors that are stored already; each chunk is taken when the last is written.
+
+        The old point of a moved item is deleted first: killed in between, the next run embeds it as new and
+        ends the same; the other way round, both would stay.
         """
         store, name = self.store, self.name
-        left = iter(each)
-        while some := list(islice(left, _DURABLE_TOGETHER)):
-            there = store.fetch(name, [kept.stored for kept in some], with_vectors=True)
-            moved = [kept.stored for kept in some if kept.status == "moved"]
+        for chunk in chunked(updates, _DURABLE_TOGETHER):
+            stored = store.get(name, [update.stored_id for update in chunk], with_vectors=True)
+            moved = [update.stored_id for update in chunk if update.status == "moved"]
             if moved:
                 store.delete(name, moved)
             store.upsert(
                 name,
-                [kept.item.id for kept in some],
-                np.array([there[kept.stored].vector for kept in some], np.float32),
-                [_kept_payload(kept, there[kept.stored]) for kept in some],
+                [update.item.id for update in chunk],
+                np.array([stored[update.stored_id].vector for update in chunk], np.float32),
+                [_updated_payload(update, stored[update.stored_id]) for update in chunk],
             )
-            for kept in some:
-                self.plan.written(kept)
-                self._tell_kept(kept)
+            for update in chunk:
+                self.plan.mark_written(update)
+                self._report_update(update)
 
-    def embed(self, stream: Generator[EmbeddedBatch[Work]], on_progress: Callable[[int], object]) -> None:
+    def store_embedded(
+        self, stream: Generator[EmbeddedBatch[ToEmbed]], on_progress: Callable[[int], object]
+    ) -> None:
         """Store what is embedded, and what turns out to be known."""
         with closing(stream):
             for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
-                _store(self.store, self.name, batch)
-                for work in batch.keys:
-                    self.told.tell("added" if work.new else "changed", work.item.path, work.root_name)
-                for work, reason in batch.failures:
-                    self.told.failed(printable(str(work.item.file)), reason, work.root_name)
-                recognised = (self._recognised(work, facts) for work, facts in batch.spared)
-                self.keep(kept for kept in recognised if kept is not None)
-                on_progress(count(batch))
+                if batch.keys:
+                    payloads = [
+                        payload_of(entry.item, entry.root_name, info)
+                        for entry, info in zip(batch.keys, batch.facts, strict=True)
+                    ]
+                    ids = [entry.item.id for entry in batch.keys]
+                    self.store.upsert(self.name, ids, batch.embeddings, payloads)
+                for entry in batch.keys:
+                    self._report_embedded(entry)
+                for entry, reason in batch.failures:
+                    self.reporter.failed(printable(str(entry.item.file)), reason, entry.root_name)
+                known = (self._resolve_known(entry, info) for entry, info in batch.spared)
+                self.apply_updates(update for update in known if update is not None)
+                on_progress(_size(batch))
 
-    def finish(self, *, prune: bool) -> None:
-        """Remove what is missing, and have what was done durable."""
-        if prune and self.plan.missing:
-            self.store.delete(self.name, list(self.plan.missing))
-        report = self.told.report
-        if report.stored or (prune and self.plan.missing):  # else there is nothing to make durable
-            self.store.flush(self.name)
+    def report_scan(self, scan: SourceScan) -> None:
+        """Report folders that could not be listed, and missing items."""
+        for folder, reason in scan.unreadable:
+            self.reporter.failed(folder, f"{folder}: {reason}")
+        for path in self.plan.missing.values():
+            self.reporter.event("missing", path)
 
-    def _recognised(self, work: Work, facts: FileInfo) -> Kept | None:
-        kept = self.plan.recognised(work, facts)
-        self.told.report.unchanged += kept is None
-        return kept
+    def _resolve_known(self, entry: ToEmbed, info: FileInfo) -> ToUpdate | None:
+        update = self.plan.resolve_known(entry, info)
+        self.reporter.report.unchanged += update is None
+        return update
 
-    def _tell_kept(self, kept: Kept | None) -> None:
-        if kept is not None:
-            self.told.tell(kept.status, kept.item.path, kept.root_name, kept.path)
+    def _report_update(self, update: ToUpdate | None) -> None:
+        if update is not None:
+            self.reporter.event(update.status, update.item.path, update.root_name, update.previous_path)
 
-
-def _kept_payload(kept: Kept, before: Record) -> Payload:
-    """Return what is to be stored; where no table was given, what an earlier one said stays."""
-    said = extra_payload(before.payload) if kept.item.payload is None and kept.status != "added" else {}
-    return {**said, **payload_of(kept.item, kept.root_name, kept.facts)}
-
-
-def _store(store: VectorStore, name: str, batch: EmbeddedBatch[Work]) -> None:
-    payloads = [
-        payload_of(work.item, work.root_name, facts)
-        for work, facts in zip(batch.keys, batch.facts, strict=True)
-    ]
-    if payloads:
-        store.upsert(name, [work.item.id for work in batch.keys], batch.embeddings, payloads)
+    def _report_embedded(self, entry: ToEmbed) -> None:
+        self.reporter.event("added" if entry.new else "changed", entry.item.path, entry.root_name)
 
 
-def _checked_roots(spec: CollectionSpec, sources: Sequence[Source]) -> CollectionSpec:
-    """Return the description with the sources' roots in it."""
-    fresh: dict[str, str] = {}
-    for source in sources:
-        root = as_text(source.root)
-        if fresh.setdefault(source.root_name, root) != root:
-            raise InvalidArgumentError(
-                f"two sources are called {source.root_name!r}, {fresh[source.root_name]} and {root}; "
-                "index them in two runs, one with --root-name"
-            )
-    return replace(spec, roots={**spec.roots, **fresh})
+def _updated_payload(update: ToUpdate, before: Record) -> Payload:
+    """Return the payload to store; without a table now, what an earlier table said stays."""
+    keep_extra = update.item.payload is None and update.status != "added"
+    extra = extra_payload(before.payload) if keep_extra else {}
+    return {**extra, **payload_of(update.item, update.root_name, update.info)}
+
+
+def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
+    """Move images whose embedding is zero or not finite to the failures: no store takes them."""
+    rows = batch.embeddings
+    good: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
+    if good.all():
+        return batch
+    dropped = [entry for entry, is_good in zip(batch.keys, good, strict=True) if not is_good]
+    return EmbeddedBatch(
+        [entry for entry, is_good in zip(batch.keys, good, strict=True) if is_good],
+        [info for info, is_good in zip(batch.facts, good, strict=True) if is_good],
+        rows[good],
+        batch.failures + [(entry, f"{printable(str(entry.item.file))}: {DEGENERATE}") for entry in dropped],
+        batch.spared,
+    )
+
+
+def coalesce(stream: Iterator[EmbeddedBatch[ToEmbed]], size: int) -> Iterator[EmbeddedBatch[ToEmbed]]:
+    """Join batches: making a batch durable costs a store the same for a few points as for a thousand."""
+    held: list[EmbeddedBatch[ToEmbed]] = []
+    for batch in stream:
+        held.append(batch)
+        if sum(map(_size, held)) >= size:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: Sequence[EmbeddedBatch[ToEmbed]]) -> EmbeddedBatch[ToEmbed]:
+    return EmbeddedBatch(
+        [entry for batch in batches for entry in batch.keys],
+        [info for batch in batches for info in batch.facts],
+        np.concatenate([batch.embeddings for batch in batches]),
+        [failure for batch in batches for failure in batch.failures],
+        [skipped for batch in batches for skipped in batch.spared],
+    )
+
+
+def _size(batch: EmbeddedBatch[ToEmbed]) -> int:
+    """Return how many images a batch is about."""
+    return len(batch.keys) + len(batch.failures) + len(batch.spared)

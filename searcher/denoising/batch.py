@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.files import atomic_write, remove_stale
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.searcher.denoising.denoiser import FileDenoiser
 from lookalike.searcher.denoising.paths import Task
 

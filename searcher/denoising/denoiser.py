@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.denoiser import DenoiserBundle
-from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable, read_pixels, to_uint8
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.preprocess import read_pixels, to_uint8
 from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
 from lookalike.encoder.images.write import write_image_file
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 from lookalike.searcher.denoising.tiles import Mapper, denoise_in_place, estimate_sigma
 
 __all__ = [
@@ -112,7 +112,7 @@ class UNetDenoiser:
     ) -> DenoisedFile:
         """Clean the bytes of one picture file: see :class:`FileDenoiser`."""
         original = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
-        colours, spec = original.colours, self.cleaner.bundle.spec
+        colours, spec = original.colours, self.cleaner.spec
         found = estimate_sigma(self.cleaner, colours, at_once=at_once)
         before = _middle(colours)
         if self.sigma is None and found < spec.clean_below:
@@ -193,11 +193,8 @@ def open_file_denoiser(
         InvalidArgumentError: the model was taught no such thing, or not at this sigma.
         BundleError: the bundle cannot be used.
     """
-    model: Denoiser | Model
-    try:
-        model = Denoiser(DenoiserBundle.open(where), provider=provider, threads=1)
-    except BundleKindError:
-        model = Model(Bundle.open(where), provider=provider, threads=1)
+    bundle = Bundle.open(where)
+    model = (Denoiser if bundle.is_denoiser else Model)(bundle, provider=provider, threads=1)
     treatment = file_denoiser_of(
         model, sigma=sigma, strength=strength, kind=kind, quality=quality, max_pixels=max_pixels
     )
@@ -220,7 +217,7 @@ def file_denoiser_of(
         InvalidArgumentError: the model was taught no such thing, or not at this sigma.
     """
     if isinstance(model, Denoiser):
-        low, high = model.bundle.spec.deviations
+        low, high = model.spec.deviations
         if sigma is not None and not low <= sigma <= high:
             raise InvalidArgumentError(
                 f"model {printable(model.bundle.name)} cleans noise of sigma {255 * low:g} to {255 * high:g}, "

@@ -13,8 +13,8 @@ from typing import Final
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.preprocess import printable
 from lookalike.encoder.images.write import WRITABLE_FORMATS
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.indexer.sources.source import as_text
 
@@ -209,7 +209,7 @@ def _of_source(
         if own and relative.stem.endswith(destination.suffix):
             continue
         text = as_text(relative)
-        if reading.takes(text):
+        if reading.accepts(text):
             yield Task(path / relative, text, destination.target(relative))
 
 

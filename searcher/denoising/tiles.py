@@ -64,8 +64,8 @@ def denoise_in_place(
         at_once: Runs the tiles of a row of tiles, at once where it can.
     """
     height, width = colours.shape[:2]
-    multiple = cleaner.bundle.spec.multiple
-    around = max(multiple, -(-cleaner.bundle.spec.reach // multiple) * multiple)
+    multiple = cleaner.spec.size_multiple
+    around = max(multiple, -(-cleaner.spec.receptive_field // multiple) * multiple)
     inside = max(-(-_LEAST_INSIDE // multiple), (whole - 2 * around) // multiple) * multiple
     tall, wide = (side if side <= whole else inside for side in (height, width))
     told, top_value = np.array([sigma], np.float32), np.iinfo(colours.dtype).max
@@ -73,7 +73,7 @@ def denoise_in_place(
     def tile(left: int) -> Values:
         start = max(0, left - around)
         part = block[:, start : left + wide + around]
-        made = cleaner.clean(_floats(part)[None], told)[0]
+        made = cleaner.denoise(_floats(part)[None], told)[0]
         kept = np.s_[above : above + bottom - top, left - start : left - start + min(wide, width - left)]
         before = part[kept]
         changed = made[kept] if strength == 1 else _blended(_floats(before), made[kept], strength)

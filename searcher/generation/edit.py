@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable, to_uint8
+from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 
 __all__ = ["attributes_of", "edit", "edit_steps", "parse_steps", "parse_strengths"]
 

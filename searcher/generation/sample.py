@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.latent_prior import GaussianMixture
+from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
 from lookalike.encoder.errors import ImageError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, printable, read_pixels, to_uint8
+from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
 from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.text import printable
 
 __all__ = [
     "MAX_IMAGES",
@@ -125,20 +126,20 @@ def sample_latents(
     if sampler is not None and sampler not in get_args(Sampler):
         raise InvalidArgumentError(f"a sampler is {', '.join(get_args(Sampler))}; {sampler!r} is not")
     bundle, rng = model.bundle, np.random.default_rng(seed)
-    if not model.draws:
+    if not model.has_decoder:
         bundle.graph("decoder")  # says that there is none
     latents = np.zeros((count, bundle.spec.latent), np.float32)
     chosen = None if of_class is None else np.full(count, _class_number(bundle, of_class))
     if chosen is not None and not bundle.spec.conditional:
         mixture = _by_class(bundle, sampler)
-        drawn = mixture.place(rng.standard_normal((count, mixture.size)), chosen, temperature)
+        drawn = mixture.transform(rng.standard_normal((count, mixture.size)), chosen, temperature)
     else:
         drawn = _drawn(bundle, sampler, rng, count, temperature)
     latents[:, : drawn.shape[1]] = drawn
     if bundle.spec.conditional:
         if chosen is None:
             chosen = rng.spawn(1)[0].choice(len(bundle.spec.classes), count, p=_shares(bundle))
-        latents[np.arange(count), bundle.spec.drawn + chosen] = 1
+        latents[np.arange(count), bundle.spec.prior_dim + chosen] = 1
     return latents
 
 
@@ -147,7 +148,7 @@ def classes_of(model: Model, latents: Floats) -> list[str] | None:
     spec = model.bundle.spec
     if not spec.conditional:
         return None
-    return [spec.classes[k] for k in latents[:, spec.drawn :].argmax(axis=1)]
+    return [spec.classes[k] for k in latents[:, spec.prior_dim :].argmax(axis=1)]
 
 
 def interpolate(model: Model, pixels: Pixels, steps: int, *, way: Interpolation | None = None) -> Pixels:
@@ -175,7 +176,7 @@ def interpolate(model: Model, pixels: Pixels, steps: int, *, way: Interpolation 
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
     between = ends[:-1] * (1 - share) + ends[1:] * share  # (N - 1, steps, D)
     if (way or ("spherical" if model.bundle.spec.kind == "vae" else "linear")) == "spherical":
-        drawn = slice(model.bundle.spec.drawn)
+        drawn = slice(model.bundle.spec.prior_dim)
         between[..., drawn] = _round(ends[:-1, :, drawn], ends[1:, :, drawn], share)
     pictures = to_uint8(model.decode(between.reshape(-1, between.shape[-1])))
     return pictures.reshape(*between.shape[:2], *pictures.shape[1:])
@@ -228,20 +229,20 @@ def _drawn(
     """Draw the first numbers of latents of no class: (N, Z) or fewer."""
     spec, name = bundle.spec, printable(bundle.name)
     if sampler is None:
-        sampler = "normal" if spec.prior else "gaussian"
+        sampler = "normal" if spec.has_prior else "gaussian"
     if sampler == "normal":
-        if not spec.prior:
+        if not spec.has_prior:
             raise InvalidArgumentError(
                 f"model {name} ({spec.kind}) was not trained towards N(0, I): nothing of sense lies there; "
                 "take --sampler gaussian"
             )
-        return np.asarray(temperature * rng.standard_normal((count, spec.drawn)), np.float32)
+        return np.asarray(temperature * rng.standard_normal((count, spec.prior_dim)), np.float32)
     if sampler == "gmm":
         if bundle.sampling is None or bundle.sampling.mixture is None:
             raise InvalidArgumentError(f"model {name} has no mixture to draw from; take --sampler gaussian")
         return bundle.sampling.mixture.sample(rng, count, temperature)
-    mean, covariance = bundle.statistics.mean[: spec.drawn], bundle.statistics.covariance
-    variance, axes = np.linalg.eigh(covariance[: spec.drawn, : spec.drawn].astype(np.float64))
+    mean, covariance = bundle.statistics.mean[: spec.prior_dim], bundle.statistics.covariance
+    variance, axes = np.linalg.eigh(covariance[: spec.prior_dim, : spec.prior_dim].astype(np.float64))
     scale = temperature * np.sqrt(variance.clip(0))
     drawn = rng.standard_normal((count, len(scale))) * scale  # (N, Z) on the axes
     return np.asarray(drawn @ axes.T + mean, np.float32)

@@ -81,7 +81,7 @@ class QueryDenoiser:
         part = _crop_slices(crop, image)
         sigma = estimate_sigma(self.denoiser, image[part])
         bundle = self.denoiser.bundle
-        noisy = sigma >= bundle.spec.clean_below
+        noisy = sigma >= self.denoiser.spec.clean_below
         info = DenoiseInfo(bundle.name, sigma, noisy)
         if not noisy:
             return read_pixels(data, spec, crop=crop, name=name), info

@@ -9,8 +9,8 @@ from typing import Any, Self
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
-from lookalike.encoder.images.preprocess import printable
-from lookalike.indexer.store.base import Hit
+from lookalike.encoder.text import printable
+from lookalike.indexer.store.points import Hit
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
 
 
@@ -130,7 +130,7 @@ class MatchScorer:
         Raises:
             InvalidArgumentError: invalid prior or rate, or one was given and the model is not calibrated.
         """
-        calibration = None if bundle.calibration is None else bundle.calibration.likeness
+        calibration = None if bundle.calibration is None else bundle.calibration.scores
         if calibration is None:
             if prior is not None or fmr is not None:
                 raise InvalidArgumentError(

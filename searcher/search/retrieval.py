@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.base import Condition, Filter, Hit, VectorStore
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.points import Hit
 
 _FACTOR: Final = 4
 

@@ -26,13 +26,18 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     VectorError,
 )
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, printable, read_pixels
-from lookalike.encoder.runtime.model import Model, Provider
-from lookalike.indexer.embedded.aliases import resolve_alias
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import as_path
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import CollectionSpec, Filter, Hit, VectorStore
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.generation.edit import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
@@ -105,14 +110,18 @@ class Searcher:
         self.collection = resolve_alias(store, collection)  # so that model and collection stay together
         self.model = model
         self.timer = timer
-        self.spec: CollectionSpec = store.describe(self.collection)
+        self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
         _ = model.provider  # loads the model now, so that the first query does not wait
         calibration = model.bundle.calibration
-        self._usual_errors = None if calibration is None or not model.draws else calibration.errors
+        self._usual_errors = (
+            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        )
         if self._usual_errors is not None:
-            model.errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))  # loads the decoder too
+            model.reconstruction_errors(
+                np.empty((0, *model.bundle.spec.image.shape), np.uint8)
+            )  # loads the decoder too
 
     @classmethod
     def open(
@@ -131,7 +140,7 @@ class Searcher:
             ModelMismatchError: the model at hand is not the one that made the collection.
             BundleError: the model cannot be opened.
         """
-        spec = store.describe(collection)
+        spec = store.info(collection)
         try:
             opened = Model.open(model or spec.model_name, provider=provider, threads=threads)
         except BundleError as error:
@@ -220,7 +229,7 @@ class Searcher:
             InvalidArgumentError: as :meth:`similar`.
         """
         began = time.perf_counter()
-        record = self.store.fetch(self.collection, [item], with_vectors=True).get(item)
+        record = self.store.get(self.collection, [item], with_vectors=True).get(item)
         if record is None or record.vector is None:
             raise ItemNotFoundError(f"collection {self.collection} has no item {item}")
         payload = dict(record.payload)
@@ -388,7 +397,7 @@ class Searcher:
         if self._usual_errors is None or not good:
             return [None] * len(images)
         with self.timer("check"):
-            scores = iter(self._usual_errors.times_usual(self.model.errors(np.stack(good))))
+            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
         found = [None if pixels is None else next(scores) for pixels in images]
         return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
 
@@ -407,7 +416,7 @@ class Searcher:
             if denoiser is None:
                 pixels = read_pixels(data, spec, crop=crop, name=str(query))
             else:
-                with self.timer("clean"):
+                with self.timer("denoise"):
                     pixels, info = denoiser.read(data, spec, crop=crop, name=str(query))
         except ImageError as error:
             return _LoadedQuery(error=error)
@@ -418,7 +427,7 @@ class Searcher:
 
 
 def _no_vector(query: Query) -> VectorError:
-    return VectorError(f"{printable(str(query))}: {NOTHING_SEEN}")
+    return VectorError(f"{printable(str(query))}: {DEGENERATE}")
 
 
 def _read_located(file: Path) -> bytes:

@@ -32,7 +32,8 @@ from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, printable, read_pixels
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]

@@ -21,7 +21,7 @@ import numpy as np
 from lookalike.encoder.datasets.lfw import LFW, find_lfw
 from lookalike.encoder.images.preprocess import read_pixels
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.plain_ae import plain_autoencoder, save_plain
 

@@ -16,10 +16,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
 from lookalike.indexer.parquet.load import load_latents
-from lookalike.indexer.store.base import LayoutOptions, open_store
-from lookalike.indexer.store.layout import Quantization
+from lookalike.indexer.store.layout import Quantization, StorageConfig
 from tests.benchmarks.million_vectors import People
 
 K: Final = 10
@@ -42,9 +42,9 @@ def measured(file: Path, folder: Path, quantization: Quantization) -> Iterator[s
     vectors, paths = vectors_of(file)
     drawn = np.random.default_rng(0).choice(len(vectors), min(QUERIES, len(vectors)), replace=False)
     best = [{paths[n] for n in np.argsort(-row)[:K]} for row in vectors[drawn] @ vectors.T]
-    options = LayoutOptions(quantization=quantization, on_disk=LAYOUTS[quantization])
+    options = StorageConfig(quantization=quantization, on_disk=LAYOUTS[quantization])
     with open_store(str(folder / quantization)) as store:
-        load_latents(store, NAME, [file], options=options)
+        load_latents(store, NAME, [file], storage=options)
         for built in (False, True):
             began = time.perf_counter()
             if built:

@@ -35,10 +35,11 @@ import numpy as np
 import pyarrow as pa
 
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet.file import LatentsFile, Rows, write_latents
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.base import Condition, Filter, open_store
+from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.sync import sync
 from tests.benchmarks.million_vectors import Nearest, People, entry, unit
@@ -98,9 +99,9 @@ def trace_folder(photos: Path, folder: Path, dry: bool) -> Figures:
     """Compare a folder with a collection, the same way."""
     model = Model.open("faces")
     with open_store(str(folder)) as store:
-        if not store.names():
+        if not store.list_collections():
             store.create(NAME, _spec_of(photos))
-        source = open_source(str(photos), root_name=NAME, known={})
+        source = open_source(str(photos), root_name=NAME, known_roots={})
         return _traced(lambda: sync(store, NAME, model, [source], dry_run=dry))
 
 

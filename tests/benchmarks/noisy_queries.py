@@ -20,7 +20,7 @@ from lookalike.encoder.errors import DataError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import decode_rgb, encode_png, to_uint8
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import CollectionSpec
+from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 

@@ -35,10 +35,10 @@ import numpy as np
 from lookalike.deploy.http.uploads import Upload
 from lookalike.encoder.datasets.lfw import find_lfw
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import COMMAND
 from tests.fixtures.http_clients import Answer, Crowd, form
-from tests.fixtures.photos import COMMAND
 from tests.fixtures.service import API, Running, running
 
 NAME: Final = "faces"

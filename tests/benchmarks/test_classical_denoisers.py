@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import open_test_set
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images.noise import add_noise
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from tests.benchmarks import classical_denoisers
 from tests.benchmarks.classical_denoisers import BM3D, classical_methods, undo_clipping
 
@@ -38,7 +38,7 @@ def with_noise(picture: NDArray[np.float32], sigma: float, seed: int = 0) -> NDA
 
 
 def psnr_of(one: NDArray[Any], other: NDArray[Any]) -> float:
-    return psnr(float(np.square(one - other).mean()))
+    return psnr_from_mse(float(np.square(one - other).mean()))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

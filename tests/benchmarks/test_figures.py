@@ -23,9 +23,9 @@ from lookalike.deploy.evaluation.retrieval import KnnResult
 from lookalike.encoder.datasets.lfw import LFW
 from tests.benchmarks.figures import main
 from tests.benchmarks.published import generation_markdown
+from tests.fixtures.command import lookalike
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import lookalike
 
 BASELINES = ["raw gray pixels", "PCA-128 whitened", "LBP+HOG, three crops"]
 

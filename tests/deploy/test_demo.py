@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.indexer.store.base import open_store
-from tests.fixtures.photos import lookalike
+from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.indexer.open import open_store
+from tests.fixtures.command import lookalike
 
 PICTURES = (
     "search.png",
@@ -30,25 +32,48 @@ def check_pictures(folder: Path) -> None:
             assert np.asarray(picture).std() > 20, name
 
 
+@pytest.fixture
+def few_lfw(lfw: LFW, mnist: MNIST, tmp_path: Path) -> Path:
+    """A folder of data sets: MNIST, and LFW of a few people who are held out and have five images or more."""
+    held_out = sorted(lfw.held_out_people())
+    many = [person for person in held_out if len(list((lfw.root / person).iterdir())) >= 5][:8]
+    images = tmp_path / "data" / "lfw" / lfw.variant
+    images.mkdir(parents=True)
+    for person in many:
+        (images / person).symlink_to(lfw.root / person)
+    for file in lfw.folder.glob("*.txt"):
+        (images.parent / file.name).symlink_to(file)
+    (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
+    for file in mnist.folder.iterdir():
+        (tmp_path / "data" / "MNIST" / "raw" / file.name).symlink_to(file)
+    return tmp_path / "data"
+
+
 @pytest.mark.lfw
-def test_the_tour_on_the_real_faces(lfw_folder: Path, tmp_path: Path) -> None:
-    first = lookalike("demo", "--out", "tour", cwd=tmp_path)
+@pytest.mark.mnist
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_the_tour_on_the_real_faces(data_root: Path, few_lfw: Path, tmp_path: Path, few: bool) -> None:
+    data = few_lfw if few else data_root
+    count = len(list((data / "lfw").glob("*/*/*.jpg")))
+    env = {"LOOKALIKE_DATA": str(data)}
+    first = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""
-    assert "Indexed 13,233 faces of lfw with model faces" in first.stdout
+    assert few or count == 13_233
+    assert f"Indexed {count:,} faces of lfw with model faces" in first.stdout
     assert "people the model never saw, drawn by lot" in first.stdout
     assert first.stdout.split("Look at\n")[1].split()[0] == "tour/search.png"
     check_pictures(tmp_path / "tour")
     before = [(tmp_path / "tour" / name).read_bytes() for name in PICTURES]
-    again = lookalike("demo", "--out", "tour", cwd=tmp_path)
+    again = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
     assert again.returncode == 0, again.stderr
-    assert "13,233 faces of lfw were indexed already" in again.stdout
+    assert f"{count:,} faces of lfw were indexed already" in again.stdout
     assert [(tmp_path / "tour" / name).read_bytes() for name in PICTURES] == before
     # Where LFW is gone, the same folder serves a taste, and what was indexed stays as it was.
     taste = lookalike("demo", "--out", "tour", cwd=tmp_path, env={**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path)})
     assert taste.returncode == 0, taste.stderr
     with open_store(str(tmp_path / "tour" / "store")) as store:
-        assert {name: store.count(name) for name in store.names()} == {"lfw": 13_233, "taste": 100}
+        assert {name: store.count(name) for name in store.list_collections()} == {"lfw": count, "taste": 100}
 
 
 def test_without_the_data_set_the_tour_is_a_taste_and_says_so(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import pytest
 import yaml
 
 from lookalike.deploy.cli.main import VERBS, group
-from lookalike.indexer.store.layout import Layout, layout_for
-from tests.fixtures.photos import lookalike, photograph, write_photos
+from lookalike.indexer.store.layout import Layout, recommended_layout
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 ROOT: Final = Path(__file__).parents[2]
@@ -174,7 +175,7 @@ def test_the_index_job_asks_for_what_the_cluster_can_keep() -> None:
     said = dict(pairwise(container["args"]))
     (qdrant,) = of_kind("StatefulSet")["qdrant"]["spec"]["template"]["spec"]["containers"]
     copies = {each["name"]: each.get("value") for each in qdrant["env"]}
-    rule = layout_for(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
+    rule = recommended_layout(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
     assert (int(said["--shards"]), int(said["--replicas"])) == (rule.shards, rule.replicas)
     assert copies["QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR"] == said["--replicas"]
 
@@ -211,7 +212,7 @@ def test_the_unit_starts_the_service_and_is_locked_up() -> None:
 
 
 def test_its_readme_names_what_is_there() -> None:
-    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:systemd|kubernetes|compose)[\w./]*)`", text):
         assert (DEPLOY / path).exists(), path
     for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
@@ -229,7 +230,7 @@ def test_its_readme_names_what_is_there() -> None:
     for vectors, dimension, *told in rows:
         for layout, size in zip((Layout(), quantized), told, strict=True):
             number, unit = size.split()
-            expected = layout.memory(int(vectors.replace(",", "")), int(dimension))
+            expected = layout.memory_bytes(int(vectors.replace(",", "")), int(dimension))
             assert float(number) == pytest.approx(expected / {"MB": 1e6, "GB": 1e9}[unit], rel=0.05)
 
 
@@ -237,7 +238,7 @@ def test_a_new_model_takes_the_place_of_the_old_one_as_its_readme_says(tmp_path:
     write_photos(tmp_path / "photos")
     (tmp_path / "me.jpg").write_bytes(photograph(4))
     newer = make_bundle(tmp_path / "models" / "newer", seed=1)
-    text = (DEPLOY / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     section = text.split("- **A new model**")[1].split("\n## ")[0]
     lines = "".join(re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)).splitlines()
     read = []

@@ -1,10 +1,10 @@
-"""A folder is replaced whole, or stays as it was."""
+"""Files and folders are replaced whole, or stay as they were."""
 
 from pathlib import Path
 
 import pytest
 
-from lookalike.encoder.replacing import atomic_replace_dir
+from lookalike.encoder.files import atomic_replace_dir, atomic_write
 
 
 def write(target: Path, text: str) -> None:
@@ -57,3 +57,11 @@ def test_writer_that_was_quicker_is_replaced(tmp_path: Path) -> None:
         write(target, "quicker")
     assert (target / "file").read_text() == "last"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_file_is_replaced_and_no_temporary_file_is_left(tmp_path: Path, durable: bool) -> None:
+    for data in (b"one", b"two"):
+        atomic_write(tmp_path / "deep" / "file", data, durable=durable)
+        assert (tmp_path / "deep" / "file").read_bytes() == data
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]

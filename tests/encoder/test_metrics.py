@@ -1,4 +1,4 @@
-"""Distances of clouds worked out by hand."""
+"""Metrics against values worked out by hand."""
 
 import math
 
@@ -7,7 +7,14 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.manifolds import frechet_distance, mean_distance, precision_recall
+from lookalike.encoder.metrics import (
+    frechet_distance,
+    mean_distance,
+    precision_recall,
+    psnr,
+    psnr_from_mse,
+    roc_auc,
+)
 
 
 def cloud(count: int, *, seed: int = 0, spread: float = 1.0, at: float = 0.0) -> NDArray[np.float64]:
@@ -20,6 +27,17 @@ def exactly(mean: list[float], deviation: list[float]) -> NDArray[np.float64]:
     corners = np.array([[1 if bits >> place & 1 else -1 for place in range(3)] for bits in range(8)])
     points: NDArray[np.float64] = corners * np.array(deviation) * math.sqrt(7 / 8) + np.array(mean)
     return points
+
+
+def test_psnr_of_known_errors() -> None:
+    black = np.zeros((2, 3), np.uint8)
+    assert psnr(black, black) == math.inf
+    assert psnr(black, black + 1) == pytest.approx(20 * math.log10(255))
+    assert psnr_from_mse(0.01) == pytest.approx(20)
+
+
+def test_roc_auc_counts_ties_half() -> None:
+    assert roc_auc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False])) == 3.5 / 4
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
@@ -87,9 +105,9 @@ def test_mean_distance_worked_out_by_hand() -> None:
 
 def test_clouds_that_are_too_small_are_refused() -> None:
     one, two = np.zeros((1, 2)), np.zeros((2, 2))
-    with pytest.raises(InvalidArgumentError, match="two points or more, got 1 and 2"):
+    with pytest.raises(InvalidArgumentError, match="at least two points, got 1 and 2"):
         frechet_distance(one, two)
-    with pytest.raises(InvalidArgumentError, match="got 3 of 2 and 2"):
+    with pytest.raises(InvalidArgumentError, match="got k=3 for 2 and 2"):
         precision_recall(two, two)
-    with pytest.raises(InvalidArgumentError, match="two points or more, got 1"):
+    with pytest.raises(InvalidArgumentError, match="at least two points, got 1"):
         mean_distance(one)

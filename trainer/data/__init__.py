@@ -1,1 +1,1 @@
-"""."""
+"""Training data: data sets, splits, batches, augmentation and noise."""

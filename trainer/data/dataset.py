@@ -1,4 +1,4 @@
-"""What the trainer learns from: images, who is on them, and splits that keep a person on one side.
+"""Training data: images, the person on each, and splits in which each person is in one part only.
 
 Legend: N images, S side of the input, C channels, K classes.
 """
@@ -24,19 +24,8 @@ from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
 from lookalike.encoder.datasets.mnist import CLASSES, SIDE, SPLITS, find_mnist
 from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, printable, read_pixels
-
-__all__ = [
-    "HELD_OUT_SHARE",
-    "Dataset",
-    "Pixels",
-    "Split",
-    "default_shape",
-    "open_dataset",
-    "read_pixel_cache",
-    "select",
-    "share_of",
-]
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.text import printable
 
 HELD_OUT_SHARE: Final = 0.15
 VALIDATION_SHARE: Final = 0.08
@@ -52,9 +41,9 @@ class Split:
 
     Attributes:
         train: The network is fitted to these.
-        validation: 8 % of the other people, at least one: the best checkpoint is chosen and
-            likeness calibrated on these.
-        held_out: Figures are reported on these; nothing is fitted to or chosen on them.
+        validation: 8 % of the other people, at least one: used to choose the best checkpoint and to calibrate
+            scores.
+        held_out: Used to report metrics; nothing is fitted to or chosen on them.
     """
 
     train: NDArray[np.int64]
@@ -68,17 +57,16 @@ class Dataset:
 
     Attributes:
         name: ``lfw``, or the folder's name.
-        root: Folder that the images lie under.
+        root: Folder of the images.
         paths: Relative to the root, sorted by their POSIX form.
-        people: One per image: the person, or the image's own path where nobody is named.
+        people: One per image: the person, or the image's own path where no person is known.
         held_out: People whose images are never trained on.
-        crop: The framing that suits these images.
-        validation: People to choose on; None: 8 % of those not held out, by a hash of the name.
-        classes: K names, each once; none where nothing is sorted into classes.
-        labels: The class of each image, its place in ``classes``; -1 where it is not known; empty without
-            classes.
-        mirrored: Whether a mirror image is as good an image of its kind.
-        contents: Index to the bytes of an image, where they lie in no files of their own.
+        crop: Default crop of these images.
+        validation: People of the validation part; None: 8 % of those not held out, by a hash of the name.
+        classes: K names, each once; empty without classes.
+        labels: The class of each image as an index into ``classes``; -1: unknown; empty without classes.
+        mirrored: Whether a mirror image is a valid image of its kind (a face is, a digit is not).
+        contents: Index to the bytes of an image, for images that are not separate files.
     """
 
     name: str
@@ -102,8 +90,8 @@ class Dataset:
         if self.contents is not None:
             return self.contents(index)
         path = self.root / self.paths[index]
-        if not path.is_file():  # a pipe would keep us waiting
-            raise OSError("it is not a file or leads nowhere")
+        if not path.is_file():  # reading a pipe would block
+            raise OSError("it is not a file or a broken link")
         return path.read_bytes()
 
     def split(self, usable: Iterable[int]) -> Split:
@@ -135,14 +123,14 @@ class Dataset:
 
 
 def select(shares: Mapping[str, float], below: float) -> frozenset[str]:
-    """Return the people whose share is below a limit; of few people the lowest one, and at most a third."""
+    """Return the people whose share is below a limit: at least one, and at most a third of them."""
     count = sum(share < below for share in shares.values())
     count = max(1, min(count, len(shares) // 3))
     return frozenset(sorted(shares, key=lambda person: shares[person])[:count])
 
 
 def share_of(name: str) -> float:
-    """Place a name in [0, 1) by its SHA-256: the same on every machine, whoever else is there."""
+    """Map a name to [0, 1) by its SHA-256: the same on every machine and whatever the other names are."""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8]) / 2**64
 
 
@@ -150,11 +138,11 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
     """Open ``lfw``, ``mnist`` or a folder of images (one subfolder a person, or all in one).
 
     For LFW the held-out people are those in a pair of View 2's folds 1 to 5, for any other folder 15 % of
-    the people by a hash of the name, at least one. Of MNIST the test digits are held out and the last 5,000
-    training digits validate.
+    the people by a hash of the name, at least one. For MNIST the test digits are held out and the last 5,000
+    training digits are the validation part.
 
     Raises:
-        DataError: nothing is there.
+        DataError: the source does not exist or has no images.
     """
     if source == "lfw":
         lfw = find_lfw(progress=progress)
@@ -178,7 +166,7 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
 
 
 def default_shape(source: str) -> tuple[int, Literal[1, 3]]:
-    """Return the side in pixels and the channels that suit a source of :func:`open_dataset`."""
+    """Return the default side in pixels and number of channels for a source of :func:`open_dataset`."""
     return (SIDE, 1) if source == "mnist" else (64, 3)
 
 
@@ -195,7 +183,7 @@ def _open_mnist(*, progress: bool) -> Dataset:
         "mnist",
         mnist.folder,
         tuple(map(Path, paths)),
-        people=tuple(paths),  # whose hand it was is not told
+        people=tuple(paths),  # the writers are not known
         held_out=frozenset(paths[train:]),
         crop=Crop(),
         validation=frozenset(paths[train - min(_MNIST_VALIDATION, train // 3) : train]),
@@ -208,7 +196,7 @@ def _open_mnist(*, progress: bool) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A data set as the network sees it.
+    """The decoded images of a data set.
 
     Attributes:
         images: uint8 (N, S, S, C), memory-mapped; rows that could not be read are black.
@@ -227,9 +215,9 @@ class Pixels:
 
 
 def read_pixel_cache(dataset: Dataset, spec: ImageSpec, *, progress: bool = False) -> Pixels:
-    """Decode all images once into a memory-mapped file in the user's cache, or open what is there.
+    """Decode all images once into a memory-mapped file in the user's cache, or open the existing one.
 
-    The files are keyed by the listing's fingerprint and get their names when they are whole; of several
+    The files are keyed by the listing's fingerprint and renamed into place when complete; of several
     processes one decodes and the others wait.
 
     Raises:
@@ -239,7 +227,7 @@ def read_pixel_cache(dataset: Dataset, spec: ImageSpec, *, progress: bool = Fals
     folder = cache_folder() / "pixels" / fingerprint
     pixels, failed = folder / "pixels.npy", folder / "failed.tsv"
     with only_one(folder):
-        if not pixels.is_file():  # it comes last
+        if not pixels.is_file():  # it is written last
             _write_pixels(dataset, spec, pixels, failed, progress=progress)
     lines = [line.split("\t", 1) for line in failed.read_text(encoding="utf-8").splitlines()]
     return Pixels(
@@ -279,8 +267,8 @@ def _write_pixels(dataset: Dataset, spec: ImageSpec, pixels: Path, failed: Path,
             leave=False,
         ) as bar,
     ):
-        for chunk, found in zip(chunks, pool.map(read, chunks), strict=True):
-            reasons += found
+        for chunk, failed_rows in zip(chunks, pool.map(read, chunks), strict=True):
+            reasons += failed_rows
             bar.update(len(chunk))
     images.flush()
     failed.write_text("".join(reasons), encoding="utf-8")
@@ -288,12 +276,13 @@ def _write_pixels(dataset: Dataset, spec: ImageSpec, pixels: Path, failed: Path,
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    # A memory-mapped file that outgrows its disk kills the process without a word.
+    # Writing to a memory-mapped file on a full disk kills the process without a message.
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"the decoded images need {needed / 1e9:.1f} GB in {printable(str(folder))}, {free / 1e9:.1f} GB are "
-            "free; make room, take a smaller --size, or choose another folder in LOOKALIKE_CACHE"
+            f"the decoded images need {needed / 1e9:.1f} GB in {printable(str(folder))}, "
+            f"{free / 1e9:.1f} GB are free; make room, take a smaller --size, or choose another folder in "
+            "LOOKALIKE_CACHE"
         )
 
 
@@ -305,8 +294,8 @@ def _fingerprint(dataset: Dataset, spec: ImageSpec) -> str:
             continue
         try:
             status = (dataset.root / path).stat()
-            facts = f"{status.st_size}\0{status.st_mtime_ns}"
-        except OSError:  # a link that leads nowhere: named as a failure where it is read
-            facts = "missing"
-        digest.update(f"{path.as_posix()}\0{facts}\n".encode(errors="surrogateescape"))
+            stat = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:  # a broken link: reported as a failure when it is read
+            stat = "missing"
+        digest.update(f"{path.as_posix()}\0{stat}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -1,31 +1,28 @@
-"""Which class each image of a data set is of.
+"""Class labels of a data set, from subfolders or from an attribute.
 
 Legend: K classes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Final
 
 from lookalike.encoder.datasets.lfw import LFW, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import printable
+from lookalike.encoder.text import printable
 from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of
 
-__all__ = ["by_attribute", "by_subfolder"]
-
-_MOST: Final = 1000
+_MAX_CLASSES: Final = 1000
 
 
 def by_subfolder(dataset: Dataset) -> Dataset:
-    """Take the subfolder that holds an image for its class, and split by picture; without two: as it is.
+    """Label each image with its subfolder, and split by image; with less than two subfolders, do nothing.
 
-    What has classes already keeps them. LFW has none: its subfolders are people.
+    A data set that already has classes keeps them. LFW has none: its subfolders are people.
 
     Raises:
-        DataError: more than 1,000 classes: these will be people.
+        DataError: more than 1,000 classes: the subfolders are probably people.
     """
     if dataset.classes or dataset.name == "lfw":
         return dataset
@@ -33,26 +30,26 @@ def by_subfolder(dataset: Dataset) -> Dataset:
     classes = tuple(sorted({printable(folder) for folder in folders if folder is not None}))
     if len(classes) < 2:
         return dataset
-    if len(classes) > _MOST:
+    if len(classes) > _MAX_CLASSES:
         raise DataError(
-            f"subfolders are classes, at most {_MOST:,} of them, {printable(str(dataset.root))} has "
+            f"subfolders are classes, at most {_MAX_CLASSES:,} of them, {printable(str(dataset.root))} has "
             f"{len(classes):,}; are they people? then take --classes none"
         )
-    place = {name: index for index, name in enumerate(classes)}
+    index_of = {name: index for index, name in enumerate(classes)}
     people = tuple(path.as_posix() for path in dataset.paths)
     return replace(
         dataset,
         people=people,
         held_out=select({person: share_of(person) for person in people}, HELD_OUT_SHARE),
         classes=classes,
-        labels=tuple(-1 if folder is None else place[printable(folder)] for folder in folders),
+        labels=tuple(-1 if folder is None else index_of[printable(folder)] for folder in folders),
     )
 
 
 def by_attribute(dataset: Dataset, attribute: str) -> Dataset:
-    """Sort LFW into two classes by an attribute's score: above 0 it is there, up to 0 not, unknown neither.
+    """Label LFW's images by an attribute's score: above 0 with it, up to 0 without it, missing unknown.
 
-    Who is held out stays as it is.
+    The held-out people stay the same.
 
     Raises:
         InvalidArgumentError: another data set, or no such attribute.
@@ -61,7 +58,7 @@ def by_attribute(dataset: Dataset, attribute: str) -> Dataset:
     if dataset.name != "lfw":
         raise InvalidArgumentError(
             f"--class-attribute reads the table of lfw, {printable(dataset.name)} has none; "
-            "sort the pictures into subfolders instead"
+            "sort the images into subfolders instead"
         )
     table = LFW(dataset.root.parent, dataset.root.name).attributes()
     known = sorted({name for scores in table.values() for name in scores})
@@ -72,12 +69,5 @@ def by_attribute(dataset: Dataset, attribute: str) -> Dataset:
     scores = [table.get(path.as_posix(), {}).get(attribute) for path in dataset.paths]
     labels = tuple(-1 if score is None else int(score > 0) for score in scores)
     if len(set(labels) - {-1}) < 2:
-        raise DataError(f"two classes need images with and without {attribute}, all known are alike")
+        raise DataError(f"two classes need images with and without {attribute}, all known are of one class")
     return replace(dataset, classes=(f"not {attribute}", attribute), labels=labels)
-
-
-def count_by_class(dataset: Dataset, rows: list[int]) -> str:
-    """Say how many of the images at ``rows`` are of each class, the first ten classes."""
-    counts = Counter(dataset.labels[row] for row in rows)
-    told = [f"{name} {counts[index]}" for index, name in enumerate(dataset.classes[:10])]
-    return ", ".join(told) + (", ..." if len(dataset.classes) > 10 else "")

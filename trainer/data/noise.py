@@ -1,7 +1,7 @@
-"""The noise of ``encoder/images/noise.py`` on torch tensors, channels first: what a network learns to take off.
+"""The noise of ``encoder/images/noise.py`` on torch tensors, channels first.
 
-All random numbers are drawn by numpy's Generator in the layout of ``encoder/images/noise.py``: the same seed gives
-the same noisy pictures there and here, whatever machine draws them.
+Random numbers come from numpy's Generator in the layout of ``encoder/images/noise.py``: the same seed gives
+the same noisy images in both modules and on every machine.
 
 Legend: N images, C channels, H height, W width.
 """
@@ -14,54 +14,52 @@ from torch import Tensor
 
 from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
 
-__all__ = ["add_noise", "applied", "make_noisy"]
-
 
 def make_noisy(images: Tensor, noise: NoiseSpec, rng: np.random.Generator) -> Tensor:
-    """Return images float32 (N, C, H, W) with noise on them, a level of its own for each."""
+    """Add noise to images float32 (N, C, H, W), with a level drawn for each."""
     return add_noise(images, torch.from_numpy(noise.levels(len(images), rng)), kind=noise.kind, rng=rng)
 
 
 def add_noise(images: Tensor, levels: Tensor, *, kind: NoiseKind, rng: np.random.Generator) -> Tensor:
-    """Return images with noise on them, float32 (N, C, H, W) in [0, 1]; the same seed gives the same.
+    """Add noise to images; the result is float32 (N, C, H, W) in [0, 1].
 
     Args:
         images: float32 (N, C, H, W) in [0, 1], on any device.
         levels: float32 (N,), one for each image, within the limits of the kind.
         kind: As in ``encoder/images/noise.py``.
-        rng: What is drawn from.
+        rng: Source of the random numbers.
     """
-    seen = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
-    draws = torch.from_numpy(sample_noise(seen, levels.cpu().numpy(), kind=kind, rng=rng))
-    if draws.ndim == 4:
-        draws = draws.permute(0, 3, 1, 2)  # (N, C or 1, H, W)
-    return applied(images, levels.to(images.device), draws.to(images.device), kind=kind)
+    pixels = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, C)
+    noise = torch.from_numpy(sample_noise(pixels, levels.cpu().numpy(), kind=kind, rng=rng))
+    if noise.ndim == 4:
+        noise = noise.permute(0, 3, 1, 2)  # (N, C or 1, H, W)
+    return apply_noise(images, levels.to(images.device), noise.to(images.device), kind=kind)
 
 
-def applied(images: Tensor, levels: Tensor, draws: Tensor, *, kind: NoiseKind) -> Tensor:
-    """Return images with the noise that was drawn for them, float32 (N, C, H, W) in [0, 1].
+def apply_noise(images: Tensor, levels: Tensor, noise: Tensor, *, kind: NoiseKind) -> Tensor:
+    """Apply sampled noise to images; the result is float32 (N, C, H, W) in [0, 1].
 
     Args:
         images: float32 (N, C, H, W) in [0, 1].
         levels: float32 (N,).
-        draws: As :func:`sample_noise` has them, but (N, C, H, W) or (N, 1, H, W).
+        noise: From :func:`sample_noise`, but (N, C, H, W) or (N, 1, H, W).
         kind: As in ``encoder/images/noise.py``.
     """
-    each = levels[:, None, None, None]
+    level = levels[:, None, None, None]
     if kind == "gaussian":
-        made = images + each * draws
+        noisy = images + level * noise
     elif kind == "poisson":
-        made = torch.where(each < QUIETEST, images, draws * each.square())
+        noisy = torch.where(level < QUIETEST, images, noise * level.square())
     elif kind == "masking":
-        made = torch.where(draws < each, 0.0, images)
+        noisy = torch.where(noise < level, 0.0, images)
     elif kind == "salt-pepper":
-        made = torch.where(draws < each / 2, 0.0, torch.where(draws < each, 1.0, images))
+        noisy = torch.where(noise < level / 2, 0.0, torch.where(noise < level, 1.0, images))
     else:
-        made = _saved(images, levels)
-    return made.clamp(0, 1)
+        noisy = _jpeg(images, levels)
+    return noisy.clamp(0, 1)
 
 
-def _saved(images: Tensor, qualities: Tensor) -> Tensor:
-    seen = images.permute(0, 2, 3, 1).cpu().numpy()
-    back = torch.from_numpy(saved_as_jpeg(seen, qualities.cpu().numpy()))
-    return back.permute(0, 3, 1, 2).to(images.device)
+def _jpeg(images: Tensor, qualities: Tensor) -> Tensor:
+    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
+    decoded = torch.from_numpy(saved_as_jpeg(pixels, qualities.cpu().numpy()))
+    return decoded.permute(0, 3, 1, 2).to(images.device)

@@ -1,7 +1,7 @@
-"""What the cleaner is shown: patches of pictures in several sizes, noise on them, and how much of it.
+"""Training data of the denoiser: patches of images in several sizes, with Gaussian noise on them.
 
-Legend: B patches in a batch, C = 3 channels, S side of a patch in pixels; sigma the deviation of the noise,
-of 1, where white is 1.
+Legend: B patches in a batch, C = 3 channels, S side of a patch in pixels; sigma the standard deviation of the
+noise, of 1, where white is 1.
 """
 
 from __future__ import annotations
@@ -18,43 +18,24 @@ from torch import Tensor
 from lookalike.encoder.datasets.mnist import SIDE
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec
+from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
 
-__all__ = ["PatchSpec", "Source", "noisy_batches", "photographs", "sources_of", "views_of"]
-
 Images = NDArray[np.uint8]
-_REDUCED: Final = 2
-_IN_BYTES: Final = 0.6
-"""Share of the patches whose noise is rounded to 256 levels, as that of a picture file is."""
+_QUANTIZED: Final = 0.6
+"""Share of the patches that are rounded to 256 levels after the noise, as an image file is."""
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PatchSpec:
-    """How patches are cut. Saved in the bundle.
-
-    Attributes:
-        side: S.
-        mirror: Whether half of them are mirrored.
-        turned: Share of them turned by a right angle or two or three.
-        grey: Share of them made grey: their noise is the same in all channels.
-    """
-
-    side: int = 64
-    mirror: bool = True
-    turned: float = 0.2
-    grey: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pictures to cut patches from.
+    """Images to cut patches from.
 
     Attributes:
         images: uint8 (H, W, C) each, 1 or 3 channels, at least S high and wide.
-        rows: Indices of those that are shown.
-        share: How often these, among all sources.
+        rows: Indices of the images to use.
+        share: Weight of this source among all sources.
     """
 
     images: Sequence[Images] | Images
@@ -63,9 +44,9 @@ class Source:
 
 
 def views_of(dataset: Dataset) -> dict[ImageSpec, float]:
-    """Return the sizes in which a data set is shown, each with its share; the first is measured on.
+    """Return the image sizes to train on, each with its share; the first one is used for evaluation.
 
-    What is made small is sharp, as photographs are: LFW as it is has been enlarged and JPEG has smoothed it.
+    Downscaled images are as sharp as photographs; LFW at its own size was enlarged and smoothed by JPEG.
     """
     if dataset.name == "mnist":
         return {ImageSpec(size=SIDE, channels=1, crop=Crop()): 1.0}
@@ -80,16 +61,16 @@ def views_of(dataset: Dataset) -> dict[ImageSpec, float]:
 def sources_of(
     dataset: Dataset, views: dict[ImageSpec, float], rows: NDArray[np.int64], *, side: int
 ) -> tuple[list[Source], list[str]]:
-    """Read the training images in all their sizes.
+    """Read the training images in all sizes.
 
     Args:
-        dataset: What to read.
-        views: Of :func:`views_of`.
+        dataset: The data set.
+        views: From :func:`views_of`.
         rows: Indices of the training images.
-        side: S; what is smaller than it is left out.
+        side: S; smaller sizes are left out.
 
     Returns:
-        Sources, and the fingerprints of what they are.
+        Sources, and the fingerprint of each size.
 
     Raises:
         InvalidArgumentError: S is larger than all sizes.
@@ -97,7 +78,7 @@ def sources_of(
     largest = max(spec.size for spec in views)
     if side > largest:
         raise InvalidArgumentError(
-            f"patches are cut from pictures of {largest}x{largest} pixels at most, --patch {side} is larger; "
+            f"patches are cut from images of {largest}x{largest} pixels at most, --patch {side} is larger; "
             "take a smaller one"
         )
     sources, fingerprints = [], []
@@ -111,26 +92,26 @@ def sources_of(
 
 
 def photographs(*, side: int) -> list[Images]:
-    """Return the two photographs that scikit-learn carries, and both at half the size: uint8 (H, W, 3).
+    """Return scikit-learn's two sample photographs, and both at half the size: uint8 (H, W, 3).
 
     Args:
-        side: S; what is smaller than it is left out.
+        side: S; smaller images are left out.
 
     Raises:
-        DataError: this scikit-learn has none.
+        DataError: this scikit-learn has no sample images.
     """
     from sklearn.datasets import load_sample_images
 
-    found = [np.asarray(image, np.uint8) for image in load_sample_images().images]
-    if not found:
+    full = [np.asarray(image, np.uint8) for image in load_sample_images().images]
+    if not full:
         raise DataError("scikit-learn has no sample images; install it again")
-    every = found + [_half(image) for image in found]
+    every = full + [_half(image) for image in full]
     return [image for image in every if min(image.shape[:2]) >= side]
 
 
 def _half(image: Images) -> Images:
-    height, width = (side // _REDUCED for side in image.shape[:2])
-    blocks = image[: height * _REDUCED, : width * _REDUCED].reshape(height, _REDUCED, width, _REDUCED, -1)
+    height, width = (side // 2 for side in image.shape[:2])
+    blocks = image[: height * 2, : width * 2].reshape(height, 2, width, 2, -1)
     half: Images = blocks.mean((1, 3)).round().astype(np.uint8)
     return half
 
@@ -146,14 +127,14 @@ def noisy_batches(
     seed: int,
     epoch: int,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield noisy patches in [0, 1], the sigma of each, and clean ones; the same whenever an epoch is drawn.
+    """Yield noisy patches in [0, 1], the sigma of each, and clean ones; the same epoch is always the same.
 
-    Sigma is drawn evenly for seven patches in ten; for two from the middle, for one from the low end: there
-    nothing must change.
+    Sigma is uniform for seven patches in ten; for two it comes from the middle of the range, for one from the
+    low end, where nothing must change.
 
     Args:
-        sources: What patches are cut from.
-        spec: How.
+        sources: Images to cut patches from.
+        spec: How to cut them.
         low: Lowest sigma.
         high: Highest sigma.
         size: B.
@@ -169,9 +150,8 @@ def noisy_batches(
     for _ in range(steps):
         chosen = rng.choice(len(sources), size, p=shares / shares.sum())
         clean = to_floats(np.stack([_patch(sources[index], spec, rng) for index in chosen]))
-        span = high - low
-        sigma = low + span * _levels(size, rng)
-        yield _with_noise(clean, sigma, rng), torch.from_numpy(sigma.astype(np.float32)), clean
+        sigma = low + (high - low) * _levels(size, rng)
+        yield _add_noise(clean, sigma, rng), torch.from_numpy(sigma.astype(np.float32)), clean
 
 
 def _levels(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -186,21 +166,21 @@ def _patch(source: Source, spec: PatchSpec, rng: np.random.Generator) -> Images:
     patch = image[top : top + spec.side, left : left + spec.side]
     if spec.mirror and rng.random() < 0.5:
         patch = patch[:, ::-1]
-    if rng.random() < spec.turned:
+    if rng.random() < spec.rotated:
         patch = np.rot90(patch, int(rng.integers(1, 4)))
     if patch.shape[2] == 1:
         return patch.repeat(3, 2)
-    if rng.random() < spec.grey:
+    if rng.random() < spec.gray:
         patch = (patch @ _LUMA).round().astype(np.uint8)[..., None].repeat(3, 2)
     return patch
 
 
-def _with_noise(clean: Tensor, sigma: NDArray[np.float64], rng: np.random.Generator) -> Tensor:
-    """Add Gaussian noise, clip it, and round some of it to 256 levels."""
-    drawn = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
-    grey = ((clean[:, :1] == clean).flatten(1)).all(1)  # (B,)
-    drawn[grey] = drawn[grey][:, :1]
-    noisy = (clean + torch.from_numpy(sigma.astype(np.float32))[:, None, None, None] * drawn).clamp(0, 1)
-    rounded = torch.from_numpy(rng.random(len(clean)) < _IN_BYTES)
+def _add_noise(clean: Tensor, sigma: NDArray[np.float64], rng: np.random.Generator) -> Tensor:
+    """Add Gaussian noise, clip, and round some patches to 256 levels; gray patches have one noise channel."""
+    noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
+    gray = ((clean[:, :1] == clean).flatten(1)).all(1)  # (B,)
+    noise[gray] = noise[gray][:, :1]
+    noisy = (clean + torch.from_numpy(sigma.astype(np.float32))[:, None, None, None] * noise).clamp(0, 1)
+    rounded = torch.from_numpy(rng.random(len(clean)) < _QUANTIZED)
     noisy[rounded] = (noisy[rounded] * 255).round() / 255
     return noisy

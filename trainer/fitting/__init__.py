@@ -1,1 +1,1 @@
-"""."""
+"""Calibration and attributes, fitted to embeddings with numpy."""

@@ -1,13 +1,13 @@
-"""Fit attributes to pictures that are known to have them or not: how each is read, and how it is moved.
+"""Fit attributes to labeled images: for each a linear probe, and a direction to edit it.
 
-Two directions, for the one that tells best is not the one that changes least else. Read: the linear
+The two directions differ: the best probe is not the edit that changes least else. Probe: the linear
 discriminant of R. A. Fisher: The use of multiple measurements in taxonomic problems. Annals of Eugenics 7,
 1936, its covariance shrunk as in J. H. Friedman: Regularized Discriminant Analysis. JASA 84, 1989.
-Moved: how latents change on average with a reading, everything else that is read held fixed; without anything
-else, that is S. Haufe et al.: On the interpretation of weight vectors of linear models in multivariate
+Edit direction: how latents change on average with the probe's output, all other probes held fixed; with a
+single probe that is S. Haufe et al.: On the interpretation of weight vectors of linear models in multivariate
 neuroimaging. NeuroImage 87, 2014.
 
-Legend: N pictures, D latent size, E embedding size, A attributes, F features, M covariates.
+Legend: N images, D latent size, E embedding size, A attributes, F features, M covariates.
 """
 
 from __future__ import annotations
@@ -22,44 +22,34 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.attributes import Attribute, Attributes
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = [
-    "FEWEST",
-    "Discriminant",
-    "Examples",
-    "Method",
-    "discriminant",
-    "fit_attributes",
-    "folds_of",
-    "roc_auc",
-]
+from lookalike.encoder.metrics import roc_auc
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Method = Literal["partial", "plain"]
 
 FEWEST: Final = 8
-"""Examples with an attribute, and without it: below that, a direction is about these pictures."""
+"""Examples with an attribute, and without it: with fewer, a direction would describe these images."""
 _FOLDS: Final = 5
 _SHRINKAGES: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""Of the mean variance, added to every one; the one is taken that tells people apart who are left out."""
+"""Of the mean variance, added to every variance; the one with the best AUC in cross-validation is taken."""
 _RIDGE: Final = 0.01
-"""Of the variance of what is held fixed: among 73 attributes some say nearly the same."""
+"""Of the variance of the covariates: among 73 attributes some are nearly the same."""
 _STEP: Final = 0.1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Examples:
-    """Pictures, and what is known of them.
+    """Labeled images.
 
     Attributes:
-        latents: float32 (N, D), where the model compares mirrored pictures the mean of both.
+        latents: float32 (N, D); of a model that averages mirror images, the mean of both.
         embeddings: float32 (N, E), unit length, of these latents.
-        scores: Name to (N,): over 0 it has the attribute, under 0 it has not; NaN: unknown.
-        people: N names of who is on it; of one person are all on one side of every split.
-        tested: bool (N,): nothing is fitted to these; they tell how well it is read.
-        fixed: (N, M): what is held fixed besides, the mean colour for instance; M may be 0.
+        scores: Name to (N,): above 0 with the attribute, below 0 without it; NaN: unknown.
+        people: N names; all images of a person are on one side of every split.
+        tested: bool (N,): test images; nothing is fitted to them.
+        fixed: (N, M): covariates to hold fixed, for example the mean color; M may be 0.
     """
 
     latents: Floats
@@ -93,11 +83,11 @@ def fit_attributes(
     """Fit every attribute that the examples score.
 
     Args:
-        examples: The pictures.
+        examples: Labeled images.
         embed: Latents float32 (N, D) to embeddings float32 (N, E) of unit length.
-        method: ``partial``: the other attributes, and what the examples say, are held fixed; ``plain``: the
-            difference of the two means.
-        known: Attributes that are there already; held fixed too, those of the same names excepted.
+        method: ``partial``: the other attributes and the covariates are held fixed; ``plain``: the difference
+            of the two means.
+        known: Existing attributes; held fixed too, except those of the same names.
 
     Raises:
         DataError: fewer than :data:`FEWEST` examples with or without an attribute.
@@ -118,44 +108,31 @@ def fit_attributes(
 def discriminant(
     features: NDArray[np.floating], has: NDArray[np.bool_], folds: NDArray[np.int64]
 ) -> Discriminant:
-    """Fit one: the shrinkage and the scale of the log-odds are those of folds left out in turn.
+    """Fit a linear discriminant; shrinkage and scale of the log-odds come from cross-validation.
 
     Args:
         features: float (N, F).
-        has: bool (N,), both kinds among them.
-        folds: (N,), as of :func:`fit_attributes`: which is left out together.
+        has: bool (N,), with and without the attribute; both occur.
+        folds: (N,), from :func:`folds_of`: the fold of each image.
     """
     rows = np.asarray(features, np.float64)
-    left_out = np.full((len(_SHRINKAGES), len(rows)), np.nan)
+    held_out = np.full((len(_SHRINKAGES), len(rows)), np.nan)
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
         if 0 < has[train].sum() < train.sum() - 1:
-            left_out[:, test] = _weights(rows[train], has[train]) @ rows[test].T
-    told = np.isfinite(left_out[0])
+            held_out[:, test] = _weights(rows[train], has[train]) @ rows[test].T
+    scored = np.isfinite(held_out[0])
     weights = _weights(rows, has)
-    if not 0 < has[told].sum() < told.sum():  # too few people to leave any out
-        left_out, told = weights @ rows.T, np.ones(len(rows), bool)
-    areas = [roc_auc(line[told], has[told]) for line in left_out]
+    if not 0 < has[scored].sum() < scored.sum():  # too few people for cross-validation
+        held_out, scored = weights @ rows.T, np.ones(len(rows), bool)
+    areas = [roc_auc(line[scored], has[scored]) for line in held_out]
     best = int(np.argmax(areas))
-    scale, offset = _odds(left_out[best][told], has[told])
+    scale, offset = _odds(held_out[best][scored], has[scored])
     return Discriminant(scale * weights[best], offset)
 
 
-def roc_auc(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC: how often what has it scores above what has not; ties count half.
-
-    H. B. Mann, D. R. Whitney: On a test of whether one of two random variables is stochastically larger than
-    the other. Annals of Mathematical Statistics 18, 1947.
-    """
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    positive = int(has.sum())
-    above = ranks[has].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * (len(has) - positive)))
-
-
 def folds_of(people: Sequence[str]) -> NDArray[np.int64]:
-    """Return which fold each picture is in, (N,): by the name alone, the same on every machine."""
+    """Return the fold of each image, (N,): by the hash of the name, the same on every machine."""
     named = {
         name: hashlib.sha256(f"attributes {name}".encode(errors="surrogateescape")).digest()[0]
         for name in set(people)
@@ -167,24 +144,24 @@ def _check_enough(name: str, scores: Reals) -> None:
     positive = int((scores > 0).sum())
     if min(positive, len(scores) - positive) < FEWEST:
         raise DataError(
-            f"attribute {printable(name)} needs {FEWEST} pictures with it and {FEWEST} without to be fitted, "
+            f"attribute {printable(name)} needs {FEWEST} images with it and {FEWEST} without, "
             f"there are {positive} and {len(scores) - positive}; label more"
         )
 
 
 def _weights(rows: Reals, has: NDArray[np.bool_]) -> Reals:
-    """Return a line of weights for each shrinkage, (S, F)."""
+    """Return the weights for each shrinkage, (S, F)."""
     means = rows[has].mean(0), rows[~has].mean(0)
-    centred = rows - np.where(has[:, None], means[0], means[1])
-    variance, axes = np.linalg.eigh(centred.T @ centred / max(len(rows) - 2, 1))
-    apart = (means[0] - means[1]) @ axes
+    centered = rows - np.where(has[:, None], means[0], means[1])
+    variance, axes = np.linalg.eigh(centered.T @ centered / max(len(rows) - 2, 1))
+    difference = (means[0] - means[1]) @ axes
     ridges = np.array(_SHRINKAGES)[:, None] * max(variance.mean(), np.finfo(float).tiny)
-    weights: Reals = (apart / (variance.clip(0) + ridges)) @ axes.T
+    weights: Reals = (difference / (variance.clip(0) + ridges)) @ axes.T
     return weights
 
 
 def _odds(scores: Reals, has: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return scale and offset of log-odds: two Gaussians of one width, with the share of each."""
+    """Return scale and offset of the log-odds of two Gaussians of equal variance, with the share of each."""
     high, low = scores[has], scores[~has]
     squares = ((high - high.mean()) ** 2).sum() + ((low - low.mean()) ** 2).sum()
     variance = squares / max(len(scores) - 2, 1)
@@ -207,7 +184,7 @@ def _plain(examples: Examples) -> dict[str, Reals]:
 def _partial(
     examples: Examples, readings: dict[str, Discriminant], known: Attributes | None
 ) -> dict[str, Reals]:
-    """Return how latents change with each reading, the others held fixed, (D,)."""
+    """Return how latents change with the output of each probe, the others held fixed, (D,)."""
     fitted = ~examples.tested
     embeddings = examples.embeddings[fitted]
     others = () if known is None else tuple(one for one in known.each if one.name not in readings)
@@ -226,17 +203,17 @@ def _partial(
 def _attribute(
     examples: Examples, name: str, reading: Discriminant, move: Reals, embed: Callable[[Floats], Floats]
 ) -> Attribute:
-    """Scale a move so that one of it raises the reading by one standard deviation, and count."""
+    """Scale an edit direction to raise the probe by one standard deviation, and measure the AUC."""
     fitted, scores = ~examples.tested, examples.scores[name]
     has, lacks = scores > 0, scores < 0
-    here, latents = reading(examples.embeddings[fitted]), examples.latents[fitted]
-    deviation = float(here.std())
+    outputs, latents = reading(examples.embeddings[fitted]), examples.latents[fitted]
+    deviation = float(outputs.std())
     unit = move / max(float(np.linalg.norm(move)), np.finfo(float).tiny)
     small = _STEP * float(np.linalg.norm(latents.std(0))) * unit
-    raised = float((reading(embed((latents + small).astype(np.float32))) - here).mean()) / _STEP
+    raised = float((reading(embed((latents + small).astype(np.float32))) - outputs).mean()) / _STEP
     if not raised > 0:
         raise DataError(
-            f"attribute {printable(name)} cannot be moved: its examples do not differ in what is compared; "
+            f"attribute {printable(name)} has no edit direction: its examples have the same embeddings; "
             "label more"
         )
     size = float(np.linalg.norm(latents.std(0))) * deviation / raised
@@ -244,8 +221,8 @@ def _attribute(
     measured = 0 < has[known].sum() < known.sum()
     return Attribute(
         name=name,
-        direction=(size * unit).astype(np.float32),
-        reading=reading.weights.astype(np.float32),
+        edit_direction=(size * unit).astype(np.float32),
+        probe=reading.weights.astype(np.float32),
         offset=float(reading.offset),
         deviation=deviation,
         positive=int((has & fitted).sum()),

@@ -1,4 +1,4 @@
-"""Fit a calibration to pictures of people whom the model has not learned from.
+"""Fit the calibration of scores to images of people that the model was not trained on.
 
 J. C. Platt: Probabilistic outputs for support vector machines and comparisons to regularized likelihood
 methods. Advances in Large Margin Classifiers, MIT Press 1999.
@@ -19,38 +19,29 @@ from lookalike.encoder.bundle.calibration import RATES, Calibration, ScoreCalibr
 from lookalike.encoder.bundle.ood import ReconstructionErrorStats
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 
-__all__ = [
-    "FEWEST_PEOPLE",
-    "Pairs",
-    "calibration_of",
-    "fit_calibration",
-    "fit_score_calibration",
-    "pair_scores",
-]
-
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
-FEWEST_PEOPLE: Final = 10
-"""With two or more pictures each: below that, what is fitted is about these people, not about the model."""
-_FEWEST_MISMATCHED: Final = 100
-_BEYOND: Final = 10
-"""Mismatched pairs above a threshold: fewer say little of its rate."""
-_MATCHED_EACH: Final = 45
-"""Matched pairs of one person, those of ten pictures: who has hundreds does not outweigh everybody."""
-_MISMATCHED: Final = 1 << 21
+MIN_PEOPLE: Final = 10
+"""With two or more images each: with fewer, the fit would describe these people, not the model."""
+_MIN_MISMATCHED: Final = 100
+_MIN_ABOVE: Final = 10
+"""Mismatched pairs above a threshold: fewer say little about its rate."""
+_MAX_MATCHED: Final = 45
+"""Matched pairs of one person, as of ten images: a person with hundreds does not outweigh everybody else."""
+_MAX_MISMATCHED: Final = 1 << 21
 _ROWS: Final = 4096
-_STEPS: Final = 100
+_NEWTON_STEPS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Cosine scores of pairs of pictures.
+    """Cosine scores of pairs of images.
 
     Attributes:
-        matched: float64 (P,), of one person.
-        mismatched: float64 (P,), of two people.
-        people: How many have two or more pictures.
+        matched: float64 (P,), pairs of one person.
+        mismatched: float64 (P,), pairs of two people.
+        people: Number of people with two or more images.
     """
 
     matched: Reals
@@ -61,13 +52,12 @@ class Pairs:
 def calibration_of(
     embeddings: Floats, people: Sequence[str | None], errors: Reals | None, *, seed: int = 0
 ) -> Calibration:
-    """Fit what these pictures support: :func:`fit_calibration`, or the errors alone where people are too few.
+    """Fit :func:`fit_calibration`, or the reconstruction errors alone if there are too few people.
 
     Args:
-        embeddings: float32 (N, E) of unit length, of people that the model has not learned from.
-        people: N names; None where nobody is named.
-        errors: float64 (N, 2) from :func:`picture_errors`; None for a model that does not
-            draw.
+        embeddings: float32 (N, E) of unit length, of people that the model was not trained on.
+        people: N names; None where the person is unknown.
+        errors: float64 (N, 2) from :func:`reconstruction_errors`; None for a model without decoder.
         seed: Of the choice of pairs.
 
     Raises:
@@ -76,66 +66,68 @@ def calibration_of(
     try:
         return fit_calibration(embeddings, people, errors, seed=seed)
     except CalibrationError:
-        return Calibration(errors=None if errors is None else ReconstructionErrorStats.of(errors))
+        return Calibration(
+            reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors)
+        )
 
 
 def fit_calibration(
     embeddings: Floats, people: Sequence[str | None], errors: Reals | None = None, *, seed: int = 0
 ) -> Calibration:
-    """Fit scores to evidence and thresholds, and measure the usual errors.
+    """Fit the evidence of scores and the thresholds, and the statistics of reconstruction errors.
 
     Args:
-        embeddings: float32 (N, E) of unit length, of people that the model has not learned from.
-        people: N names; pictures of nobody named (None) count for the errors only.
-        errors: float64 (N, 2) from :func:`picture_errors`, or None.
+        embeddings: float32 (N, E) of unit length, of people that the model was not trained on.
+        people: N names; images of unknown people (None) count for the errors only.
+        errors: float64 (N, 2) from :func:`reconstruction_errors`, or None.
         seed: Of the choice of pairs.
 
     Raises:
-        CalibrationError: too few people or pairs, or one person's are no more alike than two people's.
+        CalibrationError: too few people or pairs, or pairs of one person score no higher than others.
         InvalidArgumentError: the three differ in length.
     """
     if len(people) != len(embeddings) or (errors is not None and len(errors) != len(people)):
         raise InvalidArgumentError(
-            f"embeddings ({len(embeddings)}), people ({len(people)}) and errors must be as many"
+            f"embeddings ({len(embeddings)}), people ({len(people)}) and errors must have the same length"
         )
     likeness = fit_score_calibration(pair_scores(embeddings, people, seed=seed))
     return Calibration(
-        likeness=likeness, errors=None if errors is None else ReconstructionErrorStats.of(errors)
+        scores=likeness,
+        reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors),
     )
 
 
 def pair_scores(embeddings: Floats, people: Sequence[str | None], *, seed: int = 0) -> Pairs:
-    """Return scores of pairs: all matched ones, at most 45 of a person, and of the others at most 2 million.
+    """Return scores of pairs: at most 45 matched ones of each person, and at most 2 million mismatched.
 
-    Rows of an embedding that has no direction are left out.
+    Embeddings without a direction are left out.
 
     Args:
         embeddings: float32 (N, E) of unit length.
         people: N names; None is left out.
-        seed: Of the choice where there are more.
+        seed: Of the choice if there are more.
     """
-    there = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
-    numbers: dict[str, int] = {}
-    given = [-1 if person is None else numbers.setdefault(person, len(numbers)) for person in people]
-    who = np.array(given, np.int64)
-    there &= who >= 0
-    rows, who, rng = embeddings[there], who[there], np.random.default_rng(seed)
-    first, second, count = _matched_pairs(who, rng)
-    return Pairs(_scores(rows, first, second), _mismatched(rows, who, rng), count)
+    usable = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
+    ids: dict[str, int] = {}
+    labels = np.array([-1 if name is None else ids.setdefault(name, len(ids)) for name in people], np.int64)
+    usable &= labels >= 0
+    rows, labels, rng = embeddings[usable], labels[usable], np.random.default_rng(seed)
+    first, second, count = _matched_pairs(labels, rng)
+    return Pairs(_scores(rows, first, second), _mismatched(rows, labels, rng), count)
 
 
 def fit_score_calibration(pairs: Pairs) -> ScoreCalibration:
-    """Fit evidence by logistic regression, both kinds of pair weighing the same (the prior is even).
+    """Fit the evidence by logistic regression, with equal weight for matched and mismatched pairs.
 
-    Targets are smoothed as Platt does, so that pairs without overlap give a finite slope.
+    Targets are smoothed as in Platt's method, so that the slope stays finite without overlap.
 
     Raises:
-        CalibrationError: too few people or pairs, or one person's are no more alike than two people's.
+        CalibrationError: too few people or pairs, or pairs of one person score no higher than others.
     """
     matched, mismatched = pairs.matched, pairs.mismatched
-    if pairs.people < FEWEST_PEOPLE or len(mismatched) < _FEWEST_MISMATCHED:
+    if pairs.people < MIN_PEOPLE or len(mismatched) < _MIN_MISMATCHED:
         raise CalibrationError(
-            f"calibration needs {FEWEST_PEOPLE} people with two or more pictures and {_FEWEST_MISMATCHED} "
+            f"calibration needs {MIN_PEOPLE} people with two or more images and {_MIN_MISMATCHED} "
             f"pairs of two people, there are {pairs.people} and {len(mismatched)}; give more people"
         )
     scores = np.concatenate([matched, mismatched])
@@ -144,12 +136,12 @@ def fit_score_calibration(pairs: Pairs) -> ScoreCalibration:
     weights = np.repeat([0.5 / n, 0.5 / m], [n, m])
     features = np.stack([np.square(scores), scores, np.ones_like(scores)], axis=1)  # (P, 3)
     curvature, slope, intercept = _regression(features, targets, weights)
-    # A curve that bends down, or whose lowest point is among the scores of one person, is not to be believed.
+    # A curve that bends down, or with its minimum among the matched scores, is implausible: take a line.
     if curvature < 0 or 2 * curvature * np.median(matched) + slope <= 0:
         curvature, (slope, intercept) = 0.0, _regression(features[:, 1:], targets, weights)
     if curvature == 0 and slope <= 0:
         raise CalibrationError(
-            f"pictures of one person must be more alike than those of two, their mean scores are "
+            f"images of one person must score higher than those of two people, their mean scores are "
             f"{matched.mean():.3f} and {mismatched.mean():.3f}; this model does not tell these people apart"
         )
     return ScoreCalibration(
@@ -164,31 +156,33 @@ def fit_score_calibration(pairs: Pairs) -> ScoreCalibration:
 
 
 def _thresholds(mismatched: Reals) -> dict[float, float]:
-    """The scores that at most a rate of these lies above, for rates with ten or more beyond."""
+    """Return, for each rate with ten or more pairs above, the score that at most this share lies above."""
     falling = np.sort(mismatched)[::-1]
     counts = {rate: int(rate * len(falling) * (1 + 1e-12)) for rate in RATES}
-    return {rate: float(falling[count]) for rate, count in counts.items() if count >= _BEYOND}
+    return {rate: float(falling[count]) for rate, count in counts.items() if count >= _MIN_ABOVE}
 
 
 def _regression(features: Reals, targets: Reals, weights: Reals) -> Reals:
     """Newton's method for weighted logistic regression: (P, F), (P,), (P,) to (F,)."""
-    found = np.zeros(features.shape[1])
-    loss = _loss(features @ found, targets, weights)
-    for _ in range(_STEPS):
-        rates = 0.5 * (1 + np.tanh(0.5 * (features @ found)))  # sigma
+    solution = np.zeros(features.shape[1])
+    loss = _loss(features @ solution, targets, weights)
+    for _ in range(_NEWTON_STEPS):
+        rates = 0.5 * (1 + np.tanh(0.5 * (features @ solution)))  # sigmoid
         gradient = features.T @ (weights * (rates - targets))
         curvature = (features * (weights * rates * (1 - rates))[:, None]).T @ features
         try:
             step = np.linalg.solve(curvature, gradient)
         except np.linalg.LinAlgError as error:
-            raise CalibrationError("scores must differ to be worth anything, these are all alike") from error
+            raise CalibrationError("calibration needs scores that differ, these are all the same") from error
         scale = 1.0
-        while (after := _loss(features @ (found - scale * step), targets, weights)) > loss and scale > 1e-6:
-            scale /= 2  # far from the minimum a whole step can overshoot
-        found, gained, loss = found - scale * step, loss - after, after
+        while (
+            after := _loss(features @ (solution - scale * step), targets, weights)
+        ) > loss and scale > 1e-6:
+            scale /= 2  # far from the minimum a full step can overshoot
+        solution, gained, loss = solution - scale * step, loss - after, after
         if gained < 1e-12:
             break
-    return found
+    return solution
 
 
 def _loss(odds: Reals, targets: Reals, weights: Reals) -> float:
@@ -196,38 +190,38 @@ def _loss(odds: Reals, targets: Reals, weights: Reals) -> float:
 
 
 def _matched_pairs(
-    who: NDArray[np.int64], rng: np.random.Generator
+    labels: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Two indices of each pair, and how many people have one."""
+    """Return the two indices of each pair, and the number of people with a pair."""
     firsts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     seconds: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    order = np.argsort(who, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(who[order])) + 1)
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     for group in groups:
         first, second = np.triu_indices(len(group), 1)
-        if len(first) > _MATCHED_EACH:
-            some = rng.choice(len(first), _MATCHED_EACH, replace=False)
-            first, second = first[some], second[some]
+        if len(first) > _MAX_MATCHED:
+            chosen = rng.choice(len(first), _MAX_MATCHED, replace=False)
+            first, second = first[chosen], second[chosen]
         firsts.append(group[first])
         seconds.append(group[second])
     return np.concatenate(firsts), np.concatenate(seconds), sum(len(group) > 1 for group in groups)
 
 
-def _mismatched(rows: Floats, who: NDArray[np.int64], rng: np.random.Generator) -> Reals:
-    """All pairs of two people, or 2 million drawn by lot, with replacement."""
+def _mismatched(rows: Floats, labels: NDArray[np.int64], rng: np.random.Generator) -> Reals:
+    """Score all pairs of two people, or 2 million random ones, with replacement."""
     count = len(rows)
-    if count * (count - 1) // 2 > _MISMATCHED:
-        first = rng.integers(0, count, _MISMATCHED)
-        second = (first + rng.integers(1, count, _MISMATCHED)) % count  # never the same picture
+    if count * (count - 1) // 2 > _MAX_MISMATCHED:
+        first = rng.integers(0, count, _MAX_MISMATCHED)
+        second = (first + rng.integers(1, count, _MAX_MISMATCHED)) % count  # never the same image
     else:
         first, second = np.triu_indices(count, 1)
-    other = who[first] != who[second]
+    other = labels[first] != labels[second]
     return _scores(rows, first[other], second[other])
 
 
 def _scores(rows: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> Reals:
-    found = np.empty(len(first))
+    scores = np.empty(len(first))
     for start in range(0, len(first), _ROWS):
         part = slice(start, start + _ROWS)
-        found[part] = np.einsum("pe,pe->p", rows[first[part]], rows[second[part]])
-    return found
+        scores[part] = np.einsum("pe,pe->p", rows[first[part]], rows[second[part]])
+    return scores

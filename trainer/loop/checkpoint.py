@@ -1,4 +1,4 @@
-"""The state of a run on disk: written whole or not at all, read back without executing anything."""
+"""Checkpoints: written completely or not at all, and read without executing anything."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from typing import Any
 
 import torch
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import TrainingError
-from lookalike.encoder.images.preprocess import printable
-
-__all__ = ["load", "save"]
+from lookalike.encoder.text import one_line, printable
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them; a kill leaves the old file or the new one."""
-    fresh = path.with_name(f"{path.name}.part")
-    with fresh.open("wb") as file:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
         torch.save(dict(state), file)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    part.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read what :func:`save` wrote, onto the CPU.
+    """Read a file of :func:`save`, onto the CPU.
 
     Raises:
         TrainingError: the file is damaged or holds anything but plain values and tensors.
@@ -36,9 +33,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch, zipfile and pickle each raise their own
-        # torch's own message on objects advises to load them, which would execute them.
-        refused = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than tensors and plain values" if refused else one_line(error)[:200]
+        # torch's own message advises to load objects anyway, which would execute them.
+        holds_objects = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors and plain values" if holds_objects else one_line(error)[:200]
         raise TrainingError(
             f"checkpoint {printable(str(path))} cannot be read ({reason}); remove its folder and train again"
         ) from error

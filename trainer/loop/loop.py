@@ -1,6 +1,6 @@
-"""The loop. It knows neither the network nor what it is taught.
+"""The training loop. It knows neither the network nor the objective.
 
-Legend: N images, B of them in a batch, C channels, H = W = S pixels.
+Legend: B images in a batch.
 """
 
 from __future__ import annotations
@@ -12,119 +12,120 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Generic, Self, TypeVar, cast, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.encoder.bundle.manifest import one_line
 from lookalike.encoder.errors import InvalidArgumentError, TrainingError
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.text import one_line, printable
 from lookalike.trainer.config import Device, TrainingSpec
-from lookalike.trainer.data.batches import chunked, to_floats
-from lookalike.trainer.data.noise import make_noisy
 from lookalike.trainer.loop import checkpoint
 from lookalike.trainer.loop.optim import adamw
-from lookalike.trainer.objectives.losses import mean_squared_error
 
-__all__ = ["EpochLog", "Objective", "Run", "TrainingSpec", "pick_device", "reconstruction_psnr"]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
-Images = NDArray[np.uint8]
 _CHECKPOINT: Final = "checkpoint.pt"
-_SPANS: Final = 5
-"""A training is at least so many times as long as its average reaches back, or the start would be kept."""
+_MIN_AVERAGING_SPANS: Final = 5
+"""A training lasts at least this many averaging windows; else the average would hold the initial weights."""
 _WRITE_EVERY: Final = 15.0
-"""Seconds: so writing costs little however short an epoch is, and a kill little work."""
+"""Seconds between checkpoints: writing costs little with short epochs, and a kill loses little work."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Objective:
-    """What a network is taught.
+class Objective(Generic[NetworkT]):
+    """The task of a training.
 
     Attributes:
-        batches: Epoch, from 0, to its batches of inputs and targets, the same whenever they are drawn. An
-            input is a tensor, or several that the network is called with.
+        batches: Epoch, from 0, to its batches of inputs and targets, always the same. An input is a tensor,
+            or a tuple of tensors, the network's arguments.
         steps: Batches in an epoch.
         loss: Outputs, targets and the share of the training that is done, to a scalar. Outputs are what the
             network returns, a tensor or a named tuple of tensors, as float32.
-        measure: Network to the figure of the validation and of the held-out people, higher is better; the
-            first chooses the best checkpoint.
-        figure: What it is called in log.csv.
+        measure: Network to the metric on the validation and on the held-out part, higher is better; the first
+            chooses the best checkpoint. NaN: not measured.
+        metric: Name of the metric in log.csv.
     """
 
     batches: Callable[[int], Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]]]
     steps: int
     loss: Callable[[Any, Tensor, float], Tensor]
-    measure: Callable[[nn.Module], tuple[float, float]]
-    figure: str
+    measure: Callable[[NetworkT], tuple[float, float]]
+    metric: str
 
 
 @dataclass(frozen=True, slots=True)
 class EpochLog:
-    """What an epoch came to: number from 1, mean training loss, figure of validation and held-out people."""
+    """Result of an epoch: its number from 1, mean training loss, validation and held-out metric."""
 
-    number: int
+    epoch: int
     loss: float
     validation: float
     held_out: float
     best: bool
 
 
-def pick_device(asked: Device) -> torch.device:
-    """Return the device to train on; ``auto`` takes CUDA where it works.
+def pick_device(device: Device) -> torch.device:
+    """Return the device to train on; ``auto`` is CUDA where it works.
 
     Raises:
-        InvalidArgumentError: CUDA was asked for and is not there.
+        InvalidArgumentError: CUDA was requested and is not available.
     """
-    if asked not in get_args(Device):
-        raise InvalidArgumentError(f"--device is auto, cpu or cuda; {asked!r} is not")
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise InvalidArgumentError(
-            "--device cuda was asked for and torch finds no CUDA device; use auto or cpu"
-        )
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
+    if device not in get_args(Device):
+        raise InvalidArgumentError(f"--device is auto, cpu or cuda; {device!r} is not")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise InvalidArgumentError("--device cuda: torch finds no CUDA device; use auto or cpu")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
 
 
-class Run:
-    """One training run with its folder: checkpoints, a CSV log, and whatever the caller adds.
+class Run(Generic[NetworkT]):
+    """One training run with its folder: a checkpoint, log.csv, and whatever the caller adds.
 
-    Each epoch draws its randomness from (seed, epoch) alone, so a run that was killed and resumed ends
-    where an uninterrupted one ends.
+    Each epoch takes its randomness from (seed, epoch) alone, so a run that was killed and resumed ends like
+    an uninterrupted one.
 
     Args:
-        optimizer: Makes what teaches the network, of ``trainer/loop/optim.py``.
+        folder: Where the checkpoint and log.csv go.
+        network: The network to train.
+        spec: How to train.
+        record: Configuration and data of the run, JSON values; a run resumes with the same only.
+        device: Where to train.
+        optimizer: Makes the optimizer, from ``trainer/loop/optim.py``.
 
     Attributes:
-        folder: Where the checkpoints and log.csv are.
         average: The moving average of the network's weights: what is evaluated and kept.
     """
 
     def __init__(
         self,
         folder: Path,
-        network: nn.Module,
+        network: NetworkT,
         spec: TrainingSpec,
         *,
+        record: Mapping[str, Any],
         device: torch.device,
         optimizer: Callable[[nn.Module, TrainingSpec], torch.optim.Optimizer] = adamw,
     ) -> None:
         self.folder = folder
         self.spec = spec
+        self.record = dict(record)
         self.device = device
         self.network = network.to(device)
-        self.average = AveragedModel(self.network, multi_avg_fn=_average(spec.averaging), use_buffers=True)
+        self._averaged = AveragedModel(self.network, multi_avg_fn=_average(spec.averaging), use_buffers=True)
         self.optimizer = optimizer(self.network, spec)
-        self.half = spec.precision == "bfloat16" or (spec.precision == "auto" and device.type == "cuda")
-        self.best: dict[str, Any] = {}
-        self.history: list[tuple[float, float, float]] = []  # loss, validation and held-out figure by epoch
+        self._bfloat16 = spec.precision == "bfloat16" or (spec.precision == "auto" and device.type == "cuda")
+        self._best: dict[str, Any] = {}
+        self.history: list[tuple[float, float, float]] = []  # loss, validation and held-out metric by epoch
         self.step = 0
-        self.written = -math.inf
+        self._written = -math.inf
+
+    @property
+    def average(self) -> NetworkT:
+        """The averaged network."""
+        return cast(NetworkT, self._averaged.module)
 
     @property
     def done(self) -> int:
@@ -136,28 +137,25 @@ class Run:
         """Whether a run in ``folder`` can be resumed."""
         return (folder / _CHECKPOINT).is_file()
 
-    def resume(self, identity: Mapping[str, Any]) -> Self:
-        """Take up the state in the folder.
-
-        Args:
-            identity: What the run is (configuration, data); it must be what the folder's run was.
+    def resume(self) -> Self:
+        """Load the checkpoint in the folder.
 
         Raises:
             TrainingError: no checkpoint, a damaged one, or one of another configuration or data.
         """
         state = checkpoint.load(self.folder / _CHECKPOINT)
-        if state.get("identity") != dict(identity):
+        if state.get("record") != self.record:
             raise TrainingError(
                 f"a run resumes with the options and data it began with, {printable(str(self.folder))} had "
-                f"{', '.join(_changes(state.get('identity', {}), identity))}; give the same, or remove that "
+                f"{', '.join(_changes(state.get('record', {}), self.record))}; give the same, or remove that "
                 "folder to start again"
             )
         try:
             self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
+            self._averaged.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.history = [tuple(row) for row in state["history"]]
-            self.best, self.step = state["best"], state["step"]
+            self._best, self.step = state["best"], state["step"]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise TrainingError(
                 f"another version of lookalike wrote {printable(str(self.folder / _CHECKPOINT))} "
@@ -166,62 +164,61 @@ class Run:
         return self
 
     def fit(
-        self,
-        task: Objective,
-        *,
-        identity: Mapping[str, Any],
-        on_step: Callable[[float], None] = lambda _: None,
+        self, objective: Objective[NetworkT], *, on_step: Callable[[float], None] = lambda _: None
     ) -> Iterator[EpochLog]:
-        """Train to the last epoch, yielding each as it ends.
+        """Train to the last epoch, yielding the result of each.
 
-        The state is written after an epoch when the last writing is 15 seconds old, and after the last.
+        The checkpoint is written after an epoch if the last one is 15 seconds old, and after the last epoch.
 
         Args:
-            task: What to teach.
-            identity: What :meth:`resume` must be given again.
+            objective: The task.
             on_step: Called with each batch's loss.
 
         Raises:
             TrainingError: the loss is no longer finite.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        total = task.steps * self.spec.epochs
-        self.average.multi_avg_fn = _average(min(self.spec.averaging, max(0.0, 1 - _SPANS / total)))
+        total = objective.steps * self.spec.epochs
+        averaging = min(self.spec.averaging, max(0.0, 1 - _MIN_AVERAGING_SPANS / total))
+        self._averaged.multi_avg_fn = _average(averaging)
         while self.done < self.spec.epochs:
-            torch.manual_seed(_seed_of(self.spec.seed, self.done))  # of dropout, where there is some
+            torch.manual_seed(_seed_of(self.spec.seed, self.done))  # for dropout and samples
             losses = []
-            for inputs, target in task.batches(self.done):
-                losses.append(self._learn(inputs, target, task))
+            for inputs, target in objective.batches(self.done):
+                losses.append(self._train_step(inputs, target, objective))
                 on_step(losses[-1])
-            validation, held_out = task.measure(self.average.module)
-            best = not any(validation <= earlier for _, earlier, _ in self.history)  # of NaN the last
+            validation, held_out = objective.measure(self.average)
+            best = not any(validation <= earlier for _, earlier, _ in self.history)  # of NaNs the last
             if best:
-                self.best = copy.deepcopy(self.average.module.state_dict())
+                self._best = copy.deepcopy(self.average.state_dict())
             self.history.append((float(np.mean(losses)), validation, held_out))
-            if self.done == self.spec.epochs or time.monotonic() - self.written > _WRITE_EVERY:
-                self._write(identity, task.figure)
+            if self.done == self.spec.epochs or time.monotonic() - self._written > _WRITE_EVERY:
+                self._write(objective.metric)
             yield EpochLog(self.done, *self.history[-1], best)
 
-    def take_best(self) -> nn.Module:
-        """Return the averaged network as it was at its best epoch, on the CPU, for evaluation."""
-        self.average.module.load_state_dict(self.best)
-        return self.average.module.cpu().eval()
+    def take_best(self) -> NetworkT:
+        """Return the averaged network of the best epoch, on the CPU, for evaluation."""
+        network = self.average
+        network.load_state_dict(self._best)
+        return network.cpu().eval()
 
     @classmethod
     def finish(cls, folder: Path) -> None:
-        """Remove the checkpoints of the run in ``folder`` and of those in folders of it; the logs stay."""
-        for left in (folder / _CHECKPOINT, *folder.glob(f"*/{_CHECKPOINT}")):
-            left.unlink(missing_ok=True)
+        """Remove the checkpoints in ``folder`` and in its subfolders; the logs stay."""
+        for leftover in (folder / _CHECKPOINT, *folder.glob(f"*/{_CHECKPOINT}")):
+            leftover.unlink(missing_ok=True)
 
-    def _learn(self, inputs: Tensor | tuple[Tensor, ...], target: Tensor, task: Objective) -> float:
-        total = task.steps * self.spec.epochs
+    def _train_step(
+        self, inputs: Tensor | tuple[Tensor, ...], target: Tensor, objective: Objective[NetworkT]
+    ) -> float:
+        total = objective.steps * self.spec.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * schedule(self.step, total, warmup=self.spec.warmup)
         self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            given = inputs if isinstance(inputs, tuple) else (inputs,)
-            back = self.network(*(each.to(self.device) for each in given))
-        loss = task.loss(_as_floats(back), target.to(self.device), self.step / total)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            args = inputs if isinstance(inputs, tuple) else (inputs,)
+            outputs = self.network(*(each.to(self.device) for each in args))
+        loss = objective.loss(_as_float32(outputs), target.to(self.device), self.step / total)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
@@ -231,32 +228,32 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimizer.step()
-        self.average.update_parameters(self.network)
+        self._averaged.update_parameters(self.network)
         self.step += 1
         return value
 
-    def _write(self, identity: Mapping[str, Any], figure: str) -> None:
+    def _write(self, metric: str) -> None:
         with (self.folder / "log.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["epoch", "loss", f"validation_{figure}", f"held_out_{figure}"])
-            writer.writerows((number, *row) for number, row in enumerate(self.history, start=1))
+            writer.writerow(["epoch", "loss", f"validation_{metric}", f"held_out_{metric}"])
+            writer.writerows((epoch, *row) for epoch, row in enumerate(self.history, start=1))
         checkpoint.save(
             self.folder / _CHECKPOINT,
             {
-                "identity": dict(identity),
+                "record": self.record,
                 "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
+                "average": self._averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "best": self.best,
+                "best": self._best,
                 "history": [list(row) for row in self.history],
                 "step": self.step,
             },
         )
-        self.written = time.monotonic()
+        self._written = time.monotonic()
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name each value that differs: the one recorded and, in brackets, the one given."""
+    """List the values that differ: the recorded one and, in brackets, the one given now."""
     changes = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
@@ -267,20 +264,20 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return changes
 
 
-def _as_floats(outputs: Any) -> Any:
-    """Bring outputs that autocast left in bfloat16 to float32; a named tuple keeps its names."""
+def _as_float32(outputs: Any) -> Any:
+    """Convert outputs that autocast left in bfloat16; a named tuple keeps its type."""
     if isinstance(outputs, tuple):
-        return type(outputs)(*map(_as_floats, outputs))
+        return type(outputs)(*map(_as_float32, outputs))
     return outputs.float() if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
 
 
 def _average(decay: float) -> Any:
-    """Return how the average goes on: in the first steps it forgets sooner, or the start would stay in it."""
+    """Return the update of the moving average; the decay is lower in the first steps, to forget the start."""
 
     def update(averaged: Any, current: Any, count: Any) -> None:
         steps = int(count)
-        step = get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))  # type: ignore[no-untyped-call]  # torch's
-        step(averaged, current, count)
+        ema = get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))  # type: ignore[no-untyped-call]  # torch's
+        ema(averaged, current, count)
 
     return update
 
@@ -295,27 +292,3 @@ def schedule(step: int, total: int, *, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-@torch.no_grad()
-def reconstruction_psnr(
-    network: nn.Module,
-    images: Images,
-    indices: NDArray[np.int64],
-    *,
-    device: torch.device,
-    noise: NoiseSpec | None = None,
-) -> float:
-    """Return the PSNR in dB of the mean squared error over ``images[indices]``, output clipped to [0, 1].
-
-    With noise, of what is given back of noisy images; the same noise whenever it is measured.
-    """
-    network.eval()
-    total = 0.0
-    rng = np.random.default_rng(0)
-    for rows in chunked(indices):
-        batch = to_floats(images[rows])  # (B, C, S, S)
-        printable = batch if noise is None else make_noisy(batch, noise, rng)
-        back = network(printable.to(device)).clamp(0, 1)
-        total += mean_squared_error(back, batch.to(device)).item() * len(rows)
-    return psnr(total / len(indices))

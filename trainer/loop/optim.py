@@ -1,10 +1,10 @@
-"""What teaches a network: AdamW, or Muon, in whose steps every direction of a weight matrix counts alike.
+"""Optimizers: AdamW, and Muon, whose steps weigh all directions of a weight matrix equally.
 
-Muon replaces the average of the gradients of a matrix by the nearest orthogonal one, up to a factor, found by
+Muon replaces the averaged gradient of a matrix by the nearest orthogonal matrix, up to a factor, computed by
 a polynomial that drives all singular values towards 1: K. Jordan et al., "Muon", 2024,
-https://kellerjordan.github.io/posts/muon; the length of a step is that of AdamW's usual one, as in J. Liu et
-al., "Muon is Scalable for LLM Training", arXiv:2502.16982. After as many steps the cleaner is better than
-with AdamW (trainer/EXPERIMENTS.md).
+https://kellerjordan.github.io/posts/muon; the step has the usual length of AdamW's, as in J. Liu et al.,
+"Muon is Scalable for LLM Training", arXiv:2502.16982. With the same number of steps the denoiser gets
+better than with AdamW, and torch.optim.Muon is far slower on CPUs (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -17,22 +17,17 @@ from torch import Tensor, nn
 
 from lookalike.trainer.config import TrainingSpec
 
-__all__ = ["Muon", "adamw", "muon", "orthogonal"]
-
 _POLYNOMIAL: Final = (3.4445, -4.7750, 2.0315)  # Jordan's: fast, singular values end between 0.7 and 1.2
 _ROUNDS: Final = 5
-_NARROWEST: Final = 16
-"""Matrices with fewer rows or columns (of pixels, mostly) are taught by Adam: they are no hidden layers."""
-_STEP: Final = 0.2  # about the root mean square of a step of AdamW, of its learning rate
+_MIN_CHANNELS: Final = 16
+"""Weights with fewer input or output channels (of pixels, mostly) are left to Adam: not hidden layers."""
+_STEP: Final = 0.2  # about the root mean square of a step of AdamW, as a share of its learning rate
 _MOMENTUM: Final = 0.95
 _BETAS: Final = (0.9, 0.99)
 
 
 def adamw(network: nn.Module, spec: TrainingSpec) -> torch.optim.Optimizer:
-    """Return AdamW for a network; vectors do not decay.
-
-    Biases, scales and shifts are not drawn to zero: they tell no pixels apart.
-    """
+    """Return AdamW for a network; biases, scales and shifts do not decay."""
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
@@ -45,8 +40,8 @@ def muon(network: nn.Module, spec: TrainingSpec) -> torch.optim.Optimizer:
 
 
 @final
-class Muon(torch.optim.Optimizer):
-    """Muon for convolutions between hidden features; Adam for all else.
+class Muon(torch.optim.Adam):
+    """Muon for convolutions between hidden features; Adam for all other parameters.
 
     A convolution's weight counts as a matrix of its first dimension against the others.
 
@@ -56,69 +51,53 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        every = list(parameters)
-        hidden = [weight for weight in every if weight.ndim == 4 and min(weight.shape[:2]) >= _NARROWEST]
-        known = {id(weight) for weight in hidden}
-        others = [weight for weight in every if id(weight) not in known]
+        weights = list(parameters)
+        hidden = [weight for weight in weights if weight.ndim == 4 and min(weight.shape[:2]) >= _MIN_CHANNELS]
+        ids = {id(weight) for weight in hidden}
+        others = [weight for weight in weights if id(weight) not in ids]
         groups = [{"params": hidden, "hidden": True}, {"params": others, "hidden": False}]
-        super().__init__([group for group in groups if group["params"]], {"lr": lr})
+        super().__init__([group for group in groups if group["params"]], lr=lr, betas=_BETAS)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure here
-        """Take a step along the gradients that are there."""
+        """Take a step along the gradients."""
         if closure is not None:
             raise NotImplementedError("Muon takes no closure")
         for group in self.param_groups:
-            for weight in group["params"]:
+            for weight in group["params"] if group["hidden"] else ():
                 if weight.grad is not None:
-                    learn = _muon if group["hidden"] else _adam
-                    learn(weight, weight.grad, self.state[weight], group["lr"])
+                    self._muon_step(weight, weight.grad, group["lr"])
+                    weight.grad = None  # Adam's step leaves it out
+        super().step()
+
+    def _muon_step(self, weight: Tensor, gradient: Tensor, rate: float) -> None:
+        state = self.state[weight]
+        if not state:
+            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(weight)}  # as Adam names them
+        state["exp_avg"].lerp_(gradient, 1 - _MOMENTUM)
+        nesterov = gradient.lerp(state["exp_avg"], _MOMENTUM)
+        rows = nesterov.permute(0, 2, 3, 1)  # (O, H, W, I), as in memory: the order of columns is irrelevant
+        matrix = rows.flatten(1)  # -> (O, HWI)
+        step = orthogonal(matrix).view_as(rows).permute(0, 3, 1, 2)  # -> (O, I, H, W)
+        weight.add_(step, alpha=-rate * _STEP * max(matrix.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about U V^T of a matrix U S V^T, float32 (M, N): what is no tiny share of S becomes 0.6 to 1.3.
+    """Return about U V^T for a matrix U S V^T, float32 (M, N): singular values end between 0.6 and 1.3.
 
-    The polynomials are multiplied up in the smaller of M x M and N x N, and meet the matrix once, at the end:
-    half the work of taking it through each of them.
+    The polynomials are multiplied in the smaller of M x M and N x N and applied to the matrix once, at the
+    end: half the work of applying each of them.
     """
     a, b, c = _POLYNOMIAL
     wide = matrix.shape[0] <= matrix.shape[1]
-    found = matrix if wide else matrix.T  # (m, n), m <= n
-    found = found / (found.norm() + 1e-7)
-    square = found @ found.T  # (m, m), as all below
-    same = torch.eye(len(square), dtype=found.dtype, device=found.device)
-    product = same
+    scaled = matrix if wide else matrix.T  # (m, n), m <= n
+    scaled = scaled / (scaled.norm() + 1e-7)
+    square = scaled @ scaled.T  # (m, m), as all below
+    eye = torch.eye(len(square), dtype=scaled.dtype, device=scaled.device)
+    product = eye
     for _ in range(_ROUNDS):
-        step = torch.addmm(a * same + b * square, square, square, alpha=c)
+        step = torch.addmm(a * eye + b * square, square, square, alpha=c)
         product = step @ product
         square = step @ square @ step
-    found = product @ found  # -> (m, n)
-    back: Tensor = found if wide else found.T
-    return back
-
-
-def _muon(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) -> None:
-    if not state:
-        state["average"] = torch.zeros_like(weight)
-    state["average"].lerp_(gradient, 1 - _MOMENTUM)
-    ahead = gradient.lerp(state["average"], _MOMENTUM)  # Nesterov's
-    rows = ahead.permute(0, 2, 3, 1)  # (O, H, W, I), as it lies in memory: columns may come in any order
-    matrix = rows.flatten(1)  # -> (O, HWI)
-    step = orthogonal(matrix).view_as(rows).permute(0, 3, 1, 2)  # -> (O, I, H, W)
-    weight.add_(step, alpha=-rate * _STEP * max(matrix.shape) ** 0.5)
-
-
-def _adam(weight: Tensor, gradient: Tensor, state: dict[str, Any], rate: float) -> None:
-    if not state:
-        state |= {
-            "step": torch.zeros(()),
-            "mean": torch.zeros_like(weight),
-            "square": torch.zeros_like(weight),
-        }
-    state["step"] += 1
-    first, second = _BETAS
-    count = int(state["step"])
-    state["mean"].lerp_(gradient, 1 - first)
-    state["square"].lerp_(gradient.square(), 1 - second)
-    deviation = (state["square"] / (1 - second**count)).sqrt() + 1e-8
-    weight.addcdiv_(state["mean"] / (1 - first**count), deviation, value=-rate)
+    result: Tensor = product @ scaled  # -> (m, n)
+    return result if wide else result.T

@@ -1,60 +1,55 @@
-"""What people see of a run: a bar on a terminal, and a line now and then."""
+"""Progress of a run: a bar on a terminal, and a line of text now and then."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from tqdm import tqdm
 
-from lookalike.trainer.loop.loop import EpochLog, Objective, Run
-
-__all__ = ["run_epochs"]
+from lookalike.trainer.loop.loop import EpochLog, NetworkT, Objective, Run
 
 _LINES: Final = 30
-"""About so many epochs get a line for people; log.csv has them all."""
+"""About this many epochs get a line of text; log.csv has them all."""
 
 
 def run_epochs(
-    run: Run,
-    task: Objective,
+    run: Run[NetworkT],
+    objective: Objective[NetworkT],
     *,
-    identity: Mapping[str, Any],
-    written: str,
-    say: Callable[[str], None],
-) -> Iterator[EpochLog]:
-    """Train to the last epoch and tell of it, yielding each epoch as it ends.
+    metric: str,
+    log: Callable[[str], None],
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+) -> NetworkT:
+    """Train to the last epoch, report progress, and return the network of the best epoch.
 
     Args:
-        run: What is trained.
-        task: What it is taught.
-        identity: Of the run, for :meth:`Run.resume`.
-        written: How the figure is written, as ``{:.2f} dB``.
-        say: Takes a line for people.
+        run: The run.
+        objective: The task.
+        metric: Format of the metric, as ``{:.2f} dB``.
+        log: Called with each line of text.
+        on_epoch: Called with the result of each epoch.
     """
     began, epochs = time.monotonic(), run.spec.epochs
     every = max(1, epochs // _LINES)
-    with _bar(run, task.steps) as on_step:
-        for epoch in run.fit(task, identity=identity, on_step=on_step):
-            if epoch.number % every == 0 or epoch.number in (1, epochs):
-                say(
-                    f"epoch {epoch.number}/{epochs}  loss {epoch.loss:.5f}  "
-                    f"validation {written.format(epoch.validation)}  "
-                    f"held-out {written.format(epoch.held_out)}  "
-                    f"{time.monotonic() - began:.0f} s{'  best' if epoch.best else ''}"
-                )
-            yield epoch
-
-
-@contextmanager
-def _bar(run: Run, steps: int) -> Iterator[Callable[[float], None]]:
-    total = steps * run.spec.epochs
+    total = objective.steps * epochs
     with tqdm(total=total, initial=run.step, unit="step", disable=None, leave=False) as bar:
 
         def on_step(loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.5f}", refresh=False)
             bar.update()
 
-        yield on_step
+        for result in run.fit(objective, on_step=on_step):
+            if result.epoch % every == 0 or result.epoch in (1, epochs):
+                held_out = (
+                    "" if math.isnan(result.held_out) else f"held-out {metric.format(result.held_out)}  "
+                )
+                log(
+                    f"epoch {result.epoch}/{epochs}  loss {result.loss:.5f}  "
+                    f"validation {metric.format(result.validation)}  {held_out}"
+                    f"{time.monotonic() - began:.0f} s{'  best' if result.best else ''}"
+                )
+            on_epoch(result)
+    return run.take_best()

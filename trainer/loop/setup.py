@@ -1,38 +1,72 @@
-"""Before a training begins: nothing is in the way, the pictures are read, and it is known who is where."""
+"""Start and end of a training: check the output, read and split the images, start or resume the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.encoder.bundle.bundle import check_target
-from lookalike.encoder.errors import DataError, TrainingError
-from lookalike.encoder.images.preprocess import ImageSpec, printable
-from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
-from lookalike.trainer.loop.loop import Run
+import torch
+from torch import nn
 
-__all__ = ["RunInputs", "prepare_run"]
+from lookalike.encoder.bundle.registry import check_target
+from lookalike.encoder.errors import DataError, TrainingError
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import printable
+from lookalike.trainer.config import Device, TrainingSpec
+from lookalike.trainer.data.dataset import Dataset, Pixels, Split, read_pixel_cache
+from lookalike.trainer.loop.loop import NetworkT, Run, pick_device
+from lookalike.trainer.loop.optim import adamw
 
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:
-    """What a training stands on.
+    """Inputs of a training.
 
     Attributes:
-        folder: Of the run: checkpoints, log.csv and pictures.
-        going_on: Whether an interrupted run is there, to be resumed.
+        out: Folder of the bundle.
+        folder: Of the run: checkpoint, log.csv and sample images.
+        resume: Whether an interrupted run is there, to be resumed.
+        device: Where to train.
         pixels: All images.
-        split: Which of them are on which side.
-        identity: What the run is, as far as its data tell: to be the same on --resume, and recorded.
+        split: The parts they belong to.
+        record: Description of the data, part of the run's record.
+        log: Called with each line of text.
     """
 
+    out: Path
     folder: Path
-    going_on: bool
+    resume: bool
+    device: torch.device
     pixels: Pixels
     split: Split
-    identity: dict[str, Any]
+    record: dict[str, Any]
+    log: Callable[[str], None]
+
+    def start(
+        self,
+        network: NetworkT,
+        spec: TrainingSpec,
+        record: Mapping[str, Any],
+        *,
+        optimizer: Callable[[nn.Module, TrainingSpec], torch.optim.Optimizer] = adamw,
+    ) -> Run[NetworkT]:
+        """Start the run, or resume the interrupted one.
+
+        Raises:
+            TrainingError: the interrupted run had another record.
+        """
+        run = Run(self.folder, network, spec, record=record, device=self.device, optimizer=optimizer)
+        if self.resume:
+            run.resume()
+            self.log(f"resuming after epoch {run.done} of {spec.epochs}")
+        return run
+
+    def finish(self, model_id: str) -> None:
+        """Remove the run's checkpoints once the bundle is written, and log where it is."""
+        Run.finish(self.folder)
+        self.log(f"model {model_id[:12]} is in {printable(str(self.out))}")
 
 
 def prepare_run(
@@ -40,40 +74,43 @@ def prepare_run(
     out: Path,
     image: ImageSpec,
     *,
+    device: Device,
     resume: bool,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     labelled: bool = False,
 ) -> RunInputs:
     """Read and split the images of a run whose bundle goes to ``out``.
 
     Args:
-        dataset: What to learn from.
-        out: Folder of the bundle; ``out.run`` beside it is the run's.
+        dataset: The training data.
+        out: Folder of the bundle; the run's folder is ``out.run`` beside it.
         image: How images become pixels.
-        resume: Whether a run there is gone on with.
-        say: Takes a line for people.
-        labelled: Whether images of no known class are left out.
+        device: Where to train.
+        resume: Whether to resume an interrupted run there.
+        log: Called with each line of text.
+        labelled: Whether images of unknown class are left out.
 
     Raises:
         TrainingError: an unfinished run is in the way.
-        OptionError: something that is no bundle stands at ``out``.
+        InvalidArgumentError: ``out`` is something other than a bundle, or the device is not available.
         DataError: too few images or people, or a class without training image.
     """
+    where = pick_device(device)
     check_target(out)
     folder = out.resolve()
     folder = folder.with_name(f"{folder.name}.run")
-    going_on = Run.unfinished(folder)
-    if going_on and not resume:
+    interrupted = Run.unfinished(folder)
+    if interrupted and not resume:
         raise TrainingError(
-            f"a run was interrupted in {printable(str(folder))}; pass --resume to go on, or remove that folder "
-            "to start again"
+            f"a run was interrupted in {printable(str(folder))}; pass --resume to go on, or remove that "
+            "folder to start again"
         )
     pixels = read_pixel_cache(dataset, image, progress=True)
     for reason in pixels.failures.values():
-        say(f"left out: {reason}")
+        log(f"left out: {reason}")
     split = dataset.split(row for row in pixels.usable if not labelled or dataset.labels[row] >= 0)
     _check_classes(dataset, split)
-    identity = {
+    record = {
         "data": dataset.name,
         "data_fingerprint": pixels.fingerprint,
         "images": {
@@ -83,14 +120,14 @@ def prepare_run(
         },
         "image": image.to_json(),
     }
-    return RunInputs(folder, going_on, pixels, split, identity)
+    return RunInputs(out, folder, interrupted, where, pixels, split, record, log)
 
 
 def _check_classes(dataset: Dataset, split: Split) -> None:
     if not dataset.classes:
         return
-    there = {dataset.labels[row] for row in split.train}
-    missing = [name for index, name in enumerate(dataset.classes) if index not in there]
+    present = {dataset.labels[row] for row in split.train}
+    missing = [name for index, name in enumerate(dataset.classes) if index not in present]
     if missing:
         raise DataError(
             f"every class needs an image to train on, {printable(', '.join(missing[:5]))} of {dataset.name} "

@@ -1,4 +1,4 @@
-"""The networks, one page.
+"""The vanilla autoencoder.
 
 Legend: N images, C channels, H = W = S pixels, P = C*S*S values of an image, D latent size, F features.
 Pixels are float32 in [0, 1]; latents have about unit variance.
@@ -7,62 +7,21 @@ Pixels are float32 in [0, 1]; latents have about unit variance.
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
-from typing import Any, Self, final
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
 
-from lookalike.encoder.errors import InvalidArgumentError
-
-__all__ = ["AE", "AESpec", "principal_axes"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AESpec:
-    """Shape of the vanilla autoencoder.
-
-    Attributes:
-        size: S.
-        channels: C.
-        latent: D.
-        hidden: Features of the encoder's hidden layers; the decoder has them in reverse.
-    """
-
-    size: int
-    channels: int
-    latent: int = 128
-    hidden: tuple[int, ...] = (256,)
-
-    def __post_init__(self) -> None:
-        if self.latent < 1 or not self.hidden or any(features % 2 for features in self.hidden):
-            raise InvalidArgumentError(
-                f"latent must be at least 1 and hidden one or more even numbers, "
-                f"got latent {self.latent} and hidden {self.hidden}"
-            )
-        if min(self.hidden) < 2 * self.latent:
-            raise InvalidArgumentError(
-                f"every hidden layer needs twice the latent's size to start from PCA, got hidden "
-                f"{self.hidden} for latent {self.latent}; widen it or take a smaller latent"
-            )
-
-    @property
-    def values(self) -> int:
-        """P, the values of one image."""
-        return self.channels * self.size**2
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"hidden": list(self.hidden)}
+from lookalike.trainer.config import AESpec
 
 
 @final
 class AE(nn.Module):
-    """The vanilla autoencoder: Linear > BatchNorm1d > ReLU there and back, plain Linear at both ends.
+    """The vanilla autoencoder: Linear > BatchNorm1d > ReLU down and up, plain Linear at both ends.
 
     The latent and the image have no activation: a ReLU there would throw half of the latent away. BatchNorm
-    keeps the statistics it was started with and learns only scale and shift: statistics of the batch are
-    noise, and cost a little PSNR (EXPERIMENTS.md).
+    keeps its initial statistics and learns only scale and shift: batch statistics are noisy and cost a little
+    PSNR (docs/experiments.md).
     """
 
     def __init__(self, spec: AESpec) -> None:
@@ -71,7 +30,7 @@ class AE(nn.Module):
         down = (spec.values, *spec.hidden)
         up = (spec.latent, *reversed(spec.hidden))
         self.encoder = nn.Sequential(
-            nn.Flatten(), _Centre(spec.values), *_layers(down), nn.Linear(down[-1], spec.latent)
+            nn.Flatten(), _Center(spec.values), *_layers(down), nn.Linear(down[-1], spec.latent)
         )
         self.decoder = nn.Sequential(
             *_layers(up),
@@ -94,28 +53,28 @@ class AE(nn.Module):
 
     @classmethod
     def from_pca(cls, spec: AESpec, images: Tensor, *, seed: int = 0) -> Self:
-        """Return a network that does what PCA of its latent size does, ready to become better.
+        """Return a network that computes the PCA of its latent size, as the start of a training.
 
         A linear map passes through ReLU in pairs, relu(x) - relu(-x) = x: each hidden layer carries the
-        first F/2 principal components and their negatives. BatchNorm starts neutral, scaled to the
-        statistics it finds. What the latent cannot carry starts at zero where it would be harmful.
+        first F/2 principal components and their negatives. BatchNorm starts neutral, scaled to the statistics
+        of the images. Components that the latent does not hold start at zero where they would do harm.
 
         Args:
             spec: The network's shape.
-            images: float32 (N, C, H, W) in [0, 1] that the components are fitted to.
-            seed: Of the features that the linear start leaves free.
+            images: float32 (N, C, H, W) in [0, 1] to fit the components to.
+            seed: Of the features that PCA leaves free.
         """
         mean, axes, spread = principal_axes(images.flatten(1), max(spec.hidden) // 2, seed=seed)
         network = cls(spec)
         with torch.no_grad():
             network.encoder.get_buffer("1.mean").copy_(mean)
-            source = torch.Generator().manual_seed(seed)
-            network._encoder_from(axes, spread, source)
-            network._decoder_from(mean, axes, spread, source)
+            generator = torch.Generator().manual_seed(seed)
+            network._encoder_from(axes, spread, generator)
+            network._decoder_from(mean, axes, spread, generator)
             network._neutral_norms(images)
         return network
 
-    def _encoder_from(self, axes: Tensor, spread: Tensor, source: torch.Generator) -> None:
+    def _encoder_from(self, axes: Tensor, spread: Tensor, generator: torch.Generator) -> None:
         """Set Linear layers so that latent[i] = component[i] / spread[i]."""
         linears = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
         first, *middle, last = linears
@@ -123,22 +82,22 @@ class AE(nn.Module):
         first.weight.copy_(torch.cat([axes[:half], -axes[:half]]))  # (F, P)
         first.bias.zero_()
         for layer in middle:
-            _keep_pairs(layer, source)
+            _keep_pairs(layer, generator)
         _from_pairs(last, 1 / spread[: last.out_features])
 
-    def _decoder_from(self, mean: Tensor, axes: Tensor, spread: Tensor, source: torch.Generator) -> None:
+    def _decoder_from(self, mean: Tensor, axes: Tensor, spread: Tensor, generator: torch.Generator) -> None:
         """Set Linear layers so that image = mean + sum of latent[i] * spread[i] * axis[i]."""
         linears = [layer for layer in self.decoder if isinstance(layer, nn.Linear)]
         first, *middle, last = linears
         latent = first.in_features
         half = first.out_features // 2
-        mixtures = torch.randn(half, latent, generator=source) * latent**-0.5
-        rows = mixtures * spread[:half, None]  # features that the linear start leaves free
+        mixtures = torch.randn(half, latent, generator=generator) * latent**-0.5
+        rows = mixtures * spread[:half, None]  # features that PCA leaves free
         rows[:latent] = torch.diag(spread[:latent])
         first.weight.copy_(torch.cat([rows, -rows]))  # (F, D)
         first.bias.zero_()
         for layer in middle:
-            _keep_pairs(layer, source)
+            _keep_pairs(layer, generator)
         half = last.in_features // 2
         last.weight.zero_()  # (P, F)
         last.weight[:, :latent] = axes[:latent].T
@@ -146,9 +105,9 @@ class AE(nn.Module):
         last.bias.copy_(mean)
 
     def _neutral_norms(self, images: Tensor) -> None:
-        """Let each BatchNorm bring what reaches it to unit scale, and the Linear after it undo that.
+        """Let each BatchNorm scale its input to unit deviation, and the Linear after it undo that.
 
-        relu((x - m) / s + m / s) = relu(x) / s: the function stays, its weights become alike in scale.
+        relu((x - m) / s + m / s) = relu(x) / s: the function stays the same, its weights get similar scales.
         """
         features = images
         scale: Tensor | None = None
@@ -165,8 +124,8 @@ class AE(nn.Module):
 
 
 @final
-class _Centre(nn.Module):
-    """(N, P) less the mean training image: uncentred, each step of the first weights would move them all."""
+class _Center(nn.Module):
+    """(N, P) minus the mean training image: otherwise each step of the first weights moves all features."""
 
     mean: Tensor
 
@@ -181,23 +140,23 @@ class _Centre(nn.Module):
 def principal_axes(flat: Tensor, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean (P,), the first ``count`` principal axes (count, P) and their deviations (count,).
 
-    By randomised subspace iteration (Halko, Martinsson & Tropp, SIAM Review 53, 2011): P x P never stands
-    in memory. Where the data have fewer dimensions than ``count``, the rest are zero axes of deviation 1.
+    By randomized subspace iteration (Halko, Martinsson & Tropp, SIAM Review 53, 2011), without a P x P
+    matrix. If the data have fewer dimensions than ``count``, the rest are zero axes of deviation 1.
 
     Args:
         flat: float32 (N, P).
-        count: How many axes.
+        count: Number of axes.
         seed: Of the random start.
     """
     mean = flat.mean(0)
-    found = min(count, *flat.shape)
+    rank = min(count, *flat.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _, singular, right = torch.svd_lowrank(flat - mean, q=min(found + 64, *flat.shape), niter=4)
-    real = singular[:found] > singular[0] * 1e-5
+        _, singular, right = torch.svd_lowrank(flat - mean, q=min(rank + 64, *flat.shape), niter=4)
+    real = singular[:rank] > singular[0] * 1e-5
     axes, spread = torch.zeros(count, flat.shape[1]), torch.ones(count)
-    axes[:found] = torch.where(real[:, None], right.T[:found], 0)
-    spread[:found] = torch.where(real, singular[:found] / len(flat) ** 0.5, 1)
+    axes[:rank] = torch.where(real[:, None], right.T[:rank], 0)
+    spread[:rank] = torch.where(real, singular[:rank] / len(flat) ** 0.5, 1)
     return mean, axes, spread
 
 
@@ -209,11 +168,11 @@ def _layers(features: tuple[int, ...]) -> list[nn.Module]:
     ]
 
 
-def _keep_pairs(layer: nn.Linear, source: torch.Generator) -> None:
-    """Pass pairs (a, -a) after ReLU on as pairs; a wider layer has mixtures too: at zero it would be dead."""
+def _keep_pairs(layer: nn.Linear, generator: torch.Generator) -> None:
+    """Pass on pairs (a, -a) after ReLU; a wider layer adds random mixtures: at zero they would be dead."""
     inputs, outputs = layer.in_features // 2, layer.out_features // 2
     eye = torch.eye(outputs, inputs)
-    eye[inputs:] = torch.randn(max(0, outputs - inputs), inputs, generator=source) * inputs**-0.5
+    eye[inputs:] = torch.randn(max(0, outputs - inputs), inputs, generator=generator) * inputs**-0.5
     layer.weight.copy_(torch.cat([torch.cat([eye, -eye], 1), torch.cat([-eye, eye], 1)]))
     layer.bias.zero_()
 

@@ -1,6 +1,7 @@
-"""One network of the parts that were trained apart: what a picture looks like, and what it is searched by.
+"""The face model: autoencoder, descriptor and identity network, trained separately, as one network.
 
-Legend: N images, C channels, H = W = S pixels, A size of the appearance, E of what is searched by, D = A + E.
+Legend: N images, C channels, H = W = S pixels, A dimensions of the appearance, E of the part used for search,
+D = A + E.
 """
 
 from __future__ import annotations
@@ -15,24 +16,22 @@ from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor
 from lookalike.trainer.models.identity import Identity
 
-__all__ = ["FaceModel"]
-
-_DESCRIPTOR: Final = 0.6
-"""Length of the descriptor beside an identity of length 1: what tells validation people apart best
-(EXPERIMENTS.md)."""
+_DESCRIPTOR_LENGTH: Final = 0.6
+"""Length of the descriptor next to an identity vector of length 1: the best on validation people
+(docs/experiments.md)."""
 
 
 @final
 class FaceModel(nn.Module):
-    """The autoencoder with what is searched by beside it: latent = appearance, descriptor, identity.
+    """The autoencoder with the part used for search: latent = appearance, descriptor, identity.
 
-    Pictures are drawn of the appearance alone; descriptor and identity are what is compared. Where there are
-    both, each is brought to a length of its own: then likeness is a weighted mean of the two cosines.
+    The decoder sees the appearance alone; descriptor and identity are what is compared. With both, each is
+    scaled to a fixed length, so that the similarity is a weighted mean of two cosines.
 
     Attributes:
         appearance: A.
         latent: D.
-        named: Whether names were used.
+        supervised: Whether it was trained with people's names.
         encoder: float32 (N, C, S, S) in [0, 1] to (N, D).
         decoder: float32 (N, D) to (N, C, S, S).
     """
@@ -42,39 +41,38 @@ class FaceModel(nn.Module):
     ) -> None:
         super().__init__()
         if descriptor is not None and identity is not None:
-            identity.contrast = descriptor.contrast  # one and the same: onnxruntime sees that
+            identity.contrast = descriptor.contrast  # the same module, computed once by onnxruntime
         self.appearance = network.spec.latent
-        numbers = 0 if descriptor is None else descriptor.project.out_features
-        numbers += 0 if identity is None else identity.project.out_features
-        self.latent = self.appearance + numbers
-        self.named = identity is not None
-        self.encoder = _Encoder(network.encoder, descriptor, identity)
+        parts = [part for part in (descriptor, identity) if part is not None]
+        self.latent = self.appearance + sum(part.project.out_features for part in parts)
+        self.supervised = identity is not None
+        self.encoder = _Encoder(network.encoder, parts)
         self.decoder = _Decoder(network.decoder, self.appearance)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, D) -> (N, C, S, S)."""
-        back: Tensor = self.decoder(self.encoder(images))
-        return back
+        image: Tensor = self.decoder(self.encoder(images))
+        return image
 
 
 class _Encoder(nn.Module):
-    def __init__(
-        self, appearance: nn.Module, descriptor: Descriptor | None, identity: Identity | None
-    ) -> None:
+    """(N, C, S, S) -> (N, D)."""
+
+    def __init__(self, appearance: nn.Module, parts: list[Descriptor | Identity]) -> None:
         super().__init__()
         self.appearance = appearance
-        self.descriptor = descriptor
-        self.identity = identity
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, images: Tensor) -> Tensor:
-        appearance: Tensor = self.appearance(images)  # (N, A)
-        parts: list[Tensor] = [part(images) for part in (self.descriptor, self.identity) if part is not None]
-        if len(parts) == 2:
-            parts = [_DESCRIPTOR * normalize(parts[0]), normalize(parts[1])]
-        return torch.cat([appearance, *parts], 1)  # (N, A + E)
+        vectors: list[Tensor] = [self.appearance(images), *(part(images) for part in self.parts)]
+        if len(vectors) == 3:
+            vectors[1:] = [_DESCRIPTOR_LENGTH * normalize(vectors[1]), normalize(vectors[2])]
+        return torch.cat(vectors, 1)  # (N, A + E)
 
 
 class _Decoder(nn.Module):
+    """(N, D) -> (N, C, S, S), of the appearance alone."""
+
     def __init__(self, decoder: nn.Module, appearance: int) -> None:
         super().__init__()
         self.decoder = decoder

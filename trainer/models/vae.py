@@ -1,6 +1,6 @@
-"""The variational autoencoders, one page.
+"""The variational autoencoders.
 
-D. P. Kingma, M. Welling: Auto-Encoding Variational Bayes. ICLR 2014. The label as in model M2 of
+D. P. Kingma, M. Welling: Auto-Encoding Variational Bayes. ICLR 2014. The label is used as in model M2 of
 D. P. Kingma et al.: Semi-Supervised Learning with Deep Generative Models. NIPS 2014.
 
 Legend: N images, C channels, H = W = S pixels, F features, Z latent size, K classes.
@@ -11,107 +11,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, final, get_args
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.config import Likelihood, VAESpec
 
-__all__ = ["CVAE", "VAE", "Likelihood", "VAESpec", "to_pixels"]
-
-Likelihood = Literal["bernoulli", "gaussian"]
-
-_WIDTHS: Final = (32, 64, 128, 128, 128)
-_SMALLEST: Final = 10
-"""Convolutions halve the side until it is at most this, and once more where it is 8 or 10: what is dense then
-has a quarter of the weights."""
-_MOST: Final = 160
 _LOG_VARIANCE: Final = 8.0
-"""Log-variances of q(z|x) stay within this: no exponential overflows at the start of a training."""
+"""Log-variances of q(z|x) are clamped to this, so that exponentials do not overflow early in a training."""
 _DEVIATION: Final = 0.2
-"""Where the deviation of pixels begins that is not given."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VAESpec:
-    """Shape of a VAE, or of a conditional one.
-
-    Attributes:
-        size: S; as often divisible by 2 as the widths halve it.
-        channels: C.
-        latent: Z.
-        down: Channels of the encoder's convolutions, each of which halves the side; empty: what suits the
-            size. (One more at full size costs as much time as all of these, for next to nothing.)
-        hidden: Features between convolutions and latent, both ways.
-        up: Channels that the decoder's convolutions begin with, each of which doubles the side; empty: those
-            of ``down`` in reverse.
-        classes: K of a conditional VAE, 2 or more; 0 of a VAE.
-        modulated: Whether the class also scales and shifts the channels of each stage of the decoder.
-        likelihood: Of the pixels given the latent.
-        deviation: Of Gaussian pixels, one for all; None: what it is of each batch, on which the likelihood is
-            highest (O. Rybkin et al.: Simple and Effective VAE Training with Calibrated Decoders, ICML 2021).
-    """
-
-    size: int
-    channels: int
-    latent: int = 40
-    down: tuple[int, ...] = ()
-    hidden: int = 256
-    up: tuple[int, ...] = ()
-    classes: int = 0
-    modulated: bool = True
-    likelihood: Likelihood = "bernoulli"
-    deviation: float | None = None
-
-    def __post_init__(self) -> None:
-        if min(self.latent, self.hidden, self.channels, *self.down, *self.up) < 1:
-            raise InvalidArgumentError(
-                f"latent, hidden and widths must be 1 or more, got latent {self.latent}, "
-                f"hidden {self.hidden}, down {self.down} and up {self.up}"
-            )
-        if self.classes < 0 or self.classes == 1:
-            raise InvalidArgumentError(f"a conditional model needs 2 classes or more, not {self.classes}")
-        if self.likelihood not in get_args(Likelihood):
-            raise InvalidArgumentError(
-                f"a likelihood is {' or '.join(get_args(Likelihood))}, not {self.likelihood!r}"
-            )
-        if self.deviation is not None and not 0 < self.deviation < 10:
-            raise InvalidArgumentError(
-                f"the deviation of pixels must be above 0 and below 10, not {self.deviation}"
-            )
-        halvings = len(self.down or self.up) or _halvings(self.size)
-        large = self.size > _MOST and not (self.down or self.up)
-        if large or halvings > len(_WIDTHS) or self.size % 2**halvings:
-            raise InvalidArgumentError(
-                f"a size that is halved {halvings} times must be divisible by {2**halvings} and at most "
-                f"{_MOST}, {self.size} is not; take a --size of 28, 32, 64 or 128"
-            )
-        object.__setattr__(self, "down", self.down or _WIDTHS[:halvings])
-        object.__setattr__(self, "up", self.up or self.down[::-1])
-        if len(self.down) != len(self.up):
-            raise InvalidArgumentError(
-                f"encoder and decoder must halve and double alike, got {len(self.down)} widths down "
-                f"{self.down} and {len(self.up)} up {self.up}"
-            )
-
-    @property
-    def side(self) -> int:
-        """Pixels a side where the convolutions end."""
-        return self.size >> len(self.down)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"down": list(self.down), "up": list(self.up)}
-
-
-def _halvings(size: int) -> int:
-    halvings = 1
-    while size > _SMALLEST << halvings:
-        halvings += 1
-    return halvings + (size in (8 << halvings, _SMALLEST << halvings))
+"""Initial standard deviation of Gaussian pixels that is not given."""
 
 
 @final
@@ -123,7 +35,7 @@ class VAE(nn.Module):
     Attributes:
         encoder: (N, C, S, S) to mean and log-variance of q(z|x), both (N, Z).
         decoder: (N, Z) to logits or means (N, C, S, S).
-        log_deviation: Of Gaussian pixels, a scalar: given, or the running one of what was learned from.
+        log_deviation: Scalar, of Gaussian pixels: given, or a running average over the training batches.
     """
 
     log_deviation: Tensor
@@ -145,12 +57,12 @@ class VAE(nn.Module):
 
 @final
 class CVAE(nn.Module):
-    """The conditional VAE: p(x|z, y) with q(z|x) and q(y|x), so that a picture without label is encoded too.
+    """The conditional VAE: p(x|z, y) with q(z|x) and q(y|x), so that an image without label can be encoded.
 
     Attributes:
         encoder: (N, C, S, S) to mean and log-variance of q(z|x), both (N, Z), and logits of q(y|x) (N, K).
         decoder: (N, Z) and class weights (N, K) to logits or means (N, C, S, S).
-        log_deviation: Of Gaussian pixels, a scalar: given, or the running one of what was learned from.
+        log_deviation: Scalar, of Gaussian pixels: given, or a running average over the training batches.
     """
 
     log_deviation: Tensor
@@ -169,31 +81,31 @@ class CVAE(nn.Module):
         mean, _, scores = self.encoder(images)
         return to_pixels(self.decoder(mean, scores.softmax(1)), self.spec.likelihood)
 
-    def recognised(self, pictures: Tensor) -> Tensor:
-        """Return logits (N, K) of q(y|x) of pictures (N, C, S, S), with gradients to the pictures alone.
+    def classify_frozen(self, images: Tensor) -> Tensor:
+        """Return logits (N, K) of q(y|x) of images (N, C, S, S), with gradients to the images alone.
 
-        The encoder learns nothing of them: its weights count as fixed, its BatchNorm keeps its statistics.
+        The encoder is frozen: its weights get no gradient, and its BatchNorm keeps its statistics.
         """
         fixed = {name: values.detach() for name, values in _named_values(self.encoder)}
         training = self.encoder.training
         self.encoder.eval()
-        _, _, scores = functional_call(self.encoder, fixed, (pictures,))
+        _, _, scores = functional_call(self.encoder, fixed, (images,))
         self.encoder.train(training)
         logits: Tensor = scores
         return logits
 
 
-def to_pixels(drawn: Tensor, likelihood: Likelihood) -> Tensor:
-    """Return pixels in [0, 1] of what a decoder gives: probabilities, or means clipped."""
-    return drawn.sigmoid() if likelihood == "bernoulli" else drawn.clamp(0, 1)
+def to_pixels(outputs: Tensor, likelihood: Likelihood) -> Tensor:
+    """Return pixels in [0, 1] for a decoder's outputs: probabilities, or clipped means."""
+    return outputs.sigmoid() if likelihood == "bernoulli" else outputs.clamp(0, 1)
 
 
 class _Encoder(nn.Module):
     """(N, C, S, S) -> mean (N, Z), log-variance (N, Z), class logits (N, K): None without classes.
 
     Attributes:
-        mixing: (Z, Z), the squares of a linear map of the latents that ``trainer/publish/alignment.py`` put in; None
-            in training.
+        mixing: (Z, Z), the squared entries of the whitening map of the latents (``trainer/publish/vae.py``);
+            None in training.
     """
 
     mixing: Tensor | None
@@ -229,15 +141,15 @@ class _Decoder(nn.Module):
             *_dense(spec.hidden, first * spec.side**2),
             nn.Unflatten(1, (first, spec.side, spec.side)),
         )
-        told = spec.classes if spec.modulated else 0
-        self.stages = nn.ModuleList(_Stage(i, o, told) for i, o in itertools.pairwise(spec.up))
+        classes = spec.classes if spec.modulated else 0
+        self.stages = nn.ModuleList(_Stage(i, o, classes) for i, o in itertools.pairwise(spec.up))
         self.last = nn.ConvTranspose2d(spec.up[-1], spec.channels, 4, 2, 1)
         if spec.likelihood == "gaussian":
-            nn.init.constant_(self.last.get_parameter("bias"), 0.5)  # grey, as logits of 0 are
+            nn.init.constant_(self.last.get_parameter("bias"), 0.5)  # gray, as logits of 0 are
 
     @property
-    def entrance(self) -> tuple[nn.Linear, nn.BatchNorm1d]:
-        """What latents, and the classes behind them, meet first."""
+    def first_layer(self) -> tuple[nn.Linear, nn.BatchNorm1d]:
+        """The layer that reads the latents, followed by the classes, and its BatchNorm."""
         first, norm = self.features[0], self.features[1]
         if not isinstance(first, nn.Linear) or not isinstance(norm, nn.BatchNorm1d):
             raise TypeError(type(first).__name__)
@@ -249,25 +161,25 @@ class _Decoder(nn.Module):
         features = self.features(latents)  # -> (N, F, side, side)
         for stage in self.stages:
             features = stage(features, classes)  # -> (N, F', S/2, S/2) in the end
-        drawn: Tensor = self.last(features)  # -> (N, C, S, S)
-        return drawn
+        outputs: Tensor = self.last(features)  # -> (N, C, S, S)
+        return outputs
 
 
 class _Stage(nn.Module):
-    """Twice the side; where classes are told, channels are scaled and shifted by what is linear in them."""
+    """Double the side; with classes, scale and shift the channels by a linear map of them (FiLM)."""
 
     def __init__(self, before: int, after: int, classes: int) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(after)
-        self.told = nn.Linear(classes, 2 * after, bias=False) if classes else None
-        if self.told is not None:
-            nn.init.zeros_(self.told.weight)
+        self.modulation = nn.Linear(classes, 2 * after, bias=False) if classes else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
 
     def forward(self, features: Tensor, classes: Tensor | None) -> Tensor:
         features = self.norm(self.up(features))  # (N, F, S, S) -> (N, F', 2S, 2S)
-        if self.told is not None and classes is not None:
-            scale, shift = self.told(classes)[:, :, None, None].chunk(2, 1)  # (N, F', 1, 1) each
+        if self.modulation is not None and classes is not None:
+            scale, shift = self.modulation(classes)[:, :, None, None].chunk(2, 1)  # (N, F', 1, 1) each
             features = features * (1 + scale) + shift
         return features.relu()
 

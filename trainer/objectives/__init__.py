@@ -1,1 +1,1 @@
-"""."""
+"""Loss functions and the bound that a VAE maximizes."""

@@ -1,6 +1,6 @@
-"""What is minimised.
+"""Loss functions.
 
-Legend: N images, C channels, S pixels a side, Z latent size, M draws of the latent for each image.
+Legend: N images, C channels, S pixels a side, Z latent size, M samples of the latent for each image.
 Likelihoods and divergences are in nats and summed over pixels and latent.
 """
 
@@ -11,56 +11,43 @@ import math
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-__all__ = [
-    "bernoulli_nll",
-    "cosface_loss",
-    "denoising_loss",
-    "estimation_loss",
-    "floored",
-    "gaussian_nll",
-    "importance_bound",
-    "kl_divergence",
-    "log_importance_weights",
-    "mean_squared_error",
-]
-
 
 def mean_squared_error(image: Tensor, target: Tensor) -> Tensor:
     """Return the mean over all values of the squared difference, a scalar."""
     return (image - target).square().mean()
 
 
-def denoising_loss(cleaned: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
+def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
     """Return the mean over images of log(mean squared error + 0.03 sigma^2 + 1e-6), a scalar.
 
-    Without the two last terms it is the PSNR in nepers, as in Chen et al., "Simple Baselines for Image
-    Restoration", arXiv:2204.04676. They keep flat patches, which are easy, from counting most; and below a
-    thousandth of white nothing need be better.
+    Without the two last terms it is the negative PSNR in nepers, as in Chen et al., "Simple Baselines for
+    Image Restoration", arXiv:2204.04676. They keep easy, flat patches from dominating, and errors below a
+    thousandth of white from mattering.
 
     Args:
-        cleaned: float32 (B, C, H, W).
+        denoised: float32 (B, C, H, W).
         clean: float32 (B, C, H, W).
-        sigma: float32 (B,), deviation of the noise that was there.
+        sigma: float32 (B,), standard deviation of the noise.
     """
-    error = (cleaned - clean).square().mean((1, 2, 3))  # (B,)
+    error = (denoised - clean).square().mean((1, 2, 3))  # (B,)
     return (error + 0.03 * sigma.square() + 1e-6).log().mean()
 
 
 def estimation_loss(estimated: Tensor, sigma: Tensor) -> Tensor:
-    """Return the mean distance of estimates (B,) from sigma (B,), as a share of sigma + 0.02: a scalar."""
+    """Return the mean of |estimate - sigma| / (sigma + 0.02), a scalar, of (B,) and (B,)."""
     return ((estimated - sigma).abs() / (sigma + 0.02)).mean()
 
 
 def cosface_loss(cosines: Tensor, people: Tensor, *, scale: float, margin: float) -> Tensor:
     """Return the large margin cosine loss, a scalar (CosFace; Wang et al., CVPR 2018).
 
-    The cross-entropy of ``scale * cosine``, where the right person's cosine has to be ``margin`` higher.
+    The cross-entropy of ``scale * cosine``, with ``margin`` subtracted from the right person's cosine.
 
     Args:
-        cosines: float32 (B, K) of each picture with each of K people.
-        people: int64 (B,), who it is.
+        cosines: float32 (B, K) of each image with each of K people.
+        people: int64 (B,), the right person.
         scale: Of the cosines, before the softmax.
-        margin: Taken off the right person's cosine.
+        margin: Subtracted from the right person's cosine.
     """
     return cross_entropy(scale * (cosines - margin * one_hot(people, cosines.shape[1])), people)
 
@@ -73,36 +60,36 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 
 
-def floored(divergences: Tensor, bits: float) -> Tensor:
-    """Return the sum over the latent of the mean divergence, each latent at least ``bits`` nats: a scalar.
+def free_bits(divergences: Tensor, nats: float) -> Tensor:
+    """Return the sum over the latent of the mean divergence, at least ``nats`` for each dimension: a scalar.
 
-    Below that a latent costs nothing more, and is not switched off ("free bits"; Kingma et al., Improving
-    Variational Inference with Inverse Autoregressive Flow, NIPS 2016).
+    Below that a dimension costs nothing, so that it is not switched off ("free bits"; Kingma et al.,
+    Improving Variational Inference with Inverse Autoregressive Flow, NIPS 2016).
 
     Args:
         divergences: (N, Z) of :func:`kl_divergence`.
-        bits: In nats, of each latent; 0: the plain sum.
+        nats: For each dimension; 0: the plain sum.
     """
     means = divergences.mean(0)  # (Z,)
-    return means.clamp(min=bits).sum() if bits else means.sum()
+    return means.clamp(min=nats).sum() if nats else means.sum()
 
 
 def bernoulli_nll(logits: Tensor, target: Tensor) -> Tensor:
     """Return -log p(target) of Bernoulli pixels, (..., N) of (..., N, C, S, S).
 
-    A likelihood of binary targets only; of grey ones it is a cross-entropy, not to be compared with it.
+    A likelihood of binary targets only; of gray ones it is a cross-entropy, not comparable to a likelihood.
     """
-    lost = binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
-    return lost.flatten(-3).sum(-1)
+    nll = binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
+    return nll.flatten(-3).sum(-1)
 
 
 def gaussian_nll(image: Tensor, target: Tensor, log_deviation: Tensor) -> Tensor:
-    """Return -log p(target) of Gaussian pixels of one deviation, (..., N) of (..., N, C, S, S).
+    """Return -log p(target) of Gaussian pixels with one deviation, (..., N) of (..., N, C, S, S).
 
-    A density of pixels as reals in [0, 1]: it may be negative.
+    A density of real pixels in [0, 1]: it may be negative.
     """
-    apart = ((image - target) / log_deviation.exp()).square()
-    return (0.5 * (apart + math.log(2 * math.pi)) + log_deviation).flatten(-3).sum(-1)
+    squared = ((image - target) / log_deviation.exp()).square()
+    return (0.5 * (squared + math.log(2 * math.pi)) + log_deviation).flatten(-3).sum(-1)
 
 
 def log_importance_weights(latents: Tensor, noise: Tensor, log_variance: Tensor) -> Tensor:
@@ -111,9 +98,9 @@ def log_importance_weights(latents: Tensor, noise: Tensor, log_variance: Tensor)
 
 
 def importance_bound(log_weights: Tensor) -> Tensor:
-    """Return log of the mean weight over the M draws, (N,) of (M, N).
+    """Return the log of the mean weight over the M samples, (N,) of (M, N).
 
-    In expectation a lower bound of log p(x) that rises with M; with one draw it is the ELBO (Y. Burda,
+    In expectation a lower bound of log p(x) that rises with M; with one sample it is the ELBO (Y. Burda,
     R. Grosse, R. Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016).
 
     Args:

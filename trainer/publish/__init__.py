@@ -1,1 +1,1 @@
-"""."""
+"""From a trained network to a bundle with its metrics."""

@@ -1,8 +1,8 @@
-"""How well a cleaner cleans, and its bundle with these figures.
+"""Metrics of a denoiser, and its bundle.
 
-They are measured in torch with the weights as stored; the export proves that the graphs compute the same.
+Metrics are measured in torch with the weights as stored; the export proves that the graphs compute the same.
 
-Legend: N images, S side, C channels; sigma the deviation of the noise, of 1, where white is 1.
+Legend: N images, S side, C channels; sigma the standard deviation of the noise, of 1, where white is 1.
 """
 
 from __future__ import annotations
@@ -17,150 +17,151 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserSpec
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.spec import DenoiserSpec
 from lookalike.encoder.export.torch_export import OPSET, export_denoiser, quantize_weights
 from lookalike.encoder.runtime.denoiser import save_denoiser
 from lookalike.trainer.data.batches import subsample, to_floats
 from lookalike.trainer.data.dataset import Split
 from lookalike.trainer.data.noise import add_noise
 from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser
-from lookalike.trainer.publish.ae import versions_here
-
-__all__ = [
-    "Cleaning",
-    "DenoiserMetrics",
-    "cleaning_at",
-    "export_bundle",
-    "measure_levels",
-    "psnr_known_sigma",
-]
+from lookalike.trainer.publish.ae import record_versions, rounded_parity
 
 Images = NDArray[np.uint8]
-_AT_ONCE: Final = 32
+_BATCH: Final = 32
 _MEASURED: Final = 200
-"""Held-out images that the bundle's figures are measured on."""
-_BEST: Final = 99.0
-"""dB: what is given back as it was counts as this."""
-_AS_GOOD_AS_CLEAN: Final = 1.5 / 255
-"""Estimates below this are of what cameras and JPEG leave in any photograph."""
+"""Held-out images that the bundle's metrics are measured on."""
+_MAX_PSNR: Final = 99.0
+"""dB: an exact output counts as this."""
+_CLEAN_SIGMA: Final = 1.5 / 255
+"""Estimates below this are of the noise that cameras and JPEG leave in any photograph."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cleaning:
+class LevelMetrics:
     """Means over images at one sigma, PSNR in dB, of pixels clipped to [0, 1].
 
     Attributes:
-        sigma: The deviation of the noise.
-        noisy: Of what came in.
-        told: Cleaned by the network that is told sigma.
-        blind: Cleaned by the network that is told the estimate.
+        sigma: Standard deviation of the noise.
+        psnr_noisy: Of the input.
+        psnr_known_sigma: Of the output, given sigma.
+        psnr_blind: Of the output, given the estimated sigma.
         estimate: Mean estimate.
-        error: Mean distance of the estimate from sigma.
+        estimate_error: Mean absolute error of the estimate.
     """
 
     sigma: float
-    noisy: float
-    told: float
-    blind: float
+    psnr_noisy: float
+    psnr_known_sigma: float
+    psnr_blind: float
     estimate: float
-    error: float
+    estimate_error: float
 
     def to_json(self) -> dict[str, float]:
-        """Return JSON values, deviations of 255."""
+        """Return JSON values, rounded; sigmas of 255."""
         return {
             "sigma": round(255 * self.sigma, 2),
-            "noisy_psnr_db": round(self.noisy, 2),
-            "told_psnr_db": round(self.told, 2),
-            "blind_psnr_db": round(self.blind, 2),
+            "noisy_psnr_db": round(self.psnr_noisy, 2),
+            "known_sigma_psnr_db": round(self.psnr_known_sigma, 2),
+            "blind_psnr_db": round(self.psnr_blind, 2),
             "estimate": round(255 * self.estimate, 2),
-            "estimate_error": round(255 * self.error, 2),
+            "estimate_error": round(255 * self.estimate_error, 2),
         }
+
+    def summary(self) -> str:
+        """Return a line of text."""
+        return (
+            f"held-out PSNR at sigma {255 * self.sigma:.0f}: {self.psnr_noisy:.2f} dB, denoised "
+            f"{self.psnr_known_sigma:.2f}, blind {self.psnr_blind:.2f} (estimate {255 * self.estimate:.1f})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserMetrics:
-    """What is reported of a cleaner, on the held-out images.
+    """Metrics of a denoiser on the held-out images.
 
     Attributes:
-        levels: At no noise and at several sigmas, ascending.
-        images: How many were measured on.
-        parameters: Numbers that both networks learned.
+        levels: Without noise and at several sigmas, ascending.
+        images: Number of images measured on.
+        parameters: Number of parameters of both networks.
         parity: Largest difference between torch and onnxruntime, by graph.
     """
 
-    levels: Sequence[Cleaning]
+    levels: Sequence[LevelMetrics]
     images: int
     parameters: int
     parity: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, rounded to what they are good for."""
+        """Return JSON values, rounded."""
         return {
             "held_out": [level.to_json() for level in self.levels],
             "held_out_images": self.images,
             "parameters": self.parameters,
-            "parity": {name: float(f"{apart:.1e}") for name, apart in self.parity.items()},
+            "parity": rounded_parity(self.parity),
         }
 
 
 def measure_levels(low: float, high: float) -> tuple[float, float]:
-    """Return the sigmas that an epoch is measured at: a third and two thirds of the way, 25 and 50 of 75."""
+    """Return the sigmas to measure an epoch at: a third and two thirds of the way, 25 and 50 of 75."""
     return low + (high - low) / 3, low + 2 * (high - low) / 3
 
 
 @torch.no_grad()
-def cleaning_at(
+def measure_level(
     network: BlindDenoiser, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
-) -> Cleaning:
-    """Measure on ``images[rows]``, uint8 (N, S, S, C), with the same noise whenever it is measured."""
+) -> LevelMetrics:
+    """Measure on ``images[rows]``, uint8 (N, S, S, C), always with the same noise."""
     network.eval()
-    found = np.concatenate([_measured(network, *each, sigma) for each in _noisy(images, rows, sigma, device)])
-    noisy, told, blind, estimate, error = found.mean(0).tolist()
-    return Cleaning(sigma=sigma, noisy=noisy, told=told, blind=blind, estimate=estimate, error=error)
+    columns = []
+    for noisy, clean in _noisy(images, rows, sigma, device):
+        known, blind = network(noisy, _full(noisy, sigma)).denoised, network(noisy)
+        values = [_psnr(each, clean) for each in (noisy, known, blind.denoised)]
+        values += [blind.estimated, (blind.estimated - sigma).abs()]
+        columns.append(torch.stack(values, 1).double().cpu().numpy())  # (B, 5)
+    psnr_noisy, known_sigma, psnr_blind, estimate, error = np.concatenate(columns).mean(0).tolist()
+    return LevelMetrics(
+        sigma=sigma,
+        psnr_noisy=psnr_noisy,
+        psnr_known_sigma=known_sigma,
+        psnr_blind=psnr_blind,
+        estimate=estimate,
+        estimate_error=error,
+    )
 
 
 @torch.no_grad()
 def psnr_known_sigma(
     network: BlindDenoiser, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
 ) -> float:
-    """Return ``told`` of :func:`cleaning_at`, at half its work."""
+    """Return ``psnr_known_sigma`` of :func:`measure_level`, with half the work."""
     network.eval()
-    found = [
-        _psnr(network(noisy, _told(noisy, sigma)).cleaned, clean).double()
+    values = [
+        _psnr(network(noisy, _full(noisy, sigma)).denoised, clean).double()
         for noisy, clean in _noisy(images, rows, sigma, device)
     ]
-    return torch.cat(found).mean().item()
+    return torch.cat(values).mean().item()
 
 
 def _noisy(
     images: Images, rows: NDArray[np.int64], sigma: float, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield noisy and clean pixels, both (B, 3, S, S); of grey pictures all channels have the same noise."""
+    """Yield noisy and clean pixels, both (B, 3, S, S); gray images have the same noise in all channels."""
     rng = np.random.default_rng(0)
-    for some in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
-        clean = to_floats(images[some])
-        levels = torch.full((len(some),), sigma)
-        noisy = add_noise(clean, levels, kind="gaussian", rng=rng)
+    for chunk in np.array_split(rows, -(-len(rows) // _BATCH)):
+        clean = to_floats(images[chunk])
+        noisy = add_noise(clean, _full(clean, sigma), kind="gaussian", rng=rng)
         yield noisy.expand(-1, 3, -1, -1).to(device), clean.expand(-1, 3, -1, -1).to(device)
 
 
-def _measured(network: BlindDenoiser, noisy: Tensor, clean: Tensor, sigma: float) -> NDArray[np.float64]:
-    """Return noisy, told and blind PSNR, the estimate and its distance from sigma: (B, 5)."""
-    told = network(noisy, _told(noisy, sigma)).cleaned
-    blind = network(noisy)
-    columns = [_psnr(each, clean) for each in (noisy, told, blind.cleaned)]
-    columns += [blind.estimated, (blind.estimated - sigma).abs()]
-    return torch.stack(columns, 1).double().cpu().numpy()
+def _full(images: Tensor, sigma: float) -> Tensor:
+    return torch.full((len(images),), sigma, device=images.device)
 
 
-def _told(noisy: Tensor, sigma: float) -> Tensor:
-    return torch.full((len(noisy),), sigma, device=noisy.device)
-
-
-def _psnr(made: Tensor, clean: Tensor) -> Tensor:
+def _psnr(output: Tensor, clean: Tensor) -> Tensor:
     """Return the PSNR in dB of each image, (B,)."""
-    error = (made.float().clamp(0, 1) - clean).square().mean((1, 2, 3))
-    return (-10 * error.clamp_min(1e-12).log10()).clamp_max(_BEST)
+    error = (output.float().clamp(0, 1) - clean).square().mean((1, 2, 3))
+    return (-10 * error.clamp_min(1e-12).log10()).clamp_max(_MAX_PSNR)
 
 
 def export_bundle(
@@ -173,30 +174,30 @@ def export_bundle(
     high: float,
     training: Mapping[str, Any],
     device: torch.device,
-) -> tuple[DenoiserBundle, DenoiserMetrics]:
+) -> tuple[Bundle, DenoiserMetrics]:
     """Round the weights to sixteen bits, in place, measure, export, and write the bundle.
 
     Args:
         network: Trained, on the CPU.
-        folder: Where to.
+        folder: Folder of the bundle.
         images: uint8 (N, S, S, C).
-        split: Which of them are held out.
-        low: Lowest sigma it was trained for.
-        high: Highest.
-        training: What the run was.
+        split: The parts they belong to.
+        low: Lowest sigma of the training.
+        high: Highest sigma.
+        training: Record of the run.
         device: Where to measure.
 
     Raises:
         ExportError: ONNX and torch disagree.
-        OptionError: something that is no bundle stands there.
+        InvalidArgumentError: ``folder`` is something other than a bundle.
     """
     quantize_weights(network.eval())
-    exported = export_denoiser(network.cleaner, network.estimator, multiple=SIZE_MULTIPLE)
+    exported = export_denoiser(network.denoiser, network.estimator, size_multiple=SIZE_MULTIPLE)
     rows = subsample(split.held_out, _MEASURED)
     network = network.to(device)
-    figures = DenoiserMetrics(
+    metrics = DenoiserMetrics(
         levels=[
-            cleaning_at(network, images, rows, sigma, device=device)
+            measure_level(network, images, rows, sigma, device=device)
             for sigma in sorted({0.0, *measure_levels(low, high), high})
         ],
         images=len(rows),
@@ -204,12 +205,12 @@ def export_bundle(
         parity=exported.parity,
     )
     spec = DenoiserSpec(
-        multiple=SIZE_MULTIPLE,
-        reach=network.shape.reach,
+        size_multiple=SIZE_MULTIPLE,
+        receptive_field=network.shape.receptive_field,
         deviations=(low, high),
-        clean_below=_AS_GOOD_AS_CLEAN,
+        clean_below=_CLEAN_SIGMA,
         opset=OPSET,
-        training={**training, **versions_here()},
-        figures=figures.to_json() | {"training_images": len(split.train)},
+        training=record_versions(training),
+        figures=metrics.to_json() | {"training_images": len(split.train)},
     )
-    return save_denoiser(folder, spec=spec, graphs=exported.graphs), figures
+    return save_denoiser(folder, spec=spec, graphs=exported.graphs), metrics

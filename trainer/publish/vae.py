@@ -1,6 +1,6 @@
-"""From a trained VAE to a bundle with its figures, measured with the weights as stored.
+"""From a trained VAE to a bundle with its metrics, measured with the weights as stored.
 
-Legend: N images, S side, C channels, Z numbers that are drawn, K classes, D = Z + K latent size.
+Legend: N images, S side, C channels, Z dimensions of the prior, K classes, D = Z + K latent size.
 """
 
 from __future__ import annotations
@@ -16,50 +16,57 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstruction_errors
+from lookalike.encoder.bundle.ood import ReconstructionErrorStats
+from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle.whitening import LatentStatistics
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.trainer.config import Likelihood
 from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.vae import CVAE, VAE, Likelihood, to_pixels
-from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
-from lookalike.trainer.publish.ae import versions_here
-from lookalike.trainer.publish.alignment import whiten_posterior
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
+from lookalike.trainer.objectives.elbo import DIGIT_VALUES, VAEObjective, evaluate_elbo
+from lookalike.trainer.publish.ae import (
+    DenoisingMetrics,
+    average,
+    count_images,
+    measure_errors,
+    reconstruction_psnr,
+    record_versions,
+    rounded_parity,
+)
 from lookalike.trainer.publish.latent_prior import fit_latent_prior
 from lookalike.trainer.publish.metric import select_metric
 
-__all__ = ["VAEMetrics", "export_bundle"]
-
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-_COSTS: Final = 0.1
-"""Nats of a validation digit that eight bits may cost, of a larger picture as many more as it has values;
-sixteen are taken where they cost more."""
-_DIGIT: Final = 28 * 28
+Reals = NDArray[np.float64]
+Rows = NDArray[np.int64]
+_MIN_VARIANCE: Final = 1e-6
+_MAX_ROUNDING_COST: Final = 0.1
+"""Nats of a validation digit that eight-bit weights may cost (more for larger images); else sixteen bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VAEMetrics:
-    """What is reported of a VAE. Bounds are in nats an image, given the true label of a conditional model.
+    """Metrics of a VAE. Bounds are in nats an image, given the true label for a conditional model.
 
     Attributes:
         validation_nelbo: Negative ELBO of the validation images, pixels binarised as in training.
-        held_out_nelbo: The same of the held-out images.
+        held_out_nelbo: The same for the held-out images.
         divergence: KL(q(z|x) || N(0, I)) in that.
         held_out_psnr: dB of the mean squared error, reconstructions of the means.
-        label_accuracy: Share of the held-out images whose most probable class is theirs; None of a VAE.
-        neighbour_accuracy: Share of the validation images that their five nearest training images tell the
-            class of; None without classes.
-        compared: Name of the map to embeddings.
+        label_accuracy: Share of the held-out images whose most probable class is right; None for a VAE.
+        neighbour_accuracy: Share of the validation images classified right by their five nearest training
+            images; None without classes.
+        embedding: Name of the embedding map.
         bits: Of the stored weights.
-        rounding: Nats of the validation images that these cost.
+        rounding: Nats that rounding the weights costs on the validation images.
         parity: Largest difference between torch and onnxruntime, by graph.
-        cleaned: What is given back of noisy held-out images; None where it was not taught to clean.
+        denoising: PSNR of denoised held-out images; None for a model trained without noise.
     """
 
     validation_nelbo: float
@@ -68,14 +75,14 @@ class VAEMetrics:
     held_out_psnr: float
     label_accuracy: float | None
     neighbour_accuracy: float | None
-    compared: str
+    embedding: str
     bits: int
     rounding: float
     parity: Mapping[str, float]
-    cleaned: DenoisingMetrics | None = None
+    denoising: DenoisingMetrics | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, rounded to what they are good for."""
+        """Return JSON values, rounded."""
         values = {
             "validation_nelbo_nats": round(self.validation_nelbo, 2),
             "held_out_nelbo_nats": round(self.held_out_nelbo, 2),
@@ -83,13 +90,39 @@ class VAEMetrics:
             "held_out_psnr_db": round(self.held_out_psnr, 2),
             "held_out_label_accuracy": self.label_accuracy and round(self.label_accuracy, 4),
             "validation_neighbour_accuracy": self.neighbour_accuracy and round(self.neighbour_accuracy, 4),
-            "compared_by": self.compared,
+            "compared_by": self.embedding,
             "weight_bits": self.bits,
             "rounding_cost_nats": round(self.rounding, 3),
-            "parity": {name: float(f"{apart:.1e}") for name, apart in self.parity.items()},
+            "parity": rounded_parity(self.parity),
         }
-        values |= {} if self.cleaned is None else self.cleaned.to_json()
+        values |= {} if self.denoising is None else self.denoising.to_json()
         return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What a model is measured on."""
+
+    images: Images
+    labels: Rows
+    split: Split
+    device: torch.device
+    noise: NoiseSpec | None
+
+    def nelbo(self, model: VAEObjective, rows: Rows) -> tuple[float, float]:
+        """Return the negative ELBO and the divergence in it, in nats."""
+        return evaluate_elbo(
+            model.to(self.device), self.images, rows, self.labels, device=self.device, noise=self.noise
+        )
+
+    @torch.no_grad()
+    def encode(self, network: VAE | CVAE, rows: Rows, *, mirrored: bool = False) -> tuple[Floats, Floats]:
+        """Encode to latents float32 (N, D), as the bundle does, and deviations (N, Z)."""
+        posterior = _Posterior(network.encoder).to(self.device).eval()
+        images = self.images[:, :, ::-1] if mirrored else self.images
+        parts = [posterior(to_floats(images[chunk]).to(self.device)) for chunk in chunked(rows)]
+        latents, deviations = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        return latents, deviations
 
 
 def export_bundle(
@@ -98,7 +131,7 @@ def export_bundle(
     *,
     image: ImageSpec,
     images: Images,
-    labels: NDArray[np.int64],
+    labels: Rows,
     classes: tuple[str, ...],
     split: Split,
     training: Mapping[str, Any],
@@ -106,71 +139,69 @@ def export_bundle(
     device: torch.device,
     noise: NoiseSpec | None = None,
 ) -> tuple[Bundle, VAEMetrics]:
-    """Align, round, export, choose the map to embeddings, fit what is drawn from, measure, write.
+    """Whiten, round, export, select the embedding map, fit the latent prior, measure, and write.
 
     Args:
         model: Trained, on the CPU.
-        folder: Where the bundle goes.
-        image: How the images were made.
+        folder: Folder of the bundle.
+        image: How images became pixels.
         images: uint8 (N, S, S, C).
-        labels: int64 (N,), -1 where the class is not known.
+        labels: int64 (N,), -1 if the class is unknown.
         classes: K names.
-        split: Which image is on which side.
-        training: Configuration for the record.
+        split: The parts the images belong to.
+        training: Record of the run.
         mirror: Whether an embedding averages the latents of an image and of its mirror image.
         device: Where to measure.
-        noise: What it was taught to clean.
+        noise: The noise it was trained to remove.
 
     Raises:
         ExportError: ONNX and torch disagree; nothing is written.
-        OptionError: something that is no bundle stands at ``folder``.
+        InvalidArgumentError: ``folder`` is something other than a bundle.
     """
+    data = _Data(images, labels, split, device, noise)
+    prior = model.network.spec.latent
     if model.spec.align:
-        _align(model.network.eval(), images, split.train, device)
-    model, bits, rounding = _rounded(
-        model.to(memory_format=torch.contiguous_format), images, labels, split, device, noise
-    )
+        means, deviations = data.encode(model.network.eval().to(device), split.train)
+        whiten_posterior(model.network.cpu(), means[:, :prior], deviations)
+    model, bits, rounding = _quantized(model.to(memory_format=torch.contiguous_format), data)
     network = model.network.cpu().eval()
     conditional = isinstance(network, CVAE)
-    drawn = network.spec.latent
-    latent = drawn + network.spec.classes
+    latent = prior + network.spec.classes
     exported = export_graphs(
         _Posterior(network.encoder),
-        _Picture(network.decoder, network.spec.likelihood, drawn if conditional else None),
+        _Decoder(network.decoder, network.spec.likelihood, prior if conditional else None),
         size=image.size,
         channels=image.channels,
         latent=latent,
-        deviations=drawn,
+        deviations=prior,
     )
-    train, deviations = _encoded(network, images, split.train, device)
-    validation, _ = _encoded(network, images, split.validation, device)
-    statistics = LatentStatistics.of(train)
-    affine, compared, share = select_metric(
+    train, deviations = data.encode(network, split.train)
+    validation, _ = data.encode(network, split.validation)
+    statistics = LatentStatistics.from_latents(train)
+    affine, name, accuracy = select_metric(
         statistics,
-        _compared(network, images, split.train, train, device) if mirror else train,
+        average(train, data.encode(network, split.train, mirrored=True)[0]) if mirror else train,
         labels[split.train],
-        _compared(network, images, split.validation, validation, device) if mirror else validation,
+        average(validation, data.encode(network, split.validation, mirrored=True)[0])
+        if mirror
+        else validation,
         labels[split.validation],
-        drawn=drawn,
+        prior=prior,
     )
-    nelbo, divergence = evaluate_elbo(
-        model.to(device), images, split.held_out, labels, device=device, noise=noise
-    )
-    held_out, _ = _encoded(network, images, split.held_out, device)
-    figures = VAEMetrics(
-        validation_nelbo=evaluate_elbo(model, images, split.validation, labels, device=device, noise=noise)[
-            0
-        ],
+    nelbo, divergence = data.nelbo(model, split.held_out)
+    held_out, _ = data.encode(network, split.held_out)
+    metrics = VAEMetrics(
+        validation_nelbo=data.nelbo(model, split.validation)[0],
         held_out_nelbo=nelbo,
         divergence=divergence,
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=device),
-        label_accuracy=_right(held_out[:, drawn:], labels[split.held_out]) if conditional else None,
-        neighbour_accuracy=share,
-        compared=compared,
+        label_accuracy=_accuracy(held_out[:, prior:], labels[split.held_out]) if conditional else None,
+        neighbour_accuracy=accuracy,
+        embedding=name,
         bits=bits,
         rounding=rounding,
         parity=exported.parity,
-        cleaned=DenoisingMetrics.measure(network, images, split.held_out, noise, device=device),
+        denoising=DenoisingMetrics.measure(network, images, split.held_out, noise, device=device),
     )
     spec = BundleSpec(
         kind="cvae" if conditional else "vae",
@@ -182,85 +213,88 @@ def export_bundle(
         labels="class" if classes else "none",
         classes=classes,
         denoises=noise,
-        training={**training, **versions_here()},
-        figures=figures.to_json()
-        | {"held_out_images": len(split.held_out), "training_images": len(split.train)},
+        training=record_versions(training),
+        figures={**metrics.to_json(), **count_images(split)},
     )
-    deviates = np.random.default_rng(0).standard_normal(deviations.shape, np.float32)
+    errors = measure_errors(network, images, split.validation, device)
+    epsilon = np.random.default_rng(0).standard_normal(deviations.shape, np.float32)
     bundle = save_bundle(
         folder,
         exported,
         spec,
         statistics=statistics,
         affine=affine,
-        calibration=_usual(network, images, split.validation, device),
-        sampling=fit_latent_prior(
-            train[:, :drawn] + deviations * deviates, labels[split.train], len(classes)
-        ),
+        calibration=Calibration(reconstruction_errors=ReconstructionErrorStats.from_errors(errors)),
+        sampling=fit_latent_prior(train[:, :prior] + deviations * epsilon, labels[split.train], len(classes)),
     )
-    return bundle, figures
+    return bundle, metrics
 
 
-def _align(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device) -> None:
-    means, deviations = _encoded(network.to(device), images, rows, device)
-    whiten_posterior(network.cpu(), means[:, : network.spec.latent], deviations)
-
-
-def _rounded(
-    model: VAEObjective,
-    images: Images,
-    labels: NDArray[np.int64],
-    split: Split,
-    device: torch.device,
-    noise: NoiseSpec | None,
-) -> tuple[VAEObjective, int, float]:
-    """Return the model with weights of eight bits, or of sixteen; which, and what they cost."""
-    before = evaluate_elbo(model.to(device), images, split.validation, labels, device=device, noise=noise)[0]
-    each: tuple[Literal[8, 16], ...] = (8, 16)
-    for bits in each:
-        small = copy.deepcopy(model).cpu()
-        quantize_weights(small, bits=bits)
-        after = evaluate_elbo(small.to(device), images, split.validation, labels, device=device, noise=noise)[
-            0
-        ]
-        if after - before <= _COSTS * max(1.0, images[0].size / _DIGIT):
+def _quantized(model: VAEObjective, data: _Data) -> tuple[VAEObjective, int, float]:
+    """Return the model with weights of eight bits, or of sixteen; the bits, and the nats they cost."""
+    before, _ = data.nelbo(model, data.split.validation)
+    choices: tuple[Literal[8, 16], ...] = (8, 16)
+    for bits in choices:
+        quantized = copy.deepcopy(model).cpu()
+        quantize_weights(quantized, bits=bits)
+        after, _ = data.nelbo(quantized, data.split.validation)
+        if after - before <= _MAX_ROUNDING_COST * max(1.0, data.images[0].size / DIGIT_VALUES):
             break
-    return small, bits, after - before
+    return quantized, bits, after - before
 
 
-@torch.no_grad()
-def _encoded(
-    network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device
-) -> tuple[Floats, Floats]:
-    """Encode to latents float32 (N, D), as the bundle does, and deviations (N, Z)."""
-    posterior = _Posterior(network.encoder).to(device).eval()
-    made = [posterior(to_floats(images[some]).to(device)) for some in chunked(rows)]
-    latents, deviations = (torch.cat(parts).cpu().numpy() for parts in zip(*made, strict=True))
-    return latents, deviations
-
-
-def _compared(
-    network: VAE | CVAE, images: Images, rows: NDArray[np.int64], latents: Floats, device: torch.device
-) -> Floats:
-    """Return the averages float32 (N, D) of latents with those of the mirror images."""
-    mirrored, _ = _encoded(network, images[:, :, ::-1], rows, device)
-    both: Floats = (latents + mirrored) / np.float32(2)
-    return both
-
-
-def _right(probabilities: Floats, labels: NDArray[np.int64]) -> float:
+def _accuracy(probabilities: Floats, labels: Rows) -> float:
     return float((probabilities.argmax(1) == labels).mean())
 
 
-def _usual(network: VAE | CVAE, images: Images, rows: NDArray[np.int64], device: torch.device) -> Calibration:
-    """Measure how far off drawings of pictures usually are, so that a search can say what is unlike them."""
-    with torch.no_grad():
-        back = [
-            network(to_floats(images[some]).to(device)).cpu().permute(0, 2, 3, 1) for some in chunked(rows)
-        ]
-    return Calibration(
-        errors=ReconstructionErrorStats.of(reconstruction_errors(images[rows], torch.cat(back).numpy()))
+def whitening_map(means: Floats, deviations: Floats) -> tuple[Reals, Reals, Reals]:
+    """Return the map of latents z to ``matrix @ (z - center)``, which have mean 0 and covariance I.
+
+    Of all such maps it is the one under which the mean variance of q(z|x) stays diagonal, ascending: the
+    generalized eigenvectors of the covariance of latents and that of q(z|x).
+
+    Args:
+        means: float32 (N, Z), of q(z|x).
+        deviations: float32 (N, Z), of q(z|x).
+
+    Returns:
+        center float64 (Z,), matrix float64 (Z, Z), and its inverse.
+    """
+    center = means.mean(0, dtype=np.float64)
+    centered = means - center
+    within = np.square(deviations, dtype=np.float64).mean(0).clip(_MIN_VARIANCE)  # (Z,)
+    scale = np.sqrt(within)
+    aggregate = centered.T @ centered / len(centered) / np.outer(scale, scale) + np.eye(len(scale))
+    variance, axes = np.linalg.eigh(aggregate)  # each 1 or more
+    spread, axes = np.sqrt(variance[::-1]), axes[:, ::-1]
+    return center, (axes / spread).T / scale, scale[:, None] * axes * spread
+
+
+@torch.no_grad()
+def whiten_posterior(network: VAE | CVAE, means: Floats, deviations: Floats) -> None:
+    """Whiten the aggregate posterior of a network, in place; its reconstructions stay the same.
+
+    A decoder generates good images from N(0, I) only if the training latents are spread like it. For images
+    of thousands of values the divergence is too small a part of the bound to achieve that: latents stay
+    correlated, and most samples of N(0, I) lie outside of them. A linear map of the latents corrects it.
+
+    Args:
+        network: In evaluation mode.
+        means: float32 (N, Z), of q(z|x) of the training images.
+        deviations: float32 (N, Z).
+    """
+    center, matrix, inverse = (
+        torch.from_numpy(np.ascontiguousarray(each)) for each in whitening_map(means, deviations)
     )
+    encoder, first, norm = network.encoder, *network.decoder.first_layer
+    encoder.mean.bias.copy_(matrix @ (encoder.mean.bias.double() - center))
+    encoder.mean.weight.copy_(matrix @ encoder.mean.weight.double())
+    encoder.mixing = matrix.square().float()
+    weight = first.weight[:, : len(center)].double()
+    if norm.running_mean is None:
+        raise TypeError("the decoder's BatchNorm keeps running statistics")
+    norm.running_mean -= (weight @ center).float()  # z = center + inverse @ (the new latent)
+    first.weight[:, : len(center)] = (weight @ inverse).float()
 
 
 class _Posterior(nn.Module):
@@ -276,16 +310,16 @@ class _Posterior(nn.Module):
         return latent, (log_variance / 2).exp()
 
 
-class _Picture(nn.Module):
-    """(N, D) -> (N, C, S, S) in [0, 1]; what lies behind the Z numbers that are drawn are class weights."""
+class _Decoder(nn.Module):
+    """(N, D) -> (N, C, S, S) in [0, 1]; after the Z dimensions of the prior come class weights, if any."""
 
-    def __init__(self, decoder: nn.Module, likelihood: Likelihood, drawn: int | None) -> None:
+    def __init__(self, decoder: nn.Module, likelihood: Likelihood, prior: int | None) -> None:
         super().__init__()
         self.decoder = decoder
         self.likelihood: Likelihood = likelihood
-        self.drawn = drawn
+        self.prior = prior
 
     def forward(self, latent: Tensor) -> Tensor:
-        if self.drawn is None:
+        if self.prior is None:
             return to_pixels(self.decoder(latent), self.likelihood)
-        return to_pixels(self.decoder(latent[:, : self.drawn], latent[:, self.drawn :]), self.likelihood)
+        return to_pixels(self.decoder(latent[:, : self.prior], latent[:, self.prior :]), self.likelihood)

@@ -1,1 +1,1 @@
-"""."""
+"""One training function for each kind of model."""

@@ -1,6 +1,6 @@
-"""An independent classifier that says what generated pictures show: a small convolutional network.
+"""Train an independent classifier of images, which evaluates generated images.
 
-It never sees a picture that a model drew. Its last hidden layer is the space in which Fréchet distance,
+It never sees a generated image. Its last hidden layer is the feature space in which Fréchet distance,
 precision and recall are measured, as Inception's is for photographs (M. Heusel et al.: GANs Trained by a Two
 Time-Scale Update Rule Converge to a Local Nash Equilibrium. NeurIPS 2017).
 
@@ -12,99 +12,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
-from tqdm import tqdm
 
-from lookalike.encoder.bundle.bundle import Bundle, BundleSpec
-from lookalike.encoder.bundle.golden import Golden
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.errors import BundleError, InvalidArgumentError
 from lookalike.encoder.export.torch_export import OPSET, export_graphs
 from lookalike.encoder.images.preprocess import Crop, ImageSpec
-from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.data.batches import chunked, to_floats
 from lookalike.trainer.loop.loop import Objective, Run
-
-__all__ = ["Classifier", "ClassifierSpec", "cached_classifier", "train_classifier"]
+from lookalike.trainer.loop.progress import run_epochs
+from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.integer]
-_VERSION: Final = 1  # of what is trained here; part of the key of what is cached
-_TAUGHT: Final = 12  # of so many images one is for validation, at most
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassifierSpec:
-    """Shape of the classifier and how it is taught. The epoch that is kept is chosen on validation images.
-
-    Attributes:
-        widths: Channels of the five convolutions; the second and the fourth halve the side.
-        features: F.
-        dropout: Share of the features left out in training.
-        shift: Highest move of a picture each way, in pixels.
-        zoom: Highest change of scale, of 1.
-        turn: Highest angle, in degrees.
-        validation: The last so many images choose the epoch and are not taught; at most one in twelve.
-        training: The steps; its ``shift`` and ``noise`` are not used.
-    """
-
-    widths: tuple[int, int, int, int, int] = (16, 32, 48, 64, 96)
-    features: int = 128
-    dropout: float = 0.3
-    shift: float = 2.5
-    zoom: float = 0.1
-    turn: float = 12.0
-    validation: int = 5000
-    training: TrainingSpec = field(
-        default_factory=lambda: TrainingSpec(
-            epochs=14, batch=128, learning_rate=2e-3, weight_decay=0.02, shift=0
-        )
-    )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self) | {"widths": list(self.widths)}
-
-
-@final
-class Classifier(nn.Module):
-    """float32 (N, C, S, S) in [0, 1] to (N, F + K): features, and behind them the logits of the classes."""
-
-    def __init__(self, spec: ClassifierSpec, *, size: int, channels: int, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        steps: list[nn.Module] = []
-        before = channels
-        for number, after in enumerate(spec.widths):
-            stride = 2 if number in (1, 3) else 1
-            steps += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            before = after
-        side = -(-size // 4)
-        self.convolutions = nn.Sequential(*steps)  # (N, C, S, S) -> (N, widths[-1], S/4, S/4)
-        self.features = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(before * side**2, spec.features, bias=False),
-            nn.BatchNorm1d(spec.features),
-            nn.ReLU(),
-        )
-        self.dropout = nn.Dropout(spec.dropout)
-        self.logits = nn.Linear(spec.features, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, S, S) -> (N, F + K)."""
-        features = self.features(self.convolutions(images))
-        return torch.cat([features, self.logits(self.dropout(features))], 1)
+_VERSION: Final = 1  # of this recipe; part of the cache key
+_VALIDATION: Final = 12  # at most one image in so many is for validation
 
 
 def cached_classifier(
@@ -113,19 +46,19 @@ def cached_classifier(
     classes: tuple[str, ...],
     spec: ClassifierSpec | None = None,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Return the judge of these images from the user's cache, trained first where it is not there.
+    """Return the classifier of these images from the user's cache; train it first if it is not there.
 
-    It is kept as a bundle, under a digest of the images, the labels and the spec. A training that was killed
-    goes on when asked for again.
+    The cache holds a bundle, keyed by a digest of the images, the labels and the spec. A training that was
+    killed is resumed by the next call.
 
     Args:
         images: uint8 (N, S, S, C).
-        labels: whole numbers (N,), places in ``classes``, at most 256 of them.
+        labels: Integers (N,), indices into ``classes``, at most 256 of them.
         classes: K names.
         spec: What to train.
-        say: Takes a line for people.
+        log: Called with each line of text.
 
     Raises:
         InvalidArgumentError: fewer than two classes, or fewer than 24 images.
@@ -138,12 +71,12 @@ def cached_classifier(
     )
     digest.update(np.ascontiguousarray(images).data)
     digest.update(labels.astype(np.uint8).data)
-    folder = cache_folder() / "judges" / digest.hexdigest()[:16]
+    folder = cache_folder() / "classifiers" / digest.hexdigest()[:16]
     with only_one(folder.parent):
         try:
             return Bundle.open(folder)
         except BundleError:
-            return train_classifier(folder, images, labels, classes, spec, say=say)
+            return train_classifier(folder, images, labels, classes, spec, log=log)
 
 
 def train_classifier(
@@ -153,125 +86,108 @@ def train_classifier(
     classes: tuple[str, ...],
     spec: ClassifierSpec,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Train the classifier, or go on with it, and write it as a bundle; arguments as of :func:`cached_classifier`.
+    """Train the classifier, or resume its training, and write it as a bundle.
 
-    The bundle is of kind ``encoder``: its latents are the F features and behind them the K logits, its
-    embeddings the features.
+    Arguments are those of :func:`cached_classifier`. The bundle is of kind ``encoder``: its latents are the F
+    features, followed by the K logits; its embeddings are the features.
     """
-    if len(classes) < 2 or len(images) < 2 * _TAUGHT:
+    if len(classes) < 2 or len(images) < 2 * _VALIDATION:
         raise InvalidArgumentError(
-            f"a judge needs two classes and {2 * _TAUGHT} images or more, "
+            f"a classifier needs two classes and {2 * _VALIDATION} images or more, "
             f"got {len(classes)} and {len(images)}; give more"
         )
-    network, accuracy = _trained(folder.with_suffix(".run"), images, labels, len(classes), spec, say)
-    bundle = _saved(folder, network, images, classes, spec, accuracy)
-    Run.finish(folder.with_suffix(".run"))
+    size, channels = images.shape[1], images.shape[3]
+    torch.manual_seed(spec.training.seed)
+    run = Run(
+        folder.with_suffix(".run"),
+        Classifier(spec, size=size, channels=channels, classes=len(classes)),
+        spec.training,
+        record={"classifier": spec.to_json(), "version": _VERSION},
+        device=torch.device("cpu"),
+    )
+    if Run.unfinished(run.folder):
+        run.resume()
+    best = run_epochs(
+        run,
+        _objective(images, labels, len(classes), spec),
+        metric="{:.4f}",
+        log=lambda line: log(f"classifier: {line}"),
+    )
+    accuracy = max(validation for _, validation, _ in run.history)
+    bundle = _save(folder, best, images, classes, spec, accuracy)
+    Run.finish(run.folder)
     return bundle
 
 
-def _trained(
-    folder: Path,
-    images: Images,
-    labels: Labels,
-    classes: int,
-    spec: ClassifierSpec,
-    say: Callable[[str], None],
-) -> tuple[Classifier, float]:
-    """Return the network at its best epoch and its share of right validation images."""
-    size, channels = images.shape[1], images.shape[3]
-    taught = len(images) - min(spec.validation, len(images) // _TAUGHT)
-    torch.manual_seed(spec.training.seed)
-    network = Classifier(spec, size=size, channels=channels, classes=classes)
-    run = Run(folder, network, spec.training, device=torch.device("cpu"))
-    identity = {"judge": spec.to_json(), "version": _VERSION}
-    if Run.unfinished(folder):
-        run.resume(identity)
-    validation = np.arange(taught, len(images))
+def _objective(images: Images, labels: Labels, classes: int, spec: ClassifierSpec) -> Objective[Classifier]:
+    """Return the objective of classifying all but the last images, measured on the last ones."""
+    trained = len(images) - min(spec.validation, len(images) // _VALIDATION)
+    validation = np.arange(trained, len(images))
 
-    def loss(made: Tensor, targets: Tensor, _progress: float) -> Tensor:
-        return cross_entropy(made[:, -classes:], targets)
+    def loss(output: Tensor, target: Tensor, _: float) -> Tensor:
+        return cross_entropy(output[:, -classes:], target)
 
-    def measure(judge: nn.Module) -> tuple[float, float]:
-        return _accuracy(judge, images, labels, validation, classes), math.nan  # the test is never seen here
+    @torch.no_grad()
+    def measure(network: Classifier) -> tuple[float, float]:
+        network.eval()
+        correct = sum(
+            int((network(to_floats(images[rows]))[:, -classes:].argmax(1).numpy() == labels[rows]).sum())
+            for rows in chunked(validation)
+        )
+        return correct / len(validation), math.nan  # the test images are not seen here
 
-    steps = -(-taught // spec.training.batch)
-    task = Objective(
-        batches=lambda epoch: _batches(images[:taught], labels[:taught], spec, epoch),
-        steps=steps,
+    return Objective(
+        batches=lambda epoch: _batches(images[:trained], labels[:trained], spec, epoch),
+        steps=-(-trained // spec.training.batch),
         loss=loss,
         measure=measure,
-        figure="accuracy",
+        metric="accuracy",
     )
-    began = time.monotonic()
-    total = steps * spec.training.epochs
-    with tqdm(desc="judge", total=total, initial=run.step, unit="step", disable=None, leave=False) as bar:
-
-        def advance(_loss: float) -> None:
-            bar.update()
-
-        for epoch in run.fit(task, identity=identity, on_step=advance):
-            say(
-                f"judge: epoch {epoch.number}/{spec.training.epochs}  "
-                f"validation {epoch.validation:.4f}  {time.monotonic() - began:.0f} s"
-            )
-    best = run.take_best()
-    if not isinstance(best, Classifier):  # what AveragedModel wraps is typed as any module
-        raise TypeError(type(best).__name__)
-    return best, max(validated for _, validated, _ in run.history)
 
 
 def _batches(
     images: Images, labels: Labels, spec: ClassifierSpec, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield moved pictures float32 (B, C, S, S) and classes int64 (B,), the same whenever it is asked."""
+    """Yield augmented images float32 (B, C, S, S) and classes int64 (B,); an epoch is always the same."""
     rng = np.random.default_rng((spec.training.seed, epoch))
-    source = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     order = rng.permutation(len(images))
     for rows in np.array_split(order, -(-len(order) // spec.training.batch)):
-        yield _moved(to_floats(images[rows]), source, spec), torch.from_numpy(labels[rows].astype(np.int64))
+        yield (
+            _augment(to_floats(images[rows]), generator, spec),
+            torch.from_numpy(labels[rows].astype(np.int64)),
+        )
 
 
-def _moved(images: Tensor, source: torch.Generator, spec: ClassifierSpec) -> Tensor:
-    """Move, turn and scale each picture by amounts of its own; what comes in is black."""
+def _augment(images: Tensor, generator: torch.Generator, spec: ClassifierSpec) -> Tensor:
+    """Shift, rotate and scale each image at random; what comes into view is black."""
     count, _, side, _ = images.shape
-    signed = 2 * torch.rand(4, count, generator=source) - 1
-    zoom, angle = 1 + spec.zoom * signed[0], math.radians(spec.turn) * signed[1]
+    signed = 2 * torch.rand(4, count, generator=generator) - 1
+    zoom, angle = 1 + spec.zoom * signed[0], math.radians(spec.rotation) * signed[1]
     cosine, sine = zoom * angle.cos(), zoom * angle.sin()
-    across, along = 2 * spec.shift / side * signed[2], 2 * spec.shift / side * signed[3]
-    places = torch.stack(
-        [torch.stack([cosine, -sine, across], 1), torch.stack([sine, cosine, along], 1)], 1
-    )  # (B, 2, 3), from where a pixel goes to where it comes from
-    grid = affine_grid(places, list(images.shape), align_corners=False)
+    right, down = 2 * spec.shift / side * signed[2], 2 * spec.shift / side * signed[3]
+    maps = torch.stack(
+        [torch.stack([cosine, -sine, right], 1), torch.stack([sine, cosine, down], 1)], 1
+    )  # (B, 2, 3), from output to input coordinates
+    grid = affine_grid(maps, list(images.shape), align_corners=False)
     return grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 
 
-@torch.no_grad()
-def _accuracy(
-    judge: nn.Module, images: Images, labels: Labels, rows: NDArray[np.int64], classes: int
-) -> float:
-    judge.eval()
-    right = sum(
-        int((judge(to_floats(images[some]))[:, -classes:].argmax(1).numpy() == labels[some]).sum())
-        for some in chunked(rows)
-    )
-    return right / len(rows)
-
-
-class _Black(nn.Module):
-    """(N, D) to black pictures (N, C, S, S): the exporter wants a decoder, a judge has none."""
+class _NoDecoder(nn.Module):
+    """(N, D) to black images (N, C, S, S): the exporter needs a decoder, a classifier has none."""
 
     def __init__(self, size: int, channels: int) -> None:
         super().__init__()
-        self.register_buffer("picture", torch.zeros(1, channels, size, size))
+        self.register_buffer("black", torch.zeros(1, channels, size, size))
 
     def forward(self, latents: Tensor) -> Tensor:
-        picture: Tensor = self.get_buffer("picture")
-        return latents[:, :1, None, None] * 0 + picture
+        black: Tensor = self.get_buffer("black")
+        return latents[:, :1, None, None] * 0 + black
 
 
-def _saved(
+def _save(
     folder: Path,
     network: Classifier,
     images: Images,
@@ -281,10 +197,9 @@ def _saved(
 ) -> Bundle:
     size, channels = images.shape[1], images.shape[3]
     latent = spec.features + len(classes)
-    exported = export_graphs(network, _Black(size, channels), size=size, channels=channels, latent=latent)
+    exported = export_graphs(network, _NoDecoder(size, channels), size=size, channels=channels, latent=latent)
     with torch.no_grad():
         latents = network(to_floats(images[:1000])).numpy()
-    zero = np.zeros(latent, np.float32)
     return Bundle.save(
         folder,
         spec=BundleSpec(
@@ -296,11 +211,11 @@ def _saved(
             opset=OPSET,
             labels="class",
             classes=classes,
-            training={"judge": spec.to_json()},
+            training={"classifier": spec.to_json()},
             figures={"validation_accuracy": accuracy, "parity": exported.parity["encoder"]},
         ),
         graphs={"encoder": exported.graphs["encoder"]},
-        statistics=LatentStatistics.of(latents),
-        affine=AffineMap(np.eye(spec.features, latent, dtype=np.float32), zero),
-        golden=Golden(images[:4], latents[:4], None),
+        statistics=LatentStatistics.from_latents(latents),
+        affine=AffineMap(np.eye(spec.features, latent, dtype=np.float32), np.zeros(latent, np.float32)),
+        golden={"pixels": images[:4], "latents": latents[:4]},
     )

@@ -1,4 +1,4 @@
-"""Training a cleaner from images to bundle: the steps in their order."""
+"""Train a denoiser, from images to bundle."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from lookalike.encoder.bundle.denoiser import DenoiserBundle
+from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import printable
-from lookalike.trainer.config import Device, TrainingSpec
+from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
 from lookalike.trainer.data.batches import subsample
 from lookalike.trainer.data.dataset import Dataset, Split
-from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
-from lookalike.trainer.loop.loop import Objective, Run, pick_device
+from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.loop.loop import Objective
 from lookalike.trainer.loop.optim import muon
 from lookalike.trainer.loop.progress import run_epochs
 from lookalike.trainer.loop.setup import prepare_run
-from lookalike.trainer.models.denoiser import BlindDenoiser, DenoiserOutput, DenoiserShape
+from lookalike.trainer.models.denoiser import BlindDenoiser, DenoiserOutput
 from lookalike.trainer.objectives.losses import denoising_loss, estimation_loss
 from lookalike.trainer.publish.denoiser import (
     DenoiserMetrics,
@@ -33,14 +32,12 @@ from lookalike.trainer.publish.denoiser import (
     psnr_known_sigma,
 )
 
-__all__ = ["denoising_objective", "train_denoiser"]
-
 _MEASURED: Final = 64
-"""Images that an epoch's figure is measured on; the bundle's is measured on more."""
-_FEWEST: Final = 1024
-"""Patches in an epoch at least: of a few large pictures many can be cut."""
+"""Images that an epoch's metric is measured on; the bundle's is measured on more."""
+_MIN_PATCHES: Final = 1024
+"""Patches in an epoch at least: many can be cut from a few large images."""
 _PHOTOGRAPHS: Final = 0.1
-"""Share of the patches that come from scikit-learn's photographs, beside the faces of LFW."""
+"""Share of the patches from scikit-learn's photographs, in addition to LFW's faces."""
 
 
 def train_denoiser(
@@ -53,41 +50,41 @@ def train_denoiser(
     spec: TrainingSpec,
     device: Device = "auto",
     resume: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> tuple[DenoiserBundle, DenoiserMetrics]:
-    """Train, keep the epoch of the highest PSNR on the validation images, write the bundle.
+    log: Callable[[str], None] = lambda _: None,
+) -> tuple[Bundle, DenoiserMetrics]:
+    """Train, keep the epoch with the highest PSNR on the validation images, write the bundle.
 
     Args:
-        dataset: What to learn from.
-        out: Folder of the bundle; ``out.run`` beside it holds checkpoints and log.csv.
+        dataset: The training data.
+        out: Folder of the bundle; ``out.run`` beside it holds the checkpoint and log.csv.
         shape: Sizes of the networks.
         patches: How patches are cut.
-        noise: What is put on them; Gaussian.
+        noise: Added to them; Gaussian.
         spec: How to train; its ``noise`` and ``shift`` are not used.
         device: Where to train.
-        resume: Go on with the run in ``out.run``; without one there, begin.
-        say: Takes a line for people.
+        resume: Whether to resume the run in ``out.run``; if there is none, it starts.
+        log: Called with each line of text.
 
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
-        InvalidArgumentError: something that is no bundle stands at ``out``, the noise is not Gaussian, or a patch is
-            larger than the pictures.
+        InvalidArgumentError: ``out`` is something other than a bundle, the noise is not Gaussian, or a patch
+            is larger than the images.
         DataError: too few images.
         ExportError: ONNX and torch disagree.
     """
     if noise.kind != "gaussian" or noise.nothing:
         raise InvalidArgumentError(
-            f"a cleaner learns to take off Gaussian noise, got {noise}; take a SIGMA or LO:HI of 255, "
-            "or an autoencoder for other kinds"
+            f"a denoiser is trained on Gaussian noise, got {noise}; take a SIGMA or LO:HI of 255, "
+            "or train an autoencoder for other kinds"
         )
-    where = pick_device(device)
     views = views_of(dataset)
-    opened = prepare_run(dataset, out, next(iter(views)), resume=resume, say=say)
-    sources, fingerprints = sources_of(dataset, views, opened.split.train, side=patches.side)
+    inputs = prepare_run(dataset, out, next(iter(views)), device=device, resume=resume, log=log)
+    images, split = inputs.pixels.images, inputs.split
+    sources, fingerprints = sources_of(dataset, views, split.train, side=patches.side)
     if dataset.name == "lfw":
         extra = photographs(side=patches.side)
         sources.append(Source(extra, np.arange(len(extra)), _PHOTOGRAPHS))
-    identity = opened.identity | {
+    record = inputs.record | {
         "views": fingerprints,
         "network": shape.to_json(),
         "patches": asdict(patches),
@@ -97,38 +94,31 @@ def train_denoiser(
     torch.manual_seed(spec.seed)
     # With the channels last a step on small patches takes half the time in bfloat16; on large ones the same.
     start = BlindDenoiser(shape).to(memory_format=torch.channels_last)
-    say(
-        f"{dataset.name}: {len(opened.split.train)} training, {len(opened.split.validation)} validation and "
-        f"{len(opened.split.held_out)} held-out images; "
-        f"{sum(weight.numel() for weight in start.parameters()):,} weights; training on {where.type}"
+    log(
+        f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
+        f"{len(split.held_out)} held-out images; "
+        f"{sum(weight.numel() for weight in start.parameters()):,} weights; training on {inputs.device.type}"
     )
-    run = Run(opened.folder, start, spec, device=where, optimizer=muon)
-    if opened.going_on:
-        run.resume(identity)
-        say(f"resuming after epoch {run.done} of {spec.epochs}")
-    task = denoising_objective(
-        sources, opened.pixels.images, opened.split, patches, noise, spec, device=where
+    best = run_epochs(
+        inputs.start(start, spec, record, optimizer=muon),
+        denoising_objective(sources, images, split, patches, noise, spec, device=inputs.device),
+        metric="{:.2f} dB",
+        log=log,
     )
-    for _ in run_epochs(run, task, identity=identity, written="{:.2f} dB", say=say):
-        pass
-    bundle, figures = export_bundle(
-        _blind(run.take_best()),
+    bundle, metrics = export_bundle(
+        best,
         out,
-        images=opened.pixels.images,
-        split=opened.split,
+        images=images,
+        split=split,
         low=noise.low,
         high=noise.high,
-        training=identity,
-        device=where,
+        training=record,
+        device=inputs.device,
     )
-    Run.finish(opened.folder)
-    for level in figures.levels:
-        say(
-            f"held-out PSNR at sigma {255 * level.sigma:.0f}: {level.noisy:.2f} dB, cleaned "
-            f"{level.told:.2f}, blind {level.blind:.2f} (estimate {255 * level.estimate:.1f})"
-        )
-    say(f"model {bundle.model_id[:12]} is in {printable(str(out))}")
-    return bundle, figures
+    for level in metrics.levels:
+        log(level.summary())
+    inputs.finish(bundle.model_id)
+    return bundle, metrics
 
 
 def denoising_objective(
@@ -140,25 +130,26 @@ def denoising_objective(
     spec: TrainingSpec,
     *,
     device: torch.device,
-) -> Objective:
-    """Return the task of giving back clean patches and of telling how noisy they were.
+) -> Objective[BlindDenoiser]:
+    """Return the objective of denoising patches and of estimating their noise level.
 
-    An epoch shows as many patches as there are training images, and some at least. Its figure is the PSNR in
-    dB at two sigmas, told, on some of the validation images, and on as many of those held out.
+    An epoch has as many patches as there are training images, but at least 1,024. Its metric is the mean PSNR
+    in dB at two known sigmas, on some validation images and on as many held-out ones.
 
     Args:
-        sources: What patches are cut from.
+        sources: Images to cut patches from.
         images: uint8 (N, S, S, C), to measure on.
-        split: Which of them.
+        split: The parts they belong to.
         patches: How patches are cut.
-        noise: What is put on them.
-        spec: How many are shown.
+        noise: Added to them.
+        spec: Batch size and seed.
         device: Where the network is.
     """
-    steps = -(-max(len(split.train), _FEWEST) // spec.batch)
-    chosen = [subsample(part, _MEASURED) for part in (split.validation, split.held_out)]
+    steps = -(-max(len(split.train), _MIN_PATCHES) // spec.batch)
+    parts = [subsample(part, _MEASURED) for part in (split.validation, split.held_out)]
+    sigmas = measure_levels(noise.low, noise.high)
 
-    def shown_in(epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
+    def batches(epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         for noisy, sigma, clean in noisy_batches(
             sources,
             patches,
@@ -171,23 +162,17 @@ def denoising_objective(
         ):
             yield (noisy.contiguous(memory_format=torch.channels_last), sigma), clean
 
-    def loss(made: DenoiserOutput, clean: Tensor, _: float) -> Tensor:
-        cleaned = denoising_loss(made.cleaned, clean, made.sigma)
-        return cleaned + estimation_loss(made.estimated, made.sigma)
+    def loss(output: DenoiserOutput, clean: Tensor, _: float) -> Tensor:
+        denoising = denoising_loss(output.denoised, clean, output.sigma)
+        return denoising + estimation_loss(output.estimated, output.sigma)
 
-    def measure(network: nn.Module) -> tuple[float, float]:
-        blind = _blind(network)
-        levels = measure_levels(noise.low, noise.high)
+    def measure(network: BlindDenoiser) -> tuple[float, float]:
         validation, held_out = (
-            float(np.mean([psnr_known_sigma(blind, images, rows, each, device=device) for each in levels]))
-            for rows in chosen
+            float(
+                np.mean([psnr_known_sigma(network, images, rows, sigma, device=device) for sigma in sigmas])
+            )
+            for rows in parts
         )
         return validation, held_out
 
-    return Objective(batches=shown_in, steps=steps, loss=loss, measure=measure, figure="psnr_db")
-
-
-def _blind(module: nn.Module) -> BlindDenoiser:
-    if not isinstance(module, BlindDenoiser):  # what AveragedModel wraps is typed as any module
-        raise TypeError(type(module).__name__)
-    return module
+    return Objective(batches=batches, steps=steps, loss=loss, measure=measure, metric="psnr_db")

@@ -1,84 +1,181 @@
-"""Teaching names: the run that makes the part of the latent that tells people apart."""
+"""Train the identity network with people's names.
+
+Legend: M images, N of them in a part, B in a batch, C channels, S pixels a side (R with padding), K people.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from lookalike.trainer.data.dataset import Split
+from lookalike.encoder.errors import DataError
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.metrics import roc_auc
+from lookalike.trainer.data.augment import augment
+from lookalike.trainer.data.batches import chunked, to_floats
+from lookalike.trainer.fitting.calibration import pair_scores
 from lookalike.trainer.loop.loop import Objective, Run
 from lookalike.trainer.loop.progress import run_epochs
-from lookalike.trainer.models.identity import (
-    CosineClassifier,
-    Identity,
-    IdentitySampler,
-    IdentitySpec,
-    area_under_roc,
-)
+from lookalike.trainer.loop.setup import RunInputs
+from lookalike.trainer.models.identity import CosineClassifier, Identity, IdentitySpec
+from lookalike.trainer.objectives.losses import cosface_loss
 
-__all__ = ["train_identity"]
-
+Images = NDArray[np.uint8]
+_PADDING: Final = 0.2
 _MEASURED: Final = 1000
-"""Held-out images that an epoch's figure is measured on."""
+"""Held-out images that an epoch's metric is measured on."""
+
+
+def padded_spec(image: ImageSpec) -> ImageSpec:
+    """Return the spec with a fifth of the side more on each side, if the images have it to show.
+
+    What augmentation moves into view is then the image's own surroundings, not its repeated edge.
+    """
+    margin = round(_PADDING * image.size)
+    factor = 1 + 2 * margin / image.size
+    if image.crop.window is not None or image.crop.fraction * factor > 1:
+        return image
+    return replace(image, size=image.size + 2 * margin, crop=image.crop.widened(factor))
+
+
+@final
+class IdentitySampler:
+    """Batches of augmented images with the person on each.
+
+    Attributes:
+        count: K.
+    """
+
+    def __init__(
+        self, images: Images, rows: NDArray[np.int64], names: Sequence[str], spec: IdentitySpec
+    ) -> None:
+        """Sample from the images at ``rows``.
+
+        Args:
+            images: uint8 (M, R, R, C) of :func:`padded_spec`.
+            rows: int64 (N,), the training images.
+            names: M names, of all images.
+            spec: How to train.
+
+        Raises:
+            DataError: no person has two images, or there is only one person.
+        """
+        self._images, self._rows, self._spec = images, rows, spec
+        people, self._labels, counts = np.unique(
+            [names[row] for row in rows], return_inverse=True, return_counts=True
+        )
+        self.count = len(people)
+        if self.count < 2 or counts.max() < 2:
+            raise DataError(
+                "--labels person needs a subfolder each for two people or more, and two images of one; "
+                f"{len(rows)} training images have {self.count} people and at most {counts.max()} images of "
+                "one; sort them into subfolders, or take --labels none"
+            )
+        self._shown = int(np.minimum(counts, spec.max_per_class).sum())
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-self._shown // self._spec.training.batch)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images float32 (B, 1, S, S) and people int64 (B,); the same epoch is always the same."""
+        rng = np.random.default_rng((self._spec.training.seed, epoch))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        order = rng.permutation(len(self._rows))
+        order = order[_occurrences(self._labels[order]) < self._spec.max_per_class]
+        for chosen in np.array_split(order, self.steps):
+            gray = to_floats(self._images[self._rows[chosen]]).mean(1, keepdim=True)
+            yield (
+                augment(gray, generator, self._spec.augment, size=self._spec.size),
+                torch.from_numpy(self._labels[chosen]),
+            )
+
+    def loss(self, cosines: Tensor, people: Tensor, progress: float) -> Tensor:
+        """Return the large margin cosine loss; the margin grows over the first third of the training."""
+        margin = self._spec.margin * min(1.0, 3 * progress)
+        return cosface_loss(cosines, people, scale=self._spec.scale, margin=margin)
+
+
+def _occurrences(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each label how many of the same came before it."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    before = np.empty(len(labels), np.int64)
+    before[order] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return before
 
 
 def train_identity(
-    folder: Path,
-    people: IdentitySampler,
-    images: NDArray[np.uint8],
+    inputs: RunInputs,
+    sampler: IdentitySampler,
     names: Sequence[str],
-    split: Split,
     spec: IdentitySpec,
-    identity: Mapping[str, Any],
-    *,
-    device: torch.device,
-    say: Callable[[str], None],
+    record: Mapping[str, Any],
 ) -> Identity:
-    """Train, or go on with the run in ``folder``; keep the epoch that tells validation people apart best.
+    """Train or resume, in the run's subfolder ``identity``; keep the best epoch on the validation people.
 
     Args:
-        folder: Of the run's checkpoints and log.csv.
-        people: Whose names are taught.
-        images: uint8 (N, S, S, C), to measure with.
-        names: N names.
-        split: Who is measured.
-        spec: What to train.
-        identity: What the run is.
-        device: Where to train.
-        say: Takes a line for people.
+        inputs: Of the whole run.
+        sampler: The training images.
+        names: M names, of all images.
+        spec: What to train, and how.
+        record: Of the whole run.
 
     Raises:
         TrainingError: the run cannot be resumed, or the loss is not finite.
     """
+    folder, images, split = inputs.folder / "identity", inputs.pixels.images, inputs.split
     torch.manual_seed(spec.training.seed)
-    run = Run(folder, CosineClassifier(Identity(spec), people.count), spec.training, device=device)
+    start = CosineClassifier(Identity(spec), sampler.count)
+    run = Run(folder, start, spec.training, record=record, device=inputs.device)
     if Run.unfinished(folder):
-        run.resume(identity)
-    say(f"names of {people.count} people, {run.done} of {spec.training.epochs} epochs done")
-    some = split.held_out[:_MEASURED]  # neighbours in the list: of one person
+        run.resume()
+    inputs.log(f"identity network: {sampler.count} people, {run.done} of {spec.training.epochs} epochs done")
+    parts = split.validation, split.held_out[:_MEASURED]  # neighbors in the list are of one person
 
-    def measure(network: nn.Module) -> tuple[float, float]:
+    def measure(network: CosineClassifier) -> tuple[float, float]:
         validation, held_out = (
-            area_under_roc(_identity(network), images, rows, names, device=device)
-            for rows in (split.validation, some)
+            area_under_roc(network.identity, images, rows, names, device=inputs.device) for rows in parts
         )
         return validation, held_out
 
-    task = Objective(
-        batches=people.batches, steps=people.steps, loss=people.loss, measure=measure, figure="auc"
+    objective = Objective(
+        batches=sampler.batches, steps=sampler.steps, loss=sampler.loss, measure=measure, metric="auc"
     )
-    for _ in run_epochs(run, task, identity=identity, written="AUC {:.3f}", say=say):
-        pass
-    return _identity(run.take_best())
+    return run_epochs(run, objective, metric="AUC {:.3f}", log=inputs.log).identity
 
 
-def _identity(module: nn.Module) -> Identity:
-    if not isinstance(module, CosineClassifier):  # what AveragedModel wraps is typed as any module
-        raise TypeError(type(module).__name__)
-    return module.identity
+@torch.no_grad()
+def area_under_roc(
+    network: Identity, images: Images, rows: NDArray[np.int64], names: Sequence[str], *, device: torch.device
+) -> float:
+    """Return how often a pair of one person scores above one of two people, NaN without pairs of one person.
+
+    Each image is averaged with its mirror image, as in search; ties count half.
+
+    Args:
+        network: The identity network.
+        images: uint8 (M, S, S, C).
+        rows: int64 (N,), which of them.
+        names: M names.
+        device: Where the network is.
+    """
+    network.eval()
+    vectors = []
+    for chunk in chunked(rows):
+        batch = to_floats(images[chunk]).to(device)
+        vectors.append(normalize(network(batch) + network(batch.flip(3))).cpu())
+    pairs = pair_scores(torch.cat(vectors).numpy(), [names[row] for row in rows])
+    if not len(pairs.matched) or not len(pairs.mismatched):
+        return math.nan
+    matched = np.arange(len(pairs.matched) + len(pairs.mismatched)) < len(pairs.matched)
+    return roc_auc(np.concatenate([pairs.matched, pairs.mismatched]), matched)

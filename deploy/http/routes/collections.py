@@ -1,31 +1,26 @@
-"""What is there: collections, models, the problems there can be; and how the service itself is."""
+"""The collections, their metadata fields, the models, and the problem codes."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
-from lookalike.deploy.http import metrics as service_metrics
-from lookalike.deploy.http.errors import PROBLEMS, ApiError
+from lookalike.deploy.http.errors import PROBLEMS
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.state import State
-from lookalike.encoder.errors import LookalikeError
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.store.facets import value_counts
+from lookalike.indexer.store.where import parse_where
 
-__all__ = ["router", "state_router"]
-
-router: Final = APIRouter(prefix="/api/v1", tags=["what is there"])
-state_router: Final = APIRouter(tags=["the service itself"])
-_READY_SECONDS: Final = 5
+router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
 
 
 class CollectionJson(BaseModel):
-    """What a collection remembers; see lookalike collections show --json."""
+    """A collection; see lookalike collections show --json."""
 
     name: str
     count: int
@@ -45,8 +40,15 @@ class CollectionsResponse(BaseModel):
     collections: list[CollectionJson]
 
 
+class FacetsResponse(BaseModel):
+    """How many items have each value, the most frequent first."""
+
+    field: str
+    values: list[dict[str, Any]]
+
+
 class ModelJson(BaseModel):
-    """A model that is served. A cleaner takes pictures of any size, and gives no latents: these are null."""
+    """A model. Of a denoiser, which takes images of any size and has no latents, some fields are null."""
 
     name: str
     model_id: str
@@ -59,52 +61,74 @@ class ModelJson(BaseModel):
     attributes: list[str]
     draws: bool
     cleans: bool
-    sigma: list[float] | None = Field(description="Of 255: the least and greatest noise it can be told.")
+    sigma: list[float] | None = Field(
+        description="Smallest and largest noise that a denoiser can be given, of 255."
+    )
     calibrated: bool
     provider: str
     figures: dict[str, Any]
 
 
 class ModelsResponse(BaseModel):
-    """All models that are served."""
+    """All models of the service."""
 
     models: list[ModelJson]
 
 
 @router.get("/collections", response_model=CollectionsResponse, summary="List the collections")
-async def collections(desk: State) -> JSONResponse:
-    """List the collections of the store. Where their folders are is not told, only what they are called."""
-    return JSONResponse({"collections": await desk.lanes.run(lambda: _collections(desk.holdings))})
+async def collections(state: State) -> JSONResponse:
+    """List the collections of the store; of their folders only the names."""
+    return JSONResponse({"collections": await state.executor.run(lambda: _collections(state.registry))})
 
 
-def _collections(holdings: ModelRegistry) -> list[dict[str, Any]]:
+def _collections(registry: ModelRegistry) -> list[dict[str, Any]]:
     rows = []
-    aliases = holdings.store.aliases()
-    for name in holdings.store.names():
-        spec, state = holdings.store.describe(name), holdings.store.index_state(name)
-        served = [model.bundle.name for model in holdings.models.values() if model.model_id == spec.model_id]
+    aliases = registry.store.aliases()
+    for name in registry.store.list_collections():
+        spec, index = registry.store.info(name), registry.store.index_state(name)
+        models = [model.bundle.name for model in registry.models.values() if model.model_id == spec.model_id]
         rows.append(
             {
                 "name": name,
-                "count": state.points,
+                "count": index.points,
                 "model_id": spec.model_id,
-                "model": next(iter(served), None),
+                "model": models[0] if models else None,
                 "dimension": spec.dimension,
                 "crop": spec.crop,
                 "metric": spec.metric,
                 "roots": sorted(spec.roots),
-                "aliases": [alias for alias, real in aliases.items() if real == name],
-                "index": state.to_json()["index"],
+                "aliases": [alias for alias, collection in aliases.items() if collection == name],
+                "index": index.to_json()["index"],
             }
         )
     return rows
 
 
+@router.get("/facets", response_model=FacetsResponse, summary="Count the values of a metadata field")
+async def facets(
+    state: State,
+    collection: Annotated[str, Query(max_length=64, examples=["family"])],
+    field: Annotated[str, Query(max_length=200, examples=["person"])] = "person",
+    where: Annotated[str | None, Query(max_length=2000, description="Only items that match.")] = None,
+    most: Annotated[int, Query(ge=1, le=1000, description="At most so many values.")] = 100,
+) -> JSONResponse:
+    """Count the items of a collection by the values of a metadata field."""
+
+    def count() -> list[dict[str, Any]]:
+        condition = None if where is None else parse_where(where)
+        counts = value_counts(state.registry.store, collection, field, where=condition)
+        return [{"value": value, "count": number} for value, number in counts[:most]]
+
+    return JSONResponse({"field": field, "values": await state.executor.run(count)})
+
+
 @router.get("/models", response_model=ModelsResponse, summary="List the models")
-async def models(desk: State) -> JSONResponse:
-    """List the models that are served, cleaners among them, with what was measured of them."""
-    told = [_model_json(model) for model in desk.holdings.models.values()]
-    return JSONResponse({"models": told + [_cleaner_json(each) for each in desk.holdings.cleaners.values()]})
+async def models(state: State) -> JSONResponse:
+    """List the models of the service, denoisers included, with their metrics."""
+    rows = [_model_json(model) for model in state.registry.models.values()]
+    return JSONResponse(
+        {"models": rows + [_denoiser_json(each) for each in state.registry.denoisers.values()]}
+    )
 
 
 def _model_json(model: Model) -> dict[str, Any]:
@@ -119,60 +143,34 @@ def _model_json(model: Model) -> dict[str, Any]:
         "latent": spec.latent,
         "classes": list(spec.classes),
         "attributes": [] if model.bundle.attributes is None else list(model.bundle.attributes.names),
-        "draws": model.draws,
+        "draws": model.has_decoder,
         "cleans": spec.denoises is not None,
         "sigma": None,
-        "calibrated": calibration is not None and calibration.likeness is not None,
+        "calibrated": calibration is not None and calibration.scores is not None,
         "provider": model.provider,
         "figures": dict(spec.figures),
     }
 
 
-def _cleaner_json(cleaner: Denoiser) -> dict[str, Any]:
-    spec = cleaner.bundle.spec
+def _denoiser_json(denoiser: Denoiser) -> dict[str, Any]:
+    spec = denoiser.spec
     return {
-        "name": cleaner.bundle.name,
-        "model_id": cleaner.model_id,
+        "name": denoiser.bundle.name,
+        "model_id": denoiser.model_id,
         "kind": spec.kind,
         **dict.fromkeys(("size", "channels", "crop", "latent")),
         "classes": [],
         "attributes": [],
         "draws": False,
         "cleans": True,
-        "sigma": [round(255 * each, 2) for each in spec.deviations],
+        "sigma": [round(255 * sigma, 2) for sigma in spec.deviations],
         "calibrated": False,
-        "provider": cleaner.provider,
+        "provider": denoiser.provider,
         "figures": dict(spec.figures),
     }
 
 
-@router.get("/problems", summary="List the problems there can be")
+@router.get("/problems", summary="List the problem codes")
 async def problems() -> dict[str, dict[str, Any]]:
-    """List every code that an answer of another status than 2xx can have, with its status and title."""
+    """List every code that a response with a status other than 2xx can have, with its status and title."""
     return {code: {"status": each.status, "title": each.title} for code, each in PROBLEMS.items()}
-
-
-@state_router.get("/healthz", summary="Whether it runs")
-async def healthz() -> dict[str, str]:
-    """Say that the process answers."""
-    return {"status": "ok"}
-
-
-@state_router.get("/readyz", summary="Whether it can answer searches")
-async def readyz(desk: State) -> dict[str, Any]:
-    """Say that the store answers and the models are loaded, and what they really run on."""
-    try:
-        # Not in the lanes: that they are full does not make the service unready.
-        await asyncio.wait_for(asyncio.to_thread(desk.holdings.store.names), _READY_SECONDS)
-    except (LookalikeError, TimeoutError) as error:
-        raise ApiError("not-ready", "the store does not answer") from error
-    providers = {name: model.provider for name, model in desk.holdings.models.items()}
-    providers |= {name: cleaner.provider for name, cleaner in desk.holdings.cleaners.items()}
-    return {"status": "ready", "providers": providers}
-
-
-@state_router.get("/metrics", response_class=Response, summary="Numbers for Prometheus")
-async def metrics(desk: State) -> Response:
-    """Return counts and times: requests by route and status, seconds by step, what waits."""
-    told = desk.metrics.told(waiting=desk.lanes.waiting, busy=desk.lanes.busy, jobs=desk.jobs.open)
-    return Response(told, media_type=service_metrics.MEDIA_TYPE)

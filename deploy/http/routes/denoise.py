@@ -1,7 +1,8 @@
-"""``POST /api/v1/denoise``: noise taken off pictures, as ``lookalike denoise --format png`` does it.
+"""``POST /api/v1/denoise``: noise removed from images, as ``lookalike denoise --format png`` does it.
 
-What is asked of one request is bounded twice: in pixels, from the headers of its pictures, and in time. A
-picture is cleaned in tiles, and when the time of the request is over no further one is begun.
+A request is limited in pixels, by the headers of its images, and in time: images are denoised in tiles, and
+    no
+further tile is begun when the time is over.
 """
 
 from __future__ import annotations
@@ -16,57 +17,55 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.responses import JSONResponse, Response
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.routes.draw import AS_PNG, wants_png
-from lookalike.deploy.http.settings import MOST_CLEANED, MOST_PICTURES
+from lookalike.deploy.http.routes.generate import PNG_RESPONSE, wants_png
+from lookalike.deploy.http.settings import DENOISER, MAX_DENOISED_PIXELS, MAX_IMAGES
 from lookalike.deploy.http.state import State
-from lookalike.deploy.http.uploads import Upload, described_body, parsed
+from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.errors import ImageTooLargeError
 from lookalike.searcher.denoising.denoiser import DenoisedFile, FileDenoiser, file_denoiser_of
 
-__all__ = ["router"]
-
-router: Final = APIRouter(prefix="/api/v1", tags=["cleaning"])
+router: Final = APIRouter(prefix="/api/v1", tags=["denoising"])
 
 
 class DenoiseRequest(BaseModel, extra="forbid", allow_inf_nan=False):
-    """Pictures with noise, and how much of it there is; see lookalike denoise."""
+    """Noisy images, and how much noise they have; see lookalike denoise."""
 
-    model: str = Field("clean", max_length=200, description="Its name, as GET models has it.")
-    images: list[str] | None = Field(None, max_length=MOST_PICTURES, description="Files in Base64.")
+    model: str = Field(DENOISER, max_length=200, description="Name of a model, as in GET models.")
+    images: list[str] | None = Field(None, max_length=MAX_IMAGES, description="Image files in Base64.")
     sigma: float | Literal["auto"] = Field(
         "auto",
-        description="Deviation of the noise, 0 to 255; auto: estimated of each picture.",
+        description="Standard deviation of the noise, 0 to 255; auto: estimated for each image.",
         json_schema_extra={"minimum": 0, "maximum": 255},
     )
     strength: float = Field(
-        1.0, ge=0, le=1, description="How much of what the model takes away goes: 0.7 leaves some grain."
+        1.0, ge=0, le=1, description="How much of the noise is removed: 0.7 leaves some grain."
     )
 
     @field_validator("sigma", mode="before")
     @classmethod
     def _auto_or_number(cls, value: Any) -> Any:
         try:
-            good = value == "auto" or 0 <= float(value) <= 255  # not NaN
+            valid = value == "auto" or 0 <= float(value) <= 255  # NaN is not
         except (TypeError, ValueError):
-            good = False
-        if not good:
+            valid = False
+        if not valid:
             raise ValueError("neither auto nor a number from 0 to 255")
         return value
 
 
 class DenoisedJson(BaseModel):
-    """A picture without its noise: a PNG file in Base64, of the picture's own size and depth."""
+    """A denoised image: a PNG file in Base64, of the image's own size and bit depth."""
 
     name: str
     status: Literal["cleaned", "clean"] = Field(
-        description="clean: it was so before, and was left as it was."
+        description="clean: it had hardly any noise and is unchanged."
     )
-    sigma: float | None = Field(description="Deviation of the noise that was found, of 255.")
+    sigma: float | None = Field(description="Estimated standard deviation of the noise, of 255.")
     image: str
 
 
 class DenoiseResponse(BaseModel):
-    """What became of each picture, in order."""
+    """The denoised images, in order."""
 
     model: str
     model_id: str
@@ -76,84 +75,87 @@ class DenoiseResponse(BaseModel):
 @router.post(
     "/denoise",
     response_model=DenoiseResponse,
-    responses=AS_PNG,
-    openapi_extra=described_body(DenoiseRequest, {"model": "clean", "images": ["iVBORw0KGgo="], "sigma": 25}),
-    summary="Take the noise from pictures",
+    responses=PNG_RESPONSE,
+    openapi_extra=describe_body(DenoiseRequest, {"model": DENOISER, "images": ["iVBORw0KGgo="], "sigma": 25}),
+    summary="Remove noise from images",
 )
-async def denoise(request: Request, desk: State) -> Response:
-    """Take the noise from pictures of any size.
+async def denoise(request: Request, state: State) -> Response:
+    """Remove noise from images of any size.
 
-    Size, depth, alpha, metadata and colour profile stay; EXIF orientation is applied. What is clean already
-    is left as it is. With ``Accept: image/png`` the answer is the one picture that was sent, cleaned.
+    Size, bit depth, alpha, metadata and color profile stay; EXIF orientation is applied. An image with hardly
+    any noise is left as it is. With ``Accept: image/png`` the response is the denoised image, of one that was
+    sent.
     """
-    asked, uploads = await parsed(request, DenoiseRequest)
-    alone = wants_png(request)
-    if not uploads or (alone and len(uploads) > 1):
-        one = "one picture for an answer that is a picture" if alone else "a picture"
+    params, uploads = await parse_body(request, DenoiseRequest)
+    png = wants_png(request)
+    if not uploads or (png and len(uploads) > 1):
+        one = "one image for a response that is an image" if png else "an image"
         raise ApiError("invalid-request", f"send {one}: images, or files called image")
-    model = desk.holdings.cleaning(asked.model)
-    treatment = file_denoiser_of(
+    model = state.registry.denoising_model(params.model)
+    denoiser = file_denoiser_of(
         model,
-        sigma=None if isinstance(asked.sigma, str) else asked.sigma / 255,
-        strength=asked.strength,
+        sigma=None if isinstance(params.sigma, str) else params.sigma / 255,
+        strength=params.strength,
         kind="PNG",
         quality=None,
-        max_pixels=MOST_CLEANED,
+        max_pixels=MAX_DENOISED_PIXELS,
     )
-    work = _Work(treatment, uploads, seconds=desk.settings.seconds)
-    if alone:
-        (treated,) = await desk.drawn(lambda: list(work.done()), step="clean")
-        return Response(treated.data, media_type="image/png")
+    work = _Work(denoiser, uploads, seconds=state.settings.seconds)
+    if png:
+        (result,) = await state.run_timed(lambda: list(work.results()), step="denoise")
+        return Response(result.data, media_type="image/png")
 
-    def told() -> Response:
-        images = [_told(upload, treated) for upload, treated in zip(uploads, work.done(), strict=True)]
-        return JSONResponse({"model": asked.model, "model_id": model.model_id, "images": images})
+    def respond() -> Response:
+        images = [_to_json(upload, result) for upload, result in zip(uploads, work.results(), strict=True)]
+        return JSONResponse({"model": params.model, "model_id": model.model_id, "images": images})
 
-    return await desk.drawn(told, step="clean")
+    return await state.run_timed(respond, step="denoise")
 
 
-def _told(upload: Upload, treated: DenoisedFile) -> dict[str, Any]:
+def _to_json(upload: Upload, result: DenoisedFile) -> dict[str, Any]:
     return {
         "name": upload.name,
-        "status": treated.status,
-        "sigma": None if treated.sigma is None else round(255 * treated.sigma, 2),
-        "image": base64.b64encode(treated.data).decode(),
+        "status": result.status,
+        "sigma": None if result.sigma is None else round(255 * result.sigma, 2),
+        "image": base64.b64encode(result.data).decode(),
     }
 
 
 class _Work:
-    """The pictures of one request, cleaned within its bounds."""
+    """The images of one request, denoised within its limits."""
 
-    def __init__(self, treatment: FileDenoiser, uploads: list[Upload], *, seconds: float) -> None:
-        self._treatment, self._uploads, self._seconds = treatment, uploads, seconds
+    def __init__(self, denoiser: FileDenoiser, uploads: list[Upload], *, seconds: float) -> None:
+        self._denoiser, self._uploads, self._seconds = denoiser, uploads, seconds
         self._due = time.monotonic() + seconds
-        self._left = MOST_CLEANED
+        self._pixels_left = MAX_DENOISED_PIXELS
 
-    def done(self) -> Iterator[DenoisedFile]:
-        """Clean one after the other.
+    def results(self) -> Iterator[DenoisedFile]:
+        """Denoise one image after the other.
 
         Raises:
-            ImageTooLargeError: all pictures so far have more pixels than one request may have cleaned.
-            ImageError: one cannot be read.
+            ImageTooLargeError: the images together have too many pixels.
+            ImageError: an image cannot be read.
             ApiError: the time is over; nobody waits any more.
         """
         for upload in self._uploads:
             self._check_time()
-            yield self._treatment(upload.data, upload.name, at_once=self._in_time, on_size=self._enter)
+            yield self._denoiser(
+                upload.data, upload.name, at_once=self._map_in_time, on_size=self._count_pixels
+            )
 
-    def _enter(self, pixels: int) -> None:
-        self._left -= pixels
-        if self._left < 0:
+    def _count_pixels(self, pixels: int) -> None:
+        self._pixels_left -= pixels
+        if self._pixels_left < 0:
             raise ImageTooLargeError(
-                f"at most {MOST_CLEANED:,} pixels are cleaned for a request; send fewer pictures, or take "
+                f"a request denoises at most {MAX_DENOISED_PIXELS:,} pixels; send fewer images, or use "
                 "lookalike denoise"
             )
 
-    def _in_time(self, tile: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
-        for argument in arguments:
+    def _map_in_time(self, function: Callable[..., Any], tiles: Iterable[Any]) -> Iterator[Any]:
+        for tile in tiles:
             self._check_time()
-            yield tile(argument)
+            yield function(tile)
 
     def _check_time(self) -> None:
         if time.monotonic() > self._due:
-            raise ApiError("timeout", f"it took more than {self._seconds:g} s; send less, or later")
+            raise ApiError("timeout", f"it took more than {self._seconds:g} s; send less, or try again later")

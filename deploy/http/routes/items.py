@@ -1,28 +1,40 @@
-"""Stored items: what is known of them, and their pictures."""
+"""Stored items and their images, read from their collection's folders and from nowhere else."""
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
+from numpy.typing import NDArray
+from PIL import Image
 from starlette.responses import JSONResponse, Response
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.routes.item_pictures import picture, thumbnail
 from lookalike.deploy.http.state import AppState, State
+from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.indexer.sources.mnist import MnistImage
+from lookalike.indexer.sources.source import as_path
+from lookalike.indexer.sources.tar import located
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["found_item", "router"]
-
 router: Final = APIRouter(prefix="/api/v1", tags=["items"])
-_KEEP: Final = "private, max-age=3600"
+_CACHE: Final = "private, max-age=3600"
 _JPEG: Final = "image/jpeg"
-_OUT_OF: Final = 50
+_QUALITY: Final = 90
+_MAX_SIDE: Final = 2048
+_RANDOM_FROM: Final = 50
 
-Collection = Annotated[str, Query(max_length=64, description="Where the item is.", examples=["family"])]
-_DRAWN: Final[dict[int | str, dict[str, Any]]] = {
+Collection = Annotated[str, Query(max_length=64, description="The item's collection.", examples=["family"])]
+_JPEG_RESPONSE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {_JPEG: {"schema": {"type": "string", "format": "binary"}}},
         "description": "A JPEG file.",
@@ -30,82 +42,149 @@ _DRAWN: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@router.get("/items/random", summary="Draw an item")
-async def random_item(desk: State, collection: Collection) -> JSONResponse:
-    """Draw an item by lot, to begin with; not every one is equally probable.
+@router.get("/items/random", summary="Get a random item")
+async def random_item(state: State, collection: Collection) -> JSONResponse:
+    """Return a random item: one of the fifty most similar to a random vector, so not uniformly."""
 
-    It is one of the fifty that are most like a random direction.
-    """
-    return JSONResponse(await desk.lanes.run(lambda: _random(desk, collection)))
+    def pick() -> dict[str, Any]:
+        store, rng = state.registry.store, np.random.default_rng()
+        vector = rng.standard_normal((1, store.info(collection).dimension)).astype(np.float32)
+        (hits,) = store.search(collection, vector, k=_RANDOM_FROM)
+        if not hits:
+            raise ApiError("item-not-found", f"collection {collection} is empty")
+        hit = hits[rng.integers(len(hits))]
+        return {"id": hit.id, "collection": collection, "payload": dict(hit.payload)}
 
-
-def _random(desk: AppState, collection: str) -> dict[str, Any]:
-    store, rng = desk.holdings.store, np.random.default_rng()
-    direction = rng.standard_normal((1, store.describe(collection).dimension)).astype(np.float32)
-    (hits,) = store.search(collection, direction, k=_OUT_OF)
-    if not hits:
-        raise ApiError("item-not-found", f"collection {collection} is empty")
-    hit = hits[rng.integers(len(hits))]
-    return {"id": hit.id, "collection": collection, "payload": dict(hit.payload)}
+    return JSONResponse(await state.executor.run(pick))
 
 
-@router.get("/items/{item}", summary="Show an item")
-async def item(desk: State, item: UUID, collection: Collection) -> JSONResponse:
-    """Show what is stored beside an item's vector."""
-    _, payload = await desk.lanes.run(lambda: found_item(desk, collection, item))
+@router.get("/items/{item}", summary="Get an item")
+async def item(state: State, item: UUID, collection: Collection) -> JSONResponse:
+    """Return the metadata of an item."""
+    _, payload = await state.executor.run(lambda: get_item(state, collection, item))
     return JSONResponse({"id": str(item), "collection": collection, "payload": payload})
 
 
 @router.get(
-    "/items/{item}/thumbnail", response_class=Response, responses=_DRAWN, summary="An item as a thumbnail"
+    "/items/{item}/thumbnail",
+    response_class=Response,
+    responses=_JPEG_RESPONSE,
+    summary="Get an item's thumbnail",
 )
 async def item_thumbnail(
     request: Request,
-    desk: State,
+    state: State,
     item: UUID,
     collection: Collection,
     side: Annotated[int, Query(ge=16, le=512, description="In pixels.")] = 160,
 ) -> Response:
-    """Return an item's picture, square, with a little more around it than the model sees."""
+    """Return an item's image, square, with a little more around it than the model sees."""
 
-    def draw() -> tuple[str, bytes | None]:
-        spec, payload = found_item(desk, collection, item)
-        tag = f'"{payload.get("sha256", "")}-{side}"'
-        known = request.headers.get("if-none-match") == tag
-        return tag, None if known else thumbnail(spec, payload, side=side)
+    def thumbnail(spec: CollectionSpec, file: bytes) -> NDArray[np.uint8]:
+        crop = Crop.parse(spec.crop).widened(1.5)
+        return read_pixels(file, ImageSpec(size=side, crop=crop), name="the item")
 
-    return _sent(*await desk.drawn(draw))
+    return await _send_image(request, state, collection, item, thumbnail, variant=f"-{side}")
 
 
-@router.get("/items/{item}/image", response_class=Response, responses=_DRAWN, summary="An item's picture")
-async def item_image(request: Request, desk: State, item: UUID, collection: Collection) -> Response:
-    """Return an item's whole picture, at most 2048 pixels wide and high, without what else its file tells."""
+@router.get(
+    "/items/{item}/image", response_class=Response, responses=_JPEG_RESPONSE, summary="Get an item's image"
+)
+async def item_image(request: Request, state: State, item: UUID, collection: Collection) -> Response:
+    """Return an item's whole image, at most 2048 pixels wide and high, without the metadata of its file."""
 
-    def draw() -> tuple[str, bytes | None]:
-        spec, payload = found_item(desk, collection, item)
-        tag = f'"{payload.get("sha256", "")}"'
-        known = request.headers.get("if-none-match") == tag
-        return tag, None if known else picture(spec, payload)
+    def whole(_: CollectionSpec, file: bytes) -> NDArray[np.uint8]:
+        image = Image.fromarray(decode_rgb(file, name="the item"))
+        image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+        return np.asarray(image)
 
-    return _sent(*await desk.drawn(draw))
+    return await _send_image(request, state, collection, item, whole)
 
 
-def found_item(desk: AppState, collection: str, item: UUID) -> tuple[CollectionSpec, dict[str, Any]]:
-    """Return what the collection remembers, and the item's payload.
+async def _send_image(
+    request: Request,
+    state: AppState,
+    collection: str,
+    item: UUID,
+    render: Callable[[CollectionSpec, bytes], NDArray[np.uint8]],
+    *,
+    variant: str = "",
+) -> Response:
+    """Return an item's image as JPEG, or 304 if the client has it."""
+
+    def respond() -> Response:
+        spec, payload = get_item(state, collection, item)
+        headers = {"ETag": f'"{payload.get("sha256", "")}{variant}"', "Cache-Control": _CACHE}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        try:
+            pixels = render(spec, item_file(spec, payload))
+        except ImageError as error:
+            raise _gone() from error
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "JPEG", quality=_QUALITY)
+        return Response(out.getvalue(), media_type=_JPEG, headers=headers)
+
+    return await state.run_timed(respond)
+
+
+def get_item(state: AppState, collection: str, item: UUID) -> tuple[CollectionSpec, dict[str, Any]]:
+    """Return the description of a collection, and the payload of an item.
 
     Raises:
         ApiError: there is no such item.
     """
-    store = desk.holdings.store
-    spec = store.describe(collection)
-    record = store.fetch(collection, [str(item)]).get(str(item))
+    store = state.registry.store
+    spec = store.info(collection)
+    record = store.get(collection, [str(item)]).get(str(item))
     if record is None:
         raise ApiError("item-not-found", f"collection {collection} has no item {item}")
     return spec, dict(record.payload)
 
 
-def _sent(tag: str, jpeg: bytes | None) -> Response:
-    headers = {"ETag": tag, "Cache-Control": _KEEP}
-    if jpeg is None:
-        return Response(status_code=304, headers=headers)
-    return Response(jpeg, media_type=_JPEG, headers=headers)
+def item_file(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
+    """Return the bytes of an item's image file.
+
+    The file must really lie under the collection's folder: a link that leads out of it is refused, also one
+    that is swapped in while the file is being opened.
+
+    Raises:
+        ApiError: it is gone, cannot be read, or lies elsewhere.
+    """
+    root = spec.roots.get(str(payload.get("root")))
+    relative = as_path(str(payload.get("path", "")))
+    if root is None or relative.is_absolute() or ".." in relative.parts:
+        raise _gone()
+    folder = as_path(root)
+    try:
+        place = located(folder / relative)
+        if isinstance(place, Path):
+            return _read_below(folder, place)
+        if isinstance(place, MnistImage):
+            archive = MNIST(place.folder).images_file(place.split)
+        else:
+            archive = place.archive
+        if not archive.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
+            raise _gone()
+        return place.read()[0]
+    except (OSError, DataError, ValueError, RuntimeError) as error:  # ValueError: a null byte in the path
+        raise _gone() from error
+
+
+def _read_below(folder: Path, path: Path) -> bytes:
+    """Read a file that lies below a folder, links followed."""
+    real = path.resolve(strict=True)
+    if not real.is_relative_to(folder.resolve(strict=True)):
+        raise _gone()
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(real, os.O_RDONLY | flags), "rb") as file:
+        opened, current = os.fstat(file.fileno()), os.lstat(path.resolve(strict=True))
+        # The opened file is the one that is below the folder now, under a name without links.
+        same_file = (opened.st_dev, opened.st_ino) == (current.st_dev, current.st_ino)
+        if not same_file or real != path.resolve(strict=True) or not stat.S_ISREG(opened.st_mode):
+            raise _gone()
+        return file.read()
+
+
+def _gone() -> ApiError:
+    return ApiError("picture-not-found", "the image file is gone, or is not in its collection's folder")

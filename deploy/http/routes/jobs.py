@@ -1,4 +1,4 @@
-"""``POST /api/v1/index`` and the jobs that it makes."""
+"""``POST /api/v1/index``, and the jobs that it starts."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from starlette.responses import JSONResponse
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
-from lookalike.deploy.http.uploads import described_body, parsed
-from lookalike.encoder.images.preprocess import Crop, printable
-from lookalike.indexer.embedded.aliases import resolve_alias
-from lookalike.indexer.embedded.hnsw import index_when_large
-from lookalike.indexer.sources.source import open_source
+from lookalike.deploy.http.uploads import describe_body, parse_body
+from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.text import printable
 from lookalike.indexer.store.spec import check_name
-from lookalike.indexer.sync.sync import known_roots, prepare_collection, sync
-
-__all__ = ["router"]
+from lookalike.indexer.sync.sync import sync
 
 router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
 
 
 class IndexRequest(BaseModel, extra="forbid"):
-    """What is to be indexed; see lookalike index."""
+    """What to index; see lookalike index."""
 
     source: str = Field(
-        min_length=1, max_length=4096, description="A folder, picture or tar archive under an allowed folder."
+        min_length=1,
+        max_length=4096,
+        description="A folder, image file or tar archive below a folder that may be indexed.",
     )
-    collection: str = Field(max_length=64, description="Made when it is not there.")
-    model: str = Field("faces", max_length=200, description="Its name, as GET models has it.")
-    crop: str | None = Field(None, max_length=200, description="How the pictures are framed, if otherwise.")
-    prune: bool = Field(False, description="Remove what is stored and no longer in the folder.")
+    collection: str = Field(max_length=64, description="Created if there is none.")
+    model: str = Field("faces", max_length=200, description="Name of a model, as in GET models.")
+    crop: str | None = Field(None, max_length=200, description="Part of the images; default: the model's.")
+    prune: bool = Field(False, description="Remove items whose files are gone.")
 
 
 class JobJson(BaseModel):
-    """A job, and how far it is."""
+    """A job and its progress."""
 
     id: str
     state: str
@@ -64,31 +62,32 @@ class JobsResponse(BaseModel):
     "/index",
     status_code=202,
     response_model=JobJson,
-    openapi_extra=described_body(
-        IndexRequest, {"source": "/srv/photos/family", "collection": "family"}, pictures=False
+    openapi_extra=describe_body(
+        IndexRequest, {"source": "/srv/photos/family", "collection": "family"}, images=False
     ),
     summary="Index a folder",
 )
-async def index(request: Request, desk: State) -> JSONResponse:
-    """Begin to put the pictures of a folder into a collection; ask for the job to see how far it is."""
-    asked, uploads = await parsed(request, IndexRequest)
+async def index(request: Request, state: State) -> JSONResponse:
+    """Start a job that brings a collection up to date with a folder of images."""
+    params, uploads = await parse_body(request, IndexRequest)
     if uploads:
-        raise ApiError("invalid-request", "index takes no pictures, but a folder's name")
-    check_name(asked.collection)
-    desk.holdings.model(asked.model)
-    if asked.crop is not None:
-        Crop.parse(asked.crop)
-    source = await desk.lanes.run(lambda: allowed(desk.settings.roots, asked.source))
-    about = {"kind": "index", "collection": asked.collection, "source": asked.source}
-    job = desk.jobs.start(about, lambda job: _index(desk, asked, source, job))
+        raise ApiError("invalid-request", "index takes no images, but the name of a folder")
+    check_name(params.collection)
+    state.registry.model(params.model)
+    if params.crop is not None:
+        Crop.parse(params.crop)
+    source = await state.executor.run(lambda: allowed_source(state.settings.roots, params.source))
+    about = {"kind": "index", "collection": params.collection, "source": params.source}
+    job = state.jobs.start(about, lambda job: _index(state, params, source, job))
     return JSONResponse(job.to_json(), status_code=202, headers={"Location": f"/api/v1/jobs/{job.id}"})
 
 
-def allowed(roots: tuple[Path, ...], source: str) -> Path:
-    """Return where a source really is, when that is in or below a folder that may be indexed.
+def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
+    """Return the real path of a source, which is or lies below a folder that may be indexed.
 
     Raises:
-        ApiError: it is not, or is not there (which is not told apart: nobody learns what lies elsewhere).
+        ApiError: it does not, or does not exist; one error for both, so that nobody learns what lies
+            elsewhere.
     """
     try:
         real = Path(source).resolve(strict=True) if Path(source).is_absolute() else None
@@ -97,49 +96,45 @@ def allowed(roots: tuple[Path, ...], source: str) -> Path:
     if real is None or not any(real.is_relative_to(root.resolve()) for root in roots):
         raise ApiError(
             "folder-not-allowed",
-            f"'{printable(source)}' is not there, or lies under no folder that the service may index; "
-            "they are named when it is started (--allow)",
+            f"'{printable(source)}' does not exist, or is in no folder that may be indexed; such folders are "
+            "named when the service is started (--index-root)",
         )
     return real
 
 
-def _index(desk: AppState, asked: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
-    """Do what the command does."""
-    store, model = desk.holdings.store, desk.holdings.model(asked.model)
-    crop = None if asked.crop is None else Crop.parse(asked.crop)
-    collection = resolve_alias(store, asked.collection)
-    found = open_source(str(source), root_name=None, known=known_roots(store, collection))
-    prepare_collection(store, collection, model, crop=crop)
+def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
+    model = state.registry.model(params.model)
+    crop = None if params.crop is None else Crop.parse(params.crop)
     try:
         report = sync(
-            store,
-            collection,
+            state.registry.store,
+            params.collection,
             model,
-            [found],
-            prune=asked.prune,
+            source,
+            crop=crop,
+            prune=params.prune,
             processes=True,
             on_total=job.on_total,
             on_progress=job.on_progress,
         )
-        index_when_large(store, collection)
     finally:
-        desk.holdings.forget(collection)
+        state.registry.forget(params.collection)
     return report.to_json()
 
 
 @router.get("/jobs", response_model=JobsResponse, summary="List the jobs")
-async def jobs(desk: State) -> JSONResponse:
-    """List the jobs since the service was started: those that are open, and the last hundred that ended."""
-    return JSONResponse({"jobs": [job.to_json() for job in desk.jobs.all()]})
+async def jobs(state: State) -> JSONResponse:
+    """List the jobs that wait or run, and the last hundred that ended since the service was started."""
+    return JSONResponse({"jobs": [job.to_json() for job in state.jobs.all()]})
 
 
-@router.get("/jobs/{job}", response_model=JobJson, summary="How far a job is")
-async def job(desk: State, job: UUID) -> JSONResponse:
-    """Say how far a job is. Of ``total`` pictures to embed, ``done`` are stored, durably, or failed."""
-    return JSONResponse(desk.jobs.get(str(job)).to_json())
+@router.get("/jobs/{job}", response_model=JobJson, summary="Get the progress of a job")
+async def job(state: State, job: UUID) -> JSONResponse:
+    """Return a job. Of ``total`` images to embed, ``done`` are stored durably, or failed."""
+    return JSONResponse(state.jobs.get(str(job)).to_json())
 
 
 @router.delete("/jobs/{job}", status_code=202, response_model=JobJson, summary="Cancel a job")
-async def cancel_job(desk: State, job: UUID) -> JSONResponse:
-    """Have a job end soon. What it has stored stays; the same job again does the rest."""
-    return JSONResponse(desk.jobs.cancel(str(job)).to_json(), status_code=202)
+async def cancel_job(state: State, job: UUID) -> JSONResponse:
+    """Make a job end soon. What it has stored stays; the same job again does the rest."""
+    return JSONResponse(state.jobs.cancel(str(job)).to_json(), status_code=202)

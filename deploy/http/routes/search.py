@@ -1,4 +1,4 @@
-"""``POST /api/v1/search``: the pictures most like a picture, or like a stored item."""
+"""``POST /api/v1/search``: the images most similar to an image, or to a stored item."""
 
 from __future__ import annotations
 
@@ -11,66 +11,62 @@ from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.routes.item_pictures import original
-from lookalike.deploy.http.settings import MOST_PICTURES, MOST_RESULTS
+from lookalike.deploy.http.routes.items import item_file
+from lookalike.deploy.http.settings import DENOISER, MAX_IMAGES, MAX_K
 from lookalike.deploy.http.state import State
-from lookalike.deploy.http.uploads import Upload, described_body, parsed
+from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.images.preprocess import Crop
-from lookalike.indexer.store.base import Filter
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.generation.edit import parse_strengths
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.results import QueryResult
 from lookalike.searcher.search.searcher import Searcher
 
-__all__ = ["router"]
-
 router: Final = APIRouter(prefix="/api/v1", tags=["search"])
 
 
 class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
-    """What is looked for: pictures, or an item ("more like this")."""
+    """Query images or an item ("more like this"); see lookalike search."""
 
-    collection: str = Field(max_length=64, description="Where to look.")
+    collection: str = Field(max_length=64, description="The collection to search.")
     images: list[str] | None = Field(
-        None, max_length=MOST_PICTURES, description="Query pictures, each a file in Base64."
+        None, max_length=MAX_IMAGES, description="Query images, each a file in Base64."
     )
-    item: UUID | None = Field(None, description="More like this item, in place of pictures.")
-    k: int = Field(10, ge=1, le=MOST_RESULTS, description="Most results for each query.")
+    item: UUID | None = Field(None, description="More like this item, instead of images.")
+    k: int = Field(10, ge=1, le=MAX_K, description="At most so many results for each query.")
     exclude_self: bool | None = Field(
-        None,
-        description="Leave out items with the query's very bytes; by default of an item, not of a picture.",
+        None, description="Leave out items with the query's exact bytes; default: true for an item only."
     )
     crop: str | None = Field(
         None,
         max_length=200,
-        description="How the pictures are framed, if otherwise: full, centre:F or X,Y,W,H.",
+        description="Part of the images: full, center:F or X,Y,W,H; default: as in the collection.",
     )
     where: str | None = Field(
-        None, max_length=2000, description="What results must pass: person=Ada_Lovelace, Smiling>0."
+        None, max_length=2000, description="Conditions for results: person=Ada_Lovelace, Smiling>0."
     )
     group_by: str | None = Field(
-        None, max_length=200, description="Of each value of this field, only the best result: person."
+        None, max_length=200, description="Only the best result for each value of this field: person."
     )
     add: list[str] = Field(
         [], max_length=16, description="Edit the query first: Smiling=1.5, in standard deviations."
     )
-    clean: bool = Field(False, description="Take noise off the query first, where there is any.")
-    clean_model: str = Field("clean", max_length=200, description="What takes it off: a cleaner's name.")
+    denoise: bool = Field(False, description="Denoise the query first, if it is noisy.")
+    denoise_model: str = Field(DENOISER, max_length=200, description="Name of a denoiser.")
     prior: float | None = Field(
-        None, description="How probable a match is before looking, for each picture of the collection."
+        None, description="Prior probability of a match, for each image of the collection."
     )
-    fmr: float | None = Field(None, description="False match rate that a match's score lies beyond.")
+    fmr: float | None = Field(None, description="False match rate of the threshold for a match.")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> SearchRequest:
+    def _images_or_item(self) -> SearchRequest:
         if self.images is not None and self.item is not None:
-            raise ValueError("give images or an item, not both")
+            raise ValueError("send images or an item, not both")
         return self
 
 
 class ResultJson(BaseModel):
-    """One picture that was found; see lookalike search --json."""
+    """One hit; see lookalike search --json."""
 
     rank: int
     score: float
@@ -83,15 +79,15 @@ class ResultJson(BaseModel):
 
 
 class TreatmentJson(BaseModel):
-    """What was done to a query before."""
+    """How a query was denoised."""
 
     cleaner: str
-    sigma: float = Field(description="Deviation of the noise that was found, of 255.")
-    cleaned: bool = Field(description="False: it was left as it is, clean enough.")
+    sigma: float = Field(description="Estimated standard deviation of the noise, of 255.")
+    cleaned: bool = Field(description="False: it had hardly any noise and is unchanged.")
 
 
 class AnswerJson(BaseModel):
-    """What one query got."""
+    """The results of one query."""
 
     query: str
     model_id: str
@@ -104,7 +100,7 @@ class AnswerJson(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """An answer for each query, in order."""
+    """The results of each query, in order."""
 
     answers: list[AnswerJson]
 
@@ -115,114 +111,68 @@ _EXAMPLE: Final = {"collection": "family", "item": "5d0cba5c-7e94-5e8c-b9cb-5b9a
 @router.post(
     "/search",
     response_model=SearchResponse,
-    openapi_extra=described_body(SearchRequest, _EXAMPLE),
-    summary="Find the pictures most like a picture or an item",
+    openapi_extra=describe_body(SearchRequest, _EXAMPLE),
+    summary="Find the images most similar to an image or an item",
 )
-async def search(request: Request, desk: State) -> JSONResponse:
-    """Find the pictures most like a picture, or like a stored item.
+async def search(request: Request, state: State) -> JSONResponse:
+    """Find the images most similar to an image, or to a stored item.
 
-    Send a form with one or more files called ``image``, or JSON. Of several pictures, one that cannot be read
-    has an ``error`` in place of results; when none can, the answer is a problem.
+    Send a form with one or more files called ``image``, or JSON. Of several images, one that cannot be read
+    has an ``error`` instead of results; if none can be read, the response is a problem.
     """
-    asked, uploads = await parsed(request, SearchRequest)
-    if asked.item is None and not uploads:
-        raise ApiError("invalid-request", "send a picture (images, or files called image) or an item")
-    if asked.item is not None and uploads:
-        raise ApiError("invalid-request", "send pictures or an item, not both")
-    holdings = desk.holdings
-    cleaner = holdings.query_cleaner(asked.clean_model) if asked.clean else None
-    if asked.item is not None:
-        answers = [
-            await desk.lanes.run(lambda: _like_item(holdings.searcher(asked.collection), asked, cleaner))
-        ]
-    elif len(uploads) == 1:
-        kind = (SearchRequest, asked.model_dump_json(exclude={"images"}))
-        answers = [
-            await desk.lanes.together(
-                kind,
-                uploads[0],
-                lambda some: _each(holdings.searcher(asked.collection), asked, some, cleaner),
+    params, uploads = await parse_body(request, SearchRequest)
+    if params.item is None and not uploads:
+        raise ApiError("invalid-request", "send an image (images, or files called image) or an item")
+    if params.item is not None and uploads:
+        raise ApiError("invalid-request", "send images or an item, not both")
+    registry = state.registry
+    denoiser = registry.query_denoiser(params.denoise_model) if params.denoise else None
+
+    def answer(queries: Sequence[Upload]) -> list[QueryResult]:
+        return _search(registry.searcher(params.collection), params, queries, denoiser)
+
+    if params.item is None and len(uploads) == 1:
+        kind = (SearchRequest, params.model_dump_json(exclude={"images"}))
+        result = await state.executor.submit_batched(
+            kind, uploads[0], lambda batch: [result.error or result for result in answer(batch)]
+        )
+        results = [result]
+    else:
+        results = await state.executor.run(lambda: answer(uploads))
+        if results[0].error is not None and all(result.error is not None for result in results):
+            raise results[0].error
+    return JSONResponse({"answers": [_to_json(result) for result in results]})
+
+
+def _search(
+    searcher: Searcher, params: SearchRequest, uploads: Sequence[Upload], denoiser: QueryDenoiser | None
+) -> list[QueryResult]:
+    """Search with images, or with the item of the parameters."""
+    options: dict[str, Any] = {
+        "k": params.k,
+        "where": None if params.where is None else parse_where(params.where),
+        "group_by": params.group_by,
+        "prior": params.prior,
+        "fmr": params.fmr,
+        "add": parse_strengths(params.add),
+        "denoiser": denoiser,
+    }
+    if params.item is not None:
+        return [
+            searcher.similar_to_item(
+                str(params.item),
+                exclude_self=params.exclude_self is not False,
+                read=lambda payload: item_file(searcher.spec, payload),
+                **options,
             )
         ]
-    else:
-        answers = await desk.lanes.run(
-            lambda: _some(holdings.searcher(asked.collection), asked, uploads, cleaner)
-        )
-    return JSONResponse({"answers": [answer_json(answer) for answer in answers]})
+    crop = None if params.crop is None else Crop.parse(params.crop)
+    return list(searcher.similar(uploads, exclude_self=bool(params.exclude_self), crop=crop, **options))
 
 
-def answer_json(answer: QueryResult) -> dict[str, Any]:
-    """Return an answer as the command prints it, each result with its item's id."""
-    told = answer.to_json()
-    for values, result in zip(told["results"], answer.results, strict=True):
-        values["id"] = result.id
-    return told
-
-
-def _answered(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryDenoiser | None
-) -> list[QueryResult]:
-    return list(
-        searcher.similar(
-            uploads,
-            k=asked.k,
-            exclude_self=bool(asked.exclude_self),
-            crop=None if asked.crop is None else Crop.parse(asked.crop),
-            prior=asked.prior,
-            fmr=asked.fmr,
-            denoiser=cleaner,
-            where=_filter(asked),
-            group_by=asked.group_by,
-            add=parse_strengths(asked.add),
-        )
-    )
-
-
-def _filter(asked: SearchRequest) -> Filter | None:
-    return None if asked.where is None else parse_where(asked.where)
-
-
-def _each(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryDenoiser | None
-) -> Sequence[QueryResult | Exception]:
-    """Answer requests of one picture each, all asked alike; what is wrong with one is its own."""
-    answers = _answered(searcher, asked, uploads, cleaner)
-    return [answer.error or answer for answer in answers]
-
-
-def _some(
-    searcher: Searcher, asked: SearchRequest, uploads: Sequence[Upload], cleaner: QueryDenoiser | None
-) -> list[QueryResult]:
-    """Answer one request of several pictures.
-
-    Raises:
-        ImageError, VectorError: none of them can be used; that of the first is raised.
-    """
-    answers = _answered(searcher, asked, uploads, cleaner)
-    if answers[0].error is not None and all(answer.error is not None for answer in answers):
-        raise answers[0].error
-    return answers
-
-
-def _like_item(searcher: Searcher, asked: SearchRequest, cleaner: QueryDenoiser | None) -> QueryResult:
-    """Find what is most like a stored item.
-
-    Raises:
-        ItemNotFoundError: there is no such item.
-        ImageError, VectorError: its picture is needed and cannot be used.
-    """
-    answer = searcher.similar_to_item(
-        str(asked.item),
-        k=asked.k,
-        exclude_self=asked.exclude_self is not False,
-        where=_filter(asked),
-        group_by=asked.group_by,
-        prior=asked.prior,
-        fmr=asked.fmr,
-        add=parse_strengths(asked.add),
-        denoiser=cleaner,
-        read=lambda payload: original(searcher.spec, payload),
-    )
-    if answer.error is not None:
-        raise answer.error
-    return answer
+def _to_json(result: QueryResult) -> dict[str, Any]:
+    """Return the results of a query as the command prints them, each with its item's id."""
+    record = result.to_json()
+    for values, hit in zip(record["results"], result.results, strict=True):
+        values["id"] = hit.id
+    return record

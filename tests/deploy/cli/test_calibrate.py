@@ -17,11 +17,11 @@ from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import SIDE, portraits, write_people
-from tests.fixtures.photos import lookalike, one_line
 from tests.fixtures.tiny_models import save_again
 
 PEOPLE, EACH = 24, 4
@@ -48,7 +48,7 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = "calibrate others --model model --out calibrated --crop full --reliability drawn.png"
     done = lookalike(*words.split(), cwd=home)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "drawn: drawn.png\n"
+    assert done.stderr == "image written: drawn.png\n"
     assert done.stdout.endswith("\ncalibrated\n")
     (home / "said.txt").write_text(done.stdout)
     return home
@@ -71,14 +71,14 @@ def test_the_copy_is_the_same_model_and_opens_the_same_collection(home: Path) ->
     assert calibrated.model_id == plain.model_id
     assert plain.calibration is None
     assert calibrated.calibration is not None
-    words = "search people/person-0/0.png --collection people --exclude-self -k 3 --json"
+    words = "search people/person-0/0.png --collection people --exclude-self -n 3 --json"
     (before,) = json.loads(lookalike(*words.split(), cwd=home).stdout)
     (after,) = json.loads(lookalike(*words.split(), "--model", "calibrated", cwd=home).stdout)
     assert [r["path"] for r in before["results"]] == [r["path"] for r in after["results"]]
     assert (before["match"], before["warning"]) == (None, None)
     assert all(r["probability"] is None and r["match"] is None for r in before["results"])
     assert after["match"] is True
-    likeness = calibrated.calibration.likeness
+    likeness = calibrated.calibration.scores
     assert likeness is not None
     for result in after["results"]:
         expected = float(likeness.probability(result["score"], 1 / (PEOPLE * EACH)))
@@ -87,7 +87,7 @@ def test_the_copy_is_the_same_model_and_opens_the_same_collection(home: Path) ->
 
 
 def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
-    words = "search people/person-0/0.png --collection people --model calibrated -k 50 --exclude-self --json"
+    words = "search people/person-0/0.png --collection people --model calibrated -n 50 --exclude-self --json"
     usual, sure, lax = (
         json.loads(lookalike(*words.split(), *more, cwd=home).stdout)[0]["results"]
         for more in ((), ("--prior", "0.5"), ("--fmr", "0.1"))
@@ -100,10 +100,10 @@ def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--model calibrated --prior 1", "a prior is a probability over 0 and under 1, not 1.0"),
-        ("--model calibrated --fmr 0.02", "rate of 0.02 is not known, those known are 0.1, 0.01 "),
-        ("--prior 0.1", "--prior and --fmr need a calibrated model, model is none"),
-        ("--fmr 0.1", "--prior and --fmr need a calibrated model, model is none"),
+        ("--model calibrated --prior 1", "a prior must be over 0 and under 1, not 1.0"),
+        ("--model calibrated --fmr 0.02", "rate of 0.02, the known rates are 0.1, 0.01 "),
+        ("--prior 0.1", "--prior and --fmr need a calibrated model, model is not calibrated"),
+        ("--fmr 0.1", "--prior and --fmr need a calibrated model, model is not calibrated"),
     ],
 )
 def test_what_cannot_be_judged_is_said(home: Path, more: str, said: str) -> None:
@@ -118,12 +118,12 @@ def test_noise_is_warned_of_and_has_no_good_match(home: Path) -> None:
     assert done.returncode == 0
     warning, none, drawn = done.stderr.splitlines()
     assert re.fullmatch(
-        r"noise\.png: this picture is unlike what the model was trained on "
+        r"noise\.png: this image is unlike what the model was trained on "
         r"\(reconstruction error \d+\.\d times the usual\); results mean little",
         warning,
     )
     assert none == "noise.png: no good match"
-    assert drawn.startswith("drawn: ")
+    assert drawn.startswith("image written: ")
     rows = [line for line in done.stdout.splitlines() if re.match(r" +\d", line)]
     assert all(re.match(r" +\d+ +-?\d\.\d{3}  p +[<>]?\d\.\d\d  person-", row) for row in rows)
     answers = json.loads(lookalike(*words.split(), "--json", cwd=home).stdout)
@@ -171,8 +171,8 @@ def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path:
         (1, "calibrate model --model model --out new", "has none; put each person's in a folder"),
         (1, "calibrate few --model model --out new", "needs 10 people with two or more pictures"),
         (1, "calibrate bad --model model --out new", "none of 1 could be read"),
-        (2, "calibrate others --model faces --out SHIPPED", "a shipped bundle stays as it is"),
-        (2, "calibrate others --model model --out others", "a bundle replaces only a bundle"),
+        (2, "calibrate others --model faces --out SHIPPED", "shipped bundle faces cannot be changed"),
+        (2, "calibrate others --model model --out others", "only a bundle is replaced"),
         (1, "calibrate some --model model --out new --reliability new.png", "needs 10 people"),
     ],
 )
@@ -200,7 +200,7 @@ def test_few_people_are_calibrated_and_it_is_said_that_nobody_could_be_left_out(
     assert done.returncode == 3
     failed, left_out = done.stderr.splitlines()
     assert failed.startswith("failed: some/person-0/bad.png: ")
-    assert left_out.startswith("how far to believe it was not measured: calibration needs 10 people")
+    assert left_out.startswith("not cross-validated: calibration needs 10 people")
     assert json.loads(done.stdout)["reliability"] is None
     assert Bundle.open(tmp_path / "new").calibration is not None
 

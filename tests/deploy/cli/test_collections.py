@@ -6,7 +6,6 @@ import pty
 import shutil
 import subprocess
 import termios
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ from click.testing import CliRunner
 
 from lookalike.deploy.cli.main import group
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embedded import hnsw as building
-from lookalike.indexer.store.base import open_store
-from tests.fixtures.photos import COMMAND, NAME, index, lookalike, make_home, one_line, photograph, write_many
+from lookalike.indexer.open import open_store
+from tests.fixtures.command import COMMAND, lookalike, one_line
+from tests.fixtures.photos import NAME, index, make_home, photograph, write_many
 from tests.fixtures.tiny_models import make_bundle
 
 
@@ -47,9 +46,9 @@ def test_copy_and_copy_again(own: Path, tmp_path: Path) -> None:
     words = ["collections", "copy", NAME, "family", "--to-store", str(tmp_path / "other")]
     first = lookalike(*words, cwd=own)
     assert first.returncode == 0
-    assert one_line(first).startswith("family: 9 copied, 0 there already, 9 items now; ")
+    assert one_line(first).startswith("family: 9 copied, 0 already there, 9 items now; ")
     again = lookalike(*words, "--json", cwd=own)
-    assert "0 copied, 9 there already, 9 items now" in again.stderr
+    assert "0 copied, 9 already there, 9 items now" in again.stderr
     report = json.loads(again.stdout)
     assert report.pop("seconds") >= 0
     assert report == {"source": NAME, "target": "family", "copied": 0, "unchanged": 9, "count": 9}
@@ -63,7 +62,7 @@ def test_copy_and_copy_again(own: Path, tmp_path: Path) -> None:
 def test_copy_refuses_itself_and_another_models_collection(own: Path, tmp_path: Path) -> None:
     itself = lookalike("collections", "copy", NAME, NAME, "--to-store", f"{own}/.lookalike", cwd=own)
     assert itself.returncode == 2
-    assert "is itself" in one_line(itself)
+    assert "not onto itself" in one_line(itself)
     with open_store(str(own / ".lookalike")) as store:
         index(store, Model(make_bundle(tmp_path / "bundle", seed=1)), own / "photos", name="others")
     refused = lookalike("collections", "copy", NAME, "others", cwd=own)
@@ -138,7 +137,7 @@ def test_index_and_copy_build_it_where_it_is_worth_it(
 ) -> None:
     write_many(tmp_path / "photos", 200)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(building, "index_when_large", partial(building.index_when_large, above=199))
+    monkeypatch.setattr("lookalike.indexer.sync.collection.INDEX_ABOVE", 199)
     words = ["index", "photos", "--model", str(tiny_model), "--collection", NAME]
     for said in (["photos: building the search index of 200 vectors"], []):
         done = CliRunner().invoke(group, words)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
-from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line
+from lookalike.indexer.open import open_store
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import NAME, index, make_home
 from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.tiny_models import make_bundle
 
@@ -84,12 +85,12 @@ def test_tables_have_their_numbers_indexed_before_the_upload(tiny_model: Path, o
 
 def test_search_list_show_and_delete_know_aliases(tiny_model: Path, own: Path) -> None:
     switched = lookalike("collections", "switch", "family", NAME, cwd=own)
-    assert (switched.returncode, one_line(switched)) == (0, f"family stands for {NAME}")
+    assert (switched.returncode, one_line(switched)) == (0, f"family now points to {NAME}")
     found = json.loads(lookalike("search", "me.jpg", "--collection", "family", "--json", cwd=own).stdout)
     assert found
     (line,) = lookalike("collections", "list", cwd=own).stdout.splitlines()
     assert line.split()[0] == NAME
-    assert line.endswith(", also called family")
+    assert line.endswith(", alias family")
     shown = lookalike("collections", "show", "family", cwd=own)
     assert shown.stderr == f"family is an alias of {NAME}\n"
     assert shown.stdout.splitlines()[0] == f"name         {NAME}"
@@ -98,7 +99,7 @@ def test_search_list_show_and_delete_know_aliases(tiny_model: Path, own: Path) -
         assert refused.returncode == 1
         assert way_out in one_line(refused)
     removed = lookalike("collections", "switch", "family", "--remove", cwd=own)
-    assert one_line(removed) == f"family: no alias any more; {NAME} stays"
+    assert one_line(removed) == f"removed alias family; collection {NAME} stays"
     assert lookalike("search", "me.jpg", "--collection", "family", cwd=own).returncode == 1
     assert lookalike("collections", "delete", NAME, "--yes", cwd=own).returncode == 0
 
@@ -107,11 +108,11 @@ def test_a_query_by_an_alias_uses_the_model_of_what_it_points_to(tiny_model: Pat
     other = make_bundle(own / "other", seed=1).folder
     with open_store(str(own / ".lookalike")) as store:
         index(store, Model.open(other), own / "photos", name="second")
-        store.switch("family", NAME)
+        store.set_alias("family", NAME)
     words = ["search", "me.jpg", "--collection", "family"]
     assert lookalike(*words, "--model", str(tiny_model), cwd=own).returncode == 0
     switched = lookalike("collections", "switch", "family", "second", cwd=own)
-    assert one_line(switched) == f"family stands for second, {NAME} before"
+    assert one_line(switched) == f"family now points to second (before: {NAME})"
     refused = lookalike(*words, "--model", str(tiny_model), cwd=own)
     assert refused.returncode == 1
     assert "collection 'second' holds vectors of model" in one_line(refused)
@@ -124,4 +125,4 @@ def test_a_query_by_an_alias_uses_the_model_of_what_it_points_to(tiny_model: Pat
 def test_switch_takes_a_name_or_removes(own: Path, words: str) -> None:
     refused = lookalike("collections", "switch", *words.split(), cwd=own)
     assert refused.returncode == 2
-    assert "or give --remove" in refused.stderr
+    assert "or --remove without" in refused.stderr

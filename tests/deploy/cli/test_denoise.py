@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.bundle.manifest import BundleSpec
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.indexer.sources.selection import SourceFilter
 from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, open_file_denoiser
 from lookalike.searcher.denoising.paths import check_tasks, destination_of, find_tasks
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner, make_digits
-from tests.fixtures.photos import COMMAND, lookalike, one_line
 from tests.fixtures.tiny_models import save_again
 
 
@@ -228,17 +228,17 @@ def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("", "name a folder for cleaned pictures"),
+        ("", "name the output folder with --out"),
         ("--out out", "name a source"),
-        ("a.png", "name a folder for cleaned pictures"),
-        ("- a.png", "- is one picture"),
+        ("a.png", "name the output folder with --out"),
+        ("- a.png", "- reads one image from standard input"),
         ("- --out b.png", "leave --out out"),
-        ("- --json", "are of files"),
+        ("- --json", "do not work with -"),
         ("a.png --out out --sigma loud", "neither auto nor a number"),
         ("a.png --out out --sigma nan", "neither auto nor a number"),
         ("a.png --out out --sigma 200", "cleans noise of sigma 0 to 75, not 200"),
         ("a.png --out out --strength 2", "0<=x<=1"),
-        ("a.png --out out --root .", "--root is the folder of --files-from"),
+        ("a.png --out out --root .", "--root works only with --files-from"),
         ("a.png --out a.png", "would be written over"),
     ],
 )
@@ -281,7 +281,7 @@ def test_a_model_that_was_taught_works_and_says_that_it_resizes(tmp_path: Path) 
     taught = save_again(plain, tmp_path / "taught", spec=spec)
     done = lookalike("denoise", "in", "--out", "out", "--model", taught.folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "taught sees 28x28 pixels, crop full: pictures are resized" in done.stderr
+    assert "taught works on 28x28 pixels, crop full: images are resized" in done.stderr
     assert pixels_of(tmp_path / "out" / "a.png").shape[:2] == (28, 28)
     how = {"strength": 1.0, "kind": None, "quality": None, "max_pixels": 100}
     assert isinstance(open_file_denoiser(taught.folder, sigma=None, **how), AutoencoderDenoiser)  # type: ignore[arg-type]

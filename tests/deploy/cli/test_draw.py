@@ -16,8 +16,8 @@ from lookalike.searcher.generation.sample import (
     sample_classes,
     sample_latents,
 )
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import CLASSES, every_kind, make_digits
-from tests.fixtures.photos import lookalike, one_line
 
 K = len(CLASSES)
 
@@ -137,10 +137,10 @@ def test_models_tells_what_can_be_drawn(models: dict[str, Model], tmp_path: Path
     done = lookalike("models", *(str(model.bundle.folder) for model in models.values()), cwd=tmp_path)
     lines = done.stdout.splitlines()
     assert lines.count("  4 classes: nil, one, two, 1/2 ../..") == 3
-    assert lines.count("  trained with the classes of its pictures") == 3
-    assert lines.count("  draws from normal, gaussian, gmm (2 Gaussians); each class by itself") == 2
-    assert lines.count("  draws from gaussian, gmm (2 Gaussians); each class by itself") == 1
-    assert lines.count("  draws from normal, gaussian") == 1
+    assert lines.count("  trained with class labels") == 3
+    assert lines.count("  samplers: normal, gaussian, gmm (2 Gaussians); each class on request") == 2
+    assert lines.count("  samplers: gaussian, gmm (2 Gaussians); each class on request") == 1
+    assert lines.count("  samplers: normal, gaussian") == 1
     assert any(line.startswith("cvae  cvae, 28x28x1, latent 7, crop full") for line in lines)
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from lookalike.deploy.evaluation.data import open_labeled
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import lookalike, one_line
 
 VERIFY = ("evaluate", "verification", "--data", "people")
 RETRIEVE = ("evaluate", "retrieval", "--data", "people")
@@ -197,7 +197,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_of_every_row(tiny_model: Path
         (1, "evaluate verification --data people --vectors gone.parquet", "must be a readable Parquet file"),
         (1, "evaluate retrieval --data people --vectors short.parquet", "2 have none"),
         (1, "evaluate verification --collection nothing", "no collection 'nothing'"),
-        (2, "evaluate retrieval --data people --model MODEL --crop middle", "write full, centre:FRACTION"),
+        (2, "evaluate retrieval --data people --model MODEL --crop middle", "write full, center:FRACTION"),
         (2, "evaluate retrieval --data alone --model MODEL", "people with two or more images"),
     ],
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.photos import lookalike, one_line
 
 WORDS = ("evaluate", "denoising", "--data", "photographs", "--pictures", "1", "--sigma", "25")
 

@@ -15,8 +15,9 @@ import click
 import pytest
 
 from lookalike.deploy.cli.main import VERBS, group
-from lookalike.indexer.store.base import open_store
-from tests.fixtures.photos import COMMAND, NAME, lookalike, make_home, one_line, write_photos
+from lookalike.indexer.open import open_store
+from tests.fixtures.command import COMMAND, lookalike, lookalike_process, one_line
+from tests.fixtures.photos import NAME, make_home, write_photos
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -36,7 +37,7 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
-    done = lookalike("--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    done = lookalike_process("--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.returncode == 0
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"click", "lookalike.deploy.cli.main"} <= loaded
@@ -97,9 +98,9 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "search me.jpg --collection photos --store me.jpg", "me.jpg: Not a directory; check"),
         (1, "search me.jpg --collection photos --store http://127.0.0.1:9", "no Qdrant server answers"),
         (1, "search me.jpg --collection photos --model nowhere", "no model 'nowhere'"),
-        (1, "index nowhere --collection new --model MODEL", "'nowhere' is not there"),
+        (1, "index nowhere --collection new --model MODEL", "'nowhere' does not exist"),
         (1, "index photos --collection photos --model photos", "a model is a folder with a bundle.json"),
-        (1, "index photos --collection photos --model MODEL --crop full", "pass --crop centre:0.5 or"),
+        (1, "index photos --collection photos --model MODEL --crop full", "pass --crop center:0.5 or"),
         (1, "reconstruct bad.jpg --model MODEL --out new.png", "failed: bad.jpg: "),
         (1, "collections show nothing", "it has: photos"),
         (1, "collections verify nothing", "it has: photos"),
@@ -107,7 +108,7 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "collections optimize nothing", "it has: photos"),
         (1, "models nowhere", "no model 'nowhere'"),
         (1, "evaluate retrieval --collection nothing", "it has: photos"),
-        (2, "search me.jpg --collection photos --crop middle", "write full, centre:FRACTION or X,Y,W,H"),
+        (2, "search me.jpg --collection photos --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (2, "search me.jpg --collection photos --sheet new.txt", "a picture is written as .png"),
         (2, "index photos --collection a/b --model MODEL", "a collection name is 1 to 64 letters"),
         (2, "generate --model MODEL --out new.bmp", "change the file name"),
@@ -130,8 +131,8 @@ def test_errors_are_one_line_with_a_code(
     [
         "search",
         "search me.jpg",
-        "search me.jpg --collection photos -k 0",
-        "search me.jpg --collection photos -k 99999999999999999999",
+        "search me.jpg --collection photos -n 0",
+        "search me.jpg --collection photos -n 99999999999999999999",
         "search me.jpg --collection photos --provider tpu",
         "generate --out new.png -n 0",
         "generate --out new.png --temperature -1",
@@ -198,7 +199,7 @@ def test_a_folder_without_pictures_is_said(tiny_model: Path, tmp_path: Path) -> 
     (tmp_path / "photos" / "a.heic").write_bytes(b"")
     done = lookalike("index", "photos", "--model", tiny_model, "--collection", NAME, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr.splitlines()[1].startswith("no pictures there; looked for .bmp, .gif, ")
+    assert done.stderr.splitlines()[1].startswith("no images found; looked for .bmp, .gif, ")
 
 
 def test_a_terminal_gets_a_bar_that_is_wiped_at_the_end(tiny_model: Path, tmp_path: Path) -> None:
@@ -236,8 +237,8 @@ def test_json_is_all_there_is_on_stdout(home: Path, tiny_model: Path) -> None:
 def test_models_are_listed_with_and_without_saying_list(home: Path, tiny_model: Path) -> None:
     listed = lookalike("models", "list", tiny_model, cwd=home)
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert listed.stdout.startswith("tiny  ae, 16x16x3, latent 4, crop centre:0.5, id ")
-    assert listed.stdout.splitlines()[1] == "  trained without names"
+    assert listed.stdout.startswith("tiny  ae, 16x16x3, latent 4, crop center:0.5, id ")
+    assert listed.stdout.splitlines()[1] == "  trained without labels"
     assert lookalike("models", tiny_model, cwd=home).stdout == listed.stdout
     assert lookalike("models", cwd=home).stdout == lookalike("models", "list", cwd=home).stdout
     (model,) = json.loads(lookalike("models", tiny_model, "--json", cwd=home).stdout)
@@ -247,7 +248,7 @@ def test_models_are_listed_with_and_without_saying_list(home: Path, tiny_model: 
 def test_collections_are_listed_shown_and_deleted(home: Path, tiny_model: Path, tmp_path: Path) -> None:
     empty = lookalike("collections", "list", cwd=tmp_path)
     assert (empty.returncode, empty.stdout) == (0, "")
-    assert one_line(empty) == "no collection in .lookalike; lookalike index makes one"
+    assert one_line(empty) == "no collection in .lookalike; lookalike index creates one"
     assert not (tmp_path / ".lookalike").exists()  # looking makes nothing
     words = ["index", str(home / "photos"), "--model", str(tiny_model), "--collection", "family"]
     assert lookalike(*words, cwd=tmp_path).returncode == 0

@@ -3,17 +3,16 @@
 import io
 import os
 import re
-import subprocess
 import tarfile
 from pathlib import Path
 
 import click
 import pytest
 
-from lookalike.deploy.cli.embed_commands import embed
-from lookalike.deploy.cli.index import index
+from lookalike.deploy.cli.index import embed, index
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.embedding import content
-from tests.fixtures.photos import COMMAND, lookalike, one_line, photograph, write_photos
+from tests.fixtures.photos import photograph, write_photos
 
 
 @pytest.fixture
@@ -28,16 +27,10 @@ def paths(file: Path) -> dict[str, str | None]:
     return {entry.path: entry.person for entry in content(file)}
 
 
-def embed_(tiny_model: Path, *words: str, cwd: Path, stdin: bytes | None = None) -> dict[str, str | None]:
+def embed_(tiny_model: Path, *words: str, cwd: Path, stdin: bytes = b"") -> dict[str, str | None]:
     """Embed into a new file and return path and person of its rows."""
     (cwd / "l.parquet").unlink(missing_ok=True)
-    done = subprocess.run(
-        [COMMAND, "embed", *words, "--model", tiny_model, "--out", "l.parquet"],
-        cwd=cwd,
-        input=stdin,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
+    done = lookalike("embed", *words, "--model", tiny_model, "--out", "l.parquet", cwd=cwd, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return paths(cwd / "l.parquet")
 
@@ -84,11 +77,11 @@ def test_embed_takes_a_list_of_files(tiny_model: Path, photos: Path, tmp_path: P
     ("code", "words", "said"),
     [
         (2, "", "Error: name a source: a folder, .*, lfw, mnist, or --files-from"),
-        (2, "photos --root photos", "Error: --root is the folder of --files-from"),
-        (2, "photos --split test", "Error: --split is of mnist alone"),
-        (2, "mnist photos --split test", "Error: --split is of mnist alone"),
-        (2, "lfw --split test", "Error: --split is of mnist alone"),
-        (2, "mnist --split test --files-from list.txt", "Error: --split is of mnist alone"),
+        (2, "photos --root photos", "Error: --root works only with --files-from"),
+        (2, "photos --split test", "Error: --split works only with mnist"),
+        (2, "mnist photos --split test", "Error: --split works only with mnist"),
+        (2, "lfw --split test", "Error: --split works only with mnist"),
+        (2, "mnist --split test --files-from list.txt", "Error: --split works only with mnist"),
         (2, "mnist --split dev", "'dev' is not one of 'train', 'test', 'all'"),
         (2, "photos --person-from (", "--person-from is a regular expression"),
         (1, "--files-from gone.txt", "gone.txt cannot be read"),
@@ -124,6 +117,6 @@ def test_what_would_do_nothing_to_a_file_of_latents_is_refused(
     ):
         done = lookalike("index", "l.parquet", "--collection", "new", *words.split(), cwd=tmp_path)
         assert done.returncode == 2
-        said = f"{words.split()[0]} is of pictures, a file of latents is taken whole; leave it out"
-        assert said in one_line(done)
+        option = words.split()[0]
+        assert f"{option} does not work with a file of latents, which is indexed whole" in one_line(done)
         assert not (tmp_path / ".lookalike").exists()

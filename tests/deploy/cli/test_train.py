@@ -9,18 +9,16 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.deploy.cli.main import main
 from lookalike.deploy.cli.train import ae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.models.autoencoder import AESpec
+from lookalike.trainer.config import AESpec, TrainingSpec
+from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.people import write_people
 
 Main = Callable[..., tuple[int, str]]
-COMMAND = Path(sys.executable).with_name("lookalike")
 TINY = (
     "--size",
     "16",
@@ -53,18 +51,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Main:
+def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
     """Run the command in an empty folder; its exit code and its message, the only thing it says."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["lookalike", "train", "ae", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, said = capsys.readouterr()
-        assert out == ""
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, said
+        done = lookalike("train", "ae", *words, cwd=tmp_path)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
 
     return run
 
@@ -73,7 +67,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     # Other systems take no such name.
     out = tmp_path / os.fsdecode(b"mod\xe8l\ne" if sys.platform == "linux" else b"model")
     done = subprocess.run(
-        [COMMAND, "train", "ae", "--data", data, "--out", out, *TINY, "--grey", "--crop", "centre:0.75"],
+        [COMMAND, "train", "ae", "--data", data, "--out", out, *TINY, "--gray", "--crop", "center:0.75"],
         capture_output=True,
         timeout=120,
         check=False,
@@ -112,7 +106,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--hidden", "255"), "even numbers"),
         (("--hidden", "64"), "twice the latent"),
         (("--crop", "nonsense"), "cannot read 'nonsense'"),
-        (("--crop", "centre:2"), "fraction of a centred square"),
+        (("--crop", "center:2"), "fraction of a centered square"),
         (("--size", "4"), "from 8 to 1024"),
         (("--epochs", "0"), "epochs must be 1 or more"),
         (("--batch", "-1"), "batch must be 1 or more"),
@@ -121,7 +115,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--denoise", "-25"), "levels of gaussian noise rise from 0 to 255, got -25 to -25"),
         (("--shift", "-1"), "shift must be 0 or more"),
         (("--seed", "-1"), "seed must be 0"),
-        (("--pictures", "-1"), "--pictures"),
+        (("--sample-every", "-1"), "--sample-every"),
         (("--precision", "float16"), "--precision"),
         (("--device", "tpu"), "--device"),
     ],
@@ -229,7 +223,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     assert TrainingSpec().noise is None
     assert NoiseSpec.parse(str(options["noise"].default)).nothing
     assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
-    assert options["hidden"].default == ",".join(map(str, defaults["hidden"]))
+    assert options["hidden"].default == tuple(defaults["hidden"])
 
 
 @pytest.mark.slow

@@ -1,22 +1,20 @@
 """``lookalike train vae`` and ``cvae``, and ``train ae`` on digits and classes: options in, a bundle out."""
 
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import click
 import pytest
 import torch
 
-from lookalike.deploy.cli.main import main
-from lookalike.deploy.cli.variational_commands import cvae, vae
+from lookalike.deploy.cli.train import cvae, vae
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig
-from lookalike.trainer.models.vae import VAESpec
+from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, VAESpec
 from tests.fixtures.class_images import CLASSES, write_classes
+from tests.fixtures.command import lookalike
 from tests.fixtures.digit_files import write_digits
 
 SLIM = (
@@ -30,44 +28,21 @@ SLIM = (
     "16",
     "--device",
     "cpu",
-    "--pictures",
+    "--sample-every",
     "0",
 )
 NARROW = (*SLIM, "--down", "4,4", "--up", "4,4", "--size", "16")
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    said: str
-
-
-Lookalike = Callable[..., Done]
+Train = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def lookalike(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Lookalike:
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
     """Run ``lookalike train`` in an empty folder of this process: torch is loaded once."""
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-
-    def run(*words: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["lookalike", "train", *words])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        assert isinstance(code, int)
-        return Done(code, *capfd.readouterr())
-
-    return run
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return lambda *words: lookalike("train", *words, cwd=tmp_path / "here")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,12 +73,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("digits")
-def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike) -> None:
+def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None:
     out = tmp_path / "digits"
-    done = lookalike("cvae", "--data", "mnist", "--out", str(out), *SLIM)
-    assert done.code == 0, done.said
-    assert done.out == f"{out}\n"
-    lines = done.said.splitlines()
+    done = train("cvae", "--data", "mnist", "--out", str(out), *SLIM)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}\n"
+    lines = done.stderr.splitlines()
     assert lines[0] == (
         "mnist: 20 training, 10 validation and 20 held-out images, 10 classes; training on cpu"
     )
@@ -114,7 +89,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
     assert spec.classes == tuple("0123456789")
     bound = spec.training["bound"]
     assert (spec.mirror, bound["binarise"], bound["align"]) == (False, "dynamic", False)
-    assert (bound["independence"], bound["consistency"]) == (10.0, 1.0)
+    assert (bound["adversarial_weight"], bound["consistency"]) == (10.0, 1.0)
     assert spec.training["network"]["likelihood"] == "bernoulli"
     assert spec.training["network"]["down"] == [32, 64]
 
@@ -123,9 +98,18 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
     ("words", "classes", "channels"),
     [
         (("vae", *NARROW), CLASSES, 3),
-        (("vae", *NARROW, "--grey", "--classes", "none", "--importance", "3"), (), 1),
+        (("vae", *NARROW, "--gray", "--classes", "none", "--importance", "3"), (), 1),
         (
-            ("cvae", *NARROW, "--grey", "--plain", "--binarise", "dynamic", "--no-mirror", "--no-align"),
+            (
+                "cvae",
+                *NARROW,
+                "--gray",
+                "--unmodulated",
+                "--binarise",
+                "dynamic",
+                "--no-mirror",
+                "--no-align",
+            ),
             CLASSES,
             1,
         ),
@@ -134,14 +118,14 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
 def test_folder_becomes_a_bundle(
     tmp_path: Path,
     data: Path,
-    lookalike: Lookalike,
+    train: Train,
     words: tuple[str, ...],
     classes: tuple[str, ...],
     channels: int,
 ) -> None:
     out = tmp_path / "model"
-    done = lookalike(words[0], "--data", str(data), "--out", str(out), *words[1:])
-    assert done.code == 0, done.said
+    done = train(words[0], "--data", str(data), "--out", str(out), *words[1:])
+    assert done.returncode == 0, done.stderr
     spec = Bundle.open(out).spec
     assert (spec.classes, spec.image.channels, spec.image.size) == (classes, channels, 16)
     binary = "dynamic" in words
@@ -152,24 +136,24 @@ def test_folder_becomes_a_bundle(
 
 
 def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
-    tmp_path: Path, data: Path, lookalike: Lookalike, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.trainer.config._STEPS", 6)
     words = ("--latent", "4", "--hidden", "16", "--down", "4,4", "--up", "4,4", "--size", "16")
     for chosen, epochs, batch in (((), 6, 32), (("--epochs", "1"), 1, 32), (("--batch", "8"), 6, 8)):
         out = tmp_path / f"model-{epochs}-{batch}"
-        done = lookalike("vae", "--data", str(data), "--out", str(out), *words, *chosen)
-        assert done.code == 0, done.said
+        done = train("vae", "--data", str(data), "--out", str(out), *words, *chosen)
+        assert done.returncode == 0, done.stderr
         training = Bundle.open(out).spec.training["training"]
         assert (training["epochs"], training["batch"]) == (epochs, batch)
 
 
 @pytest.mark.usefixtures("digits")
-def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, lookalike: Lookalike) -> None:
+def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, train: Train) -> None:
     out = tmp_path / "digits-ae"
-    words = ("--latent", "4", "--hidden", "16", "--epochs", "1", "--device", "cpu", "--pictures", "0")
-    done = lookalike("ae", "--data", "mnist", "--out", str(out), *words)
-    assert done.code == 0, done.said
+    words = ("--latent", "4", "--hidden", "16", "--epochs", "1", "--device", "cpu", "--sample-every", "0")
+    done = train("ae", "--data", "mnist", "--out", str(out), *words)
+    assert done.returncode == 0, done.stderr
     bundle = Bundle.open(out)
     assert (bundle.spec.kind, bundle.spec.latent, bundle.spec.mirror) == ("ae", 4, False)
     assert bundle.spec.image.shape == (28, 28, 1)
@@ -180,14 +164,14 @@ def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, look
 
 
 def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
-    tmp_path: Path, data: Path, lookalike: Lookalike
+    tmp_path: Path, data: Path, train: Train
 ) -> None:
     out = tmp_path / "model"
     words = ("--size", "16", "--latent", "4", "--hidden", "16", "--epochs", "1", "--device", "cpu")
-    done = lookalike(
+    done = train(
         "ae", "--data", str(data), "--out", str(out), *words, "--classes", "subfolder", "--descriptor", "12"
     )
-    assert done.code == 0, done.said
+    assert done.returncode == 0, done.stderr
     bundle = Bundle.open(out)
     assert (bundle.spec.classes, bundle.spec.labels, bundle.spec.latent) == (CLASSES, "class", 16)
     assert bundle.sampling is not None
@@ -200,7 +184,7 @@ def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     [
         (("--latent", "0"), "got latent 0"),
         (("--hidden", "many"), "not a valid integer"),
-        (("--down", "4,x"), "widths are whole numbers with commas between, '4,x' is not"),
+        (("--down", "4,x"), "'4,x' must be whole numbers with commas between them"),
         (("--down", "4,4,4", "--up", "4,4"), "halve and double alike"),
         (("--size", "30"), "must be divisible by 4"),
         (("--size", "512"), "at most 160"),
@@ -211,38 +195,38 @@ def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
         (("--beta", "nan"), "beta must be 0 or more"),
         (("--averaging", "1"), "averaging must be 0 to below 1"),
         (("--binarise", "static"), "--binarise"),
-        (("--grey", "--deviation", "0"), "deviation of pixels must be above 0"),
+        (("--gray", "--deviation", "0"), "deviation of pixels must be above 0"),
         (("--class-attribute", "Smiling"), "reads the table of lfw"),
     ],
 )
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
 def test_options_that_cannot_be_are_usage_errors(
-    data: Path, lookalike: Lookalike, kind: str, words: tuple[str, ...], rule: str
+    data: Path, train: Train, kind: str, words: tuple[str, ...], rule: str
 ) -> None:
-    done = lookalike(kind, "--data", str(data), "--out", "model", *words)
-    assert (done.code, done.out) == (2, "")
-    assert rule in done.said
-    assert "Traceback" not in done.said
+    done = train(kind, "--data", str(data), "--out", "model", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert rule in done.stderr
+    assert "Traceback" not in done.stderr
     assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize("classes", ["subfolder", "none"])
 def test_conditional_model_without_classes_fails_in_one_line(
-    tmp_path: Path, lookalike: Lookalike, classes: str
+    tmp_path: Path, train: Train, classes: str
 ) -> None:
     root = write_classes(tmp_path / "shapes", each=4)
     where = root / "ring" if classes == "subfolder" else root
-    done = lookalike("cvae", "--data", str(where), "--out", "model", "--classes", classes)
-    assert (done.code, done.out) == (1, "")
-    assert done.said.startswith("lookalike: a conditional model needs two classes or more, ")
-    assert done.said.count("\n") == 1
+    done = train("cvae", "--data", str(where), "--out", "model", "--classes", classes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("lookalike: a conditional model needs two classes or more, ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("digits")
-def test_descriptor_of_digits_is_refused(lookalike: Lookalike) -> None:
-    done = lookalike("ae", "--data", "mnist", "--out", "model", "--descriptor", "8", "--latent", "4")
-    assert done.code == 2
-    assert "count mirror images as alike" in done.said
+def test_descriptor_of_digits_is_refused(train: Train) -> None:
+    done = train("ae", "--data", "mnist", "--out", "model", "--descriptor", "8", "--latent", "4")
+    assert done.returncode == 2
+    assert "count mirror images as alike" in done.stderr
 
 
 def test_every_option_is_described_and_has_the_default_of_the_library() -> None:

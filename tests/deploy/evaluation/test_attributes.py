@@ -28,7 +28,7 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.fitting.attributes import Examples
 from tests.encoder.bundle.test_attributes import hand_made
-from tests.fixtures.photos import lookalike
+from tests.fixtures.command import lookalike
 
 pytest.importorskip("skimage")
 
@@ -43,7 +43,7 @@ def test_hits_count_by_label_where_there_is_one() -> None:
 
 def test_an_edit_is_undone_by_its_opposite() -> None:
     attributes = hand_made(embedding=4)
-    size = len(attributes.each[0].direction)
+    size = len(attributes.each[0].edit_direction)
     latents = np.random.default_rng(0).normal(size=(9, size)).astype(np.float32)
     assert undo_error(attributes, latents, 5) < 1e-5
     assert undo_error(attributes, latents, 0) == 0

@@ -9,10 +9,10 @@ import pytest
 from lookalike.deploy.cli.evaluate import _PARTS
 from lookalike.deploy.evaluation.generation import PARTS
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import STEMS, idx
 from tests.fixtures.handmade_models import drawn_of_classes, make_digits
 from tests.fixtures.likelihood_models import variational
-from tests.fixtures.photos import lookalike, one_line
 
 pytestmark = pytest.mark.mnist
 COUNTS = {"train": 480, "test": 120}
@@ -111,7 +111,7 @@ def test_the_parts_of_the_command_are_those_of_the_plan() -> None:
     ("code", "words", "said"),
     [
         (1, "--model nowhere", "no model 'nowhere'"),
-        (2, "--model TINY", "gray and whole; model tiny takes 16x16x3, crop centre:0.5"),
+        (2, "--model TINY", "gray and whole; model tiny takes 16x16x3, crop center:0.5"),
         (2, "--model digits-vae --only beauty", "'beauty' is none of likelihood, accuracy"),
         (2, "--model digits-vae --samples 0", "--samples"),
     ],

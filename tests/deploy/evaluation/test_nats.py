@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import DigitImages
 from lookalike.deploy.evaluation.likelihood import binarize, measure_likelihood
-from lookalike.encoder.bundle.bundle import BundleSpec
+from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model

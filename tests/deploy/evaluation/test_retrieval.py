@@ -15,8 +15,9 @@ from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.retrieval import Retrieval, rank_all, temporary_collection
 from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
-from lookalike.indexer.store.base import VectorStore, open_store
-from tests.fixtures.photos import lookalike
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
+from tests.fixtures.command import lookalike
 from tests.fixtures.stores import SPEC, D
 
 # Degrees, who. Of each query the five nearest others, nearest first:
@@ -120,7 +121,7 @@ def test_the_command_prints_a_row_or_json(store: VectorStore, tmp_path: Path) ->
 
 def test_without_the_data_set_the_rest_is_still_measured(store: VectorStore, tmp_path: Path) -> None:
     fill(store, "hand", HAND)
-    store.redescribe("hand", replace(SPEC, roots={"lfw": "/gone"}))
+    store.update_info("hand", replace(SPEC, roots={"lfw": "/gone"}))
     store.close()
     done = lookalike(*WORDS, cwd=tmp_path, env={"LOOKALIKE_DATA": str(tmp_path)})
     assert done.returncode == 0
@@ -157,7 +158,7 @@ def test_own_folder_called_lfw_is_measured_without_a_held_out_row(
     store: VectorStore, tmp_path: Path, data_root: Path
 ) -> None:
     fill(store, "hand", HAND)
-    store.redescribe("hand", replace(SPEC, roots={"lfw": "/my/lfw"}))
+    store.update_info("hand", replace(SPEC, roots={"lfw": "/my/lfw"}))
     store.close()
     done = lookalike(*WORDS, cwd=tmp_path, env={"LOOKALIKE_DATA": str(data_root.absolute())})
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,7 +18,7 @@ from lookalike.deploy.evaluation.vectors import (
 )
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.people import write_people
 from tests.fixtures.photos import NAME, make_home
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fixtures.photos import NAME, lookalike, make_home, photograph
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, client_of, problem
 from tests.fixtures.tiny_models import make_bundle
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fixtures.photos import NAME, lookalike, make_home, photograph
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, collection_url, problem, running
 
 
@@ -24,14 +25,35 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_home(tmp_path_factory.mktemp("home"), tiny_model)
 
 
-@pytest.fixture(scope="module")
-def free_home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same again, whose store nobody holds."""
-    return make_home(tmp_path_factory.mktemp("free"), tiny_model)
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"k": 3},
+    {"k": 3, "exclude_self": True},
+    {"k": 2, "crop": "full"},
+    {"k": 5, "crop": "0.1,0.1,0.5,0.5"},
+    {"where": "person!=Hypatia"},
+    {"group_by": "person", "k": 3},
+]
 
 
 @pytest.fixture(scope="module")
-def client(home: Path, tiny_model: Path) -> Iterator[httpx.Client]:
+def commands(home: Path) -> dict[int | str, Any]:
+    """What the commands print, before a service holds the store."""
+    printed: dict[int | str, Any] = {}
+    for number, options in enumerate(OPTIONS):
+        words = ["search", "me.jpg", "--collection", NAME, "--json"]
+        words += ["-k", str(options.get("k", 10))]
+        words += ["--exclude-self"] if options.get("exclude_self") else []
+        for name in ("crop", "where", "group_by"):
+            words += [f"--{name.replace('_', '-')}", options[name]] if name in options else []
+        printed[number] = json.loads(lookalike(*words, cwd=home).stdout)
+    facets = lookalike("facets", "person", "--collection", NAME, "--json", cwd=home)
+    printed["facets"] = json.loads(facets.stdout)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def client(home: Path, commands: dict[int | str, Any], tiny_model: Path) -> Iterator[httpx.Client]:
     with client_of(home, tiny_model) as opened:
         yield opened
 
@@ -60,34 +82,18 @@ def without_times(answers: list[dict[str, Any]], *, ids: bool) -> list[dict[str,
     return answers
 
 
-OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"k": 3},
-    {"k": 3, "exclude_self": True},
-    {"k": 2, "crop": "full"},
-    {"k": 5, "crop": "0.1,0.1,0.5,0.5"},
-    {"where": "person!=Hypatia"},
-    {"group_by": "person", "k": 3},
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("number", range(len(OPTIONS)))
 def test_search_finds_what_the_command_finds(
-    free_home: Path, tiny_model: Path, options: dict[str, Any]
+    client: httpx.Client, commands: dict[int | str, Any], number: int
 ) -> None:
-    words = ["search", "me.jpg", "--collection", NAME, "--json"]
-    words += ["-k", str(options.get("k", 10))]
-    words += ["--exclude-self"] if options.get("exclude_self") else []
-    for name in ("crop", "where", "group_by"):
-        words += [f"--{name.replace('_', '-')}", options[name]] if name in options else []
-    told = without_times(json.loads(lookalike(*words, cwd=free_home).stdout), ids=False)
-    with client_of(free_home, tiny_model) as client:
-        form = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
-        sent = client.post(f"{API}/search", data={"collection": NAME, **form}, files={"image": picture(4)})
-        text = client.post(f"{API}/search", json={"collection": NAME, "images": [as_text(4)], **options})
+    options = OPTIONS[number]
+    form = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    sent = client.post(f"{API}/search", data={"collection": NAME, **form}, files={"image": picture(4)})
+    text = client.post(f"{API}/search", json={"collection": NAME, "images": [as_text(4)], **options})
     assert (sent.status_code, text.status_code) == (200, 200), sent.text + text.text
-    assert without_times(sent.json()["answers"], ids=True) == told
-    assert without_times(text.json()["answers"], ids=True) == told
+    want = without_times(commands[number], ids=False)
+    assert without_times(sent.json()["answers"], ids=True) == want
+    assert without_times(text.json()["answers"], ids=True) == want
 
 
 def test_several_pictures_get_answers_in_order_and_a_bad_one_costs_no_other(client: httpx.Client) -> None:
@@ -119,8 +125,8 @@ def test_more_like_an_item_leaves_it_out_unless_told_otherwise(client: httpx.Cli
     assert whole["results"][0]["id"] == best["id"]
 
 
-def test_concurrent_searches_answer_as_single_ones_do(free_home: Path, tiny_model: Path) -> None:
-    with client_of(free_home, tiny_model, workers=1) as client:
+def test_concurrent_searches_answer_as_single_ones_do(tiny_model: Path, tmp_path: Path) -> None:
+    with client_of(make_home(tmp_path, tiny_model), tiny_model, workers=1) as client:
         body = {"collection": NAME, "k": "4"}
         alone = [
             client.post(f"{API}/search", data=body, files={"image": picture(n)}).json()["answers"]
@@ -199,10 +205,11 @@ def test_generate_draws_what_the_command_draws(
     assert pixels(found["rows"][0][0]).shape == (28, 28)
 
 
-def test_values_are_counted_as_the_command_counts(client: httpx.Client, free_home: Path) -> None:
-    done = lookalike("facets", "person", "--collection", NAME, "--json", cwd=free_home)
+def test_values_are_counted_as_the_command_counts(
+    client: httpx.Client, commands: dict[int | str, Any]
+) -> None:
     told = client.get(collection_url("facets", field="person")).json()
-    assert told == {"field": "person", "values": json.loads(done.stdout)}
+    assert told == {"field": "person", "values": commands["facets"]}
     some = client.get(collection_url("facets", where="person=Hypatia")).json()
     assert some["values"] == [{"value": "Hypatia", "count": 3}]
     problem(client.get(collection_url("facets", where="person")), 422, "invalid-request")

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.deploy.http.registry import ModelRegistry
-from lookalike.deploy.http.routes import denoise as service_cleaning
+from lookalike.deploy.http.routes import denoise as denoise_route
 from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.deploy.http.test_app import pixels, without_times
+from tests.fixtures.command import lookalike
 from tests.fixtures.handmade_models import make_cleaner, make_digits
-from tests.fixtures.photos import NAME, cuttings, lookalike, make_home, photograph
+from tests.fixtures.photos import NAME, cuttings, make_home, photograph
 from tests.fixtures.service import API, client_of, problem
 from tests.fixtures.tiny_models import save_again
 
@@ -51,7 +52,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home: Path, tiny_model: Path, box: Path, taught: Path) -> Iterator[httpx.Client]:
-    with client_of(home, tiny_model, "clean", box, taught) as opened:
+    with client_of(home, tiny_model, "denoise", box, taught) as opened:
         yield opened
 
 
@@ -173,12 +174,12 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
         ({"sigma": None}, 422, "invalid-request", "neither auto nor a number from 0 to 255"),
         ({"sigma": 200}, 422, "invalid-request", "cleans noise of sigma 0 to 75, not 200"),
         ({"strength": 1.5}, 422, "invalid-request", "strength"),
-        ({"images": []}, 422, "invalid-request", "send a picture"),
-        ({"images": ["no Base64!"]}, 422, "invalid-request", "number 1 is no Base64"),
+        ({"images": []}, 422, "invalid-request", "send an image"),
+        ({"images": ["no Base64!"]}, 422, "invalid-request", "number 1 is not valid Base64"),
         ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not a picture"),
-        ({"model": "nothing"}, 404, "model-not-found", "models here are tiny, digits, taught, clean, box"),
-        ({"model": "/etc"}, 404, "model-not-found", "the models here are"),
-        ({"model": "digits"}, 422, "model-kind", "to clean; those that were are clean, box, taught"),
+        ({"model": "nothing"}, 404, "model-not-found", "the models are tiny, digits, taught, denoise, box"),
+        ({"model": "/etc"}, 404, "model-not-found", "the models are"),
+        ({"model": "digits"}, 422, "model-kind", "does not denoise; models that do: denoise, box, taught"),
         ({"crop": "full"}, 422, "invalid-request", "crop"),
     ],
 )  # fmt: skip
@@ -197,7 +198,7 @@ def test_a_picture_is_the_answer_for_one_picture_only(client: httpx.Client) -> N
         )
         if some:
             said = problem(response, 422, "invalid-request")["detail"]
-            assert said.startswith("send one picture for an answer that is a picture")
+            assert said.startswith("send one image for a response that is an image")
         else:
             problem(response, 415, "media-type")
 
@@ -209,20 +210,20 @@ def test_pixels_are_bounded_for_all_pictures_of_a_request(
     Image.new("1", (5000, 4000)).save(out, "PNG")  # twenty million in a few kilobytes
     asked = {"model": "box", "images": [as_text(out.getvalue())]}
     problem(client.post(f"{API}/denoise", json=asked), 413, "image-too-large")
-    monkeypatch.setattr(service_cleaning, "MOST_CLEANED", 2 * 128 * 128)
+    monkeypatch.setattr(denoise_route, "MAX_DENOISED_PIXELS", 2 * 128 * 128)
     for count, status in ((2, 200), (3, 413)):
         asked = {"model": "box", "images": [as_text(photograph(4))] * count}
         response = client.post(f"{API}/denoise", json=asked)
         assert response.status_code == status
     said = problem(response, 413, "image-too-large")["detail"]
-    assert said.startswith("at most 32,768 pixels are cleaned for a request")
+    assert said.startswith("a request denoises at most 32,768 pixels")
 
 
 def test_time_is_bounded_and_what_nobody_waits_for_ends(home: Path, tiny_model: Path, tmp_path: Path) -> None:
     other = make_home(tmp_path, tiny_model)
     data = io.BytesIO()
     Image.fromarray(noisy(times=24)).save(data, "JPEG", quality=95)  # nine million pixels: a minute, about
-    with client_of(other, tiny_model, "clean", workers=1, seconds=1.5) as client:
+    with client_of(other, tiny_model, "denoise", workers=1, seconds=1.5) as client:
         began = time.monotonic()
         said = problem(client.post(f"{API}/denoise", files={"image": data.getvalue()}), 503, "timeout")
         assert "1.5 s" in said["detail"]
@@ -248,15 +249,15 @@ def noisy_home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.mark.parametrize("name", ["noisy.png", "me.jpg"])
 def test_a_search_cleans_as_the_command_does(noisy_home: Path, tiny_model: Path, name: str) -> None:
     words = ["search", name, "--collection", NAME, "--json"]
-    cleaned = json.loads(lookalike(*words, "--clean", cwd=noisy_home).stdout)
+    cleaned = json.loads(lookalike(*words, "--denoise", cwd=noisy_home).stdout)
     plain = json.loads(lookalike(*words, cwd=noisy_home).stdout)
     assert (cleaned[0]["results"] != plain[0]["results"]) == (name == "noisy.png")
     told = without_times(cleaned, ids=False)
     data = (noisy_home / name).read_bytes()
-    with client_of(noisy_home, tiny_model, "clean") as client:
-        asked = {"collection": NAME, "clean": True}
+    with client_of(noisy_home, tiny_model, "denoise") as client:
+        asked = {"collection": NAME, "denoise": True}
         sent = client.post(
-            f"{API}/search", data={"collection": NAME, "clean": "true"}, files={"image": (name, data)}
+            f"{API}/search", data={"collection": NAME, "denoise": "true"}, files={"image": (name, data)}
         )
         text = client.post(f"{API}/search", json={**asked, "images": [as_text(data)]})
         several = client.post(f"{API}/search", json={**asked, "images": [as_text(data)] * 2})
@@ -264,19 +265,19 @@ def test_a_search_cleans_as_the_command_does(noisy_home: Path, tiny_model: Path,
     assert without_times(text.json()["answers"], ids=True) == told
     assert without_times(several.json()["answers"], ids=True) == told * 2
     treatment = told[0]["treatment"]
-    assert (treatment["cleaner"], treatment["cleaned"]) == ("clean", name == "noisy.png")
+    assert (treatment["cleaner"], treatment["cleaned"]) == ("denoise", name == "noisy.png")
 
 
 def test_an_item_is_cleaned_by_its_picture(home: Path, client: httpx.Client) -> None:
     files = {"image": ("x.jpg", photograph(4))}
     found = client.post(f"{API}/search", data={"collection": NAME}, files=files).json()
     item = found["answers"][0]["results"][0]["id"]
-    asked = {"collection": NAME, "item": item, "clean": True, "clean_model": "box"}
+    asked = {"collection": NAME, "item": item, "denoise": True, "denoise_model": "box"}
     (answer,) = client.post(f"{API}/search", json=asked).json()["answers"]
     assert answer["treatment"]["cleaner"] == "box"
     (by_picture,) = client.post(
         f"{API}/search",
-        data={"collection": NAME, "clean": "true", "clean_model": "box", "exclude_self": "true"},
+        data={"collection": NAME, "denoise": "true", "denoise_model": "box", "exclude_self": "true"},
         files=files,
     ).json()["answers"]
     assert answer["results"] == by_picture["results"]
@@ -292,21 +293,24 @@ def test_the_wrong_kind_of_model_is_told_wherever_one_is_named(client: httpx.Cli
         "index": {"source": "/", "collection": "x"},
     }
     for path, values in asked.items():
-        response = client.post(f"{API}/{path}", json={"model": "clean", **values})
+        response = client.post(f"{API}/{path}", json={"model": "denoise", **values})
         said = problem(response, 422, "model-kind")["detail"]
-        assert said == "model clean is a cleaner, it gives no latents; those that do are tiny, digits, taught"
-    body = {"collection": NAME, "images": text, "clean": True}
+        assert (
+            said
+            == "model denoise is a denoiser and has no latents; models with latents: tiny, digits, taught"
+        )
+    body = {"collection": NAME, "images": text, "denoise": True}
     for name in ("digits", "taught"):
-        response = client.post(f"{API}/search", json={**body, "clean_model": name})
+        response = client.post(f"{API}/search", json={**body, "denoise_model": name})
         said = problem(response, 422, "model-kind")["detail"]
-        assert said == f"model {name} is no cleaner; those here are clean, box"
-    problem(client.post(f"{API}/search", json={**body, "clean_model": "none"}), 404, "model-not-found")
+        assert said == f"model {name} is not a denoiser; denoisers: denoise, box"
+    problem(client.post(f"{API}/search", json={**body, "denoise_model": "none"}), 404, "model-not-found")
 
 
 def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
     home = make_home(tmp_path, Path("faces"))
     Image.fromarray(noisy(5, sigma=40)).save(home / "photos" / "noisy.png")
-    with client_of(home, Path("faces"), "clean") as client:
+    with client_of(home, Path("faces"), "denoise") as client:
         body = {"source": str(home / "photos"), "collection": "wide", "model": "faces", "crop": "full"}
         job = client.post(f"{API}/index", json=body).json()
         while client.get(f"{API}/jobs/{job['id']}").json()["ended"] is None:
@@ -319,14 +323,14 @@ def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
             data = file.read_bytes()
             found = client.post(f"{API}/search", data={"collection": collection}, files={"image": data})
             item = found.json()["answers"][0]["results"][0]["id"]
-            asked = {"model": "faces", "add": ["Smiling=2"], "steps": "0:1:2", "clean": clean}
+            asked = {"model": "faces", "add": ["Smiling=2"], "steps": "0:1:2", "denoise": clean}
             of_item = client.post(f"{API}/edit", json={**asked, "item": item, "collection": collection})
             crop = {"crop": "full"} if collection == "wide" else {}
             of_file = client.post(f"{API}/edit", json={**asked, **crop, "images": [as_text(data)]})
             assert of_item.status_code == 200, of_item.text
             assert of_item.json() == of_file.json()
             plain = client.post(
-                f"{API}/edit", json={**asked, **crop, "images": [as_text(data)], "clean": False}
+                f"{API}/edit", json={**asked, **crop, "images": [as_text(data)], "denoise": False}
             )
             assert (plain.json() == of_file.json()) != clean
         for wrong in ({"item": item}, {"collection": NAME}, {}):
@@ -343,20 +347,20 @@ def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
 def test_cleaners_are_listed_beside_models(client: httpx.Client) -> None:
     models = {each["name"]: each for each in client.get(f"{API}/models").json()["models"]}
     assert {name: each["kind"] for name, each in models.items()} == {
-        "tiny": "ae", "digits": "cvae", "taught": "vae", "clean": "cleaner", "box": "cleaner"
+        "tiny": "ae", "digits": "cvae", "taught": "vae", "denoise": "denoiser", "box": "denoiser"
     }  # fmt: skip
-    assert {name for name, each in models.items() if each["cleans"]} == {"clean", "box", "taught"}
-    assert models["clean"]["sigma"] == [0, 75]
-    assert models["clean"]["latent"] is models["clean"]["size"] is models["taught"]["sigma"] is None
-    assert not models["clean"]["draws"]
+    assert {name for name, each in models.items() if each["cleans"]} == {"denoise", "box", "taught"}
+    assert models["denoise"]["sigma"] == [0, 75]
+    assert models["denoise"]["latent"] is models["denoise"]["size"] is models["taught"]["sigma"] is None
+    assert not models["denoise"]["draws"]
     assert set(client.get("/readyz").json()["providers"]) == set(models)
     client.post(f"{API}/denoise", data={"model": "box"}, files={"image": photograph(4)})
-    assert 'lookalike_step_seconds_count{step="clean"}' in client.get("/metrics").text
+    assert 'lookalike_step_seconds_count{step="denoise"}' in client.get("/metrics").text
 
 
 def test_shipped_cleaners_are_served_where_no_model_is_named(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "store")) as store:
-        holdings = ModelRegistry(store, timer=lambda _: nullcontext())
-        holdings.open_models((), provider="cpu")
-        assert set(holdings.cleaners) == {"clean", "clean-digits"}
-        assert set(holdings.models) == {"faces", "digits", "digits-vae"}
+        registry = ModelRegistry(store, timer=lambda _: nullcontext())
+        registry.open_models((), provider="cpu")
+        assert set(registry.denoisers) == {"denoise", "denoise-digits"}
+        assert set(registry.models) == {"faces", "digits", "digits-vae"}

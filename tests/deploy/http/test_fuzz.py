@@ -16,7 +16,7 @@ from tests.indexer.sync.test_fuzz import KINDS, mutated, written
 @pytest.fixture(scope="module")
 def client(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     home = make_home(tmp_path_factory.mktemp("home"), tiny_model)
-    with client_of(home, tiny_model, "clean") as opened:
+    with client_of(home, tiny_model, "denoise") as opened:
         yield opened
 
 
@@ -49,7 +49,7 @@ def test_mutated_bodies_are_answered_or_refused(client: httpx.Client, count: int
     )
     form, kind = kept.read(), kept.headers["content-type"]
     text = (
-        b'{"collection": "photos", "k": 3, "images": ["AAAA"], "crop": "full", "prior": 0.5, "clean": true}'
+        b'{"collection": "photos", "k": 3, "images": ["AAAA"], "crop": "full", "prior": 0.5, "denoise": true}'
     )
     for number in range(count):
         body, said = (form, kind) if number % 2 else (text, "application/json")

@@ -1,4 +1,4 @@
-"""Pictures are served of items alone, from under their collection's folder and from nowhere else."""
+"""Images of items are sent from under their collection's folder and from nowhere else."""
 
 import io
 import os
@@ -15,29 +15,42 @@ import pytest
 from PIL import Image
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.routes.item_pictures import original
+from lookalike.deploy.http.routes.items import item_file
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.indexer.store.spec import CollectionSpec
-from tests.fixtures.photos import NAME, index, make_home, photograph
+from tests.fixtures.photos import NAME, index, photograph, write_photos
 from tests.fixtures.service import client_of, collection_url, problem
 
 SECRET = b"root:x:0:0"
 
 
-@pytest.fixture
-def home(tiny_model: Path, tmp_path: Path) -> Path:
-    (tmp_path / "secret.jpg").write_bytes(photograph(15))
-    return make_home(tmp_path / "home", tiny_model)
+@pytest.fixture(scope="module")
+def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of three people, five each, in a collection; secret.jpg is beside the folder."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "secret.jpg").write_bytes(photograph(15))
+    (home / "0.jpg").write_bytes(photograph(15))
+    write_photos(home / "photos", each=5)
+    with open_store(str(home / ".lookalike")) as store:
+        index(store, Model.open(tiny_model), home / "photos")
+    return home
 
 
-@pytest.fixture
-def client(home: Path, tiny_model: Path) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module")
+def items(home: Path) -> dict[str, str]:
+    """The id of each item by its path."""
+    return stored_items(home)
+
+
+@pytest.fixture(scope="module")
+def client(home: Path, items: dict[str, str], tiny_model: Path) -> Iterator[httpx.Client]:
+    """One service for all tests, each of which changes files of its own."""
     with client_of(home, tiny_model) as opened:
         yield opened
 
 
-def items(home: Path) -> dict[str, str]:
+def stored_items(home: Path) -> dict[str, str]:
     with open_store(str(home / ".lookalike")) as store:
         return {str(record.payload["path"]): record.id for record in store.scroll(NAME)}
 
@@ -55,30 +68,29 @@ def spec_of(folder: Path) -> CollectionSpec:
     )
 
 
-def test_a_picture_is_shown_small_and_whole(home: Path, tiny_model: Path) -> None:
-    point = items(home)["Ada_Lovelace/0.jpg"]
-    with client_of(home, tiny_model) as client:
-        small = client.get(collection_url(f"items/{point}/thumbnail", side="64"))
-        assert shown(small).shape == (64, 64, 3)
-        whole = shown(client.get(collection_url(f"items/{point}/image")))
-        true = np.asarray(Image.open(io.BytesIO(photograph(0)))).astype(int)
-        assert abs(whole.astype(int) - true).mean() < 3
-        again = {"If-None-Match": small.headers["etag"]}
-        assert client.get(str(small.request.url), headers=again).status_code == 304
-        for side in ("15", "513", "x"):
-            problem(client.get(collection_url(f"items/{point}/thumbnail", side=side)), 422, "invalid-request")
+def test_an_image_is_shown_small_and_whole(client: httpx.Client, items: dict[str, str]) -> None:
+    point = items["Ada_Lovelace/4.jpg"]
+    small = client.get(collection_url(f"items/{point}/thumbnail", side="64"))
+    assert shown(small).shape == (64, 64, 3)
+    whole = shown(client.get(collection_url(f"items/{point}/image")))
+    original = np.asarray(Image.open(io.BytesIO(photograph(4)))).astype(int)
+    assert abs(whole.astype(int) - original).mean() < 3
+    again = {"If-None-Match": small.headers["etag"]}
+    assert client.get(str(small.request.url), headers=again).status_code == 304
+    for side in ("15", "513", "x"):
+        problem(client.get(collection_url(f"items/{point}/thumbnail", side=side)), 422, "invalid-request")
 
 
-def test_nothing_that_a_file_tells_beside_its_picture_goes_out(home: Path, tiny_model: Path) -> None:
+def test_metadata_of_a_file_is_not_sent(client: httpx.Client, home: Path, items: dict[str, str]) -> None:
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
-    file = home / "photos" / "Hypatia" / "0.jpg"
-    Image.open(io.BytesIO(photograph(0))).save(file, exif=exif)
+    file = home / "photos" / "Ada_Lovelace" / "3.jpg"
+    Image.open(io.BytesIO(photograph(3))).save(file, exif=exif)
     assert b"taken at home" in file.read_bytes()
-    point = items(home)["Hypatia/0.jpg"]
-    with client_of(home, tiny_model) as client:
-        for path in ("image", "thumbnail"):
-            assert b"taken at home" not in client.get(collection_url(f"items/{point}/{path}")).content
+    for path in ("image", "thumbnail"):
+        response = client.get(collection_url(f"items/{items['Ada_Lovelace/3.jpg']}/{path}"))
+        assert response.status_code == 200
+        assert b"taken at home" not in response.content
 
 
 def linked(path: Path, target: Path) -> None:
@@ -100,41 +112,37 @@ def made_folder(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("path", "spoil"),
     [
-        lambda file, secret: file.unlink(),
-        lambda file, secret: file.write_bytes(SECRET),
-        lambda file, secret: linked(file, secret),
-        lambda file, secret: linked(file, Path("../../../secret.jpg")),
-        lambda file, secret: linked(file, file),
-        lambda file, secret: piped(file),
-        lambda file, secret: made_folder(file),
-        lambda file, secret: linked(file.parent, secret.parent),
+        ("Ada_Lovelace/0.jpg", lambda file, secret: file.unlink()),
+        ("Ada_Lovelace/1.jpg", lambda file, secret: file.write_bytes(SECRET)),
+        ("Ada_Lovelace/2.jpg", lambda file, secret: linked(file, secret)),
+        ("Émilie_du_Châtelet/0.jpg", lambda file, secret: linked(file, Path("../../secret.jpg"))),
+        ("Émilie_du_Châtelet/1.jpg", lambda file, secret: linked(file, file)),
+        ("Émilie_du_Châtelet/2.jpg", lambda file, secret: piped(file)),
+        ("Émilie_du_Châtelet/3.jpg", lambda file, secret: made_folder(file)),
+        ("Hypatia/0.jpg", lambda file, secret: linked(file.parent, secret.parent)),
     ],
-    ids=["gone", "no picture", "link", "relative link", "circle", "pipe", "folder", "folder link"],
+    ids=["gone", "no image", "link", "relative link", "circle", "pipe", "folder", "folder link"],
 )
-def test_what_is_not_there_any_more_or_leads_elsewhere(
-    home: Path, tiny_model: Path, spoil: Any, tmp_path: Path
+def test_an_image_that_is_gone_or_elsewhere_is_not_sent(
+    client: httpx.Client, home: Path, items: dict[str, str], path: str, spoil: Any
 ) -> None:
-    file = home / "photos" / "Hypatia" / "0.jpg"
-    (tmp_path / "0.jpg").write_bytes(photograph(15))  # where the linked folder leads
-    point = items(home)["Hypatia/0.jpg"]
-    with client_of(home, tiny_model) as client:
-        assert client.get(collection_url(f"items/{point}/image")).status_code == 200
-        spoil(file, tmp_path / "secret.jpg")
-        for path in ("image", "thumbnail"):
-            told = client.get(collection_url(f"items/{point}/{path}"))
-            problem(told, 404, "picture-not-found")
-            assert str(home) not in told.text
+    assert client.get(collection_url(f"items/{items[path]}/image")).status_code == 200
+    spoil(home / "photos" / path, home / "secret.jpg")
+    for kind in ("image", "thumbnail"):
+        response = client.get(collection_url(f"items/{items[path]}/{kind}"))
+        problem(response, 404, "picture-not-found")
+        assert str(home) not in response.text
 
 
-def test_a_link_that_stays_under_the_folder_is_followed(home: Path, tiny_model: Path) -> None:
-    file = home / "photos" / "Hypatia" / "0.jpg"
+def test_a_link_that_stays_under_the_folder_is_followed(
+    client: httpx.Client, home: Path, items: dict[str, str]
+) -> None:
+    file = home / "photos" / "Émilie_du_Châtelet" / "4.jpg"
     file.rename(home / "photos" / "moved.jpg")
     file.symlink_to("../moved.jpg")
-    point = items(home)["Hypatia/0.jpg"]
-    with client_of(home, tiny_model) as client:
-        shown(client.get(collection_url(f"items/{point}/image")))
+    shown(client.get(collection_url(f"items/{items['Émilie_du_Châtelet/4.jpg']}/image")))
 
 
 @pytest.mark.parametrize(
@@ -149,11 +157,11 @@ def test_recorded_paths_that_lead_out_are_refused_too(tmp_path: Path, path: str)
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for payload in ({"root": "photos", "path": path}, {"root": "other", "path": "x"}, {"path": path}, {}):
         with pytest.raises(ApiError) as refused:
-            original(spec_of(tmp_path / "photos"), payload)
+            item_file(spec_of(tmp_path / "photos"), payload)
         assert refused.value.code == "picture-not-found"
 
 
-def test_paths_in_requests_reach_nothing(client: httpx.Client, home: Path) -> None:
+def test_paths_in_requests_reach_nothing(client: httpx.Client) -> None:
     for path in (
         "/page/../service.py",
         "/page/%2e%2e/service.py",
@@ -188,7 +196,7 @@ def test_a_link_swapped_in_while_it_is_read_gives_nothing_away(tmp_path: Path) -
     try:
         for _ in range(3000):
             try:
-                assert original(spec_of(folder), {"root": "photos", "path": "a.jpg"}) == b"public"
+                assert item_file(spec_of(folder), {"root": "photos", "path": "a.jpg"}) == b"public"
                 read += 1
             except ApiError:
                 pass
@@ -207,7 +215,7 @@ def test_pictures_in_archives(tmp_path: Path, tiny_model: Path) -> None:
         tar.add(tmp_path / "a.jpg", "Ada/a.jpg")
     with open_store(str(home / ".lookalike")) as store:
         index(store, bundle, archive)
-    ((_, point),) = items(home).items()
+    (point,) = stored_items(home).values()
     with client_of(home, tiny_model) as client:
         url = collection_url(f"items/{point}/image")
         shown(client.get(url))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from tests.fixtures.http_clients import Answer, Crowd, Load, form
 from tests.fixtures.photos import NAME, make_home, photograph, write_many
 from tests.fixtures.service import API, Running, running
@@ -72,7 +72,10 @@ def test_asked_too_much_it_says_so_and_when_that_is_over_it_answers(home: Path, 
         if answer.status != 200:
             refused.append(answer)
 
-    with running(home, tiny_model, "--workers", "1", "--waiting", "2") as service, service.client() as client:
+    with (
+        running(home, tiny_model, "--workers", "1", "--queue-size", "2") as service,
+        service.client() as client,
+    ):
         clients = Clients(service, 32, on_answer=heard)
         until(lambda: len(refused) > 500)
         assert client.get("/readyz").status_code == 200

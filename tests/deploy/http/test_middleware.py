@@ -276,7 +276,7 @@ def test_a_model_is_named_and_no_path(client: httpx.Client, tiny_model: Path) ->
 
 
 def test_when_all_wait_more_are_told_to_come_later(free_home: Path, tiny_model: Path) -> None:
-    with client_of(free_home, tiny_model, workers=1, waiting=1) as client:
+    with client_of(free_home, tiny_model, workers=1, queue_size=1) as client:
         body = {"model": "digits", "n": 10, "class": "all"}
         found: list[httpx.Response] = []
         threads = [

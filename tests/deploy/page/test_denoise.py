@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """Photographs as `faces` sees them, all of it."""
     home = make_home(tmp_path_factory.mktemp("home"), Path("faces"))
-    with client_of(home, Path("faces"), "clean", "clean-digits") as client:
+    with client_of(home, Path("faces"), "denoise", "denoise-digits") as client:
         yield client
 
 
@@ -42,34 +42,34 @@ def page(browser: Browser, client: httpx.Client) -> Iterator[Page]:
 
 
 @pytest.fixture
-def cleaning(page: Page) -> Page:
-    """The page with a noisy picture cleaned."""
-    page.get_by_role("tab", name="Clean").click()
-    page.set_input_files("#clean-file", files=chosen(NOISY, "me.png"))
-    expect(page.locator("#clean-said")).to_contain_text("Cleaned: noise of about ")
+def denoised(page: Page) -> Page:
+    """The page with a noisy image denoised."""
+    page.get_by_role("tab", name="Denoise").click()
+    page.set_input_files("#denoise-file", files=chosen(NOISY, "me.png"))
+    expect(page.locator("#denoise-status")).to_contain_text("Denoised: estimated noise ")
     return page
 
 
 def saved(page: Page) -> bytes:
-    """The cleaned picture as one saves it."""
+    """The denoised image as one saves it."""
     with page.expect_download() as download:
-        page.get_by_role("link", name="Save the cleaned picture").click()
-    assert download.value.suggested_filename == "me-clean.png"
+        page.get_by_role("link", name="Save the denoised image").click()
+    assert download.value.suggested_filename == "me-denoised.png"
     return Path(download.value.path()).read_bytes()
 
 
 def clipped(page: Page) -> str:
-    path: str = page.locator("#clean-after").evaluate("image => image.style.clipPath")
+    path: str = page.locator("#denoise-after").evaluate("image => image.style.clipPath")
     return path
 
 
 @in_browser
-def test_a_noisy_picture_is_cleaned_and_wiped(cleaning: Page, client: httpx.Client) -> None:
-    page = cleaning
-    found = re.search(r"noise of about (\d+) of 255", page.locator("#clean-said").inner_text())
+def test_a_noisy_picture_is_cleaned_and_wiped(denoised: Page, client: httpx.Client) -> None:
+    page = denoised
+    found = re.search(r"estimated noise (\d+) of 255", page.locator("#denoise-status").inner_text())
     assert found
     assert 34 <= int(found[1]) <= 46
-    assert drawn_width(page, "#clean-after") == drawn_width(page, "#clean-wipe img >> nth=0") == 128
+    assert drawn_width(page, "#denoise-after") == drawn_width(page, "#denoise-wipe img >> nth=0") == 128
     alone = client.post(f"{API}/denoise", files={"image": NOISY}, headers={"Accept": "image/png"})
     assert saved(page) == alone.content
     made, clean = np.asarray(Image.open(io.BytesIO(alone.content))).astype(float), cuttings()[4].astype(float)
@@ -80,7 +80,7 @@ def test_a_noisy_picture_is_cleaned_and_wiped(cleaning: Page, client: httpx.Clie
     wipe.press("ArrowLeft")
     assert clipped(page) == "inset(0px 0px 0px 79%)"
     assert wipe.get_attribute("aria-valuetext") == "before: 79 %, after: 21 %"
-    box = page.locator("#clean-wipe").bounding_box()
+    box = page.locator("#denoise-wipe").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
     page.mouse.down()
@@ -92,54 +92,54 @@ def test_a_noisy_picture_is_cleaned_and_wiped(cleaning: Page, client: httpx.Clie
 
 
 @in_browser
-def test_noise_and_strength_are_chosen_and_kept_in_the_address(cleaning: Page, client: httpx.Client) -> None:
-    page = cleaning
-    expect(page.get_by_label("Its deviation, of 255")).to_be_hidden()
-    page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="as I say")
-    page.get_by_label("Its deviation, of 255").fill("60")
+def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, client: httpx.Client) -> None:
+    page = denoised
+    expect(page.get_by_label("Standard deviation, of 255")).to_be_hidden()
+    page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="set by hand")
+    page.get_by_label("Standard deviation, of 255").fill("60")
     page.get_by_role("slider", name=re.compile("Strength")).fill("0.5")
-    expect(page.locator("#clean-said")).to_contain_text("cleaned as if it were 60, by 50 %")
+    expect(page.locator("#denoise-status")).to_contain_text("denoised with 60, strength 50 %")
     asked = {"sigma": "60", "strength": "0.5"}
     alone = client.post(f"{API}/denoise", data=asked, files={"image": NOISY}, headers={"Accept": "image/png"})
     assert saved(page) == alone.content
     address = httpx.URL(page.url.replace("#", "?"))
-    assert dict(address.params) == {"view": "clean", "model": "clean", **asked}
+    assert dict(address.params) == {"view": "denoise", "model": "denoise", **asked}
     page.reload()
     page.wait_for_selector("body[data-ready=true]")
-    expect(page.get_by_label("Its deviation, of 255")).to_have_value("60")
-    expect(page.locator("#clean-strength-said")).to_have_text("50 %")
-    expect(page.locator("#cleaned")).to_be_hidden()  # a picture of one's own is in no address
-    page.get_by_label("Its deviation, of 255").fill("90")  # more than the cleaner knows
-    page.set_input_files("#clean-file", files=chosen(NOISY))
+    expect(page.get_by_label("Standard deviation, of 255")).to_have_value("60")
+    expect(page.locator("#denoise-strength-value")).to_have_text("50 %")
+    expect(page.locator("#denoised")).to_be_hidden()  # a picture of one's own is in no address
+    page.get_by_label("Standard deviation, of 255").fill("90")  # more than the cleaner knows
+    page.set_input_files("#denoise-file", files=chosen(NOISY))
     expect(page.get_by_role("alert")).to_contain_text("cleans noise of sigma 0 to 75, not 90")
-    page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="found out")
+    page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="estimated")
     expect(page.get_by_role("alert")).to_be_hidden()
-    expect(page.locator("#clean-said")).to_contain_text("by 50 %")
+    expect(page.locator("#denoise-status")).to_contain_text("strength 50 %")
 
 
 @in_browser
-def test_what_is_clean_odd_or_no_picture_is_told(cleaning: Page) -> None:
-    page = cleaning
-    page.set_input_files("#clean-file", files=chosen(photograph(4)))
-    expect(page.locator("#clean-said")).to_contain_text("Left as it is, clean enough: noise of about ")
-    page.set_input_files("#clean-file", files=chosen(b"no"))
+def test_what_is_clean_odd_or_no_picture_is_told(denoised: Page) -> None:
+    page = denoised
+    page.set_input_files("#denoise-file", files=chosen(photograph(4)))
+    expect(page.locator("#denoise-status")).to_contain_text("Unchanged, hardly any noise: estimated noise ")
+    page.set_input_files("#denoise-file", files=chosen(b"no"))
     expect(page.get_by_role("alert")).to_contain_text("not a picture")
-    expect(page.locator("#cleaned")).to_be_hidden()
+    expect(page.locator("#denoised")).to_be_hidden()
     out = io.BytesIO()
     Image.fromarray(noisy()).save(out, "TIFF")  # which browsers do not show
-    page.set_input_files("#clean-file", files=chosen(out.getvalue()))
+    page.set_input_files("#denoise-file", files=chosen(out.getvalue()))
     expect(page.get_by_role("alert")).to_be_hidden()
-    expect(page.locator("#clean-wipe")).to_have_class("wipe alone")
+    expect(page.locator("#denoise-wipe")).to_have_class("wipe alone")
     assert clipped(page) == "inset(0px 0px 0px 0%)"
     expect(page.get_by_role("slider", name="Before and after")).to_be_disabled()
 
 
 @in_browser
 def test_pictures_are_dropped_and_pasted_into_the_view_that_is_open(page: Page) -> None:
-    page.get_by_role("tab", name="Clean").click()
-    for kind, data, said in (("drop", NOISY, "Cleaned"), ("paste", photograph(4), "Left as it is")):
+    page.get_by_role("tab", name="Denoise").click()
+    for kind, data, said in (("drop", NOISY, "Denoised"), ("paste", photograph(4), "Unchanged")):
         page.evaluate(CARRY, [list(data), kind])
-        expect(page.locator("#clean-said")).to_contain_text(said)
+        expect(page.locator("#denoise-status")).to_contain_text(said)
     expect(page.locator("#query")).to_be_hidden()
     page.get_by_role("tab", name="Generate").click()
     page.evaluate(CARRY, [list(photograph(4)), "paste"])
@@ -159,7 +159,7 @@ def test_a_slider_draws_the_face_and_searches_with_it(
     for _ in range(8):
         page.keyboard.press("ArrowRight")
     expect(slider).to_have_attribute("aria-valuetext", "+4 standard deviations")
-    expect(page.locator("#changed-said")).to_have_text("Smiling +4")
+    expect(page.locator("#changed-caption")).to_have_text("Smiling +4")
     assert drawn_width(page, "#changed") == drawn_width(page, "#seen") == 64
     expect(page).to_have_url(re.compile("add=Smiling%3D4"))
     item = httpx.URL(page.url.replace("#", "?")).params["item"]
@@ -174,7 +174,7 @@ def test_a_slider_draws_the_face_and_searches_with_it(
     assert page.locator("#changed").evaluate(SOURCE) == f"data:image/png;base64,{edit[1]}"
     for other in opened(browser, page.url):  # the link shows the same
         expect(other.get_by_role("slider", name="Smiling")).to_have_value("4")
-        expect(other.locator("#changed-said")).to_have_text("Smiling +4")
+        expect(other.locator("#changed-caption")).to_have_text("Smiling +4")
         expect(other.locator("#results .score").first).to_contain_text(scores[0])
     page.go_back()  # before the slider was moved
     expect(slider).to_have_value("0")
@@ -182,7 +182,7 @@ def test_a_slider_draws_the_face_and_searches_with_it(
     expect(first).not_to_contain_text(scores[0])
     page.go_forward()
     expect(first).to_contain_text(scores[0])
-    page.get_by_role("button", name="Back to zero").click()
+    page.get_by_role("button", name="Reset").click()
     expect(slider).to_have_value("0")
     expect(page.locator("#edited")).to_be_hidden()
     expect(first).not_to_contain_text(scores[0])
@@ -191,23 +191,23 @@ def test_a_slider_draws_the_face_and_searches_with_it(
 @in_browser
 def test_a_noisy_query_is_cleaned_and_edited(page: Page, client: httpx.Client) -> None:
     page.set_input_files("#file", files=chosen(NOISY))
-    expect(page.locator("#verdict")).to_contain_text("of the most alike")
-    expect(page.locator("#verdict")).not_to_contain_text("cleaned")
-    page.get_by_label("Clean the query first").check()
-    expect(page.locator("#verdict")).to_contain_text("cleaned first (noise of about ")
+    expect(page.locator("#verdict")).to_contain_text("most similar")
+    expect(page.locator("#verdict")).not_to_contain_text("query denoised")
+    page.get_by_label("Denoise the query first").check()
+    expect(page.locator("#verdict")).to_contain_text("query denoised (estimated noise ")
     expect(page.locator("#seen")).to_be_visible()
     expect(page.locator("#changed")).to_be_hidden()
     page.get_by_role("slider", name="Male").fill("-2")
-    expect(page.locator("#changed-said")).to_have_text("Male \N{MINUS SIGN}2")
-    expect(page).to_have_url(re.compile("add=Male%3D-2&clean=1$"))
-    form = {"collection": NAME, "clean": "true", "add": "Male=-2"}
+    expect(page.locator("#changed-caption")).to_have_text("Male \N{MINUS SIGN}2")
+    expect(page).to_have_url(re.compile("add=Male%3D-2&denoise=1$"))
+    form = {"collection": NAME, "denoise": "true", "add": "Male=-2"}
     (answer,) = client.post(f"{API}/search", data=form, files={"image": NOISY}).json()["answers"]
     expect(page.locator("#results .score").first).to_contain_text(f"{answer['results'][0]['score']:.3f}")
     plain = client.post(f"{API}/edit", data={"add": "Male=0"}, files={"image": NOISY}).json()["rows"][0][0]
     assert page.locator("#seen").evaluate(SOURCE) != f"data:image/png;base64,{plain}"
-    page.get_by_label("Clean the query first").uncheck()
-    expect(page.locator("#verdict")).not_to_contain_text("cleaned")
-    expect(page).not_to_have_url(re.compile("clean="))
+    page.get_by_label("Denoise the query first").uncheck()
+    expect(page.locator("#verdict")).not_to_contain_text("query denoised")
+    expect(page).not_to_have_url(re.compile("denoise="))
 
 
 @in_browser
@@ -215,10 +215,10 @@ def test_what_is_not_served_is_not_offered(browser: Browser, tiny_model: Path, t
     with client_of(make_home(tmp_path, tiny_model), tiny_model) as client:
         for page in opened(browser, str(client.base_url)):
             expect(page.locator("#sliders")).to_be_hidden()  # the model has no attributes
-            expect(page.get_by_label("Clean the query first")).to_be_hidden()
-            page.get_by_role("tab", name="Clean").click()
-            expect(page.locator("#clean-empty")).to_contain_text("lookalike serve --model clean")
-            expect(page.locator("#clean-file")).to_be_disabled()
+            expect(page.get_by_label("Denoise the query first")).to_be_hidden()
+            page.get_by_role("tab", name="Denoise").click()
+            expect(page.locator("#denoise-empty")).to_contain_text("start the service with --model denoise")
+            expect(page.locator("#denoise-file")).to_be_disabled()
 
 
 @in_browser
@@ -229,14 +229,14 @@ def test_it_fits_and_can_be_read(browser: Browser, client: httpx.Client, width: 
     for page in opened(browser, str(client.base_url), viewport=size, color_scheme=scheme):
         page.set_input_files("#file", files=chosen(NOISY))
         page.get_by_role("slider", name="Smiling").fill("3")
-        expect(page.locator("#changed-said")).to_have_text("Smiling +3")
-        found = ["legend", "#sliders label", "#changed-said", "#clean-first", "#sliders-reset"]
+        expect(page.locator("#changed-caption")).to_have_text("Smiling +3")
+        found = ["legend", "#sliders label", "#changed-caption", "#denoise-first", "#sliders-reset"]
         check(page, width, found, f"edited-{width}-{scheme}.png")
-        page.get_by_role("tab", name="Clean").click()
-        page.set_input_files("#clean-file", files=chosen(NOISY))
-        expect(page.locator("#clean-said")).to_contain_text("Cleaned")
-        found = ["#clean-said", "#clean .controls label", "#clean .drop", "#clean-save", ".wide"]
-        check(page, width, found, f"clean-{width}-{scheme}.png")
+        page.get_by_role("tab", name="Denoise").click()
+        page.set_input_files("#denoise-file", files=chosen(NOISY))
+        expect(page.locator("#denoise-status")).to_contain_text("Denoised")
+        found = ["#denoise-status", "#denoise .controls label", "#denoise .drop", "#denoise-save", ".wide"]
+        check(page, width, found, f"denoise-{width}-{scheme}.png")
 
 
 def check(page: Page, width: int, selectors: list[str], name: str) -> None:

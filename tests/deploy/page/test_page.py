@@ -55,7 +55,7 @@ def test_a_picture_is_searched_and_one_leads_to_the_next(page: Page) -> None:
 
 @in_browser
 def test_a_view_can_be_shared_and_gone_back_to(page: Page, browser: Browser) -> None:
-    page.get_by_role("button", name="A random one").click()
+    page.get_by_role("button", name="Random image").click()
     expect(page.locator("#results li").first).to_be_visible()
     expect(page.locator("#share")).to_be_visible()
     names = page.locator("#results b").all_inner_texts()
@@ -74,27 +74,27 @@ def test_digits_are_drawn_by_class(page: Page) -> None:
     page.select_option("#generate-model", "digits")
     page.select_option("#generate-class", "7")
     page.fill("#generate-n", "5")
-    page.get_by_role("button", name="Draw").click()
+    page.get_by_role("button", name="Generate").click()
     expect(page.locator("#generated img")).to_have_count(5)
     assert set(page.locator("#generated figcaption").all_inner_texts()) == {"7"}
     page.select_option("#generate-class", "all")
     page.fill("#generate-n", "2")
-    page.get_by_role("button", name="Draw").click()
+    page.get_by_role("button", name="Generate").click()
     expect(page.locator("#generated img")).to_have_count(20)
     assert page.locator("#generated figcaption").all_inner_texts() == [*"0123456789"] * 2
     page.fill("#generate-n", "50")  # in ten classes: more than is drawn
-    page.get_by_role("button", name="Draw").click()
-    expect(page.get_by_role("alert")).to_contain_text("at most 100 pictures")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text("at most 100 images")
 
 
 @in_browser
 def test_before_and_after_are_wiped(page: Page) -> None:
     page.get_by_role("tab", name="Reconstruct").click()
-    page.select_option("#keep-model", "tiny")
+    page.select_option("#reconstruct-model", "tiny")
     me = chosen(photograph(4))
-    page.set_input_files("#keep-file", files=me)
+    page.set_input_files("#reconstruct-file", files=me)
     expect(page.locator("#wipe")).to_be_visible()
-    expect(page.locator("#keep-said")).to_contain_text("dB")
+    expect(page.locator("#reconstruct-status")).to_contain_text("dB")
     page.locator("#wipe-at").fill("80")
     assert page.locator("#after").evaluate("image => image.style.clipPath") == "inset(0px 0px 0px 80%)"
 
@@ -121,7 +121,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     page.locator("#random").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#results li").first).to_be_visible()
-    page.locator("#results .picture").first.focus()
+    page.locator("#results .whole").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#large")).to_be_visible()
     page.keyboard.press("Escape")
@@ -140,7 +140,7 @@ def test_a_picture_is_pasted_and_dropped(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_can_be_read(browser: Browser, address: str, width: int, scheme: Any) -> None:
     for page in opened(browser, address, viewport={"width": width, "height": 740}, color_scheme=scheme):
-        page.get_by_role("button", name="A random one").click()
+        page.get_by_role("button", name="Random image").click()
         expect(page.locator("#results li").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for selector in ("body", ".hint", ".score", "#random", "[role=tab][aria-selected=true]"):
@@ -170,7 +170,7 @@ def test_the_key_is_asked_for_and_kept_in_the_tab(browser: Browser, tiny_model: 
             page.fill("#key", KEY)
             page.get_by_role("button", name="Use it").click()
             expect(page.locator("#key-form")).to_be_hidden()
-            page.get_by_role("button", name="A random one").click()
+            page.get_by_role("button", name="Random image").click()
             expect(page.locator("#results li").first).to_be_visible()
             assert drawn_width(page, "#query") > 0
             page.reload()

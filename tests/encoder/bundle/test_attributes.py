@@ -15,16 +15,20 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, parse_strengths
 from lookalike.searcher.generation.sample import read_all
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples
 from lookalike.searcher.search.searcher import Searcher
-from lookalike.trainer.fitting.attributes import Examples, fit_attributes, roc_auc
-from tests.fixtures.photos import NAME, PEOPLE, lookalike, make_home, one_line, photograph
-from tests.fixtures.tiny_models import LATENT, SIZE, pictures
+from lookalike.trainer.fitting.attributes import Examples, fit_attributes
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph
+from tests.fixtures.tiny_models import pictures
+from tests.trainer.publish.test_ae import LATENT
 
 Floats = NDArray[np.float32]
 
@@ -62,7 +66,7 @@ def test_a_partial_move_leaves_the_other_attribute_alone() -> None:
         found = fit_attributes(given, embed, method=method)
         assert found.names == ("A", "B")
         rows = given.latents[~given.tested]
-        moved = embed(rows + np.float32(0.1) * found["A"].direction)
+        moved = embed(rows + np.float32(0.1) * found["A"].edit_direction)
         raised = {
             name: float((found[name].read(moved) - found[name].read(embed(rows))).mean())
             / found[name].deviation
@@ -83,19 +87,14 @@ def test_too_few_examples_are_refused() -> None:
         fit_attributes(replace(given, scores=scores), embed)
 
 
-def test_the_area_under_a_known_curve() -> None:
-    # Of four pairs, three are in order, and one is a tie.
-    assert roc_auc(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False])) == 3.5 / 4
-
-
 def hand_made(*, latent: int = LATENT, embedding: int = LATENT) -> Attributes:
     rng = np.random.default_rng(5)
     return Attributes(
         tuple(
             Attribute(
                 name=name,
-                direction=rng.normal(size=latent).astype(np.float32),
-                reading=rng.normal(size=embedding).astype(np.float32),
+                edit_direction=rng.normal(size=latent).astype(np.float32),
+                probe=rng.normal(size=embedding).astype(np.float32),
                 offset=0.25,
                 deviation=1.5,
                 positive=3,
@@ -270,7 +269,7 @@ def test_likes_and_unlikes_are_one_query(store: VectorStore, home: Path) -> None
 
 
 def test_the_command_searches_so_too(home: Path) -> None:
-    words = ("search", "--collection", NAME, "--json", "-k", "2")
+    words = ("search", "--collection", NAME, "--json", "-n", "2")
     done = lookalike(*words, "me.jpg", "--add", "Smiling=1", "--where", "path~/1", cwd=home)
     (answer,) = json.loads(done.stdout)
     assert all("/1" in result["path"] for result in answer["results"])

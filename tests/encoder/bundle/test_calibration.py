@@ -31,7 +31,7 @@ LINE = ScoreCalibration(
 )
 CURVE = replace(LINE, curvature=8.0, slope=4.0)
 ERRORS = ReconstructionErrorStats(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))
-BOTH = Calibration(likeness=LINE, errors=ERRORS)
+BOTH = Calibration(scores=LINE, reconstruction_errors=ERRORS)
 
 
 def likenesses() -> st.SearchStrategy[ScoreCalibration]:
@@ -73,7 +73,7 @@ def test_probability_by_hand() -> None:
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -0.1, 2.0, math.nan, math.inf])
 def test_what_is_no_prior_is_refused(prior: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="a prior is a probability over 0 and under 1"):
+    with pytest.raises(InvalidArgumentError, match="a prior must be over 0 and under 1"):
         LINE.probability(0.5, prior)
 
 
@@ -97,7 +97,7 @@ def test_more_likeness_is_never_less_probable(
 def test_what_is_written_is_read_back_equal(
     likeness: ScoreCalibration | None, errors: ReconstructionErrorStats | None
 ) -> None:
-    calibration = Calibration(likeness=likeness, errors=errors)
+    calibration = Calibration(scores=likeness, reconstruction_errors=errors)
     assert Calibration.from_bytes(calibration.to_bytes("a" * 64), model_id="a" * 64) == calibration
 
 
@@ -105,7 +105,7 @@ def test_the_threshold_is_that_of_the_rate_or_of_the_smallest() -> None:
     assert (LINE.threshold(0.1), LINE.threshold(0.01), LINE.threshold()) == (0.2, 0.4, 0.4)
     assert replace(LINE, thresholds={}).threshold() is None
     with pytest.raises(
-        InvalidArgumentError, match=r"rate of 0\.001 is not known, those known are 0\.1, 0\.01 \(9999"
+        InvalidArgumentError, match=r"rate of 0\.001, the known rates are 0\.1, 0\.01 \(from 9999"
     ):
         LINE.threshold(0.001)
 
@@ -127,7 +127,7 @@ def test_the_threshold_is_that_of_the_rate_or_of_the_smallest() -> None:
     ],
 )
 def test_a_map_that_cannot_be_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(InvalidArgumentError, match="no map from scores to evidence"):
+    with pytest.raises(InvalidArgumentError, match="invalid score calibration"):
         replace(LINE, **change)  # type: ignore[arg-type]
 
 
@@ -136,8 +136,8 @@ def test_a_bundle_keeps_its_calibration_and_its_model_id(tiny: Bundle, tmp_path:
     assert Bundle.open(saved.folder).calibration == saved.calibration == BOTH
     assert (saved.model_id, tiny.calibration) == (tiny.model_id, None)
     nothing_left(saved.folder, but={*FILES, CALIBRATION})
-    again = saved.recalibrated(Calibration(errors=ERRORS), saved.folder)
-    assert (again.calibration, again.model_id) == (Calibration(errors=ERRORS), tiny.model_id)
+    again = saved.recalibrated(Calibration(reconstruction_errors=ERRORS), saved.folder)
+    assert (again.calibration, again.model_id) == (Calibration(reconstruction_errors=ERRORS), tiny.model_id)
     nothing_left(saved.folder, but={*FILES, CALIBRATION})
     assert_same(again, tiny)
     # Another bundle in its place has none.
@@ -157,9 +157,7 @@ def test_a_copy_with_a_calibration_is_the_same_model_byte_for_byte(tiny: Bundle,
 def test_a_shipped_bundle_is_copied_and_stays_as_it_is(tmp_path: Path) -> None:
     shipped = Bundle.open("faces")
     before = (shipped.folder / CALIBRATION).read_bytes()
-    with pytest.raises(
-        InvalidArgumentError, match="a shipped bundle stays as it is, faces is one; name another"
-    ):
+    with pytest.raises(InvalidArgumentError, match="shipped bundle faces cannot be changed; name another"):
         shipped.recalibrated(BOTH, shipped.folder)
     assert (shipped.folder / CALIBRATION).read_bytes() == before
     assert shipped.recalibrated(BOTH, tmp_path / "copy").model_id == shipped.model_id
@@ -167,7 +165,7 @@ def test_a_shipped_bundle_is_copied_and_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_bundle_is_not_written_to(tiny: Bundle, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(InvalidArgumentError, match="a bundle replaces only a bundle"):
+    with pytest.raises(InvalidArgumentError, match="only a bundle is replaced"):
         tiny.recalibrated(BOTH, tmp_path)
     nothing_left(tmp_path, but={"mine"})
 
@@ -215,18 +213,18 @@ def test_a_calibration_of_another_model_is_refused(tiny: Bundle, tmp_path: Path)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("format", None),
-        ("likeness", []),
-        ("likeness", {}),
-        ("errors", 3),
-        ("errors", {"images": 1, "squared": [1, 2], "share": [1, 2, 3]}),
-        ("errors", {"images": 1, "squared": [3, 2, 1], "share": [1, 2, 3]}),
-        ("errors", {"images": True, "squared": [1, 2, 3], "share": [1, 2, 3]}),
-        ("errors", {"images": 1, "squared": ["1", 2, 3], "share": [1, 2, 3]}),
-        ("likeness", LINE.to_json() | {"matched": 1.5}),
-        ("likeness", LINE.to_json() | {"slope": True}),
-        ("likeness", LINE.to_json() | {"thresholds": {"a": 1}}),
+        ("scores", []),
+        ("scores", {}),
+        ("reconstruction_errors", 3),
+        ("reconstruction_errors", {"images": 1, "squared": [1, 2], "share": [1, 2, 3]}),
+        ("reconstruction_errors", {"images": 1, "squared": [3, 2, 1], "share": [1, 2, 3]}),
+        ("reconstruction_errors", {"images": True, "squared": [1, 2, 3], "share": [1, 2, 3]}),
+        ("reconstruction_errors", {"images": 1, "squared": ["1", 2, 3], "share": [1, 2, 3]}),
+        ("scores", LINE.to_json() | {"matched": 1.5}),
+        ("scores", LINE.to_json() | {"slope": True}),
+        ("scores", LINE.to_json() | {"thresholds": {"a": 1}}),
     ],
 )
 def test_values_that_cannot_be_are_refused_though_the_digest_fits(key: str, value: object) -> None:

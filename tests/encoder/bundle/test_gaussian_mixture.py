@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.gaussian_mixture import MAX_COMPONENTS, GaussianMixture
+from lookalike.encoder.bundle.gaussian_mixture import MAX_COVARIANCE_VALUES, GaussianMixture
 from lookalike.encoder.errors import InvalidArgumentError
 
 Floats = NDArray[np.float32]
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 def two() -> GaussianMixture:
     """A wide component at the origin and a slanted one far off."""
-    return GaussianMixture.of(
+    return GaussianMixture.from_arrays(
         np.array([0.25, 0.75]),
         np.array([[0.0, 0.0], [100.0, -50.0]]),
         np.array([[[4.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [1.0, 2.0]]]),
@@ -58,10 +58,10 @@ def test_a_seed_draws_the_same_and_more_begin_with_the_same() -> None:
 def test_a_deviate_is_carried_by_the_symmetric_root() -> None:
     # [[2, 1], [1, 2]] has variances 3 and 1 along (1, 1) and (1, -1).
     along = np.array([[1.0, 1.0], [1.0, -1.0]])
-    placed = two().place(along, np.array([1, 1]))
+    placed = two().transform(along, np.array([1, 1]))
     np.testing.assert_allclose(placed - two().means[1], along * np.sqrt([[3.0], [1.0]]), rtol=1e-5)
-    unit = GaussianMixture.of(np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
-    np.testing.assert_allclose(unit.place(along, np.zeros(2, int)), along, rtol=1e-6)
+    unit = GaussianMixture.from_arrays(np.ones(1), np.zeros((1, 2)), np.eye(2)[None])
+    np.testing.assert_allclose(unit.transform(along, np.zeros(2, int)), along, rtol=1e-6)
 
 
 def test_one_gaussian_has_the_moments_of_the_latents() -> None:
@@ -123,8 +123,8 @@ def changed(**parts: NDArray[Any]) -> GaussianMixture:
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ({"weights": np.array([0.5, 0.6], np.float32)}, "sum to 1, the least is 0.5, the sum 1.1"),
-        ({"weights": np.array([-0.5, 1.5], np.float32)}, "the least is -0.5"),
+        ({"weights": np.array([0.5, 0.6], np.float32)}, "sum to 1, the smallest is 0.5, the sum 1.1"),
+        ({"weights": np.array([-0.5, 1.5], np.float32)}, "the smallest is -0.5"),
         ({"weights": np.array([np.nan, 1], np.float32)}, "weights of a mixture must be finite"),
         ({"weights": np.array([0.25, 0.75])}, r"weights of a mixture must be float32 \(2,\).*got float64"),
         ({"weights": np.ones(1, np.float32)}, r"got float32 \(1,\)"),
@@ -132,8 +132,14 @@ def changed(**parts: NDArray[Any]) -> GaussianMixture:
         ({"means": np.zeros((2, 3), np.float32)}, r"covariances of a mixture must be float32 \(2, 3, 3\)"),
         ({"means": np.full((2, 2), np.inf, np.float32)}, "means of a mixture must be finite"),
         ({"covariances": np.full((2, 2, 2), np.inf, np.float32)}, "covariances of a mixture must be finite"),
-        ({"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)}, "must be symmetric, these are 1 ap"),
-        ({"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)}, "below 0, the least is -1"),
+        (
+            {"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)},
+            "must be symmetric, these differ by 1",
+        ),
+        (
+            {"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)},
+            "must be 0 or more, the smallest is -1",
+        ),
     ],
 )
 def test_what_is_no_mixture_is_refused(parts: dict[str, NDArray[Any]], reason: str) -> None:
@@ -142,28 +148,28 @@ def test_what_is_no_mixture_is_refused(parts: dict[str, NDArray[Any]], reason: s
 
 
 def test_a_mixture_has_a_largest_size() -> None:
-    count = MAX_COMPONENTS // 100 + 1
+    count = MAX_COVARIANCE_VALUES // 100 + 1
     covariances = np.broadcast_to(np.eye(10, dtype=np.float32), (count, 10, 10))
     weights = np.full(count, 1 / count, np.float32)
-    with pytest.raises(InvalidArgumentError, match="take fewer components"):
+    with pytest.raises(InvalidArgumentError, match="use fewer components"):
         GaussianMixture(weights, np.zeros((count, 10), np.float32), covariances)
 
 
 def test_rounding_of_another_library_is_put_right_and_errors_are_not() -> None:
     slanted = np.array([[[2.0, 1.0 + 1e-9], [1.0, 2.0]]])
-    mixture = GaussianMixture.of(np.array([1 + 1e-9]), np.zeros((1, 2)), slanted)
+    mixture = GaussianMixture.from_arrays(np.array([1 + 1e-9]), np.zeros((1, 2)), slanted)
     np.testing.assert_array_equal(mixture.covariances, mixture.covariances.swapaxes(1, 2))
     with pytest.raises(InvalidArgumentError, match="symmetric"):
-        GaussianMixture.of(np.ones(1), np.zeros((1, 2)), np.array([[[2.0, 1.0], [0.0, 2.0]]]))
+        GaussianMixture.from_arrays(np.ones(1), np.zeros((1, 2)), np.array([[[2.0, 1.0], [0.0, 2.0]]]))
     with pytest.raises(InvalidArgumentError, match="sum to 1"):
-        GaussianMixture.of(np.array([0.9]), np.zeros((1, 2)), slanted)
+        GaussianMixture.from_arrays(np.array([0.9]), np.zeros((1, 2)), slanted)
     with pytest.raises(InvalidArgumentError, match="must be finite"):
-        GaussianMixture.of(np.ones(1), np.full((1, 2), 1e300), slanted)
+        GaussianMixture.from_arrays(np.ones(1), np.full((1, 2), 1e300), slanted)
 
 
 @pytest.mark.parametrize("temperature", [-0.1, np.nan, np.inf])
 def test_temperatures_that_cannot_be_are_refused(temperature: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="a temperature is 0 or more"):
+    with pytest.raises(InvalidArgumentError, match="a temperature must be 0 or more"):
         two().sample(np.random.default_rng(0), 1, temperature)
-    with pytest.raises(InvalidArgumentError, match="0 latents or more, not -1"):
+    with pytest.raises(InvalidArgumentError, match="must be 0 or more, not -1"):
         two().sample(np.random.default_rng(0), -1)

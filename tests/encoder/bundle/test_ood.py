@@ -31,7 +31,7 @@ def test_only_what_is_far_above_the_usual_is_odd() -> None:
     errors = np.array(
         [[0.001, 0.05], [0.004, 0.2], [0.0049, 0.24], [0.006, 0.05], [0.001, 0.5], [0.01, 0.05]]
     )
-    assert USUAL.times_usual(errors) == [
+    assert USUAL.ood_scores(errors) == [
         None,
         None,
         None,
@@ -43,7 +43,7 @@ def test_only_what_is_far_above_the_usual_is_odd() -> None:
 
 def test_quantiles_are_those_of_the_errors() -> None:
     ramp = np.arange(1001) / 1000
-    usual = ReconstructionErrorStats.of(np.stack([ramp, 2 * ramp], axis=1))
+    usual = ReconstructionErrorStats.from_errors(np.stack([ramp, 2 * ramp], axis=1))
     assert usual.images == 1001
     assert usual.squared == pytest.approx((0.5, 0.99, 0.999))
     assert usual.share == pytest.approx((1.0, 1.98, 1.998))
@@ -52,5 +52,5 @@ def test_quantiles_are_those_of_the_errors() -> None:
 
 @pytest.mark.parametrize("errors", [np.empty((0, 2)), np.ones(3), np.ones((3, 3)), np.full((1, 2), np.nan)])
 def test_errors_that_tell_nothing_are_refused(errors: NDArray[np.float64]) -> None:
-    with pytest.raises(InvalidArgumentError, match="usual errors are measured on finite errors"):
-        ReconstructionErrorStats.of(errors)
+    with pytest.raises(InvalidArgumentError, match="error statistics need finite errors"):
+        ReconstructionErrorStats.from_errors(errors)

@@ -12,14 +12,14 @@ RNG = np.random.default_rng(0)
 
 def test_statistics_of_three_latents_worked_by_hand() -> None:
     # Mean (2, 1); deviations (-1, -1), (0, 0), (1, 1); divided by N - 1 = 2.
-    found = LatentStatistics.of(np.array([[1, 0], [2, 1], [3, 2]], np.float32))
+    found = LatentStatistics.from_latents(np.array([[1, 0], [2, 1], [3, 2]], np.float32))
     np.testing.assert_array_equal(found.mean, np.array([2, 1], np.float32))
     np.testing.assert_array_equal(found.covariance, np.ones((2, 2), np.float32))
     assert found.mean.dtype == found.covariance.dtype == np.float32
 
 
 def test_statistics_of_latents_of_size_one() -> None:
-    found = LatentStatistics.of(np.array([[1], [3]], np.float32))
+    found = LatentStatistics.from_latents(np.array([[1], [3]], np.float32))
     np.testing.assert_array_equal(found.mean, [2])
     np.testing.assert_array_equal(found.covariance, [[2]])
 
@@ -31,7 +31,7 @@ def test_statistics_need_two_finite_latents(
     latents: NDArray[np.float64],
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="two or more finite latents"):
-        LatentStatistics.of(latents.astype(np.float32))
+        LatentStatistics.from_latents(latents.astype(np.float32))
 
 
 def test_whitening_worked_by_hand() -> None:
@@ -50,7 +50,7 @@ def test_whitening_worked_by_hand() -> None:
 def test_whitened_latents_have_identity_covariance_before_unit_length() -> None:
     mixing = RNG.normal(size=(6, 6))
     latents = (RNG.normal(size=(500, 6)) @ mixing + 3).astype(np.float32)
-    affine = AffineMap.whitening(LatentStatistics.of(latents))
+    affine = AffineMap.whitening(LatentStatistics.from_latents(latents))
     mapped = (latents - affine.offset).astype(np.float64) @ affine.matrix.T
     np.testing.assert_allclose(np.cov(mapped, rowvar=False), np.eye(6), atol=1e-4)
 
@@ -58,7 +58,7 @@ def test_whitened_latents_have_identity_covariance_before_unit_length() -> None:
 def test_degenerate_axes_are_dropped() -> None:
     latents = RNG.normal(size=(100, 3)).astype(np.float32)
     latents = np.concatenate([latents, latents[:, :1], np.zeros((100, 1), np.float32)], axis=1)
-    affine = AffineMap.whitening(LatentStatistics.of(latents))
+    affine = AffineMap.whitening(LatentStatistics.from_latents(latents))
     assert affine.matrix.shape == (3, 5)
     assert np.isfinite(affine.matrix).all()
 
@@ -75,7 +75,7 @@ def test_keep_takes_the_axes_of_largest_variance() -> None:
 
 def test_latents_that_are_all_alike_cannot_be_whitened() -> None:
     with pytest.raises(InvalidArgumentError, match="latents that vary"):
-        AffineMap.whitening(LatentStatistics.of(np.ones((5, 2), np.float32)))
+        AffineMap.whitening(LatentStatistics.from_latents(np.ones((5, 2), np.float32)))
 
 
 def test_embeddings_have_unit_length_and_the_offset_stays_zero() -> None:
@@ -94,7 +94,7 @@ def test_cosines_do_not_depend_on_the_basis_of_the_latents() -> None:
     latents = (RNG.normal(size=(200, 4)) * [1, 2, 3, 4]).astype(np.float32)
     turn = np.linalg.qr(RNG.normal(size=(4, 4)))[0].astype(np.float32)
     cosines = [
-        (found := AffineMap.whitening(LatentStatistics.of(basis))(basis)) @ found.T
+        (found := AffineMap.whitening(LatentStatistics.from_latents(basis))(basis)) @ found.T
         for basis in (latents, latents @ turn)
     ]
     np.testing.assert_allclose(cosines[0], cosines[1], atol=1e-4)

@@ -167,7 +167,10 @@ def test_mirrors_of_the_environment_replace_all_others(
 
 def test_a_kill_in_the_middle_costs_nothing(file: RemoteFile, server: FileServer, tmp_path: Path) -> None:
     server.pace = 0.03
-    code = f"from pathlib import Path; from lookalike.encoder.datasets.download import *; fetch({file!r}, Path({str(tmp_path)!r}))"
+    code = (
+        "from pathlib import Path; from lookalike.encoder.datasets.download import *; "
+        f"fetch({file!r}, Path({str(tmp_path)!r}))"
+    )
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
     part = tmp_path / "faces.bin.part"
     deadline = time.monotonic() + 30

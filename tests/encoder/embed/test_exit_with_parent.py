@@ -12,7 +12,7 @@ EXTRACT = """
 import numpy as np
 from lookalike.deploy.evaluation.attributes import feature_pool, hog_features
 def main():
-    pictures = np.random.default_rng(0).integers(0, 256, (256, 64, 64), np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 64, 64), np.uint8)
     with feature_pool(10_000) as extract:
         for number in range(10_000):
             waiting = [extract(hog_features, pictures) for _ in range(4)]  # more than the pipe of results holds

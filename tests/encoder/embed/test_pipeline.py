@@ -17,7 +17,8 @@ from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
-from tests.fixtures.tiny_models import SIZE, pictures
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.tiny_models import pictures
 
 BATCH = 128
 

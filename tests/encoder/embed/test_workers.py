@@ -19,8 +19,9 @@ from lookalike.encoder.embed.workers import ProcessEmbedder
 from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images.preprocess import encode_png
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
-from tests.fixtures.tiny_models import SIZE, pictures
+from lookalike.indexer.open import open_store
+from tests.fixtures.handmade_models import SIZE
+from tests.fixtures.tiny_models import pictures
 
 MANY = 2048
 INDEX = "from lookalike.deploy.cli.main import main; main()"
@@ -215,7 +216,8 @@ def test_workers_that_are_killed_end_the_command_with_one_line(
         ("import faulthandler; faulthandler.dump_traceback_later(600)", 1, False),
         ("pass", 3, False),
         (
-            "from lookalike.indexer.embedded.store import EdgeStore; from lookalike.indexer.store.spec import CollectionSpec; global store; "
+            "from lookalike.indexer.embedded.store import EdgeStore; from lookalike.indexer.store.spec "
+            "import CollectionSpec; global store; "
             "store = EdgeStore(sys.argv[2]); "
             "store.create('a', CollectionSpec(model_id='0' * 64, model_name='m', dimension=2, crop='full')); "
             "store.count('a')",

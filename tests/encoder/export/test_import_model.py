@@ -20,8 +20,8 @@ from lookalike.encoder.export.import_model import import_onnx
 from lookalike.encoder.export.onnx_graph import Normalization
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import lookalike, one_line
 
 SIDE, LATENT = 16, 6
 PLAIN = Normalization(mean=(127.5,), std=(127.5,))
@@ -127,7 +127,7 @@ def test_pictures_are_prepared_as_told(tmp_path: Path, last: bool, rgb: bool) ->
     )
     assert (spec.image.size, spec.image.channels, str(spec.image.crop)) == (SIDE, 3, "full")
     assert spec.training["order"] == ("rgb" if rgb else "bgr")
-    assert (bundle.graphs, bundle.golden.decoded) == (("encoder.onnx",), None)
+    assert (bundle.graphs, list(bundle.golden)) == (("encoder",), ["pixels", "latents"])
     assert Bundle.open(bundle.folder).model_id == bundle.model_id
 
 
@@ -356,7 +356,7 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
     query = "people/person-2/1.png"
     done = lookalike(
-        "search", query, "--collection", "p", "--exclude-self", "-k", "3", "--json", cwd=tmp_path
+        "search", query, "--collection", "p", "--exclude-self", "-n", "3", "--json", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)
@@ -383,12 +383,12 @@ def test_an_imported_encoder_can_be_calibrated_and_warns_of_nothing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("code", "words", "said"),
     [
-        (2, "my.onnx --mean a --std 1 --name new", "give one number, or three"),
-        (2, "my.onnx --mean 1,2 --std 1 --name new", "give one number, or three"),
+        (2, "my.onnx --mean a --std 1 --name new", "must be one number, or three"),
+        (2, "my.onnx --mean 1,2 --std 1 --name new", "must be one number, or three"),
         (2, "my.onnx --mean 1 --std 0 --name new", "--std divides"),
-        (2, "my.onnx --mean 1 --std 1 --name a/b", "a name is that of a folder"),
+        (2, "my.onnx --mean 1 --std 1 --name a/b", "--name must be a folder name"),
         (2, "my.onnx --mean 1 --std 1 --name people", "a bundle replaces only a bundle"),
-        (2, "my.onnx --mean 1 --std 1 --name new --crop middle", "write full, centre:FRACTION or X,Y,W,H"),
+        (2, "my.onnx --mean 1 --std 1 --name new --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (1, "nowhere.onnx --mean 1 --std 1 --name new", "nowhere.onnx: cannot be read"),
         (1, "people/person-0/0.png --mean 1 --std 1 --name new", "is no ONNX file"),
     ],

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
-from lookalike.encoder.bundle.denoiser import DenoiserSpec
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import ExportError, InvalidArgumentError
+from lookalike.encoder.export.parity import PARITY
 from lookalike.encoder.export.torch_export import (
     OPSET,
-    PARITY,
     Exported,
     export_denoiser,
     export_graphs,
@@ -27,7 +28,8 @@ from lookalike.encoder.export.torch_export import (
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.config import AESpec
+from lookalike.trainer.models.autoencoder import AE
 from tests.fixtures.tiny_models import pictures
 
 SIZE, LATENT = 8, 4
@@ -82,12 +84,17 @@ def test_stored_weights_are_the_rounded_torch_weights_exactly(rounded: AE, expor
         assert not any(values.size >= 4096 for values in stored.values())
 
 
-def test_rounding_halves_the_file(exported: Exported) -> None:
+@pytest.fixture(scope="module")
+def whole() -> Exported:
+    """Not rounded, and with a weight that float16 does not reach."""
     plain = network()
     with torch.no_grad():
         list(plain.decoder.parameters())[-2][0, 0] = 1e5  # the last Linear layer
-    large = sum(weight.numel() for weight in plain.parameters() if weight.numel() >= 4096)
-    whole = export(plain.encoder, plain.decoder)
+    return export(plain.encoder, plain.decoder)
+
+
+def test_rounding_halves_the_file(exported: Exported, whole: Exported) -> None:
+    large = sum(weight.numel() for weight in network().parameters() if weight.numel() >= 4096)
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
     assert large == 2 * 192 * 64
     assert abs(saved - 2 * large) < 500
@@ -110,10 +117,10 @@ def test_only_large_weights_are_rounded_and_only_where_float16_reaches() -> None
     torch.testing.assert_close(first, again, rtol=0, atol=0)
 
 
-def test_eight_bits_quarter_the_file_and_are_stored_exactly() -> None:
-    plain, small = network(), network()
+def test_eight_bits_quarter_the_file_and_are_stored_exactly(whole: Exported) -> None:
+    small = network()
     quantize_weights(small, bits=8)
-    whole, exported = (export(each.encoder, each.decoder) for each in (plain, small))
+    exported = export(small.encoder, small.decoder)
     large = 2 * 192 * 64
     saved = sum(len(whole.graphs[name]) - len(exported.graphs[name]) for name in GRAPHS)
     assert 3 * large - 3000 < saved < 3 * large  # a float for each row is kept
@@ -253,9 +260,9 @@ def test_bundle_is_saved_with_golden_values_of_the_graphs(
 ) -> None:
     with torch.no_grad():
         images = torch.from_numpy(pictures(64, size=SIZE)).permute(0, 3, 1, 2).float() / 255
-        statistics = LatentStatistics.of(rounded.encoder(images).numpy())
+        statistics = LatentStatistics.from_latents(rounded.encoder(images).numpy())
     saved = _save(tmp_path / "faces", exported, statistics)
-    assert len(saved.golden.pixels) == 4
+    assert len(saved.golden["pixels"]) == 4
     Model(saved).check()
     assert _save(tmp_path / "again", exported, statistics).model_id == saved.model_id
     with pytest.raises(InvalidArgumentError, match="replaces only a bundle"):
@@ -267,8 +274,8 @@ def test_degenerate_statistics_give_golden_values_without_a_warning(
 ) -> None:
     latents = np.random.default_rng(0).normal(size=(50, LATENT)).astype(np.float32) * 100
     latents[:, 3] = latents[:, 0] * 3  # rank 3: rounding leaves an eigenvalue under zero
-    saved = _save(tmp_path / "faces", exported, LatentStatistics.of(latents))
-    assert np.isfinite(saved.golden.latents).all()
+    saved = _save(tmp_path / "faces", exported, LatentStatistics.from_latents(latents))
+    assert np.isfinite(saved.golden["latents"]).all()
 
 
 def _save(folder: Path, exported: Exported, statistics: LatentStatistics) -> Bundle:
@@ -314,10 +321,12 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, estimator = Smoother(), Estimator()
     quantize_weights(network)
-    exported = export_denoiser(network, estimator, multiple=4)
+    exported = export_denoiser(network, estimator, size_multiple=4)
     assert set(exported.parity) == {"cleaner", "estimator"}
     assert max(exported.parity.values()) <= PARITY
-    spec = DenoiserSpec(multiple=4, reach=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET)
+    spec = DenoiserSpec(
+        size_multiple=4, receptive_field=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET
+    )
     cleaner = Denoiser(save_denoiser(tmp_path / "net", spec=spec, graphs=exported.graphs))
     cleaner.check()
     for height, width in ((4, 4), (12, 40), (52, 36)):
@@ -325,13 +334,13 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
         with torch.no_grad():
             image = pixels.permute(0, 3, 1, 2)
             expected, estimated = network(image, sigma).permute(0, 2, 3, 1), estimator(image)
-        got = cleaner.clean(pixels.numpy(), sigma.numpy())
+        got = cleaner.denoise(pixels.numpy(), sigma.numpy())
         np.testing.assert_allclose(got, expected.numpy(), atol=PARITY)
         np.testing.assert_allclose(cleaner.estimate(pixels.numpy()), estimated.numpy(), atol=PARITY)
 
 
 def test_a_cleaner_that_is_none_is_refused() -> None:
     with pytest.raises(ExportError, match="the estimator must make"):
-        export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), multiple=4)
+        export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), size_multiple=4)
     with pytest.raises(ExportError, match="the cleaner"):
-        export_denoiser(Smoother(), Estimator(), multiple=1)
+        export_denoiser(Smoother(), Estimator(), size_multiple=1)

@@ -16,8 +16,9 @@ from skimage.data import astronaut
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
 from lookalike.encoder.images import decode as decoding
-from lookalike.encoder.images.decode import decode, printable
+from lookalike.encoder.images.decode import decode
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.text import printable
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""
@@ -298,4 +299,4 @@ def test_ordinary_jpeg_does_not_go_through_pillow(monkeypatch: pytest.MonkeyPatc
         data = written(Image.fromarray(photograph()).convert(mode), "JPEG")
         picture = decode(data, channels=3, shrink=lambda *_: 4, name="x")
         assert (picture.shrink, picture.pixels.shape) == (4, (16, 16, 3))
-        read_pixels(data, ImageSpec(size=8, crop=Crop.parse("centre:0.5")), name="x")
+        read_pixels(data, ImageSpec(size=8, crop=Crop.parse("center:0.5")), name="x")

@@ -61,7 +61,7 @@ def test_the_whole_picture_is_turned(kind: str, orientation: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("crop", ["full", "centre:0.5", "0.25,0,0.5,0.5", "0.1,0.3,0.33,0.6"])
+@pytest.mark.parametrize("crop", ["full", "center:0.5", "0.25,0,0.5,0.5", "0.1,0.3,0.33,0.6"])
 def test_the_crop_means_the_picture_as_shown(kind: str, orientation: int, crop: str) -> None:
     spec = ImageSpec(size=12, crop=Crop.parse(crop))
     shown = np.ascontiguousarray(EXPECTED[orientation](stored_picture()))

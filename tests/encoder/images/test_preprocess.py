@@ -19,7 +19,7 @@ from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, enc
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""
-LFW_CROP = Crop.parse("centre:0.36")
+LFW_CROP = Crop.parse("center:0.36")
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
@@ -43,9 +43,9 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     [
         ("full", (250, 250), (0, 0, 250, 250)),
         ("full", (400, 300), (50, 0, 350, 300)),
-        ("centre:1", (300, 400), (0, 50, 300, 350)),
+        ("center:1", (300, 400), (0, 50, 300, 350)),
         ("center:0.36", (250, 250), (80, 80, 170, 170)),
-        ("centre:0.5", (100, 101), (25, 25.5, 75, 75.5)),
+        ("center:0.5", (100, 101), (25, 25.5, 75, 75.5)),
         ("0,0,1,1", (400, 300), (0, 0, 400, 300)),
         ("0.1,0.2,0.3,0.4", (100, 10), (10, 2, 40, 6)),
         ("0.7,0.7,0.3,0.3", (9, 9), (6.3, 6.3, 9, 9)),
@@ -75,14 +75,14 @@ def test_crops_survive_being_written(value: float | tuple[float, float, float, f
 
 
 def test_canonical_text() -> None:
-    texts = {"centre:1": "full", " CENTER:0.360 ": "centre:0.36", "0,0.0,1.0,.5": "0,0,1,0.5"}
+    texts = {"center:1": "full", " CENTER:0.360 ": "center:0.36", "0,0.0,1.0,.5": "0,0,1,0.5"}
     assert {text: str(Crop.parse(text)) for text in texts} == texts
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "centre", "centre:", "centre:0", "centre:1.1", "centre:nan", "centre:-1", "centre:\n1\x1b"),
+        *("", "centre", "center:", "center:0", "center:1.1", "center:nan", "center:-1", "center:\n1\x1b"),
         *("middle", "full:1", "1,2", "0,0,0,1", "0.5,0,0.6,1", "-0.1,0,0.5,0.5", "0,0,1,inf", "nan,0,1,1"),
         "0,0,1,1,1",
     ],
@@ -126,7 +126,7 @@ def test_pixels_belong_to_the_caller() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [16, 32, 45, 64, 100, 200, 300])
-@pytest.mark.parametrize("crop", ["full", "centre:0.36", "0.1,0.2,0.7,0.5"])
+@pytest.mark.parametrize("crop", ["full", "center:0.36", "0.1,0.2,0.7,0.5"])
 def test_jpeg_agrees_with_the_full_decode(size: int, channels: int, crop: str) -> None:
     data = jpeg(face_sized())
     spec = ImageSpec.from_json({"size": size, "channels": channels, "crop": crop})
@@ -152,7 +152,7 @@ def test_quick_jpeg_is_as_large_as_needed_and_no_larger() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (17, 9), (8, 8), (9, 8)])
-@pytest.mark.parametrize("crop", ["full", "centre:0.01", "0.99,0,0.01,1", "0,0,1,1"])
+@pytest.mark.parametrize("crop", ["full", "center:0.01", "0.99,0,0.01,1", "0,0,1,1"])
 def test_pictures_of_any_shape(size: tuple[int, int], crop: str) -> None:
     image = np.full((size[1], size[0], 3), (200, 100, 50), np.uint8)
     spec = ImageSpec(size=8, crop=Crop.parse(crop))
@@ -201,7 +201,10 @@ def test_png_keeps_every_pixel() -> None:
 
 def test_importing_brings_nothing_heavy() -> None:
     heavy = "{'torch', 'onnxruntime', 'qdrant_client', 'skimage', 'scipy'}"
-    code = f"import sys, lookalike.encoder.images.preprocess, lookalike.encoder.images.contact_sheet; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = (
+        "import sys, lookalike.encoder.images.preprocess, lookalike.encoder.images.contact_sheet; "
+        f"sys.exit(bool({heavy} & set(sys.modules)))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 

@@ -11,20 +11,19 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.denoiser import DenoiserBundle, DenoiserSpec
-from lookalike.encoder.bundle.manifest import DENOISER, RawManifest
+from lookalike.encoder.bundle.spec import DenoiserSpec
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleKindError,
-    BundleTooNewError,
     GoldenMismatchError,
     InvalidArgumentError,
     LookalikeError,
 )
 from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
 from lookalike.encoder.runtime.model import Model
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import box_cleaner, laplacian_estimator, make_cleaner, make_digits
-from tests.fixtures.photos import lookalike, one_line
+from tests.fixtures.tiny_models import forge
 
 Floats = NDArray[np.float32]
 
@@ -35,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cleaner(folder: Path) -> Denoiser:
+def denoiser(folder: Path) -> Denoiser:
     return Denoiser.open(folder, threads=1)
 
 
@@ -60,52 +59,52 @@ def sigmas(*values: float) -> Floats:
 @pytest.mark.parametrize(
     ("height", "width"), [(1, 1), (1, 9), (9, 1), (2, 3), (4, 4), (5, 7), (64, 64), (61, 90), (1, 3000)]
 )
-def test_any_size_comes_back_as_large(cleaner: Denoiser, height: int, width: int, channels: int) -> None:
+def test_any_size_comes_back_as_large(denoiser: Denoiser, height: int, width: int, channels: int) -> None:
     pixels = noisy(0.1, 2, height, width, channels)
-    for made in (cleaner.clean(pixels), cleaner.clean(pixels, sigmas(25, 50))):
+    for made in (denoiser.denoise(pixels), denoiser.denoise(pixels, sigmas(25, 50))):
         assert made.shape == pixels.shape
         assert made.dtype == np.float32
-    assert cleaner.estimate(pixels).shape == (2,)
+    assert denoiser.estimate(pixels).shape == (2,)
 
 
-def test_noise_is_estimated_and_goes(cleaner: Denoiser) -> None:
+def test_noise_is_estimated_and_goes(denoiser: Denoiser) -> None:
     for sigma in (2.0, 10.0, 25.0, 50.0):
         pixels = noisy(sigma / 255, 1, 200, 200, 3)
-        assert cleaner.estimate(pixels)[0] * 255 == pytest.approx(sigma, rel=0.03)
+        assert denoiser.estimate(pixels)[0] * 255 == pytest.approx(sigma, rel=0.03)
         inner = np.s_[:, 3:-3, 3:-3]  # a convolution sees zeros beyond the edges
-        assert cleaner.clean(pixels)[inner].std() < 0.95 * pixels[inner].std()
+        assert denoiser.denoise(pixels)[inner].std() < 0.95 * pixels[inner].std()
 
 
-def test_without_noise_nothing_changes(cleaner: Denoiser) -> None:
+def test_without_noise_nothing_changes(denoiser: Denoiser) -> None:
     flat = np.full((1, 30, 30, 3), 0.25, np.float32)
-    assert cleaner.estimate(flat) == 0
-    np.testing.assert_array_equal(cleaner.clean(flat), flat)
+    assert denoiser.estimate(flat) == 0
+    np.testing.assert_array_equal(denoiser.denoise(flat), flat)
     pixels = noisy(0.2, 1, 30, 30, 3)
-    np.testing.assert_array_equal(cleaner.clean(pixels, sigmas(0)), pixels)
+    np.testing.assert_array_equal(denoiser.denoise(pixels, sigmas(0)), pixels)
 
 
-def test_grey_is_three_equal_channels(cleaner: Denoiser) -> None:
+def test_grey_is_three_equal_channels(denoiser: Denoiser) -> None:
     grey = noisy(0.1, 2, 33, 21, 1)
     rgb = np.repeat(grey, 3, axis=3)
-    np.testing.assert_array_equal(cleaner.estimate(grey), cleaner.estimate(rgb))
-    expected = cleaner.clean(rgb).mean(axis=3, keepdims=True)
-    np.testing.assert_allclose(cleaner.clean(grey), expected, atol=1e-6)
+    np.testing.assert_array_equal(denoiser.estimate(grey), denoiser.estimate(rgb))
+    expected = denoiser.denoise(rgb).mean(axis=3, keepdims=True)
+    np.testing.assert_allclose(denoiser.denoise(grey), expected, atol=1e-6)
 
 
-def test_edges_are_reflected(cleaner: Denoiser) -> None:
+def test_edges_are_reflected(denoiser: Denoiser) -> None:
     pixels = noisy(0.1, 1, 6, 10, 3)
     whole = np.pad(pixels, ((0, 0), (0, 2), (0, 2), (0, 0)), "reflect")
     told = sigmas(25)
-    np.testing.assert_array_equal(cleaner.clean(pixels, told), cleaner.clean(whole, told)[:, :6, :10])
+    np.testing.assert_array_equal(denoiser.denoise(pixels, told), denoiser.denoise(whole, told)[:, :6, :10])
 
 
-def test_many_at_once_are_each_alone(cleaner: Denoiser) -> None:
+def test_many_at_once_are_each_alone(denoiser: Denoiser) -> None:
     pixels = noisy(0.1, 90, 64, 64, 3)  # more than fit in one run
     told = np.linspace(0, 0.3, 90, dtype=np.float32)
-    alone = [cleaner.clean(one[None], s[None])[0] for one, s in zip(pixels, told, strict=True)]
-    np.testing.assert_allclose(cleaner.clean(pixels, told), np.stack(alone), atol=1e-6)
-    assert cleaner.clean(pixels[:0]).shape == (0, 64, 64, 3)
-    assert cleaner.estimate(pixels[:0]).shape == (0,)
+    alone = [denoiser.denoise(one[None], s[None])[0] for one, s in zip(pixels, told, strict=True)]
+    np.testing.assert_allclose(denoiser.denoise(pixels, told), np.stack(alone), atol=1e-6)
+    assert denoiser.denoise(pixels[:0]).shape == (0, 64, 64, 3)
+    assert denoiser.estimate(pixels[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +118,20 @@ def test_many_at_once_are_each_alone(cleaner: Denoiser) -> None:
         np.full((1, 8, 8, 3), np.nan, np.float32),
     ],
 )
-def test_other_pixels_are_refused(cleaner: Denoiser, pixels: Any) -> None:
-    for method in (cleaner.clean, cleaner.estimate):
+def test_other_pixels_are_refused(denoiser: Denoiser, pixels: Any) -> None:
+    for method in (denoiser.denoise, denoiser.estimate):
         with pytest.raises(InvalidArgumentError):
             method(pixels)
 
 
 @pytest.mark.parametrize("sigma", [[25.0], [-0.1], [np.nan], [0.1, 0.1], 0.1])
-def test_other_sigmas_are_refused(cleaner: Denoiser, sigma: Any) -> None:
+def test_other_sigmas_are_refused(denoiser: Denoiser, sigma: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="25/255"):
-        cleaner.clean(noisy(0.1, 1, 8, 8, 3), np.array(sigma, np.float32))
+        denoiser.denoise(noisy(0.1, 1, 8, 8, 3), np.array(sigma, np.float32))
 
 
-def test_providers_and_threads_are_those_of_models(folder: Path, cleaner: Denoiser) -> None:
-    assert cleaner.provider.endswith("ExecutionProvider")
+def test_providers_and_threads_are_those_of_models(folder: Path, denoiser: Denoiser) -> None:
+    assert denoiser.provider.endswith("ExecutionProvider")
     with pytest.raises(InvalidArgumentError, match="auto, cpu or cuda"):
         Denoiser.open(folder, provider="tpu")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="threads"):
@@ -142,75 +141,58 @@ def test_providers_and_threads_are_those_of_models(folder: Path, cleaner: Denois
 # The bundle
 
 
-def test_what_is_saved_opens_equal(folder: Path, cleaner: Denoiser, tmp_path: Path) -> None:
-    opened = cleaner.bundle
-    assert {path.name for path in folder.iterdir()} == DENOISER | {"bundle.json"}
-    assert DenoiserSpec.from_json(json.loads(json.dumps(opened.spec.to_json()))) == opened.spec
-    graphs = {name: opened.graph(name) for name in ("cleaner", "estimator")}
-    again = DenoiserBundle.save(tmp_path / "again", spec=opened.spec, graphs=graphs, golden=opened.golden)
-    assert (again.model_id, again.spec, again.folder) == (opened.model_id, opened.spec, tmp_path / "again")
+def test_what_is_saved_opens_equal(folder: Path, denoiser: Denoiser, tmp_path: Path) -> None:
+    opened = denoiser.bundle
+    assert {path.name for path in folder.iterdir()} == DenoiserSpec.REQUIRED_FILES | {"bundle.json"}
+    assert (
+        DenoiserSpec.from_json(json.loads(json.dumps(opened.denoiser_spec.to_json()))) == opened.denoiser_spec
+    )
+    graphs = {name: opened.graph(name) for name in ("denoiser", "estimator")}
+    again = Bundle.save(tmp_path / "again", spec=opened.denoiser_spec, graphs=graphs, golden=opened.golden)
+    assert (again.model_id, again.denoiser_spec, again.folder) == (
+        opened.model_id,
+        opened.denoiser_spec,
+        tmp_path / "again",
+    )
     Denoiser(again).check()
 
 
-def test_it_is_of_a_format_that_older_readers_name(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert json.loads((copy / "bundle.json").read_text())["format"] == 4
-    monkeypatch.setattr("lookalike.encoder.bundle.manifest.FORMAT", 3)  # what a reader before it knew
-    with pytest.raises(BundleTooNewError, match="format 4, this lookalike reads up to 3"):
-        Bundle.open(copy)
-
-
-def test_other_bundles_stay_of_the_format_they_were(tmp_path: Path) -> None:
-    digits = make_digits(tmp_path / "digits", classes=(), kind="vae")
-    text = json.loads((digits.folder / "bundle.json").read_text())
-    assert text["format"] == 2
-    sealed, _ = RawManifest.of(text["model"], text["files"], version=2)
-    assert sealed.model_id == digits.model_id
-
-
 def test_one_kind_is_not_the_other(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleKindError, match=r"digits \(cvae\) is no cleaner"):
+    with pytest.raises(BundleKindError, match=r"digits \(cvae\) is not a denoiser"):
         Denoiser.open(make_digits(tmp_path / "digits").folder)
-    with pytest.raises(BundleKindError, match="box is a cleaner, which gives no latents"):
+    with pytest.raises(BundleKindError, match="box is a denoiser: it gives no latents"):
         Model.open(folder)
 
 
-@pytest.mark.parametrize("name", sorted(DENOISER))
+@pytest.mark.parametrize("name", sorted(DenoiserSpec.REQUIRED_FILES))
 def test_damage_is_found(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
     with pytest.raises(BundleCorruptError, match="SHA-256"):
-        DenoiserBundle.open(copy)
+        Bundle.open(copy)
     (copy / name).unlink()
     with pytest.raises(BundleCorruptError, match="cannot be read"):
-        DenoiserBundle.open(copy)
+        Bundle.open(copy)
 
 
 def test_changed_after_opening_is_found(copy: Path) -> None:
     opened = Denoiser.open(copy)
-    (copy / "cleaner.onnx").write_bytes(b"other")
+    (copy / "denoiser.onnx").write_bytes(b"other")
     with pytest.raises(BundleCorruptError, match="has changed since"):
         opened.check()
-
-
-def reseal(folder: Path, **changes: Any) -> None:
-    """Write bundle.json again, with a model_id that fits."""
-    text = json.loads((folder / "bundle.json").read_text())
-    files = changes.pop("files", text["files"])
-    _, data = RawManifest.of(text["model"] | changes, files, version=4)
-    (folder / "bundle.json").write_bytes(data)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"multiple": 0},
-        {"multiple": 2.0},
-        {"multiple": True},
-        {"multiple": 1000},
-        {"multiple": 64},  # golden pictures are no multiples of it
-        {"reach": -1},
-        {"reach": "far"},
+        {"size_multiple": 0},
+        {"size_multiple": 2.0},
+        {"size_multiple": True},
+        {"size_multiple": 1000},
+        {"size_multiple": 64},  # golden pictures are no multiples of it
+        {"receptive_field": -1},
+        {"receptive_field": "far"},
         {"deviations": [0.3, 0.1]},
         {"deviations": [0.1]},
         {"deviations": "0:75"},
@@ -221,31 +203,36 @@ def reseal(folder: Path, **changes: Any) -> None:
         {"training": []},
         {"figures": "good"},
         {"size": 64},
-        {"files": {"cleaner.onnx": ""}},
+        {"files": {"denoiser.onnx": ""}},
     ],
 )
 def test_a_description_that_cannot_be_is_damage(copy: Path, changes: dict[str, Any]) -> None:
-    reseal(copy, **changes)
+    files = changes.pop("files", None)
+    forge(copy, change=lambda content: content["model"].update(changes))
+    if files is not None:
+        forge(copy, change=lambda content: content.update(files=files))
     with pytest.raises(BundleCorruptError) as caught:
-        DenoiserBundle.open(copy)
+        Bundle.open(copy)
     assert "\n" not in str(caught.value)
 
 
-def test_golden_values_are_held_against_this_machine(cleaner: Denoiser, tmp_path: Path) -> None:
-    opened, golden = cleaner.bundle, cleaner.bundle.golden
-    graphs = {name: opened.graph(name) for name in ("cleaner", "estimator")}
-    for name in ("cleaned", "estimated"):
-        off = replace(golden, **{name: getattr(golden, name) * np.float32(1.1)})
-        saved = DenoiserBundle.save(tmp_path / name, spec=opened.spec, graphs=graphs, golden=off)
-        with pytest.raises(GoldenMismatchError, match="cleaner is" if name == "cleaned" else "estimator is"):
+def test_golden_values_are_held_against_this_machine(denoiser: Denoiser, tmp_path: Path) -> None:
+    opened, golden = denoiser.bundle, denoiser.bundle.golden
+    graphs = {name: opened.graph(name) for name in ("denoiser", "estimator")}
+    for name in ("denoised", "estimated"):
+        off = {**golden, name: golden[name] * np.float32(1.1)}
+        saved = Bundle.save(tmp_path / name, spec=opened.denoiser_spec, graphs=graphs, golden=off)
+        with pytest.raises(
+            GoldenMismatchError, match="denoiser differs" if name == "denoised" else "estimator differs"
+        ):
             Denoiser(saved).check()
 
 
 @pytest.mark.parametrize(
     ("graphs", "changes", "error"),
     [
-        ({"cleaner": box_cleaner(9, 4)}, {}, "farther than the reach of 3"),
-        ({}, {"multiple": 6}, "multiples of 6"),
+        ({"denoiser": box_cleaner(9, 4)}, {}, "beyond the receptive field of 3"),
+        ({}, {"size_multiple": 6}, "multiples of 6"),
         ({"estimator": b"nothing"}, {}, "cannot load estimator"),
         ({"estimator": box_cleaner(3, 4)}, {}, "graphs do not"),
         ({}, {"figures": {"psnr": float("nan")}}, "finite JSON"),
@@ -254,8 +241,8 @@ def test_golden_values_are_held_against_this_machine(cleaner: Denoiser, tmp_path
 def test_graphs_that_are_not_as_they_are_said_to_be_are_not_written(
     tmp_path: Path, graphs: dict[str, bytes], changes: dict[str, Any], error: str
 ) -> None:
-    spec = DenoiserSpec(multiple=4, reach=3, deviations=(0, 0.3), clean_below=0.01, opset=18)
-    whole = {"cleaner": box_cleaner(7, 4), "estimator": laplacian_estimator()} | graphs
+    spec = DenoiserSpec(size_multiple=4, receptive_field=3, deviations=(0, 0.3), clean_below=0.01, opset=18)
+    whole = {"denoiser": box_cleaner(7, 4), "estimator": laplacian_estimator()} | graphs
     with pytest.raises(LookalikeError, match=error):
         save_denoiser(tmp_path / "new", spec=replace(spec, **changes), graphs=whole)
     assert not (tmp_path / "new").exists()
@@ -263,7 +250,7 @@ def test_graphs_that_are_not_as_they_are_said_to_be_are_not_written(
 
 def test_it_replaces_a_bundle_of_either_kind_and_nothing_else(tmp_path: Path) -> None:
     make_digits(tmp_path / "it")
-    assert make_cleaner(tmp_path / "it").spec.kind == "cleaner"
+    assert make_cleaner(tmp_path / "it").denoiser_spec.kind == "denoiser"
     make_cleaner(tmp_path / "it")
     (tmp_path / "it" / "letter.txt").write_text("dear")
     with pytest.raises(InvalidArgumentError, match=r"letter\.txt"):
@@ -277,15 +264,20 @@ def test_models_lists_it(folder: Path, tmp_path: Path) -> None:
     done = lookalike("models", folder, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"box  cleaner, any size, grey or RGB, multiples of 4, id {DenoiserBundle.open(folder).model_id[:12]}",
-        "  takes noise of sigma 0 to 75 (of 255) from pictures: lookalike denoise",
+        f"box  denoiser, any size, gray or RGB, multiples of 4, id {Bundle.open(folder).model_id[:12]}",
+        "  removes noise of sigma 0 to 75 (of 255): lookalike denoise",
     ]
-    measured = lookalike("models", "clean", cwd=tmp_path).stdout.splitlines()[2:6]
+    measured = lookalike("models", "denoise", cwd=tmp_path).stdout.splitlines()[2:6]
     assert [line.split(",")[0] for line in measured] == [
         f"  held_out           sigma {sigma}" for sigma in (0.0, 25.0, 50.0, 75.0)
     ]
     (told,) = json.loads(lookalike("models", folder, "--json", cwd=tmp_path).stdout)
-    assert (told["name"], told["kind"], told["reach"], told["calibration"]) == ("box", "cleaner", 3, None)
+    assert (told["name"], told["kind"], told["receptive_field"], told["calibration"]) == (
+        "box",
+        "denoiser",
+        3,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,7 +293,7 @@ def test_other_verbs_say_what_it_is_in_one_line(folder: Path, tmp_path: Path, wo
     done = lookalike(*words.split(), "--model", folder, cwd=tmp_path)
     assert done.returncode == 1
     assert one_line(done) == (
-        "lookalike: model box is a cleaner, which gives no latents to search or draw with; "
-        "take another --model, or lookalike denoise"
+        "lookalike: model box is a denoiser: it gives no latents to search or generate with; "
+        "choose another --model, or use lookalike denoise"
     )
     assert not list(tmp_path.iterdir())

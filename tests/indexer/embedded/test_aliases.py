@@ -1,6 +1,5 @@
 """Aliases of an embedded store: a file each, whole at every moment, seen by all who have the store open."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -9,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreError
-from lookalike.indexer.embedded.aliases import read_aliases, resolve_alias
+from lookalike.indexer.embedded.aliases import read_aliases
 from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.store.aliases import resolve_alias
+from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, fill, random_vectors
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +22,7 @@ with EdgeStore(sys.argv[1]) as store:
     print("began", flush=True)
     while True:
         for name in ("c", "d"):
-            store.switch("alias", name)
+            store.set_alias("alias", name)
 """
 
 
@@ -37,8 +38,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_another_process_switches_while_this_one_searches(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
-        store.switch("alias", "c")
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        store.set_alias("alias", "c")
+        environment = child_env()
         child = subprocess.Popen(
             [sys.executable, "-c", SWITCHER, str(folder)], stdout=subprocess.PIPE, env=environment
         )
@@ -53,14 +54,14 @@ def test_another_process_switches_while_this_one_searches(folder: Path) -> None:
         child.communicate()
         assert seen == {3, 4}  # the one or the other, never neither
         assert store.aliases() in ({"alias": "c"}, {"alias": "d"})
-        store.switch("alias", "d")
+        store.set_alias("alias", "d")
         assert store.count("alias") == 4
 
 
 def test_aliases_do_not_lose_one_another(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
         names = [f"alias-{n}" for n in range(20)]
-        threads = [threading.Thread(target=store.switch, args=(name, "c")) for name in names]
+        threads = [threading.Thread(target=store.set_alias, args=(name, "c")) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -73,27 +74,27 @@ def test_aliases_do_not_lose_one_another(folder: Path) -> None:
 def test_names_that_could_be_taken_for_our_files(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
         for alias in ("x", "x.new", "x.alias", "x.alias.new"):
-            store.switch(alias, "c")
-        store.switch("x", "d")
+            store.set_alias(alias, "c")
+        store.set_alias("x", "d")
         assert store.aliases() == {"x": "d", "x.alias": "c", "x.alias.new": "c", "x.new": "c"}
-        assert store.names() == ["c", "d"]
+        assert store.list_collections() == ["c", "d"]
 
 
 def test_a_damaged_file_is_said_and_can_be_written_anew(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
-        store.switch("alias", "c")
+        store.set_alias("alias", "c")
         (file,) = (folder / ".aliases").iterdir()
         file.write_text("../elsewhere\n")
         for call in (store.aliases, lambda: store.count("alias")):
-            with pytest.raises(StoreError, match="is damaged; switch the alias 'alias' anew"):
+            with pytest.raises(StoreError, match="is damaged; set the alias 'alias' again"):
                 call()
-        store.switch("alias", "d")
+        store.set_alias("alias", "d")
         assert store.count("alias") == 4
 
 
 def test_an_alias_whose_collection_is_gone_is_none(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
-        store.switch("alias", "c")
+        store.set_alias("alias", "c")
         (folder / "c").rename(folder.parent / "elsewhere")
         with pytest.raises(StoreError, match="no collection 'alias'"):
             store.count("alias")

@@ -10,11 +10,12 @@ import pytest
 
 from lookalike.encoder.errors import InvalidArgumentError, StoreError
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.base import Condition, Filter, Layout, LayoutOptions
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.layout import Layout, StorageConfig
 from tests.benchmarks.million_vectors import People
 from tests.fixtures.stores import SPEC, fill, point_ids
 
-INT8 = LayoutOptions(quantization="int8", on_disk=True, hnsw_m=24)
+INT8 = StorageConfig(quantization="int8", on_disk=True, hnsw_m=24)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "binary"])
@@ -22,7 +23,7 @@ def test_nothing_worth_telling_is_lost(tmp_path: Path, quantization: Any) -> Non
     people = People(1500, 512)
     vectors = np.concatenate([rows.vectors for rows in people.rows()])
     ids, queries = point_ids(len(vectors)), people.queries(100)[0]
-    options = LayoutOptions(quantization=quantization, on_disk=True, hnsw_m=24, hnsw_payload_m=8)
+    options = StorageConfig(quantization=quantization, on_disk=True, hnsw_m=24, hnsw_payload_m=8)
     with EdgeStore(str(tmp_path)) as store:
         store.create("c", replace(SPEC, dimension=512), options)
         store.upsert("c", ids, vectors, [{"tenth": n % 10} for n in range(len(ids))])
@@ -51,7 +52,7 @@ def test_without_rescoring_it_would_be(tmp_path: Path, monkeypatch: pytest.Monke
     best = [{ids[n] for n in np.argsort(-row)[:10]} for row in queries @ vectors.T]
     monkeypatch.setattr("lookalike.indexer.embedded.shard.oversampling", lambda kind: 1.0)
     with EdgeStore(str(tmp_path)) as store:
-        store.create("c", replace(SPEC, dimension=512), LayoutOptions(quantization="binary"))
+        store.create("c", replace(SPEC, dimension=512), StorageConfig(quantization="binary"))
         store.upsert("c", ids, vectors, [{}] * len(ids))
         found = store.search("c", queries, k=10)
         recall = [len({hit.id for hit in hits} & b) / 10 for hits, b in zip(found, best, strict=True)]
@@ -65,7 +66,7 @@ def test_the_layout_is_remembered_and_built_with(tmp_path: Path) -> None:
         store.build_index("c")
     with EdgeStore(str(tmp_path)) as store:
         state = store.index_state("c")
-        assert (state.layout, state.indexed) == (INT8.embedded(8), 2000)
+        assert (state.layout, state.indexed) == (INT8.resolve(8), 2000)
         assert state.to_json()["layout"]["quantization"] == "int8"
     (shard,) = (path for path in (tmp_path / "c").iterdir() if path.is_dir())
     engine = json.loads((shard / "edge_config.json").read_text())  # what Qdrant Edge itself goes by
@@ -94,13 +95,13 @@ def test_a_damaged_layout_is_said_in_one_line(tmp_path: Path, content: str) -> N
         with pytest.raises(StoreError, match=r"layout\.json") as caught:
             store.count("c")
         assert "\n" not in str(caught.value)
-        store.drop("c")
+        store.delete_collection("c")
 
 
-@pytest.mark.parametrize("options", [LayoutOptions(shards=2), LayoutOptions(replicas=2)])
-def test_what_is_for_servers_is_refused_and_makes_nothing(tmp_path: Path, options: LayoutOptions) -> None:
+@pytest.mark.parametrize("options", [StorageConfig(shards=2), StorageConfig(replicas=2)])
+def test_what_is_for_servers_is_refused_and_makes_nothing(tmp_path: Path, options: StorageConfig) -> None:
     with EdgeStore(str(tmp_path / "store")) as store:
         with pytest.raises(InvalidArgumentError, match="is for a Qdrant server or cluster"):
             store.create("c", SPEC, options)
-        assert store.names() == []
+        assert store.list_collections() == []
     assert not (tmp_path / "store").exists()

@@ -20,7 +20,8 @@ from lookalike.encoder.errors import (
     StoreError,
 )
 from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.base import CollectionSpec
+from lookalike.indexer.store.spec import CollectionSpec
+from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, D, fill, point_ids, random_vectors
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +70,7 @@ def run(script: str, folder: Path) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_env(),
     )
 
 
@@ -82,11 +83,11 @@ def test_reopen_after_close(folder: Path) -> None:
         ids, vectors = fill(store, "c", 300)
         address = store.address
     with EdgeStore(address) as store:
-        assert (store.names(), store.describe("c"), store.count("c")) == (["c"], SPEC, 300)
+        assert (store.list_collections(), store.info("c"), store.count("c")) == (["c"], SPEC, 300)
         assert store.search("c", vectors[7:8], k=1)[0][0].id == ids[7]
 
 
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_while_writing_loses_nothing_acknowledged(folder: Path, attempt: int) -> None:
     with run(WRITER, folder) as child:
         assert child.stdout is not None
@@ -96,7 +97,7 @@ def test_killed_while_writing_loses_nothing_acknowledged(folder: Path, attempt: 
         acknowledged = 50 + 50 * len(child.stdout.read().split())
     ids, vectors = point_ids(20_000), random_vectors(20_000)
     with EdgeStore(str(folder)) as store:
-        assert store.describe("c") == SPEC
+        assert store.info("c") == SPEC
         found = {record.id: record for record in store.scroll("c", with_vectors=True)}
         assert acknowledged <= store.count("c") == len(found)
         for n in range(acknowledged):
@@ -109,10 +110,15 @@ def test_killed_while_writing_loses_nothing_acknowledged(folder: Path, attempt: 
 
 def test_a_second_process_is_told_so_at_once(folder: Path, holder: subprocess.Popen[str]) -> None:
     with EdgeStore(str(folder)) as store:
-        assert store.names() == ["c"]
-        assert store.describe("c") == SPEC  # these need no vectors
+        assert store.list_collections() == ["c"]
+        assert store.info("c") == SPEC  # these need no vectors
         began = time.monotonic()
-        for call in (store.count, store.scroll, store.drop, lambda name: store.redescribe(name, SPEC)):
+        for call in (
+            store.count,
+            store.scroll,
+            store.delete_collection,
+            lambda name: store.update_info(name, SPEC),
+        ):
             with pytest.raises(StoreBusyError, match="in use by another process") as caught:
                 call("c")
             assert str(folder) in str(caught.value)
@@ -139,9 +145,9 @@ def test_half_made_collection(tmp_path: Path) -> None:
         for left in (stale, fresh, tmp_path / ".dropped-c-1"):
             left.mkdir()
         os.utime(stale, (0, 0))
-        assert store.names() == []
+        assert store.list_collections() == []
         with pytest.raises(CollectionNotFoundError):
-            store.describe("c")
+            store.info("c")
         store.create("c", SPEC)
         assert store.count("c") == 0
         # A create that another process is busy with is left alone.
@@ -154,7 +160,7 @@ def test_create_leaves_a_strangers_folder_alone(tmp_path: Path) -> None:
     with EdgeStore(str(tmp_path)) as store:
         with pytest.raises(StoreError, match="no lookalike collection"):
             store.create("photos", SPEC)
-        assert store.names() == []
+        assert store.list_collections() == []
     assert [p.name for p in tmp_path.rglob("*")] == ["photos", "me.jpg"]
 
 
@@ -165,19 +171,19 @@ def test_create_leaves_a_strangers_folder_alone(tmp_path: Path) -> None:
 def test_damaged_spec(folder: Path, content: bytes) -> None:
     spec_file(folder).write_bytes(content)
     with EdgeStore(str(folder)) as store:
-        assert store.names() == ["c"]
-        for call in (store.describe, store.count):
+        assert store.list_collections() == ["c"]
+        for call in (store.info, store.count):
             with pytest.raises(StoreError, match=r"collection\.json is") as caught:
                 call("c")
             assert "\n" not in str(caught.value)
-        store.drop("c")
-        assert store.names() == []
+        store.delete_collection("c")
+        assert store.list_collections() == []
 
 
 def test_spec_of_a_later_version(folder: Path) -> None:
     spec_file(folder).write_text(json.dumps(SPEC.to_json() | {"format": 99, "new": 1}))
     with EdgeStore(str(folder)) as store, pytest.raises(StoreError, match="later lookalike"):
-        store.describe("c")
+        store.info("c")
 
 
 def test_missing_shard(folder: Path) -> None:
@@ -186,20 +192,20 @@ def test_missing_shard(folder: Path) -> None:
         with pytest.raises(StoreError, match="does not exist") as caught:
             store.count("c")
         assert "\n" not in str(caught.value)
-        store.drop("c")
+        store.delete_collection("c")
 
 
 def test_drop_leaves_nothing(folder: Path) -> None:
     with EdgeStore(str(folder)) as store:
         fill(store, "c", 5)
-        store.drop("c")
+        store.delete_collection("c")
         assert list(folder.iterdir()) == []
 
 
 def test_reading_makes_no_folder(tmp_path: Path) -> None:
     with EdgeStore(str(tmp_path / "none")) as store:
-        assert store.names() == []
-        for call in (store.describe, store.count, store.drop, store.scroll, store.flush):
+        assert store.list_collections() == []
+        for call in (store.info, store.count, store.delete_collection, store.scroll, store.flush):
             with pytest.raises(CollectionNotFoundError):
                 call("c")
     assert list(tmp_path.iterdir()) == []
@@ -208,7 +214,7 @@ def test_reading_makes_no_folder(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with EdgeStore(str(tmp_path / "file")) as store:
-        for call in (store.names, lambda: store.create("c", SPEC)):
+        for call in (store.list_collections, lambda: store.create("c", SPEC)):
             with pytest.raises(StoreError, match="check that it is a folder"):
                 call()
 
@@ -225,10 +231,12 @@ def test_two_creators_of_one_name(tmp_path: Path) -> None:
         one.create("c", CollectionSpec(model_id="m", model_name="m", dimension=D, crop="none"))
         with pytest.raises(CollectionExistsError):
             other.create("c", SPEC)
-        assert other.describe("c").model_id == "m"
+        assert other.info("c").model_id == "m"
 
 
-@pytest.mark.parametrize(("library", "home"), [("qdrant_edge", "shard"), ("qdrant_client", "server")])
+@pytest.mark.parametrize(
+    ("library", "home"), [("qdrant_edge", "embedded/shard"), ("qdrant_client", "server/client")]
+)
 def test_each_library_is_named_in_one_module(library: str, home: str) -> None:
     rooms = ("encoder", "trainer", "indexer", "searcher", "deploy")
     naming = [p for room in rooms for p in (ROOT / room).rglob("*.py") if library in p.read_text()]

@@ -16,10 +16,13 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.shard import Shard
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.maintenance.verify import KINDS, VerifyReport, remembered_model, verify
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id, open_source
-from lookalike.indexer.store.base import CollectionSpec, VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.layout import Layout
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import sync
 from tests.fixtures import stores
 from tests.fixtures.photos import NAME, index, photograph, write_photos
 from tests.fixtures.stores import point_ids
@@ -52,12 +55,12 @@ def name(store: VectorStore) -> Iterator[str]:
     """A name for a collection; a real server is left as it was."""
     made = f"test-{uuid.uuid4()}"
     yield made
-    if made in store.names():
-        store.drop(made)
+    if made in store.list_collections():
+        store.delete_collection(made)
 
 
 def found(report: VerifyReport) -> list[tuple[str, str]]:
-    return sorted((finding.kind, finding.path) for finding in report.findings)
+    return sorted((finding.kind, finding.path) for finding in report.issues)
 
 
 def test_a_true_collection_is_all_well(store: VectorStore, name: str, model: Model, photos: Path) -> None:
@@ -65,7 +68,7 @@ def test_a_true_collection_is_all_well(store: VectorStore, name: str, model: Mod
     told: list[int] = []
     progress: list[int] = []
     report = verify(store, name, model=model, on_total=told.append, on_progress=progress.append)
-    assert (report.items, report.sampled, report.without_file, report.findings) == (9, 9, 0, [])
+    assert (report.items, report.sampled, report.without_file, report.issues) == (9, 9, 0, [])
     assert (told, sum(progress)) == ([9], 9)
     assert report.counts == dict.fromkeys(KINDS, 0)
     assert verify(store, name, model=model, checksum=True, sample=4).sampled == 4
@@ -106,7 +109,7 @@ def test_only_a_checksum_sees_through_size_and_time(edge: EdgeStore, model: Mode
     assert found(quick) == [("changed", "photos/Hypatia/0.jpg")]
     thorough = verify(edge, NAME, model=None, checksum=True)
     assert found(thorough) == [("changed", "photos/Hypatia/1.jpg")]
-    assert thorough.findings[0].reason == "other content"
+    assert thorough.issues[0].reason == "other content"
     sampled = verify(edge, NAME, model=model)  # what is read again is seen through as well
     assert found(sampled) == [("changed", f"photos/Hypatia/{n}.jpg") for n in range(2)]
 
@@ -120,7 +123,7 @@ def test_vectors_that_the_model_does_not_make_are_named(edge: EdgeStore, model: 
     edge.upsert(NAME, [one.id], nudged[None], [one.payload])
     report = verify(edge, NAME, model=model)
     assert found(report) == [("differing", f"photos/{one.payload['path']}")]
-    assert report.findings[0].reason.startswith("cosine 0.9")
+    assert report.issues[0].reason.startswith("cosine 0.9")
     assert report.sampled == 9
 
 
@@ -149,7 +152,7 @@ def test_vectors_that_cannot_be_are_named(edge: EdgeStore, model: Model, tmp_pat
     with EdgeStore(edge.address) as again:
         report = verify(again, NAME, model=model)
         assert found(report) == [("vector", f"photos/{r.payload['path']}") for r in records[:2]]
-        assert [finding.reason for finding in sorted(report.findings, key=lambda f: f.path)] == [
+        assert [finding.reason for finding in sorted(report.issues, key=lambda f: f.path)] == [
             "not finite", "length 0, not 1",
         ]  # fmt: skip
         assert report.sampled == 7
@@ -162,7 +165,7 @@ def test_vectors_of_another_length_are_named(edge: EdgeStore, tmp_path: Path) ->
     with EdgeStore(edge.address) as again:
         report = verify(again, NAME)
         assert report.counts["vector"] == 9
-        assert report.findings[0].reason == "shape (4,), not (5,)"
+        assert report.issues[0].reason == "shape (4,), not (5,)"
 
 
 def test_points_stored_twice_or_without_a_file_are_told(edge: EdgeStore, model: Model) -> None:
@@ -181,7 +184,7 @@ def test_points_stored_twice_or_without_a_file_are_told(edge: EdgeStore, model: 
 def test_a_folder_that_is_not_mounted_is_missing_whole(edge: EdgeStore, model: Model, photos: Path) -> None:
     photos.rename(photos.with_name("away"))
     report = verify(edge, NAME, model=model)
-    assert (report.counts["missing"], len(report.findings), report.sampled) == (9, 9, 0)
+    assert (report.counts["missing"], len(report.issues), report.sampled) == (9, 9, 0)
 
 
 def test_what_cannot_be_read_is_named_and_stops_nothing(edge: EdgeStore, model: Model, photos: Path) -> None:
@@ -209,15 +212,15 @@ def test_the_crop_of_the_collection_is_heeded(
     store: VectorStore, name: str, model: Model, photos: Path
 ) -> None:
     prepare_collection(store, name, model, crop=Crop.parse("full"))
-    known = store.describe(name).roots
-    sync(store, name, model, [open_source(str(photos), root_name=None, known=known)])
-    assert verify(store, name, model=model).findings == []
+    known = store.info(name).roots
+    sync(store, name, model, [open_source(str(photos), root_name=None, known_roots=known)])
+    assert verify(store, name, model=model).issues == []
 
 
 def test_paths_of_any_bytes_are_found(edge: EdgeStore, model: Model, photos: Path) -> None:
     (photos / "Hypatia" / "\udcff\n.jpg").write_bytes(photograph(12))
     index(edge, model, photos)
-    assert verify(edge, NAME, model=model).findings == []
+    assert verify(edge, NAME, model=model).issues == []
     (photos / "Hypatia" / "\udcff\n.jpg").unlink()
     assert found(verify(edge, NAME, model=model)) == [("missing", "photos/Hypatia/\\xff\n.jpg")]
 
@@ -230,7 +233,7 @@ def test_another_model_is_refused(edge: EdgeStore, tmp_path: Path) -> None:
 
 
 def test_the_remembered_model_is_opened_or_asked_for(edge: EdgeStore, model: Model) -> None:
-    spec = edge.describe(NAME)
+    spec = edge.info(NAME)
     assert remembered_model(spec, NAME).model_id == model.model_id
     with pytest.raises(ModelMismatchError, match="pass --model with the folder it is in, or --sample 0"):
         remembered_model(replace(spec, model_name="/nowhere/gone"), NAME)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
-from lookalike.indexer.sync.sync import NOTHING_SEEN
+from lookalike.indexer.sync.sync import DEGENERATE
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -41,7 +42,7 @@ def test_a_file_has_a_row_for_each_picture(model: Model, photos: Path, tmp_path:
     assert (entry.size, entry.mtime_ns) == (status.st_size, status.st_mtime_ns)
     with LatentsFile.open(out) as opened:
         assert opened.spec.roots == {"photos": str(photos.resolve())}
-        assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "centre:0.5")
+        assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "center:0.5")
     nothing_beside(out)
 
 
@@ -63,13 +64,11 @@ def test_a_file_that_is_not_up_to_date_is_refused_and_with_overwrite_brought_so(
     run(model, out, photos)
     (photos / "Hypatia" / "0.jpg").write_bytes(photograph(15))
     with pytest.raises(
-        InvalidArgumentError, match=r"without 1 of the pictures as they are now; --overwrite brings it"
+        InvalidArgumentError, match=r"without 1 of the images as they are now; --overwrite brings it"
     ):
         run(model, out, photos)
     (photos / "Hypatia" / "0.jpg").unlink()
-    with pytest.raises(
-        InvalidArgumentError, match=r"is there, 1 of its 9 pictures are gone or changed since"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"exists, 1 of its 9 images are gone or changed since"):
         run(model, out, photos)
     nothing_beside(out)
     (photos / "Hypatia" / "1.jpg").write_bytes(photograph(14))
@@ -95,7 +94,7 @@ def test_nothing_but_a_file_of_latents_is_replaced(model: Model, photos: Path, t
     mine = tmp_path / "mine.parquet"
     mine.write_bytes(b"PAR1 dear to me")
     for overwrite in (False, True):
-        with pytest.raises(InvalidArgumentError, match="is there and is no file of latents that can be read"):
+        with pytest.raises(InvalidArgumentError, match="exists and is not a readable file of latents"):
             run(model, mine, photos, overwrite=overwrite)
         with pytest.raises(
             InvalidArgumentError, match=r"is written as \.parquet, .* is not; change the name"
@@ -110,7 +109,7 @@ def test_an_empty_folder_is_not_taken_for_a_wish(model: Model, photos: Path, tmp
     run(model, out, photos)
     shutil.rmtree(photos)
     photos.mkdir()  # as a disk that is not mounted leaves it
-    with pytest.raises(DataError, match=r"has 9 rows and no picture at all is left in .*photos; mount it"):
+    with pytest.raises(DataError, match=r"has 9 rows and no image at all is left in .*photos; mount it"):
         run(model, out, photos, overwrite=True)
     assert len(content(out)) == 9
 
@@ -137,7 +136,7 @@ def test_a_picture_without_direction_gets_no_row(tiny_model: Path, photos: Path,
     report = run(blind, tmp_path / "latents.parquet", photos)
     assert report.rows == 9
     ((_, reason),) = report.failed
-    assert reason.endswith(NOTHING_SEEN)
+    assert reason.endswith(DEGENERATE)
 
 
 def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path, tmp_path: Path) -> None:
@@ -152,11 +151,11 @@ def test_sources_that_are_named_twice_give_a_row_each(model: Model, photos: Path
 @pytest.mark.parametrize(
     ("code", "words", "said"),
     [
-        (1, "embed nowhere --out new.parquet --model MODEL", "'nowhere' is not there"),
+        (1, "embed nowhere --out new.parquet --model MODEL", "'nowhere' does not exist"),
         (1, "embed photos --out new.parquet --model nowhere", "no model 'nowhere'"),
         (1, "embed photos --out bad.jpg/new.parquet --model MODEL", r"cannot be written \(Not a directory\)"),
         (2, "embed photos --out new.csv --model MODEL", "a file of latents is written as .parquet"),
-        (2, "embed photos --out new.parquet --model MODEL --crop middle", "write full, centre:FRACTION or"),
+        (2, "embed photos --out new.parquet --model MODEL --crop middle", "write full, center:FRACTION or"),
         (2, "embed photos --out new.parquet --model MODEL --root-name", "requires an argument"),
         (2, "embed photos --model MODEL", "Missing option '--out'"),
     ],
@@ -206,11 +205,11 @@ def test_without_pyarrow_the_extra_is_named_before_anything_is_embedded(
         ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"],
         ["index", "latents.parquet", "--collection", "photos"],
     ):
-        done = lookalike(*words, cwd=tmp_path, env={"PYTHONPATH": path})
+        done = lookalike_process(*words, cwd=tmp_path, env={"PYTHONPATH": path})
         assert done.returncode == 1
         assert one_line(done) == (
             "lookalike: latents.parquet: Parquet needs pyarrow; pip install 'lookalike[parquet]'"
         )
-    assert lookalike("--help", cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
+    assert lookalike_process("--help", cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
     words = ["index", "photos", "--model", str(tiny_model), "--collection", "photos"]
-    assert lookalike(*words, cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0
+    assert lookalike_process(*words, cwd=tmp_path, env={"PYTHONPATH": path}).returncode == 0

@@ -15,14 +15,14 @@ import pytest
 
 from lookalike.encoder.errors import DataError
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
-from lookalike.indexer.parquet.resume import joined
+from lookalike.indexer.parquet.resume import regroup
 from lookalike.indexer.store.spec import CollectionSpec
 
 SPEC = CollectionSpec(
     model_id="a" * 64,
     model_name="faces",
     dimension=8,
-    crop="centre:0.5",
+    crop="center:0.5",
     roots={"photos": "/p", "Ä 漢": "/\\xff"},
 )
 
@@ -111,7 +111,7 @@ def test_a_row_group_is_written_for_each_piece_and_no_more_is_held(tmp_path: Pat
     held: list[int] = []
 
     def watched() -> Iterator[Rows]:
-        for rows in joined(pieces()):
+        for rows in regroup(pieces()):
             held.append(500 * len(made) - sum(written))
             written.append(len(rows.entries))
             yield rows
@@ -148,7 +148,7 @@ def test_reading_holds_a_group_and_not_the_file(tmp_path: Path) -> None:
 def test_joining_changes_no_row(counts: tuple[int, ...]) -> None:
     starts = np.cumsum((0, *counts)).tolist()
     pieces = [some_rows(count, start=start) for start, count in zip(starts, counts, strict=False)]
-    found = list(joined(pieces, count=4))
+    found = list(regroup(pieces, count=4))
     assert [entry for rows in found for entry in rows.entries] == [e for rows in pieces for e in rows.entries]
     assert all(len(rows.entries) == 4 for rows in found[:-1])
     assert all(len(rows.entries) == len(rows.vectors) > 0 for rows in found)
@@ -183,7 +183,7 @@ def test_another_program_may_write_lists_and_texts_of_other_widths(tmp_path: Pat
             lambda table: table.drop_columns(["sha256"]),
             "must have columns path, root, sha256, .* it has path",
         ),
-        (lambda table: table.replace_schema_metadata({"x": "y"}), "must say which model made its vectors"),
+        (lambda table: table.replace_schema_metadata({"x": "y"}), "must name the model of its vectors"),
         (lambda table: table.replace_schema_metadata({"lookalike": "{"}), "must say which model made its"),
         (lambda table: table.replace_schema_metadata({"lookalike": "[]"}), "must say which model made its"),
         (
@@ -193,7 +193,7 @@ def test_another_program_may_write_lists_and_texts_of_other_widths(tmp_path: Pat
         (lambda table: table.replace_schema_metadata({"lookalike": '{"latents": 2}'}), "a later lookalike"),
         (
             lambda table: put(table, "path", "../../etc/passwd"),
-            "a path leads from its root to a picture, '../",
+            "a path leads from its root to an image, '../",
         ),
         (lambda table: put(table, "path", "/etc/passwd"), "a path leads from its root"),
         (lambda table: put(table, "path", ""), "a path leads from its root"),

@@ -1,6 +1,7 @@
 """A file of latents in a collection is what indexing the folder itself would have made of it."""
 
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -18,25 +19,18 @@ import pytest
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.parquet.export import embed
+from lookalike.indexer.open import open_store
+from lookalike.indexer.parquet.export import export_latents
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.source import item_id, open_source
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from tests.benchmarks.million_vectors import People
 from tests.fixtures import stores
+from tests.fixtures.command import COMMAND, lookalike, one_line
+from tests.fixtures.killed_load import load_file_and_die
 from tests.fixtures.people import write_people
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    one_line,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 any_store = stores.store
@@ -55,8 +49,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 def embedded(model: Model, out: Path, *sources: Path, overwrite: bool = True) -> Path:
-    found = [open_source(str(each), root_name=None, known={}) for each in sources]
-    embed(model, found, out, overwrite=overwrite)
+    found = [open_source(str(each), root_name=None, known_roots={}) for each in sources]
+    export_latents(model, found, out, overwrite=overwrite)
     return out
 
 
@@ -76,10 +70,10 @@ def direct(model: Model, photos: Path, tmp_path: Path) -> Iterator[VectorStore]:
 @pytest.fixture
 def store(any_store: VectorStore) -> Iterator[VectorStore]:
     """Every store in turn; a real server is left as it was."""
-    before = any_store.names()
+    before = any_store.list_collections()
     yield any_store
-    for name in set(any_store.names()) - set(before):
-        any_store.drop(name)
+    for name in set(any_store.list_collections()) - set(before):
+        any_store.delete_collection(name)
 
 
 def test_every_point_is_as_indexing_the_folder_makes_it(
@@ -90,7 +84,7 @@ def test_every_point_is_as_indexing_the_folder_makes_it(
     ours, theirs = stored(store), stored(direct)
     assert ours.payloads == theirs.payloads
     np.testing.assert_allclose(ours.vectors, theirs.vectors, rtol=0, atol=1e-7)
-    assert store.describe(NAME) == direct.describe(NAME)
+    assert store.info(NAME) == direct.info(NAME)
 
 
 def test_no_picture_is_opened_and_none_need_be_there(
@@ -156,9 +150,9 @@ def test_what_more_a_file_says_is_stored_and_kept_up_to_date(store: VectorStore,
 def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 512)
+    monkeypatch.setattr("tests.benchmarks.million_vectors.ROWS", 256)
     held: list[int] = []
-    for count in (2048, 2048, 8192):  # the first loads what is imported on the way
+    for count in (1024, 1024, 4096):  # the first loads what is imported on the way
         people, file = People(count, dimension=16), tmp_path / f"{count}.parquet"
         write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
         with open_store(str(tmp_path / f"{len(held)}")) as store:
@@ -181,13 +175,13 @@ def test_another_model_is_refused(store: VectorStore, model: Model, latents: Pat
     with pytest.raises(ModelMismatchError, match=r"latents\.parquet holds .*o\.parquet of"):
         load_latents(store, "new", [latents, other])
     assert stored(store) == before
-    assert store.names() == [NAME]
+    assert store.list_collections() == [NAME]
 
 
 def test_another_crop_is_refused(store: VectorStore, model: Model, latents: Path, photos: Path) -> None:
     load_latents(store, NAME, [latents])
-    store.create("full", replace(store.describe(NAME), crop="full"))
-    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop centre:0\.5\); embed with"):
+    store.create("full", replace(store.info(NAME), crop="full"))
+    with pytest.raises(ModelMismatchError, match=r"--crop full\), .*--crop center:0\.5\); embed with"):
         load_latents(store, "full", [latents])
 
 
@@ -195,7 +189,7 @@ def test_roots_are_called_as_the_collection_calls_them(
     store: VectorStore, model: Model, latents: Path, photos: Path, tmp_path: Path
 ) -> None:
     load_latents(store, NAME, [latents], root_name="mine")
-    assert store.describe(NAME).roots == {"mine": str(photos.resolve())}
+    assert store.info(NAME).roots == {"mine": str(photos.resolve())}
     assert load_latents(store, NAME, [latents]).unchanged == 10
     moved = embedded(model, tmp_path / "m.parquet", photos.rename(tmp_path / "mine"))
     with pytest.raises(
@@ -203,7 +197,7 @@ def test_roots_are_called_as_the_collection_calls_them(
     ):
         load_latents(store, NAME, [moved])
     assert load_latents(store, NAME, [moved], root_name="mine").unchanged == 10
-    assert store.describe(NAME).roots == {"mine": str((tmp_path / "mine").resolve())}
+    assert store.info(NAME).roots == {"mine": str((tmp_path / "mine").resolve())}
 
 
 def test_a_file_of_two_roots_fills_both(
@@ -212,7 +206,7 @@ def test_a_file_of_two_roots_fills_both(
     write_photos(tmp_path / "more", each=1)
     both = embedded(model, tmp_path / "both.parquet", photos, tmp_path / "more")
     assert load_latents(store, NAME, [both]).added == 13
-    assert set(store.describe(NAME).roots) == {"photos", "more"}
+    assert set(store.info(NAME).roots) == {"photos", "more"}
     with pytest.raises(InvalidArgumentError, match=r"both\.parquet has photos, more; leave it out"):
         load_latents(store, NAME, [both], root_name="one")
     with open_store(str(tmp_path / "clean")) as clean:
@@ -225,14 +219,48 @@ def test_a_damaged_file_is_told_and_makes_no_collection(store: VectorStore, late
     latents.write_bytes(whole[:-100])
     with pytest.raises(DataError, match=r"latents\.parquet must be a whole Parquet file"):
         load_latents(store, NAME, [latents])
-    assert store.names() == []
+    assert store.list_collections() == []
     latents.write_bytes(whole)
     pq.write_table(pq.read_table(latents).replace_schema_metadata(None), latents)
-    with pytest.raises(DataError, match="must say which model made its vectors"):
+    with pytest.raises(DataError, match="must name the model of its vectors"):
         load_latents(store, NAME, [latents])
-    assert store.names() == []
+    assert store.list_collections() == []
 
 
+def test_killed_at_any_write_and_run_again_equals_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.benchmarks.million_vectors.ROWS", 512
+    )  # rows of a piece that is loaded at once
+    people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
+    write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
+    with open_store(str(tmp_path / "clean")) as clean:
+        told: list[int] = []
+        load_latents(clean, NAME, [file], on_progress=told.append)
+        assert told == [512, 512, 276]  # no more is in memory at a time
+        expected = stored(clean)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.fixtures.killed_load"])
+    moments = 0
+    while True:
+        store = tmp_path / f"store-{moments}"
+        child = processes.Process(target=load_file_and_die, args=(store, file, moments))
+        child.start()
+        child.join(60)
+        with open_store(str(store)) as again:
+            load_latents(again, NAME, [file])
+            assert stored(again) == expected
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        moments += 1
+    assert moments >= 2 * (
+        1 + 3 + 1
+    )  # before and after creating it, three writes and what makes them durable
+
+
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_equals_once(model: Model, tmp_path: Path) -> None:
     write_many(tmp_path / "photos", 9000)
     embedded(model, tmp_path / "latents.parquet", tmp_path / "photos")
@@ -259,11 +287,11 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     assert done.stderr.startswith("photos: 10 added, 0 changed, 0 unchanged; ")
     report = json.loads(done.stdout)
     assert (report["added"], report["failed"], report["provider"]) == (10, [], None)
-    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "centre:0.5"]
+    words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "center:0.5"]
     again = lookalike(*words, cwd=tmp_path)
     assert one_line(again).startswith("photos: 0 added, 0 changed, 10 unchanged; ")
     found = lookalike(
-        "search", "photos/Hypatia/0.jpg", "--collection", NAME, "-k", "1", "--json", cwd=tmp_path
+        "search", "photos/Hypatia/0.jpg", "--collection", NAME, "-n", "1", "--json", cwd=tmp_path
     )
     assert json.loads(found.stdout), found.stderr
 
@@ -272,10 +300,10 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     ("code", "words", "said"),
     [
         (1, "latents.parquet --model faces", "--model faces is .*; leave --model out"),
-        (1, "latents.parquet --crop full", r"was embedded with --crop centre:0\.5, not full; leave"),
-        (1, "gone.parquet", "'gone.parquet' is no file"),
-        (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it or embed again"),
-        (2, "latents.parquet photos", "are indexed in two runs; 'photos' is no file of latents"),
+        (1, "latents.parquet --crop full", r"was embedded with --crop center:0\.5, not full; leave"),
+        (1, "gone.parquet", "'gone.parquet' is not a file"),
+        (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it again or embed again"),
+        (2, "latents.parquet photos", "need separate runs; 'photos' is no file of latents"),
         (2, "latents.parquet --prune", "which a file of latents does not say; index the folder"),
         (2, "latents.parquet --root-name=", "a root name is one or more printable characters"),
     ],

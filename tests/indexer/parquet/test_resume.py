@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.parquet.file import LatentsFile
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.embedding import assert_same, assert_same_as_clean, run
-from tests.fixtures.photos import COMMAND, lookalike, one_line, photograph, write_many, write_photos
+from tests.fixtures.photos import photograph, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle
 
 
@@ -75,7 +77,7 @@ def test_what_an_interrupted_run_did_is_not_done_again(model: Model, tmp_path: P
 def test_a_slow_models_rows_are_kept_by_the_clock(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.indexer.parquet.export._PIECE_SECONDS", 0.0)
+    monkeypatch.setattr("lookalike.indexer.parquet.export._PART_SECONDS", 0.0)
     write_many(tmp_path / "photos", 500)
     with pytest.raises(KeyboardInterrupt):
         run(
@@ -110,12 +112,13 @@ def test_pieces_of_another_model_are_not_mixed_in(model: Model, tmp_path: Path) 
         run(model, out, tmp_path / "photos", on_progress=stop_after(128, KeyboardInterrupt))
     other = Model(make_bundle(tmp_path / "other", seed=1))
     with pytest.raises(
-        InvalidArgumentError, match=r"latents.parquet.part holds pieces of a run with model .*; finish"
+        InvalidArgumentError, match=r"latents.parquet.part holds parts of a run with model .*; finish"
     ):
         run(other, out, tmp_path / "photos")
     assert run(model, out, tmp_path / "photos").kept == 128
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_equals_once(tiny_model: Path, model: Model, tmp_path: Path) -> None:
     write_many(tmp_path / "photos", 6000)
     words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
@@ -130,57 +133,88 @@ def test_killed_anywhere_and_run_again_equals_once(tiny_model: Path, model: Mode
     assert_same_as_clean(model, tmp_path / "latents.parquet", tmp_path / "photos")
 
 
-@pytest.mark.parametrize("name", ["part.new", "000001.parquet", "whole.new", "latents.parquet"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ["000001.parquet", "000002.parquet", "latents.parquet"])
 def test_killed_at_each_step_and_run_again_equals_once(
-    tiny_model: Path, model: Model, tmp_path: Path, name: str
+    tiny_model: Path, model: Model, tmp_path: Path, name: str, when: str
 ) -> None:
-    """Killed when a file appears: the first piece half written, done, the whole half written, in place."""
-    write_many(tmp_path / "photos", 4500)
+    """Killed when a file takes its place: the first piece, the second, the whole; written, or in place."""
+    write_many(tmp_path / "photos", 300)
     words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
-    folder = tmp_path if name == "latents.parquet" else tmp_path / "latents.parquet.part"
-    with subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
-        while not (folder / name).exists() and running.poll() is None:
-            time.sleep(0.0005)
-        running.send_signal(signal.SIGKILL)
+    killed = subprocess.run(small_pieces(*words, kill=(name, when)), cwd=tmp_path, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     pieces = len(list((tmp_path / "latents.parquet.part").glob("0*.parquet")))
+    assert pieces == {"000001.parquet": 0, "000002.parquet": 1, "latents.parquet": 3}[name] + (
+        when == "after" and name != "latents.parquet"
+    )
+    assert (tmp_path / "latents.parquet").exists() == (name == "latents.parquet" and when == "after")
     done = lookalike(*words, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["rows"] == 4500
-    if pieces:  # what was durable was not embedded again
-        assert report["embedded"] <= 4500 - 4096
+    assert report["rows"] == 300
+    assert report["embedded"] <= 300 - min(128 * pieces, 300)  # what was durable was not embedded again
     assert_same_as_clean(model, tmp_path / "latents.parquet", tmp_path / "photos")
 
 
+SMALL = """
+import os, signal, sys
+import lookalike.encoder.embed.pipeline
+import lookalike.indexer.parquet.file
+lookalike.encoder.embed.pipeline._BATCH = 32
+lookalike.indexer.parquet.file.ROWS = 128  # before others import it
+from lookalike.deploy.cli.main import main
+name, when = sys.argv[1:3]
+reached = False
+def watch(event, arguments):
+    global reached
+    if event == "os.kill":
+        return
+    if reached:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if event == "os.rename" and str(arguments[1]).endswith(name):
+        reached = True
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+if name:
+    sys.addaudithook(watch)
+sys.argv[1:] = sys.argv[3:]
+main()
+"""
+
+
+def small_pieces(*words: str, kill: tuple[str, str] = ("", "")) -> list[str]:
+    """The command with pieces of 128 rows, killed before or after a file is renamed to a name."""
+    return [sys.executable, "-c", SMALL, *kill, *words]
+
+
 def test_an_interrupt_exits_130_and_the_next_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
-    write_many(tmp_path / "photos", 12_000)
+    write_many(tmp_path / "photos", 1500)
     words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
-    with subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
-        while not list(tmp_path.glob("*.part/*.new")) and running.poll() is None:
+    with subprocess.Popen(small_pieces(*words), cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not list(tmp_path.glob("*.part/0*.parquet")) and running.poll() is None:
             time.sleep(0.001)
-        time.sleep(0.2)
         running.send_signal(signal.SIGINT)
         assert running.stderr is not None
         said = running.stderr.read()
     assert running.returncode == 130
-    assert said.split("\n") == ["", "lookalike: interrupted; run it again and it goes on", ""]  # "" ends ^C
+    assert said.split("\n") == ["", "lookalike: interrupted; run it again to continue", ""]  # "" ends ^C
     done = lookalike(*words, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["rows"] == 12_000
-    assert report["kept"] >= 4096
+    assert report["rows"] == 1500
+    assert report["kept"] >= 128
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
     tiny_model: Path, model: Model, tmp_path: Path
 ) -> None:
     """The system's limit on the size of a file stands for the disk: a piece fits, the whole does not."""
-    write_many(tmp_path / "photos", 9000)
+    write_many(tmp_path / "photos", 1000)
     words = ["embed", "photos", "--model", str(tiny_model), "--out", "latents.parquet"]
     run(model, tmp_path / "clean.parquet", tmp_path / "photos")
     limit = (tmp_path / "clean.parquet").stat().st_size * 3 // 4
     done = subprocess.run(
-        [COMMAND, *words],
+        small_pieces(*words),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -193,5 +227,5 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
     again = lookalike(*words, "--json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     report = json.loads(again.stdout)
-    assert (report["rows"], report["kept"] >= 4096) == (9000, True)
+    assert (report["rows"], report["kept"] >= 128) == (1000, True)
     assert_same(tmp_path / "latents.parquet", tmp_path / "clean.parquet")

@@ -1,7 +1,6 @@
 """What only the server store promises: one line about whatever does not answer as a Qdrant server does."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -20,10 +19,11 @@ from qdrant_client.common import client_exceptions
 from qdrant_client.http import exceptions
 
 from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
+from lookalike.indexer.open import open_store
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.errors import check_key
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import open_store
+from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, point_ids, random_vectors
 
 Answer = tuple[int, bytes]
@@ -124,10 +124,10 @@ def test_connect(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDRANT_API_KEY", "from the environment")
     with answering(qdrant(version)) as stub:
         with open_store(stub.url) as store:  # a key over plain http to this machine: no warning
-            assert store.names() == []
+            assert store.list_collections() == []
             assert store.address == stub.url
         with open_store(stub.url, api_key="given") as store:
-            assert store.names() == []
+            assert store.list_collections() == []
     assert set(stub.keys) == {"from the environment", "given"}
 
 
@@ -135,7 +135,7 @@ def test_a_server_that_goes_away() -> None:
     with answering(qdrant("1.18.0")) as stub:
         store = ServerStore.connect(stub.url)
     with store, pytest.raises(StoreUnreachableError, match="check the address"):
-        store.names()
+        store.list_collections()
 
 
 def test_no_key_in_clear_text_over_the_internet() -> None:
@@ -153,17 +153,17 @@ def test_another_programs_collections_are_left_alone() -> None:
     client.create_collection("mangled", vectors_config=vectors, metadata={"lookalike": {"format": 1}})
     with ServerStore(Server(client, ":memory:", in_memory=True)) as store:
         store.create("ours", SPEC)
-        assert store.names() == ["mangled", "ours"]
+        assert store.list_collections() == ["mangled", "ours"]
         for name in ("plain", "noted", "mangled"):
             with pytest.raises(StoreError, match="is not a lookalike collection"):
-                store.describe(name)
+                store.info(name)
             with pytest.raises(StoreError, match="is not a lookalike collection"):
                 store.upsert(name, point_ids(1), random_vectors(1), [{}])
         for name in ("plain", "noted"):
             with pytest.raises(StoreError, match="not a lookalike collection"):
-                store.drop(name)
+                store.delete_collection(name)
         assert client.collection_exists("plain")
-        store.drop("mangled")
+        store.delete_collection("mangled")
 
 
 def test_a_collection_deleted_behind_our_back() -> None:
@@ -191,8 +191,8 @@ def _raisable(module: object) -> set[str]:
 
 def test_who_uses_a_folder_does_not_pay_for_the_client(tmp_path: Path) -> None:
     script = (
-        "import sys; from lookalike.indexer.store.base import open_store; open_store(sys.argv[1]).names();"
+        "import sys; from lookalike.indexer.open import open_store; open_store(sys.argv[1]).list_collections();"
         "sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = child_env()
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "none")], check=True, env=environment)

@@ -14,8 +14,9 @@ from lookalike.encoder.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from lookalike.indexer.open import open_store
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import LayoutOptions, open_store
+from lookalike.indexer.store.layout import StorageConfig
 from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
 from tests.fixtures.stores import SPEC, D, point_ids, random_vectors
 
@@ -51,13 +52,13 @@ def test_a_collection_on_a_server_by_itself(stub: Stub, store: ServerStore) -> N
         "metadata": {"lookalike": SPEC.to_json()},
     }
     state = store.index_state("c")
-    assert state.layout == LayoutOptions().settled(D)
+    assert state.layout == StorageConfig().resolve(D)
 
 
 def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None:
     stub.peers = 3
     spec = SPEC.__class__(**SPEC.to_json() | {"dimension": 512})
-    store.create("c", spec, LayoutOptions(expect=20_000_000))
+    store.create("c", spec, StorageConfig(expect=20_000_000))
     (made,) = stub.of("/collections/c", "PUT")
     assert (made.body["shard_number"], made.body["replication_factor"]) == (6, 2)
     assert made.body["vectors"] == {"size": 512, "distance": "Cosine", "on_disk": True}
@@ -65,14 +66,14 @@ def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None
         "scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}
     }
     layout = store.index_state("c").layout
-    assert layout == LayoutOptions(expect=20_000_000).settled(512, 3)
+    assert layout == StorageConfig(expect=20_000_000).resolve(512, peers=3)
     with pytest.raises(InvalidArgumentError, match="the cluster has 3"):
-        store.create("d", spec, LayoutOptions(replicas=4))
+        store.create("d", spec, StorageConfig(replicas=4))
     assert "d" not in stub.collections
 
 
 def test_payload_is_indexed_before_any_point_comes(stub: Stub, store: ServerStore) -> None:
-    store.create("c", SPEC, LayoutOptions(numbers=("Smiling", "a b", "x.y")))
+    store.create("c", SPEC, StorageConfig(numeric_fields=("Smiling", "a b", "x.y")))
     fill(store, 3)
     wanted = [("person", "keyword"), ("Smiling", "float"), ('"a b"', "float")]
     indexes = stub.of("/index", "PUT")
@@ -149,7 +150,7 @@ def test_a_batch_that_never_goes_through_is_named(stub: Stub, store: ServerStore
         fill(store)
     said = str(caught.value)
     assert "\n" not in said
-    assert f"points 513 to 768 of {MANY}, from {ids[512]} on, were not taken in 4 tries (" in said
+    assert f"points 513 to 768 of {MANY}, from {ids[512]} on, were not accepted in 4 tries (" in said
     assert "503: on purpose" in said
     assert "run it again" in said
     stub.fault = lambda _: None
@@ -197,7 +198,7 @@ def test_points_that_were_acknowledged_and_are_not_there_are_no_success(
         return real(asked)
 
     stub.answer = answer  # type: ignore[method-assign]  # for this test
-    with pytest.raises(StoreUnavailableError, match="holds 0 of 10 points that it acknowledged"):
+    with pytest.raises(StoreUnavailableError, match="has 0 of 10 points that it acknowledged"):
         fill(store, 10)
 
 
@@ -220,7 +221,7 @@ def test_a_deletion_is_done_before_what_follows(stub: Stub, store: ServerStore) 
 
 
 def test_what_is_quantized_is_rescored_from_more_candidates(stub: Stub, store: ServerStore) -> None:
-    store.create("c", SPEC, LayoutOptions(quantization="int8"))
+    store.create("c", SPEC, StorageConfig(quantization="int8"))
     searches: list[Asked] = []
     real = stub.answer
 
@@ -240,20 +241,20 @@ def test_what_is_quantized_is_rescored_from_more_candidates(stub: Stub, store: S
 def test_an_alias_is_switched_in_one_request(stub: Stub, store: ServerStore) -> None:
     for name in ("c", "d"):
         store.create(name, SPEC)
-    store.switch("faces", "c")
-    store.switch("faces", "d")
-    store.switch("faces", None)
+    store.set_alias("faces", "c")
+    store.set_alias("faces", "d")
+    store.set_alias("faces", None)
     first, second, third = (asked.body["actions"] for asked in stub.of("/collections/aliases"))
     made = [{"create_alias": {"collection_name": name, "alias_name": "faces"}} for name in ("c", "d")]
     gone = {"delete_alias": {"alias_name": "faces"}}
     assert (first, second, third) == ([made[0]], [gone, made[1]], [gone])
     with pytest.raises(CollectionNotFoundError, match="no alias 'faces'"):
-        store.switch("faces", None)
+        store.set_alias("faces", None)
 
 
 def test_an_alias_is_looked_up_and_the_collection_asked(stub: Stub, store: ServerStore) -> None:
     store.create("c", SPEC)
-    store.switch("faces", "c")
+    store.set_alias("faces", "c")
     store.upsert("faces", point_ids(3), np.ones((3, D), np.float32), [{}] * 3)
     assert store.count("faces") == 3
     assert not stub.of("/collections/faces/points")
@@ -262,4 +263,4 @@ def test_an_alias_is_looked_up_and_the_collection_asked(stub: Stub, store: Serve
 def test_a_server_of_streams_is_what_an_address_opens(stub: Stub) -> None:
     with open_store(stub.url) as opened:
         opened.create("c", SPEC)
-        assert json.loads(json.dumps(opened.describe("c").to_json())) == SPEC.to_json()
+        assert json.loads(json.dumps(opened.info("c").to_json())) == SPEC.to_json()

@@ -38,7 +38,7 @@ def test_it_is_asked_again_while_the_server_fails() -> None:
 def test_in_the_end_it_is_named_with_its_reason() -> None:
     ask = Failing(9)
     with pytest.raises(
-        StoreUnavailableError, match=r"points 1 to 2 were not taken in 3 tries \(busy\)"
+        StoreUnavailableError, match=r"points 1 to 2 were not accepted in 3 tries \(busy\)"
     ) as caught:
         retry(ask, "points 1 to 2", pauses=(0, 0))
     assert ask.asked == 3
@@ -109,7 +109,7 @@ def test_after_a_batch_that_fails_to_the_last_none_is_begun(monkeypatch: pytest.
             raise StoreUnavailableError("disk full")
 
     with pytest.raises(
-        StoreUnavailableError, match=f"points {BATCH} to {2 * BATCH} were not taken in 2 tries"
+        StoreUnavailableError, match=f"points {BATCH} to {2 * BATCH} were not accepted in 2 tries"
     ):
         upload(100 * BATCH, put, named, streams=2)
     assert len(begun) < 20

@@ -18,7 +18,7 @@ from tests.fixtures.photos import photograph, write_photos
 
 
 def listed(files: list[Path], **options: Any) -> Source:
-    return list_source(files, **({"root": None, "root_name": None, "known": {}} | options))
+    return list_source(files, **({"root": None, "root_name": None, "known_roots": {}} | options))
 
 
 def test_a_list_has_a_name_on_each_line_or_between_nul(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_listed_files_are_the_items_their_folder_has(tmp_path: Path) -> None:
 def test_listed_files_belong_to_the_root_that_is_known_or_named(tmp_path: Path) -> None:
     files = write_photos(tmp_path / "photos")
     known = {"mine": str(tmp_path.resolve())}
-    assert listed(files[:2], known=known).root_name == "mine"
+    assert listed(files[:2], known_roots=known).root_name == "mine"
     named = listed(files[:2], root=tmp_path, root_name="all")
     assert [item.path for item in named.items()] == ["photos/Ada_Lovelace/0.jpg", "photos/Ada_Lovelace/1.jpg"]
     with pytest.raises(
@@ -91,9 +91,9 @@ def test_a_pattern_that_is_none_is_refused() -> None:
 
 def test_selection_looks_at_paths_and_names() -> None:
     reading = SourceFilter(include=("*.jpg", "b/*"), exclude=("*thumb*",))
-    taken = [p for p in ("a.jpg", "b/x.png", "c/x.png", "c/thumb.jpg", ".a.jpg") if reading.takes(p)]
+    taken = [p for p in ("a.jpg", "b/x.png", "c/x.png", "c/thumb.jpg", ".a.jpg") if reading.accepts(p)]
     assert taken == ["a.jpg", "b/x.png"]
-    assert reading.takes(".a.jpg", named=True)
+    assert reading.accepts(".a.jpg", named=True)
 
 
 def test_a_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
@@ -117,12 +117,12 @@ def test_a_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
         ("a.csv", "file,age\nx,1\n", "a.csv:1 must be a header with the column path"),
         ("a.csv", "path,age\nx,1,2\n", "a.csv:2 must have as many cells"),
         ("a.csv", "path,age\nx\n", "a.csv:2 must have as many cells"),
-        ("a.csv", "path,age\nx,1\nx,2\n", "a.csv:3 must name each picture once"),
+        ("a.csv", "path,age\nx,1\nx,2\n", "a.csv:3 must name each image once"),
         ("a.csv", "path,sha256\nx,1\n", "a.csv:2 must leave sha256 to the index"),
-        ("a.csv", "path,age\n,1\n", "a.csv:2 must name a picture"),
+        ("a.csv", "path,age\n,1\n", "a.csv:2 must name an image"),
         ("a.jsonl", '{"path": "x"}\n[1]\n', "a.jsonl:2 must be a JSON object"),
         ("a.jsonl", '{"path": "x", "age": NaN}\n', "a.jsonl:1 must be JSON"),
-        ("a.jsonl", '{"path": 3}\n', "a.jsonl:1 must name a picture"),
+        ("a.jsonl", '{"path": 3}\n', "a.jsonl:1 must name an image"),
         ("a.jsonl", "{\n", "a.jsonl:1 must be JSON"),
     ],
 )
@@ -177,7 +177,7 @@ def test_an_archive_that_is_cut_or_compressed_is_refused_on_one_line(tmp_path: P
     archive.write_bytes(data[: member.start + 10])
     with pytest.raises(DataError, match="whole, uncompressed tar file"):
         list(find_members(archive))
-    with pytest.raises(OSError, match="ends within it"):
+    with pytest.raises(OSError, match="ends inside it"):
         member.read()
     archive.write_bytes(b"\x1f\x8b" + data)
     with pytest.raises(DataError, match="unpack a compressed one with gunzip first"):

@@ -12,17 +12,19 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.maintenance.verify import verify
-from lookalike.indexer.parquet.export import embed
+from lookalike.indexer.open import open_store
+from lookalike.indexer.parquet.export import export_latents
 from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.mnist import MnistImage, find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-from lookalike.indexer.sources.source import Source, item_id, open_source
+from lookalike.indexer.sources.source import Source, SourceList, item_id, open_source
 from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.sync.sync import sync
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
-from tests.fixtures.photos import lookalike, one_line, photograph, stored
+from tests.fixtures.photos import photograph, stored
 
 NAME = "digits"
 EXACT = ImageSpec(size=28, channels=1)
@@ -42,13 +44,14 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def mnist(split: str | None = None, **reading: object) -> Source:
-    said = SourceFilter(**reading)  # type: ignore[arg-type]  # as the caller has it
-    return open_source("mnist", root_name=None, known={}, reading=said, split=split)  # type: ignore[arg-type]
+    chosen = SourceFilter(**reading)  # type: ignore[arg-type]  # as the caller has it
+    sources = SourceList(sources=["mnist"], split=split, filter=chosen)  # type: ignore[arg-type]  # likewise
+    (source,) = sources.open({})
+    return source
 
 
 def index(store: VectorStore, model: Model, source: Source, **options: object) -> SyncReport:
-    prepare_collection(store, NAME, model, crop=None)
-    return sync(store, NAME, model, [source], **options)  # type: ignore[arg-type]  # likewise
+    return sync(store, NAME, model, source, **options)  # type: ignore[arg-type]  # likewise
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -127,7 +130,7 @@ def test_items_are_chosen_as_those_of_a_folder(raw: Path) -> None:
 def test_a_folder_called_mnist_goes_before_the_data_set(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "a.jpg").write_bytes(photograph(0))
-    assert [item.path for item in open_source("mnist", root_name=None, known={}).items()] == ["a.jpg"]
+    assert [item.path for item in open_source("mnist", root_name=None, known_roots={}).items()] == ["a.jpg"]
     with pytest.raises(InvalidArgumentError, match="--split is of mnist, 'mnist' is another source"):
         mnist("test")
 
@@ -149,16 +152,16 @@ def test_indexing_twice_equals_once_and_splits_leave_each_other_alone(
         assert index(store, model, mnist(), dry_run=True).unchanged == store.count(NAME) == 50
         # The collection knows where the digits lie; another copy of them is named.
         elsewhere = write_digits(tmp_path / "copy" / "MNIST" / "raw", packed=True)
-        known = store.describe(NAME).roots
+        known = store.info(NAME).roots
         assert known == {"mnist": str(raw.resolve())}
         monkeypatch.setenv("LOOKALIKE_DATA", str(tmp_path / "copy"))
         with pytest.raises(
             InvalidArgumentError, match="pass --root-name mnist if that folder has moved here"
         ):
-            open_source("mnist", root_name=None, known=known)
-        moved = index(store, model, open_source("mnist", root_name="mnist", known=known), checksum=True)
+            open_source("mnist", root_name=None, known_roots=known)
+        moved = index(store, model, open_source("mnist", root_name="mnist", known_roots=known), checksum=True)
         assert moved.unchanged == 50
-        assert store.describe(NAME).roots == {"mnist": str(elsewhere.resolve())}
+        assert store.info(NAME).roots == {"mnist": str(elsewhere.resolve())}
 
 
 def test_prune_removes_digits_that_are_gone(model: Model, raw: Path, tmp_path: Path) -> None:
@@ -182,15 +185,13 @@ def test_verify_compares_digits_with_their_file(model: Model, raw: Path, tmp_pat
         index(store, model, mnist("test"))
         for checksum in (False, True):
             fine = verify(store, NAME, model=model, checksum=checksum)
-            assert (fine.items, fine.sampled, fine.findings) == (20, 20, [])
+            assert (fine.items, fine.sampled, fine.issues) == (20, 20, [])
         images = MNIST(raw).images_file("test")
         content = bytearray(images.read_bytes())
         content[-1] ^= 255
         images.write_bytes(content)
         report = verify(store, NAME, checksum=True)
-        assert [(found.kind, found.path) for found in report.findings] == [
-            ("changed", "mnist/test/00019.pgm")
-        ]
+        assert [(found.kind, found.path) for found in report.issues] == [("changed", "mnist/test/00019.pgm")]
         images.write_bytes(content[:-1])
         assert verify(store, NAME).counts["unreadable"] == 20
         images.unlink()
@@ -202,8 +203,8 @@ def test_a_file_of_latents_says_the_same(model: Model, raw: Path, tmp_path: Path
         index(store, model, mnist("test"))
         direct = stored(store, NAME)
         out = tmp_path / "latents.parquet"
-        assert embed(model, [mnist("test")], out).rows == 20
-        assert embed(model, [mnist("test")], out).unchanged
+        assert export_latents(model, [mnist("test")], out).rows == 20
+        assert export_latents(model, [mnist("test")], out).unchanged
         load_latents(store, "loaded", [out])
         assert stored(store, "loaded") == direct
 
@@ -212,7 +213,7 @@ def test_the_commands_take_digits_by_name(tiny_model: Path, raw: Path, tmp_path:
     words = ["index", "mnist", "--split", "test", "--collection", NAME, "--model", str(tiny_model)]
     env = {"LOOKALIKE_DATA": str(tmp_path / "data")}
     dry = lookalike(*words, "--dry-run", cwd=tmp_path, env=env)
-    assert one_line(dry).startswith("digits: nothing was done; it would be 20 added")
+    assert one_line(dry).startswith("digits: dry run, nothing was changed; it would be 20 added")
     first = lookalike(*words, "--report", "report.jsonl", cwd=tmp_path, env=env)
     assert one_line(first).startswith("digits: 20 added, 0 changed, 0 unchanged, 0 missing, 0 failed; ")
     assert one_line(lookalike(*words, cwd=tmp_path, env=env)).startswith(
@@ -220,7 +221,7 @@ def test_the_commands_take_digits_by_name(tiny_model: Path, raw: Path, tmp_path:
     )
     (tmp_path / "seven.png").write_bytes(encode_png(made_up_images("test")[7]))
     found = lookalike(
-        *("search", "seven.png", "--collection", NAME, "-k", "3", "--json", "--sheet", "sheet.png"),
+        *("search", "seven.png", "--collection", NAME, "-n", "3", "--json", "--sheet", "sheet.png"),
         cwd=tmp_path,
     )
     assert found.returncode == 0, found.stderr
@@ -240,7 +241,7 @@ def test_the_commands_take_digits_by_name(tiny_model: Path, raw: Path, tmp_path:
 
 @pytest.mark.mnist
 def test_the_real_digits_are_items(mnist: MNIST) -> None:
-    items = list(open_source("mnist", root_name=None, known={}).items())
+    items = list(open_source("mnist", root_name=None, known_roots={}).items())
     assert len(items) == len({item.id for item in items}) == 70_000
     assert [items[at].path for at in (0, 59_999, 60_000, 69_999)] == [
         "train/00000.pgm", "train/59999.pgm", "test/00000.pgm", "test/09999.pgm",

@@ -19,7 +19,7 @@ def open_(source: Path | str, **options: object) -> Source:
     name = options.get("root_name")
     assert isinstance(known, dict)
     assert name is None or isinstance(name, str)
-    return open_source(str(source), root_name=name, known=known)
+    return open_source(str(source), root_name=name, known_roots=known)
 
 
 def items(source: Path | str, **options: object) -> list[Item]:
@@ -89,13 +89,14 @@ def test_hidden_files_and_other_kinds_of_file_are_left_out(tmp_path: Path) -> No
 
 def test_what_is_not_there_is_refused_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a folder, a picture file, a tar archive, lfw or mnist; '.*no\\nwhere' is not there"
+        DataError,
+        match=r"a folder, an image file, a tar archive, lfw or mnist; '.*no\\nwhere' does not exist",
     ):
         open_(tmp_path / "no\nwhere")
 
 
 def test_an_empty_source_is_not_the_current_folder() -> None:
-    with pytest.raises(DataError, match="'' is not there"):
+    with pytest.raises(DataError, match="'' does not exist"):
         open_("")
 
 

@@ -15,7 +15,9 @@ from lookalike.encoder.errors import (
     StoreError,
     VectorError,
 )
-from lookalike.indexer.store.base import Filter, LayoutOptions, VectorStore
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store.layout import StorageConfig
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 
@@ -23,42 +25,42 @@ store, name = stores.store, stores.name
 
 
 def test_create_describe_drop(store: VectorStore, name: str) -> None:
-    assert name in store.names()
-    assert store.names() == sorted(store.names())
-    assert store.describe(name) == SPEC
+    assert name in store.list_collections()
+    assert store.list_collections() == sorted(store.list_collections())
+    assert store.info(name) == SPEC
     assert (store.count(name), list(store.scroll(name))) == (0, [])
     assert store.search(name, random_vectors(2), k=3) == [[], []]
     with pytest.raises(CollectionExistsError, match=name):
         store.create(name, SPEC)
     fill(store, name, 5)
-    store.drop(name)
-    assert name not in store.names()
+    store.delete_collection(name)
+    assert name not in store.list_collections()
     store.create(name, replace(SPEC, dimension=3))
-    assert (store.describe(name).dimension, store.count(name)) == (3, 0)
+    assert (store.info(name).dimension, store.count(name)) == (3, 0)
     store.upsert(name, point_ids(1), np.ones((1, 3), np.float32), [{}])
 
 
 def test_an_alias_stands_for_a_collection_in_everything(store: VectorStore, name: str) -> None:
     alias = f"alias-{name}"
-    store.switch(alias, name)
+    store.set_alias(alias, name)
     assert store.aliases()[alias] == name
-    assert alias not in store.names()
-    assert store.describe(alias) == SPEC
+    assert alias not in store.list_collections()
+    assert store.info(alias) == SPEC
     ids, vectors = fill(store, alias, 30)
     assert store.count(alias) == store.count(name) == 30
     assert store.search(alias, vectors[:1], k=1)[0][0].id == ids[0]
-    assert store.fetch(alias, ids[:1]).keys() == {ids[0]}
+    assert store.get(alias, ids[:1]).keys() == {ids[0]}
     store.delete(alias, ids[:1])
     assert len(list(store.scroll(alias))) == 29
     assert store.index_state(alias).points == 29
-    store.redescribe(alias, replace(SPEC, roots={"new": "/new"}))
-    assert store.describe(name).roots == {"new": "/new"}
+    store.update_info(alias, replace(SPEC, roots={"new": "/new"}))
+    assert store.info(name).roots == {"new": "/new"}
     store.flush(alias)
     store.build_index(alias)
-    store.switch(alias, None)
+    store.set_alias(alias, None)
     assert alias not in store.aliases()
     with pytest.raises(CollectionNotFoundError, match=alias):
-        store.describe(alias)
+        store.info(alias)
     assert store.count(name) == 29
 
 
@@ -67,70 +69,70 @@ def test_whoever_asks_by_an_alias_reads_what_it_was_switched_to(store: VectorSto
     store.create(other, replace(SPEC, dimension=3, model_id="b" * 64))
     store.upsert(other, point_ids(1, seed=9), np.ones((1, 3), np.float32), [{}])
     fill(store, name, 10)
-    store.switch(alias, name)
-    assert (store.count(alias), store.describe(alias)) == (10, SPEC)
+    store.set_alias(alias, name)
+    assert (store.count(alias), store.info(alias)) == (10, SPEC)
     pages = store.scroll(alias)
     seen = [next(pages).id]
-    store.switch(alias, other)
-    assert store.describe(alias).model_id == "b" * 64
+    store.set_alias(alias, other)
+    assert store.info(alias).model_id == "b" * 64
     assert store.search(alias, np.ones((1, 3), np.float32), k=1)[0][0].id == point_ids(1, seed=9)[0]
     with pytest.raises(VectorError):  # of the old one's dimension
         store.search(alias, random_vectors(1), k=1)
     assert sorted([*seen, *(record.id for record in pages)]) == sorted(point_ids(10))  # what it began with
-    store.switch(alias, None)
-    store.drop(other)
+    store.set_alias(alias, None)
+    store.delete_collection(other)
 
 
 def test_what_an_alias_stands_for_is_not_dropped(store: VectorStore, name: str) -> None:
     alias = f"alias-{name}"
-    store.switch(alias, name)
+    store.set_alias(alias, name)
     with pytest.raises(StoreError, match=f"is what {alias} stands for; .*switch {alias} OTHER") as caught:
-        store.drop(name)
+        store.delete_collection(name)
     assert "\n" not in str(caught.value)
     with pytest.raises(StoreError, match=f"alias of collection '{name}'; .*switch {alias} --remove"):
-        store.drop(alias)
+        store.delete_collection(alias)
     assert store.count(alias) == 0
-    store.switch(alias, None)
-    store.drop(name)
+    store.set_alias(alias, None)
+    store.delete_collection(name)
 
 
 def test_names_and_aliases_are_one_set(store: VectorStore, name: str) -> None:
     alias, third = f"alias-{name}", f"third-{name}"
-    store.switch(alias, name)
+    store.set_alias(alias, name)
     with pytest.raises(CollectionExistsError, match="is an alias of collection"):
         store.create(alias, SPEC)
     with pytest.raises(CollectionExistsError, match="is a collection"):
-        store.switch(name, name)
+        store.set_alias(name, name)
     for target in ("absent", None):
         with pytest.raises(CollectionNotFoundError, match="absent"):
-            store.switch("absent" if target is None else third, target)
+            store.set_alias("absent" if target is None else third, target)
     with pytest.raises(InvalidArgumentError, match="collection name"):
-        store.switch("../up", name)
-    store.switch(third, alias)  # to what that stands for
+        store.set_alias("../up", name)
+    store.set_alias(third, alias)  # to what that stands for
     assert store.aliases()[third] == name
-    store.switch(third, None)
-    store.switch(alias, None)
+    store.set_alias(third, None)
+    store.set_alias(alias, None)
 
 
 def test_a_layout_changes_no_answer(store: VectorStore) -> None:
-    options = LayoutOptions(quantization="int8", on_disk=True, hnsw_m=24, hnsw_payload_m=8, expect=10**9)
+    options = StorageConfig(quantization="int8", on_disk=True, hnsw_m=24, hnsw_payload_m=8, expect=10**9)
     name = f"test-{point_ids(1, seed=5)[0]}"
     store.create(name, SPEC, options)
     ids, vectors = fill(store, name, 300)
     for hits, row in zip(store.search(name, vectors[:20], k=3), unit(vectors[:20]), strict=True):
         assert [hit.id for hit in hits] == [ids[n] for n in np.argsort(-(unit(vectors) @ row))[:3]]
-    store.drop(name)
+    store.delete_collection(name)
 
 
 def test_redescribe_replaces_roots_and_nothing_else(store: VectorStore, name: str) -> None:
     fill(store, name, 3)
     moved = replace(SPEC, roots={"other": "/elsewhere"})
-    store.redescribe(name, moved)
-    assert store.describe(name) == moved  # the roots that were left out are gone
+    store.update_info(name, moved)
+    assert store.info(name) == moved  # the roots that were left out are gone
     for wrong in ({"model_id": "b" * 64}, {"dimension": D + 1}, {"crop": "face"}, {"metric": "dot"}):
         with pytest.raises(ModelMismatchError):
-            store.redescribe(name, replace(moved, **wrong))
-    assert (store.describe(name), store.count(name)) == (moved, 3)
+            store.update_info(name, replace(moved, **wrong))
+    assert (store.info(name), store.count(name)) == (moved, 3)
 
 
 @pytest.mark.parametrize("wrong", ["", ".hidden", "-x", "a/b", "../up", "a b", "ä", "x" * 65, "a\n"])
@@ -138,17 +140,17 @@ def test_names_that_break_the_rule(store: VectorStore, wrong: str) -> None:
     with pytest.raises(InvalidArgumentError, match="collection name"):
         store.create(wrong, SPEC)
     with pytest.raises(CollectionNotFoundError):
-        store.describe(wrong)
+        store.info(wrong)
 
 
 CALLS: dict[str, Callable[[VectorStore, str], object]] = {
-    "switch": lambda s, n: s.switch("alias", n),
-    "describe": lambda s, n: s.describe(n),
-    "redescribe": lambda s, n: s.redescribe(n, SPEC),
-    "drop": lambda s, n: s.drop(n),
+    "set_alias": lambda s, n: s.set_alias("alias", n),
+    "info": lambda s, n: s.info(n),
+    "update_info": lambda s, n: s.update_info(n, SPEC),
+    "delete_collection": lambda s, n: s.delete_collection(n),
     "upsert": lambda s, n: s.upsert(n, point_ids(1), random_vectors(1), [{}]),
     "delete": lambda s, n: s.delete(n, point_ids(1)),
-    "fetch": lambda s, n: s.fetch(n, point_ids(1)),
+    "get": lambda s, n: s.get(n, point_ids(1)),
     "search": lambda s, n: s.search(n, random_vectors(1), k=1),
     "scroll": lambda s, n: s.scroll(n),
     "count": lambda s, n: s.count(n),
@@ -177,7 +179,7 @@ def test_close_stops_a_scroll_and_every_method(store: VectorStore, name: str) ->
     with pytest.raises(StoreError, match="closed"):
         list(records)
     with pytest.raises(StoreError, match="closed"):
-        store.names()
+        store.list_collections()
     with pytest.raises(StoreError, match="closed"):
         store.create("another", SPEC)
     assert store.address
@@ -259,7 +261,7 @@ def test_fetch_returns_what_is_there(store: VectorStore, name: str, with_vectors
     fill(store, name, 5)
     there = {record.id: record for record in store.scroll(name, with_vectors=True)}
     wanted = [*point_ids(3), "00000000-0000-0000-0000-000000000000"]
-    found = store.fetch(name, wanted, with_vectors=with_vectors)
+    found = store.get(name, wanted, with_vectors=with_vectors)
     assert found.keys() == {each for each in wanted if each in there}
     assert len(found) == 3
     for point, record in found.items():
@@ -267,7 +269,7 @@ def test_fetch_returns_what_is_there(store: VectorStore, name: str, with_vectors
         assert (record.vector is not None) == with_vectors
         if record.vector is not None and (expected := there[point].vector) is not None:
             np.testing.assert_array_equal(record.vector, expected)
-    assert store.fetch(name, []) == {}
+    assert store.get(name, []) == {}
 
 
 def test_refused_vectors_store_nothing(store: VectorStore, name: str) -> None:
@@ -349,7 +351,7 @@ def test_every_error_is_ours(store: VectorStore, name: str) -> None:
     with pytest.raises(LookalikeError) as caught:
         store.create("huge", replace(SPEC, dimension=10**9))
     assert "\n" not in str(caught.value)
-    assert "huge" not in store.names()
+    assert "huge" not in store.list_collections()
 
 
 def test_an_index_changes_no_answer(store: VectorStore, name: str) -> None:

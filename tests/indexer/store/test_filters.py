@@ -15,8 +15,9 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.embedded.store import EdgeStore
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import Condition, Filter, Record, VectorStore
-from lookalike.indexer.store.filters import Op
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter, Op
+from lookalike.indexer.store.points import Record
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, fill, point_ids, random_vectors
 

@@ -9,11 +9,11 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.server.config import from_qdrant, to_qdrant
 from lookalike.indexer.store.layout import (
     Layout,
-    LayoutOptions,
     Quantization,
-    differing,
-    layout_for,
+    StorageConfig,
+    differing_options,
     oversampling,
+    recommended_layout,
 )
 
 MILLION = 1_000_000
@@ -33,12 +33,12 @@ MILLION = 1_000_000
     ],
 )
 def test_the_rule(count: int, dimension: int, peers: int, expected: Layout) -> None:
-    assert layout_for(count, dimension, peers) == expected
+    assert recommended_layout(count, dimension, peers) == expected
 
 
 @pytest.mark.parametrize("peers", range(2, 9))
 def test_a_cluster_has_two_copies_and_two_shards_a_peer(peers: int) -> None:
-    layout = layout_for(1000, 512, peers)
+    layout = recommended_layout(1000, 512, peers)
     assert layout.replicas == 2
     assert layout.shards >= 2 * peers
 
@@ -46,16 +46,16 @@ def test_a_cluster_has_two_copies_and_two_shards_a_peer(peers: int) -> None:
 @pytest.mark.parametrize(("count", "dimension", "peers"), [(-1, 512, 1), (1, 0, 1), (1, 512, 0)])
 def test_there_is_no_rule_for_less_than_nothing(count: int, dimension: int, peers: int) -> None:
     with pytest.raises(InvalidArgumentError, match="not for"):
-        layout_for(count, dimension, peers)
+        recommended_layout(count, dimension, peers)
 
 
 def test_memory_by_qdrants_rule() -> None:
     # qdrant.tech/documentation, Capacity Planning: a million vectors of 1,024 take 6,144,000,000 bytes.
-    assert Layout().memory(MILLION, 1024) == 6_144_000_000
-    assert Layout(replicas=2).memory(MILLION, 1024) == 2 * 6_144_000_000
-    assert Layout(quantization="int8", on_disk=True).memory(MILLION, 1024) == 6_144_000_000 // 4
-    assert Layout(quantization="int8").memory(MILLION, 1024) == 6_144_000_000 // 4 * 5
-    assert Layout(quantization="binary", on_disk=True).memory(MILLION, 1024) == 6_144_000_000 // 32
+    assert Layout().memory_bytes(MILLION, 1024) == 6_144_000_000
+    assert Layout(replicas=2).memory_bytes(MILLION, 1024) == 2 * 6_144_000_000
+    assert Layout(quantization="int8", on_disk=True).memory_bytes(MILLION, 1024) == 6_144_000_000 // 4
+    assert Layout(quantization="int8").memory_bytes(MILLION, 1024) == 6_144_000_000 // 4 * 5
+    assert Layout(quantization="binary", on_disk=True).memory_bytes(MILLION, 1024) == 6_144_000_000 // 32
 
 
 @pytest.mark.parametrize(
@@ -84,28 +84,30 @@ def test_a_layout_becomes_json_values_and_back() -> None:
 
 
 def test_what_is_asked_goes_before_the_rule() -> None:
-    asked = LayoutOptions(expect=20 * MILLION, quantization="none", on_disk=False, hnsw_m=32)
-    assert asked.settled(512, 3) == Layout(shards=6, replicas=2, hnsw_m=32)
-    assert LayoutOptions().settled(512, 3) == layout_for(0, 512, 3)
-    assert LayoutOptions().filled(expect=20 * MILLION).settled(512) == layout_for(20 * MILLION, 512)
-    assert LayoutOptions(expect=5).filled(expect=20 * MILLION).expect == 5
+    asked = StorageConfig(expect=20 * MILLION, quantization="none", on_disk=False, hnsw_m=32)
+    assert asked.resolve(512, peers=3) == Layout(shards=6, replicas=2, hnsw_m=32)
+    assert StorageConfig().resolve(512, peers=3) == recommended_layout(0, 512, 3)
+    assert StorageConfig().with_known(expect=20 * MILLION).resolve(512) == recommended_layout(
+        20 * MILLION, 512
+    )
+    assert StorageConfig(expect=5).with_known(expect=20 * MILLION).expect == 5
     with pytest.raises(InvalidArgumentError, match="--replicas 4 needs as many peers, the cluster has 3"):
-        LayoutOptions(replicas=4).settled(512, 3)
+        StorageConfig(replicas=4).resolve(512, peers=3)
 
 
 def test_an_embedded_store_is_one_part_on_one_machine() -> None:
-    assert LayoutOptions(shards=1, replicas=1, hnsw_m=8).embedded(512) == Layout(hnsw_m=8)
+    assert StorageConfig(shards=1, replicas=1, hnsw_m=8).resolve(512) == Layout(hnsw_m=8)
     for name in ("shards", "replicas"):
         with pytest.raises(
             InvalidArgumentError, match=f"--{name} is for a Qdrant server or cluster"
         ) as caught:
-            LayoutOptions(**{name: 2}).embedded(512)  # type: ignore[arg-type]  # each takes a number
+            StorageConfig(**{name: 2}).resolve(512)  # type: ignore[arg-type]  # each takes a number
         assert "\n" not in str(caught.value)
 
 
 def test_what_differs_is_said_as_it_is_given() -> None:
-    asked = LayoutOptions(expect=5, shards=2, quantization="int8", on_disk=True, hnsw_m=16)
-    assert differing(asked, Layout()) == {
+    asked = StorageConfig(expect=5, shards=2, quantization="int8", on_disk=True, hnsw_m=16)
+    assert differing_options(asked, Layout()) == {
         "--shards 2": "--shards 1",
         "--quantization int8": "--quantization none",
         "--on-disk": "--in-memory",
@@ -123,7 +125,7 @@ def test_qdrants_words_and_back(quantization: Any) -> None:
     layout = Layout(
         shards=6, replicas=2, quantization=quantization, on_disk=True, hnsw_m=24, hnsw_payload_m=8
     )
-    body = to_qdrant(layout, 512, LayoutOptions())
+    body = to_qdrant(layout, 512, StorageConfig())
     assert body["vectors"] == {"size": 512, "distance": "Cosine", "on_disk": True}
     assert body["optimizers_config"] == {"indexing_threshold": 200_000}  # KiB: 100,000 vectors
     told = {
@@ -138,6 +140,6 @@ def test_qdrants_words_and_back(quantization: Any) -> None:
 
 
 def test_one_shard_and_one_copy_are_the_servers_to_choose_unless_asked_for() -> None:
-    assert not {"shard_number", "replication_factor"} & to_qdrant(Layout(), 8, LayoutOptions()).keys()
-    asked = to_qdrant(Layout(), 8, LayoutOptions(shards=1, replicas=1))
+    assert not {"shard_number", "replication_factor"} & to_qdrant(Layout(), 8, StorageConfig()).keys()
+    asked = to_qdrant(Layout(), 8, StorageConfig(shards=1, replicas=1))
     assert (asked["shard_number"], asked["replication_factor"]) == (1, 1)

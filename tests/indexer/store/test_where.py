@@ -15,7 +15,8 @@ from lookalike.indexer.store.facets import value_counts
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.where import parse_where
 from tests.fixtures import stores
-from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import NAME, make_home
 from tests.fixtures.stores import point_ids, random_vectors
 
 store, name = stores.store, stores.name
@@ -55,15 +56,15 @@ def test_what_it_means(text: str, conditions: list[tuple[str, Any, Any]]) -> Non
     [
         ("", "expected a field such as person or Smiling at character 1, marked ^ here: ^"),
         ("person", "expected one of .* at character 7, marked ^ here: person^"),
-        ("Smiling>>0", r"expected what fits .* at character 9, marked ^ here: Smiling>^>0"),
+        ("Smiling>>0", r"expected a value that fits .* at character 9, marked ^ here: Smiling>^>0"),
         ("Smiling>", "expected a value.* at character 9, marked ^ here: Smiling>^"),
-        ("Smiling>a bit", "expected what fits .* at character 9, marked ^ here: Smiling>^a bit"),
+        ("Smiling>a bit", "expected a value that fits .* at character 9, marked ^ here: Smiling>^a bit"),
         ("person=a,,b=c", "expected a field .* at character 10, marked ^ here: person=a,^,b=c"),
         ("person=a,", "expected a field .* at character 10, marked ^ here: person=a,^"),
         ('person="a"b', 'expected a comma or the end at character 11, marked ^ here: person="a"^b'),
         ('person="a', 'expected a value.* at character 8, marked ^ here: person=^"a'),
         ("=a", "expected a field .* at character 1, marked ^ here: ^=a"),
-        ("a..b=1", "expected what fits .* at character 6, marked ^ here: a..b=^1"),
+        ("a..b=1", "expected a value that fits .* at character 6, marked ^ here: a..b=^1"),
         ("person=\n", "expected a value.* at character 9, "),
     ],
 )
@@ -118,7 +119,7 @@ def test_facets_counts_people(tmp_path: Path, tiny_model: Path) -> None:
         {"value": "Émilie_du_Châtelet", "count": 1},
     ]
     done = lookalike("facets", "--collection", NAME, "person", "--most", "1", cwd=home)
-    assert done.stderr == "and 2 more values, of 6 pictures; --most tells them\n"
+    assert done.stderr == "and 2 more values, in 6 images; --most N prints them\n"
     done = lookalike("facets", "--collection", NAME, "person", "--where", "path~", cwd=home)
     assert done.returncode == 2
     assert one_line(done).endswith("at character 6, marked ^ here: path~^")

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import open_store
-from tests.fixtures.photos import NAME, cuttings, index, lookalike, photograph, stored
+from lookalike.indexer.open import open_store
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, cuttings, index, photograph, stored
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpg": ("JPEG", {"quality": 85}),

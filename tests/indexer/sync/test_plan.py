@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import lookalike.indexer.sync.sync
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.base import VectorStore, open_store
-from lookalike.indexer.sync.report import SyncEvent, SyncReport, events_to
-from lookalike.indexer.sync.sync import prepare_collection, sync
+from lookalike.indexer.sources.source import SourceList
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sync.report import SyncEvent, SyncReport, event_log
+from lookalike.indexer.sync.sync import sync
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
 
 
@@ -44,15 +45,8 @@ def photos(tmp_path: Path) -> Path:
 def index(
     store: VectorStore, model: Model, source: Path, reading: SourceFilter | None = None, **options: Any
 ) -> SyncReport:
-    prepare_collection(store, NAME, model, crop=None)
-    known = store.describe(NAME).roots
-    return sync(
-        store,
-        NAME,
-        model,
-        [open_source(str(source), root_name="photos", known=known, reading=reading)],
-        **options,
-    )
+    sources = SourceList(sources=[source], root_name="photos", filter=reading or SourceFilter())
+    return sync(store, NAME, model, sources, **options)
 
 
 def assert_as_fresh(store: VectorStore, model: Model, source: Path, **options: Any) -> None:
@@ -314,7 +308,7 @@ def test_an_archive_is_read_where_it_lies(
 
 
 def test_events_become_lines_of_json(tmp_path: Path) -> None:
-    with events_to(tmp_path / "out.jsonl") as tell:
+    with event_log(tmp_path / "out.jsonl") as tell:
         tell(SyncEvent("added", "a.jpg", "photos"))
         tell(SyncEvent("moved", "b\n.jpg", "photos", "c.jpg"))
         tell(SyncEvent("failed", "d.jpg", "photos", "d.jpg: is empty"))

@@ -9,12 +9,14 @@ from lookalike.encoder.bundle.attributes import Attribute
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore, open_store
+from lookalike.indexer.open import open_store
+from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.where import parse_where
-from lookalike.indexer.sync.predict import predict_attributes, predictable
+from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
 from tests.encoder.bundle.test_attributes import hand_made
 from tests.fixtures import stores
-from tests.fixtures.photos import NAME, lookalike, stored, write_photos
+from tests.fixtures.command import lookalike
+from tests.fixtures.photos import NAME, stored, write_photos
 from tests.fixtures.stores import D, point_ids, random_vectors, unit
 
 store, name = stores.store, stores.name
@@ -23,8 +25,8 @@ store, name = stores.store, stores.name
 def reader(title: str, place: int) -> Attribute:
     return Attribute(
         name=title,
-        direction=np.zeros(2, np.float32),
-        reading=np.eye(D, dtype=np.float32)[place] * 10,
+        edit_direction=np.zeros(2, np.float32),
+        probe=np.eye(D, dtype=np.float32)[place] * 10,
         offset=1,
         deviation=1,
         positive=1,
@@ -37,7 +39,7 @@ def test_what_is_known_stays(store: VectorStore, name: str) -> None:
     store.upsert(name, ids, vectors, [{"A": -5.0}, {"A": 5.0, "b": 1}, {"b": 2}, {}])
     assert predict_attributes(store, name, [reader("A", 0)]) == 2
     assert predict_attributes(store, name, [reader("A", 0)]) == 0  # again changes nothing
-    there = store.fetch(name, ids)
+    there = store.get(name, ids)
     expected = (10 * unit(vectors)[:, 0] + 1).tolist()
     assert dict(there[ids[0]].payload) == {"A": -5.0}
     assert dict(there[ids[1]].payload) == {"A": 5.0, "b": 1}
@@ -46,7 +48,7 @@ def test_what_is_known_stays(store: VectorStore, name: str) -> None:
         assert payload["A"] == pytest.approx(expected[row], abs=1e-3)
         assert payload["predicted"] == ["A"]
     assert predict_attributes(store, name, [reader("B", 1)]) == 4
-    assert store.fetch(name, ids)[ids[3]].payload["predicted"] == ["A", "B"]
+    assert store.get(name, ids)[ids[3]].payload["predicted"] == ["A", "B"]
     above = store.count(name, where=parse_where("A>0"))
     assert above == 1 + sum(value > 0 for value in expected[2:])
 
@@ -59,7 +61,7 @@ def test_indexing_predicts_and_leaves_it_so(tmp_path: Path, tiny_model: Path) ->
     index = ("index", "photos", "--collection", NAME, "--model", "model", "--payload", "table.csv")
     done = lookalike(*index, "--predict", "Smiling", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Smiling: predicted for 8 pictures" in done.stderr
+    assert "Smiling: predicted for 8 images" in done.stderr
     with open_store(str(tmp_path / ".lookalike")) as store:
         first = stored(store)
     for words in ((*index, "--predict", "Smiling"), index):
@@ -70,4 +72,4 @@ def test_indexing_predicts_and_leaves_it_so(tmp_path: Path, tiny_model: Path) ->
     done = lookalike(*index, "--predict", "Frowning", cwd=tmp_path)
     assert done.returncode == 2
     with pytest.raises(InvalidArgumentError, match="has none"):
-        predictable(Model.open(tiny_model), "Smiling")
+        attributes_to_predict(Model.open(tiny_model), "Smiling")

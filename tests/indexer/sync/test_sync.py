@@ -15,24 +15,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError, StoreError
 from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.base import Payload, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection, sync
-from tests.fixtures.photos import (
-    COMMAND,
-    NAME,
-    index,
-    lookalike,
-    photograph,
-    stored,
-    write_many,
-    write_photos,
-)
+from lookalike.indexer.store.points import Payload
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import DEGENERATE, sync
+from tests.fixtures.command import COMMAND, lookalike
+from tests.fixtures.killed_load import BATCH, TOGETHER, small_batches
+from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -64,7 +59,7 @@ def test_payloads_say_where_a_picture_lies_and_who_is_on_it(
     assert payload.keys() == {"root", "path", "sha256", "size", "mtime_ns", "person"}
     assert (payload["root"], payload["person"]) == ("photos", "Hypatia")
     assert (payload["size"], payload["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
-    assert store.describe(NAME).roots == {"photos": str(photos.resolve())}
+    assert store.info(NAME).roots == {"photos": str(photos.resolve())}
 
 
 def test_what_is_stored_is_the_models_embedding(store: EdgeStore, model: Model, photos: Path) -> None:
@@ -154,10 +149,10 @@ def test_two_sources_of_one_name_in_one_run_are_refused(
 def test_a_moved_folder_is_taken_over_by_its_root_name(store: EdgeStore, model: Model, photos: Path) -> None:
     index(store, model, photos)
     moved = photos.rename(photos.with_name("moved"))
-    known = store.describe(NAME).roots
-    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known=known)])
+    known = store.info(NAME).roots
+    report = sync(store, NAME, model, [open_source(str(moved), root_name="photos", known_roots=known)])
     assert (report.unchanged, report.missing, store.count(NAME)) == (9, 0, 9)
-    assert store.describe(NAME).roots == {"photos": str(moved.resolve())}
+    assert store.info(NAME).roots == {"photos": str(moved.resolve())}
 
 
 def test_bad_files_are_named_and_cost_nobody_else(store: EdgeStore, model: Model, photos: Path) -> None:
@@ -229,7 +224,7 @@ def test_a_picture_without_direction_is_no_vector(store: EdgeStore, tiny_model: 
     report = index(store, blind, photos)
     assert report.added == store.count(NAME) == 9
     assert report.failed == [
-        (str(photos / "Hypatia" / "black.png"), f"{photos / 'Hypatia' / 'black.png'}: {NOTHING_SEEN}")
+        (str(photos / "Hypatia" / "black.png"), f"{photos / 'Hypatia' / 'black.png'}: {DEGENERATE}")
     ]
 
 
@@ -246,7 +241,7 @@ def test_a_collection_remembers_its_crop(store: EdgeStore, model: Model, photos:
     spec = prepare_collection(store, NAME, model, crop=Crop.parse("full"))
     assert spec.crop == "full"
     assert prepare_collection(store, NAME, model, crop=None).crop == "full"
-    with pytest.raises(ModelMismatchError, match=r"--crop full, this run uses centre:0\.5; pass --crop full"):
+    with pytest.raises(ModelMismatchError, match=r"--crop full, this run uses center:0\.5; pass --crop full"):
         prepare_collection(store, NAME, model, crop=Crop(fraction=0.5))
     index(store, model, photos)
     with open_store(f"{store.address}-other") as other:
@@ -255,7 +250,7 @@ def test_a_collection_remembers_its_crop(store: EdgeStore, model: Model, photos:
 
 
 class _FullStore(EdgeStore):
-    """A store whose disk is full after the first thousand."""
+    """A store whose disk is full after the first write."""
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
@@ -268,8 +263,9 @@ class _FullStore(EdgeStore):
 def test_a_full_disk_keeps_what_was_stored_and_the_next_run_completes_it(
     model: Model, tmp_path: Path
 ) -> None:
-    write_many(tmp_path / "photos", 1300)
+    write_many(tmp_path / "photos", 100)
     with (
+        small_batches(),
         _FullStore(str(tmp_path / "store")) as full,
         pytest.raises(StoreError, match="No space left"),
     ):
@@ -277,24 +273,26 @@ def test_a_full_disk_keeps_what_was_stored_and_the_next_run_completes_it(
     with open_store(str(tmp_path / "store")) as store:
         kept = store.count(NAME)
         report = index(store, model, tmp_path / "photos")
-        assert (report.unchanged, report.added, store.count(NAME)) == (kept, 1300 - kept, 1300)
-    assert kept >= 1024
+        assert (report.unchanged, report.added, store.count(NAME)) == (kept, 100 - kept, 100)
+    assert kept >= TOGETHER
 
 
 def test_files_are_read_only_as_they_are_stored(store: EdgeStore, model: Model, tmp_path: Path) -> None:
-    ahead = 128 * ((os.cpu_count() or 1) + 2)
-    count = 1024 + ahead + 200
+    ahead = BATCH * ((os.cpu_count() or 1) + 2)
+    count = TOGETHER + ahead + 40
     write_many(tmp_path / "photos", count)
 
     def lose_the_rest(done: int) -> None:
-        for file in sorted((tmp_path / "photos").iterdir())[1024 + ahead :]:
+        for file in sorted((tmp_path / "photos").iterdir())[TOGETHER + ahead :]:
             file.unlink()
 
-    report = index(store, model, tmp_path / "photos", on_progress=lose_the_rest)
-    assert len(report.failed) == 200
-    assert report.added == count - 200
+    with small_batches():
+        report = index(store, model, tmp_path / "photos", on_progress=lose_the_rest)
+    assert len(report.failed) == 40
+    assert report.added == count - 40
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_run_again_equals_once(tiny_model: Path, tmp_path: Path) -> None:
     write_many(tmp_path / "photos", 2500)
     words = ["index", "photos", "--model", str(tiny_model), "--collection", NAME]
@@ -313,24 +311,24 @@ def test_killed_anywhere_and_run_again_equals_once(tiny_model: Path, tmp_path: P
 
 
 def test_an_interrupted_run_says_so_and_goes_on_later(tiny_model: Path, tmp_path: Path) -> None:
-    write_many(tmp_path / "photos", 12_000)
+    write_many(tmp_path / "photos", 3000)
     words = ["index", "photos", "--model", str(tiny_model), "--collection", NAME]
     with subprocess.Popen([COMMAND, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         waited = time.monotonic() + 60
         while not (tmp_path / ".lookalike" / NAME).exists() and time.monotonic() < waited:
             time.sleep(0.01)
-        time.sleep(0.5)
+        time.sleep(0.05)
         running.send_signal(signal.SIGINT)
         assert running.stderr is not None
         said = running.stderr.read()
     assert running.returncode == 130
-    assert said.split("\n") == ["", "lookalike: interrupted; run it again and it goes on", ""]  # "" ends ^C
+    assert said.split("\n") == ["", "lookalike: interrupted; run it again to continue", ""]  # "" ends ^C
     with open_store(str(tmp_path / ".lookalike")) as store:
         kept = store.count(NAME)
-        assert kept < 12_000
+        assert kept < 3000
     shutil.rmtree(tmp_path / "photos")
-    write_many(tmp_path / "photos", 1100)
+    write_many(tmp_path / "photos", 300)
     again = lookalike(*words, "--prune", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     with open_store(str(tmp_path / ".lookalike")) as store:
-        assert store.count(NAME) == 1100
+        assert store.count(NAME) == 300

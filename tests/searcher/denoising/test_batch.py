@@ -22,8 +22,9 @@ from lookalike.searcher.denoising import batch
 from lookalike.searcher.denoising.batch import BatchReport, Outcome, denoise_all
 from lookalike.searcher.denoising.denoiser import UNetDenoiser
 from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks
+from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.photos import COMMAND, cuttings, lookalike, one_line
+from tests.fixtures.photos import cuttings
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +173,14 @@ def start(model: Path, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_at_any_time_and_run_again_it_is_whole(
-    model: Path, treatment: UNetDenoiser, tmp_path: Path
+    model: Path, treatment: UNetDenoiser, tmp_path: Path, kills: int
 ) -> None:
-    write_noisy(tmp_path / "in", 90)
+    write_noisy(tmp_path / "in", 20 * kills)
     denoise_all(tasks_of(tmp_path / "in", tmp_path / "whole"), treatment)
     expected, chance = contents(tmp_path / "whole"), random.Random(0)
-    for _ in range(6):
+    for _ in range(kills):
         running = start(model, tmp_path)
         limit = time.monotonic() + 60
         here = len(contents(tmp_path / "out"))
@@ -196,14 +198,14 @@ def test_killed_at_any_time_and_run_again_it_is_whole(
 
 
 def test_interrupted_it_ends_at_once_with_130(model: Path, tmp_path: Path) -> None:
-    write_noisy(tmp_path / "in", 300)
+    write_noisy(tmp_path / "in", 150)
     running = start(model, tmp_path)
     while not contents(tmp_path / "out") and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert err.strip().splitlines()[-1] == "lookalike: interrupted; run it again and it goes on"
+    assert err.strip().splitlines()[-1] == "lookalike: interrupted; run it again to continue"
     assert "Traceback" not in err
     assert not [name for name in contents(tmp_path / "out") if ".part" in name]
 

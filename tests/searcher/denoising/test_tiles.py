@@ -31,13 +31,13 @@ def noisy(height: int, width: int, channels: int = 3, dtype: Any = np.uint16) ->
 
 def whole(cleaner: Denoiser, pixels: Any, sigma: float = SIGMA) -> Any:
     top = np.float32(np.iinfo(pixels.dtype).max)
-    made = cleaner.clean((pixels.astype(np.float32) / top)[None], np.array([sigma], np.float32))[0]
+    made = cleaner.denoise((pixels.astype(np.float32) / top)[None], np.array([sigma], np.float32))[0]
     return np.rint(made.clip(0, 1) * top).astype(pixels.dtype)
 
 
 @pytest.mark.parametrize("side", [60, 64, 100])
 @pytest.mark.parametrize(
-    ("height", "width"), [(200, 300), (61, 500), (500, 61), (1, 700), (700, 1), (301, 299), (64, 64)]
+    ("height", "width"), [(120, 180), (61, 300), (300, 61), (1, 700), (700, 1), (181, 179), (64, 64)]
 )
 def test_tiles_are_the_whole(
     cleaner: Denoiser, height: int, width: int, side: int, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +89,7 @@ def peak_of(cleaner: Denoiser, height: int, width: int) -> int:
     return peak
 
 
+@pytest.mark.parametrize("cleaner", [(4, 3, 7)], indirect=True)
 def test_memory_does_not_grow_with_height(cleaner: Denoiser) -> None:
     peak_of(cleaner, 300, 600)  # sessions are opened
     low, high = peak_of(cleaner, 600, 600), peak_of(cleaner, 6000, 600)

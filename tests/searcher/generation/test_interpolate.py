@@ -199,15 +199,15 @@ def test_a_model_without_decoder_draws_nothing(models: dict[str, Model], tmp_pat
         tmp_path / "blind",
         spec=replace(bundle.spec, kind="encoder"),
         graphs={"encoder": bundle.graph("encoder")},
-        golden=replace(bundle.golden, decoded=None),
+        golden={name: bundle.golden[name] for name in ("pixels", "latents")},
     )
     calls: list[Callable[[Model], object]] = [
         lambda model: sample(model, 1, sampler="normal"),
         lambda model: sample(model, 1, of_class="two"),
-        lambda model: interpolate(model, bundle.golden.pixels, 3),
+        lambda model: interpolate(model, bundle.golden["pixels"], 3),
     ]
     for call in calls:
-        with pytest.raises(InvalidArgumentError, match="it can search, not draw"):
+        with pytest.raises(InvalidArgumentError, match="it can search, not generate"):
             call(Model(blind))
 
 
@@ -236,7 +236,7 @@ def test_a_round_way_keeps_the_length_of_latents(models: dict[str, Model], kind:
     back = reconstruct(model, pixels)
     np.testing.assert_allclose(rows[:, 0].astype(int), back[:-1], atol=1)
     np.testing.assert_allclose(rows[:, -1].astype(int), back[1:], atol=1)
-    latents, drawn = model.encode(pixels), model.bundle.spec.drawn
+    latents, drawn = model.encode(pixels), model.bundle.spec.prior_dim
     lengths = np.linalg.norm(latents[:, :drawn], axis=1, keepdims=True)
     unit = latents[:, :drawn] / lengths
     middle = (latents[:-1] + latents[1:]) / 2
@@ -264,4 +264,4 @@ def test_a_round_way_to_itself_or_from_nothing_stays_finite(models: dict[str, Mo
 @pytest.mark.parametrize(("count", "steps"), [(1, 5), (0, 5), (2, 1)])
 def test_lines_that_cannot_be_are_refused(models: dict[str, Model], count: int, steps: int) -> None:
     with pytest.raises(InvalidArgumentError, match=f"2 of them and 2 steps or more, got {count} and {steps}"):
-        interpolate(models["vae"], models["vae"].bundle.golden.pixels[:count], steps)
+        interpolate(models["vae"], models["vae"].bundle.golden["pixels"][:count], steps)

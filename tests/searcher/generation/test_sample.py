@@ -8,11 +8,12 @@ from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
-from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.figures import caption, free_names, is_folder, reconstruction_sheet, save_each
 from lookalike.searcher.generation.sample import read_all, reconstruct, sample
-from tests.fixtures.photos import lookalike, one_line, photograph, write_photos
+from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.photos import photograph, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,10 @@ def model(tiny_model: Path) -> Model:
 
 def test_psnr_of_known_pairs() -> None:
     black = np.zeros((4, 4, 3), np.uint8)
-    assert psnr_of(black, black + 255) == 0  # MSE = 255^2
-    assert psnr_of(black, black + 1) == pytest.approx(48.1308036)  # MSE = 1: 20 log10(255)
-    assert psnr_of(black, black) == float("inf")
-    assert psnr_of(black, black + 255) == psnr_of(black + 255, black)  # no wrap-around of uint8
+    assert psnr(black, black + 255) == 0  # MSE = 255^2
+    assert psnr(black, black + 1) == pytest.approx(48.1308036)  # MSE = 1: 20 log10(255)
+    assert psnr(black, black) == float("inf")
+    assert psnr(black, black + 255) == psnr(black + 255, black)  # no wrap-around of uint8
 
 
 def test_a_seed_draws_the_same_pictures_and_another_seed_others(model: Model) -> None:
@@ -55,7 +56,7 @@ def test_a_reconstruction_is_what_comes_back_through_the_latent(model: Model) ->
     pixels = read_pixels(photograph(0), model.bundle.spec.image, name="")[None]
     back = reconstruct(model, pixels)
     np.testing.assert_array_equal(back, to_uint8(model.decode(model.encode(pixels))))
-    assert psnr_of(pixels, back) > psnr_of(pixels, 255 - back)
+    assert psnr(pixels, back) > psnr(pixels, 255 - back)
 
 
 def test_reading_many_names_those_that_fail(model: Model, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_reading_many_names_those_that_fail(model: Model, tmp_path: Path) -> Non
     assert len(failed) == 2
     assert "bad.jpg" in failed[0]
     assert failed[1].endswith("nowhere.jpg: cannot be read (No such file or directory)")
-    close = read_all(model, files[:1], crop=Crop.parse("centre:0.2"))[1]
+    close = read_all(model, files[:1], crop=Crop.parse("center:0.2"))[1]
     assert (close[0] != pixels[0]).any()
     none = read_all(model, [])
     assert none[1].shape == (0, *model.bundle.spec.image.shape)

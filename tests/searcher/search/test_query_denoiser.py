@@ -13,13 +13,14 @@ from PIL import Image
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
-from lookalike.encoder.images.psnr import psnr_of
+from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.photos import NAME, lookalike, make_home, one_line
+from tests.fixtures.photos import NAME, make_home
 
 SPEC = ImageSpec(size=32, crop=Crop(fraction=0.5))
 SIDE = 96
@@ -70,7 +71,7 @@ def test_a_noisy_picture_is_cleaned(cleaner: QueryDenoiser) -> None:
     clean, noisy = (read_pixels(each, SPEC, name="a") for each in (encode_png(smooth()), data))
     assert done.denoised
     assert 255 * done.sigma == pytest.approx(30, abs=5)
-    assert psnr_of(pixels, clean) > psnr_of(noisy, clean) + 2
+    assert psnr(pixels, clean) > psnr(noisy, clean) + 2
     assert done.to_json() == {"cleaner": "box", "sigma": round(255 * done.sigma, 2), "cleaned": True}
     assert done.summary() == f"denoised first (noise sigma about {255 * done.sigma:.0f} of 255)"
 
@@ -98,7 +99,7 @@ def test_a_long_window_is_reduced_along_its_length(
     cleaner: QueryDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[tuple[int, ...]] = []
-    clean = cleaner.denoiser.clean
+    clean = cleaner.denoiser.denoise
 
     def noted(pixels: Any, sigma: Any) -> Any:
         cleaned.append(pixels.shape)
@@ -111,7 +112,7 @@ def test_a_long_window_is_reduced_along_its_length(
     assert (pixels.shape, done.denoised) == (SPEC.shape, True)
     assert sum(height * width for _, height, width, _ in cleaned) <= (2 * 4 * SPEC.size) ** 2
     want = read_pixels(encode_png(long), SPEC, crop=Crop(window=(0, 0, 1, 1)), name="a")
-    assert psnr_of(pixels, want) > 25
+    assert psnr(pixels, want) > 25
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 70), (70, 2), (5, 9)])
@@ -154,8 +155,8 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
         str(tmp_path / "noisy.png"),
         "--collection",
         NAME,
-        "--clean",
-        "--clean-model",
+        "--denoise",
+        "--denoise-model",
         str(folder),
     ]
     done = lookalike(*words, cwd=home)
@@ -166,7 +167,7 @@ def test_the_command_cleans_queries(home: Path, folder: Path, tmp_path: Path) ->
 
 
 def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) -> None:
-    words = ["search", "me.jpg", "--collection", NAME, "--clean", "--clean-model", str(tiny_model)]
+    words = ["search", "me.jpg", "--collection", NAME, "--denoise", "--denoise-model", str(tiny_model)]
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
     assert "cleaner" in one_line(done)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.bundle import AffineMap
+from lookalike.encoder.bundle.whitening import AffineMap
 from lookalike.encoder.errors import (
     CollectionNotFoundError,
     ImageError,
@@ -22,15 +22,19 @@ from lookalike.encoder.errors import (
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import Condition, Filter, VectorStore, open_store
-from lookalike.indexer.sync.sync import NOTHING_SEEN, prepare_collection
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.sync.collection import prepare_collection
+from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.results import QueryResult, SearchHit
 from lookalike.searcher.search.searcher import Searcher
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.photos import NAME, index, lookalike, make_home, one_line, photograph, write_photos
+from tests.fixtures.photos import NAME, index, make_home, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
 
@@ -143,7 +147,7 @@ def test_a_query_without_direction_fails_alone(tmp_path: Path, tiny_model: Path)
         searcher = Searcher(opened, NAME, blind)
         queries = [tmp_path / "black.png", tmp_path / "photos" / "Hypatia" / "0.jpg"]
         bad, good = searcher.similar(queries)
-    assert (str(bad.error), bad.results) == (f"{queries[0]}: {NOTHING_SEEN}", ())
+    assert (str(bad.error), bad.results) == (f"{queries[0]}: {DEGENERATE}", ())
     assert isinstance(bad.error, VectorError)
     assert good.results[0].path == "Hypatia/0.jpg"
 
@@ -155,7 +159,7 @@ def test_more_like_an_item_is_a_search_with_its_file(store: VectorStore, home: P
         steps.append(step)
         return nullcontext()
 
-    searcher = Searcher(store, NAME, Model.open(store.describe(NAME).model_name), timer=timer)
+    searcher = Searcher(store, NAME, Model.open(store.info(NAME).model_name), timer=timer)
     (own, *_) = next(searcher.similar([home / "me.jpg"])).results
     assert steps == ["embed", "search"]
     (by_file,) = searcher.similar([home / "photos" / own.path], k=4, exclude_self=True)
@@ -211,7 +215,7 @@ def test_an_empty_collection_answers_with_nothing(tmp_path: Path, tiny_model: Pa
         "search", home / "me.jpg", "--collection", "empty", "--store", tmp_path / "store", cwd=home
     )
     assert done.returncode == 0
-    assert done.stderr == "collection empty is empty; lookalike index fills it\n"
+    assert done.stderr == "collection empty is empty; fill it with lookalike index\n"
 
 
 def test_another_model_of_the_same_dimension_is_refused(store: VectorStore, tmp_path: Path) -> None:
@@ -250,7 +254,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
         "photos/Hypatia/0.jpg",
         "--collection",
         NAME,
-        "-k",
+        "-n",
         "3",
         "--json",
         cwd=home,
@@ -281,7 +285,7 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
 
 def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
     done = lookalike(
-        "search", "me.jpg", "me.jpg", "--collection", NAME, "-k", "2", "--exclude-self", cwd=home
+        "search", "me.jpg", "me.jpg", "--collection", NAME, "-n", "2", "--exclude-self", cwd=home
     )
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.split("\n\n")
@@ -298,10 +302,10 @@ def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
 def test_a_sheet_shows_queries_and_results_in_rows(home: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "new" / "hits.png"
     done = lookalike(
-        "search", "me.jpg", "bad.jpg", "me.jpg", "--collection", NAME, "-k", "4", "--sheet", sheet, cwd=home
+        "search", "me.jpg", "bad.jpg", "me.jpg", "--collection", NAME, "-n", "4", "--sheet", sheet, cwd=home
     )
     assert done.returncode == 3
-    assert f"drawn: {sheet}\n" in done.stderr
+    assert f"image written: {sheet}\n" in done.stderr
     with Image.open(sheet) as picture:
         width, height = picture.size
         blue = (np.asarray(picture) == (26, 104, 214)).all(axis=2)
@@ -349,7 +353,7 @@ def test_a_result_says_no_person_where_none_is_known() -> None:
 
 
 def test_a_search_loads_neither_torch_nor_the_servers_client(home: Path, tmp_path: Path) -> None:
-    done = lookalike(
+    done = lookalike_process(
         "search", "me.jpg", "--collection", NAME, "--sheet", tmp_path / "s.png", cwd=home,
         env={"PYTHONPROFILEIMPORTTIME": "1"},
     )  # fmt: skip

@@ -218,7 +218,7 @@ def test_unreadable_files_are_named_and_in_no_part(people: Path) -> None:
         failed = {dataset.paths[index].as_posix(): reason for index, reason in pixels.failures.items()}
         assert failed.keys() == {"person-0/0.png", "person-1/1.png", "person-2/pipe.png"}
         assert all(name in reason for name, reason in failed.items())
-        assert "not a file or leads nowhere" in failed["person-1/1.png"]
+        assert "not a file or a broken link" in failed["person-1/1.png"]
         split = dataset.split(pixels.usable)
         everyone = np.concatenate([split.train, split.validation, split.held_out])
         assert sorted(everyone) == sorted(set(range(19)) - pixels.failures.keys())

@@ -42,7 +42,7 @@ def test_one_subfolder_is_no_class(tmp_path: Path) -> None:
 
 
 def test_as_many_subfolders_as_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.trainer.data.labels._MOST", 3)
+    monkeypatch.setattr("lookalike.trainer.data.labels._MAX_CLASSES", 3)
     dataset = open_dataset(str(write_people(tmp_path / "people", people=4, each=1)))
     with pytest.raises(DataError, match="has 4; are they people"):
         by_subfolder(dataset)

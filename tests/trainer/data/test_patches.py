@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import PHOTOGRAPHS, open_test_set
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
+from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.data.patches import PatchSpec, Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
 
 BLUE = np.array([0, 0, 255], np.uint8)
 RED = np.array([255, 0, 0], np.uint8)
-PLAIN = PatchSpec(side=8, turned=0.0, grey=0.0)
+PLAIN = PatchSpec(side=8, rotated=0.0, gray=0.0)
 
 
 def pictures(count: int, *, side: int = 16, channels: int = 3) -> NDArray[np.uint8]:
@@ -110,7 +111,7 @@ def test_patches_are_cut_from_anywhere_and_sources_have_their_shares() -> None:
     ramp = np.arange(16 * 20, dtype=np.uint16).reshape(16, 20)
     image = np.stack([ramp % 256, ramp // 256, ramp * 0], -1).astype(np.uint8)
     _, _, clean = drawn(
-        Source([image], np.array([0]), 1.0), spec=PatchSpec(side=8, mirror=False, turned=0, grey=0)
+        Source([image], np.array([0]), 1.0), spec=PatchSpec(side=8, mirror=False, rotated=0, gray=0)
     )
     corners = {int(c[0] * 255 + 0.5) + 256 * int(c[1] * 255 + 0.5) for c in clean[:, :, 0, 0]}
     places = {(corner // 20, corner % 20) for corner in corners}
@@ -150,10 +151,10 @@ def test_mirrored_turned_and_grey_patches_are_shown_as_often_as_told() -> None:
     image = np.zeros((1, 8, 8, 3), np.uint8)
     image[0, 0, 0, 0] = 255  # one red corner tells how it was turned
     source = whole(image)
-    _, _, mirrored = drawn(source, spec=PatchSpec(side=8, mirror=True, turned=0, grey=0))
+    _, _, mirrored = drawn(source, spec=PatchSpec(side=8, mirror=True, rotated=0, gray=0))
     assert float(mirrored[:, 0, 0, 7].mean()) == pytest.approx(0.5, abs=0.12)
-    _, _, turned = drawn(source, spec=PatchSpec(side=8, mirror=False, turned=0.5, grey=0))
+    _, _, turned = drawn(source, spec=PatchSpec(side=8, mirror=False, rotated=0.5, gray=0))
     assert float(turned[:, 0, 0, 0].mean()) == pytest.approx(0.5, abs=0.12)
-    _, _, grey = drawn(source, spec=PatchSpec(side=8, mirror=False, turned=0, grey=0.3))
+    _, _, grey = drawn(source, spec=PatchSpec(side=8, mirror=False, rotated=0, gray=0.3))
     assert float((grey[:, 0, 0, 0] == grey[:, 1, 0, 0]).float().mean()) == pytest.approx(0.3, abs=0.12)
     assert float(grey[:, 1].max()) == pytest.approx(76 / 255)  # 0.299 of 255

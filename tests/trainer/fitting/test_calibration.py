@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from lookalike.trainer.fitting.calibration import (
-    FEWEST_PEOPLE,
+    MIN_PEOPLE,
     Pairs,
     calibration_of,
     fit_calibration,
@@ -100,11 +100,11 @@ def test_a_crowd_is_calibrated_and_told_apart() -> None:
     rows, people = crowd(40, 5)
     errors = np.random.default_rng(0).uniform(0.1, 0.2, (200, 2))
     fitted = fit_calibration(rows, people, errors)
-    assert fitted.likeness is not None
-    assert fitted.errors is not None
-    assert (fitted.likeness.people, fitted.likeness.matched) == (40, 400)
-    assert set(fitted.likeness.thresholds) == {0.1, 0.01, 0.001}
-    high, low = fitted.likeness.probability([0.8, 0.0], 0.5)
+    assert fitted.scores is not None
+    assert fitted.reconstruction_errors is not None
+    assert (fitted.scores.people, fitted.scores.matched) == (40, 400)
+    assert set(fitted.scores.thresholds) == {0.1, 0.01, 0.001}
+    high, low = fitted.scores.probability([0.8, 0.0], 0.5)
     assert high > 0.95 > 0.2 > low
     assert calibration_of(rows, people, errors) == fitted
 
@@ -114,8 +114,8 @@ def test_a_crowd_is_calibrated_and_told_apart() -> None:
 def test_neither_order_nor_names_matter(seed: int, spread: float) -> None:
     rows, people = crowd(12, 4, spread=spread, seed=seed)
     order = np.random.default_rng(seed).permutation(len(rows))
-    fitted = fit_calibration(rows, people).likeness
-    other = fit_calibration(rows[order], [people[index][::-1] for index in order]).likeness
+    fitted = fit_calibration(rows, people).scores
+    other = fit_calibration(rows[order], [people[index][::-1] for index in order]).scores
     assert fitted is not None
     assert other is not None
     grid = np.linspace(-1, 1, 9)
@@ -124,13 +124,13 @@ def test_neither_order_nor_names_matter(seed: int, spread: float) -> None:
 
 
 def test_too_few_people_are_said_and_leave_the_errors() -> None:
-    rows, people = crowd(FEWEST_PEOPLE - 1, 4)
+    rows, people = crowd(MIN_PEOPLE - 1, 4)
     with pytest.raises(CalibrationError, match=r"needs 10 people with two .* there are 9 and 576; give more"):
         fit_calibration(rows, people)
     errors = np.full((len(rows), 2), 0.5)
     left = calibration_of(rows, people, errors)
-    assert left.likeness is None
-    assert left.errors is not None
+    assert left.scores is None
+    assert left.reconstruction_errors is not None
     assert calibration_of(rows, [None] * len(rows), None) == Calibration()
 
 
@@ -154,5 +154,5 @@ def test_lists_of_other_lengths_are_refused() -> None:
     rows, people = crowd(12, 4)
     with pytest.raises(InvalidArgumentError, match=r"embeddings \(48\), people \(47\)"):
         fit_calibration(rows, people[1:])
-    with pytest.raises(InvalidArgumentError, match="must be as many"):
+    with pytest.raises(InvalidArgumentError, match="must have the same length"):
         calibration_of(rows, people, np.ones((3, 2)))

@@ -24,7 +24,7 @@ STATE = {
 WRITER = """
 import sys, torch
 from pathlib import Path
-from lookalike.trainer import checkpoint
+from lookalike.trainer.loop import checkpoint
 step = 0
 while True:
     checkpoint.save(Path(sys.argv[1]), {"step": step, "weights": torch.full((500_000,), float(step))})

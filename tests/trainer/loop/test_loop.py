@@ -21,22 +21,24 @@ from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images.noise import NoiseSpec
 from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.images.psnr import psnr
-from lookalike.trainer.config import TrainingSpec
+from lookalike.trainer.config import AESpec, TrainingSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import open_dataset
 from lookalike.trainer.loop import checkpoint
-from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, reconstruction_psnr, schedule
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, schedule
+from lookalike.trainer.models.autoencoder import AE
+from lookalike.trainer.publish.ae import reconstruction_psnr
 from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits, write_people
 
+exported_once = exports.exported_once
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
 SPEC = TrainingSpec(epochs=4, batch=16, warmup=2, shift=1, noise=NoiseSpec(low=0, high=0.05))
 IMAGES = portraits(6, 8)
 TRAIN = np.arange(40)
-IDENTITY = {"data": "portraits", "training": {"epochs": 4, "batch": 16}, "network": {"hidden": [8]}}
+RECORD = {"data": "portraits", "training": {"epochs": 4, "batch": 16}, "network": {"hidden": [8]}}
 
 # Writes its state after every epoch, not every 15 seconds: there is more to resume from.
 TRAINER = """
@@ -46,7 +48,7 @@ import lookalike.trainer.loop.loop
 from tests.trainer.loop.test_loop import train
 torch.set_num_threads(1)
 lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
-train(Path(sys.argv[1]), Path(sys.argv[2]), resume=True, say=lambda line: print(line, flush=True))
+train(Path(sys.argv[1]), Path(sys.argv[2]), resume=True, log=lambda line: print(line, flush=True))
 """
 
 
@@ -71,8 +73,9 @@ def train(data: Path, out: Path, **changes: Any) -> Bundle:
     return bundle
 
 
-def start(folder: Path, spec: TrainingSpec = SPEC) -> Run:
-    return Run(folder, AE.from_pca(NETWORK, to_floats(IMAGES), seed=spec.seed), spec, device=CPU)
+def start(folder: Path, spec: TrainingSpec = SPEC, record: dict[str, Any] = RECORD) -> Run[AE]:
+    network = AE.from_pca(NETWORK, to_floats(IMAGES), seed=spec.seed)
+    return Run(folder, network, spec, record=record, device=CPU)
 
 
 def measured(network: nn.Module) -> tuple[float, float]:
@@ -83,9 +86,9 @@ def measured(network: nn.Module) -> tuple[float, float]:
     return validation, held_out
 
 
-def epochs_of(run: Run, **changes: Any) -> list[EpochLog]:
+def epochs_of(run: Run[AE], **changes: Any) -> list[EpochLog]:
     measure = changes.pop("measure", measured)
-    return list(run.fit(reconstruction(IMAGES, TRAIN, run.spec, measure), identity=IDENTITY, **changes))
+    return list(run.fit(reconstruction(IMAGES, TRAIN, run.spec, measure), **changes))
 
 
 def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
@@ -101,15 +104,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people")
 
 
+@pytest.mark.parametrize("stops", [(3,), pytest.param((None, None), marks=pytest.mark.slow)])
 def test_training_killed_at_any_moment_and_resumed_ends_as_if_it_never_stopped(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data: Path, stops: tuple[int | None, ...]
 ) -> None:
     expected = train(data, tmp_path / "whole", resume=True)  # nothing to resume: it begins
     out, run = tmp_path / "killed", tmp_path / "killed.run"
     rng = random.Random()
     reached = []
-    for _ in range(2):
-        stop = rng.randint(1, 14)  # lines; there is one for each of the 30 epochs
+    for stop in stops:
+        stop = stop or rng.randint(1, 14)  # lines; there is one for each of the 30 epochs
         lines = _killed_after(stop, data, out)
         reached.append(sum(line.startswith("epoch") for line in lines))
         assert Run.unfinished(run)
@@ -125,7 +129,7 @@ def test_training_killed_at_any_moment_and_resumed_ends_as_if_it_never_stopped(
             network=replace(NETWORK, hidden=(16,)),
         )
     said: list[str] = []
-    bundle = train(data, out, resume=True, say=said.append)
+    bundle = train(data, out, resume=True, log=said.append)
     assert any(line.startswith("resuming after epoch") for line in said)
     assert not Run.unfinished(run)
     assert bundle.model_id == expected.model_id, reached  # a digest over weights, statistics and figures
@@ -153,8 +157,8 @@ def test_run_resumed_after_any_epoch_is_the_same_run(tmp_path: Path, stop: int) 
     expected = epochs_of(whole)
     for _, epoch in zip(range(stop), _written(tmp_path / "cut"), strict=False):
         last = epoch
-    assert last.number == stop
-    run = start(tmp_path / "cut").resume(IDENTITY)
+    assert last.epoch == stop
+    run = start(tmp_path / "cut").resume()
     assert run.done == stop
     assert epochs_of(run) == expected[stop:]
     assert run.step == whole.step == 4 * 3  # 40 images in batches of at most 16
@@ -165,8 +169,8 @@ def test_run_resumed_after_any_epoch_is_the_same_run(tmp_path: Path, stop: int) 
 def _written(folder: Path) -> Iterator[EpochLog]:
     """Epochs of a run that has written its state before each of them is yielded."""
     run = start(folder)
-    for epoch in run.fit(reconstruction(IMAGES, TRAIN, run.spec, measured), identity=IDENTITY):
-        run._write(IDENTITY, "psnr")  # on real data epochs are longer than the time between two writings
+    for epoch in run.fit(reconstruction(IMAGES, TRAIN, run.spec, measured)):
+        run._write("psnr")  # on real data epochs are longer than the time between two writings
         yield epoch
 
 
@@ -186,7 +190,7 @@ def test_network_learns_more_than_pca(tmp_path: Path, averaging: float) -> None:
     run = start(tmp_path, spec)
     before = reconstruction_psnr(run.network, IMAGES, TRAIN, device=CPU)
     epochs = epochs_of(run)
-    assert reconstruction_psnr(run.average.module, IMAGES, TRAIN, device=CPU) > before + 0.6
+    assert reconstruction_psnr(run.average, IMAGES, TRAIN, device=CPU) > before + 0.6
     assert epochs[-1].loss < epochs[0].loss
 
 
@@ -211,7 +215,7 @@ def test_log_has_a_row_for_each_epoch(tmp_path: Path) -> None:
         header, *rows = csv.reader(file)
     assert header == ["epoch", "loss", "validation_psnr", "held_out_psnr"]
     assert [tuple(map(float, row)) for row in rows] == [
-        (epoch.number, epoch.loss, epoch.validation, epoch.held_out) for epoch in epochs
+        (epoch.epoch, epoch.loss, epoch.validation, epoch.held_out) for epoch in epochs
     ]
 
 
@@ -248,7 +252,7 @@ def test_other_options_or_data_are_named_when_resuming(tmp_path: Path) -> None:
     epochs_of(start(tmp_path))
     other = {"data": "faces", "training": {"epochs": 9, "batch": 16}, "network": {"hidden": [8]}}
     with pytest.raises(TrainingError, match=r"had data portraits \(now faces\), epochs 4 \(now 9\); give"):
-        start(tmp_path).resume(other)
+        start(tmp_path, record=other).resume()
 
 
 @pytest.mark.parametrize(
@@ -266,16 +270,16 @@ def test_state_of_another_version_is_refused(tmp_path: Path, change: Callable[[A
     change(state)
     checkpoint.save(tmp_path / "checkpoint.pt", state)
     with pytest.raises(TrainingError, match="another version of lookalike wrote") as caught:
-        start(tmp_path).resume(IDENTITY)
+        start(tmp_path).resume()
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_resuming_without_a_state_or_from_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be read"):
-        start(tmp_path).resume(IDENTITY)
+        start(tmp_path).resume()
     checkpoint.save(tmp_path / "checkpoint.pt", {"something": "else"})
     with pytest.raises(TrainingError, match="resumes with the options and data it began with"):
-        start(tmp_path).resume(IDENTITY)
+        start(tmp_path).resume()
 
 
 def test_options_at_their_limits_train(tmp_path: Path) -> None:
@@ -293,18 +297,6 @@ def test_learning_rate_rises_over_the_warm_up_then_falls_as_a_half_cosine() -> N
     assert shares[109] < 1e-3
     assert schedule(0, 1, warmup=200) == 1.0
     assert [schedule(step, 8, warmup=200) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]  # a quarter at most
-
-
-def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range() -> None:
-    class Brighter(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images + 0.1
-
-    images = np.zeros((600, 2, 2, 3), np.uint8)
-    images[::2] = 255  # brighter than white is white
-    got = reconstruction_psnr(Brighter(), images, np.arange(600), device=CPU)
-    assert got == pytest.approx(psnr(0.1**2 / 2))
-    assert reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=CPU) == math.inf
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.trainer.models.autoencoder import AE, AESpec, principal_axes
+from lookalike.trainer.config import AESpec
+from lookalike.trainer.models.autoencoder import AE, principal_axes
 
 HIDDEN = [(12,), (40,), (20, 14), (14, 20), (24, 12, 16)]
 

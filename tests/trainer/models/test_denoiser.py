@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.trainer.config import DenoiserShape
 from lookalike.trainer.models.denoiser import (
     SIZE_MULTIPLE,
     BlindDenoiser,
     DenoiserNet,
-    DenoiserShape,
     Estimator,
     reflect_pad,
 )
@@ -49,7 +49,7 @@ def test_each_picture_is_cleaned_by_itself_and_by_its_own_sigma() -> None:
 def test_it_sees_as_far_as_its_shape_says_and_no_farther(blocks: tuple[int, int, int]) -> None:
     shape = DenoiserShape(widths=(4, 6, 8), blocks=blocks, estimator=4)
     network = awake(DenoiserNet(shape)).double()
-    side = SIZE_MULTIPLE * (2 * shape.reach // SIZE_MULTIPLE + 3)
+    side = SIZE_MULTIPLE * (2 * shape.receptive_field // SIZE_MULTIPLE + 3)
     pixels = torch.rand(1, 3, SIZE_MULTIPLE, side, dtype=torch.float64).requires_grad_()
     farthest = 0
     for place in range(
@@ -60,7 +60,7 @@ def test_it_sees_as_far_as_its_shape_says_and_no_farther(blocks: tuple[int, int,
         assert pixels.grad is not None
         seen = pixels.grad.abs().amax((0, 1, 2)).nonzero().flatten()
         farthest = max(farthest, int((seen - place).abs().max()))
-    assert shape.reach - SIZE_MULTIPLE < farthest <= shape.reach
+    assert shape.receptive_field - SIZE_MULTIPLE < farthest <= shape.receptive_field
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 15), (31, 8), (28, 28)])
@@ -72,7 +72,7 @@ def test_sides_are_reflected_to_multiples_and_cut_again(height: int, width: int)
     if width % SIZE_MULTIPLE:
         assert torch.equal(padded[:, :, :height, width], pixels[:, :, :, width - 2])
     made = awake(BlindDenoiser(NARROW))(pixels)
-    assert made.cleaned.shape == pixels.shape
+    assert made.denoised.shape == pixels.shape
     assert made.estimated.shape == (2,)
 
 
@@ -85,23 +85,23 @@ def test_blind_is_told_its_own_estimate_and_told_is_told() -> None:
     told = network(pixels, sigma)
     assert torch.equal(told.sigma, sigma)
     assert torch.equal(told.estimated, blind.estimated)
-    torch.testing.assert_close(network(pixels, blind.estimated).cleaned, blind.cleaned)
+    torch.testing.assert_close(network(pixels, blind.estimated).denoised, blind.denoised)
 
 
 def test_neither_network_teaches_the_other() -> None:
     network = awake(BlindDenoiser(NARROW))
-    network(torch.rand(2, 3, 16, 16), torch.tensor([0.1, 0.2])).cleaned.sum().backward()
+    network(torch.rand(2, 3, 16, 16), torch.tensor([0.1, 0.2])).denoised.sum().backward()
     assert all(weight.grad is None for weight in network.estimator.parameters())
-    assert all(weight.grad is not None for weight in network.cleaner.parameters())
+    assert all(weight.grad is not None for weight in network.denoiser.parameters())
 
 
 def test_estimates_are_never_negative_but_in_training() -> None:
     network = Estimator(4)
-    assert network.guess.bias is not None
+    assert network.estimate.bias is not None
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()
-        network.guess.bias.copy_(torch.tensor([-0.5, 0.0]))
+        network.estimate.bias.copy_(torch.tensor([-0.5, 0.0]))
     pixels = torch.rand(2, 3, 16, 16)
     assert network.eval()(pixels).tolist() == [0, 0]
     assert network.train()(pixels).tolist() == pytest.approx([-0.5, -0.5])
@@ -114,7 +114,7 @@ def test_bfloat16_reaches_the_cleaner_and_not_the_estimator() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = network(pixels)
     assert torch.equal(half.estimated, whole.estimated)
-    assert not torch.equal(half.cleaned.float(), whole.cleaned)
+    assert not torch.equal(half.denoised.float(), whole.denoised)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.config import VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
 
@@ -66,12 +67,12 @@ def test_class_changes_the_picture_by_way_of_each_stage() -> None:
     network = made(size=28, classes=4).eval()
     assert len(network.decoder.stages) == 1
     for stage in network.decoder.stages:
-        nn.init.normal_(stage.get_submodule("told").get_parameter("weight"))
+        nn.init.normal_(stage.get_submodule("modulation").get_parameter("weight"))
     latents, classes = torch.zeros(4, 3), torch.eye(4)
     pictures = network.decoder(latents, classes)
     assert len(pictures.flatten(1).unique(dim=0)) == 4
     plain = made(classes=4, modulated=False)
-    assert all(stage.told is None for stage in plain.decoder.stages)
+    assert all(stage.modulation is None for stage in plain.decoder.stages)
 
 
 def test_recognition_of_drawn_pictures_teaches_the_decoder_alone() -> None:
@@ -79,7 +80,7 @@ def test_recognition_of_drawn_pictures_teaches_the_decoder_alone() -> None:
     assert isinstance(network, CVAE)
     before = {name: values.clone() for name, values in network.encoder.named_buffers()}
     drawn = network.decoder(torch.randn(8, 3), torch.eye(4).repeat(2, 1)).sigmoid()
-    scores = network.recognised(drawn)
+    scores = network.classify_frozen(drawn)
     assert scores.shape == (8, 4)
     scores.square().sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert all(weights.grad is None for weights in network.encoder.parameters())
@@ -94,7 +95,7 @@ def test_recognition_is_what_the_encoder_says_in_evaluation() -> None:
     network = made(classes=4)
     assert isinstance(network, CVAE)
     images = torch.rand(5, 1, 16, 16)
-    scores = network.recognised(images)
+    scores = network.classify_frozen(images)
     _, _, expected = network.eval().encoder(images)
     torch.testing.assert_close(scores, expected)
 
@@ -127,7 +128,7 @@ def test_pixels_begin_grey_with_a_deviation_that_no_gradient_reaches(
         ({"size": 30}, "must be divisible by 4 .* 30 is not"),
         ({"size": 45}, "must be divisible by 8"),
         ({"size": 256}, "at most 160, 256 is not"),
-        ({"down": (4, 4, 4), "up": (4, 4)}, "halve and double alike, got 3 widths down"),
+        ({"down": (4, 4, 4), "up": (4, 4)}, "same number of stages, got 3 widths down"),
         ({"classes": 1}, "2 classes or more, not 1"),
         ({"likelihood": "laplace"}, "bernoulli or gaussian, not 'laplace'"),
         ({"deviation": 0.0}, "above 0"),

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.trainer.config import ElboConfig
+from lookalike.trainer.config import ElboConfig, VAESpec
 from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.vae import CVAE, VAE, VAESpec
+from lookalike.trainer.models.vae import CVAE, VAE
 from lookalike.trainer.objectives.elbo import VAEObjective, VAEOutput, evaluate_elbo, grad_reverse
 from lookalike.trainer.objectives.losses import bernoulli_nll, kl_divergence
 from tests.fixtures.class_images import shapes
@@ -90,21 +90,21 @@ def test_deviation_runs_only_where_it_is_learned_and_down_to_a_floor(given: floa
 def test_label_weighs_as_much_in_a_large_picture_as_in_a_digit() -> None:
     torch.manual_seed(0)
     spec = VAESpec(size=56, channels=3, latent=3, hidden=8, down=(4, 4), up=(4, 4), classes=3)
-    weights: dict[str, Any] = {"label_weight": 2.0, "consistency": 3.0, "independence": 5.0}
+    weights: dict[str, Any] = {"label_weight": 2.0, "consistency": 3.0, "adversarial_weight": 5.0}
     model = VAEObjective(CVAE(spec), ElboConfig(**weights))
     images = torch.rand(6, 3, 56, 56)
     drawn = model(images, TOLD[:6])
-    bare = model.loss(drawn._replace(scores=None, recognised=None), images, 1.0)
+    bare = model.loss(drawn._replace(scores=None, generated_scores=None), images, 1.0)
     times = 12  # values of this picture for each of a digit's
     expected = 2.0 * times * cross_entropy(drawn.scores, TOLD[:6])
-    expected = expected + 3.0 * times * cross_entropy(drawn.recognised, drawn.asked)
+    expected = expected + 3.0 * times * cross_entropy(drawn.generated_scores, drawn.generated_labels)
     torch.testing.assert_close(model.loss(drawn, images, 1.0) - bare, expected, rtol=1e-3, atol=1e-2)
-    assert model.guesser is not None
+    assert model.adversary is not None
     told = TOLD[:6]
     weights_of_mean = model.network.encoder.mean.weight
     turned, plain = (
         torch.autograd.grad(cross_entropy(guessed, told), weights_of_mean, retain_graph=True)[0]
-        for guessed in (drawn.guessed, model.guesser(drawn.latents[0]))
+        for guessed in (drawn.adversary_scores, model.adversary(drawn.latents[0]))
     )
     torch.testing.assert_close(turned, -5.0 * times * plain)
 
@@ -115,12 +115,12 @@ def test_labels_teach_the_encoder_and_consistency_the_decoder_alone() -> None:
     drawn = model(BATCH, TOLD)
     assert isinstance(drawn, VAEOutput)
     assert drawn.scores is not None
-    assert drawn.recognised is not None
-    assert drawn.asked is not None
+    assert drawn.generated_scores is not None
+    assert drawn.generated_labels is not None
     assert drawn.image.shape == (1, 12, 1, 16, 16)
-    assert drawn.recognised.shape == (12, 3)
-    assert set(drawn.asked.tolist()) <= {0, 1, 2}
-    cross_entropy(drawn.recognised, drawn.asked).backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert drawn.generated_scores.shape == (12, 3)
+    assert set(drawn.generated_labels.tolist()) <= {0, 1, 2}
+    cross_entropy(drawn.generated_scores, drawn.generated_labels).backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert not any(bool(gradient.any()) for gradient in gradients(model.network.encoder))
     assert any(bool(gradient.any()) for gradient in gradients(model.network.decoder))
     model.zero_grad()
@@ -133,22 +133,22 @@ def test_pictures_to_be_recognised_are_of_the_same_latents_where_these_will_be_a
     model = made(3, align=True).eval()
     drawn = model(BATCH, TOLD)
     assert isinstance(model.network, CVAE)
-    assert drawn.asked is not None
-    pictures = model.network.decoder(drawn.latents[0], torch.eye(3)[drawn.asked]).sigmoid()
-    torch.testing.assert_close(drawn.recognised, model.network.recognised(pictures))
+    assert drawn.generated_labels is not None
+    pictures = model.network.decoder(drawn.latents[0], torch.eye(3)[drawn.generated_labels]).sigmoid()
+    torch.testing.assert_close(drawn.generated_scores, model.network.classify_frozen(pictures))
 
 
 def test_guesser_learns_the_class_of_a_latent_and_the_encoder_to_hide_it() -> None:
     found = {}
     for weight in (0.5, 1.0):
-        model = made(3, label_weight=0.0, consistency=0.0, beta=0.0, independence=weight)
-        assert model.guesser is not None
+        model = made(3, label_weight=0.0, consistency=0.0, beta=0.0, adversarial_weight=weight)
+        assert model.adversary is not None
         drawn = model(BATCH, TOLD)
-        loss = cross_entropy(drawn.guessed, TOLD)
+        loss = cross_entropy(drawn.adversary_scores, TOLD)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        found[weight] = [gradients(model.guesser), gradients(model.network.encoder)]
+        found[weight] = [gradients(model.adversary), gradients(model.network.encoder)]
         assert not gradients(model.network.decoder)
-        plain = cross_entropy(model.guesser(drawn.latents[0].detach()), TOLD)
+        plain = cross_entropy(model.adversary(drawn.latents[0].detach()), TOLD)
         torch.testing.assert_close(loss, plain)
     for half, whole in zip(found[0.5][0], found[1.0][0], strict=True):
         torch.testing.assert_close(half, whole)
@@ -165,15 +165,15 @@ def test_latents_are_turned_only_on_the_way_back() -> None:
 
 
 def test_class_is_guessed_of_a_conditional_model_only_and_if_wanted() -> None:
-    assert made(independence=1.0).guesser is None
-    assert made(3, independence=0.0).guesser is None
-    assert made(3, independence=0.0)(BATCH, TOLD).guessed is None
+    assert made(adversarial_weight=1.0).adversary is None
+    assert made(3, adversarial_weight=0.0).adversary is None
+    assert made(3, adversarial_weight=0.0)(BATCH, TOLD).adversary_scores is None
 
 
 def test_reconstruction_teaches_the_class_head_nothing() -> None:
     model = made(3, label_weight=0.0, consistency=0.0)
     drawn = model(BATCH, TOLD)
-    assert drawn.recognised is None
+    assert drawn.generated_scores is None
     model.loss(drawn, BATCH, 1.0).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     head = model.network.encoder.label
     assert head is not None
@@ -211,7 +211,7 @@ def test_measured_bound_is_the_elbo_over_all_images_whatever_the_pieces(
         expected = bernoulli_nll(image, BATCH) + kl
     assert negative == pytest.approx(expected.mean().item(), rel=1e-5)
     assert apart == pytest.approx(kl.mean().item(), rel=1e-5)
-    monkeypatch.setattr("lookalike.trainer.objectives.elbo._PICTURES", 5)
+    monkeypatch.setattr("lookalike.trainer.objectives.elbo._EVAL_SAMPLES", 5)
     assert evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU)[1] == pytest.approx(apart, rel=1e-5)
     assert model.training is False
 
@@ -221,10 +221,10 @@ def test_more_draws_give_a_higher_bound() -> None:
     nn.init.constant_(model.network.encoder.log_variance.bias, 2.0)
     rows = np.arange(12)
     one, two, many = (
-        evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU, draws=draws)[0] for draws in (1, 2, 100)
+        evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU, samples=draws)[0] for draws in (1, 2, 100)
     )
     assert one > two + 1 > many + 2  # z hardly matters yet: the divergence of 6.6 nats is all for nothing
-    assert evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU, draws=1000)[0] == pytest.approx(
+    assert evaluate_elbo(model, IMAGES, rows, LABELS, device=CPU, samples=1000)[0] == pytest.approx(
         many, abs=0.3
     )
 
@@ -241,7 +241,7 @@ def test_gaussian_pixels_are_measured_by_their_deviation() -> None:
     model = made(shape={"likelihood": "gaussian", "deviation": 0.5})
     drawn = model(BATCH)
     apart = ((drawn.image - BATCH) / 0.5).square() / 2 + math.log(0.5 * math.sqrt(2 * math.pi))
-    torch.testing.assert_close(model.lost(drawn.image, BATCH), apart.sum((2, 3, 4)))
+    torch.testing.assert_close(model.nll(drawn.image, BATCH), apart.sum((2, 3, 4)))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_gaussian_pixels_are_measured_by_their_deviation() -> None:
         ({"label_weight": -1.0}, "label_weight"),
         ({"consistency": math.inf}, "consistency"),
         ({"binarise": "static"}, "one of dynamic, none, not static"),
-        ({"importance": 5, "free_bits": 0.1}, "free bits are of the ELBO, not of a bound of 5 draws"),
+        ({"importance": 5, "free_bits": 0.1}, "needs the ELBO (importance 1), got importance 5"),
     ],
 )
 def test_bounds_that_cannot_be_are_refused(changes: dict[str, Any], rule: str) -> None:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, distributions
 from torch.distributions import Normal
 
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
     denoising_loss,
     estimation_loss,
-    floored,
+    free_bits,
     gaussian_nll,
     importance_bound,
     kl_divergence,
@@ -44,16 +44,18 @@ def test_mean_squared_error_passes_the_gradient_on() -> None:
     [(1.0, 0.0), (0.1, 10.0), (0.01, 20.0), (0.001, 30.0), (1 / 255**2, 20 * math.log10(255))],
 )
 def test_psnr_of_known_errors(error: float, decibels: float) -> None:
-    assert psnr(error) == pytest.approx(decibels)
+    assert psnr_from_mse(error) == pytest.approx(decibels)
 
 
 def test_one_grey_level_everywhere_is_48_decibels() -> None:
     image = torch.full((2, 3, 4, 4), 100 / 255)
-    assert psnr(mean_squared_error(image, image + 1 / 255).item()) == pytest.approx(48.1308, abs=1e-3)
+    assert psnr_from_mse(mean_squared_error(image, image + 1 / 255).item()) == pytest.approx(
+        48.1308, abs=1e-3
+    )
 
 
 def test_psnr_of_equal_images_is_infinite() -> None:
-    assert psnr(0.0) == math.inf
+    assert psnr_from_mse(0.0) == math.inf
 
 
 def test_cleaning_loss_of_known_errors() -> None:
@@ -89,8 +91,8 @@ def test_divergence_is_that_of_torchs_distributions() -> None:
 
 def test_free_bits_floor_each_latents_mean() -> None:
     divergences = torch.tensor([[0.0, 3.0, 0.1], [0.2, 1.0, 0.1]], requires_grad=True)
-    assert floored(divergences, 0.0).item() == pytest.approx(0.1 + 2 + 0.1)
-    loss = floored(divergences, 0.5)
+    assert free_bits(divergences, 0.0).item() == pytest.approx(0.1 + 2 + 0.1)
+    loss = free_bits(divergences, 0.5)
     assert loss.item() == pytest.approx(0.5 + 2 + 0.5)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     assert divergences.grad is not None

@@ -4,6 +4,7 @@ Legend: N images, S side, C channels, P values of an image, D latent size.
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,32 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from lookalike.encoder.bundle.bundle import AffineMap, Bundle, LatentStatistics
+from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
+from lookalike.trainer.config import AESpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE, AESpec
+from lookalike.trainer.models.autoencoder import AE
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.publish.ae import Figures, export_bundle, pca_psnr, reconstruction_sheet, with_mirrored
+from lookalike.trainer.publish.ae import (
+    AEMetrics,
+    export_bundle,
+    pca_psnr,
+    reconstruction_psnr,
+    reconstruction_sheet,
+    with_mirrored,
+)
+from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits
 
+exported_once = exports.exported_once
 IMAGES = portraits(12, 10)
 PEOPLE = [f"person-{index // 10}" for index in range(120)]
 SPLIT = Split(np.arange(80), np.arange(80, 90), np.arange(90, 120))
@@ -37,7 +51,7 @@ class Made:
 
     network: AE
     bundle: Bundle
-    figures: Figures
+    figures: AEMetrics
 
 
 def network() -> AE:
@@ -85,7 +99,7 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
 
 
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
-    spec = DescriptorSpec(size=SIDE, numbers=12, filters=4, patch=5)
+    spec = DescriptorSpec(size=SIDE, dim=12, filters=4, patch=5)
     plain = network()
     joined = FaceModel(plain, Descriptor.fit(spec, IMAGES, SPLIT.train))
     bundle, figures = export_bundle(
@@ -118,14 +132,14 @@ def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appeara
 def test_what_is_usual_and_likeness_are_fitted_to_validation_people(made: Made, tmp_path: Path) -> None:
     calibration = made.bundle.calibration
     assert calibration is not None
-    assert calibration.errors is not None
-    assert calibration.errors.images == len(SPLIT.validation)
-    assert calibration.likeness is None  # one validation person is too few
+    assert calibration.reconstruction_errors is not None
+    assert calibration.reconstruction_errors.images == len(SPLIT.validation)
+    assert calibration.scores is None  # one validation person is too few
     changed = IMAGES.copy()
     changed[SPLIT.held_out] = 255 - changed[SPLIT.held_out]
     again = publish(tmp_path / "model", changed)
     assert again.bundle.calibration is not None
-    assert again.bundle.calibration.errors == calibration.errors
+    assert again.bundle.calibration.reconstruction_errors == calibration.reconstruction_errors
 
 
 def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
@@ -141,7 +155,7 @@ def test_recorded_pca_psnr_is_that_of_an_independent_pca(made: Made) -> None:
 
 def test_statistics_and_map_are_those_of_the_training_images(made: Made) -> None:
     latents = Model.open(made.bundle.folder).encode(IMAGES[SPLIT.train])
-    statistics = LatentStatistics.of(latents)
+    statistics = LatentStatistics.from_latents(latents)
     np.testing.assert_allclose(made.bundle.statistics.mean, statistics.mean, atol=1e-4)
     np.testing.assert_allclose(made.bundle.statistics.covariance, statistics.covariance, atol=1e-3)
     mapped = made.bundle.affine.matrix @ statistics.covariance @ made.bundle.affine.matrix.T
@@ -200,7 +214,7 @@ def test_mirrored_too_has_every_image_and_its_mirror_image() -> None:
 def test_mirrored_too_is_bounded_and_evenly_chosen(most: int) -> None:
     values = IMAGES[0].size
     images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
-    both = with_mirrored(images, np.arange(60), most_values=most * values)
+    both = with_mirrored(images, np.arange(60), max_values=most * values)
     assert len(both) == min(120, max(2, most // 2 * 2))
     steps = (both[: len(both) // 2, 0, 0, 0] * 255).round().diff().tolist()
     assert not steps or max(steps) - min(steps) <= 1
@@ -216,3 +230,17 @@ def test_sheet_shows_originals_above_reconstructions() -> None:
     assert height > 2 * 96
     assert width > 4 * 96
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+
+
+def test_psnr_of_reconstructions_is_that_of_the_mean_error_clipped_to_the_range() -> None:
+    class Brighter(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images + 0.1
+
+    images = np.zeros((600, 2, 2, 3), np.uint8)
+    images[::2] = 255  # brighter than white is white
+    got = reconstruction_psnr(Brighter(), images, np.arange(600), device=torch.device("cpu"))
+    assert got == pytest.approx(psnr_from_mse(0.1**2 / 2))
+    assert (
+        reconstruction_psnr(Brighter(), images, np.arange(0, 600, 2), device=torch.device("cpu")) == math.inf
+    )

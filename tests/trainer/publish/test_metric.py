@@ -47,7 +47,9 @@ def latents(count: int, seed: int, *, classes: int = 0) -> tuple[NDArray[np.floa
 def test_whitening_is_chosen_where_it_tells_classes_apart_and_keeps_what_is_in_use() -> None:
     train, labels = latents(400, 0)
     asking, asked = latents(200, 1)
-    affine, name, share = select_metric(LatentStatistics.of(train), train, labels, asking, asked, drawn=7)
+    affine, name, share = select_metric(
+        LatentStatistics.from_latents(train), train, labels, asking, asked, prior=7
+    )
     assert name == "whitened"
     assert affine.matrix.shape == (6, 7)
     assert share is not None
@@ -61,7 +63,9 @@ def test_class_probabilities_weigh_as_little_as_serves() -> None:
     train[:, 0] = 0.3 * rng.standard_normal(400)  # style tells nothing now
     asking, asked = latents(200, 1, classes=2)
     asking[:, 0] = 0.3 * rng.standard_normal(200)
-    affine, name, share = select_metric(LatentStatistics.of(train), train, labels, asking, asked, drawn=7)
+    affine, name, share = select_metric(
+        LatentStatistics.from_latents(train), train, labels, asking, asked, prior=7
+    )
     assert "classes" in name
     assert share == pytest.approx(1.0, abs=0.01)
     style, told = affine.matrix[:, :7], affine.matrix[:, 7:]
@@ -75,7 +79,9 @@ def test_class_probabilities_weigh_as_little_as_serves() -> None:
 def test_without_classes_latents_are_whitened() -> None:
     train, _ = latents(50, 0)
     nobody = np.full(50, -1)
-    affine, name, share = select_metric(LatentStatistics.of(train), train, nobody, train, nobody, drawn=7)
+    affine, name, share = select_metric(
+        LatentStatistics.from_latents(train), train, nobody, train, nobody, prior=7
+    )
     assert (name, share) == ("whitened", None)
     assert affine.matrix.shape == (6, 7)
 
@@ -83,8 +89,8 @@ def test_without_classes_latents_are_whitened() -> None:
 def test_images_without_a_class_have_no_say() -> None:
     train, labels = latents(200, 0)
     asking, asked = latents(100, 1)
-    first = select_metric(LatentStatistics.of(train), train, labels, asking, asked, drawn=7)
+    first = select_metric(LatentStatistics.from_latents(train), train, labels, asking, asked, prior=7)
     some = labels.copy()
     some[::7] = -1
-    again = select_metric(LatentStatistics.of(train), train, some, asking, asked, drawn=7)
+    again = select_metric(LatentStatistics.from_latents(train), train, some, asking, asked, prior=7)
     assert again[1] == first[1]

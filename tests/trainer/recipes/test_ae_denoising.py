@@ -12,14 +12,11 @@ from torch import nn
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.images.noise import NoiseSpec, add_noise
 from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
-from lookalike.encoder.images.psnr import psnr
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.config import ElboConfig, TrainingSpec
+from lookalike.trainer.config import AESpec, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.loop.loop import reconstruction_psnr
-from lookalike.trainer.models.autoencoder import AESpec
-from lookalike.trainer.models.vae import VAESpec
-from lookalike.trainer.publish.cleaning import DenoisingMetrics
+from lookalike.trainer.publish.ae import DenoisingMetrics, reconstruction_psnr
 from lookalike.trainer.recipes.ae import train_autoencoder
 from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.people import SIDE, portraits, write_people
@@ -43,9 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people", people=20, each=10)
 
 
-def train_ae(data: Path, out: Path, noise: NoiseSpec | None) -> tuple[Bundle, Any]:
+def train_ae(data: Path, out: Path, noise: NoiseSpec | None, epochs: int = 30) -> tuple[Bundle, Any]:
     spec = TrainingSpec(
-        epochs=30, batch=20, warmup=4, learning_rate=3e-3, shift=0, averaging=0.9, noise=noise
+        epochs=epochs, batch=20, warmup=4, learning_rate=3e-3, shift=0, averaging=0.9, noise=noise
     )
     return train_autoencoder(
         open_dataset(str(data)),
@@ -65,23 +62,23 @@ def noisy_portraits(noise: NoiseSpec) -> tuple[np.ndarray[Any, Any], np.ndarray[
 
 
 def psnr_between(one: Any, other: Any) -> float:
-    return psnr(float(np.square(one - other).mean()))
+    return psnr_from_mse(float(np.square(one - other).mean()))
 
 
 def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path) -> None:
     bundle, figures = train_ae(data, tmp_path / "cleaning", HOLES)
-    plain, others = train_ae(data, tmp_path / "plain", None)
-    assert others.cleaned is None
-    assert figures.cleaned.noise == "masking:0.3:0.5"
+    plain, others = train_ae(data, tmp_path / "plain", None, epochs=3)
+    assert others.denoising is None
+    assert figures.denoising.noise == "masking:0.3:0.5"
     told = Bundle.open(bundle.folder).spec
     assert told.denoises == HOLES
-    assert told.figures["held_out_cleaned_psnr_db"] == round(figures.cleaned.cleaned, 2)
-    assert told.figures["held_out_noisy_psnr_db"] == round(figures.cleaned.noisy, 2)
+    assert told.figures["held_out_cleaned_psnr_db"] == round(figures.denoising.denoised, 2)
+    assert told.figures["held_out_noisy_psnr_db"] == round(figures.denoising.noisy, 2)
     assert plain.spec.denoises is None
     assert "held_out_cleaned_psnr_db" not in plain.spec.figures
     clean, noisy = noisy_portraits(HOLES)
     before = psnr_between(clean, noisy)
-    assert figures.cleaned.noisy == pytest.approx(before, abs=0.5)
+    assert figures.denoising.noisy == pytest.approx(before, abs=0.5)
     back = [psnr_between(clean, Model(each).reconstruct(to_uint8(noisy))) for each in (bundle, plain)]
     assert back[0] > before + 3
     assert back[0] > back[1] + 3  # one that was not taught keeps the dark
@@ -98,13 +95,13 @@ def test_a_vae_sees_noise_and_draws_without_it(tmp_path: Path, data: Path) -> No
         network=VAESpec(
             size=SIDE, channels=3, latent=24, hidden=64, down=(8, 16), up=(16, 8), likelihood="gaussian"
         ),
-        bound=ElboConfig(),
+        elbo=ElboConfig(),
         spec=spec,
         device="cpu",
     )
     assert bundle.spec.denoises == NOISE
-    assert figures.cleaned is not None
-    assert bundle.spec.figures["held_out_cleaned_psnr_db"] == round(figures.cleaned.cleaned, 2)
+    assert figures.denoising is not None
+    assert bundle.spec.figures["held_out_cleaned_psnr_db"] == round(figures.denoising.denoised, 2)
     clean, noisy = noisy_portraits(NOISE)
     back = Model(bundle).reconstruct(to_uint8(noisy))
     assert psnr_between(clean, back) > psnr_between(clean, noisy) + 1
@@ -119,5 +116,5 @@ def test_psnr_under_noise_is_of_the_clean_target_and_always_the_same() -> None:
     assert kept == reconstruction_psnr(nn.Identity(), images, rows, device=CPU, noise=noise)
     measured = DenoisingMetrics.measure(nn.Identity(), images, rows, noise, device=CPU)
     assert measured is not None
-    assert (measured.noisy, measured.cleaned) == (kept, kept)
-    assert measured.line() == f"held-out PSNR under noise 25.5: {kept:.2f} dB, cleaned {kept:.2f} dB"
+    assert (measured.noisy, measured.denoised) == (kept, kept)
+    assert measured.summary() == f"held-out PSNR under noise 25.5: {kept:.2f} dB, denoised {kept:.2f} dB"

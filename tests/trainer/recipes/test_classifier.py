@@ -1,4 +1,4 @@
-"""The judge: taught, kept, found again, and the same whenever it is trained."""
+"""The classifier: trained, cached, found again, and the same each time it is trained."""
 
 from pathlib import Path
 
@@ -12,13 +12,11 @@ from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.recipes.classifier import (
-    Classifier,
-    ClassifierSpec,
-    cached_classifier,
-    train_classifier,
-)
+from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
+from lookalike.trainer.recipes.classifier import cached_classifier, train_classifier
+from tests.fixtures import exports
 
+exported_once = exports.exported_once
 CLASSES = ("high", "middle", "low")
 SPEC = ClassifierSpec(
     widths=(4, 6, 8, 8, 8),
@@ -38,12 +36,12 @@ def bars(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.in
     return images, labels
 
 
-def test_a_judge_is_taught_kept_and_found_again() -> None:
+def test_classifier_is_trained_cached_and_found_again() -> None:
     images, labels = bars(192)
     lines: list[str] = []
-    bundle = cached_classifier(images, labels, CLASSES, SPEC, say=lines.append)
+    bundle = cached_classifier(images, labels, CLASSES, SPEC, log=lines.append)
     assert len(lines) == 8
-    assert bundle.folder.is_relative_to(cache_folder() / "judges")
+    assert bundle.folder.is_relative_to(cache_folder() / "classifiers")
     assert [*bundle.folder.parent.glob("*.run/checkpoint.pt")] == []
     assert (bundle.spec.classes, bundle.spec.latent, bundle.spec.embedding) == (CLASSES, 15, 12)
     judge = Model(bundle)
@@ -54,11 +52,11 @@ def test_a_judge_is_taught_kept_and_found_again() -> None:
     assert class_accuracy(known, seen.classes, CLASSES).overall > 0.9
     assert bundle.spec.figures["validation_accuracy"] > 0.9
 
-    again = cached_classifier(images, labels.astype(np.uint8), CLASSES, SPEC, say=lines.append)
+    again = cached_classifier(images, labels.astype(np.uint8), CLASSES, SPEC, log=lines.append)
     assert again.model_id == bundle.model_id
     assert len(lines) == 8  # nothing was trained
     (bundle.folder / "encoder.onnx").write_bytes(b"broken")
-    mended = cached_classifier(images, labels, CLASSES, SPEC, say=lines.append)
+    mended = cached_classifier(images, labels, CLASSES, SPEC, log=lines.append)
     assert len(lines) == 16
     assert mended.model_id == bundle.model_id  # a seeded training comes to the same
 
@@ -72,10 +70,10 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
 
     whole = train_classifier(tmp_path / "whole", images, labels, CLASSES, SPEC)
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(tmp_path / "cut", images, labels, CLASSES, SPEC, say=stop)
+        train_classifier(tmp_path / "cut", images, labels, CLASSES, SPEC, log=stop)
     assert not (tmp_path / "cut").exists()
     lines: list[str] = []
-    assert train_classifier(tmp_path / "cut", images, labels, CLASSES, SPEC, say=lines.append).model_id == (
+    assert train_classifier(tmp_path / "cut", images, labels, CLASSES, SPEC, log=lines.append).model_id == (
         whole.model_id
     )
     assert len(lines) < 8

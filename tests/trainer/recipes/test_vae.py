@@ -21,11 +21,10 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingEr
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.runtime.model import Model
 from lookalike.searcher.generation.sample import sample_classes
-from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, TrainingSpec, default_schedule
+from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, TrainingSpec, VAESpec, default_schedule
 from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
 from lookalike.trainer.data.labels import by_subfolder
 from lookalike.trainer.loop.loop import Run
-from lookalike.trainer.models.vae import VAESpec
 from lookalike.trainer.publish.vae import VAEMetrics
 from lookalike.trainer.recipes.vae import train_vae
 from tests.fixtures.class_images import CLASSES, shapes, write_classes
@@ -34,7 +33,7 @@ from tests.fixtures.people import write_people
 SIDE = 16
 Z, K = 4, 3
 SPEC = TrainingSpec(epochs=3, batch=16, warmup=2, shift=1, learning_rate=3e-3, averaging=0.9)
-BOUND = ElboConfig(binarise="dynamic", mirror=False, independence=1.0)
+BOUND = ElboConfig(binarise="dynamic", mirror=False, adversarial_weight=1.0)
 
 # Writes its state after every epoch: there is more to resume from.
 TRAINER = """
@@ -47,7 +46,7 @@ torch.set_num_threads(1)
 lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
 spec = replace(SPEC, epochs=12)
 data, out = map(Path, sys.argv[1:])
-train(data, out, "cvae", spec=spec, resume=True, say=lambda line: print(line, flush=True))
+train(data, out, "cvae", spec=spec, resume=True, log=lambda line: print(line, flush=True))
 """
 
 
@@ -75,7 +74,7 @@ def train(
     options: dict[str, Any] = {
         "image": ImageSpec(size=SIDE, channels=channels),
         "network": VAESpec(size=SIDE, channels=channels, classes=K if kind == "cvae" else 0, **widths),
-        "bound": BOUND,
+        "elbo": BOUND,
         "spec": SPEC,
         "device": "cpu",
     }
@@ -92,14 +91,16 @@ def made(
     request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Bundle, VAEMetrics]:
     spec = replace(SPEC, epochs=30)
-    return train(data, tmp_path_factory.mktemp("made") / request.param, request.param, spec=spec, pictures=30)
+    return train(
+        data, tmp_path_factory.mktemp("made") / request.param, request.param, spec=spec, sample_every=30
+    )
 
 
 def test_bundle_says_what_it_is(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, figures = made
     spec = Bundle.open(bundle.folder).spec
     conditional = spec.kind == "cvae"
-    assert (spec.latent, spec.drawn) == (Z + K * conditional, Z)
+    assert (spec.latent, spec.prior_dim) == (Z + K * conditional, Z)
     assert (spec.classes, spec.labels, spec.mirror) == (CLASSES, "class", False)
     assert spec.training["bound"]["binarise"] == "dynamic"
     assert spec.training["network"]["classes"] == K * conditional
@@ -149,7 +150,7 @@ def test_pictures_can_be_drawn_from_mixtures(made: tuple[Bundle, VAEMetrics]) ->
     assert (sampling.by_class.components, sampling.by_class.size) == (K, Z)
     assert sampling.by_class.weights.sum() == pytest.approx(1)
     assert bundle.calibration is not None
-    assert bundle.calibration.errors is not None
+    assert bundle.calibration.reconstruction_errors is not None
 
 
 def test_training_killed_and_resumed_ends_as_if_it_never_stopped(tmp_path: Path, data: Path) -> None:
@@ -162,9 +163,9 @@ def test_training_killed_and_resumed_ends_as_if_it_never_stopped(tmp_path: Path,
     with pytest.raises(TrainingError, match="pass --resume to go on"):
         train(data, out, "cvae", spec=spec)
     with pytest.raises(TrainingError, match=r"had consistency 1.0 \(now 0.5\); give"):
-        train(data, out, "cvae", spec=spec, resume=True, bound=replace(BOUND, consistency=0.5))
+        train(data, out, "cvae", spec=spec, resume=True, elbo=replace(BOUND, consistency=0.5))
     said: list[str] = []
-    bundle, _ = train(data, out, "cvae", spec=spec, resume=True, say=said.append)
+    bundle, _ = train(data, out, "cvae", spec=spec, resume=True, log=said.append)
     assert any(line.startswith("resuming after epoch") for line in said)
     assert bundle.model_id == expected.model_id
     logs = [(tmp_path / f"{name}.run" / "log.csv").read_text() for name in ("whole", "killed")]
@@ -205,7 +206,7 @@ def test_every_objective_makes_a_bundle(
         kind,
         channels=channels,
         shape=shape,
-        bound=replace(BOUND, **bound),
+        elbo=replace(BOUND, **bound),
         spec=spec,
     )
     Model.open(bundle.folder).check()
@@ -219,7 +220,7 @@ def test_aligned_latents_are_all_together_those_of_the_prior(tmp_path: Path, dat
     dataset = by_subfolder(open_dataset(str(data)))
     shape: dict[str, Any] = {"likelihood": "gaussian"}
     bound = replace(BOUND, binarise="none", align=True)
-    bundle, _ = train(data, tmp_path / "model", kind, channels=3, shape=shape, bound=bound, dataset=dataset)
+    bundle, _ = train(data, tmp_path / "model", kind, channels=3, shape=shape, elbo=bound, dataset=dataset)
     pixels = read_pixel_cache(dataset, image)
     mean, deviation = Model.open(bundle.folder).posterior(pixels.images[dataset.split(pixels.usable).train])
     np.testing.assert_allclose(mean.mean(0), 0, atol=0.01)
@@ -234,7 +235,7 @@ def test_conditional_model_of_few_coloured_pictures_draws_the_class_that_is_aske
     spec = replace(VAE_DEFAULTS, epochs=epochs // 3, batch=batch)
     bound = ElboConfig(align=True, consistency=0.0)
     bundle, _ = train(
-        root, tmp_path / "model", "cvae", channels=3, shape={"likelihood": "gaussian"}, bound=bound, spec=spec
+        root, tmp_path / "model", "cvae", channels=3, shape={"likelihood": "gaussian"}, elbo=bound, spec=spec
     )
     drawn = sample_classes(Model.open(bundle.folder), 40)  # (N, K, H, W, C)
     fresh = shapes(60, seed=1)
@@ -250,7 +251,7 @@ def test_people_without_classes_are_split_by_person(tmp_path: Path) -> None:
     bundle, figures = train(tmp_path, tmp_path / "model", "vae", dataset=dataset)
     assert (bundle.spec.classes, bundle.spec.labels) == ((), "none")
     assert figures.neighbour_accuracy is None
-    assert figures.compared == "whitened"
+    assert figures.embedding == "whitened"
     assert bundle.sampling is not None
     assert bundle.sampling.by_class is None
 
@@ -281,7 +282,7 @@ def test_class_without_training_image_is_refused_before_a_run_begins(tmp_path: P
         ({"network": VAESpec(size=SIDE, channels=1, classes=4)}, "has the classes of its data, got 4 and 3"),
         (
             {"network": VAESpec(size=SIDE, channels=1, classes=3, likelihood="gaussian")},
-            "drawn black or white are Bernoulli's",
+            "binarise dynamic needs the Bernoulli likelihood",
         ),
     ],
 )

@@ -1,0 +1,264 @@
+"""Collections of images: filling one, and searching it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike._images import ImageLike, InputImage, Sheet
+from lookalike._models import ModelLike, as_model, load_denoiser
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
+from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
+from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.encoder.runtime.model import Model
+from lookalike.indexer.sources.source import SourceList, as_path
+from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store.where import parse_where
+from lookalike.indexer.sync.report import SyncReport
+from lookalike.indexer.sync.sync import sync
+from lookalike.searcher.figures import caption, format_probability
+from lookalike.searcher.search import searcher as search_engine
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.search.results import SearchHit
+
+_SIDE = 128
+_ACROSS = 11
+
+
+def index(
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    model: ModelLike = "faces",
+    store: VectorStore,
+    collection: str,
+    crop: str | None = None,
+    prune: bool = False,
+    checksum: bool = False,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> SyncReport:
+    """Bring a collection up to date with folders of images; the collection is created if there is none.
+
+    Only new and changed files are read. A run that was interrupted goes on where it was when it is started
+    again.
+
+    Args:
+        sources: A folder, an image file, a tar archive, ``lfw`` or ``mnist``; or several of these.
+        model: The model whose embeddings the collection holds.
+        store: From :func:`lookalike.open_store`.
+        collection: Name or alias of the collection.
+        crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        prune: Remove items whose files are gone.
+        checksum: Compare files by SHA-256 instead of size and time.
+        on_progress: Called with the number of images of each batch once it is stored.
+
+    Returns:
+        The report: ``.added``, ``.changed``, ``.moved``, ``.unchanged``, ``.missing`` (counts) and
+            ``.failed``, a
+        path and a reason for each image that could not be read; such images stop nothing.
+
+    Raises:
+        ModelMismatchError: the collection holds embeddings of another model or crop.
+        DataError: a source does not exist, or pruning would remove everything.
+        StoreError: the store failed; what was stored before stays.
+        BundleError, InvalidArgumentError: there is no such model, or an argument is wrong.
+
+    Example:
+        >>> report = lookalike.index("photos/", model=model, store=store, collection="family")
+        >>> print(report.added, report.failed)
+    """
+    _check_store(store)
+    return sync(
+        store,
+        collection,
+        as_model(model),
+        sources if isinstance(sources, str | os.PathLike) else SourceList(sources=list(sources)),
+        crop=None if crop is None else Crop.parse(crop),
+        prune=prune,
+        checksum=checksum,
+        processes=True,
+        on_progress=on_progress,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(SearchHit):
+    """One image that was found.
+
+    Attributes:
+        rank: From 1.
+        score: Cosine similarity in [-1, 1]; it is not a probability.
+        id: UUID of the item.
+        payload: Everything stored with it: root, path, sha256, size, mtime_ns, person, attributes.
+        probability: That it shows the query's person, in (0, 1); None if the model is not calibrated.
+        match: Whether the score is above the model's threshold; None if it has none.
+        file: The image file; of an item in a tar archive its path as if the archive were a folder.
+    """
+
+    file: Path = Path()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SearchResults(Sheet):
+    """The hits of one query, best first; iterate over them. The sheet shows the query and the hits.
+
+    Attributes:
+        query: What the query is called.
+        hits: The hits.
+        match: Whether any hit is above the model's threshold; None if it has none.
+        warning: Why the results mean little; None if they seem sound.
+        took_ms: Milliseconds for reading, embedding and searching.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    match: bool | None
+    warning: str | None
+    took_ms: float
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, rank: int) -> Hit:
+        return self.hits[rank]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        best = f", best {self.hits[0].score:.3f} {self.hits[0].path}" if self.hits else ""
+        return f"<SearchResults of {self.query!r}: {len(self.hits)} hits{best}>"
+
+
+class Searcher:
+    """Searches one collection with the model that made it.
+
+    Args:
+        store: From :func:`lookalike.open_store`.
+        collection: Name or alias of the collection.
+        model: The collection's model, if the name that the collection remembers does not lead to it.
+
+    Raises:
+        CollectionNotFoundError: there is no such collection.
+        ModelMismatchError: the model is not the one that made the collection, or cannot be loaded.
+
+    Example:
+        >>> searcher = lookalike.Searcher(store, "family")
+        >>> for hit in searcher.search("me.jpg", k=5):
+        ...     print(hit.score, hit.file, hit.person, hit.probability)
+    """
+
+    def __init__(self, store: VectorStore, collection: str, *, model: ModelLike | None = None) -> None:
+        _check_store(store)
+        if isinstance(model, Model):
+            self._searcher = search_engine.Searcher(store, collection, model)
+        else:
+            name = None if model is None else os.fspath(model)
+            self._searcher = search_engine.Searcher.open(store, collection, model=name)
+
+    @property
+    def model(self) -> Model:
+        """The collection's model."""
+        return self._searcher.model
+
+    def search(
+        self,
+        image: ImageLike,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        group_by: str | None = None,
+        exclude_self: bool = False,
+        crop: str | None = None,
+        add: Mapping[str, float] | None = None,
+        denoise: bool | Denoiser = False,
+        prior: float | None = None,
+        fmr: float | None = None,
+    ) -> SearchResults:
+        """Find the images most similar to an image.
+
+        Args:
+            image: A path, bytes, a PIL image or an array (H, W), (H, W, 1) or (H, W, 3), uint8 or float in
+                [0, 1].
+            k: At most so many hits.
+            where: Conditions that hits must meet: ``"person!=Ada_Lovelace, Smiling>0"``.
+            group_by: A metadata field, such as ``"person"``: only the best hit for each of its values.
+            exclude_self: Leave out items with exactly the bytes of the query file.
+            crop: Part of the image that is seen; None: as in the collection.
+            add: Attribute to strength: edit the query first, as :func:`lookalike.edit` does.
+            denoise: Remove noise from the query first; a denoiser from :func:`lookalike.load_denoiser` saves
+                loading the shipped one each time.
+            prior: Probability in (0, 1) that an image of the collection shows the query's person; None: one
+                match is expected in the collection.
+            fmr: False match rate of the threshold for ``match``; None: the smallest that is calibrated.
+
+        Returns:
+            The hits, best first; see :class:`SearchResults` and :class:`Hit`.
+
+        Raises:
+            ImageError, VectorError: the image cannot be read, or has no usable embedding.
+            InvalidArgumentError: an argument is of another type or out of range, or the model has no such
+                attribute or no calibration.
+            StoreError: the store failed.
+
+        Example:
+            >>> searcher.search("me.jpg", k=20, where="Smiling>0", group_by="person").save("found.png")
+        """
+        query = InputImage.of(image)
+        framing = Crop.parse(self._searcher.spec.crop if crop is None else crop)
+        denoiser = load_denoiser() if denoise is True else denoise
+        (result,) = self._searcher.similar(
+            [query],
+            k=k,
+            exclude_self=exclude_self,
+            crop=framing,
+            prior=prior,
+            fmr=fmr,
+            denoiser=QueryDenoiser(denoiser) if denoiser else None,
+            where=None if where is None else parse_where(where),
+            group_by=group_by,
+            add=add,
+        )
+        if result.error is not None:
+            raise result.error
+        hits = tuple(map(self._hit, result.results))
+        sheet = partial(self._sheet, query, framing, hits)
+        return SearchResults(sheet, query.name, hits, result.match, result.warning, result.took_ms)
+
+    def _hit(self, hit: SearchHit) -> Hit:
+        root = self._searcher.spec.roots.get(str(hit.payload.get("root")), "")
+        file = as_path(root) / as_path(hit.path)
+        return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, file)
+
+    def _sheet(self, query: InputImage, crop: Crop, hits: tuple[Hit, ...]) -> NDArray[np.uint8]:
+        spec = ImageSpec(size=_SIDE, crop=crop.widened(1.5))
+        asked = read_pixels(query.data, spec, name=query.name)
+        tiles = [Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)]
+        for hit in hits:
+            words = f"{hit.score:.3f}"
+            if hit.probability is not None:
+                words += f"  p {format_probability(hit.probability)}"
+            tiles.append(
+                Tile(
+                    pixels=self._searcher.item_image(hit.payload, side=_SIDE),
+                    caption=(hit.person or Path(hit.path).stem).replace("_", " "),
+                    subcaption=words,
+                    faded=hit.match is False,
+                )
+            )
+        rows = [tiles[start : start + _ACROSS] for start in range(0, len(tiles), _ACROSS)]
+        return contact_sheet(rows, side=_SIDE)
+
+
+def _check_store(store: Any) -> None:
+    if isinstance(store, str | os.PathLike):
+        raise InvalidArgumentError(
+            f"a store must be open, {os.fspath(store)!r} is an address; pass lookalike.open_store(...)"
+        )

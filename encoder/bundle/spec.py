@@ -1,0 +1,255 @@
+"""What ``bundle.json`` says about a model: :class:`BundleSpec`, or :class:`DenoiserSpec` for a denoiser.
+
+Legend: N images, H, W height and width in pixels, D latent size, E embedding size, sigma the standard
+deviation of the noise where white is 1 (25/255 is what people call "sigma 25").
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
+
+import numpy as np
+
+from lookalike.encoder.bundle.storage import Golden, check_array
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.text import printable
+
+Kind = Literal["ae", "vae", "cvae", "encoder"]
+Labels = Literal["none", "person", "class", "unknown"]
+
+LATENT_PRIOR: Final = "sampling.npz"
+_MAX_SIZE_MULTIPLE: Final = 256
+_MAX_RECEPTIVE_FIELD: Final = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleSpec:
+    """Description of a model that turns images into latents.
+
+    Attributes:
+        kind: Which of the autoencoders it is, or an imported ``encoder``, which has no decoder.
+        image: How the bytes of an image file become the model's input.
+        latent: D.
+        embedding: E, the length of the vectors that are compared.
+        mirror: Whether an embedding averages the latents of the image and of its mirror image.
+        opset: ONNX opset of the graphs.
+        labels: Which labels of the images the training used: none, the person, the class, or unknown.
+        classes: Names of the classes it can generate, each once; empty when it has none. A ``cvae`` has
+            their weights, one each, at the end of its latents.
+        metric: How embeddings are compared.
+        training: Configuration, data fingerprint, seed and versions it was trained with.
+        figures: Measured values by name.
+        denoises: The noise it was trained to remove; None if it was not. Left out of the JSON where None.
+    """
+
+    REQUIRED_FILES: ClassVar = frozenset({"encoder.onnx", "latents.npz", "golden.npz"})
+    OPTIONAL_FILES: ClassVar = frozenset({"decoder.onnx", LATENT_PRIOR})
+
+    kind: Kind
+    image: ImageSpec
+    latent: int
+    embedding: int
+    mirror: bool
+    opset: int
+    labels: Labels = "none"
+    classes: tuple[str, ...] = ()
+    metric: Literal["cosine"] = "cosine"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    denoises: NoiseSpec | None = None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a latent ends with class weights, one for each class."""
+        return self.kind == "cvae"
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the model was trained towards latents of N(0, I)."""
+        return self.kind in ("vae", "cvae")
+
+    @property
+    def prior_dim(self) -> int:
+        """Dimensions of a latent that are sampled: all but the class weights."""
+        return self.latent - len(self.classes) if self.conditional else self.latent
+
+    def check_golden(self, golden: Golden, *, graphs: Collection[str]) -> None:
+        """Check golden values against the model's shapes.
+
+        Raises:
+            InvalidArgumentError: An array is missing or has another dtype or shape.
+        """
+        if "decoder" in graphs and "decoded" not in golden:
+            raise InvalidArgumentError("a model with a decoder must have golden decoded")
+        count = golden["pixels"].shape[:1] or (1,)
+        check_array("golden pixels", golden["pixels"], np.uint8, (*count, *self.image.shape))
+        check_array("golden latents", golden["latents"], np.float32, (*count, self.latent))
+        if "decoded" in golden:
+            check_array("golden decoded", golden["decoded"], np.float32, (*count, *self.image.shape))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`from_json` reads back equal."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {"image": self.image.to_json(), "classes": list(self.classes)}
+        if self.denoises is None:
+            del values["denoises"]
+        else:
+            values["denoises"] = self.denoises.to_json()
+        return values
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            InvalidArgumentError: A key is unknown or missing, or a value is invalid.
+        """
+        _check_keys(value, {f.name for f in fields(cls)} - {"denoises"}, what="model", optional={"denoises"})
+        classes = value["classes"]
+        rules = {
+            "kind": value["kind"] in get_args(Kind),
+            "image": isinstance(value["image"], dict),
+            "mirror": isinstance(value["mirror"], bool),
+            "labels": value["labels"] in get_args(Labels),
+            "classes": _are_names(classes),
+            "metric": value["metric"] == "cosine",
+        }
+        rules |= {name: isinstance(value[name], dict) for name in ("training", "figures")}
+        rules |= {
+            name: type(value[name]) is int and value[name] > 0 for name in ("latent", "embedding", "opset")
+        }
+        for name, holds in rules.items():
+            if not holds:
+                raise InvalidArgumentError(f"invalid {name} of a model: {reprlib.repr(value[name])}")
+        if value["kind"] == "cvae" and not 0 < len(classes) < value["latent"]:
+            raise InvalidArgumentError(
+                f"a cvae needs classes and a latent longer than their number, got {len(classes)} and "
+                f"{value['latent']}"
+            )
+        read = {"image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)}
+        if "denoises" in value:
+            read["denoises"] = NoiseSpec.from_json(value["denoises"])
+        return cls(**{**value, **read})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserSpec:
+    """Description of a denoiser: it takes images of any size, gray or RGB, and gives no latents.
+
+    Attributes:
+        size_multiple: H and W must be multiples of it, 1..256; images are padded to one, and cut again.
+        receptive_field: The largest distance in pixels, 0..1024, over which an input pixel changes an output
+            pixel: tiles that overlap by this much show no seams.
+        deviations: The smallest and the largest sigma it was trained for, in [0, 1].
+        clean_below: Estimated sigma below which an image counts as clean, in [0, 1].
+        opset: ONNX opset of the graphs.
+        kind: Always ``denoiser``.
+        training: Configuration, data fingerprint, seed and versions it was trained with.
+        figures: Measured values by name.
+
+    Raises:
+        InvalidArgumentError: A value is invalid.
+    """
+
+    REQUIRED_FILES: ClassVar = frozenset({"denoiser.onnx", "estimator.onnx", "golden.npz"})
+    OPTIONAL_FILES: ClassVar[frozenset[str]] = frozenset()
+
+    size_multiple: int
+    receptive_field: int
+    deviations: tuple[float, float]
+    clean_below: float
+    opset: int
+    kind: Literal["denoiser"] = "denoiser"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rules = {
+            "kind": self.kind == "denoiser",
+            "size_multiple": type(self.size_multiple) is int
+            and 1 <= self.size_multiple <= _MAX_SIZE_MULTIPLE,
+            "receptive_field": type(self.receptive_field) is int
+            and 0 <= self.receptive_field <= _MAX_RECEPTIVE_FIELD,
+            "deviations": _is_range(self.deviations),
+            "clean_below": _is_deviation(self.clean_below),
+            "opset": type(self.opset) is int and self.opset > 0,
+            "training": isinstance(self.training, Mapping),
+            "figures": isinstance(self.figures, Mapping),
+        }
+        for name, holds in rules.items():
+            if not holds:
+                raise InvalidArgumentError(
+                    f"invalid {name} of a denoiser: {printable(repr(getattr(self, name)))[:100]}"
+                )
+
+    def check_golden(self, golden: Golden, *, graphs: Collection[str]) -> None:  # noqa: ARG002
+        """Check golden values against each other and against the sizes the model takes.
+
+        Raises:
+            InvalidArgumentError: An array has another dtype or shape.
+        """
+        shape, multiple = golden["pixels"].shape, self.size_multiple
+        if len(shape) != 4 or shape[3] != 3 or any(side % multiple for side in shape[1:3]):
+            raise InvalidArgumentError(
+                f"golden pixels must be (N, H, W, 3), H and W multiples of {multiple}, got {shape}"
+            )
+        for name in ("pixels", "denoised"):
+            check_array(f"golden {name}", golden[name], np.float32, shape)
+        for name in ("sigma", "estimated"):
+            check_array(f"golden {name}", golden[name], np.float32, shape[:1])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`from_json` reads back equal."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"deviations": list(self.deviations)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            InvalidArgumentError: A key is unknown or missing, or a value is invalid.
+        """
+        _check_keys(value, {f.name for f in fields(cls)}, what="denoiser")
+        deviations = value["deviations"]
+        return cls(
+            **{**value, "deviations": tuple(deviations) if isinstance(deviations, list) else deviations}
+        )
+
+
+Spec: TypeAlias = BundleSpec | DenoiserSpec
+
+KNOWN_FILES: Final = frozenset(
+    name for kind in (BundleSpec, DenoiserSpec) for name in kind.REQUIRED_FILES | kind.OPTIONAL_FILES
+)
+"""The files a bundle of any kind may have besides bundle.json."""
+
+
+def _check_keys(value: Any, names: set[str], *, what: str, optional: Collection[str] = ()) -> None:
+    if not isinstance(value, dict) or set(value) - set(optional) != names:
+        odd = printable(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
+        raise InvalidArgumentError(f"a {what} is described by {len(names)} keys; unknown or missing: {odd}")
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(name, str) and name.strip() for name in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def _is_deviation(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1  # type: ignore[arg-type, operator]
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(map(_is_deviation, value)) and bool(value[0] <= value[1])

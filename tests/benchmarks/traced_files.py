@@ -1,0 +1,44 @@
+"""``python -m tests.benchmarks.traced_files VERB ...``: the product's files that one command enters.
+
+A file counts when one of its functions is called; importing it, with its class bodies, does not count. Files
+that only child processes of the command enter are not seen.
+"""
+
+import inspect
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from lookalike.deploy.cli.main import main
+
+ROOT: Final = Path(__file__).parents[2]
+ROOMS: Final = ("encoder", "trainer", "indexer", "searcher", "deploy")
+
+
+def traced(argv: list[str]) -> list[str]:
+    """Run a command and return the files it entered, sorted, relative to the repository."""
+    entered: set[str] = set()
+
+    def enter(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # not of a module or class body
+            entered.add(frame.f_code.co_filename)
+
+    sys.argv = ["lookalike", *argv]
+    threading.setprofile(enter)
+    sys.setprofile(enter)
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    sys.setprofile(None)
+    if code:
+        raise SystemExit(code)
+    files = (Path(name) for name in entered if Path(name).is_relative_to(ROOT))
+    return sorted(str(file.relative_to(ROOT)) for file in files if file.relative_to(ROOT).parts[0] in ROOMS)
+
+
+if __name__ == "__main__":
+    files = traced(sys.argv[1:])
+    sys.stderr.write("\n".join((*files, f"{len(files)} files")) + "\n")
