@@ -279,7 +279,7 @@ def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     except MissingExtraError:
         pass  # the faces are enough
     else:
-        for name, pixels in zip(photographs.called, photographs.clean, strict=True):
+        for name, pixels in zip(photographs.titles, photographs.clean, strict=True):
             if name in _PHOTOGRAPHS:
                 images.append(to_uint8(pixels))
                 captions.append(name)
