@@ -190,7 +190,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 )
 @_options(
     click.option("--model", "models", multiple=True, metavar="BUNDLE",
-                 help="A denoiser, or an autoencoder trained to denoise; default: clean. Repeatable."),
+                 help="A denoiser, or an autoencoder trained to denoise; default: denoise. Repeatable."),
     click.option("--data", "sets", multiple=True, default=("lfw-64",), show_default=True,
                  type=click.Choice((*_TEST_SETS, "all")),
                  help="Faces of held-out people at 64x64 or whole at 250x250, test digits, scikit-image's "
@@ -229,7 +229,9 @@ def denoising(
     from lookalike.encoder.images.contact_sheet import save_image
 
     require_skimage()
-    opened = [DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("clean",)]
+    opened = [
+        DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("denoise",)
+    ]
     names: Any = _TEST_SETS if "all" in sets else dict.fromkeys(sets)
     results: list[DenoisingResult] = []
     left_out: dict[str, None] = {}

@@ -160,7 +160,7 @@ def digits(models: tuple[str, ...], images: int, samples: int, drawn: int, seed:
 
 
 @main.command()
-@click.option("--model", "models", multiple=True, default=("clean",), show_default=True)
+@click.option("--model", "models", multiple=True, default=("denoise",), show_default=True)
 @click.option("--data", "sets", multiple=True, default=_SETS, show_default=True, type=click.Choice(_SETS))
 @click.option("--sigma", "sigmas", multiple=True, type=click.FloatRange(0, 255, min_open=True))
 @click.option("--pictures", "count", type=click.IntRange(min=1), metavar="N")
@@ -216,7 +216,7 @@ def _bm3d() -> list[BM3D]:
 
 @main.command()
 @click.option("--model", default="faces", show_default=True)
-@click.option("--denoiser", default="clean", show_default=True)
+@click.option("--denoiser", default="denoise", show_default=True)
 @click.option("--sigma", "sigmas", multiple=True, default=(25.0, 50.0), show_default=True, type=float)
 @click.option("--queries", "count", type=click.IntRange(min=1), default=500, show_default=True)
 @_seed
