@@ -39,7 +39,6 @@ if TYPE_CHECKING:
         reconstruct,
     )
     from lookalike._search import Searcher, index
-
     from lookalike.encoder.errors import LookalikeError
     from lookalike.indexer.open import open_store
 

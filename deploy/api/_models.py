@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from lookalike._images import DenoisedImage, ImageLike, Images, InputImage, model_pixels
 from numpy.typing import NDArray
 
+from lookalike._images import DenoisedImage, ImageLike, Images, InputImage, model_pixels
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import grid
 from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS

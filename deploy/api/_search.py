@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lookalike._images import ImageLike, InputImage, Sheet
-from lookalike._models import ModelLike, as_model, load_denoiser
 from numpy.typing import NDArray
 
+from lookalike._images import ImageLike, InputImage, Sheet
+from lookalike._models import ModelLike, as_model, load_denoiser
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
