@@ -1,1 +1,1 @@
-"""."""
+"""The embedded store: Qdrant Edge shards in a folder."""

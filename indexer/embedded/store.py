@@ -49,7 +49,15 @@ from lookalike.indexer.store.aliases import alias_conflict, check_unaliased
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Filter
 from lookalike.indexer.store.layout import StorageConfig
-from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from lookalike.indexer.store.points import (
+    Hit,
+    Payload,
+    Record,
+    best_hits,
+    check_ids,
+    check_points,
+    scroll_pages,
+)
 from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
 
 MAX_DIMENSIONS: Final = 65_536  # the limit of the server; Qdrant Edge itself has none
@@ -193,16 +201,12 @@ class EdgeStore(VectorStore):
         """See :meth:`VectorStore.scroll`."""
         name = self._real(name)
         self._opened(name)
-        return self._pages(name, where, with_vectors=with_vectors)
 
-    def _pages(self, name: str, where: Filter | None, *, with_vectors: bool) -> Iterator[Record]:
-        offset: Any = None
-        while True:
+        def get_page(offset: Any) -> tuple[list[Record], Any]:
             with self._using(name) as shard:
-                records, offset = shard.scroll_page(offset, where=where, with_vectors=with_vectors)
-            yield from records
-            if offset is None:
-                return
+                return shard.scroll_page(offset, where=where, with_vectors=with_vectors)
+
+        return scroll_pages(get_page)
 
     def count(self, name: str, *, where: Filter | None = None) -> int:
         """See :meth:`VectorStore.count`."""

@@ -1,1 +1,1 @@
-"""."""
+"""Copying a collection and checking it against its files."""

@@ -1,1 +1,1 @@
-"""."""
+"""Latents in Parquet files: export, and load into a collection."""

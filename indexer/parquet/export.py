@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import Any, Final
 
 from lookalike.encoder.embed.batch import Readable
 from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
@@ -33,7 +31,8 @@ from lookalike.indexer.parquet.resume import (
 from lookalike.indexer.sources.source import Item, Source, merge_roots
 from lookalike.indexer.store.spec import CollectionSpec
 from lookalike.indexer.sync.collection import new_spec
-from lookalike.indexer.sync.sync import DEGENERATE
+from lookalike.indexer.sync.plan import ToEmbed
+from lookalike.indexer.sync.sync import drop_degenerate
 
 _PART_SECONDS: Final = 30.0
 """The rows of a slow model are written this often, those of a fast one every :data:`ROWS`."""
@@ -126,11 +125,6 @@ def export_latents(
     return run.report
 
 
-class _Image(NamedTuple):
-    root_name: str
-    item: Item
-
-
 @dataclass(slots=True)
 class _Run:
     """One call of :func:`export_latents`; ``new_parts`` are the parts that it wrote."""
@@ -207,7 +201,7 @@ class _Run:
                     f"({spec.model_id[:12]}) and --crop {spec.crop}; finish that run, or remove the folder"
                 )
 
-    def _images(self) -> Iterator[tuple[_Image, bytes | None]]:
+    def _images(self) -> Iterator[tuple[ToEmbed, bytes | None]]:
         """Yield each image once, with its current key; None when its file cannot be examined."""
         seen: set[str] = set()
         for source in self.sources:
@@ -216,12 +210,12 @@ class _Run:
                     if item.id in seen:
                         continue
                     seen.add(item.id)
-                yield _Image(source.root_name, item), _current_key(source.root_name, item)
+                yield ToEmbed(item, source.root_name, new=True), _current_key(source.root_name, item)
 
     def _count_left(self) -> int:
         return sum(key not in self.reusable for _, key in self._images())
 
-    def _to_embed(self) -> Iterator[tuple[_Image, str | Readable]]:
+    def _to_embed(self) -> Iterator[tuple[ToEmbed, str | Readable]]:
         """Yield the images to embed; the rows of the others are marked as reused."""
         for image, key in self._images():
             if key is None or not self.reusable.take(key):
@@ -256,19 +250,15 @@ class _Run:
             self.report.embedded += len(rows.entries)
         held.clear()
 
-    def _rows_of(self, batch: EmbeddedBatch[_Image]) -> Rows:
+    def _rows_of(self, batch: EmbeddedBatch[ToEmbed]) -> Rows:
         """Return a batch as rows; failures and degenerate embeddings go to the report."""
-        good = [bool(np.isfinite(row).all() and row.any()) for row in batch.embeddings]
-        for (_, item), reason in batch.failures:
-            self.report.failed.append((printable(str(item.file)), reason))
-        entries = []
-        for (root_name, item), info, is_good in zip(batch.keys, batch.facts, good, strict=True):
-            if is_good:
-                entries.append(Entry(item.path, root_name, **asdict(info), person=item.person))
-            else:
-                name = printable(str(item.file))
-                self.report.failed.append((name, f"{name}: {DEGENERATE}"))
-        return Rows(entries, batch.embeddings[good])
+        batch = drop_degenerate(batch)
+        self.report.failed += [(printable(str(each.item.file)), reason) for each, reason in batch.failures]
+        entries = [
+            Entry(each.item.path, each.root_name, **asdict(info), person=each.item.person)
+            for each, info in zip(batch.keys, batch.facts, strict=True)
+        ]
+        return Rows(entries, batch.embeddings)
 
     def _is_current(self, existing: LatentsFile) -> bool:
         """Whether the existing file needs no change."""

@@ -21,7 +21,15 @@ from lookalike.indexer.store.aliases import alias_conflict, aliased_collection, 
 from lookalike.indexer.store.base import IndexState, VectorStore
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.layout import Layout, StorageConfig
-from lookalike.indexer.store.points import Hit, Payload, Record, best_hits, check_ids, check_points
+from lookalike.indexer.store.points import (
+    Hit,
+    Payload,
+    Record,
+    best_hits,
+    check_ids,
+    check_points,
+    scroll_pages,
+)
 from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
 
 CHUNK: Final = 1000
@@ -193,16 +201,12 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.scroll`."""
         name = self._real(name)
         self._dimension(name)
-        return self._pages(name, where, with_vectors=with_vectors)
 
-    def _pages(self, name: str, where: Filter | None, *, with_vectors: bool) -> Iterator[Record]:
-        offset: Any = None
-        while True:
+        def get_page(offset: Any) -> tuple[list[Record], Any]:
             self._check_open()
-            records, offset = self._server.scroll_page(name, offset, where=where, with_vectors=with_vectors)
-            yield from records
-            if offset is None:
-                return
+            return self._server.scroll_page(name, offset, where=where, with_vectors=with_vectors)
+
+        return scroll_pages(get_page)
 
     def count(self, name: str, *, where: Filter | None = None) -> int:
         """See :meth:`VectorStore.count`."""

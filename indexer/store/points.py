@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -65,6 +65,16 @@ def known_payload(payload: Payload) -> dict[str, Any]:
     if not isinstance(predicted, list):
         return dict(payload)
     return {key: value for key, value in payload.items() if key != PREDICTED and key not in predicted}
+
+
+def scroll_pages(get_page: Callable[[Any], tuple[list[Record], Any]]) -> Iterator[Record]:
+    """Yield the records of all pages; ``get_page`` takes an offset and returns a page and the next offset."""
+    offset: Any = None
+    while True:
+        records, offset = get_page(offset)
+        yield from records
+        if offset is None:
+            return
 
 
 def check_vectors(vectors: NDArray[np.float32], *, dimension: int) -> NDArray[np.float32]:

@@ -1,1 +1,1 @@
-"""."""
+"""Bringing a collection up to date with its sources."""

@@ -221,7 +221,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     shared = options.keys() & defaults.keys() - {"hidden", "size", "noise"}
     assert len(shared) == 8
     assert TrainingSpec().noise is None
-    assert NoiseSpec.parse(str(options["noise"].default)).nothing
+    assert NoiseSpec.parse(str(options["noise"].default)).is_zero
     assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
     assert options["hidden"].default == tuple(defaults["hidden"])
 

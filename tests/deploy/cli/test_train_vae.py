@@ -249,7 +249,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
         options = {option.name: option for option in command.params if isinstance(option, click.Option)}
         assert all(option.help for option in options.values())
         assert VAE_DEFAULTS.noise is None
-        assert NoiseSpec.parse(str(options["noise"].default)).nothing
+        assert NoiseSpec.parse(str(options["noise"].default)).is_zero
         shared = options.keys() & defaults.keys() - chosen
         assert len(shared) == count
         assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
