@@ -1,6 +1,5 @@
 """The tour ends in pictures: on the real data set, and where that cannot be had."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -76,7 +75,10 @@ def test_the_tour_on_the_real_faces(data_root: Path, few_lfw: Path, tmp_path: Pa
     taste = lookalike("demo", "--out", "tour", cwd=tmp_path, env={**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path)})
     assert taste.returncode == 0, taste.stderr
     with open_store(str(tmp_path / "tour" / "store")) as store:
-        assert {name: store.count(name) for name in store.list_collections()} == {"lfw": count, "sample-faces": 100}
+        assert {name: store.count(name) for name in store.list_collections()} == {
+            "lfw": count,
+            "sample-faces": 100,
+        }
 
 
 def test_without_the_data_set_the_tour_is_a_taste_and_says_so(tmp_path: Path) -> None:
