@@ -2,6 +2,8 @@
 #
 #   make demo           the whole tour on real faces; TRAIN=1 trains the model first
 #   make test           everything but the slow tests; make test ARGS='-m slow' for those
+#   make test-portable  the tests that train a network, once for each of several kinds of processor
+#   make test-all       every test, the slow ones too, then make test-portable: before a release
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
@@ -20,9 +22,15 @@ comma  := ,
 MODEL_ARGS ?= --labels person --name-epochs 200 --epochs 300 --precision bfloat16 --pictures 0
 DIGITS_ARGS ?= --precision bfloat16 --pictures 0
 CLEANER_ARGS ?= --precision bfloat16
+# Arithmetic as other processors do it: ATen's, oneDNN's and MKL's own switches, and one or two threads.
+# What this processor cannot do would end in an illegal instruction.
+PROCESSORS := ATEN_CPU_CAPABILITY=default \
+	$(if $(shell grep -m 1 avx2 /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx2) \
+	$(if $(shell grep -m 1 avx512vl /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx512) \
+	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check bench bench-million bench-serve model digits cleaner cleaner-digits clean
+.PHONY: demo test test-portable test-all check bench bench-million bench-serve model digits cleaner cleaner-digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -46,6 +54,16 @@ demo: $(VENV)/.installed-$(if $(TRAIN),demo$(comma)train,demo)
 
 test: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-portable: $(VENV)/.installed-dev$(comma)train
+	@failed=; for setting in $(PROCESSORS); do \
+		echo "tests that train a network, with $$setting"; \
+		env $$setting $(BIN)/python -m pytest -m 'trains and not slow' $(ARGS) || failed="$$failed $$setting"; \
+	done; test -z "$$failed" || { echo "failed with$$failed" >&2; exit 1; }
+
+test-all: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m pytest -m '' $(ARGS)
+	@$(MAKE) test-portable
 
 check: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/ruff format --check --quiet .
