@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainer.optimizers import Muon, adamw, muon, orthogonal
 from trainer.options import TrainingSpec
 
+pytestmark = pytest.mark.trains
 SPEC = TrainingSpec(learning_rate=0.01)
 
 

@@ -31,6 +31,7 @@ from trainer.networks import AE, AESpec
 from trainer.options import TrainingSpec
 from trainer.training import Epoch, Run, pick_device, reconstruction_psnr, schedule
 
+pytestmark = pytest.mark.trains
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
 SPEC = TrainingSpec(epochs=4, batch=16, warmup=2, shift=1, noise=NoiseSpec(low=0, high=0.05))
@@ -186,8 +187,9 @@ def test_network_learns_more_than_pca(tmp_path: Path, averaging: float) -> None:
     run = start(tmp_path, spec)
     before = reconstruction_psnr(run.network, IMAGES, TRAIN, device=CPU)
     epochs = epochs_of(run)
-    assert reconstruction_psnr(run.average.module, IMAGES, TRAIN, device=CPU) > before + 0.6
-    assert epochs[-1].loss < epochs[0].loss
+    # The worst of 20 seeds gains 0.66 dB and ends at 0.62 of the first loss.
+    assert reconstruction_psnr(run.average.module, IMAGES, TRAIN, device=CPU) > before + 0.3
+    assert epochs[-1].loss < 0.85 * epochs[0].loss
 
 
 def test_best_epoch_by_validation_is_kept(tmp_path: Path) -> None:

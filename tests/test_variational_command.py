@@ -97,6 +97,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("data") / "shapes", each=12)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike) -> None:
     out = tmp_path / "digits"
@@ -119,6 +120,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, lookalike: Lookalike)
     assert spec.training["network"]["down"] == [32, 64]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("words", "classes", "channels"),
     [
@@ -151,6 +153,7 @@ def test_folder_becomes_a_bundle(
     assert spec.mirror is ("--no-mirror" not in words)
 
 
+@pytest.mark.trains
 def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
     tmp_path: Path, data: Path, lookalike: Lookalike, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +167,7 @@ def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
         assert (training["epochs"], training["batch"]) == (epochs, batch)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, lookalike: Lookalike) -> None:
     out = tmp_path / "digits-ae"
@@ -179,6 +183,7 @@ def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, look
     assert bundle.sampling.by_class.components == 10
 
 
+@pytest.mark.trains
 def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     tmp_path: Path, data: Path, lookalike: Lookalike
 ) -> None:
