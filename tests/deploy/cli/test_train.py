@@ -63,6 +63,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
     return run
 
 
+@pytest.mark.trains
 def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     # Other systems take no such name.
     out = tmp_path / os.fsdecode(b"mod\xe8l\ne" if sys.platform == "linux" else b"model")
@@ -226,6 +227,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     assert options["hidden"].default == tuple(defaults["hidden"])
 
 
+@pytest.mark.trains
 @pytest.mark.slow
 @pytest.mark.lfw
 @pytest.mark.usefixtures("lfw_folder")
