@@ -191,7 +191,8 @@ def _raisable(module: object) -> set[str]:
 
 def test_who_uses_a_folder_does_not_pay_for_the_client(tmp_path: Path) -> None:
     script = (
-        "import sys; from lookalike.indexer.open import open_store; open_store(sys.argv[1]).list_collections();"
+        "import sys; from lookalike.indexer.open import open_store;"
+        "open_store(sys.argv[1]).list_collections();"
         "sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
     )
     environment = child_env()
