@@ -169,7 +169,7 @@ def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path:
     [
         (1, "calibrate nowhere --model model --out new", "calibration needs lfw or a folder of person"),
         (1, "calibrate model --model model --out new", "has none; put each person's in a folder"),
-        (1, "calibrate few --model model --out new", "needs 10 people with two or more pictures"),
+        (1, "calibrate few --model model --out new", "needs 10 people with two or more images"),
         (1, "calibrate bad --model model --out new", "none of 1 could be read"),
         (2, "calibrate others --model faces --out SHIPPED", "shipped bundle faces cannot be changed"),
         (2, "calibrate others --model model --out others", "only a bundle is replaced"),
