@@ -5,6 +5,7 @@
 #   make test-all       every test, the slow ones too: before a release
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
+#   make figures        the tables of the README: our models, baselines and published values; hours, see ARGS=--help
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
@@ -24,7 +25,7 @@ CLEANER_ARGS ?= --precision bfloat16
 WORKERS ?= 2
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test test-all check bench bench-million bench-serve model digits cleaner cleaner-digits clean
+.PHONY: demo test test-all check figures bench bench-million bench-serve model digits cleaner cleaner-digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -67,6 +68,9 @@ check: $(VENV)/.installed-dev$(comma)train
 
 bench: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m tests.benchmarks.index_speed
+
+figures: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/python -m tests.benchmarks.figures $(ARGS)
 
 bench-million: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m tests.benchmarks.million $(ARGS)

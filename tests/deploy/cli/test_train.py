@@ -112,7 +112,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--batch", "-1"), "batch must be 1 or more"),
         (("--learning-rate", "nan"), "learning_rate must be above 0"),
         (("--weight-decay", "-1"), "weight_decay must be 0 or more"),
-        (("--denoise", "-25"), "levels of gaussian noise rise from 0 to 255, got -25 to -25"),
+        (("--denoise", "-25"), "levels of gaussian noise must rise within 0 to 255, got -25 to -25"),
         (("--shift", "-1"), "shift must be 0 or more"),
         (("--seed", "-1"), "seed must be 0"),
         (("--sample-every", "-1"), "--sample-every"),

@@ -260,7 +260,7 @@ def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
         (("--blocks", "2,2,0"), "blocks must be three numbers of 1 to 1024"),
         (("--patch", "7"), "--patch"),
         (("--patch", "257"), "cut from images of 256x256 pixels at most, --patch 257 is larger"),
-        (("--denoise", "25:10"), "levels of gaussian noise rise"),
+        (("--denoise", "25:10"), "levels of gaussian noise must rise"),
         (("--denoise", "300"), "from 0 to 255"),
         (("--denoise", "much"), "cannot read 'much'"),
         (("--denoise", "0"), "a denoiser is trained on Gaussian noise"),

@@ -122,7 +122,7 @@ def test_classes_are_names_each_once(rich: Bundle, classes: object) -> None:
 def test_a_cvae_has_classes_and_numbers_besides(rich: Bundle, classes: list[str]) -> None:
     forge(rich.folder, change=lambda content: content["model"].update(classes=classes, kind="cvae"))
     with pytest.raises(
-        BundleCorruptError, match=f"longer than their number, got {len(classes)} and 4"
+        BundleCorruptError, match=f"a latent longer than their number, got {len(classes)} and 4"
     ):
         Bundle.open(rich.folder)
 

@@ -173,7 +173,7 @@ def test_text_that_says_nothing_is_refused(text: str) -> None:
     "text", ["-1", "256", "50:25", "nan", "inf", "salt-pepper:1.1", "masking:-0.1", "jpeg:0", "jpeg:101"]
 )
 def test_levels_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise rise from"):
+    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise must rise within"):
         NoiseSpec.parse(text)
 
 

@@ -31,9 +31,9 @@ module, step, when = modules[sys.argv[2]], sys.argv[3], sys.argv[4]
 store = embedded_store.EdgeStore(sys.argv[1])
 store.count("c")
 taken = getattr(module, step)
-def last(*words):
+def last(*args, **kwargs):
     if when == "after":
-        taken(*words)
+        taken(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, step, last)
 store.build_index("c")
