@@ -17,35 +17,37 @@ import click
 from tqdm import tqdm
 
 from lookalike.deploy.cli.evaluate import image_file
-from lookalike.deploy.evaluation.data import LabeledImages, MnistData, open_labeled, open_test_set
-from lookalike.deploy.evaluation.denoising import (
+from lookalike.deploy.evaluation import (
     DenoisingModel,
     DenoisingResult,
-    Method,
-    evaluate_denoising,
-)
-from lookalike.deploy.evaluation.generation import (
+    Folds,
     GenerationBenchmark,
     GenerationPlan,
-    digit_classifier,
-    evaluate_generation,
-)
-from lookalike.deploy.evaluation.pairs import Folds, lfw_folds, sample_folds
-from lookalike.deploy.evaluation.report import (
+    LabeledImages,
+    Method,
+    MnistData,
+    Ranking,
     denoising_lines,
     denoising_sheet,
+    digit_classifier,
+    evaluate_denoising,
+    evaluate_generation,
+    evaluate_pairs,
+    lfw_folds,
+    open_labeled,
+    open_test_set,
     plot_roc,
+    rank_all,
     retrieval_table,
+    sample_folds,
+    temporary_collection,
     verification_table,
 )
-from lookalike.deploy.evaluation.retrieval import Ranking, rank_all, temporary_collection
-from lookalike.deploy.evaluation.verification import Roc, evaluate_pairs
+from lookalike.deploy.evaluation.verification import Roc
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.contact_sheet import save_image
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.encoder.images import Crop, save_image
+from lookalike.encoder.runtime import Denoiser, Model
+from lookalike.searcher.search import QueryDenoiser
 from tests.benchmarks.build_table import build_table
 from tests.benchmarks.classical_denoisers import BM3D, classical_methods
 from tests.benchmarks.denoising_speed import compare_denoisers, speed_lines

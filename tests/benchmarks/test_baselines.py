@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation import (
+    LabeledImages,
+    evaluate_pairs,
+    lfw_folds,
+    open_labeled,
+    rank_all,
+    temporary_collection,
+)
 from lookalike.deploy.evaluation.attributes import feature_pool, hog_features
-from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.deploy.evaluation.pairs import lfw_folds
-from lookalike.deploy.evaluation.retrieval import rank_all, temporary_collection
-from lookalike.deploy.evaluation.verification import evaluate_pairs
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import Crop, encode_png
+from lookalike.encoder.images import Crop, encode_png
 from tests.benchmarks.baselines import BASELINES, Baseline, GrayImages, lbp_features, training_images
 from tests.fixtures.people import portraits, write_people
 

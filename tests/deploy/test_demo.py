@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.datasets import LFW, MNIST
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
 

@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.evaluation.fit_data import find_people
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.deploy.evaluation import find_people
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.bundle.registry import CALIBRATION
-from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import encode_png
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.searcher.search import Searcher
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.fixtures.tiny_models import save_again

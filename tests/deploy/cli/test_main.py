@@ -99,7 +99,11 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "search me.jpg --collection photos --store http://127.0.0.1:9", "no Qdrant server answers"),
         (1, "search me.jpg --collection photos --model nowhere", "no model 'nowhere'"),
         (1, "index nowhere --collection new --model MODEL", "'nowhere' does not exist"),
-        (1, "index photos --collection photos --model photos", "no model in folder photos: it has no bundle.json"),
+        (
+            1,
+            "index photos --collection photos --model photos",
+            "no model in folder photos: it has no bundle.json",
+        ),
         (1, "index photos --collection photos --model MODEL --crop full", "pass --crop center:0.5 or"),
         (1, "reconstruct bad.jpg --model MODEL --out new.png", "failed: bad.jpg: "),
         (1, "collections show nothing", "it has: photos"),

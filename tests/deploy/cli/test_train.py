@@ -10,10 +10,9 @@ import click
 import pytest
 
 from lookalike.deploy.cli.train import ae
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import Crop, NoiseSpec
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import AESpec, TrainingSpec
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.people import write_people

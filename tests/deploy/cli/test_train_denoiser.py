@@ -20,17 +20,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lookalike.deploy.cli.train import denoiser
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.export.parity import PARITY
-from lookalike.encoder.images.noise import NoiseSpec, add_noise
+from lookalike.encoder.images import NoiseSpec, add_noise
 from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.encoder.runtime import Denoiser
 from lookalike.trainer.config import DENOISER_DEFAULTS, DenoiserShape, PatchSpec, TrainingSpec
-from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
-from lookalike.trainer.data.patches import sources_of, views_of
-from lookalike.trainer.loop.loop import Objective, Run
-from lookalike.trainer.loop.optim import muon
-from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser, Estimator
+from lookalike.trainer.data import open_dataset, read_pixel_cache, sources_of, views_of
+from lookalike.trainer.loop import Objective, Run, muon
+from lookalike.trainer.models import SIZE_MULTIPLE, BlindDenoiser
+from lookalike.trainer.models.denoiser import Estimator
 from lookalike.trainer.publish.denoiser import export_bundle, measure_level
 from lookalike.trainer.recipes.denoiser import denoising_objective
 from tests.fixtures.command import lookalike

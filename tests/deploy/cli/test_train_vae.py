@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lookalike.deploy.cli.train import cvae, vae
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import NoiseSpec
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, VAESpec
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.command import lookalike

@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
-from lookalike.encoder.bundle.latent_prior import LatentPrior
+from lookalike.encoder.bundle import Bundle, Calibration, GaussianMixture, LatentPrior
 from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
 from tests.encoder.bundle.test_damage import opened_or_refused
 from tests.fixtures.tiny_models import FILES, arrays_of, assert_same, forge, npz, save_again

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.embed import EmbeddedBatch, embed_files
 from lookalike.encoder.embed.workers import ProcessEmbedder
 from lookalike.encoder.errors import BundleError, WorkerDiedError
-from lookalike.encoder.images.preprocess import encode_png
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.tiny_models import pictures

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
 from lookalike.encoder.export.import_model import import_onnx
 from lookalike.encoder.export.onnx_graph import Normalization
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
 

@@ -12,9 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, DenoiserSpec, LatentStatistics
 from lookalike.encoder.errors import ExportError, InvalidArgumentError
 from lookalike.encoder.export.parity import PARITY
 from lookalike.encoder.export.torch_export import (
@@ -25,11 +23,10 @@ from lookalike.encoder.export.torch_export import (
     quantize_weights,
     save_bundle,
 )
-from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.runtime import Denoiser, Model, save_denoiser
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.models.autoencoder import AE
+from lookalike.trainer.models import AE
 from tests.fixtures.tiny_models import pictures
 
 SIZE, LATENT = 8, 4

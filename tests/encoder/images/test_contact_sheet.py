@@ -9,8 +9,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
-from lookalike.encoder.images.preprocess import decode_rgb
+from lookalike.encoder.images import Tile, contact_sheet, decode_rgb, grid, save_image
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

@@ -15,9 +15,9 @@ from PIL import Image, features
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.images import decode as decoding
 from lookalike.encoder.images.decode import decode
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.text import printable
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed

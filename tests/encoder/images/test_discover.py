@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
+from lookalike.encoder.images import IMAGE_SUFFIXES, find_images
 
 
 def make(root: Path, *names: str) -> None:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import noise
-from lookalike.encoder.images.noise import NoiseKind, NoiseSpec
+from lookalike.encoder.images import NoiseKind, NoiseSpec, noise
 from lookalike.trainer.data import noise as corruption
 from tests.fixtures.tiny_models import pictures
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.images.read import ImageFile, png_chunks, read_image_file
-from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
+from lookalike.encoder.images import WRITABLE_FORMATS, ImageFile, read_image_file, write_image_file
+from lookalike.encoder.images.read import png_chunks
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

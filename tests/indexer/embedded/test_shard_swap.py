@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.embedded import EdgeStore
 from tests.fixtures import shards
 from tests.fixtures.shards import POINTS, builders, is_whole, shard_folders, start, until
 

@@ -19,8 +19,8 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.embedded import EdgeStore
+from lookalike.indexer.store import CollectionSpec
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, D, fill, point_ids, random_vectors
 

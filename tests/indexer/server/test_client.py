@@ -20,9 +20,9 @@ from qdrant_client.http import exceptions
 
 from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
 from lookalike.indexer.open import open_store
+from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.errors import check_key
-from lookalike.indexer.server.store import ServerStore
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, point_ids, random_vectors
 

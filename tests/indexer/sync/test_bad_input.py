@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.embed.batch import read_file
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.source import as_path
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sources import as_path
+from lookalike.indexer.store import VectorStore
 from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.photos import NAME, cuttings, index, photograph, stored, write_photos

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 
 import lookalike.indexer.sync.sync
 from lookalike.deploy.cli.output import json_lines
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.indexer.sources.source import SourceList
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.report import SyncEvent, SyncReport
-from lookalike.indexer.sync.sync import sync
+from lookalike.indexer.sources import SourceFilter, SourceList
+from lookalike.indexer.store import VectorStore
+from lookalike.indexer.sync import SyncReport, sync
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
 
 

@@ -17,18 +17,17 @@ import pytest
 import torch
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec, NoiseSpec
 from lookalike.trainer.config import AESpec, TrainingSpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.loop import checkpoint
-from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, schedule
-from lookalike.trainer.models.autoencoder import AE
+from lookalike.trainer.data import open_dataset, to_floats
+from lookalike.trainer.loop import EpochLog, Run, checkpoint
+from lookalike.trainer.loop.loop import pick_device, schedule
+from lookalike.trainer.models import AE
 from lookalike.trainer.publish.ae import reconstruction_psnr
-from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
+from lookalike.trainer.recipes import train_autoencoder
+from lookalike.trainer.recipes.ae import reconstruction
 from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits, write_people
 

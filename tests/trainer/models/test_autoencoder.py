@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.models.autoencoder import AE, principal_axes
+from lookalike.trainer.models import AE, principal_axes
 
 HIDDEN = [(12,), (40,), (20, 14), (14, 20), (24, 12, 16)]
 

@@ -10,11 +10,8 @@ from torch import Tensor
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.data.augment import augment
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.autoencoder import AE
-from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.data import augment, to_floats
+from lookalike.trainer.models import AE, Descriptor, DescriptorSpec, FaceModel
 from tests.fixtures.people import SIDE, portraits
 
 pytestmark = pytest.mark.trains

@@ -15,18 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE
-from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.data import Split, to_floats
+from lookalike.trainer.models import AE, Descriptor, DescriptorSpec, FaceModel
 from lookalike.trainer.publish.ae import (
     AEMetrics,
     export_bundle,
