@@ -266,7 +266,7 @@ def _face_sheets(searcher: Searcher, answers: list[QueryResult], model: Model, f
 
 def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     """Return a sheet of whole images of faces, and of photographs if scikit-image is installed."""
-    from lookalike.deploy.evaluation.exhibits import open_test_set
+    from lookalike.deploy.evaluation.data import open_test_set
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
     from lookalike.encoder.runtime.denoiser import Denoiser
@@ -279,7 +279,7 @@ def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     except MissingExtraError:
         pass  # the faces are enough
     else:
-        for name, pixels in zip(photographs.called, photographs.clean, strict=True):
+        for name, pixels in zip(photographs.titles, photographs.clean, strict=True):
             if name in _PHOTOGRAPHS:
                 images.append(to_uint8(pixels))
                 captions.append(name)

@@ -33,7 +33,7 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     Returns:
         Each picture and what is to be seen on it.
     """
-    from lookalike.deploy.evaluation.exhibits import open_test_set
+    from lookalike.deploy.evaluation.data import open_test_set
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.images.contact_sheet import save_image
     from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
@@ -48,7 +48,7 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     except MissingExtraError:
         pass  # faces do
     else:
-        for name, picture in zip(exhibit.called, exhibit.clean, strict=True):
+        for name, picture in zip(exhibit.titles, exhibit.clean, strict=True):
             if name in _PHOTOGRAPHS:
                 pictures.append(to_uint8(picture))
                 called.append(name)

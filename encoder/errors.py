@@ -2,58 +2,58 @@
 
 ::
 
-    LookalikeError                  everything this library raises on purpose
-    ├── InvalidArgumentError                 an argument or option that cannot be: rule, value, way out
-    ├── ImageError                  these bytes are not a picture we can use (names the file)
+    LookalikeError                  base of every error this library raises
+    ├── InvalidArgumentError    an argument or option is invalid; also a ValueError
+    ├── ImageError                  these bytes are not a readable image (names the file)
     │   └── ImageTooLargeError      more pixels than the limit allows
-    ├── BundleError                 a model folder that cannot be used
-    │   ├── BundleNotFoundError     no such folder, no shipped bundle of that name
+    ├── BundleError                 a model folder cannot be used
+    │   ├── BundleNotFoundError     no such folder and no shipped bundle of that name
     │   ├── BundleCorruptError      a file is missing, changed or malformed
     │   ├── BundleTooNewError       written by a later format version
-    │   ├── BundleKindError         a cleaner where latents are wanted, or the other way round
-    │   └── GoldenMismatchError     this machine does not reproduce the golden vectors
-    ├── CalibrationError            too few people, or scores that tell nothing of them
-    ├── OnnxImportError                an ONNX file that cannot serve as an encoder
-    ├── WorkerDiedError              a process that embeds was ended from outside
+    │   ├── BundleKindError         a denoiser where a model with latents is needed, or vice versa
+    │   └── GoldenMismatchError     this machine does not reproduce the golden values
+    ├── CalibrationError            too few people, or scores that do not separate them
+    ├── OnnxImportError         an ONNX file cannot serve as an encoder
+    ├── WorkerDiedError         a worker process was killed
     ├── ExportError                 the ONNX graph and the torch module disagree
-    ├── ProviderError               the execution provider that was asked for is not there
-    ├── MissingExtraError           an optional part is not installed (names the extra)
-    ├── DataError                   a data set cannot be found, fetched or read
-    ├── TrainingError               training cannot start, go on or be resumed
+    ├── ProviderError               the requested execution provider is not available
+    ├── MissingExtraError           an optional dependency is not installed (names the extra)
+    ├── DataError                   a data set cannot be found, downloaded or read
+    ├── TrainingError               training cannot start, continue or be resumed
     └── StoreError                  the vector store failed
-        ├── StoreBusyError          another process holds this embedded store
-        ├── StoreUnreachableError   the server does not answer or refuses us
-        │   └── StoreUnavailableError   it fails or is overloaded now: the same again may succeed
+        ├── StoreBusyError          another process uses this embedded store
+        ├── StoreUnreachableError   the server does not answer or refuses the request
+        │   └── StoreUnavailableError   it fails or is overloaded now; a retry may succeed
         ├── CollectionNotFoundError no collection of that name
-        ├── CollectionExistsError   a collection of that name is there already
+        ├── CollectionExistsError   a collection of that name exists
         ├── ItemNotFoundError       no item of that id in the collection
-        ├── ModelMismatchError      the collection was made by another model or with another crop
+        ├── ModelMismatchError      the collection belongs to another model or crop
         └── VectorError             NaN, zero length or wrong dimension
 
-Every message is one line: the rule, the value that broke it, and the way out.
+Every message is one line: what is wrong, the value, and what to do.
 """
 
 from __future__ import annotations
 
 
 class LookalikeError(Exception):
-    """Everything this library raises on purpose."""
+    """Base of every error this library raises."""
 
 
-class InvalidArgumentError(LookalikeError):
-    """An argument or option that cannot be."""
+class InvalidArgumentError(LookalikeError, ValueError):
+    """An argument or option is invalid."""
 
 
 class ImageError(LookalikeError):
-    """These bytes are not a picture we can use."""
+    """These bytes are not a readable image."""
 
 
 class ImageTooLargeError(ImageError):
-    """The picture has more pixels than the limit allows."""
+    """The image has more pixels than the limit allows."""
 
 
 class BundleError(LookalikeError):
-    """A model folder that cannot be used."""
+    """A model folder cannot be used."""
 
 
 class BundleNotFoundError(BundleError):
@@ -69,23 +69,23 @@ class BundleTooNewError(BundleError):
 
 
 class BundleKindError(BundleError):
-    """A cleaner where a model with latents is wanted, or the other way round."""
+    """A denoiser where a model with latents is needed, or vice versa."""
 
 
 class GoldenMismatchError(BundleError):
-    """This machine does not reproduce the bundle's golden vectors."""
+    """This machine does not reproduce the bundle's golden values."""
 
 
 class CalibrationError(LookalikeError):
-    """Too few people to calibrate with, or scores that tell nothing of them."""
+    """Too few people to calibrate with, or scores that do not separate them."""
 
 
 class OnnxImportError(LookalikeError):
-    """An ONNX file that cannot serve as an encoder."""
+    """An ONNX file cannot serve as an encoder."""
 
 
 class WorkerDiedError(LookalikeError):
-    """A process that embeds was ended from outside."""
+    """A worker process was killed."""
 
 
 class ExportError(LookalikeError):
@@ -93,19 +93,19 @@ class ExportError(LookalikeError):
 
 
 class ProviderError(LookalikeError):
-    """The onnxruntime execution provider that was asked for is not there."""
+    """The requested onnxruntime execution provider is not available."""
 
 
 class MissingExtraError(LookalikeError):
-    """An optional part is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra that brings it."""
 
 
 class DataError(LookalikeError):
-    """A data set cannot be found, fetched or read."""
+    """A data set cannot be found, downloaded or read."""
 
 
 class TrainingError(LookalikeError):
-    """Training cannot start, go on or be resumed."""
+    """Training cannot start, continue or be resumed."""
 
 
 class StoreError(LookalikeError):
@@ -113,18 +113,18 @@ class StoreError(LookalikeError):
 
 
 class StoreBusyError(StoreError):
-    """Another process holds this embedded store."""
+    """Another process uses this embedded store."""
 
 
 class StoreUnreachableError(StoreError):
-    """The server does not answer or refuses us."""
+    """The server does not answer or refuses the request."""
 
 
 class StoreUnavailableError(StoreUnreachableError):
-    """The server does not answer, fails or is overloaded now: what is asked again may succeed.
+    """The server does not answer, fails or is overloaded now; a retry may succeed.
 
     Attributes:
-        wait: Seconds after which it asks to be asked again; 0: it does not say.
+        wait: Seconds to wait before the retry, as the server asks; 0 if it does not say.
     """
 
     wait: float = 0.0
@@ -135,7 +135,7 @@ class CollectionNotFoundError(StoreError):
 
 
 class CollectionExistsError(StoreError):
-    """A collection of that name is there already."""
+    """A collection of that name exists."""
 
 
 class ItemNotFoundError(StoreError):
@@ -143,7 +143,7 @@ class ItemNotFoundError(StoreError):
 
 
 class ModelMismatchError(StoreError):
-    """The collection was made by another model or with another crop."""
+    """The collection belongs to another model or crop."""
 
 
 class VectorError(StoreError):

@@ -66,7 +66,7 @@ _MODULES = {
     "LookalikeError": "lookalike.encoder.errors",
     "Searcher": "lookalike._search",
     "index": "lookalike._search",
-    "open_store": "lookalike.indexer.store.base",
+    "open_store": "lookalike.indexer.open",
 }
 
 

@@ -71,9 +71,9 @@ def list_(store: str, as_json: bool) -> None:
 @store_option
 @json_option()
 def show(name: str, store: str, as_json: bool) -> None:
-    """Show a collection's model, roots, size, storage and search index.
+    """Show what a collection holds and how it is stored.
 
-    NAME may be an alias.
+    This is its model, roots, size, storage and search index. NAME may be an alias.
     """
     from lookalike.indexer.open import open_store
 
@@ -140,7 +140,7 @@ def create(
 @store_option
 @option("--remove", is_flag=True, help="Remove the alias; leave NAME out.")
 def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
-    """Point an alias to a collection, at once for everybody.
+    """Point an alias to a collection.
 
     Use it to replace a collection without downtime: index into a new collection while the old one answers,
     switch the alias, then delete the old one.
@@ -171,10 +171,10 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
 def copy(
     source: str, target: str, store: str, to_store: str | None, layout: Given[StorageConfig], as_json: bool
 ) -> None:
-    """Copy a collection to another name or store, without opening an image.
+    """Copy a collection to another name or store.
 
-    DST is created if it does not exist, and refused if it holds vectors of another model. Run it again after
-    an interruption to continue.
+    No image is opened. DST is created if it does not exist, and refused if it holds vectors of another model.
+    Run it again after an interruption to continue.
     """
     from lookalike.indexer.maintenance.copy import copy_collection
     from lookalike.indexer.open import open_store

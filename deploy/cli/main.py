@@ -28,7 +28,7 @@ VERBS: Final = {
     "denoise": (f"{_CLI}.denoise", "Denoise images of any size."),
     "collections": (f"{_CLI}.collections", "List, show, create, copy, verify or delete collections."),
     "facets": (f"{_CLI}.collections", "Count the values of a metadata field in a collection."),
-    "evaluate": (f"{_CLI}.evaluate", "Measure models, collections and anybody's vectors."),
+    "evaluate": (f"{_CLI}.evaluate", "Measure models, collections and vectors of any origin."),
     "attributes": (f"{_CLI}.models", "Fit or list attributes of faces, such as Smiling."),
     "calibrate": (f"{_CLI}.models", "Fit match probabilities and thresholds to labeled people."),
     "models": (f"{_CLI}.models", "List models, or import an ONNX encoder."),
@@ -36,14 +36,6 @@ VERBS: Final = {
     "demo": (f"{_CLI}.main", "Index LFW, search, denoise and generate, and save the images."),
 }
 """Verb to its module and its line in --help, so that --help imports none of them."""
-
-_BELOW: Final = {
-    "evaluate": {
-        "attributes": f"{_CLI}.attribute_figures_commands",
-        "generation": f"{_CLI}.generation_commands",
-    }
-}
-"""Commands below a verb that stand in modules of their own."""
 
 
 class _LazyGroup(click.Group):
@@ -55,11 +47,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # the same
         if cmd_name not in VERBS:
             return None
-        command = _command(VERBS[cmd_name][0], cmd_name)
-        if isinstance(command, click.Group):
-            for name, module in _BELOW.get(cmd_name, {}).items():
-                command.add_command(_command(module, name))
-        return command
+        return _command(VERBS[cmd_name][0], cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -102,7 +90,7 @@ def group() -> None:
     help="Folder for the store and the images.",
 )
 @click.option("--train", is_flag=True, help="Train the model first: takes minutes, needs the [train] extra.")
-@click.option("--epochs", default=60, show_default=True, help="Epochs of that training.")
+@click.option("--epochs", default=60, show_default=True, metavar="N", help="Epochs of that training.")
 def demo(out: Path, train: bool, epochs: int) -> None:
     """Index LFW, search, denoise and generate, and save the images.
 

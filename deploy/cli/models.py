@@ -131,10 +131,12 @@ def import_(
         raise InvalidArgumentError(
             f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
         )
-    preparation = Normalization(mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, grey=gray)
+    normalization = Normalization(
+        mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, gray=gray
+    )
     folder = out / name
     bundle = import_onnx(
-        network, folder, size=size, preparation=preparation, crop=crop, output=output, mirror=mirror
+        network, folder, size=size, normalization=normalization, crop=crop, output=output, mirror=mirror
     )
     log(f"{bundle.name}: {_describe(bundle)}")
     print_path(folder)
@@ -384,8 +386,8 @@ def calibrate(
     people outside our reported test results are used. The new bundle searches collections indexed with the
     model: search --model BUNDLE. The printed metrics are cross-validated over people.
     """
-    from lookalike.deploy.evaluation.gathering import find_people, measure_people
-    from lookalike.deploy.evaluation.reliability import cross_validate, draw_reliability
+    from lookalike.deploy.evaluation.fit_data import find_people, measure_people
+    from lookalike.deploy.evaluation.reliability import cross_validate, plot_reliability
     from lookalike.encoder.errors import CalibrationError
     from lookalike.encoder.runtime.model import Model
     from lookalike.trainer.fitting.calibration import fit_calibration
@@ -404,7 +406,7 @@ def calibrate(
         log(f"not cross-validated: {error}")
         validated = None
     if reliability is not None and validated is not None:
-        log(save_sheet(reliability, draw_reliability(validated)))
+        log(save_sheet(reliability, plot_reliability(validated)))
     bundle = opened.bundle.recalibrated(fitted, out)
     if as_json:
         print_json(_calibration_json(fitted, validated) | {"bundle": str(out), "model_id": bundle.model_id})

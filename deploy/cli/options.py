@@ -256,7 +256,12 @@ images_argument = click.argument(
 def model_option(default: str = "faces", name: str = "model") -> Decorator:
     """Return ``--model``, a bundle."""
     return option(
-        "--model", name, default=default, show_default=True, help="Bundle folder or name of a shipped model."
+        "--model",
+        name,
+        default=default,
+        show_default=True,
+        metavar="BUNDLE",
+        help="Bundle folder or name of a shipped model.",
     )
 
 

@@ -212,7 +212,7 @@ def ae(
     from lookalike.trainer.recipes.ae import train_autoencoder
 
     shape = network.build(**source.shape)
-    spec = training.build(noise=None if noise.nothing else noise)
+    spec = training.build(noise=None if noise.is_zero else noise)
     schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
     supervised: dict[str, Any] = {"size": shape.size, "dim": identity, "training": schedule}
     if descriptor is None:
@@ -375,7 +375,7 @@ def _train_vae(
         align=not digits,
         consistency=ElboConfig().consistency if digits else 0.0,
     )
-    clean = {"noise": None if noise.nothing else noise}
+    clean = {"noise": None if noise.is_zero else noise}
     training.build(**clean)  # refuses a wrong value before the data are read
     dataset = source.open()
     if kind == "cvae":

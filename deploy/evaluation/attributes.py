@@ -1,48 +1,187 @@
-"""How well attributes are read, given and searched with, on people that nothing was fitted to.
+"""How well a model reads, edits and searches by attributes, on people that nothing was fitted to.
 
-Legend: N pictures, M of them edited, S strengths, E embedding size.
+Whether an edit shows is decided by a classifier that shares nothing with the model: a linear discriminant on
+gradients and pixels. Gradients: N. Dalal, B. Triggs: Histograms of Oriented Gradients for Human Detection.
+CVPR 2005. Their principal components: M. Turk, A. Pentland: Eigenfaces for Recognition. Journal of Cognitive
+Neuroscience 3, 1991.
+
+Legend: N images, M of them edited, S side of an image or number of strengths, E embedding size, F features, K
+components.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.attribute_judge import (
-    AttributeClassifier,
-    appearance_features,
-    appearance_features_parallel,
-)
 from lookalike.deploy.evaluation.fit_data import ScoredImages, encode_examples
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.embed.workers import exit_with_parent
+from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
 from lookalike.encoder.metrics import roc_auc
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 from lookalike.searcher.generation.edit import attributes_of, edit_steps
-from lookalike.trainer.fitting.attributes import FEWEST, Examples
-
-__all__ = [
-    "AttributeReport",
-    "AttributeResult",
-    "AttributeSearchResult",
-    "EditResult",
-    "Shift",
-    "evaluate_attributes",
-    "search_share",
-    "undo_error",
-]
+from lookalike.trainer.fitting.attributes import FEWEST, Discriminant, Examples, discriminant, folds_of
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
+Pixels = NDArray[np.uint8]
+Reals = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Feature = Callable[[Pixels], Halves]
+"""Gray images uint8 (n, S, S) to features float16 (n, F)."""
 
 HITS: Final = 10
-_TOGETHER: Final = 25
+_EDIT_BATCH: Final = 25
+_CELLS: Final = 8
+_COMPONENTS: Final = 400
+_PIXEL_SIDE: Final = 16
+_GRADIENT_WEIGHT: Final = 3.0  # unit-length gradients would count little beside 256 gray values in [0, 1]
+_LUMA: Final = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_POOL_BATCH: Final = 256
+_POOL_THRESHOLD: Final = 2000  # images: below it processes take longer to start than to work
+_MAX_WORKERS: Final = 8
+
+
+def hog_features(images: Pixels) -> Halves:
+    """Return histograms of oriented gradients, float16 (n, 7 * 7 * 4 * 9), of gray images, uint8 (n, S, S).
+
+    Nine orientations in 8 x 8 cells, blocks of 2 x 2 normalized by clipped L2; unit length.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    try:
+        from skimage.feature import hog
+    except ImportError as error:
+        raise MissingExtraError("HOG needs scikit-image; pip install 'lookalike[evaluate]'") from error
+
+    def one(image: Pixels) -> Floats:
+        cell = len(image) // _CELLS
+        features: Reals = hog(
+            image, orientations=9, pixels_per_cell=(cell, cell), cells_per_block=(2, 2), block_norm="L2-Hys"
+        )
+        unit: Floats = (features / (float(np.linalg.norm(features)) or 1.0)).astype(np.float32)
+        return unit
+
+    return np.stack([one(image) for image in images]).astype(np.float16)
+
+
+@contextmanager
+def feature_pool(count: int) -> Iterator[Callable[[Feature, Pixels], Iterator[Halves]]]:
+    """Give a function that computes features of ``count`` images in batches, on all cores if that is faster.
+
+    Processes, not threads: much of scikit-image runs under Python's lock.
+    """
+
+    def batches(images: Pixels) -> Iterator[Pixels]:
+        return (images[start : start + _POOL_BATCH] for start in range(0, len(images), _POOL_BATCH))
+
+    if count < _POOL_THRESHOLD:
+        yield lambda feature, images: map(feature, batches(images))
+        return
+    # Spawned: forking a process that runs threads (onnxruntime's) may hang.
+    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent)
+    try:
+        yield lambda feature, images: pool.map(feature, batches(images))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AttributeClassifier:
+    """Recognizes one attribute in pixels.
+
+    Attributes:
+        center: float64 (F,), mean of the training faces.
+        axes: float64 (F, K), their principal axes.
+        discriminant: Log-odds of the components.
+        deviation: Standard deviation of the log-odds over these faces.
+        auc: Area under the ROC on test people.
+        accuracy: Share of right decisions on their images, in [0, 1].
+        tested: Number of these images.
+    """
+
+    center: Reals
+    axes: Reals
+    discriminant: Discriminant
+    deviation: float
+    auc: float
+    accuracy: float
+    tested: int
+
+    def __call__(self, features: Floats) -> Reals:
+        """Return log-odds float64 (N,) of features float32 (N, F): over 0 the attribute is present."""
+        return self.discriminant((features - self.center) @ self.axes)
+
+    @classmethod
+    def fit_all(cls, names: Sequence[str], features: Floats, examples: Examples) -> dict[str, Self]:
+        """Fit one for each attribute to the people who are not tested, and test it on those who are.
+
+        Args:
+            names: Attributes; both sides have images with and without each.
+            features: float32 (N, F), of :func:`pixel_features`.
+            examples: The same N images.
+        """
+        train_rows = ~examples.tested
+        center = features[train_rows].mean(0, dtype=np.float64)
+        centered = features[train_rows] - center
+        _, axes = np.linalg.eigh(centered.T @ centered / len(centered))  # variance ascending
+        axes = axes[:, -_COMPONENTS:]
+        components = (features - center) @ axes  # (N, K)
+        folds, classifiers = folds_of(examples.people), {}
+        for name in names:
+            scores = examples.scores[name]
+            known = np.isfinite(scores) & (scores != 0)
+            train, test = known & train_rows, known & examples.tested
+            fitted = discriminant(components[train], scores[train] > 0, folds[train])
+            odds, present = fitted(components[test]), scores[test] > 0
+            classifiers[name] = cls(
+                center,
+                axes,
+                fitted,
+                float(fitted(components[train_rows]).std()),
+                roc_auc(odds, present),
+                float(((odds > 0) == present).mean()),
+                int(test.sum()),
+            )
+        return classifiers
+
+
+def pixel_features(pixels: Pixels, *, progress: Progress = no_progress) -> Floats:
+    """Return the classifier's input, float32 (N, F), of images uint8 (N, S, S, 1 or 3), N > 0.
+
+    Gradients, then a square of 16 x 16 mean gray values in [0, 1].
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    gray = pixels[..., 0]
+    if pixels.shape[3] == 3:
+        gray = (pixels @ np.array(_LUMA, np.float32)).astype(np.uint8)
+    parts = []
+    with feature_pool(len(gray)) as extract, progress("gradients", len(gray)) as advance:
+        for part in extract(hog_features, gray):
+            parts.append(part)
+            advance(len(part))
+    cell = max(gray.shape[1] // _PIXEL_SIDE, 1)
+    cells = gray.shape[1] // cell
+    blocks = gray[:, : cells * cell, : cells * cell].reshape(len(gray), cells, cell, cells, cell)
+    small = blocks.mean(axis=(2, 4), dtype=np.float32).reshape(len(gray), -1) / 255
+    gradients = np.concatenate(parts).astype(np.float32) * np.float32(_GRADIENT_WEIGHT)
+    return np.concatenate([gradients, small], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +189,8 @@ class Shift:
     """How far another attribute moves with an edit, on average, in its standard deviations.
 
     Attributes:
-        judged: As the judge of its own sees it.
-        read: As the model reads it from the edited picture.
+        judged: By the independent classifier.
+        read: By the model, from the edited image.
     """
 
     judged: float
@@ -60,13 +199,13 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """Faces that lacked an attribute, by label and by judge, after it was added; or had it, and it was taken.
+    """Faces without an attribute, by label and classifier, after adding it; or with it, after removing it.
 
     Attributes:
-        strength: In standard deviations of the reading; under 0 it was taken away.
+        strength: In standard deviations of the model's reading; under 0 the attribute was removed.
         faces: M.
-        success: Share of them in which the judge sees it changed, in [0, 1].
-        kept: Share of them whose nearest of all N pictures is the one that was edited.
+        success: Share of them in which the classifier sees the change, in [0, 1].
+        kept: Share of them whose most similar of all N images is their own original.
         others: Every other attribute.
     """
 
@@ -79,14 +218,15 @@ class EditResult:
 
 @dataclass(frozen=True, slots=True)
 class AttributeSearchResult:
-    """A search for the ten likest to faces without an attribute that was added to their latents.
+    """A search for the ten most similar to faces without an attribute that was added to their latents.
 
     Attributes:
-        strength: In standard deviations of the reading; 0 is the plain search.
-        queries: How many there were; none finds itself.
-        share: Of the hits, with the attribute: by the label where there is one, else as the model reads it.
-        labelled: Of the hits that have a label, with the attribute; None where no hit has one.
-        likeness: Mean cosine of the hits to the query as it was, unedited.
+        strength: In standard deviations of the model's reading; 0 is the plain search.
+        queries: Their number; none finds itself.
+        share: Share of the hits with the attribute: by the label where there is one, else as the model reads
+            it.
+        labelled: The same of the hits that have a label; None where no hit has one.
+        likeness: Mean cosine of the hits to the unedited query.
         same_person: Share of the hits that show the person of the query.
     """
 
@@ -100,15 +240,15 @@ class AttributeSearchResult:
 
 @dataclass(frozen=True, slots=True)
 class AttributeResult:
-    """One attribute.
+    """The metrics of one attribute.
 
     Attributes:
         name: Of it.
-        auc: Area under the ROC of its reading on held-out people.
-        tested: Their pictures.
-        judge_auc: The same of the judge, who sees pixels alone.
-        judge_accuracy: Share of these pictures that the judge is right on.
-        edits: For each strength, taken away first.
+        auc: Area under the ROC of the model's reading on test people.
+        tested: Number of their images.
+        judge_auc: The same of the independent classifier.
+        judge_accuracy: Share of its right decisions on these images.
+        edits: For each strength, removals first.
         searches: For each strength, the plain search first.
     """
 
@@ -123,14 +263,14 @@ class AttributeResult:
 
 @dataclass(frozen=True, slots=True)
 class AttributeReport:
-    """All of a model.
+    """All attributes of a model.
 
     Attributes:
-        model: What it is called.
+        model: Its name.
         pictures: N.
         each: Its attributes.
-        undone: Greatest difference between latents and the same after an edit and its opposite.
-        failures: Why pictures could not be read, a line each.
+        undone: Largest difference between latents and the same latents after an edit and its opposite.
+        failures: Why images could not be read, a line each.
     """
 
     model: str
@@ -140,21 +280,21 @@ class AttributeReport:
     failures: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; figures but ``undone`` are rounded to four places."""
-        told: dict[str, Any] = _rounded(asdict(self))
-        return told | {"undone": self.undone}
+        """Return JSON values; metrics but ``undone`` are rounded to four places."""
+        record: dict[str, Any] = _rounded(asdict(self))
+        return record | {"undone": self.undone}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Gallery:
-    """N pictures measured, and what is asked of them."""
+    """N images, encoded, and the classifiers that judge them."""
 
     model: Model
     attributes: Attributes
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     examples: Examples
-    judges: Mapping[str, AttributeClassifier]
-    seen: Floats
+    classifiers: Mapping[str, AttributeClassifier]
+    features: Floats
     strengths: tuple[float, ...]
 
 
@@ -165,64 +305,64 @@ def evaluate_attributes(
     strengths: Sequence[float] = (1, 2, 3, 4, 5),
     faces: int = 200,
     seed: int = 0,
-    steps: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> AttributeReport:
-    """Measure the attributes of a model that pictures are scored for.
+    """Measure the attributes of a model that images are scored for.
 
     Args:
         model: With a decoder and attributes.
-        scored: N pictures. Judges are fitted to people who are not tested; all else is of those who are.
-        strengths: Over 0, in standard deviations of the reading; each is added, and taken away.
-        faces: M at most, 1 or more, drawn by the seed for each attribute and direction, and for its searches.
-        seed: Of what is drawn.
-        steps: Told of the progress.
+        scored: N images. Classifiers are fitted to people who are not tested; all else is measured on the
+            others.
+        strengths: Over 0, in standard deviations of the model's reading; each is added, and removed.
+        faces: M at most, 1 or more, chosen for each attribute and direction, and for its searches.
+        seed: Of the random choices.
+        progress: Shows the progress.
 
     Raises:
-        InvalidArgumentError: the model has no decoder or no attributes, a strength is not over 0.
-        DataError: no attribute has labels enough on both sides, or no picture could be read.
+        InvalidArgumentError: the model has no decoder or no attributes, or a strength is not over 0.
+        DataError: no attribute has enough labels on both sides, or no image could be read.
         MissingExtraError: scikit-image is not installed.
     """
     if not strengths or not all(0 < strength < np.inf for strength in strengths):
-        raise InvalidArgumentError(f"strengths are finite and over 0, not {list(strengths)}")
+        raise InvalidArgumentError(f"strengths must be finite and over 0, got {list(strengths)}")
     attributes = attributes_of(model)
     if not model.has_decoder:
-        raise InvalidArgumentError(
-            f"model {printable(model.bundle.name)} has no decoder, so nothing is edited by it"
-        )
-    appearance_features(
-        np.zeros((1, *model.bundle.spec.image.shape), np.uint8)
-    )  # says now what is not installed
+        raise InvalidArgumentError(f"model {printable(model.bundle.name)} has no decoder and cannot edit")
+    hog_features(np.zeros((1, 16, 16), np.uint8))  # says now that scikit-image is missing
     names = _usable(attributes, scored)
-    pixels: list[NDArray[np.uint8]] = []
-    with steps("encoding", len(scored.images)) as advance:
+    pixels: list[Pixels] = []
+    with progress("encoding", len(scored.images)) as advance:
         examples, failures = encode_examples(model, scored, on_progress=advance, on_pixels=pixels.append)
-    gallery = np.concatenate(pixels)
-    seen = appearance_features_parallel(gallery, steps=steps)
-    judges = AttributeClassifier.all_of(names, seen, examples)
-    of = _Gallery(model, attributes, gallery, examples, judges, seen, tuple(sorted(set(strengths))))
-    each = tuple(_figures(of, name, faces, [seed, place], steps) for place, name in enumerate(names))
-    undone = undo_error(attributes, examples.latents[examples.tested], max(of.strengths))
-    return AttributeReport(model.bundle.name, len(gallery), each, undone, tuple(failures))
+    images = np.concatenate(pixels)
+    features = pixel_features(images, progress=progress)
+    classifiers = AttributeClassifier.fit_all(names, features, examples)
+    ordered = tuple(sorted(set(strengths)))
+    gallery = _Gallery(model, attributes, images, examples, classifiers, features, ordered)
+    results = tuple(
+        _evaluate_attribute(gallery, name, faces, [seed, place], progress) for place, name in enumerate(names)
+    )
+    undone = undo_error(attributes, examples.latents[examples.tested], max(ordered))
+    return AttributeReport(model.bundle.name, len(images), results, undone, tuple(failures))
 
 
 def undo_error(attributes: Attributes, latents: Floats, strength: float) -> float:
-    """Return how far latents float32 (N, D) are from themselves after all attributes came and went."""
-    there, back = (attributes.change(dict.fromkeys(attributes.names, by)) for by in (strength, -strength))
-    return float(np.abs(latents + there + back - latents).max())
+    """Return how far latents float32 (N, D) are off after all attributes were added and removed."""
+    added, removed = (attributes.change(dict.fromkeys(attributes.names, by)) for by in (strength, -strength))
+    return float(np.abs(latents + added + removed - latents).max())
 
 
-def search_share(found: Rows, has: NDArray[np.float64], read: Floats) -> tuple[float, float | None]:
+def search_share(hits: Rows, labels: Reals, odds: Floats) -> tuple[float, float | None]:
     """Return the share of hits with an attribute, and that of the hits with a label; None without any.
 
     Args:
-        found: (M, 10) rows of the hits.
-        has: (N,) labels: over 0 it is there, under 0 it is not, NaN or 0 unknown.
-        read: (N,) log-odds by the model, which stand where there is no label.
+        hits: (M, 10) rows of the hits.
+        labels: (N,): over 0 it is present, under 0 absent, NaN or 0 unknown.
+        odds: (N,) log-odds by the model, used where there is no label.
     """
-    known = np.isfinite(has) & (has != 0)
-    there = np.where(known, has > 0, read > 0)
-    labelled = known[found]
-    return float(there[found].mean()), float(there[found][labelled].mean()) if labelled.any() else None
+    known = np.isfinite(labels) & (labels != 0)
+    present = np.where(known, labels > 0, odds > 0)
+    labeled = known[hits]
+    return float(present[hits].mean()), float(present[hits][labeled].mean()) if labeled.any() else None
 
 
 def _usable(attributes: Attributes, scored: ScoredImages) -> list[str]:
@@ -235,86 +375,94 @@ def _usable(attributes: Attributes, scored: ScoredImages) -> list[str]:
     names = [name for name in attributes.names if name in scored.scores and enough(name)]
     if not names:
         raise DataError(
-            f"figures need {FEWEST} labelled pictures with an attribute and {FEWEST} without, of held-out "
-            f"people and of others; {scored.images.name} has them for none of {', '.join(attributes.names)}"
+            f"attributes need {FEWEST} labeled images with and {FEWEST} without, of held-out people and of "
+            f"others; {scored.images.name} has them for none of {', '.join(attributes.names)}"
         )
     return names
 
 
-def _figures(of: _Gallery, name: str, faces: int, seed: Sequence[int], steps: Progress) -> AttributeResult:
-    examples, judge = of.examples, of.judges[name]
+def _evaluate_attribute(
+    gallery: _Gallery, name: str, faces: int, seed: Sequence[int], progress: Progress
+) -> AttributeResult:
+    examples, classifier = gallery.examples, gallery.classifiers[name]
     scores = examples.scores[name]
     known = examples.tested & np.isfinite(scores) & (scores != 0)
-    read = of.attributes[name].read(examples.embeddings)
+    odds = gallery.attributes[name].read(examples.embeddings)
     edits: list[EditResult] = []
     for sign in (-1, 1):
         rng = np.random.default_rng([*seed, sign + 1])
-        lacking = known & (sign * scores < 0) & (sign * judge(of.seen) <= 0)
-        chosen = rng.permutation(np.flatnonzero(lacking))[:faces]
+        candidates = known & (sign * scores < 0) & (sign * classifier(gallery.features) <= 0)
+        chosen = rng.permutation(np.flatnonzero(candidates))[:faces]
         if chosen.size:
-            with steps(f"editing {name} {sign:+d}", chosen.size) as advance:
-                edits += _edits(of, name, sign, chosen, advance)
-    asking = np.random.default_rng([*seed, 1]).permutation(np.flatnonzero(known & (scores < 0)))[:faces]
-    searches = [_search(of, name, by, asking, read) for by in (0.0, *of.strengths)]
+            with progress(f"editing {name} {sign:+d}", chosen.size) as advance:
+                edits += _edit_results(gallery, name, sign, chosen, advance)
+    queries = np.random.default_rng([*seed, 1]).permutation(np.flatnonzero(known & (scores < 0)))[:faces]
+    searches = [_search_result(gallery, name, by, queries, odds) for by in (0.0, *gallery.strengths)]
     return AttributeResult(
         name,
-        roc_auc(read[known], scores[known] > 0),
+        roc_auc(odds[known], scores[known] > 0),
         int(known.sum()),
-        judge.auc,
-        judge.accuracy,
-        tuple(sorted(edits, key=lambda each: each.strength)),
+        classifier.auc,
+        classifier.accuracy,
+        tuple(sorted(edits, key=lambda result: result.strength)),
         tuple(searches),
     )
 
 
-def _edits(of: _Gallery, name: str, sign: int, chosen: Rows, advance: Any) -> list[EditResult]:
-    """Edit some faces at a time, and measure what was drawn."""
-    seen: list[Floats] = []
-    drawn: list[Floats] = []
-    for start in range(0, len(chosen), _TOGETHER):
-        rows = chosen[start : start + _TOGETHER]
-        made = edit_steps(of.model, of.pixels[rows], {name: sign}, of.strengths)  # (m, S, H, W, C)
-        flat = made.reshape(-1, *made.shape[2:])
-        seen.append(appearance_features(flat).reshape(*made.shape[:2], -1))
-        drawn.append(of.model.embed(flat).reshape(*made.shape[:2], -1))
+def _edit_results(
+    gallery: _Gallery, name: str, sign: int, chosen: Rows, advance: Callable[[int], object]
+) -> list[EditResult]:
+    """Edit the chosen faces at every strength, and measure the edited images."""
+    features: list[Floats] = []
+    embeddings: list[Floats] = []
+    for start in range(0, len(chosen), _EDIT_BATCH):
+        rows = chosen[start : start + _EDIT_BATCH]
+        edited = edit_steps(
+            gallery.model, gallery.pixels[rows], {name: sign}, gallery.strengths
+        )  # (m, S, ...)
+        flat = edited.reshape(-1, *edited.shape[2:])
+        features.append(pixel_features(flat).reshape(*edited.shape[:2], -1))
+        embeddings.append(gallery.model.embed(flat).reshape(*edited.shape[:2], -1))
         advance(len(rows))
-    looks, embedded = np.concatenate(seen), np.concatenate(drawn)  # (M, S, F), (M, S, E)
+    seen, embedded = np.concatenate(features), np.concatenate(embeddings)  # (M, S, F), (M, S, E)
     return [
-        _edited(of, name, sign * strength, chosen, looks[:, place], embedded[:, place])
-        for place, strength in enumerate(of.strengths)
+        _edit_result(gallery, name, sign * strength, chosen, seen[:, place], embedded[:, place])
+        for place, strength in enumerate(gallery.strengths)
     ]
 
 
-def _edited(
-    of: _Gallery, name: str, strength: float, chosen: Rows, looks: Floats, embedded: Floats
+def _edit_result(
+    gallery: _Gallery, name: str, strength: float, chosen: Rows, features: Floats, embedded: Floats
 ) -> EditResult:
-    now = of.judges[name](looks) > 0
-    first = (embedded @ of.examples.embeddings.T).argmax(1)
-    before, others = of.examples.embeddings[chosen], {}
-    for other, judge in of.judges.items():
+    changed = (gallery.classifiers[name](features) > 0) == (strength > 0)
+    nearest = (embedded @ gallery.examples.embeddings.T).argmax(1)
+    before, others = gallery.examples.embeddings[chosen], {}
+    for other, classifier in gallery.classifiers.items():
         if other == name:
             continue
-        attribute = of.attributes[other]
-        judged = (judge(looks) - judge(of.seen[chosen])).mean() / judge.deviation
+        attribute = gallery.attributes[other]
+        judged = (classifier(features) - classifier(gallery.features[chosen])).mean() / classifier.deviation
         read = (attribute.read(embedded) - attribute.read(before)).mean() / attribute.deviation
         others[other] = Shift(float(judged), float(read))
-    success = float((now == (strength > 0)).mean())
-    return EditResult(strength, len(chosen), success, float((first == chosen).mean()), others)
+    success, kept = float(changed.mean()), float((nearest == chosen).mean())
+    return EditResult(strength, len(chosen), success, kept, others)
 
 
-def _search(of: _Gallery, name: str, strength: float, asking: Rows, read: Floats) -> AttributeSearchResult:
-    """Search all pictures with moved latents, each query's own picture left out."""
-    examples = of.examples
-    moved = examples.latents[asking] + of.attributes.change({name: strength})
-    likeness = of.model.bundle.affine(moved) @ examples.embeddings.T  # (M, N)
-    likeness[np.arange(len(asking)), asking] = -np.inf
-    found = np.argsort(-likeness, axis=1, kind="stable")[:, :HITS]
-    share, labelled = search_share(found, examples.scores[name], read)
-    plain = np.take_along_axis(examples.embeddings[asking] @ examples.embeddings.T, found, 1)
+def _search_result(
+    gallery: _Gallery, name: str, strength: float, queries: Rows, odds: Floats
+) -> AttributeSearchResult:
+    """Search all images with edited latents, each query's own image left out."""
+    examples = gallery.examples
+    edited = examples.latents[queries] + gallery.attributes.change({name: strength})
+    similarity = gallery.model.bundle.affine(edited) @ examples.embeddings.T  # (M, N)
+    similarity[np.arange(len(queries)), queries] = -np.inf
+    hits = np.argsort(-similarity, axis=1, kind="stable")[:, :HITS]
+    share, labeled = search_share(hits, examples.scores[name], odds)
+    unedited = np.take_along_axis(examples.embeddings[queries] @ examples.embeddings.T, hits, 1)
     people = np.array(examples.people)
-    same = people[found] == people[asking][:, None]
+    same = people[hits] == people[queries][:, None]
     return AttributeSearchResult(
-        strength, len(asking), share, labelled, float(plain.mean()), float(same.mean())
+        strength, len(queries), share, labeled, float(unedited.mean()), float(same.mean())
     )
 
 

@@ -1,39 +1,53 @@
-"""Pictures with names on them: what figures are measured on.
+"""The data that models are evaluated on: labeled images, MNIST, and clean images for denoising.
 
-Legend: N images.
+Legend: N images, H height, W width, S side, C channels (1 gray, 3 RGB).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder
-from lookalike.encoder.errors import DataError
+from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
+from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
 from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop
+from lookalike.encoder.images.noise import add_noise
+from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import as_path, as_text
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Record
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["LabeledImages", "collection_images", "item_path", "lfw_behind", "open_labeled"]
+Floats = NDArray[np.float32]
+TestSetName = Literal["lfw-64", "lfw-250", "mnist", "photographs"]
+
+PHOTOGRAPHS: Final = ("astronaut", "camera", "chelsea", "coffee", "coins", "motorcycle_left", "rocket")
+"""Photographs in scikit-image's wheel, gray and RGB; the middle 256 x 256 pixels of each are used."""
+_MIDDLE: Final = 256
+_SUFFIXES: Final = (".png", ".jpg")
+_SIDE: Final = 64
+_DEFAULT_COUNTS: Final[dict[str, int]] = {"lfw-64": 200, "lfw-250": 50, "mnist": 1000}
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledImages:
-    """N images and who is on them.
+    """N images and the person in each.
 
     Attributes:
-        name: ``lfw``, or what the folder or collection is called.
-        files: Where they lie.
-        paths: What they are called: relative to their root, with ``/``; no two alike.
-        people: Who is on each; None where nobody is named.
-        crop: How they are framed, where that is known.
+        name: ``lfw``, or the name of the folder or collection.
+        files: Their files.
+        paths: Their names: relative to their root, with ``/``; unique.
+        people: The person in each; None where unknown.
+        crop: How they are framed, where known.
         lfw: The data set, when it is Labeled Faces in the Wild.
     """
 
@@ -48,54 +62,42 @@ class LabeledImages:
         return len(self.paths)
 
     def by_person(self) -> dict[str, list[int]]:
-        """Return each person's images by index, in order; images of nobody are left out."""
-        found: dict[str, list[int]] = defaultdict(list)
+        """Return each person's images by index, in order, without images of unknown people."""
+        groups: dict[str, list[int]] = defaultdict(list)
         for index, person in enumerate(self.people):
             if person is not None:
-                found[person].append(index)
-        return dict(found)
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the listing: path, size and time of every file."""
-        digest = hashlib.sha256()
-        for path, file in zip(self.paths, self.files, strict=True):
-            try:
-                status = file.stat()
-                facts = f"{status.st_size}\0{status.st_mtime_ns}"
-            except (OSError, ValueError):  # named as a failure where it is read
-                facts = "missing"
-            digest.update(f"{path}\0{facts}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()
+                groups[person].append(index)
+        return dict(groups)
 
 
 def open_labeled(source: str, *, progress: bool = False) -> LabeledImages:
-    """Open ``lfw``, or a folder with a folder of pictures for each person.
+    """Open ``lfw``, or a folder with a subfolder of images for each person.
 
     Raises:
-        DataError: nothing is there.
+        DataError: the folder does not exist or holds no image.
     """
     if source == "lfw":
-        return _lfw(find_lfw(progress=progress))
+        return _from_lfw(find_lfw(progress=progress))
     root = Path(source)
     if not root.is_dir():
         raise DataError(f"--data is lfw or a folder of person folders, '{printable(source)}' is neither")
-    found = list(find_images(root))
-    if not found:
+    paths = list(find_images(root))
+    if not paths:
         raise DataError(
-            f"--data needs pictures ({', '.join(sorted(IMAGE_SUFFIXES))}), '{printable(source)}' holds none; "
+            f"--data needs images ({', '.join(sorted(IMAGE_SUFFIXES))}), '{printable(source)}' holds none; "
             "check the path"
         )
-    people = (person_from_folder(root / path, root) for path in found)
+    people = (person_from_folder(root / path, root) for path in paths)
     return LabeledImages(
         printable(root.resolve().name),
-        tuple(root / path for path in found),
-        tuple(as_text(path) for path in found),
+        tuple(root / path for path in paths),
+        tuple(as_text(path) for path in paths),
         tuple(person and as_text(Path(person)) for person in people),
     )
 
 
 def collection_images(store: VectorStore, name: str) -> LabeledImages:
-    """Return the pictures that a collection holds, as its payloads name them.
+    """Return the images of a collection, as its payloads name them.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
@@ -112,7 +114,7 @@ def collection_images(store: VectorStore, name: str) -> LabeledImages:
 
 
 def item_path(record: Record, spec: CollectionSpec) -> str:
-    """Return what an item is called in :attr:`LabeledImages.paths`; its root first where there are several."""
+    """Return an item's name in :attr:`LabeledImages.paths`; with its root where there are several."""
     path = record.payload.get("path")
     if not isinstance(path, str):
         return record.id
@@ -120,20 +122,20 @@ def item_path(record: Record, spec: CollectionSpec) -> str:
 
 
 def lfw_behind(store: VectorStore, name: str) -> LabeledImages | None:
-    """Return Labeled Faces in the Wild when that is what the collection holds, and None when it is not.
+    """Return Labeled Faces in the Wild when the collection holds it, else None.
 
     Raises:
-        DataError: it says that it does, and the data set is not at hand.
+        DataError: the collection holds it, and the data set is not on this machine.
     """
     spec = store.info(name)
     if "lfw" not in spec.roots:
         return None
-    lfw = _lfw(find_lfw(download=False))
+    lfw = _from_lfw(find_lfw(download=False))
     paths = set(lfw.paths)
     return lfw if any(record.payload.get("path") in paths for record in store.scroll(name)) else None
 
 
-def _lfw(lfw: LFW) -> LabeledImages:
+def _from_lfw(lfw: LFW) -> LabeledImages:
     files = lfw.images()
     return LabeledImages(
         "lfw",
@@ -149,3 +151,213 @@ def _file(record: Record, spec: CollectionSpec) -> Path:
     values: dict[str, Any] = dict(record.payload)
     root = spec.roots.get(str(values.get("root")), "")
     return as_path(root) / as_path(str(values.get("path", record.id)))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DigitImages:
+    """N images of digits and their classes.
+
+    Attributes:
+        images: uint8 (N, S, S, 1).
+        labels: int64 (N,), indices of the class names.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Check the shapes.
+
+        Raises:
+            InvalidArgumentError: the images are not gray squares, or there is not one label for each.
+        """
+        if self.images.shape != (len(self.labels), *2 * self.images.shape[1:2], 1):
+            raise InvalidArgumentError(
+                f"digits are uint8 (N, S, S, 1) with N labels, got {self.images.shape} and {len(self.labels)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def sample_rows(self, count: int, *, seed: int) -> NDArray[np.int64]:
+        """Return ``count`` random indices without replacement, ascending; all when there are no more.
+
+        Random, not the first: the first half of MNIST's test digits is the easier one.
+        """
+        if count >= len(self):
+            return np.arange(len(self))
+        return np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the digits at these indices."""
+        return type(self)(self.images[rows], self.labels[rows])
+
+    def sample(self, count: int, *, seed: int) -> Self:
+        """Return the digits at :meth:`sample_rows`; itself when these are all."""
+        return self if count >= len(self) else self.take(self.sample_rows(count, seed=seed))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MnistData:
+    """A data set of digits.
+
+    Attributes:
+        name: Of the data set.
+        classes: Names of the classes.
+        train: Training digits.
+        test: Test digits.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: DigitImages
+    test: DigitImages
+
+    @classmethod
+    def load(cls, *, progress: bool = False) -> Self:
+        """Read MNIST, found as :func:`find_mnist` does.
+
+        Raises:
+            DataError: it is not found, or cannot be downloaded or read.
+        """
+        mnist = find_mnist(progress=progress)
+        train, test = (
+            DigitImages(mnist.images(split)[..., None], mnist.labels(split).astype(np.int64))
+            for split in ("train", "test")
+        )
+        return cls("mnist", CLASSES, train, test)
+
+    def require(self, model: Model) -> None:
+        """Check that the model takes these images as they are.
+
+        Raises:
+            InvalidArgumentError: its input differs.
+        """
+        shape, side = model.bundle.spec.image.shape, self.test.images.shape[1]
+        if shape != self.test.images.shape[1:] or str(model.bundle.spec.image.crop) != "full":
+            raise InvalidArgumentError(
+                f"generation is measured on digits of {side}x{side}, gray and whole; model "
+                f"{printable(model.bundle.name)} takes {shape[0]}x{shape[1]}x{shape[2]}, "
+                f"crop {model.bundle.spec.image.crop}; name one trained with --data {self.name}"
+            )
+
+    def labeled(self, digits: DigitImages) -> LabeledImages:
+        """Return digits as labeled images, the class in place of the person."""
+        paths = tuple(f"{number:05d}" for number in range(len(digits)))
+        return LabeledImages(
+            self.name,
+            tuple(map(Path, paths)),
+            paths,
+            tuple(self.classes[label] for label in digits.labels.tolist()),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DenoisingTestSet:
+    """N clean images that no shipped model was trained on.
+
+    Attributes:
+        name: Of the set.
+        titles: Name of each image.
+        clean: float32 (H, W, C) in [0, 1] each.
+    """
+
+    name: TestSetName
+    titles: tuple[str, ...]
+    clean: tuple[Floats, ...]
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def first(self, count: int | None) -> Self:
+        """Return the first ``count`` images; None: all."""
+        return replace(self, titles=self.titles[:count], clean=self.clean[:count])
+
+    def noisy(self, sigma: float, *, seed: int = 0) -> list[Floats]:
+        """Return the images with Gaussian noise of standard deviation ``sigma`` in [0, 1], clipped to [0, 1].
+
+        An image's noise depends on the seed, sigma and its index alone, not on how many images there are.
+        """
+        level = np.array([sigma], np.float32)
+        return [
+            add_noise(
+                image[None],
+                level,
+                kind="gaussian",
+                rng=np.random.default_rng((seed, round(sigma * 1e6), index)),
+            )[0]
+            for index, image in enumerate(self.clean)
+        ]
+
+
+def open_test_set(name: TestSetName, count: int | None = None) -> DenoisingTestSet:
+    """Read a set of clean images.
+
+    ``lfw-64`` and ``lfw-250`` are faces of people in the pairs of View 2's folds 1 to 5, one each, in a fixed
+    random order; the first in the tight crop at 64 x 64 as our models see them, the second whole at 250 x
+    250. ``mnist`` are the first test digits. ``photographs`` are :data:`PHOTOGRAPHS`.
+
+    Args:
+        name: Which set.
+        count: Most images; None: 200, 50, 1,000 or all.
+
+    Raises:
+        DataError: the data set is not found.
+        MissingExtraError: the photographs come with scikit-image, which is not installed.
+    """
+    if name not in get_args(TestSetName):
+        raise InvalidArgumentError(f"test sets are {', '.join(get_args(TestSetName))}; {name!r} is not one")
+    if count is None:
+        count = _DEFAULT_COUNTS.get(name)
+    if name == "photographs":
+        return _photographs().first(count)
+    if name == "mnist":
+        digits = find_mnist(progress=True).images("test")[:count, :, :, None]
+        titles = tuple(f"digit {index}" for index in range(len(digits)))
+        return DenoisingTestSet(name, titles, _floats(digits))
+    files = _held_out_faces(count)
+    if name == "lfw-250":
+        pixels = [decode_rgb(file.read_bytes(), name=file.name) for file in files]
+    else:
+        spec = ImageSpec(size=_SIDE, channels=3, crop=LFW_CROP)
+        pixels = [read_pixels(file.read_bytes(), spec, name=file.name) for file in files]
+    return DenoisingTestSet(name, tuple(file.stem for file in files), _floats(pixels))
+
+
+def _held_out_faces(count: int | None) -> list[Path]:
+    """Return the first image of each held-out person, in a fixed random order."""
+    lfw = find_lfw(progress=True)
+    people = sorted(lfw.held_out_people())
+    order = np.random.default_rng(0).permutation(len(people))[:count]
+    return [lfw.root / people[index] / f"{people[index]}_0001.jpg" for index in order]
+
+
+def _photographs() -> DenoisingTestSet:
+    try:
+        import skimage
+    except ImportError as error:
+        raise MissingExtraError(
+            "the photographs come with scikit-image; pip install 'lookalike[evaluate]', or leave them out"
+        ) from error
+    folder = Path(skimage.__file__).parent / "data"
+    files = [
+        file for name in PHOTOGRAPHS for suffix in _SUFFIXES if (file := folder / f"{name}{suffix}").is_file()
+    ]
+    if not files:
+        raise DataError(f"this scikit-image has none of its photographs in {folder}; install it again")
+    pixels = [_middle(_drop_gray_channels(decode_rgb(file.read_bytes(), name=file.name))) for file in files]
+    return DenoisingTestSet("photographs", tuple(file.stem for file in files), _floats(pixels))
+
+
+def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    top, left = ((side - _MIDDLE) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + _MIDDLE, left : left + _MIDDLE]
+
+
+def _drop_gray_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return one channel of an image whose channels are equal."""
+    return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels
+
+
+def _floats(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> tuple[Floats, ...]:
+    return tuple(image.astype(np.float32) / np.float32(255) for image in images)

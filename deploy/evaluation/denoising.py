@@ -1,49 +1,169 @@
-"""How well noise is taken off: rivals side by side on the same noisy arrays, in turns on the same cores.
+"""How well models remove noise: PSNR and SSIM on the same noisy arrays.
 
 SSIM: Z. Wang et al.: Image Quality Assessment. IEEE TIP 13, 2004; scikit-image's, windows of 7 x 7, averaged
 over the channels.
 
-Legend: N pictures, H height, W width, C channels (1 grey, 3 RGB).
+Legend: N images, H height, W width, C channels (1 gray, 3 RGB).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import groupby
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.exhibits import DenoisingTestSet
-from lookalike.deploy.evaluation.rivals import BM3D, Method
+from lookalike.deploy.evaluation.data import DenoisingTestSet
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
-from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, MissingExtraError
+from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
-
-__all__ = ["DenoisingResult", "Row", "evaluate_denoising", "need_extra", "time_methods"]
+from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
-_TOGETHER: Final = 50
-"""Pictures that a rival is given at once: they bound the memory."""
-_SPAN: Final = 0.25
-"""Seconds that a turn of the race takes at least, so that the clock and the first call count little."""
+BATCH: Final = 50
+"""Most images that a method is given at once: they bound the memory."""
+
+
+class Method(Protocol):
+    """A way to remove noise."""
+
+    @property
+    def name(self) -> str:
+        """Of its row."""
+        ...
+
+    @property
+    def told(self) -> str:
+        """What it is given besides the image, or how it is set."""
+        ...
+
+    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+        """Return images float32 (H, W, C) in [0, 1], denoised; ``sigma`` is the noise level in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserMethod:
+    """A denoiser, blind or with known sigma.
+
+    Attributes:
+        name: Of its row.
+        denoiser: The model.
+        blind: Whether it estimates sigma.
+    """
+
+    name: str
+    denoiser: Denoiser
+    blind: bool
+
+    @property
+    def told(self) -> str:
+        """What it is given besides the image."""
+        return "nothing" if self.blind else "true sigma"
+
+    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+        """See :meth:`Method.denoise`."""
+        output: list[Floats] = []
+        for _, same_shape in groupby(noisy, key=np.shape):
+            pixels = np.stack(list(same_shape))  # (N, H, W, C)
+            known_sigma = None if self.blind else np.full(len(pixels), sigma, np.float32)
+            output += list(self.denoiser.denoise(pixels, known_sigma).clip(0, 1))
+        return output
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderMethod:
+    """An autoencoder: its reconstruction of the noisy image, which it sees in 256 levels.
+
+    Attributes:
+        name: Of its row.
+        model: The model.
+    """
+
+    name: str
+    model: Model
+
+    @property
+    def told(self) -> str:
+        """The noise it was trained to remove."""
+        noise = self.model.bundle.spec.denoises
+        return "nothing; not trained to denoise" if noise is None else f"nothing; trained with noise {noise}"
+
+    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:  # noqa: ARG002  # it is blind
+        """See :meth:`Method.denoise`."""
+        return list(self.model.reconstruct(to_uint8(np.stack(noisy))))
+
+
+@dataclass(frozen=True, slots=True)
+class DenoisingModel:
+    """A bundle that is evaluated.
+
+    Attributes:
+        model: The denoiser or the autoencoder.
+        name: Of the bundle.
+    """
+
+    model: Denoiser | Model
+    name: str
+
+    @classmethod
+    def open(cls, where: str, *, threads: int | None, provider: Provider) -> Self:
+        """Open a bundle, by folder or shipped name.
+
+        Raises:
+            BundleError: it cannot be opened.
+            InvalidArgumentError: it is neither a denoiser nor an autoencoder.
+        """
+        try:
+            denoiser = Denoiser.open(where, provider=provider, threads=threads)
+        except BundleKindError:
+            model = Model.open(where, provider=provider, threads=threads)
+        else:
+            return cls(denoiser, denoiser.bundle.name)
+        if not model.has_decoder:
+            raise InvalidArgumentError(
+                f"model {printable(model.bundle.name)} is neither a denoiser nor has a decoder; "
+                "name a denoiser or an autoencoder"
+            )
+        return cls(model, model.bundle.name)
+
+    def methods(self, images: DenoisingTestSet) -> tuple[list[Method], str | None]:
+        """Return its rows for these images, or none and why not, in one line."""
+        if isinstance(self.model, Denoiser):
+            return [
+                DenoiserMethod(f"{self.name}, blind", self.model, blind=True),
+                DenoiserMethod(f"{self.name}, non-blind", self.model, blind=False),
+            ], None
+        shape = self.model.bundle.spec.image.shape
+        if any(image.shape != shape for image in images.clean):
+            height, width, channels = shape
+            return [], (
+                f"model {printable(self.name)} takes images of {height}x{width}x{channels}, those of "
+                f"{images.name} differ: left out there"
+            )
+        return [AutoencoderMethod(self.name, self.model)], None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one rival made of the noisy pictures.
+    """One method's result on the noisy images.
 
     Attributes:
-        name: Who it was.
-        told: What it knew or how it was set.
-        psnr: Median over the pictures of each one's PSNR, dB.
+        name: Of the method.
+        told: What it is given besides the image, or how it is set.
+        psnr: Median over the images of each one's PSNR, dB.
         mean_psnr: Their mean.
         ssim: Median of their SSIM.
-        speed: Pictures a second, median over the turns; None where it was not measured.
-        times_bm3d: That, over BM3D's in the same race; None without BM3D.
-        made: float32 (H, W, C) of each of the first pictures.
+        speed: Images a second; None where nothing was computed.
+        output: float32 (H, W, C) of each of the first images.
     """
 
     name: str
@@ -52,34 +172,32 @@ class Row:
     mean_psnr: float
     ssim: float
     speed: float | None
-    times_bm3d: float | None
-    made: tuple[Floats, ...]
+    output: tuple[Floats, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; the pictures are left out."""
+        """Return JSON values; the images are left out."""
         return {
             "name": self.name,
             "told": self.told,
-            "psnr_db": _rounded(self.psnr, 3),
-            "mean_psnr_db": _rounded(self.mean_psnr, 3),
+            "psnr_db": _rounded(self.psnr),
+            "mean_psnr_db": _rounded(self.mean_psnr),
             "ssim": round(self.ssim, 4),
             "images_per_second": self.speed and float(f"{self.speed:.4g}"),
-            "times_bm3d": self.times_bm3d and float(f"{self.times_bm3d:.4g}"),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class DenoisingResult:
-    """All rivals on one set of pictures under one noise.
+    """All methods on one set of images under one noise level.
 
     Attributes:
-        exhibit: The pictures.
-        sigma: Deviation of the noise, of 1.
-        noisy: What every rival was given.
-        rows: The noisy pictures as they are, then each rival.
+        images: The clean images.
+        sigma: Standard deviation of the noise, in [0, 1].
+        noisy: The input of every method.
+        rows: The noisy images as they are, then each method.
     """
 
-    exhibit: DenoisingTestSet
+    images: DenoisingTestSet
     sigma: float
     noisy: Sequence[Floats]
     rows: tuple[Row, ...]
@@ -87,21 +205,21 @@ class DenoisingResult:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
-            "data": self.exhibit.name,
+            "data": self.images.name,
             "sigma": round(255 * self.sigma, 4),
-            "pictures": len(self.exhibit),
+            "pictures": len(self.images),
             "rows": [row.to_json() for row in self.rows],
         }
 
 
-def need_extra() -> None:
-    """Refuse to begin without what figures and filters come from.
+def require_skimage() -> None:
+    """Check for scikit-image before anything is computed.
 
     Raises:
-        MissingExtraError: scikit-image is not installed.
+        MissingExtraError: it is not installed.
     """
     try:
-        import skimage  # noqa: F401  # only whether it is there
+        import skimage  # noqa: F401  # only whether it is installed
     except ImportError as error:
         raise MissingExtraError(
             "evaluate denoising measures with scikit-image; pip install 'lookalike[evaluate]'"
@@ -109,127 +227,76 @@ def need_extra() -> None:
 
 
 def evaluate_denoising(
-    exhibit: DenoisingTestSet,
+    images: DenoisingTestSet,
     sigma: float,
-    rivals: Sequence[Method],
+    methods: Sequence[Method],
     *,
     seed: int = 0,
-    rounds: int = 3,
-    shown: int = 0,
-    steps: Progress = no_progress,
+    keep: int = 0,
+    progress: Progress = no_progress,
 ) -> DenoisingResult:
-    """Let every rival clean the same noisy pictures, and race them.
+    """Let every method denoise the same noisy images.
 
     Args:
-        exhibit: N clean pictures.
-        sigma: Deviation of the Gaussian noise, of 1; the result is clipped to [0, 1].
-        rivals: Who cleans. BM3D's pictures may come from the cache, its speed never does.
+        images: N clean images.
+        sigma: Standard deviation of the Gaussian noise, in [0, 1]; the noisy images are clipped to [0, 1].
+        methods: The rows.
         seed: Of the noise.
-        rounds: Turns in the race; 0: no race.
-        shown: Of how many pictures the results are kept.
-        steps: Told of the progress.
+        keep: Number of images whose results are kept.
+        progress: Shows the progress.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
-    need_extra()
-    noisy = exhibit.noisy(sigma, seed=seed)
-    racing = [rival for rival in rivals if not _is_debiased(rival)]
-    speeds = time_methods(racing, noisy, sigma, rounds=rounds, steps=steps) if rounds else {}
-    beside = next((speeds.get(rival.name) for rival in racing if isinstance(rival, BM3D)), None)
-    rows = [_row("noisy", "as it is", noisy, exhibit, None, None, shown)]
-    for rival in rivals:
-        with steps(rival.name, len(noisy)) as advance:
-            made = _cleaned(rival, noisy, sigma, advance)
-        speed = beside if _is_debiased(rival) else speeds.get(rival.name)
-        times = None if speed is None or beside is None else speed / beside
-        rows.append(_row(rival.name, rival.told, made, exhibit, speed, times, shown))
-    return DenoisingResult(exhibit, sigma, noisy, tuple(rows))
+    require_skimage()
+    noisy = images.noisy(sigma, seed=seed)
+    rows = [_row("noisy", "as it is", noisy, images, None, keep)]
+    for method in methods:
+        began = time.perf_counter()
+        with progress(method.name, len(noisy)) as advance:
+            output = _denoise_all(method, noisy, sigma, advance)
+        speed = len(noisy) / (time.perf_counter() - began)
+        rows.append(_row(method.name, method.told, output, images, speed, keep))
+    return DenoisingResult(images, sigma, noisy, tuple(rows))
 
 
-def time_methods(
-    rivals: Sequence[Method],
-    noisy: Sequence[Floats],
-    sigma: float,
-    *,
-    rounds: int,
-    steps: Progress = no_progress,
-) -> Mapping[str, float]:
-    """Return pictures a second by rival's name, the median of as many turns as there are rounds.
-
-    They take turns, A B C A B C, so that what else the machine does strikes all alike. A rival that is quick
-    cleans more pictures in a turn; before the first, each cleans one that does not count.
-    """
-    counts = {rival.name: _enough(rival, noisy, sigma) for rival in rivals}
-    speeds: dict[str, list[float]] = {rival.name: [] for rival in rivals}
-    with steps("racing", rounds * len(rivals)) as advance:
-        for _ in range(rounds):
-            for rival in rivals:
-                count = counts[rival.name]
-                speeds[rival.name].append(count / _seconds(rival, noisy[:count], sigma))
-                advance(1)
-    return {name: float(np.median(found)) for name, found in speeds.items()}
-
-
-def _is_debiased(rival: Method) -> bool:
-    """Whether it is BM3D with what costs no time behind it: it runs in no race."""
-    return isinstance(rival, BM3D) and rival.debias
-
-
-def _enough(rival: Method, noisy: Sequence[Floats], sigma: float) -> int:
-    """Return how many pictures a turn takes."""
-    rival.clean(noisy[:1], sigma)
-    each = _seconds(rival, noisy[:1], sigma)
-    return max(1, min(len(noisy), _TOGETHER, round(_SPAN / max(each, 1e-9))))
-
-
-def _seconds(rival: Method, noisy: Sequence[Floats], sigma: float) -> float:
-    began = time.perf_counter()
-    rival.clean(noisy, sigma)
-    return time.perf_counter() - began
-
-
-def _cleaned(
-    rival: Method, noisy: Sequence[Floats], sigma: float, advance: Callable[[int], object]
+def _denoise_all(
+    method: Method, noisy: Sequence[Floats], sigma: float, advance: Callable[[int], object]
 ) -> list[Floats]:
-    if isinstance(rival, BM3D):
-        return rival.recalled(noisy, sigma, on_progress=advance)
-    made: list[Floats] = []
-    for start in range(0, len(noisy), _TOGETHER):
-        some = noisy[start : start + _TOGETHER]
-        made += rival.clean(some, sigma)
-        advance(len(some))
-    return made
+    output: list[Floats] = []
+    for start in range(0, len(noisy), BATCH):
+        batch = noisy[start : start + BATCH]
+        output += method.denoise(batch, sigma)
+        advance(len(batch))
+    return output
 
 
 def _row(
     name: str,
     told: str,
-    made: Sequence[Floats],
-    exhibit: DenoisingTestSet,
+    output: Sequence[Floats],
+    images: DenoisingTestSet,
     speed: float | None,
-    times: float | None,
-    shown: int,
+    keep: int,
 ) -> Row:
     from skimage.metrics import structural_similarity
 
-    pairs = list(zip(made, exhibit.clean, strict=True))
+    pairs = list(zip(output, images.clean, strict=True))
     decibels = [
-        psnr_from_mse(float(np.square(back.astype(np.float64) - clean).mean())) for back, clean in pairs
+        psnr_from_mse(float(np.square(made.astype(np.float64) - clean).mean())) for made, clean in pairs
     ]
-    ssim: Callable[..., float] = structural_similarity  # scikit-image leaves it untyped
-    alike = [ssim(clean, back, data_range=1.0, channel_axis=2) for back, clean in pairs]
+    ssim: Callable[..., float] = structural_similarity  # scikit-image has no types for it
+    similarity = [ssim(clean, made, data_range=1.0, channel_axis=2) for made, clean in pairs]
     return Row(
         name=name,
         told=told,
         psnr=float(np.median(decibels)),
         mean_psnr=float(np.mean(decibels)),
-        ssim=float(np.median(alike)),
+        ssim=float(np.median(similarity)),
         speed=speed,
-        times_bm3d=times,
-        made=tuple(made[:shown]),
+        output=tuple(output[:keep]),
     )
 
 
-def _rounded(value: float, digits: int) -> float | None:
-    return round(value, digits) if np.isfinite(value) else None
+def _rounded(value: float) -> float | None:
+    return round(value, 3) if np.isfinite(value) else None

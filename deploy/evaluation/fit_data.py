@@ -1,13 +1,13 @@
-"""Pictures that are known to have an attribute or not, measured by a model: what attributes are fitted to.
+"""Images with known people or attributes, encoded by a model: what calibrations and attributes are fitted to.
 
-Legend: N images, D latent size, E embedding size.
+Legend: N images, D latent size, E embedding size, H, W, C of an image.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.encoder.datasets.lfw import read_scores
+from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder, read_scores
 from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.images.discover import find_images
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
@@ -26,20 +27,18 @@ from lookalike.indexer.sources.payload_tables import read_payload
 from lookalike.searcher.generation.sample import read_all
 from lookalike.trainer.fitting.attributes import Examples
 
-__all__ = ["ScoredImages", "encode_examples", "read_scored_images", "scored_folders"]
-
-_TOGETHER: Final = 64
-_LEFT_OUT: Final = 0.2
+_BATCH: Final = 64
+_TEST_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ScoredImages:
-    """Pictures, and what is known of each.
+    """Images, and the scores of their attributes.
 
     Attributes:
-        images: N pictures.
-        scores: Attribute to float64 (N,): over 0 it is there, under 0 it is not, NaN unknown.
-        tested: bool (N,): of people nothing is fitted to.
+        images: N images.
+        scores: Attribute to float64 (N,): over 0 it is present, under 0 absent, NaN unknown.
+        tested: bool (N,): images of test people, whom nothing is fitted to.
     """
 
     images: LabeledImages
@@ -50,20 +49,20 @@ class ScoredImages:
         """Return it with these attributes alone.
 
         Raises:
-            InvalidArgumentError: one is not there.
+            InvalidArgumentError: one does not exist.
         """
         missing = [name for name in names if name not in self.scores]
         if missing:
             raise InvalidArgumentError(
-                f"no attribute '{printable(missing[0])}' there, but {', '.join(sorted(self.scores))}"
+                f"no attribute '{printable(missing[0])}'; there are {', '.join(sorted(self.scores))}"
             )
         return replace(self, scores={name: self.scores[name] for name in names}) if names else self
 
 
 def read_scored_images(source: str, table: Path | None) -> ScoredImages:
-    """Return the pictures of ``lfw`` or a folder with what a table says of them.
+    """Return the images of ``lfw`` or a folder with the scores of a table.
 
-    People left out of the fit are those of LFW that no shipped model saw, of a folder one in five by name.
+    Test people are those of LFW that no shipped model saw; of a folder, one in five by name.
 
     Args:
         source: ``lfw`` or a folder.
@@ -71,7 +70,7 @@ def read_scored_images(source: str, table: Path | None) -> ScoredImages:
             None: the file of that name beside LFW.
 
     Raises:
-        DataError: a file is missing or malformed, or names none of the pictures.
+        DataError: a file is missing or malformed, or names none of the images.
         InvalidArgumentError: no table, and the source is not LFW.
     """
     images = open_labeled(source, progress=True)
@@ -86,36 +85,38 @@ def read_scored_images(source: str, table: Path | None) -> ScoredImages:
         rows = read_payload(table)
     else:
         rows = read_scores(table)
-    found = [rows.get(path, {}) for path in images.paths]
-    numbers = [{name: value for name, value in row.items() if _is_score(value)} for row in found]
+    numbers = [
+        {name: value for name, value in rows.get(path, {}).items() if _is_number(value)}
+        for path in images.paths
+    ]
     names = sorted({name for row in numbers for name in row})
     if not names:
         raise DataError(
-            f"a table must score pictures of {images.name} by their path, {printable(str(table))} has no number "
-            "of any of them; name the pictures with --data"
+            f"a table must score images of {images.name} by their path, {printable(str(table))} has no "
+            "number for any of them; name the images with --data"
         )
     scores = {name: np.array([row.get(name, np.nan) for row in numbers], np.float64) for name in names}
     if images.lfw is not None:
-        held = images.lfw.held_out_people()
-        return ScoredImages(images, scores, np.array([person in held for person in images.people]))
-    return ScoredImages(images, scores, _left_out(images))
+        held_out = images.lfw.held_out_people()
+        return ScoredImages(images, scores, np.array([person in held_out for person in images.people]))
+    return ScoredImages(images, scores, _test_rows(images))
 
 
 def scored_folders(name: str, positive: Path, negative: Path) -> ScoredImages:
-    """Return the pictures of two folders: with an attribute, and without it. One in five is left out.
+    """Return the images of two folders: with an attribute, and without it. One person in five is tested.
 
     Raises:
-        DataError: a folder is missing or holds no picture.
+        DataError: a folder is missing or holds no image.
     """
-    has, lacks = open_labeled(str(positive)), open_labeled(str(negative))
+    present, absent = open_labeled(str(positive)), open_labeled(str(negative))
     images = LabeledImages(
         name,
-        (*has.files, *lacks.files),
-        (*(f"with/{path}" for path in has.paths), *(f"without/{path}" for path in lacks.paths)),
-        (*has.people, *lacks.people),
+        (*present.files, *absent.files),
+        (*(f"with/{path}" for path in present.paths), *(f"without/{path}" for path in absent.paths)),
+        (*present.people, *absent.people),
     )
-    scores = np.r_[np.ones(len(has)), -np.ones(len(lacks))]
-    return ScoredImages(images, {name: scores}, _left_out(images))
+    scores = np.r_[np.ones(len(present)), -np.ones(len(absent))]
+    return ScoredImages(images, {name: scores}, _test_rows(images))
 
 
 def encode_examples(
@@ -126,61 +127,159 @@ def encode_examples(
     on_progress: Callable[[int], object] = lambda _: None,
     on_pixels: Callable[[NDArray[np.uint8]], object] = lambda _: None,
 ) -> tuple[Examples, list[str]]:
-    """Read and encode the pictures; return what attributes are fitted to, and why others cannot be read.
+    """Read and encode the images; return the examples, and why other images cannot be read.
 
     Args:
-        model: What encodes.
-        scored: The pictures.
+        model: The model.
+        scored: The images.
         crop: How they are framed, if otherwise.
-        on_progress: Told how many more are done.
-        on_pixels: Given the pixels of those that were read, uint8 (n, H, W, C), in the order of the examples.
+        on_progress: Called with how many more are done.
+        on_pixels: Called with the pixels of those that were read, uint8 (n, H, W, C), in their order.
 
     Raises:
-        DataError: no picture could be read.
+        DataError: no image could be read.
     """
-    files = scored.images.files
-    parts = [range(start, min(start + _TOGETHER, len(files))) for start in range(0, len(files), _TOGETHER)]
     latents: list[NDArray[np.float32]] = []
-    colours: list[NDArray[np.float64]] = []
+    colors: list[NDArray[np.float64]] = []
     rows: list[int] = []
     failures: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        read = pool.map(lambda part: read_all(model, [files[row] for row in part], crop=crop), parts)
-        for part, (good, pixels, failed) in zip(parts, read, strict=True):
-            place = {files[row]: row for row in part}
-            rows += [place[file] for file in good]
-            failures += failed
-            latents.append(model.mean_latents(pixels))
-            colours.append(pixels.mean(axis=(1, 2)))
-            on_pixels(pixels)
-            on_progress(len(part))
+    for good, pixels, failed, count in _read_batches(model, scored.images.files, crop):
+        rows += good
+        failures += failed
+        latents.append(model.mean_latents(pixels))
+        colors.append(pixels.mean(axis=(1, 2)))
+        on_pixels(pixels)
+        on_progress(count)
     if not rows:
-        raise DataError(f"attributes need pictures, none of {len(files)} could be read ({failures[:1]})")
-    made = np.concatenate(latents)
+        total = len(scored.images)
+        raise DataError(f"attributes need images, none of {total} could be read ({failures[:1]})")
+    stacked = np.concatenate(latents)
     people = _people(scored.images)
     return Examples(
-        made,
-        model.bundle.affine(made),
+        stacked,
+        model.bundle.affine(stacked),
         {name: scores[rows] for name, scores in scored.scores.items()},
         [people[row] for row in rows],
         scored.tested[rows],
-        np.concatenate(colours),
+        np.concatenate(colors),
     ), failures
 
 
-def _is_score(value: object) -> bool:
+@dataclass(frozen=True, slots=True)
+class MeasuredPeople:
+    """Images of people as a model sees them.
+
+    Attributes:
+        embeddings: float32 (N, E), unit length.
+        people: N names.
+        errors: float64 (N, 2), see :func:`picture_errors`; None for a model without a decoder.
+        failures: A one-line reason for each image that could not be read.
+    """
+
+    embeddings: NDArray[np.float32]
+    people: list[str]
+    errors: NDArray[np.float64] | None
+    failures: list[str]
+
+
+def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
+    """Return images and the person in each, of a folder of person folders or of ``lfw``.
+
+    Of LFW, people of View 1's test split who are in no pair of View 2's folds 1 to 5: our figures are
+    reported on those, and nothing is ever fitted to them. A model that was trained on LFW's names is refused:
+    it separates these people better than others, so the calibration would be overconfident.
+
+    Raises:
+        DataError: the folder does not exist or holds no person.
+        InvalidArgumentError: LFW, and the model was trained on its names.
+    """
+    if source == "lfw":
+        spec = model.bundle.spec
+        if spec.labels == "person" and spec.training.get("data") == "lfw":
+            raise InvalidArgumentError(
+                f"model {printable(model.bundle.name)} was trained on the names of LFW's people, a "
+                "calibration on them would be overconfident; name a folder of people it has never seen"
+            )
+        lfw = find_lfw(progress=True)
+        pairs = [path for pair in lfw.view1("test") for path in (pair.first, pair.second)]
+        people = {lfw.person_of(path) for path in pairs} - lfw.held_out_people()
+        return [(path, lfw.person_of(path)) for path in lfw.images() if lfw.person_of(path) in people]
+    root = Path(source)
+    if not root.is_dir():
+        raise DataError(
+            f"calibration needs lfw or a folder of person folders, {printable(source)} is neither"
+        )
+    files = [root / path for path in find_images(root)]
+    named = [(file, person) for file in files if (person := person_from_folder(file, root)) is not None]
+    if not named:
+        raise DataError(
+            f"calibration needs images in folders named by person, {printable(source)} has none; "
+            "put each person's in a folder of their own"
+        )
+    return named
+
+
+def measure_people(
+    model: Model,
+    named: Sequence[tuple[Path, str]],
+    *,
+    crop: Crop | None = None,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> MeasuredPeople:
+    """Read and embed images and, where the model has a decoder, reconstruct them. Unreadable ones fail alone.
+
+    Args:
+        model: The model.
+        named: Files and the person in each.
+        crop: How they are framed; None: as the model was trained.
+        on_progress: Called with how many more are done.
+
+    Raises:
+        DataError: no image could be read.
+    """
+    embeddings: list[NDArray[np.float32]] = []
+    errors: list[NDArray[np.float64]] = []
+    people: list[str] = []
+    failures: list[str] = []
+    for rows, pixels, failed, count in _read_batches(model, [file for file, _ in named], crop):
+        people += [named[row][1] for row in rows]
+        failures += failed
+        embeddings.append(model.embed(pixels))
+        if model.has_decoder:
+            errors.append(model.reconstruction_errors(pixels))
+        on_progress(count)
+    if not people:
+        raise DataError(f"calibration needs images, none of {len(named)} could be read ({failures[:1]})")
+    return MeasuredPeople(
+        np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures
+    )
+
+
+def _read_batches(
+    model: Model, files: Sequence[Path], crop: Crop | None
+) -> Iterator[tuple[list[int], NDArray[np.uint8], list[str], int]]:
+    """Yield of each batch: rows of the files that were read, pixels, reasons for the others, files in all."""
+    batches = [range(start, min(start + _BATCH, len(files))) for start in range(0, len(files), _BATCH)]
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+        results = pool.map(lambda batch: read_all(model, [files[row] for row in batch], crop=crop), batches)
+        for batch, (good, pixels, failed) in zip(batches, results, strict=True):
+            row_of = {files[row]: row for row in batch}
+            yield [row_of[file] for file in good], pixels, failed, len(batch)
+
+
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _people(images: LabeledImages) -> list[str]:
-    """Return whose each picture is; one of nobody stands for itself."""
+    """Return the person in each image; an image of nobody counts as a person of its own."""
     return [person or f"/{path}" for person, path in zip(images.people, images.paths, strict=True)]
 
 
-def _left_out(images: LabeledImages) -> NDArray[np.bool_]:
-    """Return one in five by the name, bool (N,), the same on every machine."""
+def _test_rows(images: LabeledImages) -> NDArray[np.bool_]:
+    """Return the images of one person in five, bool (N,), chosen by name and so the same on every machine."""
     digests = [
         hashlib.sha256(f"tested {person}".encode(errors="surrogateescape")).digest()
         for person in _people(images)
     ]
-    return np.array([int.from_bytes(digest[:8]) / 2**64 < _LEFT_OUT for digest in digests], np.bool_)
+    return np.array([int.from_bytes(digest[:8]) / 2**64 < _TEST_SHARE for digest in digests], np.bool_)

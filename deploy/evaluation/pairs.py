@@ -1,4 +1,4 @@
-"""Pairs of pictures in folds, to tell whether they show one person: LFW's, a file's, or drawn ones.
+"""Pairs of images in folds for verification: LFW's, those of a file, or random ones.
 
 G. B. Huang, M. Ramesh, T. Berg, E. Learned-Miller: Labeled Faces in the Wild. UMass Amherst TR 07-49, 2007,
 section "View 2" (how pairs are drawn, and that no person is in two folds).
@@ -21,11 +21,9 @@ from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.text import printable
 
-__all__ = ["Fold", "Folds", "deal_people", "draw_folds", "held_people", "lfw_folds", "read_folds"]
-
 FOLDS: Final = 10
-MOST_OF_EACH: Final = 300
-"""Matched pairs, and as many mismatched, in a drawn fold: LFW has as many."""
+MAX_PAIRS: Final = 300
+"""Matched pairs, and as many mismatched, in a random fold; as in LFW."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,73 +41,73 @@ class Fold:
     same: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[int, int, bool]]) -> Self:
-        """Make one of (first, second, same)."""
+    def from_pairs(cls, pairs: Sequence[tuple[int, int, bool]]) -> Self:
+        """Make a fold of (first, second, same)."""
         first, second, same = zip(*pairs, strict=True) if pairs else ((), (), ())
         return cls(np.array(first, np.int64), np.array(second, np.int64), np.array(same, np.bool_))
 
     def within(self, usable: NDArray[np.bool_]) -> Fold:
         """Return the pairs both of whose images are usable; bool (N,)."""
-        kept = usable[self.first] & usable[self.second]
-        return Fold(self.first[kept], self.second[kept], self.same[kept])
+        both = usable[self.first] & usable[self.second]
+        return Fold(self.first[both], self.second[both], self.same[both])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Folds:
-    """F folds, of which the first half is held: nothing here is fitted to its people.
+    """F folds; nothing is fitted to the people of the first half, the held-out folds.
 
     Attributes:
         all: Every fold.
-        held_people: Who is in the held ones.
+        held_out_people: The people in the held-out folds.
     """
 
     all: tuple[Fold, ...]
-    held_people: frozenset[str]
+    held_out_people: frozenset[str]
 
     @property
-    def held(self) -> tuple[Fold, ...]:
+    def held_out(self) -> tuple[Fold, ...]:
         """The first half: folds 1 to 5 of ten."""
         return self.all[: len(self.all) // 2]
 
     def within(self, usable: NDArray[np.bool_]) -> Folds:
-        """Return the folds without the pairs of images that are not usable, bool (N,).
+        """Return the folds without pairs of images that are not usable, bool (N,).
 
         Raises:
             DataError: a fold has no matched or no mismatched pair left.
         """
-        left = tuple(fold.within(usable) for fold in self.all)
-        for number, fold in enumerate(left, start=1):
+        folds = tuple(fold.within(usable) for fold in self.all)
+        for number, fold in enumerate(folds, start=1):
             if not fold.same.any() or fold.same.all():
                 raise DataError(
-                    f"a fold needs matched and mismatched pairs of pictures that can be read, fold {number} "
-                    "has none left; mend the pictures that failed"
+                    f"a fold needs matched and mismatched pairs of images that can be read, fold {number} "
+                    "has none left; replace the images that failed"
                 )
-        return Folds(left, self.held_people)
+        return Folds(folds, self.held_out_people)
 
     def needed(self, count: int) -> NDArray[np.bool_]:
         """Return which of N images are in a pair, bool (N,)."""
-        found = np.zeros(count, np.bool_)
+        needed = np.zeros(count, np.bool_)
         for fold in self.all:
-            found[fold.first] = found[fold.second] = True
-        return found
+            needed[fold.first] = needed[fold.second] = True
+        return needed
 
 
 def lfw_folds(images: LabeledImages) -> Folds:
     """Return View 2 of LFW: ten folds of 300 matched and 300 mismatched pairs.
 
     Raises:
-        DataError: the pairs are missing, malformed, or name an image that is not there.
+        DataError: the pairs are missing, malformed, or name an image that does not exist.
     """
     if images.lfw is None:
         raise InvalidArgumentError(f"View 2 is of lfw, {images.name} is another data set")
     index = {file: number for number, file in enumerate(images.files)}
     try:
         folds = [
-            Fold.of([(index[pair.first], index[pair.second], pair.same) for pair in fold])
+            Fold.from_pairs([(index[pair.first], index[pair.second], pair.same) for pair in fold])
             for fold in images.lfw.pairs()
         ]
     except KeyError as error:
-        raise DataError(f"pairs.txt names {error.args[0]}, which is not there; unpack LFW again") from error
+        raise DataError(f"pairs.txt names {error.args[0]}, which does not exist; unpack LFW again") from error
     return _with_people(folds, images)
 
 
@@ -122,7 +120,7 @@ def read_folds(file: Path, images: LabeledImages) -> Folds:
     person's folder, with or without its suffix.
 
     Raises:
-        DataError: the file is malformed (with its line) or names an image that is not there.
+        DataError: the file is malformed (with its line) or names an image that does not exist.
     """
     try:
         lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
@@ -131,8 +129,8 @@ def read_folds(file: Path, images: LabeledImages) -> Folds:
     counts = lines[0].split() if lines else []
     if len(counts) != 2 or not all(count.isdecimal() for count in counts) or int(counts[0]) < 4:
         raise DataError(
-            f"{printable(str(file))} must begin with the numbers of folds (4 or more, half of them held) and of "
-            f"matched pairs in each, as '10 300' does, not '{printable(lines[0]) if lines else ''}'"
+            f"{printable(str(file))} must begin with the numbers of folds (4 or more, half of them held out) "
+            f"and of matched pairs in each, as '10 300' does, not '{printable(lines[0]) if lines else ''}'"
         )
     number, size = map(int, counts)
     if size < 1 or len(lines) - 1 != number * 2 * size:
@@ -145,35 +143,36 @@ def read_folds(file: Path, images: LabeledImages) -> Folds:
     for place, (line, pair) in enumerate(zip(lines[1:], pairs, strict=True)):
         if pair[2] != (place % (2 * size) < size):
             raise DataError(
-                f"{printable(str(file))}: '{printable(line)}' stands where a {'mis' if pair[2] else ''}matched pair "
-                f"belongs; keep to {size} matched, then {size} mismatched pairs in each fold"
+                f"{printable(str(file))}: '{printable(line)}' stands where a "
+                f"{'mis' if pair[2] else ''}matched pair belongs; "
+                f"keep to {size} matched, then {size} mismatched pairs in each fold"
             )
-    folds = [Fold.of(pairs[start : start + 2 * size]) for start in range(0, len(pairs), 2 * size)]
+    folds = [Fold.from_pairs(pairs[start : start + 2 * size]) for start in range(0, len(pairs), 2 * size)]
     return _with_people(folds, images)
 
 
-def deal_people(images: LabeledImages, *, seed: int) -> list[list[str]]:
-    """Divide the people into ten folds by a seed, those with the most pictures evenly."""
+def split_people(images: LabeledImages, *, seed: int) -> list[list[str]]:
+    """Divide the people into ten folds at random, those with the most images evenly."""
     groups = images.by_person()
     people = sorted(groups)
-    mixed = [people[place] for place in np.random.default_rng(seed).permutation(len(people))]
-    mixed.sort(key=lambda person: -len(groups[person]))
-    return [mixed[fold::FOLDS] for fold in range(FOLDS)]
+    shuffled = [people[place] for place in np.random.default_rng(seed).permutation(len(people))]
+    shuffled.sort(key=lambda person: -len(groups[person]))
+    return [shuffled[fold::FOLDS] for fold in range(FOLDS)]
 
 
-def held_people(images: LabeledImages, *, seed: int) -> frozenset[str]:
-    """Return whom nothing may be fitted to: LFW's people of View 2's folds 1 to 5, else half by the seed."""
+def held_out_people(images: LabeledImages, *, seed: int) -> frozenset[str]:
+    """Return the held-out people: LFW's of View 2's folds 1 to 5, else a random half."""
     if images.lfw is not None:
         return images.lfw.held_out_people()
-    return frozenset(itertools.chain.from_iterable(deal_people(images, seed=seed)[: FOLDS // 2]))
+    return frozenset(itertools.chain.from_iterable(split_people(images, seed=seed)[: FOLDS // 2]))
 
 
-def draw_folds(images: LabeledImages, *, seed: int) -> Folds:
-    """Draw ten folds of as many matched as mismatched pairs, every person in one fold only.
+def sample_folds(images: LabeledImages, *, seed: int) -> Folds:
+    """Sample ten folds of as many matched as mismatched pairs, every person in one fold only.
 
-    As LFW's were drawn: for a matched pair a person at random, then two of their images; for a mismatched
+    As LFW's were made: for a matched pair a person at random, then two of their images; for a mismatched
     pair two people at random, then an image of each; no pair twice. 300 of each in a fold, or as many as the
-    poorest fold has.
+    smallest fold has.
 
     Raises:
         DataError: there are fewer than 20 people, or fewer than 10 with two or more images.
@@ -182,37 +181,37 @@ def draw_folds(images: LabeledImages, *, seed: int) -> Folds:
     several = sum(len(group) > 1 for group in groups.values())
     if len(groups) < 2 * FOLDS or several < FOLDS:
         raise DataError(
-            f"verification draws {FOLDS} folds of two people or more in each, one of them with two pictures; "
-            f"that takes {2 * FOLDS} people, {FOLDS} of them with two pictures or more; {images.name} has "
+            f"verification makes {FOLDS} folds of two people or more in each, one of them with two images; "
+            f"that takes {2 * FOLDS} people, {FOLDS} of them with two images or more; {images.name} has "
             f"{len(groups)} and {several}; add people or give --pairs"
         )
-    dealt = deal_people(images, seed=seed)
-    folds = [[groups[person] for person in people] for people in dealt]
-    size = min(MOST_OF_EACH, *(min(_matches(fold), _mismatches(fold)) for fold in folds))
+    people = split_people(images, seed=seed)
+    folds = [[groups[person] for person in group] for group in people]
+    size = min(MAX_PAIRS, *(min(_matches(fold), _mismatches(fold)) for fold in folds))
     rngs = [np.random.default_rng((seed, number)) for number in range(FOLDS)]
-    drawn = [_draw(fold, size, rng) for fold, rng in zip(folds, rngs, strict=True)]
-    return Folds(tuple(drawn), frozenset(itertools.chain.from_iterable(dealt[: FOLDS // 2])))
+    sampled = [_sample_fold(fold, size, rng) for fold, rng in zip(folds, rngs, strict=True)]
+    return Folds(tuple(sampled), frozenset(itertools.chain.from_iterable(people[: FOLDS // 2])))
 
 
 def _with_people(folds: Sequence[Fold], images: LabeledImages) -> Folds:
-    held = folds[: len(folds) // 2]
-    indices = [*itertools.chain.from_iterable((*fold.first, *fold.second) for fold in held)]
+    held_out = folds[: len(folds) // 2]
+    indices = [*itertools.chain.from_iterable((*fold.first, *fold.second) for fold in held_out)]
     people = frozenset(person for index in indices if (person := images.people[index]) is not None)
     return Folds(tuple(folds), people)
 
 
 def _matches(groups: Sequence[Sequence[int]]) -> int:
-    """How many pairs of one person there are."""
+    """Return the number of pairs of one person."""
     return sum(len(group) * (len(group) - 1) // 2 for group in groups)
 
 
 def _mismatches(groups: Sequence[Sequence[int]]) -> int:
-    """How many pairs of two people there are."""
+    """Return the number of pairs of two people."""
     count = sum(map(len, groups))
     return count * (count - 1) // 2 - _matches(groups)
 
 
-def _draw(groups: Sequence[Sequence[int]], size: int, rng: np.random.Generator) -> Fold:
+def _sample_fold(groups: Sequence[Sequence[int]], size: int, rng: np.random.Generator) -> Fold:
     several = [group for group in groups if len(group) > 1]
     matched: dict[tuple[int, int, bool], None] = {}
     while len(matched) < size:
@@ -226,7 +225,7 @@ def _draw(groups: Sequence[Sequence[int]], size: int, rng: np.random.Generator) 
         )
         one, other = int(rng.integers(len(first))), int(rng.integers(len(second)))
         mismatched[first[one], second[other], False] = None
-    return Fold.of([*matched, *mismatched])
+    return Fold.from_pairs([*matched, *mismatched])
 
 
 class _Finder:
@@ -245,7 +244,7 @@ class _Finder:
         """Return two indices and whether they are of one person.
 
         Raises:
-            DataError: the line is no pair, or an image is not there.
+            DataError: the line is not a pair, or an image does not exist.
         """
         match [word.strip() for word in (line.split("\t") if "\t" in line else line.split())]:
             case [person, i, j]:

@@ -1,4 +1,4 @@
-"""Is what a calibration says so? Judged on people it was not fitted to.
+"""How reliable a calibration is, measured on people it was not fitted to.
 
 N. Brummer, J. du Preez: Application-independent evaluation of speaker detection. Computer Speech & Language
 20, 2006 (Cllr). M. P. Naeini, G. F. Cooper, M. Hauskrecht: Obtaining well calibrated probabilities using
@@ -22,16 +22,6 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import decode_rgb
 from lookalike.trainer.fitting.calibration import fit_score_calibration, pair_scores
 
-__all__ = [
-    "Bin",
-    "Reliability",
-    "bin_predictions",
-    "calibration_error",
-    "cllr",
-    "cross_validate",
-    "draw_reliability",
-]
-
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
@@ -43,7 +33,7 @@ _EDGES: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Predictions that say about the same.
+    """Predictions of about the same probability.
 
     Attributes:
         weight: Share of all.
@@ -58,20 +48,20 @@ class Bin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reliability:
-    """How far to believe a calibration, by cross-validation over people.
+    """How reliable a calibration is, by cross-validation over people.
 
-    Pairs are judged at an even prior. Hits are the first ten of searches for one picture of each person, with
+    Pairs are evaluated at prior 0.5. Hits are the first ten of searches for one picture of each person, with
     one other picture of that person among all pictures of all others, at the default prior.
 
     Attributes:
         cllr: Of pairs, in bits: 0 is perfect, 1 is knowing nothing.
         pair_error: Expected calibration error of pairs.
         hit_error: The same of hits.
-        hit_log_loss: Mean negative log of what was said of what came true, of hits, in nats.
-        hits: How many.
-        sure: Hits said to be right with a probability over 0.5.
-        sure_right: Share of them that are; None when there is none.
-        pair_bins: What :func:`draw_reliability` draws.
+        hit_log_loss: Mean negative log of the probability of the outcome, of hits, in nats.
+        hits: Their number.
+        sure: Hits with a predicted probability over 0.5.
+        sure_right: Share of them that are right; None when there is none.
+        pair_bins: What :func:`plot_reliability` shows.
         hit_bins: The same of hits.
     """
 
@@ -96,43 +86,43 @@ def cllr(matched: Reals, mismatched: Reals) -> float:
     return float(cost / (2 * np.log(2)))
 
 
-def bin_predictions(said: Reals, true: NDArray[np.bool_], weights: Reals) -> tuple[Bin, ...]:
-    """Gather predictions (P,) in [0, 1] and what came true into bins; empty ones are left out.
+def bin_predictions(predicted: Reals, true: NDArray[np.bool_], weights: Reals) -> tuple[Bin, ...]:
+    """Collect predictions (P,) in [0, 1] and outcomes into bins; empty ones are left out.
 
     Args:
-        said: float64 (P,).
+        predicted: float64 (P,).
         true: bool (P,).
         weights: float64 (P,), of any sum.
     """
-    which = np.digitize(said, _EDGES[1:-1])
-    found = []
+    which = np.digitize(predicted, _EDGES[1:-1])
+    bins = []
     for number in range(len(_EDGES) - 1):
         inside = which == number
         weight = float(weights[inside].sum())
         if weight > 0:
             shares = weights[inside] / weight
-            found.append(
+            bins.append(
                 Bin(
                     weight / float(weights.sum()),
-                    float(shares @ said[inside]),
+                    float(shares @ predicted[inside]),
                     float(shares @ true[inside]),
                 )
             )
-    return tuple(found)
+    return tuple(bins)
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Return the mean difference of what was said and what was, over bins by weight (Naeini 2015)."""
+    """Return the expected calibration error: the weighted mean of |predicted - observed| (Naeini 2015)."""
     return sum(each.weight * abs(each.said - each.was) for each in bins)
 
 
 def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) -> Reliability:
-    """Fit on four fifths of the people, judge on the fifth, five times.
+    """Fit on four fifths of the people, measure on the fifth, five times.
 
     Args:
         embeddings: float32 (N, E) of unit length.
         people: N names.
-        seed: Of the folds, of the choice of pairs and of who asks.
+        seed: Of the folds, of the choice of pairs and of queries.
 
     Raises:
         CalibrationError: four fifths of the people are too few.
@@ -142,28 +132,28 @@ def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) 
     fold_of = rng.permutation(who.max() + 1) % _FOLDS
     matched: list[Reals] = []
     mismatched: list[Reals] = []
-    said: list[Reals] = []
+    predicted: list[Reals] = []
     true: list[NDArray[np.bool_]] = []
     for fold in range(_FOLDS):
         inside = fold_of[who] == fold
-        likeness = fit_score_calibration(pair_scores(*_some(embeddings, people, ~inside), seed=seed))
-        pairs = pair_scores(*_some(embeddings, people, inside), seed=seed)
-        matched.append(likeness.evidence(pairs.matched))
-        mismatched.append(likeness.evidence(pairs.mismatched))
+        calibration = fit_score_calibration(pair_scores(*_select(embeddings, people, ~inside), seed=seed))
+        pairs = pair_scores(*_select(embeddings, people, inside), seed=seed)
+        matched.append(calibration.evidence(pairs.matched))
+        mismatched.append(calibration.evidence(pairs.mismatched))
         for person in np.unique(who[inside]):
             mine = np.flatnonzero(who == person)
             if len(mine) > 1:
-                asking, mate = rng.choice(mine, 2, replace=False)
-                hits = _hits(embeddings, np.flatnonzero(who != person), asking, mate, likeness)
-                said.append(hits[0])
+                query, mate = rng.choice(mine, 2, replace=False)
+                hits = _hits(embeddings, np.flatnonzero(who != person), query, mate, calibration)
+                predicted.append(hits[0])
                 true.append(hits[1])
-    return _judged(
-        np.concatenate(matched), np.concatenate(mismatched), np.concatenate(said), np.concatenate(true)
+    return _reliability(
+        np.concatenate(matched), np.concatenate(mismatched), np.concatenate(predicted), np.concatenate(true)
     )
 
 
-def draw_reliability(reliability: Reliability) -> NDArray[np.uint8]:
-    """Draw what was said against what was, for pairs and for hits, uint8 (H, W, 3). Needs matplotlib.
+def plot_reliability(reliability: Reliability) -> NDArray[np.uint8]:
+    """Plot predicted against observed, for pairs and for hits, uint8 (H, W, 3). Needs matplotlib.
 
     Raises:
         InvalidArgumentError: it is not installed.
@@ -173,13 +163,13 @@ def draw_reliability(reliability: Reliability) -> NDArray[np.uint8]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InvalidArgumentError(
-            "--reliability draws with matplotlib, which is not here; pip install 'lookalike[evaluate]'"
+            "--reliability needs matplotlib; pip install 'lookalike[evaluate]'"
         ) from error
     figure = Figure(figsize=(9.6, 5.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     r = reliability
     for axes, bins, title, low in (
-        (figure.add_subplot(1, 2, 1), r.pair_bins, f"Pairs, even prior\nCllr {r.cllr:.3f} bits", 0.0),
+        (figure.add_subplot(1, 2, 1), r.pair_bins, f"Pairs, prior 0.5\nCllr {r.cllr:.3f} bits", 0.0),
         (
             figure.add_subplot(1, 2, 2),
             r.hit_bins,
@@ -200,34 +190,34 @@ def draw_reliability(reliability: Reliability) -> NDArray[np.uint8]:
     return decode_rgb(out.getvalue(), name="reliability")
 
 
-def _some(embeddings: Floats, people: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[Floats, list[str]]:
+def _select(embeddings: Floats, people: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[Floats, list[str]]:
     return embeddings[chosen], [people[index] for index in np.flatnonzero(chosen).tolist()]
 
 
 def _hits(
-    embeddings: Floats, others: NDArray[np.int64], asking: int, mate: int, likeness: ScoreCalibration
+    embeddings: Floats, others: NDArray[np.int64], query: int, mate: int, calibration: ScoreCalibration
 ) -> tuple[Reals, NDArray[np.bool_]]:
-    """Probabilities of the first ten hits, and whether each is the mate."""
+    """Return probabilities of the first ten hits, and whether each is the mate."""
     gallery = np.append(others, mate)
-    scores = embeddings[gallery] @ embeddings[asking]
+    scores = embeddings[gallery] @ embeddings[query]
     best = np.argsort(-scores)[:_HITS]
-    return likeness.probability(scores[best], default_prior(len(gallery))), gallery[best] == mate
+    return calibration.probability(scores[best], default_prior(len(gallery))), gallery[best] == mate
 
 
-def _judged(matched: Reals, mismatched: Reals, said: Reals, true: NDArray[np.bool_]) -> Reliability:
+def _reliability(matched: Reals, mismatched: Reals, predicted: Reals, true: NDArray[np.bool_]) -> Reliability:
     evidence = np.concatenate([matched, mismatched])
     counts = [len(matched), len(mismatched)]
     weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts)
     even = 0.5 * (1 + np.tanh(0.5 * evidence))
     pair_bins = bin_predictions(even, np.repeat([True, False], counts), weights)
-    hit_bins = bin_predictions(said, true, np.ones(len(said)))
-    sure = said > 0.5
+    hit_bins = bin_predictions(predicted, true, np.ones(len(predicted)))
+    sure = predicted > 0.5
     return Reliability(
         cllr=cllr(matched, mismatched),
         pair_error=calibration_error(pair_bins),
         hit_error=calibration_error(hit_bins),
-        hit_log_loss=float(-np.log(np.where(true, said, 1 - said)).mean()),
-        hits=len(said),
+        hit_log_loss=float(-np.log(np.where(true, predicted, 1 - predicted)).mean()),
+        hits=len(predicted),
         sure=int(sure.sum()),
         sure_right=float(true[sure].mean()) if sure.any() else None,
         pair_bins=pair_bins,

@@ -1,44 +1,314 @@
-"""Figures as tables for people."""
+"""Results as tables, contact sheets and plots."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
-__all__ = ["retrieval_table", "verification_table"]
+import numpy as np
+from numpy.typing import NDArray
 
-Told = Sequence[Mapping[str, Any]]
+from lookalike.deploy.evaluation.attributes import (
+    AttributeReport,
+    AttributeResult,
+    AttributeSearchResult,
+    EditResult,
+)
+from lookalike.deploy.evaluation.denoising import DenoisingResult
+from lookalike.deploy.evaluation.generation import Generation, GenerationBenchmark
+from lookalike.deploy.evaluation.retrieval import KnnResult
+from lookalike.deploy.evaluation.verification import FAR, Roc
+from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
+from lookalike.encoder.images.preprocess import to_uint8
+from lookalike.encoder.metrics import psnr_from_mse
+
+Records = Sequence[Mapping[str, Any]]
+
+_LOWEST_FAR: Final = 1e-3  # below it LFW has too few pairs
+_COLORS: Final = ("#1a68d6", "#c8412b", "#1b8a5a", "#8a4fbf", "#b8860b", "#0f8b9d")
+_GRAYS: Final = ("#b4b8be", "#8b9097", "#5f646b")
+_DASHES: Final = ((0, (1, 1.5)), (0, (4, 2)), (0, (7, 2)))
 
 
-def retrieval_table(told: Told) -> str:
-    """Return lines of what :meth:`Retrieval.to_json` says, with name and people."""
-    width = max(4, *(len(row["name"]) for row in told))
+def retrieval_table(records: Records) -> str:
+    """Return a table of :meth:`Retrieval.to_json` records with name and people."""
+    width = max(4, *(len(row["name"]) for row in records))
     head = f"{'queries':>8} {'others':>8} {'Recall@1':>9} {'Recall@5':>9} {'mAP':>7}"
     lines = [f"{'row':<{width}}  {'people':<10} {head}"]
     lines += [
         f"{row['name']:<{width}}  {row['people']:<10} {row['queries']:>8} {row['others']:>8} "
         f"{row['recall_at_1']:>9.3f} {row['recall_at_5']:>9.3f} {row['mean_average_precision']:>7.3f}"
-        for row in told
+        for row in records
     ]
     return "\n".join(lines)
 
 
-def verification_table(told: Told) -> str:
-    """Return lines of rows with name, held and all, each as a Verification's JSON says."""
-    width = max(4, *(len(row["name"]) for row in told))
-    over = (f"{part}: {told[0][part]['folds']} folds" for part in ("held", "all"))
+def verification_table(records: Records) -> str:
+    """Return a table of records with name, held and all, each a :meth:`Verification.to_json` record."""
+    width = max(4, *(len(row["name"]) for row in records))
+    over = (f"{part}: {records[0][part]['folds']} folds" for part in ("held", "all"))
     columns = f"{'accuracy':>15} {'AUC':>6} {'TAR@1%':>7}"
     lines = [
         f"{'':<{width}}  " + "  ".join(f"{text:>30}" for text in over),
         f"{'row':<{width}}  {columns}  {columns}",
     ]
     lines += [
-        f"{row['name']:<{width}}  " + "  ".join(_verified(row[part]) for part in ("held", "all"))
-        for row in told
+        f"{row['name']:<{width}}  " + "  ".join(_verification_cells(row[part]) for part in ("held", "all"))
+        for row in records
     ]
     return "\n".join(lines)
 
 
-def _verified(part: Mapping[str, Any]) -> str:
+def _verification_cells(part: Mapping[str, Any]) -> str:
     accuracy = f"{part['accuracy']:.3f} ± {part['standard_error']:.3f}"
     return f"{accuracy:>15} {part['auc']:>6.3f} {part['tar_at_far_1_percent']:>7.3f}"
+
+
+def attribute_lines(report: AttributeReport) -> str:
+    """Return a block of lines for each attribute."""
+    blocks = [_attribute_block(result, report.pictures) for result in report.each]
+    blocks.append([f"an edit and its opposite give back the latent within {report.undone:.1e}"])
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _attribute_block(result: AttributeResult, images: int) -> list[str]:
+    lines = [
+        f"{result.name}: read with AUC {result.auc:.3f} on {result.tested:,} held-out images; the "
+        f"independent classifier has AUC {result.judge_auc:.3f} and is right on {result.judge_accuracy:.1%}",
+        f"{'edit':>6} {'faces':>6} {'classifier':>14} {'finds its original':>19}  others move at most "
+        "(classifier; model)",
+    ]
+    lines += map(_edit_line, result.edits)
+    head = f"{'search':>6} {'queries':>7} {'hits with it':>13} {'of labeled hits':>17} {'cosine':>9}"
+    lines += [f"{head} {'same person':>12}", *map(_search_line, result.searches)]
+    return [
+        *lines,
+        f"hits: the ten most similar of {images:,} without the query; cosine: to the unedited query",
+    ]
+
+
+def _edit_line(edit: EditResult) -> str:
+    moved = "-"
+    if edit.others:
+        judged = max(edit.others, key=lambda name: abs(edit.others[name].judged))
+        read = max(edit.others, key=lambda name: abs(edit.others[name].read))
+        moved = f"{judged} {edit.others[judged].judged:+.2f} sd; {read} {edit.others[read].read:+.2f} sd"
+    return f"{edit.strength:>+6g} {edit.faces:>6,} {edit.success:>14.1%} {edit.kept:>19.1%}  {moved}"
+
+
+def _search_line(row: AttributeSearchResult) -> str:
+    labeled = "-" if row.labelled is None else f"{row.labelled:.1%}"
+    strength = f"{row.strength:+g}" if row.strength else "plain"
+    return (
+        f"{strength:>6} {row.queries:>7,} {row.share:>13.1%} {labeled:>17} {row.likeness:>9.3f} "
+        f"{row.same_person:>12.1%}"
+    )
+
+
+def denoising_lines(results: Sequence[DenoisingResult]) -> str:
+    """Return a table for each set of images and noise level: medians over the images."""
+    return "\n\n".join("\n".join(_denoising_block(result)) for result in results)
+
+
+def _denoising_block(result: DenoisingResult) -> list[str]:
+    width = max(len(row.name) for row in result.rows)
+    many = "image" if len(result.images) == 1 else "images"
+    lines = [
+        f"{result.images.name}, sigma {255 * result.sigma:.4g}, {len(result.images)} {many}",
+        f"{'row':<{width}}  {'PSNR dB':>8} {'SSIM':>6} {'images/s':>9}  told",
+    ]
+    for row in result.rows:
+        speed = "-" if row.speed is None else f"{row.speed:.3g}"
+        lines.append(f"{row.name:<{width}}  {row.psnr:>8.2f} {row.ssim:>6.3f} {speed:>9}  {row.told}")
+    return lines
+
+
+def denoising_sheet(result: DenoisingResult, *, side: int = 96) -> NDArray[np.uint8]:
+    """Return a contact sheet of clean and noisy images and each method's output, uint8 (H, W, 3).
+
+    As many columns as outputs were kept; under each image its PSNR in dB.
+    """
+    clean = result.images.clean[: len(result.rows[0].output)]
+    rows = [[Tile(pixels=to_uint8(image)) for image in clean]]
+    rows += [
+        [
+            Tile(
+                pixels=to_uint8(made),
+                subcaption=f"{psnr_from_mse(float(np.square(made - image).mean())):.1f} dB",
+            )
+            for made, image in zip(row.output, clean, strict=True)
+        ]
+        for row in result.rows
+    ]
+    title = f"{result.images.name}, sigma {255 * result.sigma:.4g}"
+    labels = ["clean", *(row.name for row in result.rows)]
+    return contact_sheet(rows, title=title, row_labels=labels, side=side)
+
+
+def generation_lines(benchmark: GenerationBenchmark, models: Sequence[Generation]) -> str:
+    """Return a block of lines for each part."""
+    blocks = [
+        _likelihood_lines(models),
+        _class_lines(benchmark, models),
+        _distance_lines(benchmark, models),
+        knn_lines([model.neighbours for model in models if model.neighbours is not None]),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _likelihood_lines(models: Sequence[Generation]) -> list[str]:
+    rows = [(model.name, row) for model in models for row in model.likelihood]
+    if not rows:
+        return []
+    width = _width(name for name, _ in rows)
+    head = f"{'model':<{width}}  {'binary digits':<13} {'of':<10} {'images':>7} {'samples':>8}"
+    lines = [f"{head} {'-ELBO, nats':>15} {'KL':>6} {'-log p at most':>15}"]
+    lines += [
+        f"{name:<{width}}  {row.protocol:<13} {row.measured:<10} {row.images:>7,} {row.samples:>8,} "
+        f"{row.negative_elbo:>8.2f} ± {row.negative_elbo_error:<4.2f} {row.divergence:>6.2f} "
+        f"{row.bound:>8.2f} ± {row.bound_error:<4.2f}"
+        for name, row in rows
+    ]
+    return lines
+
+
+def _class_lines(benchmark: GenerationBenchmark, models: Sequence[Generation]) -> list[str]:
+    if benchmark.reference is None:
+        return []
+    width = _width(model.name for model in models)
+    lines = [f"classifier: right on {benchmark.reference.accuracy.overall:.2%} of the test digits"]
+    for model in models:
+        start = f"{model.name:<{width}}  by {model.conditioned}:"
+        if (found := model.accuracy) is not None:
+            lines.append(
+                f"{start} {found.overall:.2%} of {found.count:,} classified as requested, "
+                f"worst {found.worst} {found.by_class[found.worst]:.2%}; {found.mistakes_line()}"
+            )
+        lines += [
+            f"{start} diversity in {row.space} {row.mean:.2f} of the test digits', "
+            f"lowest {row.lowest_class} {row.lowest:.2f}"
+            for row in model.diversity
+        ]
+    return lines
+
+
+def _distance_lines(benchmark: GenerationBenchmark, models: Sequence[Generation]) -> list[str]:
+    rows = [(model.name, row) for model in models for row in model.distance]
+    if not rows:
+        return []
+    rows += [("", benchmark.floor)] if benchmark.floor is not None else []
+    width = _width(name for name, _ in rows)
+    lines = [
+        f"{'model':<{width}}  {'sampler':<15} {'images':>8} {'Fréchet':>8} {'precision':>9} {'recall':>7}"
+    ]
+    lines += [
+        f"{name:<{width}}  {row.source:<15} {row.count:>8,} {row.frechet:>8.2f} {row.precision:>9.3f} "
+        f"{row.recall:>7.3f}"
+        for name, row in rows
+    ]
+    return lines
+
+
+def knn_lines(rows: Sequence[KnnResult]) -> list[str]:
+    """Return a table of how often nearest neighbors are right, without lines for no rows."""
+    if not rows:
+        return []
+    width = _width(row.name for row in rows)
+    head = f"{'vectors':<{width}}  {'dims':>7}  {'metric':<11} {'through':<7} {'stored':>7} {'queries':>7}"
+    lines = [f"{head} {f'{rows[0].k}-NN accuracy':>16}"]
+    lines += [
+        f"{row.name:<{width}}  {row.numbers:>7}  {row.metric:<11} {row.through:<7} {row.stored:>7,} "
+        f"{row.queries:>7,} {row.accuracy:>8.2%} ± {row.standard_error:.2%}"
+        for row in rows
+    ]
+    return lines
+
+
+def _width(names: Iterable[str]) -> int:
+    return max(map(len, ("vectors", *names)))
+
+
+def plot_roc(path: Path, curves: Sequence[tuple[str, bool, Roc]], *, title: str) -> None:
+    """Plot curves (name, whether it is a baseline, points), with false acceptances on a log scale.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InvalidArgumentError: the file cannot be written, or its kind is unknown.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter, PercentFormatter
+    except ImportError as error:
+        raise MissingExtraError("a ROC plot needs matplotlib; pip install 'lookalike[evaluate]'") from error
+    figure = Figure(figsize=(8.4, 6.2), dpi=130, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    chance = np.geomspace(_LOWEST_FAR, 1, 200)
+    axes.plot(chance, chance, color="#d5d8dc", linewidth=1, zorder=1)
+    axes.axvline(FAR, color="#e3e5e8", linewidth=1, zorder=0)
+    baselines = [name for name, baseline, _ in curves if baseline]
+    models = [name for name, baseline, _ in curves if not baseline]
+    for name, baseline, curve in sorted(curves, key=lambda each: -each[2].auc):
+        escaped = name.replace("$", r"\$")  # a dollar would begin a formula
+        label = f" {escaped}  ({curve.auc:.3f})"  # legends leave out what begins with _
+        far = np.maximum(curve.far, _LOWEST_FAR / 10)
+        style: dict[str, Any]
+        if baseline:
+            place = baselines.index(name) % len(_GRAYS)
+            style = {"color": _GRAYS[place], "linestyle": _DASHES[place], "linewidth": 1.6}
+        else:
+            style = {"color": _COLORS[models.index(name) % len(_COLORS)], "linewidth": 2.4}
+        axes.step(far, curve.tar, where="post", label=label, zorder=2 if baseline else 3, **style)
+    axes.set(
+        xscale="log",
+        xlim=(_LOWEST_FAR, 1),
+        ylim=(0, 1.005),
+        xlabel="false acceptance rate: pairs of two people taken for one",
+        ylabel="true acceptance rate: pairs of one person accepted",
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _style(axes, title)
+    axes.legend(title="area under the curve", loc="upper left", frameon=False, alignment="left")
+    _save(path, FigureCanvasAgg(figure))
+
+
+def plot_trade_off(path: Path, lines: Sequence[tuple[str, Sequence[tuple[float, float, float]]]]) -> None:
+    """Plot lines (name, points of strength, success and identity kept), both shares in [0, 1].
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InvalidArgumentError: the file cannot be written, or its kind is unknown.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
+    except ImportError as error:
+        raise MissingExtraError("a curve needs matplotlib; pip install 'lookalike[evaluate]'") from error
+    figure = Figure(figsize=(10.4, 4.8), dpi=130, facecolor="white", layout="constrained")
+    titles = "The classifier sees the change", "It finds its own original first"
+    for column, (axes, title) in enumerate(zip(figure.subplots(1, 2, sharey=True), titles, strict=True), 1):
+        for place, (name, points) in enumerate(lines):
+            color, dash = _COLORS[place // 2 % len(_COLORS)], ("-", "--")[place % 2]  # added, removed
+            strengths, shares = [point[0] for point in points], [point[column] for point in points]
+            label = " " + name.replace("$", r"\$")
+            axes.plot(strengths, shares, color=color, linestyle=dash, marker="o", linewidth=2.2, label=label)
+        axes.set(ylim=(0, 1.02), xlabel="strength of the edit, standard deviations")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        _style(axes, title)
+        axes.legend(loc="lower right" if column == 1 else "lower left", frameon=False)
+    _save(path, FigureCanvasAgg(figure))
+
+
+def _style(axes: Any, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=12, pad=12)
+    axes.grid(which="major", color="#eceef0", linewidth=0.8, zorder=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(path: Path, canvas: Any) -> None:
+    canvas.draw()
+    save_image(path, np.asarray(canvas.buffer_rgba())[:, :, :3].copy())

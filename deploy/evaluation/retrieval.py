@@ -1,7 +1,9 @@
-"""How well people find themselves, through the store, by the names that pictures bear.
+"""How often the most similar images show the right person or class, searched through the store.
 
 Mean average precision: E. M. Voorhees, D. K. Harman (eds.): TREC: Experiment and Evaluation in Information
-Retrieval. MIT Press, 2005, chapter 3.
+Retrieval. MIT Press, 2005, chapter 3. k nearest neighbors: T. M. Cover, P. E. Hart: Nearest Neighbor Pattern
+Classification. IEEE Transactions on Information Theory 13(1), 1967; the most frequent class of the k nearest
+counts, of equally frequent ones that of the nearest.
 
 Legend: N vectors, E embedding size, Q queries.
 """
@@ -9,28 +11,29 @@ Legend: N vectors, E embedding size, Q queries.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation.data import DigitImages, LabeledImages, MnistData
 from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import item_id
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.store.points import Hit, Record
 from lookalike.indexer.store.spec import CollectionSpec
 
-__all__ = ["Query", "Ranking", "Retrieval", "rank_all", "retrieval", "temporary_collection"]
-
-_TOGETHER: Final = 64
-_AT_ONCE: Final = 512  # queries compared with everything in one product
+Class = TypeVar("Class", int, str)
+_SEARCH_BATCH: Final = 64
+_COMPARE_BATCH: Final = 512  # queries compared with everything in one product
+_EMBED_BATCH: Final = 4096
 _NAME: Final = "evaluated"
 
 
@@ -39,7 +42,7 @@ class Retrieval:
     """Shares in [0, 1] of queries whose person is the first hit, or among the first five.
 
     Attributes:
-        queries: How many there were.
+        queries: Number of queries.
         recall_at_1: Share with the same person first.
         recall_at_5: Share with the same person among the first five.
         mean_average_precision: Mean over the queries of the average precision of the ranking of all others.
@@ -62,28 +65,28 @@ class Query:
     """What one image found.
 
     Attributes:
-        record: The image that asked.
-        hits: Its best five others, best first.
+        record: The query image.
+        hits: The five most similar other images, best first.
         precision: Average precision over the ranking of all others, in [0, 1].
-        best: Place from 1 of the first image of the same person in that ranking.
-        right: That image.
-        right_score: Its likeness, the cosine.
+        best: Rank from 1 of the first image of the same person in that ranking.
+        match: That image.
+        match_score: Its cosine similarity.
     """
 
     record: Record
     hits: tuple[Hit, ...]
     precision: float
     best: int
-    right: Record
-    right_score: float
+    match: Record
+    match_score: float
 
     @property
     def person(self) -> str:
-        """Who is on the image that asked."""
+        """The person in the query image."""
         return str(self.record.payload["person"])
 
-    def among(self, k: int) -> bool:
-        """Whether the same person is among the first k, at most five."""
+    def found_in_first(self, k: int) -> bool:
+        """Whether the same person is among the first k hits, at most five."""
         return any(hit.payload.get("person") == self.person for hit in self.hits[:k])
 
 
@@ -93,7 +96,7 @@ class Ranking:
 
     Attributes:
         name: Of the collection.
-        queries: Of the images, in the order of their ids.
+        queries: In the order of their ids.
         others: How many images each searched.
     """
 
@@ -101,57 +104,28 @@ class Ranking:
     queries: tuple[Query, ...]
     others: int
 
-    def of(self, people: Collection[str] | None = None) -> Retrieval:
-        """Return the figures of all queries, or of these people's.
+    def metrics(self, people: Collection[str] | None = None) -> Retrieval:
+        """Return the metrics of all queries, or of these people's.
 
         Raises:
             InvalidArgumentError: there is no such query.
         """
-        asked = self.asked(people)
-        if not asked:
+        queries = self.queries_of(people)
+        if not queries:
             raise InvalidArgumentError(
                 f"retrieval needs people with two or more images, collection {self.name!r} has none"
             )
         return Retrieval(
-            queries=len(asked),
-            recall_at_1=sum(query.among(1) for query in asked) / len(asked),
-            recall_at_5=sum(query.among(5) for query in asked) / len(asked),
-            mean_average_precision=sum(query.precision for query in asked) / len(asked),
+            queries=len(queries),
+            recall_at_1=sum(query.found_in_first(1) for query in queries) / len(queries),
+            recall_at_5=sum(query.found_in_first(5) for query in queries) / len(queries),
+            mean_average_precision=sum(query.precision for query in queries) / len(queries),
             others=self.others,
         )
 
-    def asked(self, people: Collection[str] | None = None) -> list[Query]:
+    def queries_of(self, people: Collection[str] | None = None) -> list[Query]:
         """Return all queries, or these people's."""
         return [query for query in self.queries if people is None or query.person in people]
-
-
-def retrieval(
-    store: VectorStore,
-    name: str,
-    *,
-    people: Collection[str] | None = None,
-    on_total: Callable[[int], object] = lambda _: None,
-    on_progress: Callable[[int], object] = lambda _: None,
-) -> Retrieval:
-    """Let every image of a person with two or more images query all others, through the store.
-
-    Args:
-        store: Where the collection is.
-        name: Its name.
-        people: Only these people's queries count; everybody's images are searched.
-        on_total: Told how many queries there will be.
-        on_progress: Told of each batch.
-
-    Raises:
-        InvalidArgumentError: nobody has two images.
-    """
-
-    @contextmanager
-    def steps(_what: str, total: int) -> Iterator[Callable[[int], object]]:
-        on_total(total)
-        yield on_progress
-
-    return rank_all(store, name, people=people, steps=steps).of(people)
 
 
 def rank_all(
@@ -159,107 +133,198 @@ def rank_all(
     name: str,
     *,
     people: Collection[str] | None = None,
-    steps: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Ranking:
     """Let every image of a person with two or more images query all others.
 
-    The hits, and with them the recall, come from the store's own search. Average precision needs the place of
-    every right image: it is computed exactly from the same vectors, read back from the store, by comparing
-    each query with all of them; equal likeness counts in the order of ids, as in the store.
+    The hits, and with them the recall, come from the store's own search. Average precision needs the rank of
+    every image of the person: it is computed exactly from the same vectors, read back from the store; equal
+    scores count in the order of ids, as in the store.
 
     Args:
         store: Where the collection is.
         name: Its name.
         people: Only these people's images query; everybody's are searched.
-        steps: Told of the progress.
+        progress: Shows the progress.
     """
     records = [record for record in store.scroll(name, with_vectors=True) if record.vector is not None]
-    counts = Counter(record.payload.get("person") for record in records)
-    asking = [
+    labels = [record.payload.get("person") for record in records]
+    counts = Counter(labels)
+    querying = [
         index
-        for index, record in enumerate(records)
-        if (person := record.payload.get("person")) is not None
-        and counts[person] > 1
-        and (people is None or person in people)
+        for index, person in enumerate(labels)
+        if person is not None and counts[person] > 1 and (people is None or person in people)
     ]
-    if not asking:
+    if not querying:
         return Ranking(name, (), max(0, len(records) - 1))
     rows = np.stack([record.vector for record in records if record.vector is not None])
-    with steps("searching", len(asking)) as advance:
-        hits = _hits(store, name, [records[index] for index in asking], rows[asking], advance)
-        places = _places(rows, [record.payload.get("person") for record in records], asking)
+    with progress("searching", len(querying)) as advance:
+        hits = _search_hits(store, name, [records[index] for index in querying], rows[querying], advance)
+        ranks = _exact_ranks(rows, labels, querying)
         queries = tuple(
-            Query(records[index], found, precision, best, records[right], score)
-            for index, found, (precision, best, right, score) in zip(asking, hits, places, strict=True)
+            Query(records[index], found, precision, best, records[match], score)
+            for index, found, (precision, best, match, score) in zip(querying, hits, ranks, strict=True)
         )
     return Ranking(name, queries, len(records) - 1)
 
 
 @contextmanager
-def temporary_collection(vectors: ImageVectors, images: LabeledImages) -> Iterator[tuple[VectorStore, str]]:
-    """Give an embedded store that holds these vectors as the indexer would store them, and a name in it."""
-    there = np.flatnonzero(vectors.there)
-    spec = CollectionSpec(
-        model_id="0" * 64, model_name=vectors.name, dimension=vectors.rows.shape[1], crop="full"
-    )
+def temporary_collection(
+    vectors: ImageVectors, images: LabeledImages, spec: CollectionSpec | None = None
+) -> Iterator[tuple[VectorStore, str]]:
+    """Give an embedded store that holds these vectors as the indexer would store them, and their collection.
+
+    Args:
+        vectors: What is stored.
+        images: The images they are of.
+        spec: Of the collection; None: of no particular model.
+    """
+    present = np.flatnonzero(vectors.present)
+    if spec is None:
+        dimension = vectors.rows.shape[1]
+        spec = CollectionSpec(model_id="0" * 64, model_name=vectors.name, dimension=dimension, crop="full")
     payloads = [
-        {"path": images.paths[index]} | ({} if (who := images.people[index]) is None else {"person": who})
-        for index in there
+        {"path": images.paths[index], "root": images.name}
+        | ({} if (person := images.people[index]) is None else {"person": person})
+        for index in present
     ]
     with TemporaryDirectory(prefix="lookalike-") as folder, open_store(folder) as store:
         store.create(_NAME, spec)
-        ids = [item_id(images.name, images.paths[index]) for index in there]
-        store.upsert(_NAME, ids, vectors.rows[there], payloads)
+        ids = [item_id(images.name, images.paths[index]) for index in present]
+        store.upsert(_NAME, ids, vectors.rows[present], payloads)
         yield store, _NAME
 
 
-def _hits(
+def _search_hits(
     store: VectorStore,
     name: str,
-    asking: list[Record],
+    records: list[Record],
     rows: NDArray[np.float32],
     advance: Callable[[int], object],
 ) -> Iterator[tuple[Hit, ...]]:
     """Yield the best five others of each, of queries float32 (Q, E)."""
-    for start in range(0, len(asking), _TOGETHER):
-        batch = asking[start : start + _TOGETHER]
-        for record, found in zip(
-            batch, store.search(name, rows[start : start + _TOGETHER], k=6), strict=True
-        ):
-            yield tuple(hit for hit in found if hit.id != record.id)[:5]
-        advance(len(batch))
+    for start in range(0, len(records), _SEARCH_BATCH):
+        batch = slice(start, start + _SEARCH_BATCH)
+        for record, hits in zip(records[batch], store.search(name, rows[batch], k=6), strict=True):
+            yield tuple(hit for hit in hits if hit.id != record.id)[:5]
+        advance(len(records[batch]))
 
 
-def _places(
-    rows: NDArray[np.float32], people: list[str | None], asking: list[int]
+def _exact_ranks(
+    rows: NDArray[np.float32], labels: list[str | None], querying: list[int]
 ) -> Iterator[tuple[float, int, int, float]]:
-    """Yield of each query its average precision, and place, index and likeness of the best right image."""
+    """Yield of each query its average precision, and rank, index and score of the best match."""
     same: dict[str | None, list[int]] = {}
-    for index, person in enumerate(people):
+    for index, person in enumerate(labels):
         same.setdefault(person, []).append(index)
-    for start in range(0, len(asking), _AT_ONCE):
-        batch = asking[start : start + _AT_ONCE]
+    for start in range(0, len(querying), _COMPARE_BATCH):
+        batch = querying[start : start + _COMPARE_BATCH]
         for index, scores in zip(batch, rows[batch] @ rows.T, strict=True):
             scores[index] = -np.inf  # itself comes last, behind all others
-            right = np.array([each for each in same[people[index]] if each != index])
-            places, right = _places_of(scores, right)
-            precision = float((np.arange(1, len(places) + 1) / places).mean())
-            yield precision, int(places[0]), int(right[0]), float(scores[right[0]])
+            matches = np.array([other for other in same[labels[index]] if other != index])
+            ranks, matches = _ranks_of(scores, matches)
+            precision = float((np.arange(1, len(ranks) + 1) / ranks).mean())
+            yield precision, int(ranks[0]), int(matches[0]), float(scores[matches[0]])
 
 
-def _places_of(
-    scores: NDArray[np.float32], right: NDArray[np.int64]
+def _ranks_of(
+    scores: NDArray[np.float32], matches: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places from 1 of some indices when scores (N,) fall, and those indices in that order."""
+    """Return the ranks from 1 of some indices by falling scores (N,), ascending, and those indices."""
     rising = np.sort(scores)
-    above = len(scores) - np.searchsorted(rising, scores[right], side="right")
-    at_least = len(scores) - np.searchsorted(rising, scores[right], side="left")
-    if (at_least - above > 1).any():  # equals: those that come first in the order of ids come first
+    above = len(scores) - np.searchsorted(rising, scores[matches], side="right")
+    at_least = len(scores) - np.searchsorted(rising, scores[matches], side="left")
+    if (at_least - above > 1).any():  # equal scores: those that come first in the order of ids come first
         order = np.argsort(-scores, kind="stable")
-        place = np.empty(len(scores), np.int64)
-        place[order] = np.arange(1, len(scores) + 1)
-        places = place[right]
+        rank = np.empty(len(scores), np.int64)
+        rank[order] = np.arange(1, len(scores) + 1)
+        ranks = rank[matches]
     else:
-        places = above + 1
-    by_place = np.argsort(places)
-    return places[by_place].astype(np.int64), right[by_place]
+        ranks = above + 1
+    by_rank = np.argsort(ranks)
+    return ranks[by_rank].astype(np.int64), matches[by_rank]
+
+
+@dataclass(frozen=True, slots=True)
+class KnnResult:
+    """How often the nearest neighbors of one kind of vector name the right class.
+
+    Attributes:
+        name: What the vectors are.
+        numbers: E.
+        metric: How they are compared.
+        through: ``store``, or ``numpy`` for an exact comparison in memory.
+        k: Neighbors that vote.
+        stored: N.
+        queries: Q.
+        accuracy: Share of right answers, in [0, 1].
+        standard_error: Of it, binomial.
+    """
+
+    name: str
+    numbers: int
+    metric: Literal["cosine", "Euclid"]
+    through: Literal["store", "numpy"]
+    k: int
+    stored: int
+    queries: int
+    accuracy: float
+    standard_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+def stored_knn(
+    model: Model, digits: MnistData, test: DigitImages, *, k: int = 5, progress: Progress = no_progress
+) -> KnnResult:
+    """Put the training digits into an embedded store, and let each test digit search it.
+
+    Args:
+        model: The model.
+        digits: The data set with the training digits.
+        test: The queries.
+        k: Neighbors that vote.
+        progress: Shows the progress.
+
+    Raises:
+        InvalidArgumentError: k is under 1, or the model takes other images.
+    """
+    digits.require(model)
+    name = model.bundle.name
+    rows = _embed_digits(model, digits.train, f"{name}: indexing", progress)
+    present = np.asarray(np.isfinite(rows).all(axis=1) & rows.any(axis=1))
+    queries = _embed_digits(model, test, f"{name}: embedding", progress)
+    votes: list[str | None] = []
+    with (
+        temporary_collection(ImageVectors(name, rows, present), digits.labeled(digits.train)) as (
+            store,
+            inside,
+        ),
+        progress(f"{name}: searching", len(test)) as advance,
+    ):
+        for start in range(0, len(test), _SEARCH_BATCH):
+            found = store.search(inside, queries[start : start + _SEARCH_BATCH], k=k)
+            votes += [majority_vote([hit.payload["person"] for hit in hits]) for hits in found]
+            advance(len(found))
+    right = np.array([digits.classes[label] for label in test.labels.tolist()]) == np.array(votes)
+    share = float(right.mean())
+    error = float(np.sqrt(share * (1 - share) / len(right)))
+    return KnnResult(name, rows.shape[1], "cosine", "store", k, int(present.sum()), len(right), share, error)
+
+
+def majority_vote(classes: Sequence[Class]) -> Class | None:
+    """Return the most frequent class, of equally frequent ones the first; None of an empty sequence."""
+    return max(classes, key=classes.count) if classes else None
+
+
+def _embed_digits(model: Model, digits: DigitImages, task: str, progress: Progress) -> NDArray[np.float32]:
+    """Return float32 (N, E)."""
+    rows = np.empty((len(digits), model.bundle.spec.embedding), np.float32)
+    with progress(task, len(digits)) as advance:
+        for start in range(0, len(digits), _EMBED_BATCH):
+            batch = digits.images[start : start + _EMBED_BATCH]
+            rows[start : start + _EMBED_BATCH] = model.embed(batch)
+            advance(len(batch))
+    return rows

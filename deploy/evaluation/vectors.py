@@ -1,4 +1,4 @@
-"""ImageVectors for pictures with names, wherever they come from: a model, a collection, a file.
+"""One vector for each labeled image: from a model, a collection, or a Parquet file.
 
 Legend: N images, M given vectors, E embedding size.
 """
@@ -8,41 +8,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, item_path
 from lookalike.encoder.embed.pipeline import embed_files
-from lookalike.encoder.errors import DataError, VectorError
+from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
 from lookalike.encoder.images.preprocess import Crop
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 from lookalike.indexer.store.base import VectorStore
 from lookalike.indexer.sync.sync import DEGENERATE
 
-__all__ = [
-    "ImageVectors",
-    "Progress",
-    "assign_vectors",
-    "embed_images",
-    "match_paths",
-    "no_progress",
-    "stored_vectors",
-    "unit_length",
-]
-
 Kind = Literal["model", "collection", "vectors", "baseline"]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
-"""Told what begins and how many steps it has; gives what is told of each few that are done."""
+"""Called with the name of a task and its number of steps; gives a callback for steps that are done."""
 
 
-def no_progress(_what: str, _total: int) -> AbstractContextManager[Callable[[int], object]]:
+def no_progress(_task: str, _total: int) -> AbstractContextManager[Callable[[int], object]]:
     """Show no progress."""
-    done: Callable[[int], object] = lambda _: None  # noqa: E731  # typed where it is made
-    return nullcontext(done)
+    advance: Callable[[int], object] = lambda _: None  # noqa: E731  # typed where it is made
+    return nullcontext(advance)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,133 +42,167 @@ class ImageVectors:
     Attributes:
         name: Of the row.
         rows: float32 (N, E), unit length; zero where there is none.
-        there: Which images have one, bool (N,).
-        failures: Why an image has none, a line each, where a picture was at fault.
-        kind: Where they come from.
+        present: Which images have one, bool (N,).
+        failures: Why an image has none, a line each, where the image was at fault.
+        kind: Where the vectors come from.
     """
 
     name: str
     rows: NDArray[np.float32]
-    there: NDArray[np.bool_]
+    present: NDArray[np.bool_]
     failures: tuple[str, ...] = ()
     kind: Kind = "model"
 
     def require(self, needed: NDArray[np.bool_], images: LabeledImages) -> None:
-        """Do nothing when every image of ``needed``, bool (N,), has a vector.
+        """Check that every image of ``needed``, bool (N,), has a vector.
 
         Raises:
             DataError: one has none.
         """
-        missing = np.flatnonzero(needed & ~self.there)
+        missing = np.flatnonzero(needed & ~self.present)
         if missing.size:
             raise DataError(
-                f"{self.name} must have a vector for each of the {int(needed.sum())} pictures of "
+                f"{self.name} must have a vector for each of the {int(needed.sum())} images of "
                 f"{images.name} that are compared, {missing.size} have none, the first is "
                 f"{printable(images.paths[missing[0]])}; add them or name the data with --data"
             )
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class EvaluationTable:
+    """The rows that are evaluated on the same images, in the order of the table.
+
+    Attributes:
+        rows: Their vectors.
+        usable: Which images every model could read, bool (N,); only these are compared.
+        failures: Why the others could not be read, a line each.
+    """
+
+    rows: tuple[ImageVectors, ...]
+    usable: NDArray[np.bool_]
+    failures: tuple[str, ...]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[ImageVectors], count: int) -> EvaluationTable:
+        """Return the table of these rows of N images."""
+        usable = np.ones(count, np.bool_)
+        for row in rows:
+            if row.kind in ("model", "baseline"):
+                usable &= row.present
+        failures = dict.fromkeys(failure for row in rows for failure in row.failures)
+        return cls(tuple(replace(row, present=row.present & usable) for row in rows), usable, tuple(failures))
+
+    def require(self, needed: NDArray[np.bool_], images: LabeledImages) -> None:
+        """Check that every row has a vector for each usable image that is needed, bool (N,).
+
+        Raises:
+            DataError: one has not.
+        """
+        for row in self.rows:
+            row.require(needed & self.usable, images)
+
+
 def embed_images(
-    model: Model, images: LabeledImages, *, crop: Crop | None = None, steps: Progress = no_progress
+    model: Model, images: LabeledImages, *, crop: Crop | None = None, progress: Progress = no_progress
 ) -> ImageVectors:
-    """Embed the pictures as the indexer would. One that cannot be read gets no vector and is named.
+    """Embed images as the indexer would. One that cannot be read gets no vector and is named.
 
     Args:
-        model: What embeds.
-        images: The pictures.
+        model: The model.
+        images: The images.
         crop: How they are framed; None: as the model was trained.
-        steps: Told of the progress.
+        progress: Shows the progress.
     """
     rows = np.zeros((len(images), model.bundle.spec.embedding), np.float32)
     failures: list[str] = []
-    with steps(model.bundle.name, len(images)) as advance:
+    with progress(model.bundle.name, len(images)) as advance:
         for batch in embed_files(model, enumerate(images.files), crop=crop):
-            good = np.isfinite(batch.embeddings).all(axis=1)
-            rows[np.array(batch.keys, np.int64)[good]] = batch.embeddings[good]
+            finite = np.isfinite(batch.embeddings).all(axis=1)
+            rows[np.array(batch.keys, np.int64)[finite]] = batch.embeddings[finite]
             failures += [reason for _, reason in batch.failures]
             advance(len(batch.keys) + len(batch.failures))
-            blank: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
+            empty: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
             failures += [
                 f"{printable(str(images.files[key]))}: {DEGENERATE}"
-                for key, nothing in zip(batch.keys, blank, strict=True)
-                if nothing
+                for key, is_empty in zip(batch.keys, empty, strict=True)
+                if is_empty
             ]
     return ImageVectors(model.bundle.name, rows, np.asarray(rows.any(axis=1)), tuple(failures))
 
 
 def stored_vectors(store: VectorStore, name: str, images: LabeledImages) -> ImageVectors:
-    """Return the vectors of a collection as they are stored, for the pictures that its paths name.
+    """Return the vectors of a collection as they are stored, for the images that its paths name.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
-        DataError: two of its items are the same picture.
+        DataError: two of its items are the same image.
     """
     spec = store.info(name)
     records = list(store.scroll(name, with_vectors=True))
     rows = [record.vector for record in records if record.vector is not None]
-    given = np.stack(rows) if rows else np.zeros((0, spec.dimension), np.float32)
+    vectors = np.stack(rows) if rows else np.zeros((0, spec.dimension), np.float32)
     paths = [item_path(record, spec) for record in records]
-    return assign_vectors(name, paths, given, images, kind="collection")
+    return assign_vectors(name, paths, vectors, images, kind="collection")
 
 
 def assign_vectors(
-    name: str, paths: Sequence[str], given: NDArray[np.float32], images: LabeledImages, *, kind: Kind
+    name: str, paths: Sequence[str], vectors: NDArray[np.float32], images: LabeledImages, *, kind: Kind
 ) -> ImageVectors:
-    """Give M vectors, float32 (M, E), to the pictures that their paths name; others are left out.
+    """Give M vectors, float32 (M, E), to the images that their paths name; others are left out.
 
     Raises:
         VectorError: one is not finite, or zero.
-        DataError: two are for one picture, or none is for any.
+        DataError: two are for one image, or none is for any.
     """
     index = match_paths(paths, images)
-    kept = np.flatnonzero(index >= 0)
-    if not kept.size:
+    named = np.flatnonzero(index >= 0)
+    if not named.size:
         first = f", the first is '{printable(paths[0])}'" if paths else ""
         raise DataError(
-            f"{name} must name pictures of {images.name} by their paths, as in '{printable(images.paths[0])}'; "
+            f"{name} must name images of {images.name} by their paths, as in '{printable(images.paths[0])}'; "
             f"none of its {len(paths)} do{first}"
         )
-    (twice, times), *_ = Counter(index[kept].tolist()).most_common(1)
+    (duplicate, times), *_ = Counter(index[named].tolist()).most_common(1)
     if times > 1:
         raise DataError(
-            f"{name} must have one vector for a picture, it has {times} for {printable(images.paths[twice])}; "
-            "leave all but one out"
+            f"{name} must have one vector for an image, it has {times} for "
+            f"{printable(images.paths[duplicate])}; leave all but one out"
         )
-    rows = np.zeros((len(images), given.shape[1]), np.float32)
-    rows[index[kept]] = unit_length(given[kept], name, [paths[place] for place in kept.tolist()])
-    there = np.zeros(len(images), np.bool_)
-    there[index[kept]] = True
-    return ImageVectors(name, rows, there, kind=kind)
+    rows = np.zeros((len(images), vectors.shape[1]), np.float32)
+    rows[index[named]] = unit_length(vectors[named], name, [paths[place] for place in named.tolist()])
+    present = np.zeros(len(images), np.bool_)
+    present[index[named]] = True
+    return ImageVectors(name, rows, present, kind=kind)
 
 
 def match_paths(paths: Sequence[str], images: LabeledImages) -> NDArray[np.int64]:
-    """Return for each of M paths the index of the picture it names, int64 (M,), or -1.
+    """Return for each of M paths the index of the image it names, int64 (M,), or -1.
 
-    A path names the picture of the very same path below the data's root; else the only one whose path has the
-    same last two parts (``Person/Person_0001.jpg``); else the only one whose file is called the same.
+    A path names the image of the same path below the data's root; else the only one whose path has the same
+    last two parts (``Person/Person_0001.jpg``); else the only one of the same file name.
     """
-    exact = {path: index for index, path in enumerate(images.paths)}
-    endings = [_only(map(last, images.paths)) for last in (_last_two, _last)]
+    by_path = {path: index for index, path in enumerate(images.paths)}
+    by_last_two, by_name = (_unique_index(map(key, images.paths)) for key in (_last_two, _last))
     found = []
-    for path in (path.replace("\\", "/") if path not in exact else path for path in paths):
-        tries = (exact.get(path), endings[0].get(_last_two(path)), endings[1].get(_last(path)))
-        found.append(next((each for each in tries if each is not None), -1))
+    for path in (path.replace("\\", "/") if path not in by_path else path for path in paths):
+        candidates = (by_path.get(path), by_last_two.get(_last_two(path)), by_name.get(_last(path)))
+        found.append(next((index for index in candidates if index is not None), -1))
     return np.array(found, np.int64)
 
 
-def unit_length(given: NDArray[np.float32], name: str, paths: Sequence[str]) -> NDArray[np.float32]:
+def unit_length(vectors: NDArray[np.float32], name: str, paths: Sequence[str]) -> NDArray[np.float32]:
     """Return float32 (M, E) scaled to unit length.
 
     Raises:
         VectorError: one is not finite, or zero.
     """
-    bad = np.flatnonzero(~np.isfinite(given).all(axis=1) | ~given.any(axis=1))
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1))
     if bad.size:
         raise VectorError(
             f"{name}: vectors must be finite and not zero, that of {printable(paths[int(bad[0])])} "
             f"({bad.size} in all) is not; leave these rows out"
         )
-    exact = given.astype(np.float64)
+    exact = vectors.astype(np.float64)
     unit: NDArray[np.float32] = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
@@ -191,8 +215,101 @@ def _last_two(path: str) -> str:
     return "/".join(path.split("/")[-2:])
 
 
-def _only(names: Iterable[str]) -> dict[str, int]:
-    """Return the index of each name that is there once."""
+def _unique_index(names: Iterable[str]) -> dict[str, int]:
+    """Return the index of each name that occurs once."""
     listed = list(names)
     counts = Counter(listed)
     return {name: index for index, name in enumerate(listed) if counts[name] == 1}
+
+
+def read_parquet_vectors(file: Path, images: LabeledImages) -> ImageVectors:
+    """Read the columns ``path`` (text) and ``vector`` (lists of numbers, equally long) of a Parquet file.
+
+    Paths name images as :func:`match_paths` says. A column ``person``, where there is one, must agree with
+    the
+    data: that guards against paths that name the wrong images.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        DataError: the file or a column is missing or of another kind, a path is missing or occurs twice, or a
+            person disagrees with the data.
+        VectorError: a vector is missing, not finite, zero, or of another length than the others.
+    """
+    name = printable(file.name)
+    table = _read_table(file, name)
+    column: list[str | None] = table.column("path").to_pylist()
+    if None in column:
+        raise DataError(
+            f"{name}: every row must have a path, row {column.index(None)} has none; leave it out"
+        )
+    paths = [path for path in column if path is not None]
+    _check_people(table, paths, name, images)
+    return assign_vectors(name, paths, _vector_column(table, paths, name), images, kind="vectors")
+
+
+def _read_table(file: Path, name: str) -> Any:
+    """Return the table, with its two columns checked."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{name}: reading Parquet needs pyarrow; pip install 'lookalike[parquet]'"
+        ) from error
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{printable(str(file))} must be a readable Parquet file, but: {reason}") from error
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    text = (pa.types.is_string, pa.types.is_large_string)
+    for column, checks, content in (("path", text, "text"), ("vector", lists, "lists of numbers")):
+        if table.column_names.count(column) != 1:
+            raise DataError(
+                f"{name} must have one column {column} of {content}; it has: {', '.join(table.column_names)}"
+            )
+        kind = table.schema.field(column).type
+        value = getattr(kind, "value_type", None)
+        numeric = value is not None and (pa.types.is_floating(value) or pa.types.is_integer(value))
+        if not any(check(kind) for check in checks) or not (numeric or column == "path"):
+            raise DataError(f"{name}: the column {column} must hold {content}, not {kind}; write it so")
+    if not table.num_rows:
+        raise DataError(f"{name} must hold a row for each image, it has none")
+    return table
+
+
+def _vector_column(table: Any, paths: list[str], name: str) -> NDArray[np.float32]:
+    """Return float32 (M, E) of a column of lists.
+
+    Raises:
+        VectorError: one is missing, or is of another length than the first.
+    """
+    import pyarrow.compute as pc
+
+    column = table.column("vector").combine_chunks()
+    lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
+    size = int(lengths[0])
+    wrong = np.flatnonzero((lengths != size) | (lengths < 1))
+    if wrong.size:
+        row = int(wrong[0])
+        length = "none" if lengths[row] < 1 else f"{lengths[row]}"
+        raise VectorError(
+            f"{name}: vectors must all have as many numbers, the first has {max(size, 0)} and that of "
+            f"{printable(paths[row])} has {length}; leave these rows out"
+        )
+    flat = column.flatten().to_numpy(zero_copy_only=False)  # a missing number becomes NaN
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        values: NDArray[np.float32] = flat.astype(np.float32).reshape(len(lengths), size)
+    return values
+
+
+def _check_people(table: Any, paths: list[str], name: str, images: LabeledImages) -> None:
+    if "person" not in table.column_names:
+        return
+    people = table.column("person").to_pylist()
+    for path, index, person in zip(paths, match_paths(paths, images), people, strict=True):
+        if index >= 0 and person is not None and person != images.people[index]:
+            raise DataError(
+                f"{name} must name people as {images.name} does, it has '{printable(str(person))}' for "
+                f"{printable(path)}, which is of {images.people[index]}; fix the paths or leave person out"
+            )

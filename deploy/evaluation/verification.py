@@ -1,9 +1,9 @@
-"""Do two pictures show one person? Accuracy, ROC and area under it, from likeness alone.
+"""Do two images show one person? Accuracy, ROC and the area under it, from similarity alone.
 
 G. B. Huang, M. Ramesh, T. Berg, E. Learned-Miller: Labeled Faces in the Wild. UMass Amherst TR 07-49, 2007:
 the threshold for a fold is the best one of the other folds; reported are mean and standard error.
 
-Legend: F folds, P pairs in one, S pairs in all.
+Legend: F folds, P pairs in one, S pairs in all, N images, E embedding size.
 """
 
 from __future__ import annotations
@@ -19,35 +19,23 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.pairs import Fold
 from lookalike.encoder.errors import InvalidArgumentError
 
-__all__ = [
-    "FAR",
-    "Roc",
-    "Verification",
-    "best_threshold",
-    "evaluate_pairs",
-    "fold_thresholds",
-    "pair_similarity",
-    "roc",
-    "verify",
-]
-
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FAR: Final = 0.01
-"""The share of strangers let in at which the share of acquaintances let in is told."""
+"""False acceptance rate at which the true acceptance rate is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How well likeness tells pairs of one person from pairs of two.
+    """How well similarity separates pairs of one person from pairs of two.
 
     Attributes:
         folds: F.
         pairs: S.
-        accuracy: Mean over the folds of the share of pairs told rightly, in [0, 1].
+        accuracy: Mean over the folds of the share of right decisions, in [0, 1].
         standard_error: Of that mean: the deviation between folds (F - 1 in the divisor) over sqrt(F).
-        auc: Area under the ROC of all pairs, in [0, 1]: how often a matched pair is more alike than a
+        auc: Area under the ROC of all pairs, in [0, 1]: how often a matched pair is more similar than a
             mismatched one.
         tar_at_far_1_percent: Share of matched pairs accepted where at most 1 % of the mismatched ones are.
     """
@@ -79,19 +67,19 @@ class Roc:
     auc: float
 
     def tar_at(self, far: float) -> float:
-        """Return the most that is rightly accepted while at most ``far`` is wrongly."""
+        """Return the highest true acceptance rate where the false one is at most ``far``."""
         return float(self.tar[self.far <= far].max())
 
 
 def pair_similarity(vectors: NDArray[np.float32], fold: Fold) -> Floats:
     """Return the cosine of each pair, float64 (P,), of unit vectors float32 (N, E)."""
-    first, second = (vectors[each].astype(np.float64) for each in (fold.first, fold.second))
+    first, second = (vectors[side].astype(np.float64) for side in (fold.first, fold.second))
     cosines: Floats = np.einsum("pe,pe->p", first, second)
     return cosines
 
 
 def best_threshold(scores: Floats, same: Bools) -> float:
-    """Return the threshold that tells most of S pairs rightly; pairs at or above it are taken for one person.
+    """Return the threshold with most right decisions on S pairs; pairs at or above it count as one person.
 
     It lies half-way between two scores; of several that are as good the lowest is taken.
     """
@@ -110,7 +98,7 @@ def best_threshold(scores: Floats, same: Bools) -> float:
 
 
 def fold_thresholds(scores: Sequence[Floats], same: Sequence[Bools]) -> list[float]:
-    """Return for each of F folds the best threshold of the others: a fold has no say in its own.
+    """Return for each of F folds the best threshold of the other folds.
 
     Raises:
         InvalidArgumentError: there are fewer than two folds.
@@ -150,7 +138,7 @@ def roc(scores: Floats, same: Bools) -> Roc:
     return Roc(far, tar, float(area))
 
 
-def verify(scores: Sequence[Floats], same: Sequence[Bools]) -> Verification:
+def verify(scores: Sequence[Floats], same: Sequence[Bools]) -> tuple[Verification, Roc]:
     """Measure F folds of scores, float64 (P,) each, and whether the pairs are matched, bool (P,).
 
     Raises:
@@ -162,7 +150,7 @@ def verify(scores: Sequence[Floats], same: Sequence[Bools]) -> Verification:
         float(((each >= threshold) == truth).mean())
         for each, truth, threshold in zip(scores, same, thresholds, strict=True)
     ]
-    return Verification(
+    metrics = Verification(
         folds=len(right),
         pairs=sum(map(len, scores)),
         accuracy=float(np.mean(right)),
@@ -170,9 +158,9 @@ def verify(scores: Sequence[Floats], same: Sequence[Bools]) -> Verification:
         auc=curve.auc,
         tar_at_far_1_percent=curve.tar_at(FAR),
     )
+    return metrics, curve
 
 
 def evaluate_pairs(vectors: NDArray[np.float32], folds: Sequence[Fold]) -> tuple[Verification, Roc]:
-    """Return figures and curve of unit vectors float32 (N, E) on folds; raises as :func:`verify`."""
-    scores, same = [pair_similarity(vectors, fold) for fold in folds], [fold.same for fold in folds]
-    return verify(scores, same), roc(np.concatenate(scores), np.concatenate(same))
+    """Return metrics and curve of unit vectors float32 (N, E) on folds; raises as :func:`verify`."""
+    return verify([pair_similarity(vectors, fold) for fold in folds], [fold.same for fold in folds])

@@ -1,1 +1,1 @@
-"""."""
+"""Models on disk: reading, checking and writing bundles, and the fitted parts they hold."""

@@ -1,13 +1,13 @@
-"""Public files and archives, fetched into the user's cache.
+"""Download public files and archives into the user's cache.
 
-A file grows as `<name>.part` beside its final name, is checked by digest and only then renamed: what
-bears the final name is whole. A download that was cut off, even by a kill, goes on where it stopped.
-Archives are unpacked the same way, in a folder beside the final one that is renamed at the end.
+A file is downloaded to `<name>.part`, checked by digest and then renamed, so that a file under its final name
+is complete. An interrupted download continues where it stopped. Archives are unpacked the same way, into a
+folder that is renamed at the end.
 
 Environment:
     LOOKALIKE_CACHE: the cache folder, instead of the platform's own (`platformdirs.user_cache_dir`).
-    LOOKALIKE_MIRRORS: base URLs, separated by commas or spaces. When set, only they are asked, and
-        each is given the file's name at its end.
+    LOOKALIKE_MIRRORS: base URLs, separated by commas or spaces. When set, only these are used, with the
+        file's name appended.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from typing import Final, final
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 TIMEOUTS: Final = (10.0, 30.0)  # seconds: to connect, and between two pieces of the answer
-STALLS: Final = 3  # cut off this often in a row with nothing new: the mirror is given up
-PAUSE: Final = 1.0  # seconds before a mirror that cut us off is asked again
+STALLS: Final = 3  # interruptions in a row without new bytes before a mirror is given up
+PAUSE: Final = 1.0  # seconds before a mirror is tried again
 PIECE: Final = 1 << 16  # bytes
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A public file: where it is and what it must be.
+    """A public file: its addresses and its digest.
 
     Args:
         name: its file name here and on a mirror, without a folder.
-        urls: complete addresses, asked in this order.
+        urls: complete addresses, tried in this order.
         sha256: the digest in hexadecimal; wins over `md5`.
         md5: the digest in hexadecimal, for old archives that publish no better one.
 
     Raises:
-        InvalidArgumentError: there is no digest, or the name holds a folder.
+        InvalidArgumentError: There is no digest, or the name holds a folder.
     """
 
     name: str
@@ -65,27 +65,27 @@ class RemoteFile:
 
     @property
     def digest(self) -> str:
-        """The digest that counts, in lower-case hexadecimal."""
+        """The expected digest, in lower-case hexadecimal."""
         return (self.sha256 or self.md5 or "").lower()
 
     def digest_of(self, path: Path) -> str:
-        """The digest of the file at `path`, of the same kind, in lower-case hexadecimal."""
+        """Return the digest of the file at `path`, of the same type, in lower-case hexadecimal."""
         with path.open("rb") as source:
             return hashlib.file_digest(source, hashlib.sha256 if self.sha256 else _md5).hexdigest()
 
 
 def cache_folder() -> Path:
-    """The folder for fetched files: `LOOKALIKE_CACHE`, else the platform's user cache; it may not exist."""
+    """Return the download folder: `LOOKALIKE_CACHE`, else the platform's user cache; it may not exist."""
     import platformdirs
 
     return Path(os.environ.get("LOOKALIKE_CACHE") or platformdirs.user_cache_dir("lookalike")).expanduser()
 
 
 def fetch(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
-    """Bring `file` into `folder`, going on from an earlier attempt, and return its path.
+    """Download `file` into `folder`, continuing an earlier attempt, and return its path.
 
-    A file already there with the right digest is left alone. Two processes must not fetch the same file
-    into the same folder at once: see `only_one`.
+    An existing file with the right digest is kept. Two processes must not download the same file into the
+    same folder at once: see `only_one`.
 
     Args:
         file: what to fetch.
@@ -93,17 +93,17 @@ def fetch(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
         progress: draw a bar on stderr, when that is a terminal.
 
     Raises:
-        DataError: no mirror had the file as it must be (with the reason for each), or `folder` cannot be
-            written. What arrived stays in `<name>.part` for the next attempt.
+        DataError: No mirror had the right file (with the reason for each), or `folder` cannot be written.
+            Downloaded bytes stay in `<name>.part` for the next attempt.
     """
     path, part = folder / file.name, folder / f"{file.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_file() and file.digest_of(path) == file.digest:
             return path
-        # A kill between the last byte and the rename leaves a .part that wants nothing more.
+        # A kill between the last byte and the rename leaves a complete .part file.
         if not (part.is_file() and file.digest_of(part) == file.digest):
-            _ask_each(file, part, progress=progress)
+            _try_mirrors(file, part, progress=progress)
         part.replace(path)
     except OSError as error:
         raise DataError(
@@ -115,17 +115,17 @@ def fetch(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
 def unpack(archive: Path, folder: Path) -> Path:
     """Unpack a tar archive (plain, gz, bz2 or xz) as the new folder `folder`, and return it.
 
-    A single folder that wraps the whole archive is taken off. Members that would leave the folder, and
-    devices, are refused (`tarfile.data_filter`, PEP 706). `folder` comes into being by one rename.
+    A single top-level folder is removed. Members that would leave the folder, and
+    devices, are refused (`tarfile.data_filter`, PEP 706). `folder` appears by one rename.
 
     Raises:
-        DataError: `folder` is there already, or the archive is damaged, refused or cannot be written out.
+        DataError: `folder` exists, or the archive is damaged, refused or cannot be unpacked.
     """
     if folder.exists():
         raise DataError(f"{archive.name} must be unpacked to a new folder, {folder} exists; remove it")
     staging = folder.with_name(f".{folder.name}.unpacking")
     try:
-        shutil.rmtree(staging, ignore_errors=True)  # what a kill left
+        shutil.rmtree(staging, ignore_errors=True)  # left by a killed run
         staging.mkdir(parents=True)
         with tarfile.open(archive) as tar:
             tar.extractall(staging, filter="data")
@@ -144,13 +144,13 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Let one process at a time work in `folder` (made when missing); the others wait.
+    """Let one process at a time work in `folder` (created if missing); others wait.
 
-    Systems without `fcntl` (Windows) and file systems without locks go unguarded: the digest still
-    keeps a mixed-up file from being used.
+    Systems without `fcntl` (Windows) and file systems without locks are not protected, but a
+    wrong file is still found by its digest.
 
     Raises:
-        DataError: `folder` cannot be made or written.
+        DataError: `folder` cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,11 +172,11 @@ class _MirrorError(Exception):
 
 
 class _CutOffError(Exception):
-    """The answer stopped in the middle; what arrived is in the .part."""
+    """The response stopped in the middle; the bytes so far are in the .part file."""
 
 
 def _md5() -> hashlib._Hash:
-    # Against damage, not against forgers; without the flag it is missing on FIPS systems.
+    # Against damage, not attacks; without the flag it is missing on FIPS systems.
     return hashlib.md5(usedforsecurity=False)
 
 
@@ -185,7 +185,7 @@ def _addresses(file: RemoteFile) -> tuple[str, ...]:
     return tuple(f"{base.rstrip('/')}/{file.name}" for base in mirrors if base) or file.urls
 
 
-def _ask_each(file: RemoteFile, part: Path, *, progress: bool) -> None:
+def _try_mirrors(file: RemoteFile, part: Path, *, progress: bool) -> None:
     reasons = []
     for url in _addresses(file):
         try:
@@ -195,13 +195,13 @@ def _ask_each(file: RemoteFile, part: Path, *, progress: bool) -> None:
         else:
             return
     raise DataError(
-        f"{file.name} must come whole from one of its addresses, but {'; '.join(reasons) or 'it has none'}; "
+        f"{file.name} cannot be downloaded: {'; '.join(reasons) or 'it has none'}; "
         f"put the file into {part.parent} by hand, or name other servers in LOOKALIKE_MIRRORS"
     )
 
 
 def _take_from(url: str, file: RemoteFile, part: Path, *, progress: bool) -> None:
-    """Complete `part` from one mirror, patiently for as long as every attempt brings something new."""
+    """Complete `part` from one mirror, as long as attempts bring new bytes."""
     inherited = part.is_file()
     longest, stalls = _size(part), 0
     while True:
@@ -220,12 +220,12 @@ def _take_from(url: str, file: RemoteFile, part: Path, *, progress: bool) -> Non
         part.unlink()
         if not inherited:
             raise _MirrorError(f"sent a file with the digest {digest} instead of {file.digest}")
-        # The beginning came from an earlier run or another mirror and may be to blame.
+        # The beginning came from an earlier run or another mirror and may be wrong.
         inherited, longest, stalls = False, 0, 0
 
 
 def _append(url: str, part: Path, *, progress: bool) -> None:
-    """Ask once for what `part` lacks; a server that sends everything starts the file over."""
+    """Request the rest of `part` once; if the server sends the whole file, start over."""
     import requests
     import urllib3.exceptions
     from tqdm import tqdm
@@ -235,7 +235,7 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
             if answer.status_code == requests.codes.range_not_satisfiable and start:
-                return  # nothing lies beyond our part: its digest decides
+                return  # our part is complete: its digest decides
             start = _start_of(answer.status_code, answer.reason, answer.headers.get("Content-Range"), start)
             length = answer.headers.get("Content-Length", "")
             bar = tqdm(
@@ -246,7 +246,7 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
                 unit_scale=True,
                 disable=None if progress else True,
             )
-            # Raw, because servers that call a .tgz "gzip-encoded" would have it unpacked on the way.
+            # Raw, because some servers mark a .tgz as gzip-encoded, and it would be unpacked.
             pieces: Callable[..., Iterator[bytes]] = answer.raw.stream
             with bar, part.open("ab" if start else "wb") as sink:
                 for piece in pieces(PIECE, decode_content=False):
@@ -259,7 +259,7 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
 
 
 def _start_of(status: int, reason: str | None, content_range: str | None, start: int) -> int:
-    """The offset in bytes at which the body of this answer belongs."""
+    """Return the offset in bytes of the body of this response."""
     if status == 200:
         return 0
     if status == 206 and start and (content_range or "").startswith(f"bytes {start}-"):
@@ -268,12 +268,12 @@ def _start_of(status: int, reason: str | None, content_range: str | None, start:
 
 
 def _root(error: BaseException) -> str:
-    """The innermost cause on one line: the libraries between us and the socket wrap it thrice."""
+    """Return the innermost cause on one line: the HTTP libraries wrap it several times."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _size(path: Path) -> int:
-    """Bytes at `path`, 0 when there is no such file."""
+    """Return the size of `path` in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0

@@ -74,11 +74,11 @@ class Pair:
 @final
 @dataclass(frozen=True)
 class LFW:
-    """The data set in a folder: paths and labels, no pixels. Nothing is read before it is asked for.
+    """The data set in a folder: paths and labels, no pixels. Files are read when needed.
 
     Args:
-        folder: holds the label files and the folder of images.
-        variant: name of the folder of images in it, which tells the alignment (`lfw-deepfunneled`, ...).
+        folder: Holds the label files and the folder of images.
+        variant: Name of that folder, which tells the alignment (`lfw-deepfunneled`, ...).
     """
 
     folder: Path
@@ -90,12 +90,12 @@ class LFW:
         return self.folder / self.variant
 
     def images(self) -> list[Path]:
-        """Every JPEG file of every person, sorted by its path below `root` in POSIX spelling.
+        """Return every JPEG file, sorted by its path below `root` in POSIX form.
 
         Raises:
-            DataError: there is none.
+            DataError: There is none.
         """
-        # All share the root, so the whole spelling sorts as the relative one does.
+        # All share the root, so whole paths sort as relative ones.
         images = sorted(self.root.glob("*/*.jpg"), key=Path.as_posix)
         if not images:
             raise DataError(
@@ -104,10 +104,10 @@ class LFW:
         return images
 
     def person_of(self, path: Path) -> str:
-        """The person on an image of this data set, spelled as the folder: `Aaron_Eckhart`.
+        """Return the person in an image of this data set, as the folder is named: `Aaron_Eckhart`.
 
         Raises:
-            InvalidArgumentError: the path does not lead into a person's folder.
+            InvalidArgumentError: The path is not in a person's folder.
         """
         person = person_from_folder(path, self.root)
         if person is None:
@@ -117,10 +117,10 @@ class LFW:
         return person
 
     def pairs(self) -> list[list[Pair]]:
-        """View 2, for reporting: the folds of `pairs.txt`, 10 of 300 matched then 300 mismatched pairs each.
+        """Return view 2, for reporting: 10 folds of 300 matched, then 300 mismatched pairs, from `pairs.txt`.
 
         Raises:
-            DataError: the file is missing or malformed (with its line).
+            DataError: The file is missing or malformed (with its line).
         """
         path = self.folder / "pairs.txt"
         lines = _lines(path)
@@ -140,13 +140,13 @@ class LFW:
         return [pairs[start : start + 2 * size] for start in range(0, len(pairs), 2 * size)]
 
     def view1(self, split: Literal["train", "test"]) -> list[Pair]:
-        """View 1, for development: the pairs of `pairsDevTrain.txt` or `pairsDevTest.txt`.
+        """Return view 1, for development: the pairs of `pairsDevTrain.txt` or `pairsDevTest.txt`.
 
-        The official files begin with the number of matched pairs; copies without it are read as well.
+        The official files begin with the number of matched pairs; copies without it are accepted.
 
         Raises:
-            DataError: the file is missing or malformed (with its line).
-            InvalidArgumentError: there is no such split.
+            DataError: The file is missing or malformed (with its line).
+            InvalidArgumentError: No such split.
         """
         if split not in ("train", "test"):
             raise InvalidArgumentError(f"the split of view 1 must be 'train' or 'test', not {split!r}")
@@ -161,28 +161,26 @@ class LFW:
         return pairs
 
     def held_out_people(self) -> frozenset[str]:
-        """Everybody in a pair of folds 1 to 5 of view 2: train without them, then test on those folds."""
+        """Return everybody in folds 1 to 5 of view 2: exclude them from training to test on those folds."""
         pairs = [pair for fold in self.pairs()[:5] for pair in fold]
         return frozenset(path.parent.name for pair in pairs for path in (pair.first, pair.second))
 
     def attributes(self) -> dict[str, dict[str, float]]:
-        """Scores of `lfw_attributes.txt` (Kumar et al. 2009): image path below `root` -> name -> score.
+        """Return the scores of `lfw_attributes.txt` (Kumar et al. 2009): path below `root` -> name -> score.
 
-        A score above 0 means present, further from 0 is surer. An attribute that is unknown is absent.
-        The keys are POSIX spellings, `Aaron_Eckhart/Aaron_Eckhart_0001.jpg`.
+        A score above 0 means present, further from 0 is more certain. Unknown attributes are missing.
+        The keys are POSIX paths, `Aaron_Eckhart/Aaron_Eckhart_0001.jpg`.
 
         Raises:
-            DataError: the file is missing or malformed (with its line).
+            DataError: The file is missing or malformed (with its line).
         """
         path = self.folder / "lfw_attributes.txt"
         if not path.is_file():
-            raise DataError(
-                f"attributes must lie at {path}, but do not; get the file from {_ATTRIBUTES_FROM}"
-            )
+            raise DataError(f"attributes not found at {path}; get the file from {_ATTRIBUTES_FROM}")
         return read_scores(path)
 
     def _pair(self, line: str, where: str) -> Pair:
-        """`name i j` is a matched pair, `name i name j` a mismatched one."""
+        """Parse a line: `name i j` is a matched pair, `name i name j` a mismatched one."""
         match line.split():
             case [name, i, j]:
                 first, second, same = _image(name, i, where), _image(name, j, where), True
@@ -194,10 +192,10 @@ class LFW:
 
 
 def read_scores(path: Path) -> dict[str, dict[str, float]]:
-    """Scores of a table in the form of `lfw_attributes.txt`: as :meth:`LFW.attributes` returns them.
+    """Read scores from a table in the format of `lfw_attributes.txt`, like :meth:`LFW.attributes`.
 
     Raises:
-        DataError: the file is missing or malformed (with its line).
+        DataError: The file is missing or malformed (with its line).
     """
     names: list[str] = []
     scores: dict[str, dict[str, float]] = {}
@@ -208,7 +206,7 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
             continue
         if not names:
             raise _malformed(where, "come after '#<TAB>person<TAB>imagenum<TAB>...'", repr(line))
-        # One more empty field, so that a last unknown whose tab an editor trimmed is still unknown.
+        # One more empty field, in case an editor trimmed the tab before a last unknown score.
         person, number, *values = [*line.split("\t"), ""]
         image = _image(person.replace(" ", "_"), number, where)
         scores[image] = _scores(names, values, where)
@@ -219,14 +217,14 @@ def find_lfw(*, download: bool = True, progress: bool = False) -> LFW:
     """Find Labeled Faces in the Wild at `$LOOKALIKE_DATA/lfw` or in the cache, else download it there.
 
     The deep-funneled images (about 100 MB) are preferred; when no mirror has them, the funneled ones
-    (about 230 MB) are taken: `LFW.variant` tells. The attributes come apart, see `LFW.attributes`.
+    (about 230 MB) are used: see `LFW.variant`. Attributes are a separate file, see `LFW.attributes`.
 
     Args:
-        download: whether to go to the network when it is found nowhere.
-        progress: draw bars on stderr, when that is a terminal.
+        download: Download it if it is not found.
+        progress: Show bars on stderr, if that is a terminal.
 
     Raises:
-        DataError: it is nowhere, or cannot be fetched; says what was tried.
+        DataError: It is not found and cannot be downloaded; says what was tried.
     """
     data, cache = os.environ.get("LOOKALIKE_DATA"), cache_folder() / "lfw"
     places = [Path(data).expanduser() / "lfw", cache] if data else [cache]
@@ -240,14 +238,14 @@ def find_lfw(*, download: bool = True, progress: bool = False) -> LFW:
         except DataError as error:
             failed = str(error)
     raise DataError(
-        f"Labeled Faces in the Wild must lie at {' or '.join(map(str, places))} as "
-        f"lfw-deepfunneled/<Person>/*.jpg, but does not, and {failed}; "
+        f"Labeled Faces in the Wild not found at {' or '.join(map(str, places))} as "
+        f"lfw-deepfunneled/<Person>/*.jpg, and {failed}; "
         "or set LOOKALIKE_DATA to the folder that holds lfw/"
     )
 
 
 def person_from_folder(path: Path, root: Path) -> str | None:
-    """The name of the folder that holds the image, when it lies below `root` and is not `root` itself."""
+    """Return the name of the folder that holds the image, if that is below `root`; else None."""
     return path.parent.name if path.is_relative_to(root) and path.parent != root and path != root else None
 
 
@@ -256,7 +254,7 @@ def _lfw_at(folder: Path) -> LFW | None:
 
 
 def _download(folder: Path, *, progress: bool) -> LFW:
-    """Labels first: once the images are in place, nothing is missing."""
+    """Download labels first: once the images are in place, the data set is complete."""
     with only_one(folder):
         if found := _lfw_at(folder):  # another process was faster
             return found
@@ -276,7 +274,7 @@ def _download(folder: Path, *, progress: bool) -> LFW:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """`file:number` and text of each line that is not blank."""
+    """Yield `file:number` and text of each line that is not blank."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -291,14 +289,14 @@ def _malformed(where: str | Path, rule: str, value: str) -> DataError:
 
 
 def _image(person: str, number: str, where: str) -> str:
-    """`Aaron_Eckhart`, `1` -> `Aaron_Eckhart/Aaron_Eckhart_0001.jpg`."""
+    """Return `Aaron_Eckhart/Aaron_Eckhart_0001.jpg` for `Aaron_Eckhart`, `1`."""
     if not person or "/" in person or not number.isdecimal():
         raise _malformed(where, "name a person and the number of an image", f"{person!r} {number!r}")
     return f"{person}/{person}_{int(number):04d}.jpg"
 
 
 def _scores(names: list[str], values: list[str], where: str) -> dict[str, float]:
-    """The fields that are filled in, by name; more fields than names are fine as long as they are empty."""
+    """Return the filled fields by name; extra fields must be empty."""
     try:
         known = {index: float(value) for index, value in enumerate(values) if value.strip()}
     except ValueError as error:

@@ -1,11 +1,10 @@
-"""MNIST: 70,000 handwritten digits of 28 x 28 px, 60,000 to train on and 10,000 to test with.
+"""MNIST: 70,000 handwritten digits of 28 x 28 px, 60,000 for training and 10,000 for testing.
 
 Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-Based Learning Applied to Document Recognition.
 Proceedings of the IEEE 86(11), 1998. The digits are white on black.
 
-The four files are in the IDX format, as published or as gzip packs them: two zero bytes, the kind of number
-(8: uint8), how many dimensions, the size of each as a big-endian uint32, then the numbers, the last dimension
-fastest.
+The four files are in the IDX format, as published or gzipped: two zero bytes, the data type (8: uint8), the
+number of dimensions, the size of each as a big-endian uint32, then the values in C order.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _MIRRORS: Final = (
     "https://ossci-datasets.s3.amazonaws.com/mnist",
     "https://storage.googleapis.com/cvdf-datasets/mnist",
 )
-_BROKEN: Final = (OSError, EOFError, zlib.error)  # what reading a damaged or missing file may raise
+_BROKEN: Final = (OSError, EOFError, zlib.error)  # raised for a damaged or missing file
 
 
 def _remote(name: str, md5: str) -> RemoteFile:
@@ -60,20 +59,20 @@ FILES = (
 @final
 @dataclass(frozen=True)
 class MNIST:
-    """The data set in a folder. Nothing is read before it is asked for, and nothing is kept.
+    """The data set in a folder. Files are read when needed, and nothing is kept.
 
     Args:
-        folder: holds the four files, each as it is or packed (`.gz`).
+        folder: Holds the four files, plain or gzipped (`.gz`).
     """
 
     folder: Path
 
     def images(self, split: Split) -> NDArray[np.uint8]:
-        """The digits of a split, `uint8 (N, 28, 28)`, 0 black to 255 white; the caller's own.
+        """Return the digits of a split, a new `uint8 (N, 28, 28)`, 0 black to 255 white.
 
         Raises:
-            DataError: the file is missing or malformed, or the labels are of another number.
-            InvalidArgumentError: there is no such split.
+            DataError: The file is missing or malformed, or the number of labels differs.
+            InvalidArgumentError: No such split.
         """
         images = _read(self.images_file(split), 3)
         if not images.size or images.shape[1:] != (SIDE, SIDE):
@@ -83,11 +82,11 @@ class MNIST:
         return self._matched(split, images)
 
     def labels(self, split: Split) -> NDArray[np.uint8]:
-        """What the digits of a split are, in the order of `images`: `uint8 (N,)` of 0 to 9.
+        """Return the labels of a split, in the order of `images`: `uint8 (N,)` of 0 to 9.
 
         Raises:
-            DataError: the file is missing or malformed, or the images are of another number.
-            InvalidArgumentError: there is no such split.
+            DataError: The file is missing or malformed, or the number of images differs.
+            InvalidArgumentError: No such split.
         """
         labels = _read(self.labels_file(split), 1)
         if labels.size and labels.max() >= len(CLASSES):
@@ -95,19 +94,19 @@ class MNIST:
         return self._matched(split, labels)
 
     def images_file(self, split: Split) -> Path:
-        """Where the images of a split lie; the packed file where there is no other.
+        """Return the images file of a split; the gzipped one if there is no plain one.
 
         Raises:
-            InvalidArgumentError: there is no such split.
+            InvalidArgumentError: No such split.
         """
         return _plain_or_packed(self.folder / f"{_stem(split)}-images-idx3-ubyte")
 
     def labels_file(self, split: Split) -> Path:
-        """Where the labels of a split lie, as `images_file` says it of the images."""
+        """Return the labels file of a split, like `images_file`."""
         return _plain_or_packed(self.folder / f"{_stem(split)}-labels-idx1-ubyte")
 
     def _matched(self, split: Split, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The values, when the headers of both files of the split say as many."""
+        """Return the values, if the headers of both files of the split give the same number."""
         images, labels = _header(self.images_file(split), 3)[0], _header(self.labels_file(split), 1)[0]
         if images != labels:
             raise _malformed(
@@ -120,11 +119,11 @@ def find_mnist(*, download: bool = True, progress: bool = False) -> MNIST:
     """Find MNIST at `$LOOKALIKE_DATA/MNIST/raw` or in the cache, else download it there (11 MB).
 
     Args:
-        download: whether to go to the network when it is found nowhere.
-        progress: draw bars on stderr, when that is a terminal.
+        download: Download it if it is not found.
+        progress: Show bars on stderr, if that is a terminal.
 
     Raises:
-        DataError: it is nowhere, or cannot be fetched; says what was tried.
+        DataError: It is not found and cannot be downloaded; says what was tried.
     """
     data, inside = os.environ.get("LOOKALIKE_DATA"), Path("MNIST") / "raw"
     cache = cache_folder() / inside
@@ -138,9 +137,9 @@ def find_mnist(*, download: bool = True, progress: bool = False) -> MNIST:
             return _download(cache, progress=progress)
         except DataError as error:
             failed = str(error)
-    lacking = "; ".join(f"{place} lacks {', '.join(_missing(place))}" for place in places)
+    missing = "; ".join(f"{place} lacks {', '.join(_missing(place))}" for place in places)
     raise DataError(
-        f"MNIST must lie at {' or '.join(map(str, places))} as four IDX files, but {lacking}, and {failed}; "
+        f"MNIST must lie at {' or '.join(map(str, places))} as four IDX files, but {missing}, and {failed}; "
         "or set LOOKALIKE_DATA to the folder that holds MNIST/raw/"
     )
 
@@ -156,7 +155,7 @@ def _download(folder: Path, *, progress: bool) -> MNIST:
 
 
 def _unpack(packed: Path, path: Path) -> None:
-    """Unpack a gzip file; `path` comes into being by one rename, then the packed file goes."""
+    """Unpack a gzip file; `path` appears by one rename, then the gzip file is removed."""
     staging = path.with_name(f".{path.name}.unpacking")
     try:
         with gzip.open(packed) as source, staging.open("wb") as sink:
@@ -173,7 +172,7 @@ def _unpack(packed: Path, path: Path) -> None:
 
 
 def _missing(folder: Path) -> list[str]:
-    """The names of the files that are there neither as they are nor packed."""
+    """Return the names of the files that exist neither plain nor gzipped."""
     names = [file.name.removesuffix(".gz") for file in FILES]
     return [name for name in names if not _plain_or_packed(folder / name).is_file()]
 
@@ -194,7 +193,7 @@ def _opened(path: Path) -> gzip.GzipFile | BinaryIO:
 
 
 def _header(path: Path, dimensions: int) -> tuple[int, ...]:
-    """The sizes of an IDX file of bytes with as many dimensions."""
+    """Return the sizes in the header of a uint8 IDX file."""
     try:
         with _opened(path) as file:
             return _sizes_in(file.read(4 + 4 * dimensions), path, dimensions)
@@ -214,7 +213,7 @@ def _sizes_in(header: bytes, path: Path, dimensions: int) -> tuple[int, ...]:
 
 
 def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """A whole IDX file of bytes as an array of its own, `uint8` with as many dimensions."""
+    """Read a uint8 IDX file with this number of dimensions."""
     import numpy as np
 
     try:

@@ -1,8 +1,8 @@
-"""A hundred tiny faces that come with scikit-image: something to look at without any download.
+"""A hundred tiny sample faces that come with scikit-image, without any download.
 
-They are 25 x 25 grey crops from Labeled Faces in the Wild (Huang et al., UMass TR 07-49, 2007), chosen by
-scikit-image (`skimage.data.lfw_subset`). They carry no names and hold too few pixels for the models shipped
-here: what a search among them finds is only a taste of how it works; take no figure from it.
+They are 25 x 25 gray crops from Labeled Faces in the Wild (Huang et al., UMass TR 07-49, 2007), chosen by
+scikit-image (`skimage.data.lfw_subset`). They have no names and too few pixels for the shipped models: a
+search among them only shows how it works; do not measure on them.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ SAMPLE_FACES: Final = 100  # the rest of scikit-image's 200 patches are not face
 
 
 def write_sample_faces(folder: Path) -> list[Path]:
-    """Write `face-000.png` ... `face-099.png`, 25 x 25 px, 8-bit grey, and return their paths in order.
+    """Write `face-000.png` ... `face-099.png`, 25 x 25 px, 8-bit gray, and return their paths in order.
 
-    Files of these names are overwritten, but for those that hold just this already; others in the folder are
-    left alone. The pixels come inside scikit-image's own package: nothing is fetched.
+    Files of these names are overwritten; others in the folder are not touched. The pixels come with the
+    scikit-image package: nothing is downloaded.
 
     Args:
-        folder: where to; made when missing.
+        folder: Where to; created if missing.
 
     Raises:
-        DataError: scikit-image is not installed, or the folder cannot be written.
+        DataError: Scikit-image is not installed, or the folder cannot be written.
     """
     from PIL import Image
 
     try:
         from skimage.data import lfw_subset
     except ImportError as error:
-        raise DataError(
-            "the hundred faces come with scikit-image, which is not installed; pip install 'lookalike[demo]'"
-        ) from error
+        raise DataError("the sample faces need scikit-image; pip install 'lookalike[demo]'") from error
     load: Callable[[], npt.NDArray[np.float64]] = lfw_subset  # (200, 25, 25) in [0, 1]
     pixels = np.rint(load()[:SAMPLE_FACES] * 255).astype(np.uint8)  # (100, 25, 25)
     paths = [folder / f"face-{number:03d}.png" for number in range(len(pixels))]

@@ -1,1 +1,1 @@
-"""."""
+"""Files to embeddings, in parallel and in bounded memory."""

@@ -1,6 +1,6 @@
-"""A chunk of files: read, decoded and embedded in one go, on whatever thread or process.
+"""Read, decode and embed a batch of files, on one thread or in one process.
 
-Legend: n images in a chunk, E embedding size.
+Legend: n images in a batch, E embedding size.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lookalike.encoder.images.preprocess import Crop, read_pixels
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 
-_MOST_BYTES: Final = 1 << 30  # a picture of the default pixel limit at 16 bits a channel has a third of this
+_MAX_BYTES: Final = 1 << 30  # three times an image of the default pixel limit with 16 bits a channel
 _PIECE: Final = 1 << 20
-_AT_ONCE: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Where a pipe has taken a file's place, nobody waits for somebody to write into it."""
+_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""O_NONBLOCK: opening a pipe that replaced a file must not wait for a writer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """What was true of a file when its bytes were read: SHA-256 (hex), size in bytes, mtime in ns."""
+    """A file when its bytes were read: SHA-256 (hex), size in bytes, mtime in ns."""
 
     sha256: str
     size: int
@@ -37,13 +37,13 @@ class FileInfo:
 
 
 class Readable(Protocol):
-    """What a picture's bytes come from, when it is no file of its own. It can be pickled."""
+    """Source of an image's bytes that is not a file of its own. It can be pickled."""
 
     def read(self) -> tuple[bytes, FileInfo]:
-        """Return the bytes and what was true of them; called once, on a thread or in another process.
+        """Return the bytes and their file info; called once, on a thread or in another process.
 
         Raises:
-            OSError: they cannot be had; its text says why.
+            OSError: They cannot be read; its text says why.
         """
         ...
 
@@ -54,21 +54,21 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of a chunk's files.
+    """Result of a batch of files.
 
     Attributes:
-        rows: n places of the files that could be read, in order.
-        facts: n facts.
+        rows: n indices of the embedded files, in order.
+        facts: n file infos.
         embeddings: float32 (n, E), unit length.
-        failures: Place and one-line reason of each file that could not.
-        spared: Place and facts of each file whose content was known; it was not decoded.
+        failures: Index and one-line reason of each file that failed.
+        skipped: Index and file info of each file with a known hash; it was not decoded.
     """
 
     rows: list[int]
     facts: list[FileInfo]
     embeddings: NDArray[np.float32]
     failures: list[tuple[int, str]]
-    spared: list[tuple[int, FileInfo]]
+    skipped: list[tuple[int, FileInfo]]
 
 
 def embed_batch(
@@ -77,31 +77,31 @@ def embed_batch(
     *,
     crop: Crop | None,
     max_pixels: int,
-    known: Sequence[Collection[str]] | None = None,
+    known_hashes: Sequence[Collection[str]] | None = None,
 ) -> Batch:
     """Read, decode and embed some files.
 
-    All of it in one place: decoding and inference both let go of the interpreter's lock, so as many threads
-    (or processes) as cores keep every core busy, whichever of the two costs more.
+    Decoding and inference both release the interpreter's lock, so as many threads (or processes) as cores
+    keep every core busy, whichever of the two costs more.
 
     Args:
-        model: What embeds.
+        model: The model.
         files: Each is read once.
-        crop: How they are framed; None: as the model was trained.
-        max_pixels: Larger pictures fail.
-        known: Of each file SHA-256 sums (hex): where it has one of them, it is spared.
+        crop: Replaces the model's crop.
+        max_pixels: Larger images fail.
+        known_hashes: SHA-256 sums (hex) for each file; a file that has one of its sums is skipped.
     """
     image = model.bundle.spec.image
     rows: list[int] = []
     facts: list[FileInfo] = []
     failures: list[tuple[int, str]] = []
-    spared: list[tuple[int, FileInfo]] = []
+    skipped: list[tuple[int, FileInfo]] = []
     pixels = np.empty((len(files), *image.shape), np.uint8)
     for row, file in enumerate(files):
         try:
-            data, found = read_file(file) if isinstance(file, str | Path) else file.read()
-            if known is not None and found.sha256 in known[row]:
-                spared.append((row, found))
+            data, info = read_file(file) if isinstance(file, str | Path) else file.read()
+            if known_hashes is not None and info.sha256 in known_hashes[row]:
+                skipped.append((row, info))
                 continue
             pixels[len(rows)] = read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(file))
         except ImageError as error:
@@ -110,24 +110,24 @@ def embed_batch(
             failures.append((row, f"{printable(str(file))}: cannot be read ({error.strerror or error})"))
         else:
             rows.append(row)
-            facts.append(found)
-    return Batch(rows, facts, model.embed(pixels[: len(rows)]), failures, spared)
+            facts.append(info)
+    return Batch(rows, facts, model.embed(pixels[: len(rows)]), failures, skipped)
 
 
 def read_file(path: str | Path) -> tuple[bytes, FileInfo]:
-    """Return a file's bytes and what was true of it.
+    """Return the bytes of a file and its file info.
 
     Raises:
-        OSError: it cannot be read, is no file, or holds more than 1 GiB.
+        OSError: It cannot be read, is not a regular file, or holds more than 1 GiB.
     """
-    # Looked at before it is opened, as a device never ends, and after, as another may have taken its place.
+    # Checked before it is opened, as a device never ends, and after, as it may have been replaced.
     _check_regular(os.stat(path))  # noqa: PTH116  # may be text
-    number = os.open(path, _AT_ONCE)
+    number = os.open(path, _OPEN_FLAGS)
     try:
         status = os.fstat(number)
         _check_regular(status)
-        if status.st_size > _MOST_BYTES:
-            raise OSError(f"{status.st_size} bytes are more than {_MOST_BYTES}")
+        if status.st_size > _MAX_BYTES:
+            raise OSError(f"{status.st_size} bytes are more than {_MAX_BYTES}")
         data = _read_whole(number, status.st_size)
     finally:
         os.close(number)
@@ -135,7 +135,7 @@ def read_file(path: str | Path) -> tuple[bytes, FileInfo]:
 
 
 def file_info(file: str | Path | Readable) -> FileInfo | None:
-    """Return what is true of a file; None of one that cannot be read."""
+    """Return the file info; None for a file that cannot be read."""
     try:
         return (read_file(file) if isinstance(file, str | Path) else file.read())[1]
     except OSError:
@@ -143,7 +143,7 @@ def file_info(file: str | Path | Readable) -> FileInfo | None:
 
 
 def _read_whole(number: int, size: int) -> bytes:
-    """Read an open file of about this size to its end, most often in one call."""
+    """Read an open file of about this size to its end, usually in one call."""
     data = os.read(number, size + 1)
     if len(data) == size:
         return data

@@ -1,4 +1,4 @@
-"""Files to embeddings: read, decoded and embedded ahead on every core, in order, in bounded memory.
+"""Embed files on every core, ahead of the consumer, in order and in bounded memory.
 
 Legend: n images in a batch, E embedding size.
 """
@@ -30,7 +30,7 @@ from lookalike.encoder.runtime.model import Model
 Key = TypeVar("Key")
 _BATCH: Final = 128
 PROCESSES_FROM: Final = 2048
-"""From so many pictures on processes take the place of threads, where they may."""
+"""Number of images from which processes replace threads, if allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +38,27 @@ class EmbeddedBatch(Generic[Key]):
     """One batch, in the order of the input.
 
     Attributes:
-        keys: n keys of the files that could be read.
-        facts: n facts.
+        keys: n keys of the embedded files.
+        facts: n file infos.
         embeddings: float32 (n, E), unit length.
-        failures: Key and one-line reason of each file that could not.
-        spared: Key and facts of each file whose content was known; it was not embedded.
+        failures: Key and one-line reason of each file that failed.
+        skipped: Key and file info of each file with a known hash; it was not embedded.
     """
 
     keys: list[Key]
     facts: list[FileInfo]
     embeddings: NDArray[np.float32]
     failures: list[tuple[Key, str]]
-    spared: list[tuple[Key, FileInfo]] = field(default_factory=list)
+    skipped: list[tuple[Key, FileInfo]] = field(default_factory=list)
 
 
 def fork_workers(
     model: Model, *, crop: Crop | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> Workers | None:
-    """Start processes that embed, one for each core, where that takes no time; see :class:`ProcessEmbedder`.
+    """Fork one embedding process for each core, where that is safe; see :class:`ProcessEmbedder`.
 
-    For who is about to start threads (an embedded store does when it is opened) and has many pictures. Close
-    them, or give them to :func:`embed_files`.
+    For a caller with many images that is about to start threads (opening an embedded store does). Close them,
+    or give them to :func:`embed_files`.
 
     Returns:
         None where they cannot be forked.
@@ -80,43 +80,43 @@ def embed_files(
     threads: int | None = None,
     processes: bool = False,
     workers: Workers | None = None,
-    known: Callable[[Key], Collection[str]] | None = None,
+    known_hashes: Callable[[Key], Collection[str]] | None = None,
 ) -> Generator[EmbeddedBatch[Key]]:
     """Embed files in batches. Each file is read once: hashed and decoded from the same bytes.
 
-    A bad file costs only itself: it is named in ``failures`` of its batch. Closing the generator early stops
-    its threads. While it runs, numpy's matrix products keep to one thread.
+    A file that cannot be read is listed in ``failures`` of its batch. Closing the generator early stops its
+    workers. While it runs, numpy's matrix products use one thread.
 
     Args:
-        model: What embeds.
-        files: Any key and the file (or what else can be read) that it stands for; consumed at most two
-            batches for each thread ahead, and one.
-        crop: How these pictures are framed; None: as the model was trained.
-        max_pixels: Larger pictures fail.
-        threads: That read, decode and embed, 1 or more; None: one for each core. The model should have
-            one thread of its own.
-        processes: From 2,048 files on take processes in place of threads: they do not wait for each other.
-            Forked where :func:`may_fork` allows it; else they need half a second to start,
-            and, as :mod:`multiprocessing` has it, the program's main module must be safe to import. A model
-            on a GPU stays with threads.
-        workers: Who does it, from :func:`fork_workers` with this model, crop and limit; closed at the end.
-        known: Of a key, SHA-256 sums (hex): where its file has one of them, it is ``spared``.
+        model: The model.
+        files: Any key and its file (or other readable source); consumed at most two batches for each thread
+            ahead, and one.
+        crop: Replaces the model's crop.
+        max_pixels: Larger images fail.
+        threads: Number of workers, 1 or more; None for one on each core. The model should have one thread
+            of its own.
+        processes: Use processes instead of threads from 2,048 files on: they do not wait for each other. They
+            are forked where :func:`may_fork` allows it; else they take half a second to start, and the
+            program's main module must be safe to import (see :mod:`multiprocessing`). A model on a GPU always
+            uses threads.
+        workers: From :func:`fork_workers` with this model, crop and limit; closed at the end.
+        known_hashes: Returns the SHA-256 sums (hex) for a key; a file that has one of them is ``skipped``.
 
     Raises:
-        InvalidArgumentError: no such number of threads.
-        EmbeddingError: a process was ended from outside.
+        InvalidArgumentError: An invalid number of threads.
+        WorkerDiedError: A process was killed.
     """
     if threads is not None and threads < 1:
         raise InvalidArgumentError(
-            f"threads must be 1 or more, not {threads}; leave it out for one each core"
+            f"threads must be 1 or more, not {threads}; leave it out for one on each core"
         )
     count = threads or os.cpu_count() or 1
     begin = partial(_workers, model, count, crop=crop, max_pixels=max_pixels)
-    return _embedded(begin, iter(files), processes=processes, workers=workers, known=known)
+    return _embedded(begin, iter(files), processes=processes, workers=workers, known_hashes=known_hashes)
 
 
-def _workers(model: Model, count: int, *, apart: bool, crop: Crop | None, max_pixels: int) -> Workers:
-    if apart and count > 1 and model.provider == "CPUExecutionProvider":
+def _workers(model: Model, count: int, *, processes: bool, crop: Crop | None, max_pixels: int) -> Workers:
+    if processes and count > 1 and model.provider == "CPUExecutionProvider":
         return ProcessEmbedder(model, count, crop=crop, max_pixels=max_pixels, forked=may_fork(model))
     return ThreadEmbedder(model, count, crop=crop, max_pixels=max_pixels)
 
@@ -127,38 +127,38 @@ def _embedded(
     *,
     processes: bool,
     workers: Workers | None,
-    known: Callable[[Key], Collection[str]] | None,
+    known_hashes: Callable[[Key], Collection[str]] | None,
 ) -> Generator[EmbeddedBatch[Key]]:
     first = list(itertools.islice(files, PROCESSES_FROM)) if processes and workers is None else []
-    at_work = workers or begin(apart=len(first) == PROCESSES_FROM)
-    chunks = _chunks(itertools.chain(first, files))
+    pool = workers or begin(processes=len(first) == PROCESSES_FROM)
+    batches = _batches(itertools.chain(first, files))
     pending: deque[tuple[list[Key], Future[Batch]]] = deque()
 
-    def submit(most: int) -> None:
-        for chunk in itertools.islice(chunks, most):
-            keys, some = [key for key, _ in chunk], [file for _, file in chunk]
-            sums = None if known is None else [known(key) for key in keys]
-            pending.append((keys, at_work.submit(some, sums)))
+    def submit(count: int) -> None:
+        for batch in itertools.islice(batches, count):
+            keys, some = [key for key, _ in batch], [file for _, file in batch]
+            hashes = None if known_hashes is None else [known_hashes(key) for key in keys]
+            pending.append((keys, pool.submit(some, hashes)))
 
-    # The threads among which BLAS shares a product wait for each other in a loop, on the cores that are meant
-    # for the next pictures: on two cores that was a fifth of the whole rate.
-    with threadpool_limits(limits=1, user_api="blas"), closing(at_work):
-        submit(at_work.ahead)
+    # BLAS threads wait for each other in a loop, on cores that the next images need: on two cores that cost a
+    # fifth of the throughput.
+    with threadpool_limits(limits=1, user_api="blas"), closing(pool):
+        submit(pool.prefetch)
         while pending:
             keys, future = pending.popleft()
-            done = at_work.result(future)
+            done = pool.result(future)
             submit(1)
             yield EmbeddedBatch(
                 [keys[row] for row in done.rows],
                 done.facts,
                 done.embeddings,
                 [(keys[row], reason) for row, reason in done.failures],
-                [(keys[row], facts) for row, facts in done.spared],
+                [(keys[row], facts) for row, facts in done.skipped],
             )
 
 
-def _chunks(
+def _batches(
     files: Iterator[tuple[Key, str | Path | Readable]],
 ) -> Iterator[list[tuple[Key, str | Path | Readable]]]:
-    while chunk := list(itertools.islice(files, _BATCH)):
-        yield chunk
+    while batch := list(itertools.islice(files, _BATCH)):
+        yield batch

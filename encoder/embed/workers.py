@@ -1,4 +1,4 @@
-"""Who embeds chunks ahead: threads of this process, or processes of their own."""
+"""Workers that embed batches: threads of this process, or other processes."""
 
 from __future__ import annotations
 
@@ -24,52 +24,57 @@ from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.text import printable
 
 Files = Sequence[str | Path | Readable]
-Known = Sequence[Collection[str]]
-"""Of each file, SHA-256 sums under which it is spared; see :func:`embed_batch`."""
+KnownHashes = Sequence[Collection[str]]
+"""SHA-256 sums for each file with which it is skipped; see :func:`embed_batch`."""
 
 
 class Workers(Protocol):
-    """Embed chunks, several at once."""
+    """Embed several batches at once."""
 
     @property
-    def ahead(self) -> int:
-        """How many chunks they should have before them, those at hand included."""
+    def prefetch(self) -> int:
+        """How many batches should be submitted ahead, those in progress included."""
         ...
 
-    def submit(self, files: Files, known: Known | None) -> Future[Batch]:
-        """Embed a chunk soon.
+    def submit(self, files: Files, known_hashes: KnownHashes | None) -> Future[Batch]:
+        """Queue a batch.
 
         Raises:
-            WorkerDiedError: nobody is left to embed it.
+            WorkerDiedError: The worker processes died.
         """
         ...
 
     def result(self, future: Future[Batch]) -> Batch:
-        """Wait for a chunk.
+        """Wait for a batch.
 
         Raises:
-            WorkerDiedError: nobody is left to embed it.
+            WorkerDiedError: The worker processes died.
         """
         ...
 
     def close(self) -> None:
-        """Give up what has not begun, and wait for the rest."""
+        """Cancel what has not started, and wait for the rest."""
         ...
 
 
 @final
 class ThreadEmbedder:
-    """As many threads as ``count``; they share the model."""
+    """``count`` threads that share the model."""
 
     def __init__(self, model: Model, count: int, *, crop: Crop | None, max_pixels: int) -> None:
         self._model, self._crop, self._max_pixels = model, crop, max_pixels
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embed")
-        self.ahead = count + 1
+        self.prefetch = count + 1
 
-    def submit(self, files: Files, known: Known | None) -> Future[Batch]:
+    def submit(self, files: Files, known_hashes: KnownHashes | None) -> Future[Batch]:
         """See :class:`Workers`."""
         return self._pool.submit(
-            embed_batch, self._model, files, crop=self._crop, max_pixels=self._max_pixels, known=known
+            embed_batch,
+            self._model,
+            files,
+            crop=self._crop,
+            max_pixels=self._max_pixels,
+            known_hashes=known_hashes,
         )
 
     def result(self, future: Future[Batch]) -> Batch:
@@ -83,20 +88,19 @@ class ThreadEmbedder:
 
 @final
 class ProcessEmbedder:
-    """As many processes as ``count``, on the CPU.
+    """``count`` processes, on the CPU.
 
-    They do not wait for each other at the interpreter's lock, as threads do: twenty times a picture, between
-    reading, hashing, decoding and resizing it, and while the store takes points. Nor for this process, which
-    stores a thousand at a time: so they have twice as much before them.
+    Unlike threads they do not wait for each other at the interpreter's lock, some twenty times for each
+    image. They are given twice as many batches ahead, so that they need not wait for this process while it
+    stores.
 
     Args:
-        model: What embeds.
-        count: Of processes.
-        crop: How the pictures are framed; None: as the model was trained.
-        max_pixels: Larger pictures fail.
-        forked: Whether they go on with the model as it is in memory here, which takes no time. Otherwise each
-            imports this library and opens the bundle for itself, which takes half a second. Only where
-            :func:`may_fork` says so.
+        model: The model.
+        count: Number of processes.
+        crop: Replaces the model's crop.
+        max_pixels: Larger images fail.
+        forked: Fork them with the model in memory, which takes no time; only if :func:`may_fork` allows it.
+            Otherwise each imports this library and opens the bundle, which takes half a second.
     """
 
     def __init__(
@@ -109,27 +113,27 @@ class ProcessEmbedder:
             initializer=_begin,
             initargs=(model if forked else None,),
         )
-        self.ahead = 2 * count + 1
+        self.prefetch = 2 * count + 1
 
     def start(self) -> None:
-        """Start them now, not with the first chunk; those that are not forked come one with each chunk."""
-        with _interrupts_held_back():
+        """Start the processes now, not with the first batch."""
+        with _interrupts_blocked():
             self._pool.submit(os.getpid)
 
-    def submit(self, files: Files, known: Known | None) -> Future[Batch]:
+    def submit(self, files: Files, known_hashes: KnownHashes | None) -> Future[Batch]:
         """See :class:`Workers`."""
         try:
-            with _interrupts_held_back():  # the first one starts the processes
-                return self._pool.submit(_embed, *self._job, files, known)
+            with _interrupts_blocked():  # the first batch starts the processes
+                return self._pool.submit(_embed, *self._job, files, known_hashes)
         except BrokenProcessPool as error:
-            raise _ended() from error
+            raise _worker_died() from error
 
     def result(self, future: Future[Batch]) -> Batch:
         """See :class:`Workers`."""
         try:
             return future.result()
         except BrokenProcessPool as error:
-            raise _ended() from error
+            raise _worker_died() from error
 
     def close(self) -> None:
         """See :class:`Workers`."""
@@ -137,11 +141,11 @@ class ProcessEmbedder:
 
 
 def may_fork(model: Model) -> bool:
-    """Whether processes may be forked off this one: where it has no thread whose locks they could inherit.
+    """Whether it is safe to fork: this process has no other thread whose locks a child could inherit.
 
-    On Linux, while this is the only thread but for those of OpenBLAS, which ends them before a fork and
-    starts them anew: numpy has them from the start. Others come with an embedded store that is open, with
-    onnxruntime on several threads or a GPU, and with a service.
+    Only on Linux. OpenBLAS threads, which numpy starts, do not count: OpenBLAS stops them before a fork and
+    starts them again. An open embedded store, onnxruntime on several threads or a GPU, and a service have
+    threads.
     """
     if sys.platform != "linux" or model.provider != "CPUExecutionProvider" or threading.active_count() > 1:
         return False
@@ -158,43 +162,41 @@ def may_fork(model: Model) -> bool:
 
 
 def exit_with_parent() -> None:
-    """Leave an interrupt to the parent, end when it has ended, and take one core for numpy's products.
+    """Ignore Ctrl-C, exit when the parent process ends, and use one core for numpy's products.
 
-    For the ``initializer`` of a pool. Without it a parent that is killed leaves behind workers that wait for
-    ever to hand over their results.
+    For the ``initializer`` of a pool. Without it, workers of a killed parent would wait forever to hand over
+    their results.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(limits=1, user_api="blas")
     parent = multiprocessing.parent_process()
 
-    def end() -> None:
+    def exit_after_parent() -> None:
         if parent is not None:
             parent.join()
         os._exit(1)
 
-    threading.Thread(target=end, daemon=True).start()
+    threading.Thread(target=exit_after_parent, daemon=True).start()
 
 
-def _ended() -> WorkerDiedError:
-    return WorkerDiedError(
-        "a process that embeds was ended from outside (is there memory enough?); run it again, and it goes on"
-    )
+def _worker_died() -> WorkerDiedError:
+    return WorkerDiedError("an embedding process was killed (out of memory?); run it again to continue")
 
 
-_here: Final[dict[str, Model]] = {}
-"""In a forked process: the model that it was given, by its id."""
+_forked_models: Final[dict[str, Model]] = {}
+"""The model of a forked process, by its id."""
 
 
 def _begin(model: Model | None) -> None:
-    """Begin a process: an interrupt is the parent's to answer, and where the parent is killed, this ends."""
+    """Initialize a worker process."""
     exit_with_parent()
     if model is not None:
-        _here[model.model_id] = model
+        _forked_models[model.model_id] = model
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Let what is started meanwhile never see Ctrl-C, which a terminal sends to all; ours comes later."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C while child processes start, so that they inherit the block; ours is delivered later."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -209,17 +211,22 @@ def _interrupts_held_back() -> Iterator[None]:
 def _opened(folder: Path, model_id: str) -> Model:
     model = Model.open(folder, provider="cpu", threads=1)
     if model.model_id != model_id:
-        raise BundleError(
-            f"a model stays as it is while it is at work, {printable(str(folder))} was replaced; run it again"
-        )
+        raise BundleError(f"model {printable(str(folder))} was replaced while it was in use; run it again")
     return model
 
 
 def _model(folder: Path, model_id: str) -> Model:
-    return _here[model_id] if model_id in _here else _opened(folder, model_id)
+    return _forked_models[model_id] if model_id in _forked_models else _opened(folder, model_id)
 
 
 def _embed(
-    folder: Path, model_id: str, crop: Crop | None, max_pixels: int, files: Files, known: Known | None
+    folder: Path,
+    model_id: str,
+    crop: Crop | None,
+    max_pixels: int,
+    files: Files,
+    known_hashes: KnownHashes | None,
 ) -> Batch:
-    return embed_batch(_model(folder, model_id), files, crop=crop, max_pixels=max_pixels, known=known)
+    return embed_batch(
+        _model(folder, model_id), files, crop=crop, max_pixels=max_pixels, known_hashes=known_hashes
+    )

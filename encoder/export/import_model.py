@@ -1,6 +1,6 @@
-"""A network made elsewhere becomes a bundle for search. Needs the [import] extra.
+"""Import an ONNX network as a bundle for search. Needs the [import] extra.
 
-What is not what it seems is found by running it: five pictures at once must give what each gives alone.
+The network is run to check it: a batch of five images must give the same as each image alone.
 
 Legend: N images, S side, C channels, D latent size.
 """
@@ -29,22 +29,20 @@ if TYPE_CHECKING:
     from lookalike.encoder.export.onnx_graph import Normalization, OnnxGraph
 
 
-_APART: Final = 1e-2
-"""Largest difference of a batch of five from singles, of the spread of the values: float16 networks round."""
+_MAX_DIFFERENCE: Final = 1e-2
+"""Largest difference of a batch from single images, in standard deviations: float16 networks round."""
 _SEED: Final = 0
 _QUIET: Final = 4  # onnxruntime's FATAL level: what fails is raised here
 
 
 def need_extra() -> None:
-    """Refuse to begin without onnx.
+    """Check that onnx is installed.
 
     Raises:
-        OnnxImportError: it is not installed.
+        OnnxImportError: It is not installed.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise OnnxImportError(
-            "importing a network needs onnx, which is not here; pip install 'lookalike[import]'"
-        )
+        raise OnnxImportError("importing a network needs onnx; pip install 'lookalike[import]'")
 
 
 def import_onnx(
@@ -52,24 +50,24 @@ def import_onnx(
     folder: Path,
     *,
     size: int | None,
-    preparation: Normalization,
+    normalization: Normalization,
     crop: Crop,
     output: str | None = None,
     mirror: bool = True,
 ) -> Bundle:
-    """Wrap the network in ``file`` and write it as a bundle of kind ``encoder``.
+    """Write the network in ``file`` as a bundle of kind ``encoder``.
 
     Args:
-        file: ONNX, whole in one file.
+        file: ONNX, in a single file.
         folder: Where the bundle goes.
-        size: S, where the network leaves it open.
-        preparation: What its input wants.
-        crop: How pictures are framed.
-        output: Its output; None: the only one that is one vector for each picture.
+        size: S, if the network does not fix it.
+        normalization: Normalization of its input.
+        crop: How images are framed.
+        output: Its output; None for the only one that is a vector for each image.
         mirror: Whether to average with the mirror image.
 
     Raises:
-        OnnxImportError: it is no network from one image to one vector, or cannot be run here.
+        OnnxImportError: It is not a network from an image to a vector, or cannot be run here.
         InvalidArgumentError: an option does not fit the network, or something that is no bundle stands at
             ``folder``.
     """
@@ -78,18 +76,18 @@ def import_onnx(
     check_target(absolute_path(folder))
     data = _read(file)
     network = OnnxGraph.parse(data, file)
-    channels = 1 if preparation.grey else network.channels
+    channels = 1 if normalization.gray else network.channels
     image = ImageSpec(size=_side(network, size), channels=channels, crop=crop)
-    network.prepare(image, preparation)
-    pixels = _made_up(image, 5)
-    name = _chosen(network, pixels, output, file)
-    network.finish(name)
+    network.add_preprocessing(image, normalization)
+    pixels = _synthetic(image, 5)
+    name = _choose_output(network, pixels, output, file)
+    network.set_output(name)
     try:
-        latents = _proven(network.to_bytes(), pixels, file)
+        latents = _checked_latents(network.to_bytes(), pixels, file)
     except OnnxImportError:
-        if not network.loosen():
+        if not network.make_batch_dynamic():
             raise
-        latents = _proven(network.to_bytes(), pixels, file)
+        latents = _checked_latents(network.to_bytes(), pixels, file)
     latent = latents.shape[1]
     spec = BundleSpec(
         kind="encoder",
@@ -102,9 +100,9 @@ def import_onnx(
         training={
             "imported": file.name,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "mean": list(preparation.mean),
-            "std": list(preparation.std),
-            "order": "rgb" if preparation.rgb else "bgr",
+            "mean": list(normalization.mean),
+            "std": list(normalization.std),
+            "order": "rgb" if normalization.rgb else "bgr",
             "output": name,
         },
     )
@@ -114,7 +112,7 @@ def import_onnx(
         folder,
         spec=spec,
         graphs={"encoder": network.to_bytes()},
-        statistics=LatentStatistics(zero, unit),  # nothing is known of it; nothing is drawn from it either
+        statistics=LatentStatistics(zero, unit),  # unknown, and never sampled from
         affine=AffineMap(unit, zero),
         golden={"pixels": pixels[:4], "latents": latents[:4]},
     )
@@ -132,14 +130,14 @@ def _read(file: Path) -> bytes:
 def _side(network: OnnxGraph, size: int | None) -> int:
     side = network.side or size
     if side is None:
-        raise InvalidArgumentError("this network takes pictures of any size; say which with --size")
+        raise InvalidArgumentError("this network takes images of any size; choose one with --size")
     if size not in (None, side):
         raise InvalidArgumentError(f"this network takes {side}x{side}, not --size {size}; leave --size out")
     return side
 
 
-def _made_up(image: ImageSpec, count: int) -> NDArray[np.uint8]:
-    """Blotches with grain, uint8 (N, S, S, C), the same everywhere."""
+def _synthetic(image: ImageSpec, count: int) -> NDArray[np.uint8]:
+    """Return blotches with noise, uint8 (N, S, S, C), the same on every machine."""
     rng = np.random.default_rng(_SEED)
     tiles = -(-image.size // 8)
     coarse = rng.integers(0, 224, (count, 8, 8, image.channels))
@@ -147,23 +145,21 @@ def _made_up(image: ImageSpec, count: int) -> NDArray[np.uint8]:
     return (smooth + rng.integers(0, 32, smooth.shape)).astype(np.uint8)
 
 
-def _chosen(network: OnnxGraph, pixels: NDArray[np.uint8], wanted: str | None, file: Path) -> str:
-    """Return the name of the output that is one vector for each picture."""
+def _choose_output(network: OnnxGraph, pixels: NDArray[np.uint8], requested: str | None, file: Path) -> str:
+    """Return the name of the output that is a vector for each image."""
     names = network.outputs
-    made = _run(network.to_bytes(), pixels[:1], file)
-    told = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in zip(names, made, strict=True))
-    vectors = [name for name, array in zip(names, made, strict=True) if _is_vector(array)]
-    if wanted is not None:
-        vectors = [name for name in vectors if name == wanted]
+    outputs = _run(network.to_bytes(), pixels[:1], file)
+    shapes = ", ".join(
+        f"{name} {array.dtype} {array.shape}" for name, array in zip(names, outputs, strict=True)
+    )
+    vectors = [name for name, array in zip(names, outputs, strict=True) if _is_vector(array)]
+    if requested is not None:
+        vectors = [name for name in vectors if name == requested]
     if len(vectors) != 1:
-        which = f"--output {wanted}" if wanted is not None else "the output"
-        rule = (
-            "must be one vector for each picture"
-            if not vectors
-            else "could be several; name one with --output"
-        )
+        which = f"--output {requested}" if requested is not None else "the output"
+        rule = "must be a vector for each image" if not vectors else "is ambiguous; choose one with --output"
         raise InvalidArgumentError(
-            f"{printable(str(file))}: {printable(which)} {rule}; it has {printable(told)[:400]}"
+            f"{printable(str(file))}: {printable(which)} {rule}; it has {printable(shapes)[:400]}"
         )
     return vectors[0]
 
@@ -178,25 +174,27 @@ def _is_vector(array: NDArray[Any]) -> bool:
     )
 
 
-def _proven(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> NDArray[np.float32]:
-    """Return the latents of ``pixels``, each on its own, when they are the same together."""
+def _checked_latents(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> NDArray[np.float32]:
+    """Return the latents of ``pixels``, each computed alone, if the batch gives the same."""
     alone: NDArray[np.float32] = np.concatenate([_run(graph, row[None], file)[0] for row in pixels])
     where = printable(str(file))
     if not np.isfinite(alone).all() or float(alone.std(axis=0).max()) == 0:
         raise OnnxImportError(
-            f"{where}: gives the same for every picture, or no number; check --mean and --std"
+            f"{where}: gives the same vector for every image, or NaN; check --mean and --std"
         )
     try:
         (together,) = _run(graph, pixels, file)
     except OnnxImportError as error:
         raise OnnxImportError(
-            f"{where}: takes one picture at a time ({one_line(error)[:200]}); export it with an open batch"
+            f"{where}: takes only one image at a time ({one_line(error)[:200]}); export it with a dynamic "
+            "batch"
         ) from error
-    apart = float(np.abs(together - alone).max() / alone.std()) if together.shape == alone.shape else math.inf
-    if not apart <= _APART:
+    same_shape = together.shape == alone.shape
+    difference = float(np.abs(together - alone).max() / alone.std()) if same_shape else math.inf
+    if not difference <= _MAX_DIFFERENCE:
         raise OnnxImportError(
-            f"{where}: five pictures at once must give what each gives alone, they are {apart:.1e} of a "
-            "deviation apart; export it with an open batch, in evaluation mode"
+            f"{where}: a batch of five images must give the same as each alone, it differs by "
+            f"{difference:.1e} standard deviations; export it with a dynamic batch, in evaluation mode"
         )
     return alone
 
@@ -206,9 +204,9 @@ def _run(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> list[NDArray[An
     options.log_severity_level = _QUIET
     try:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        made: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: pixels})
+        outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: pixels})
     except Exception as error:  # onnxruntime raises its own types from C++
         raise OnnxImportError(
             f"{printable(str(file))}: onnxruntime cannot run it ({one_line(error)[:300]}); export it again"
         ) from error
-    return made
+    return outputs

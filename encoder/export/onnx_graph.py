@@ -1,10 +1,11 @@
-"""An ONNX network made elsewhere, taken apart and put together. Needs the [import] extra.
+"""Edit an imported ONNX graph. Needs the [import] extra.
 
-Normalization is put into the graph, so that it takes what every encoder here takes, and one output is left:
+Preprocessing becomes part of the graph, so that it takes the same input as every encoder here, and one output
+is kept:
 
-    uint8 (N, S, S, C) > float > [three times] > [BGR] > (x - mean) / std > its layout > latent (N, D)
+    uint8 (N, S, S, C) > float > [repeat to RGB] > [BGR] > (x - mean) / std > its layout > latent (N, D)
 
-Legend: N images, S side, C channels of the pictures, K channels of the network (1 or 3), D latent size.
+Legend: N images, S side, C channels of the images, K channels of the network (1 or 3), D latent size.
 """
 
 from __future__ import annotations
@@ -24,46 +25,44 @@ from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
 from lookalike.encoder.images.preprocess import ImageSpec
 from lookalike.encoder.text import one_line, printable
 
-_OLDEST: Final = 9  # opset: since then all that is put in means what it means today
-_LATER: Final = 13  # what an older one is converted to
-_KNOWN_DOMAINS: Final = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}  # those onnxruntime brings
+_MIN_OPSET: Final = 9  # opset: the operators added here have not changed since
+_CONVERTED_OPSET: Final = 13  # older ones are converted to it
+_KNOWN_DOMAINS: Final = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}  # those of onnxruntime
 _PIXELS, _LATENT = "lookalike/pixels", "lookalike/latent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Normalization:
-    """What a network wants done to values of 0..255.
+    """Normalization of values of 0..255 that a network expects.
 
     Attributes:
         mean: One number or three, in the order of the network's channels.
-        std: The same; divides.
-        rgb: Whether the order is red, green, blue; else blue, green, red.
-        grey: Whether the pictures are grey, also where the network takes three channels.
+        std: The same; the divisor.
+        rgb: Whether the channel order is RGB; else BGR.
+        gray: Whether the images are gray, even if the network takes three channels.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     rgb: bool = True
-    grey: bool = False
+    gray: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers.
 
         Raises:
-            InvalidArgumentError: they are neither one nor three, not finite, or divide by nothing.
+            InvalidArgumentError: They are neither one nor three, not finite, or a divisor is not positive.
         """
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
-                raise InvalidArgumentError(f"--{name} is one finite number or three, not {values}")
+                raise InvalidArgumentError(f"--{name} must be one finite number or three, not {values}")
         if min(self.std) <= 0:
-            raise InvalidArgumentError(
-                f"--std divides and must be over 0, not {self.std}; leave values as they are with 1"
-            )
+            raise InvalidArgumentError(f"--std must be over 0, not {self.std}; 1 leaves values unchanged")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Feed:
-    """What the network takes: its side (None: any), channels, layout and type."""
+    """Input of the network: side (None for any), channels, layout and type."""
 
     name: str
     side: int | None
@@ -74,10 +73,10 @@ class _Feed:
 
 @final
 class OnnxGraph:
-    """A network of one image input; changed in place.
+    """A network with one image input; changed in place.
 
     Attributes:
-        side: S that it takes; None: any.
+        side: S, or None for any.
         channels: K, 1 or 3.
     """
 
@@ -88,63 +87,63 @@ class OnnxGraph:
 
     @classmethod
     def parse(cls, data: bytes, file: Path) -> Self:
-        """Read an ONNX file, and refuse what could not be carried along or run.
+        """Read an ONNX file, and refuse what a bundle cannot hold or onnxruntime cannot run.
 
         Raises:
-            OnnxImportError: it is none, has weights elsewhere or operators of its own, or takes no image.
+            OnnxImportError: It is not ONNX, has external weights or custom operators, or takes no image.
         """
         where = printable(str(file))
         try:
             model = onnx.load_from_string(data)
         except Exception as error:  # protobuf and onnx each raise their own
             raise OnnxImportError(
-                f"{where}: is no ONNX file ({one_line(error)[:200]}); export it again"
+                f"{where}: is not an ONNX file ({one_line(error)[:200]}); export it again"
             ) from error
         _check(model, where)
-        return cls(_modern(model, where), where)
+        return cls(_upgraded(model, where), where)
 
     @property
     def opset(self) -> int:
-        """Of ONNX's own operators."""
+        """Version of ONNX's own operators."""
         return _opset(self._model)
 
     @property
     def outputs(self) -> list[str]:
-        """Their names."""
+        """Names of the outputs."""
         return [str(value.name) for value in self._model.graph.output]
 
-    def prepare(self, image: ImageSpec, preparation: Normalization) -> None:
-        """Put the preparation before the network, and let any number of pictures in.
+    def add_preprocessing(self, image: ImageSpec, normalization: Normalization) -> None:
+        """Prepend the normalization, and allow any number of images.
 
         Raises:
-            InvalidArgumentError: three means for one channel.
+            InvalidArgumentError: Three means for one channel.
         """
         graph = self._model.graph
-        nodes = [*_preparing(self._feed, image.channels, preparation), *graph.node]
-        del graph.node[:], graph.input[:], graph.value_info[:]  # the shapes there may be those of one picture
+        nodes = [*_preprocessing(self._feed, image.channels, normalization), *graph.node]
+        del graph.node[:], graph.input[:], graph.value_info[:]  # their shapes may be fixed to one image
         graph.node.extend(nodes)
         graph.input.append(helper.make_tensor_value_info(_PIXELS, TensorProto.UINT8, ["N", *image.shape]))
         for value in graph.output:
             value.type.tensor_type.ClearField("shape")
 
-    def loosen(self) -> bool:
-        """Let every Reshape to a fixed number of rows keep the rows it gets; return whether there was any.
+    def make_batch_dynamic(self) -> bool:
+        """Let every Reshape to a fixed number of rows keep its number of rows; return whether there was any.
 
-        Exports of one picture write its number into the shapes. Whether the rows are pictures, only a run can
-        tell.
+        Exports with a batch of one write that number into the shapes. Only a run can tell whether the rows
+        are images.
         """
         graph = self._model.graph
-        held = {tensor.name: tensor for tensor in graph.initializer}
+        constants = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                held[node.output[0]] = node.attribute[0].t
+                constants[node.output[0]] = node.attribute[0].t
         shapes: list[onnx.TensorProto] = []
         for node in graph.node:
-            if node.op_type != "Reshape" or node.input[1] not in held:
+            if node.op_type != "Reshape" or node.input[1] not in constants:
                 continue
-            shape = numpy_helper.to_array(held[node.input[1]]).copy()
+            shape = numpy_helper.to_array(constants[node.input[1]]).copy()
             if len(shape) > 1 and shape[0] > 0 and shape.all():
-                shape[0] = 0  # as many as come in, unless allowzero says otherwise
+                shape[0] = 0  # copies the input's number, unless allowzero is set
                 node.input[1] = f"lookalike/shape{len(shapes)}"
                 shapes.append(numpy_helper.from_array(shape, node.input[1]))
                 for attribute in node.attribute:
@@ -153,8 +152,8 @@ class OnnxGraph:
         graph.initializer.extend(shapes)
         return bool(shapes)
 
-    def finish(self, output: str) -> None:
-        """Make ``output`` the only one, as float32 (N, D)."""
+    def set_output(self, output: str) -> None:
+        """Keep only ``output``, as float32 (N, D)."""
         graph = self._model.graph
         # (N, D) or (N, D, 1, 1) -> (N, D)
         graph.node.append(helper.make_node("Flatten", [output], ["lookalike/flat"], axis=1))
@@ -163,10 +162,10 @@ class OnnxGraph:
         graph.output.append(helper.make_tensor_value_info(_LATENT, TensorProto.FLOAT, ["N", None]))
 
     def to_bytes(self) -> bytes:
-        """Return it as an ONNX file.
+        """Serialize as an ONNX file.
 
         Raises:
-            OnnxImportError: it is too large for one.
+            OnnxImportError: It is too large for one.
         """
         try:
             data: bytes = self._model.SerializeToString(deterministic=True)
@@ -177,10 +176,10 @@ class OnnxGraph:
 
 def _check(model: onnx.ModelProto, where: str) -> None:
     if not model.graph.node:
-        raise OnnxImportError(f"{where}: is no ONNX file with a network in it; export it again")
+        raise OnnxImportError(f"{where}: is not an ONNX file with a network; export it again")
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise OnnxImportError(
-            f"{where}: its weights lie in another file, a bundle holds one; merge them in Python with "
+            f"{where}: its weights are in another file; merge them in Python with "
             "onnx.save(onnx.load('my.onnx'), 'one.onnx')"
         )
     known = _KNOWN_DOMAINS | {function.domain for function in model.functions}
@@ -192,15 +191,15 @@ def _check(model: onnx.ModelProto, where: str) -> None:
         )
 
 
-def _modern(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Bring an old opset to one in which all that is put in means what it means today."""
-    if _opset(model) >= _OLDEST:
+def _upgraded(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """Convert an old opset to one that has the operators added here."""
+    if _opset(model) >= _MIN_OPSET:
         return model
     try:
-        return onnx.version_converter.convert_version(model, _LATER)
+        return onnx.version_converter.convert_version(model, _CONVERTED_OPSET)
     except Exception as error:
         raise OnnxImportError(
-            f"{where}: opset {_opset(model)} is older than {_OLDEST} and cannot be converted "
+            f"{where}: opset {_opset(model)} is older than {_MIN_OPSET} and cannot be converted "
             f"({one_line(error)[:200]}); export it with a later one"
         ) from error
 
@@ -228,16 +227,17 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:
-    """Read the one input, and drop weights that old files list among the inputs."""
+    """Return the input, and drop weights that old files list among the inputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    model.ir_version = max(model.ir_version, 4)  # before, weights had to be listed
-    told = "; ".join(_told(value) for value in inputs) or "none"
+    model.ir_version = max(model.ir_version, 4)  # earlier versions list weights as inputs
+    signature = "; ".join(_signature(value) for value in inputs) or "none"
     if len(inputs) != 1:
         raise OnnxImportError(
-            f"{where}: an encoder has one input, this has {len(inputs)} ({printable(told)}); export it alone"
+            f"{where}: an encoder must have one input, this has {len(inputs)} ({printable(signature)}); "
+            "export it alone"
         )
     kind = inputs[0].type.tensor_type
     dims = [int(dim.dim_value) for dim in kind.shape.dim]  # 0: open
@@ -247,8 +247,8 @@ def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:
     floats = kind.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
     if not floats or len(dims) != 4 or channels not in (0, 1, 3) or len(sides) > 1:
         raise OnnxImportError(
-            f"{where}: an image is float (N, C, S, S) or (N, S, S, C) with 1 or 3 channels, "
-            f"this input is {printable(told)}; export it so"
+            f"{where}: an image input must be float (N, C, S, S) or (N, S, S, C) with 1 or 3 channels, "
+            f"this input is {printable(signature)}; export it so"
         )
     return _Feed(
         name=inputs[0].name,
@@ -259,40 +259,40 @@ def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:
     )
 
 
-def _told(value: onnx.ValueInfoProto) -> str:
+def _signature(value: onnx.ValueInfoProto) -> str:
     kind = value.type.tensor_type
     dims = ", ".join(dim.dim_param or str(dim.dim_value or "?") for dim in kind.shape.dim)
     return f"{value.name} {TensorProto.DataType.Name(kind.elem_type).lower()} ({dims})"
 
 
-def _preparing(feed: _Feed, given: int, preparation: Normalization) -> list[onnx.NodeProto]:
-    """uint8 (N, S, S, C) to what the network takes, channel by channel."""
+def _preprocessing(feed: _Feed, given: int, normalization: Normalization) -> list[onnx.NodeProto]:
+    """Return nodes from uint8 (N, S, S, C) to the network's input."""
     if feed.channels == 1 and given == 3:
-        raise AssertionError("grey networks are given grey pictures")
-    if feed.channels == 1 and max(len(preparation.mean), len(preparation.std)) > 1:
+        raise AssertionError("a gray network needs gray images")
+    if feed.channels == 1 and max(len(normalization.mean), len(normalization.std)) > 1:
         raise InvalidArgumentError(
             "this network takes one channel; give one number for --mean and one for --std"
         )
     nodes: list[onnx.NodeProto] = []
-    here = _PIXELS
+    current = _PIXELS
 
     def step(kind: str, *constants: NDArray[Any], **attributes: Any) -> None:
-        nonlocal here
-        inputs = [here] * (3 if kind == "Concat" else 1)
+        nonlocal current
+        inputs = [current] * (3 if kind == "Concat" else 1)
         for constant in constants:
             inputs.append(f"lookalike/constant{len(nodes)}")
             value = numpy_helper.from_array(constant)
             nodes.append(helper.make_node("Constant", [], [inputs[-1]], value=value))
-        here = f"lookalike/{len(nodes)}_{kind}"
-        nodes.append(helper.make_node(kind, inputs, [here], **attributes))
+        current = f"lookalike/{len(nodes)}_{kind}"
+        nodes.append(helper.make_node(kind, inputs, [current], **attributes))
 
     step("Cast", to=TensorProto.FLOAT)  # (N, S, S, C) in 0..255
     if given < feed.channels:
         step("Concat", axis=3)  # (N, S, S, 1) -> (N, S, S, 3)
-    elif feed.channels == 3 and not preparation.rgb:
+    elif feed.channels == 3 and not normalization.rgb:
         step("Gather", np.array([2, 1, 0], np.int64), axis=3)
-    step("Sub", np.array(preparation.mean, np.float32))
-    step("Div", np.array(preparation.std, np.float32))
+    step("Sub", np.array(normalization.mean, np.float32))
+    step("Div", np.array(normalization.std, np.float32))
     if feed.channels_first:
         step("Transpose", perm=[0, 3, 1, 2])  # (N, S, S, K) -> (N, K, S, S)
     step("Cast", to=feed.type)

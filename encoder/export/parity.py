@@ -1,4 +1,4 @@
-"""Whether an exported graph gives what its module gave: together, and each picture alone."""
+"""Check that an exported graph agrees with its torch module, for a batch and for each image alone."""
 
 from __future__ import annotations
 
@@ -18,59 +18,60 @@ Floats = NDArray[np.float32]
 
 
 def session_of(graph: bytes) -> ort.InferenceSession:
-    """Return a session on the CPU that says nothing."""
+    """Return a CPU session that logs nothing."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # its ERROR level: nothing on stderr
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def run_all(session: ort.InferenceSession, *rows: NDArray[Any]) -> list[Floats]:
-    """Return all outputs for all inputs, both in the order of the graph."""
+    """Return all outputs, for inputs in the order of the graph."""
     names = [feed.name for feed in session.get_inputs()]
-    made: list[Floats] = session.run(None, dict(zip(names, rows, strict=True)))
-    return made
+    outputs: list[Floats] = session.run(None, dict(zip(names, rows, strict=True)))
+    return outputs
 
 
 def parity_of(
     name: str,
     graph: bytes,
-    given: Sequence[NDArray[Any]],
+    inputs: Sequence[NDArray[Any]],
     expected: Sequence[NDArray[Any]],
     shapes: Sequence[tuple[int, ...]],
 ) -> float:
-    """Return the largest difference between what a graph gives and what is expected.
+    """Return the largest difference between the outputs of a graph and the expected ones.
 
     Args:
-        name: The graph's, for messages.
+        name: Name of the graph in messages.
         graph: ONNX.
-        given: Its inputs, each (N, ...).
-        expected: What torch made of them, each (N, ...).
-        shapes: What shapes these should have.
+        inputs: Each (N, ...).
+        expected: Outputs of torch, each (N, ...).
+        shapes: Required shapes of the outputs.
 
     Raises:
-        ExportError: it is more than :data:`PARITY`, or the shapes are others.
+        ExportError: The difference is more than :data:`PARITY`, or a shape differs.
     """
-    found = [each.shape for each in expected]
-    if found != list(shapes):
+    got = [each.shape for each in expected]
+    if got != list(shapes):
         raise ExportError(
-            f"the {name} must make {_told(shapes)} of {given[0].shape}, it made {_told(found)}; "
+            f"the {name} must return {_text(shapes)} for {inputs[0].shape}, it returned {_text(got)}; "
             "nothing was written"
         )
     session = session_of(graph)
-    together = run_all(session, *given)
-    singles = (run_all(session, *(each[i : i + 1] for each in given)) for i in range(len(given[0])))
+    together = run_all(session, *inputs)
+    singles = (run_all(session, *(each[i : i + 1] for each in inputs)) for i in range(len(inputs[0])))
     alone = map(np.concatenate, zip(*singles, strict=True))
-    apart = max(
-        float(np.abs(each - wanted).max())
+    difference = max(
+        float(np.abs(each - reference).max())
         for several in (together, alone)
-        for each, wanted in zip(several, expected, strict=True)
+        for each, reference in zip(several, expected, strict=True)
     )
-    if not apart <= PARITY:
+    if not difference <= PARITY:
         raise ExportError(
-            f"ONNX and torch must agree to {PARITY:.0e}, the {name} is {apart:.1e} apart; nothing was written"
+            f"ONNX and torch must agree to {PARITY:.0e}, the {name} differs by {difference:.1e}; nothing was "
+            "written"
         )
-    return apart
+    return difference
 
 
-def _told(shapes: Sequence[tuple[int, ...]]) -> str:
+def _text(shapes: Sequence[tuple[int, ...]]) -> str:
     return " and ".join(str(tuple(shape)) for shape in shapes)

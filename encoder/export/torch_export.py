@@ -1,16 +1,16 @@
-"""Torch module to bundle. Refuses to write when ONNX and torch disagree. Needs the [train] extra.
+"""Export torch modules as a bundle, only if ONNX and torch agree. Needs the [train] extra.
 
-It takes any encoder and decoder, so it need not know the trainer:
+It takes any encoder and decoder:
 
-    encoder  float32 (N, C, H, W) in [0, 1]  ->  (N, D), or that and the deviations (N, Z) of q(z|x)
+    encoder  float32 (N, C, H, W) in [0, 1]  ->  (N, D), or that and the standard deviations (N, Z) of q(z|x)
     decoder  float32 (N, D)                  ->  (N, C, H, W), clipped here to [0, 1]
 
-and any two modules that clean pictures of any size:
+and any denoiser and noise estimator for images of any size:
 
-    cleaner    float32 (N, 3, H, W) in [0, 1], sigma (N,)  ->  (N, 3, H, W), not clipped
+    denoiser   float32 (N, 3, H, W) in [0, 1], sigma (N,)  ->  (N, 3, H, W), not clipped
     estimator  float32 (N, 3, H, W) in [0, 1]              ->  sigma (N,)
 
-Legend: N images, H = W = S pixels, C channels, D latent size, Z numbers of it that a VAE draws.
+Legend: N images, H = W = S pixels, C channels, D latent size, Z dimensions of it with a prior.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
 from lookalike.encoder.errors import ExportError
 from lookalike.encoder.export.parity import parity_of, run_all, session_of
-from lookalike.encoder.export.quantize import SMALL_FROM, quantize_initializers, steps_of, strip_metadata
+from lookalike.encoder.export.quantize import (
+    MIN_QUANTIZED_SIZE,
+    int8_scales,
+    quantize_initializers,
+    strip_metadata,
+)
 from lookalike.encoder.images.preprocess import to_uint8
 from lookalike.encoder.text import one_line
 
@@ -64,23 +69,22 @@ class Exported:
 
 
 def quantize_weights(module: nn.Module, *, bits: Literal[8, 16] = 16) -> None:
-    """Round large weights, in place, to what takes less room: they are stored so. Arithmetic stays float32.
+    """Round large weights in place to the precision they are stored in. Arithmetic stays float32.
 
-    Figures taken afterwards are those of the model as stored.
+    Metrics measured afterwards are those of the stored model.
 
     Args:
-        module: Weights of fewer than 4,096 values stay as they are: they cost nothing.
-        bits: 16: to float16, at half the bytes; a weight with a value beyond it (65504) stays as it is. 8: to
-            127 steps each way for each row (what makes one output), at a quarter of the bytes; vectors, which
-            have no rows, as with 16.
+        module: Weights of fewer than 4,096 values stay unchanged.
+        bits: 16 rounds to float16; a weight with a value beyond 65504 stays unchanged. 8 rounds to int8 with
+            a scale for each row (one output channel); vectors are rounded as with 16.
     """
     with torch.no_grad():
         for weight in module.parameters():
-            if weight.numel() < SMALL_FROM:
+            if weight.numel() < MIN_QUANTIZED_SIZE:
                 continue
             if bits == 8 and weight.ndim > 1:
                 rows = weight.flatten(1)
-                step = steps_of(rows.abs().amax(1).numpy())
+                step = int8_scales(rows.abs().amax(1).numpy())
                 scale = torch.from_numpy(step)[:, None]
                 weight.copy_(((rows / scale).round() * scale).view_as(weight))
             elif (half := weight.half().float()).isfinite().all():
@@ -99,7 +103,7 @@ def export_graphs(
 ) -> Exported:
     """Export both modules and compare them with torch on random input.
 
-    Both are exported as they are in evaluation mode; they themselves are left as they are.
+    Copies in evaluation mode are exported; the modules are not changed.
 
     Args:
         encoder: float32 (N, C, H, W) to (N, D), or to that and (N, Z).
@@ -107,12 +111,12 @@ def export_graphs(
         size: S.
         channels: C.
         latent: D.
-        deviations: Z, of an encoder that gives deviations too; 0: it does not.
+        deviations: Z, if the encoder also gives deviations; else 0.
         seed: Of the random input.
 
     Raises:
-        ExportError: torch cannot export, an output has another shape, the two are more than
-            :data:`PARITY` apart, or a batch of one differs from a batch of five.
+        ExportError: Torch cannot export, an output has another shape, they differ by more than
+            :data:`PARITY`, or a batch of one differs from a batch of five.
     """
     source = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (5, size, size, channels), generator=source, dtype=torch.uint8)
@@ -138,20 +142,20 @@ def export_graphs(
 def export_denoiser(
     denoiser: nn.Module, estimator: nn.Module, *, size_multiple: int, seed: int = 0
 ) -> Exported:
-    """Export both modules and compare them with torch on random pictures of two sizes.
+    """Export both modules and compare them with torch on random images of two sizes.
 
-    Both are exported as they are in evaluation mode; they themselves are left as they are. What is returned
-    is for :func:`save_cleaner`.
+    Copies in evaluation mode are exported; the modules are not changed. The result is
+    for :func:`~lookalike.encoder.runtime.denoiser.save_denoiser`.
 
     Args:
         denoiser: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).
         estimator: float32 (N, 3, H, W) to (N,).
         size_multiple: What H and W are multiples of.
-        seed: Of the random pictures.
+        seed: Of the random images.
 
     Raises:
-        ExportError: torch cannot export, an output has another shape, the two are more than
-            :data:`PARITY` apart, or a batch of one differs from a batch of five.
+        ExportError: Torch cannot export, an output has another shape, they differ by more than
+            :data:`PARITY`, or a batch of one differs from a batch of five.
     """
     source = torch.Generator().manual_seed(seed)
     unit = size_multiple * (-(-16 // size_multiple) | 1)  # odd: not a multiple of anything larger
@@ -169,8 +173,8 @@ def export_denoiser(
             if name not in exported.graphs:
                 exported.graphs[name] = _to_onnx(name, module, given, dims, 1)
             shape = tuple(pixels.shape) if name == "denoiser" else (5,)
-            apart = _parity(name, exported.graphs[name], module, given, [shape])
-            exported.parity[name] = max(apart, exported.parity.get(name, 0.0))
+            difference = _parity(name, exported.graphs[name], module, given, [shape])
+            exported.parity[name] = max(difference, exported.parity.get(name, 0.0))
     return exported
 
 
@@ -184,13 +188,13 @@ def save_bundle(
     calibration: Calibration | None = None,
     sampling: LatentPrior | None = None,
 ) -> Bundle:
-    """Write the bundle with golden values: four pictures the decoder draws of sampled latents.
+    """Write the bundle with golden values: four images that the decoder generates from sampled latents.
 
     Raises:
-        OptionError: something that is no bundle stands there.
+        InvalidArgumentError: The folder holds something else than a bundle.
     """
     rng = np.random.default_rng(0)
-    drawn = rng.multivariate_normal(
+    sampled = rng.multivariate_normal(
         statistics.mean,
         statistics.covariance,
         size=4,
@@ -198,7 +202,7 @@ def save_bundle(
         check_valid="ignore",  # rounding to float32 leaves tiny negative eigenvalues
     )
     encode, decode = (session_of(exported.graphs[name]) for name in ("encoder", "decoder"))
-    pixels = to_uint8(run_all(decode, drawn.astype(np.float32))[0])
+    pixels = to_uint8(run_all(decode, sampled.astype(np.float32))[0])
     latents = run_all(encode, pixels)[0]
     return Bundle.save(
         folder,
@@ -266,7 +270,7 @@ class _Estimates(nn.Module):
 def _to_onnx(
     name: str, module: nn.Module, given: tuple[Tensor, ...], free: tuple[Any, ...], outputs: int
 ) -> bytes:
-    """Export; ``free`` says of each tensor of ``given`` which of its sides are open."""
+    """Export; ``free`` gives the dynamic axes of each tensor of ``given``."""
     try:
         model = _exported(name, module, given, free, outputs)
         quantize_initializers(model)
@@ -284,10 +288,10 @@ def _exported(
     name: str, module: nn.Module, given: tuple[Tensor, ...], free: tuple[Any, ...], outputs: int
 ) -> onnx.ModelProto:
     quiet = logging.root.manager.disable
-    logging.disable()  # several loggers of torch write to stderr what the exception says too
+    logging.disable()  # torch logs to stderr what the exception says too
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's notes to its own developers
+            warnings.simplefilter("ignore")  # the exporter's deprecation warnings
             program = torch.onnx.export(
                 module,
                 given,
@@ -314,6 +318,6 @@ def _parity(
     shapes: Sequence[tuple[int, ...]],
 ) -> float:
     with torch.no_grad():
-        made = module(*given)
-    expected = [each.numpy() for each in (made if isinstance(made, tuple) else (made,))]
+        outputs = module(*given)
+    expected = [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
     return parity_of(name, graph, [each.numpy() for each in given], expected, shapes)

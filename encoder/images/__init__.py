@@ -1,1 +1,1 @@
-"""."""
+"""Image files to pixels and back, noise, and contact sheets."""

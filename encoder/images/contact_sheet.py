@@ -1,6 +1,6 @@
-"""Pictures for people: contact sheets with captions, plain grids, and writing them to disk.
+"""Contact sheets with captions, plain image grids, and saving them.
 
-Legend: h, w = height and width of one picture; H, W = of the finished sheet; C channels (1 grey, 3 RGB).
+Legend: h, w = height and width of one image; H, W = of the whole sheet; C channels (1 gray, 3 RGB).
 Pixels are ``uint8``, 0 black to 255 white.
 """
 
@@ -23,15 +23,15 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.files import atomic_write
 from lookalike.encoder.text import printable
 
-_Colour = tuple[int, int, int]
+_Color = tuple[int, int, int]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_PAPER: Final[_Colour] = (255, 255, 255)
-_INK: Final[_Colour] = (32, 33, 36)
-_FADED: Final[_Colour] = (110, 114, 120)
-_EMPTY: Final[_Colour] = (243, 244, 246)
-_HAIRLINE: Final[_Colour] = (222, 224, 228)
-_ACCENT: Final[_Colour] = (26, 104, 214)
+_BACKGROUND: Final[_Color] = (255, 255, 255)
+_INK: Final[_Color] = (32, 33, 36)
+_FADED: Final[_Color] = (110, 114, 120)
+_EMPTY: Final[_Color] = (243, 244, 246)
+_HAIRLINE: Final[_Color] = (222, 224, 228)
+_ACCENT: Final[_Color] = (26, 104, 214)
 _LONGEST: Final = 300  # characters looked at in a caption; more never fit
 
 _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
@@ -44,14 +44,14 @@ _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One picture of a contact sheet.
+    """One image of a contact sheet.
 
     Attributes:
-        pixels: ``uint8 (h, w, 1 or 3)``, or None for a picture that is missing: a pale box is drawn.
-        caption: dark text below it, cut with an ellipsis where it is wider than the tile.
-        subcaption: smaller and paler text below that.
-        accent: draw a coloured frame around it (for the query, say).
-        faded: write the caption as pale as the subcaption.
+        pixels: ``uint8 (h, w, 1 or 3)``, or None for a missing image, shown as a pale box.
+        caption: Dark text below it, cut with an ellipsis where it is wider than the tile.
+        subcaption: Smaller and paler text below that.
+        accent: Draw a colored frame around it, such as for the query.
+        faded: Draw the caption as pale as the subcaption.
     """
 
     pixels: NDArray[np.uint8] | None
@@ -63,7 +63,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """All measures of a sheet, in pixels; they follow from the side of a tile."""
+    """All sizes in a sheet, in pixels; they follow from the side of a tile."""
 
     side: int
     label_width: int = 0
@@ -91,7 +91,7 @@ class _Layout:
         return self.text - 1
 
     def caption_height(self, row: Sequence[Tile]) -> int:
-        """Room below the tiles of a row: two lines, one or none."""
+        """Return the height below the tiles of a row: two lines, one or none."""
         lines = any(tile.caption for tile in row) + any(tile.subcaption for tile in row)
         return lines * self.line + round(self.text * 0.45) if lines else 0
 
@@ -107,14 +107,14 @@ def contact_sheet(
     column_labels: Sequence[str] | None = None,
     side: int = 128,
 ) -> NDArray[np.uint8]:
-    """Rows of captioned tiles on white.
+    """Draw rows of captioned tiles on white.
 
     Args:
-        rows: the tiles; rows may differ in length.
-        title: a line above all.
-        row_labels: one text per row, in a column on the left.
-        column_labels: one text per column, in a line above the first row.
-        side: width and height of a tile, 32..1024 px. Pictures that are not square are fitted in.
+        rows: The tiles; rows may differ in length.
+        title: A line at the top.
+        row_labels: One text per row, in a column on the left.
+        column_labels: One text per column, in a line above the first row.
+        side: Width and height of a tile, 32..1024 px. Images that are not square are fitted in.
 
     Returns:
         ``uint8 (H, W, 3)``.
@@ -125,12 +125,12 @@ def contact_sheet(
     """
     columns = max((len(row) for row in rows), default=0)
     if columns == 0:
-        raise InvalidArgumentError("a contact sheet needs at least one tile, got none")
+        raise InvalidArgumentError("a contact sheet needs at least one tile")
     if row_labels is not None and len(row_labels) != len(rows):
-        raise InvalidArgumentError(f"row_labels ({len(row_labels)}) must be as many as rows ({len(rows)})")
+        raise InvalidArgumentError(f"row_labels must be as many as rows ({len(rows)}), got {len(row_labels)}")
     if column_labels is not None and len(column_labels) != columns:
         raise InvalidArgumentError(
-            f"column_labels ({len(column_labels)}) must be as many as columns ({columns})"
+            f"column_labels must be as many as columns ({columns}), got {len(column_labels)}"
         )
     _check_side(side)
     plain = _Layout(side=side)
@@ -145,7 +145,7 @@ def contact_sheet(
     first = layout.margin + layout.title_height + layout.heads_height
     height = first + sum(heights) + (len(rows) - 1) * layout.gap + layout.margin
 
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     if title:
         font = _font(round(layout.text * 1.5))
@@ -166,43 +166,43 @@ def contact_sheet(
 def grid(
     images: Sequence[NDArray[np.uint8]], *, columns: int | None = None, side: int = 96, gap: int = 2
 ) -> NDArray[np.uint8]:
-    """Pictures edge to edge, without captions.
+    """Draw images edge to edge, without captions.
 
     Args:
-        images: each ``uint8 (h, w, 1 or 3)``.
-        columns: pictures in a row; as near to a square as can be by default.
-        side: width and height of a tile, 32..1024 px.
-        gap: white space between tiles, in pixels.
+        images: Each ``uint8 (h, w, 1 or 3)``.
+        columns: Images in a row; by default the grid is nearly square.
+        side: Width and height of a tile, 32..1024 px.
+        gap: White space between tiles, in pixels.
 
     Returns:
         ``uint8 (H, W, 3)``.
 
     Raises:
-        InvalidArgumentError: there is no picture, or ``columns`` or ``side`` cannot be.
+        InvalidArgumentError: there is no image, or ``columns`` or ``side`` cannot be.
     """
     if not images:
-        raise InvalidArgumentError("a grid needs at least one picture, got none")
+        raise InvalidArgumentError("a grid needs at least one image")
     if columns is not None and columns < 1:
         raise InvalidArgumentError(f"columns must be at least 1, not {columns}")
     _check_side(side)
     across = min(columns or math.ceil(math.sqrt(len(images))), len(images))
     down = math.ceil(len(images) / across)
     step = side + gap
-    sheet = Image.new("RGB", (across * step - gap, down * step - gap), _PAPER)
+    sheet = Image.new("RGB", (across * step - gap, down * step - gap), _BACKGROUND)
     for index, pixels in enumerate(images):
-        picture = _fit(pixels, side)
+        fitted = _fit(pixels, side)
         row, column = divmod(index, across)
         sheet.paste(
-            picture,
-            (column * step + (side - picture.width) // 2, row * step + (side - picture.height) // 2),
+            fitted,
+            (column * step + (side - fitted.width) // 2, row * step + (side - fitted.height) // 2),
         )
     return np.array(sheet)
 
 
 def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write ``uint8 (h, w, 1 or 3)`` as PNG, JPEG or WebP, by the suffix of ``path``; folders are made.
+    """Write ``uint8 (h, w, 1 or 3)`` as PNG, JPEG or WebP, by the suffix of ``path``.
 
-    The file appears complete or not at all: it is written under another name beside its place, then renamed.
+    Missing folders are created; the file appears whole or not at all.
 
     Raises:
         InvalidArgumentError: the suffix is none of .png, .jpg, .jpeg, .webp, or the file cannot be written
@@ -210,7 +210,7 @@ def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     """
     if path.suffix.lower() not in _SAVE:
         raise InvalidArgumentError(
-            f"{printable(str(path))}: a picture is written as {', '.join(_SAVE)}, not as "
+            f"{printable(str(path))}: an image is saved as {', '.join(_SAVE)}, not as "
             f"'{printable(path.suffix)}'; "
             "change the file name"
         )
@@ -219,10 +219,10 @@ def save_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     try:
         _image(pixels).save(out, kind, **options)
         atomic_write(path, out.getvalue())
-    except (OSError, ValueError) as error:  # ValueError: too wide or high for this kind of file
+    except (OSError, ValueError) as error:  # ValueError: too wide or high for the format
         reason = printable(str(error.strerror if isinstance(error, OSError) and error.strerror else error))
         raise InvalidArgumentError(
-            f"{printable(str(path))}: cannot write here ({reason}); choose another place or kind"
+            f"{printable(str(path))}: cannot write here ({reason}); choose another place or format"
         ) from error
 
 
@@ -236,12 +236,12 @@ def _image(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _fit(pixels: NDArray[np.uint8], side: int) -> Image.Image:
-    """``(h, w, C)`` -> an RGB image whose longer side is ``side``."""
+    """Scale ``(h, w, C)`` to an RGB image whose longer side is ``side``."""
     image = _image(pixels)
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     if image.size != size:
-        # Lanczos is sharpest for reducing; for small pictures much enlarged it would draw rings around edges.
+        # Lanczos is sharpest for reducing; for enlarging small images it would draw rings around edges.
         image = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
     return image.convert("RGB")
 
@@ -261,7 +261,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, top: int
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, left: int, first: int) -> None:
-    """Above the first row, which begins at ``first``, centred on its column."""
+    """Draw a column label above the first row, which begins at ``first``."""
     font = _font(layout.text)
     middle, baseline = left + layout.side // 2, first - round(layout.text * 0.45)
     draw.text((middle, baseline), _cut(label, font, layout.side), _INK, font, anchor="ms")
@@ -272,12 +272,12 @@ def _draw_tile(
 ) -> None:
     side = layout.side
     edge = (left - 1, top - 1, left + side, top + side)
-    picture = None if tile.pixels is None else _fit(tile.pixels, side)
-    if picture is None or picture.size != (side, side):
+    fitted = None if tile.pixels is None else _fit(tile.pixels, side)
+    if fitted is None or fitted.size != (side, side):
         draw.rectangle(edge, _EMPTY)
-    if picture is not None:
-        sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
-    # A hairline keeps white pictures apart from the paper.
+    if fitted is not None:
+        sheet.paste(fitted, (left + (side - fitted.width) // 2, top + (side - fitted.height) // 2))
+    # A hairline separates white images from the background.
     draw.rectangle(edge, outline=_HAIRLINE)
     if tile.accent:
         thick = max(2, side // 40)
@@ -286,37 +286,37 @@ def _draw_tile(
         )
     baseline = top + side + round(layout.text * 0.45) + layout.text
     ink = _FADED if tile.faded else _INK
-    for text, size, colour in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
+    for text, size, color in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
         if text:
             font = _font(size)
-            draw.text((left, baseline), _cut(text, font, side), colour, font, anchor="ls")
+            draw.text((left, baseline), _cut(text, font, side), color, font, anchor="ls")
             baseline += layout.line
 
 
 @cache
-def _is_drawn(character: str) -> bool:
-    """Whether the font has this character; what it lacks, it draws as a box."""
+def _in_font(character: str) -> bool:
+    """Whether the font has this character; missing ones are drawn as a box."""
     font = _font(20)
     return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))
 
 
 def _drawable(text: str) -> str:
-    """``text`` on one line in letters the font has: accents it lacks are left off, the rest is ``?``."""
-    drawn = []
+    """Return ``text`` on one line in characters of the font; others lose their accent or become ``?``."""
+    characters = []
     for character in unicodedata.normalize("NFC", printable(text[:_LONGEST])):
         plain = unicodedata.normalize("NFKD", character)[0]
-        drawn.append(next((c for c in (character, plain) if _is_drawn(c)), "?"))
-    return "".join(drawn)
+        characters.append(next((c for c in (character, plain) if _in_font(c)), "?"))
+    return "".join(characters)
 
 
 @cache
 def _font(size: int) -> _Font:
-    """The font that all text is drawn in, so many pixels high."""
+    """Return the font of all text in this height in pixels."""
     return ImageFont.load_default(size=size)
 
 
 def _cut(text: str, font: _Font, width: int) -> str:
-    """``text`` on one line, ended by an ellipsis where it would be wider than ``width`` pixels."""
+    """Return ``text`` on one line, cut with an ellipsis where it is wider than ``width`` pixels."""
     line = _drawable(text)
     if font.getlength(line) <= width:
         return line

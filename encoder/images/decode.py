@@ -1,22 +1,22 @@
-"""Bytes of a picture file -> pixels. The only place that opens a picture decoder.
+"""Decode the bytes of an image file to pixels. No other module opens an image decoder.
 
-Legend: H, W = the picture as it is shown, after EXIF orientation; h, w = the picture as it is stored;
-C channels (1 grey, 3 RGB). Pixels are ``uint8``, 0 black to 255 white.
+Legend: H, W = the image as it is shown, after EXIF orientation; h, w = the image as it is stored;
+C channels (1 gray, 3 RGB). Pixels are ``uint8``, 0 black to 255 white.
 
-Ordinary JPEG files (grey or YCbCr) go to libjpeg-turbo, which can shrink by 2, 4 or 8 while decoding, at a
+Ordinary JPEG files (gray or YCbCr) go to libjpeg-turbo, which can shrink by 2, 4 or 8 while decoding, at a
 fraction of the cost. Every other file, and every JPEG that libjpeg-turbo complains about, goes to Pillow.
-What a file is called plays no part: its first bytes decide. Files are read as sRGB; colour profiles are not
-applied. Rules for the less common kinds of pixel:
+The first bytes of a file decide on its format, not its name. Files are read as sRGB; color profiles are not
+applied. Rules for less common pixel formats:
 
-- alpha, in any form, is laid over white;
-- 16-bit grey is scaled by 1/257; 16-bit colour keeps its upper eight bits;
-- 32-bit integer grey is taken as 0..65535 and clipped;
-- floating-point grey is taken as 0..1, or as 0..255 where a value is above 1; what is not finite is black;
-- of an animation or a file with pages, the first picture is taken;
+- alpha, in any form, is composited over white;
+- 16-bit gray is scaled by 1/257; 16-bit color keeps its upper eight bits;
+- 32-bit integer gray is read as 0..65535 and clipped;
+- floating-point gray is read as 0..1, or as 0..255 if a value is above 1; NaN and infinity become black;
+- of an animation or a file with several pages, the first image is used;
 - orientation is read from EXIF (as browsers do), not from XMP.
 
-Nothing is printed, with one exception that Python cannot reach: libtiff writes what it finds wrong in a
-damaged compressed TIFF file to the standard error stream.
+Nothing is printed, with one exception out of Python's reach: libtiff reports errors in a damaged compressed
+TIFF file on stderr.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ from lookalike.encoder.images.exif import exif_orientation, jpeg_orientation
 from lookalike.encoder.text import printable
 
 DEFAULT_MAX_PIXELS = 50_000_000
-"""Largest picture that is decoded unless told otherwise, in pixels (width times height)."""
+"""Default limit of the size of an image, in pixels (width times height)."""
 
 Shrink = Callable[[int, int, int], int]
-"""(w, h, orientation) of the stored picture -> how many times smaller it may be decoded: 1, 2, 4 or 8."""
+"""(w, h, orientation) of the stored image to how many times smaller it may be decoded: 1, 2, 4 or 8."""
 
 _Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
-# An explicit list: Pillow's other formats are rare, guessed without a signature or start other programs.
+# An explicit list: Pillow's other formats are rare, recognized without a signature or start other programs.
 _FORMATS: tuple[tuple[str, re.Pattern[bytes], _Opener], ...] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
@@ -76,7 +76,7 @@ _FORMATS: tuple[tuple[str, re.Pattern[bytes], _Opener], ...] = (
     ("PNM", re.compile(rb"P[1-6f]\s"), PpmImagePlugin.PpmImageFile),
     *((("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL), _AVIF),) if _AVIF else ()),
 )
-# Pillow logs some faults as errors; where logging is not set up, Python would print them.
+# Pillow logs some errors; without a logging configuration, Python would print them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _KNOWN = ", ".join(kind for kind, _, _ in _FORMATS)
@@ -84,14 +84,14 @@ _KNOWN = ", ".join(kind for kind, _, _ in _FORMATS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedImage:
-    """A decoded picture as it is stored, and how to show it.
+    """A decoded image as stored in the file, and the orientation to show it in.
 
     Attributes:
         pixels: ``uint8 (ceil(h/shrink), ceil(w/shrink), C)``, not yet oriented.
-        width: w, of the stored picture before shrinking, in pixels.
+        width: w, of the stored image before shrinking, in pixels.
         height: h, likewise.
         shrink: how many times smaller it was decoded: 1, 2, 4 or 8.
-        orientation: the EXIF value, 1..8, that is still to be applied.
+        orientation: EXIF orientation, 1..8, still to be applied.
     """
 
     pixels: NDArray[np.uint8]
@@ -104,48 +104,48 @@ class DecodedImage:
 def decode(
     data: bytes, *, channels: Literal[1, 3], shrink: Shrink, max_pixels: int = DEFAULT_MAX_PIXELS, name: str
 ) -> DecodedImage:
-    """Decode the bytes of one picture file.
+    """Decode an image file.
 
     Args:
-        data: the whole file.
-        channels: 1 for grey (ITU-R 601 luma), 3 for RGB.
-        shrink: asked once the header is known; only the JPEG path makes use of the answer.
-        max_pixels: larger pictures are refused from their header, before anything is decoded.
-        name: what to call the file in messages.
+        data: Content of the file.
+        channels: 1 for gray (ITU-R 601 luma), 3 for RGB.
+        shrink: Called once the header is read; only used for JPEG.
+        max_pixels: Larger images are refused, before they are decoded.
+        name: Name of the file in messages.
 
     Raises:
-        ImageTooLargeError: the picture has more than ``max_pixels`` pixels.
-        ImageError: the bytes are empty, cut short, damaged or of no format read here.
+        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
     if data.startswith(b"\xff\xd8"):
-        picture = _decode_jpeg(data, channels, shrink, max_pixels, name)
-        if picture is not None:
-            return picture
+        decoded = _decode_jpeg(data, channels, shrink, max_pixels, name)
+        if decoded is not None:
+            return decoded
     return _decode_with_pillow(data, channels, max_pixels, name)
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"{printable(name)}: a picture has at least one pixel, not {width}x{height}")
+        raise ImageError(f"{printable(name)}: an image must have at least one pixel, not {width}x{height}")
     if width * height > max_pixels:
         raise ImageTooLargeError(
             f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
             f"{max_pixels}; "
-            "shrink the picture or raise max_pixels"
+            "shrink the image or raise max_pixels"
         )
 
 
 def _decode_jpeg(
     data: bytes, channels: Literal[1, 3], shrink: Shrink, max_pixels: int, name: str
 ) -> DecodedImage | None:
-    """The fast path; None where Pillow has to decide."""
+    """Decode with libjpeg-turbo; None where Pillow has to decide."""
     try:
         header = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    height, width, colours = int(header[0]), int(header[1]), header[2]
+    height, width, colors = int(header[0]), int(header[1]), header[2]
     _check_size(width, height, max_pixels, name)
-    if colours not in {"YCbCr", "Gray"}:
+    if colors not in {"YCbCr", "Gray"}:
         return None
     orientation = jpeg_orientation(data)
     times = shrink(width, height, orientation)
@@ -153,11 +153,11 @@ def _decode_jpeg(
         pixels = simplejpeg.decode_jpeg(
             data,
             colorspace="GRAY" if channels == 1 else "RGB",
-            # libjpeg-turbo offers eighths: ask for exactly 1/times, rounded up as it does.
+            # libjpeg-turbo scales by eighths: ask for exactly 1/times, rounded up as it does.
             min_width=-(-width // times),
             min_height=-(-height // times),
         )
-    except ValueError:  # also for faults that viewers forgive
+    except ValueError:  # raised also for errors that viewers ignore
         return None
     return DecodedImage(pixels=pixels, width=width, height=height, shrink=times, orientation=orientation)
 
@@ -174,18 +174,18 @@ def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, n
 
 @contextmanager
 def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, ImageFile.ImageFile]]:
-    """Give the kind of a picture file, and Pillow's reader of it that has read the header and no pixel yet.
+    """Yield the format of an image file and Pillow's image, of which only the header is read.
 
-    What goes wrong while it is held, of whatever kind, is an :class:`ImageError`; nothing is warned of.
+    Any error raised inside the block becomes an :class:`ImageError`; warnings of Pillow are ignored.
 
     Args:
-        data: the whole file.
-        max_pixels: larger pictures are refused.
-        name: what to call the file in messages.
+        data: Content of the file.
+        max_pixels: Larger images are refused.
+        name: Name of the file in messages.
 
     Raises:
-        ImageTooLargeError: the picture has more than ``max_pixels`` pixels.
-        ImageError: the bytes are empty, cut short, damaged or of no format read here.
+        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
     kind, opener = _format_of(data, name)
     try:
@@ -197,54 +197,53 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
     except (
         Image.DecompressionBombError
     ) as error:  # some formats are checked by Pillow while it reads the header
-        found = re.search(r"\d+", str(error))
+        size = re.search(r"\d+", str(error))
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageTooLargeError(
-            f"{printable(name)}: {found[0] if found else 'too many'} pixels, above the limit of {limit}; "
-            "shrink the picture"
+            f"{printable(name)}: {size[0] if size else 'too many'} pixels, above the limit of {limit}; "
+            "shrink the image"
         ) from error
     except MemoryError as error:
         raise ImageError(f"{printable(name)}: not enough memory to decode this {kind} file") from error
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them stumble over
+    except Exception as error:  # Pillow's readers raise many types for damaged files
         reason = printable(str(error)).strip().rstrip(".") or type(error).__name__
         raise ImageError(
-            f"{printable(name)}: this {kind} file is damaged, cut short or of an unknown variety ({reason}); "
-            "replace it by a good copy or leave it out"
+            f"{printable(name)}: this {kind} file is damaged, cut short or of an unsupported variant "
+            f"({reason}); "
+            "replace it or leave it out"
         ) from error
 
 
 def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:
     if not data:
-        raise ImageError(
-            f"{printable(name)}: the file is empty (0 bytes); replace it by a good copy or leave it out"
-        )
+        raise ImageError(f"{printable(name)}: the file is empty (0 bytes); replace it or leave it out")
     for kind, signature, opener in _FORMATS:
         if signature.match(data):
             return kind, opener
     raise ImageError(
-        f"{printable(name)}: this is not a picture of a kind read here ({_KNOWN}); convert it or leave it out"
+        f"{printable(name)}: not an image in a supported format ({_KNOWN}); convert it or leave it out"
     )
 
 
 def _pixels(image: Image.Image, channels: Literal[1, 3]) -> NDArray[np.uint8]:
-    """A loaded image of any mode -> ``uint8 (h, w, C)``."""
+    """Convert a loaded image of any mode to ``uint8 (h, w, C)``."""
     if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_deep_grey(np.asarray(image)))
+        image = Image.fromarray(_deep_gray(np.asarray(image)))
     elif image.has_transparency_data:
         top = image.convert("RGBA")
         image = Image.new("RGBA", top.size, "white")
         image.alpha_composite(top)
-    wanted = "L" if channels == 1 else "RGB"
+    mode = "L" if channels == 1 else "RGB"
     if image.mode not in {"L", "RGB", "1"}:
         image = image.convert("RGB")
-    if image.mode != wanted:
-        image = image.convert(wanted)
+    if image.mode != mode:
+        image = image.convert(mode)
     pixels = np.asarray(image)
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _deep_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey of 16, 32 or floating-point bits ``(h, w)`` -> ``uint8 (h, w)``, by the rules of this module."""
+def _deep_gray(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Convert 16-bit, 32-bit or floating-point gray ``(h, w)`` to ``uint8``, by the rules of this module."""
     if values.dtype.kind == "f":
         real: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         top = 1.0 if real.max() <= 1.0 else 255.0
@@ -254,8 +253,8 @@ def _deep_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     return ((whole + 128) // 257).astype(np.uint8)
 
 
-class _DecodingHere(threading.local):
-    """The "message pattern" of one warning filter: matches anything, but only in threads that decode."""
+class _DecodingThread(threading.local):
+    """The message pattern of a warning filter: matches any message, but only in threads that decode."""
 
     on = False
 
@@ -263,21 +262,21 @@ class _DecodingHere(threading.local):
         return self.on
 
 
-_HERE = _DecodingHere()
-_FILTER = ("ignore", _HERE, Warning, None, 0)
+_DECODING = _DecodingThread()
+_FILTER = ("ignore", _DECODING, Warning, None, 0)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore what Pillow warns of (odd metadata, large pictures) while this thread decodes.
+    """Ignore Pillow's warnings (odd metadata, large images) while this thread decodes.
 
-    ``warnings.catch_warnings`` swaps the filters of the whole process, so threads would undo one another's.
+    ``warnings.catch_warnings`` changes the filters of the whole process, so threads would undo each other's.
     """
     filters = cast("list[object]", warnings.filters)
     if _FILTER not in filters:  # at the first use, and after somebody else replaced the filters
         filters.insert(0, _FILTER)
-    _HERE.on = True
+    _DECODING.on = True
     try:
         yield
     finally:
-        _HERE.on = False
+        _DECODING.on = False

@@ -1,4 +1,4 @@
-"""Which files under a folder are pictures: the same answer for training and for indexing."""
+"""Find the image files under a folder, the same for training and indexing."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ IMAGE_SUFFIXES: Final = frozenset(
         ".pnm",
     }
 )
-"""Compared in lower case. The name only decides whether a file is looked at; its bytes decide how."""
+"""Compared in lower case. The name decides whether a file is read, its first bytes decide the format."""
 _ENDINGS: Final = tuple(IMAGE_SUFFIXES)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is looked at."""
+    """Whether a file of this name is an image file."""
     if not name.lower().endswith(_ENDINGS):
         return False
-    # Only what begins with a dot may be all name and no suffix.
+    # Only a name that begins with a dot may have no suffix.
     dotted = name[0] == "." or "/." in name
     return not dotted or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # no Path is made
 
@@ -43,26 +43,25 @@ def is_image(name: str) -> bool:
 def find_images(
     root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[Path]:
-    """Yield the pictures under ``root``, relative to it, as :func:`find_names` does."""
+    """Yield the images under ``root``, relative to it, as :func:`find_names` does."""
     return map(Path, find_names(root, hidden=hidden, on_unreadable=on_unreadable))
 
 
 def find_names(
     root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
 ) -> Iterator[str]:
-    """Yield the pictures under ``root``, relative to it, folder by folder in sorted order.
+    """Yield the images under ``root``, relative to it, folder by folder in sorted order.
 
-    They come as the system spells them: a Path of each takes as long as finding it.
-
-    Links to files are followed, links to folders are not (no loops).
+    They are strings, since making a Path of each would take as long as finding it. Links to files are
+    followed, links to folders are not.
 
     Args:
         root: The folder.
-        hidden: Whether files and folders are seen whose name begins with a dot.
-        on_unreadable: Told of a folder that cannot be listed, which is then passed over; None: it stops all.
+        hidden: Include files and folders whose name begins with a dot.
+        on_unreadable: Called for a folder that cannot be listed, which is then skipped; None raises.
 
     Raises:
-        DataError: a folder cannot be listed. To pass over it in silence would make its pictures look deleted.
+        DataError: A folder cannot be listed. Skipping it silently would make its images look deleted.
     """
     top = os.path.join(root, "")  # noqa: PTH118  # with the separator that ends it
     left = [""]
@@ -77,9 +76,9 @@ def find_names(
 
 
 def _listed(folder: str, on_unreadable: Callable[[OSError], object]) -> tuple[list[str], list[str]]:
-    """Return the names of the folders in a folder, without links to some, and of all that is no folder.
+    """Return the names of the folders in a folder, without links, and of all other entries.
 
-    What os.walk does, which looks at each folder again to see that it is no link.
+    Like os.walk, which takes longer: it checks each folder again for links.
     """
     folders: list[str] = []
     names: list[str] = []
@@ -99,12 +98,12 @@ def _listed(folder: str, on_unreadable: Callable[[OSError], object]) -> tuple[li
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # as a link that leads in a circle
+    except OSError:  # such as a circular link
         return False
 
 
 def _stop(error: OSError) -> NoReturn:
     raise DataError(
-        f"every folder must be readable, {printable(str(error.filename))} is not ({error.strerror}); "
-        "mend its permissions or name the folders beside it"
+        f"folder {printable(str(error.filename))} cannot be read ({error.strerror}); "
+        "fix its permissions or name the other folders"
     ) from error

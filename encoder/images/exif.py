@@ -1,4 +1,4 @@
-"""EXIF orientation: finding it, applying it to pixels, and undoing it for boxes.
+"""EXIF orientation: find it, apply it to pixels, and undo it for boxes.
 
 Legend: W, H = width and height as shown; w, h = as stored; for orientations 5 to 8 the two are swapped.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Box = tuple[float, float, float, float]
-"""left, top, right, bottom in pixels; right and bottom lie outside."""
+"""left, top, right, bottom in pixels; right and bottom are exclusive."""
 
 _TAG = 0x0112
 _SHORT = 3
@@ -33,7 +33,7 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 
 def orient(pixels: NDArray[_Value], orientation: int) -> NDArray[_Value]:
-    """Stored pixels ``(h, w, C)`` -> a view of them as shown, ``(H, W, C)``."""
+    """Return a view of stored pixels ``(h, w, C)`` as shown, ``(H, W, C)``."""
     swap, flip, mirror = _STEPS[orientation]
     if swap:
         pixels = pixels.swapaxes(0, 1)
@@ -43,12 +43,12 @@ def orient(pixels: NDArray[_Value], orientation: int) -> NDArray[_Value]:
 
 
 def shown_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """(w, h) -> (W, H)."""
+    """Return the size as shown (W, H) of a stored size (w, h)."""
     return (height, width) if _STEPS[orientation][0] else (width, height)
 
 
 def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """A box in the picture as shown -> the same box in the stored picture of ``width`` x ``height``."""
+    """Return the box in the stored image of ``width`` x ``height`` for a box in the image as shown."""
     swap, flip, mirror = _STEPS[orientation]
     left, top, right, bottom = box
     across, down = shown_size(width, height, orientation)
@@ -60,14 +60,14 @@ def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
 
 
 def jpeg_orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG file, 1..8; 1 where there is none or it makes no sense."""
+    """Return the EXIF orientation of a JPEG file, 1..8; 1 where it is missing or invalid."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        # Application segments, comments and tables may come before it; with the first scan the header ends.
+        # Application segments, comments and tables may come before it; the first scan ends the header.
         if marker == 0xDA:
             break
         length = data[at + 2] << 8 | data[at + 3]
@@ -78,26 +78,26 @@ def jpeg_orientation(data: bytes) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation in a block of EXIF data, 1..8; 1 where there is none or it makes no sense."""
-    found = _orientation_at(exif)
-    if found is None:
+    """Return the orientation in a block of EXIF data, 1..8; 1 where it is missing or invalid."""
+    place = _orientation_at(exif)
+    if place is None:
         return 1
-    at, order = found
+    at, order = place
     value = int.from_bytes(exif[at : at + 2], order)
     return value if value in _STEPS else 1
 
 
 def upright_exif(exif: bytes) -> bytes:
-    """The same block of EXIF data, with an orientation of 1 where it has one: not a byte more is changed."""
-    found = _orientation_at(exif)
-    if found is None:
+    """Return a block of EXIF data with its orientation, if any, set to 1; no other byte changes."""
+    place = _orientation_at(exif)
+    if place is None:
         return exif
-    at, order = found
+    at, order = place
     return exif[:at] + (1).to_bytes(2, order) + exif[at + 2 :]
 
 
 def _orientation_at(exif: bytes) -> tuple[int, Literal["little", "big"]] | None:
-    """Where the two bytes of the orientation lie in a block of EXIF data, and in what order."""
+    """Return the offset of the two bytes of the orientation in a block of EXIF data, and the byte order."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order: Literal["little", "big"]
     if tiff[:4] == b"II*\0":

@@ -1,22 +1,22 @@
-"""Noise that is put on pictures, for a model to learn what to take off and for figures of how well it does.
+"""Noise for images: to train models that remove it, and to measure how well they do.
 
 What a level means:
 
 ================  ==================================================  =======================
 kind              level                                               written on a command line
 ================  ==================================================  =======================
-``gaussian``      deviation of what is added, of 1                    of 255: ``25``
+``gaussian``      standard deviation, white is 1                      of 255: ``25``
 ``salt-pepper``   share of the pixels that become black or white      ``salt-pepper:0.1``
-``poisson``       deviation of a white pixel, of 1: 1/level² photons  of 255: ``poisson:25``
+``poisson``       deviation of a white pixel: 1/level² photons        of 255: ``poisson:25``
 ``masking``       share of the pixels that become black               ``masking:0.5``
-``jpeg``          quality that it is saved with, 1 to 100             ``jpeg:30``
+``jpeg``          quality it is saved with, 1 to 100                  ``jpeg:30``
 ================  ==================================================  =======================
 
-The result is clipped to [0, 1], as a picture file would. Salt, pepper and masking strike all channels of a
-pixel at once. Masking: P. Vincent et al.: Extracting and Composing Robust Features with Denoising
-Autoencoders. ICML 2008. ``trainer/data/noise.py`` has the same in torch, and is tested to give the same.
+The result is clipped to [0, 1], as in an image file. Salt, pepper and masking change all channels of a pixel
+at once. Masking: P. Vincent et al.: Extracting and Composing Robust Features with Denoising
+Autoencoders. ICML 2008. ``trainer/data/noise.py`` does the same in torch and is tested to agree.
 
-Legend: N images, H height, W width, C channels (1 grey, 3 RGB).
+Legend: N images, H height, W width, C channels (1 gray, 3 RGB).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from lookalike.encoder.text import printable
 Floats = NDArray[np.float32]
 NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]
 
-QUIETEST: Final = 1 / 4096
-"""Poisson noise below this level (a sixteenth of a grey level) is left out: its photons are past counting."""
+MIN_POISSON_LEVEL: Final = 1 / 4096
+"""Poisson noise below this level (1/16 of a gray level) is left out: too many photons to sample."""
 _UNITS: Final[dict[str, float]] = {"gaussian": 255.0, "poisson": 255.0}
 _FORMS: Final = (
     "write SIGMA or LO:HI of 255, or another kind before it, as in poisson:25, salt-pepper:0.1, "
@@ -46,7 +46,7 @@ _FORMS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseSpec:
-    """A kind of noise at one level, or at levels between two. Saved in the bundle of what cleans it.
+    """A kind of noise at one level, or at levels in a range. Saved in the bundle of a model that removes it.
 
     Attributes:
         kind: See the table above.
@@ -54,7 +54,7 @@ class NoiseSpec:
         high: Highest level.
 
     Raises:
-        InvalidArgumentError: there is no such kind or level.
+        InvalidArgumentError: No such kind or level.
     """
 
     kind: NoiseKind = "gaussian"
@@ -64,13 +64,14 @@ class NoiseSpec:
     def __post_init__(self) -> None:
         if self.kind not in get_args(NoiseKind):
             raise InvalidArgumentError(
-                f"noise is one of {', '.join(get_args(NoiseKind))}, '{printable(str(self.kind))}' is not"
+                f"noise must be one of {', '.join(get_args(NoiseKind))}, not '{printable(str(self.kind))}'"
             )
         least, most = self._limits()
         if not least <= self.low <= self.high <= most:  # NaN too
             unit = _UNITS.get(self.kind, 1.0)
             raise InvalidArgumentError(
-                f"levels of {self.kind} noise rise from {_number(least * unit)} to {_number(most * unit)}, "
+                f"levels of {self.kind} noise must rise within {_number(least * unit)} to "
+                f"{_number(most * unit)}, "
                 f"got {_number(self.low * unit)} to {_number(self.high * unit)}; {_FORMS}"
             )
 
@@ -79,10 +80,10 @@ class NoiseSpec:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what the table says is written; ``str(spec)`` gives it back.
+        """Read the command line form of the table; ``str(spec)`` gives it back.
 
         Raises:
-            InvalidArgumentError: the text is none of these, or a level is out of range.
+            InvalidArgumentError: The text is none of these, or a level is out of range.
         """
         parts = text.strip().lower().split(":")
         kind = parts.pop(0) if parts[0] in get_args(NoiseKind) else "gaussian"
@@ -100,12 +101,12 @@ class NoiseSpec:
         return levels if self.kind == "gaussian" else f"{self.kind}:{levels}"
 
     @property
-    def nothing(self) -> bool:
-        """Whether it leaves every picture as it is."""
+    def is_zero(self) -> bool:
+        """Whether it leaves every image unchanged."""
         return self.kind != "jpeg" and self.high == 0
 
     def levels(self, count: int, rng: np.random.Generator) -> Floats:
-        """Draw a level for each of N images, evenly between the two: float32 (N,)."""
+        """Sample a level for each of N images, uniform in the range: float32 (N,)."""
         return rng.uniform(self.low, self.high, count).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,55 +118,57 @@ class NoiseSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            InvalidArgumentError: a key is unknown or missing, or a value cannot be.
+            InvalidArgumentError: A key is unknown or missing, or a value is invalid.
         """
         if not isinstance(values, dict) or set(values) != {"kind", "low", "high"}:
-            raise InvalidArgumentError("noise is described by kind, low and high, and by nothing else")
+            raise InvalidArgumentError("noise must have exactly kind, low and high")
         if not all(type(values[name]) in (int, float) for name in ("low", "high")):
-            raise InvalidArgumentError(f"levels of noise are numbers, not {printable(repr(values)[:100])}")
+            raise InvalidArgumentError(
+                f"levels of noise must be numbers, not {printable(repr(values)[:100])}"
+            )
         return cls(**values)
 
 
 def add_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
-    """Return pictures with noise on them, float32 (N, H, W, C) in [0, 1]; the same seed gives the same.
+    """Return images with noise, float32 (N, H, W, C) in [0, 1]; the same seed gives the same noise.
 
     Args:
         pixels: float32 (N, H, W, C) in [0, 1].
         levels: float32 (N,), one for each image, within the limits of the kind.
         kind: See the table above.
-        rng: What is drawn from.
+        rng: Source of randomness.
     """
     return apply_noise(pixels, levels, sample_noise(pixels, levels, kind=kind, rng=rng), kind=kind)
 
 
 def sample_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
-    """Draw what noise is made of, float32: normal or uniform numbers, photons; nothing for JPEG.
+    """Sample noise, float32: normal or uniform numbers, photon counts; nothing for JPEG.
 
     Returns:
-        (N, H, W, C), or (N, H, W, 1) of what strikes all channels at once, or (0,).
+        (N, H, W, C), or (N, H, W, 1) for noise on all channels at once, or (0,).
     """
     if kind == "gaussian":
         return rng.standard_normal(pixels.shape, np.float32)
     if kind == "poisson":
-        photons = 1 / np.square(np.maximum(levels.astype(np.float64), QUIETEST))  # of a white pixel
+        photons = 1 / np.square(np.maximum(levels.astype(np.float64), MIN_POISSON_LEVEL))  # of a white pixel
         return rng.poisson(pixels * photons[:, None, None, None]).astype(np.float32)
     if kind == "jpeg":
         return np.empty(0, np.float32)
     return rng.random((*pixels.shape[:3], 1), np.float32)
 
 
-def apply_noise(pixels: Floats, levels: Floats, draws: Floats, *, kind: NoiseKind) -> Floats:
-    """Apply the noise that :func:`sample_noise` drew; returns float32 (N, H, W, C) in [0, 1]."""
+def apply_noise(pixels: Floats, levels: Floats, samples: Floats, *, kind: NoiseKind) -> Floats:
+    """Apply the noise from :func:`sample_noise`; returns float32 (N, H, W, C) in [0, 1]."""
     each = levels[:, None, None, None]
     if kind == "gaussian":
-        noisy = pixels + each * draws
+        noisy = pixels + each * samples
     elif kind == "poisson":
-        noisy = np.where(each < np.float32(QUIETEST), pixels, draws * np.square(each))
+        noisy = np.where(each < np.float32(MIN_POISSON_LEVEL), pixels, samples * np.square(each))
     elif kind == "masking":
-        noisy = np.where(draws < each, np.float32(0), pixels)
+        noisy = np.where(samples < each, np.float32(0), pixels)
     elif kind == "salt-pepper":
         half = each / np.float32(2)
-        noisy = np.where(draws < half, np.float32(0), np.where(draws < each, np.float32(1), pixels))
+        noisy = np.where(samples < half, np.float32(0), np.where(samples < each, np.float32(1), pixels))
     else:
         noisy = saved_as_jpeg(pixels, levels)
     clipped: Floats = np.clip(noisy, np.float32(0), np.float32(1))
@@ -173,13 +176,13 @@ def apply_noise(pixels: Floats, levels: Floats, draws: Floats, *, kind: NoiseKin
 
 
 def saved_as_jpeg(pixels: Floats, qualities: Floats) -> Floats:
-    """Return pictures float32 (N, H, W, C) as Pillow gives them back after saving them with these qualities.
+    """Return images float32 (N, H, W, C) saved as JPEG with these qualities and decoded again, by Pillow.
 
-    Colours are stored at half the resolution, as by default.
+    Chroma is stored at half the resolution, Pillow's default.
     """
     back = np.empty_like(pixels)
-    for row, (picture, quality) in enumerate(zip(pixels, qualities, strict=True)):
-        whole = np.rint(np.clip(picture, 0, 1) * np.float32(255)).astype(np.uint8)
+    for row, (values, quality) in enumerate(zip(pixels, qualities, strict=True)):
+        whole = np.rint(np.clip(values, 0, 1) * np.float32(255)).astype(np.uint8)
         file = io.BytesIO()
         image = Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole)
         image.save(file, "JPEG", quality=int(np.rint(quality)))

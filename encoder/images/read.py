@@ -1,13 +1,13 @@
-"""Pictures read whole and in their own depth, with all that came with them: to be changed and written again.
+"""Read image files in full depth with their metadata, so that they can be changed and written again.
 
-Nothing is lost in silence: what could not be written again as it was (more than one picture, more than
-sixteen bits, inks) is refused by name. ``encoder/images/write.py`` writes.
+Nothing is lost silently: what could not be written again unchanged (several images, more than 16 bits, CMYK)
+is refused with the reason. ``encoder/images/write.py`` writes.
 
-- grey, grey and alpha, RGB and RGBA of 8 bits; the same of 16 bits in PNG and TIFF;
-- a palette becomes RGB, or RGBA where a colour of it is transparent;
-- EXIF orientation is applied to the pixels and set to 1 in the EXIF data, of which no other byte is changed.
+- gray, gray and alpha, RGB and RGBA of 8 bits; the same of 16 bits in PNG and TIFF;
+- a palette becomes RGB, or RGBA if one of its colors is transparent;
+- EXIF orientation is applied to the pixels and set to 1 in the EXIF data; no other byte of it changes.
 
-Legend: H, W = the picture as it is shown, after EXIF orientation; C channels (1 grey, 2 grey and alpha,
+Legend: H, W = the image as it is shown, after EXIF orientation; C channels (1 gray, 2 gray and alpha,
 3 RGB, 4 RGBA).
 """
 
@@ -34,27 +34,27 @@ Values = NDArray[np.uint8] | NDArray[np.uint16]
 
 _TIFF_TAGS: Final = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 33723, 700)
 """Description, make, model, resolution, software, time, artist, computer, copyright, IPTC, XMP."""
-_TIFF_FOLDERS: Final = (34665, 34853)  # EXIF and GPS
-_PNG_COMPANY: Final = frozenset(
+_TIFF_DIRECTORIES: Final = (34665, 34853)  # EXIF and GPS
+_PNG_METADATA: Final = frozenset(
     {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
 )
-_AS_THEY_ARE: Final = frozenset({"L", "LA", "RGB", "RGBA"})
+_PLAIN_MODES: Final = frozenset({"L", "LA", "RGB", "RGBA"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageMetadata:
-    """What comes with the pixels of a picture.
+    """Metadata of an image file.
 
     Attributes:
-        exif: EXIF data from its byte order on, with an orientation of 1 if any; empty: none.
-        profile: The ICC colour profile; empty: none.
-        xmp: The XMP packet; empty: none.
+        exif: EXIF data from its byte order on, with an orientation of 1 if any; empty if none.
+        profile: The ICC color profile; empty if none.
+        xmp: The XMP packet; empty if none.
         dpi: Pixels per inch across and down.
-        parts: Of a PNG file its ancillary chunks, of a JPEG file its segments that are not coding, each whole
-            and in order; these are written again as they are where the kind of file stays the same.
-        tables: Of a JPEG file its quantization tables.
-        sampling: Of a JPEG file its chroma subsampling as Pillow numbers it; -1: unknown.
-        lossless: Whether a WebP file was.
+        parts: Ancillary chunks of a PNG file, or metadata segments of a JPEG file, each whole and in order;
+            written again unchanged if the format stays the same.
+        tables: Quantization tables of a JPEG file.
+        sampling: Chroma subsampling of a JPEG file, by Pillow's number; -1 if unknown.
+        lossless: Whether a WebP file was lossless.
     """
 
     exif: bytes = b""
@@ -69,41 +69,41 @@ class ImageMetadata:
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class ImageFile:
-    """A picture as it is shown, in its own depth.
+    """An image as shown, in its full depth, with its metadata.
 
     Attributes:
         kind: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF.
         pixels: ``uint8`` or ``uint16`` (H, W, C), contiguous; may be written to.
-        company: What came with it.
-        upright: Whether no orientation had to be applied.
+        metadata: Its metadata.
+        upright: Whether no EXIF orientation had to be applied.
     """
 
     kind: str
     pixels: Values
-    company: ImageMetadata
+    metadata: ImageMetadata
     upright: bool
 
     @property
-    def colours(self) -> Values:
-        """A view of the pixels without their alpha, (H, W, 1 or 3)."""
+    def colors(self) -> Values:
+        """A view of the pixels without alpha, (H, W, 1 or 3)."""
         return self.pixels[..., : 1 if self.pixels.shape[2] <= 2 else 3]
 
 
 def read_image_file(
     data: bytes, *, max_pixels: int, name: str, on_size: Callable[[int], object] | None = None
 ) -> ImageFile:
-    """Read the bytes of one picture file.
+    """Read an image file.
 
     Args:
-        data: the whole file.
-        max_pixels: larger pictures are refused from their header.
-        name: what to call the file in messages.
-        on_size: told the number of pixels before they are decoded; may wait until there is room for them.
+        data: Content of the file.
+        max_pixels: Larger images are refused, before they are decoded.
+        name: Name of the file in messages.
+        on_size: Called with the number of pixels before they are decoded; may block until memory is free.
 
     Raises:
-        ImageTooLargeError: the picture has more than ``max_pixels`` pixels.
-        ImageError: the bytes are empty, cut short, damaged, of no format read here, or could not be written
-            again as they are.
+        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageError: The bytes are empty, truncated, damaged, of an unsupported format, or could not be written
+            again unchanged.
     """
     with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
         if on_size is not None:
@@ -117,15 +117,15 @@ def read_image_file(
         image.load()
         if pixels is None:
             pixels = np.asarray(_plain(image))
-        company = _company(kind, image, data, tiff_exif or image.info.get("exif", b""))
+        metadata = _metadata(kind, image, data, tiff_exif or image.info.get("exif", b""))
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
     height, width = pixels.shape[:2]
     whole = np.array(orient(pixels.reshape(height, width, -1), orientation), order="C")
-    return ImageFile(kind=kind, pixels=whole, company=company, upright=orientation == 1)
+    return ImageFile(kind=kind, pixels=whole, metadata=metadata, upright=orientation == 1)
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name of each chunk of a PNG file, and the whole chunk; as far as they are whole."""
+    """Yield the name and the bytes of each chunk of a PNG file, up to the first incomplete one."""
     at = 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -137,44 +137,42 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _refused(kind: str, image: PillowFile, data: bytes) -> str:
-    """Why a picture could not be written again as it is; empty: it can."""
+    """Return why an image could not be written again unchanged; empty if it can."""
     frames, bits = getattr(image, "n_frames", 1), _bits(kind, image)
     if frames > 1:
-        return f"this {kind} file holds {frames} pictures, only single ones are written again; take it apart"
+        return f"this {kind} file holds {frames} images, only single images are supported; split it"
     if image.mode == "CMYK":
-        return "its pixels are CMYK, inks and not light; convert it to RGB first"
+        return "its pixels are CMYK; convert it to RGB first"
     if image.mode == "1" or bits == 1:
-        return "its pixels have one bit each, black or white; convert it to grey first"
+        return "its pixels have one bit each; convert it to gray first"
     if kind == "PNM" and re.match(
         rb"P[2356]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s+(?!25[0-5]\s|2[0-4]\d\s|1?\d?\d\s)", data
     ):
-        return "PNM with more than 8 bits is not written again; convert it to PNG first"
+        return "PNM with more than 8 bits is not supported; convert it to PNG first"
     if (
         kind == "AVIF"
         and (at := data.find(b"av1C")) >= 0
         and data[at + 6 : at + 7] >= b"\x40"
         and data[at + 6] & 0x40
     ):
-        return "AVIF with more than 8 bits is not written again; convert it to 16-bit PNG first"
+        return "AVIF with more than 8 bits is not supported; convert it to 16-bit PNG first"
     if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
-        return f"its values have {bits} bits, only 8 and 16 are written again; convert it first"
+        return f"its values have {bits} bits, only 8 and 16 are supported; convert it first"
     if bits == 16 and (kind not in ("PNG", "TIFF") or not _is_plainly_deep(kind, image)):
+        return "its 16-bit pixel format is not supported; convert it to plain 16-bit PNG"
+    if bits != 16 and image.mode not in _PLAIN_MODES | {"P"}:
         return (
-            "its 16-bit pixels are of a rare kind that is not written again; convert it to plain 16-bit PNG"
-        )
-    if bits != 16 and image.mode not in _AS_THEY_ARE | {"P"}:
-        return (
-            f"its pixels are {printable(image.mode)}, only gray, RGB and palettes can be written; convert it"
+            f"its pixels are {printable(image.mode)}, only gray, RGB and palettes are supported; convert it"
         )
     return ""
 
 
 def _bits(kind: str, image: PillowFile) -> int:
-    """Bits of one value."""
+    """Return the bits per value."""
     if kind == "TIFF":
-        told = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+        depths = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         signed = max(image.tag_v2.get(339, (1,))) > 1  # type: ignore[attr-defined]
-        return 32 if signed and max(told) > 8 else max(told)
+        return 32 if signed and max(depths) > 8 else max(depths)
     if kind == "PNG" and image.mode != "P":
         depth = {"1": 1}.get(image.mode, 8)
         return 16 if any("16" in str(tile.args) for tile in image.tile) else depth
@@ -194,7 +192,7 @@ def _raw_mode(args: Any) -> str:
 
 
 def _deep(image: PillowFile, again: Callable[[], Any]) -> NDArray[np.uint16]:
-    """Read 16-bit pixels with a reader that keeps eight of them: once the upper, once the lower ones."""
+    """Read 16-bit pixels with a reader that keeps 8 bits: first the upper bytes, then the lower ones."""
     raw = _raw_mode(image.tile[0].args)
     if raw.startswith("I;16"):
         image.load()
@@ -226,14 +224,14 @@ def _with_raw_mode(tile: Any, raw: str) -> Any:
 
 def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "P" or (image.mode in ("L", "RGB") and "transparency" in image.info):
-        grey = image.mode == "L"
+        gray = image.mode == "L"
         if image.has_transparency_data:
-            return image.convert("LA" if grey else "RGBA")
+            return image.convert("LA" if gray else "RGBA")
         return image.convert("RGB")
     return image
 
 
-def _company(kind: str, image: PillowFile, data: bytes, exif: bytes) -> ImageMetadata:
+def _metadata(kind: str, image: PillowFile, data: bytes, exif: bytes) -> ImageMetadata:
     info = image.info
     xmp = info.get("xmp", b"")
     dpi = info.get("dpi")
@@ -255,23 +253,23 @@ def _tiff_exif(image: Image.Image) -> bytes:
     for tag in _TIFF_TAGS:
         if tag in whole:
             some[tag] = whole[tag]
-    for tag in _TIFF_FOLDERS:
+    for tag in _TIFF_DIRECTORIES:
         if folder := whole.get_ifd(tag):
             some.get_ifd(tag).update(folder)
-    return some.tobytes() if len(some) or any(some.get_ifd(tag) for tag in _TIFF_FOLDERS) else b""
+    return some.tobytes() if len(some) or any(some.get_ifd(tag) for tag in _TIFF_DIRECTORIES) else b""
 
 
 def _parts(kind: str, data: bytes) -> Iterator[bytes]:
     if kind == "PNG":
         for name, chunk in png_chunks(data):
-            if name in _PNG_COMPANY:
+            if name in _PNG_METADATA:
                 yield chunk
     elif kind == "JPEG":
         yield from _jpeg_parts(data)
 
 
 def _jpeg_parts(data: bytes) -> Iterator[bytes]:
-    """The segments before the first scan that say something of the picture, EXIF set upright."""
+    """Yield the metadata segments before the first scan, with the EXIF orientation set to 1."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         marker = data[at + 1]
@@ -280,7 +278,7 @@ def _jpeg_parts(data: bytes) -> Iterator[bytes]:
             continue
         length = data[at + 2] << 8 | data[at + 3]
         segment = data[at : at + 2 + length]
-        # Not Adobe's mark of how colours are coded (APP14), nor the table of pictures that follow (MPF).
+        # Not Adobe's color transform (APP14), nor the index of further images (MPF).
         if marker in {0xFE, *range(0xE0, 0xF0)} - {0xEE} and not segment.startswith(b"MPF\0", 4):
             exif = segment.startswith(b"Exif\0\0", 4)
             yield segment[:4] + upright_exif(segment[4:]) if exif else segment

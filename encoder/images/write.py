@@ -1,10 +1,10 @@
-"""Pictures written again after they were changed: same depth, same alpha, and all that came with them.
+"""Write changed images: same depth, same alpha, and all metadata.
 
-What a kind of file cannot hold is refused by name, never left out in silence. TIFF is written with lossless
-compression (Deflate with a predictor), also 16-bit RGB, which Pillow cannot write; so is 16-bit colour PNG
-(filters as in the PNG specification, of which each row gets the better of two).
+What a format cannot hold is refused with the reason, never dropped silently. TIFF is written with lossless
+compression (Deflate with a predictor), also 16-bit RGB, which Pillow cannot write; so is 16-bit color PNG
+(PNG filters, the better of two for each row).
 
-Legend: H, W = height and width; C channels (1 grey, 2 grey and alpha, 3 RGB, 4 RGBA).
+Legend: H, W = height and width; C channels (1 gray, 2 gray and alpha, 3 RGB, 4 RGBA).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, png_
 from lookalike.encoder.text import printable
 
 DEFAULT_QUALITY: Final = 95
-"""Of JPEG, WebP and AVIF where the picture was of another kind; a JPEG keeps the tables it came with."""
+"""For JPEG, WebP and AVIF where the image had another format; a JPEG keeps its quantization tables."""
 
 WRITABLE_FORMATS: Final = {
     "JPEG": ".jpg",
@@ -35,37 +35,37 @@ WRITABLE_FORMATS: Final = {
     "PNM": ".ppm",
     "AVIF": ".avif",
 }
-"""Kinds that can be written, and how such files are called."""
+"""Formats that can be written, and the suffix of each."""
 
 _MODES: Final = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _STRIP: Final = 1 << 20
-"""Bytes, about, that are compressed at a time."""
-_LARGEST: Final = (1 << 32) - (1 << 20)
+"""Approximate number of bytes that are compressed at a time."""
+_MAX_TIFF_BYTES: Final = (1 << 32) - (1 << 20)
 
 
 def write_image_file(
     original: ImageFile, *, kind: str | None = None, quality: int | None = None, name: str
 ) -> bytes:
-    """Return the bytes of a picture file with these pixels and what came with them.
+    """Encode an image with its metadata as an image file.
 
     Args:
-        original: As :func:`read_original` gave it; its pixels may have been changed.
-        kind: One of :data:`WRITABLE_FORMATS`; None: as it was.
-        quality: 1..100 of JPEG, WebP and AVIF; None: a JPEG keeps the tables it came with, a lossless WebP
-            stays lossless, others get :data:`DEFAULT_QUALITY`.
-        name: what to call the file in messages.
+        original: From :func:`read_image_file`; its pixels may have been changed.
+        kind: One of :data:`WRITABLE_FORMATS`; None keeps the format.
+        quality: 1..100 for JPEG, WebP and AVIF; with None, a JPEG keeps its quantization tables, a lossless
+            WebP stays lossless, others get :data:`DEFAULT_QUALITY`.
+        name: Name of the file in messages.
 
     Raises:
-        ImageError: this kind of file cannot hold such a picture.
+        ImageError: The format cannot hold such an image.
     """
     kind = original.kind if kind is None else kind
     if kind not in WRITABLE_FORMATS:
+        raise ImageError(f"{printable(name)}: writing {kind} is not supported; choose another format")
+    unsupported = _unsupported(kind, original)
+    if unsupported:
         raise ImageError(
-            f"{printable(name)}: {kind} is not written, it has at most 256 colours; name another format"
+            f"{printable(name)}: {kind} cannot hold {unsupported}; choose another format, such as png"
         )
-    lacks = _lacking(kind, original)
-    if lacks:
-        raise ImageError(f"{printable(name)}: {kind} holds no {lacks}; name another format, png for one")
     writers: dict[str, Callable[[ImageFile, int | None], bytes]] = {
         "PNG": _png,
         "TIFF": _tiff,
@@ -76,20 +76,20 @@ def write_image_file(
         return writers[kind](original, quality) if kind in writers else _with_pillow(kind, original, quality)
     except ImageError:
         raise
-    except Exception as error:  # Pillow's writers raise what their libraries say, such as of sides too long
+    except Exception as error:  # Pillow's writers raise many types, such as for sides that are too long
         reason = printable(str(error)).strip().rstrip(".") or type(error).__name__
         raise ImageError(
-            f"{printable(name)}: cannot be written as {kind} ({reason}); name another format"
+            f"{printable(name)}: cannot be written as {kind} ({reason}); choose another format"
         ) from error
 
 
-def _lacking(kind: str, original: ImageFile) -> str:
+def _unsupported(kind: str, original: ImageFile) -> str:
     depth, channels = original.pixels.dtype, original.pixels.shape[2]
     if depth == np.uint16 and kind not in ("PNG", "TIFF"):
         return "16 bits"
     if channels in (2, 4) and kind in ("JPEG", "PNM"):
         return "alpha"
-    return "grey and alpha" if channels == 2 and kind == "BMP" else ""
+    return "gray and alpha" if channels == 2 and kind == "BMP" else ""
 
 
 def _image(original: ImageFile) -> Image.Image:
@@ -104,64 +104,64 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _with_pillow(kind: str, original: ImageFile, quality: int | None) -> bytes:
-    company = original.company
+    metadata = original.metadata
     if kind == "AVIF":
         return _saved(
             _image(original),
             "AVIF",
             quality=quality or DEFAULT_QUALITY,
-            exif=company.exif,
-            icc_profile=company.profile,
-            xmp=company.xmp,
+            exif=metadata.exif,
+            icc_profile=metadata.profile,
+            xmp=metadata.xmp,
         )
-    return _saved(_image(original), {"PNM": "PPM"}.get(kind, kind), dpi=company.dpi)
+    return _saved(_image(original), {"PNM": "PPM"}.get(kind, kind), dpi=metadata.dpi)
 
 
 def _webp(original: ImageFile, quality: int | None) -> bytes:
-    company = original.company
+    metadata = original.metadata
     return _saved(
         _image(original),
         "WEBP",
         quality=quality or DEFAULT_QUALITY,
-        lossless=company.lossless and quality is None,
-        exact=True,  # colours behind what is transparent stay too
-        exif=company.exif,
-        icc_profile=company.profile,
-        xmp=company.xmp,
+        lossless=metadata.lossless and quality is None,
+        exact=True,  # keeps colors of transparent pixels too
+        exif=metadata.exif,
+        icc_profile=metadata.profile,
+        xmp=metadata.xmp,
         method=4,
     )
 
 
 def _jpeg(original: ImageFile, quality: int | None) -> bytes:
-    company, image = original.company, _image(original)
-    tables = company.tables
+    metadata, image = original.metadata, _image(original)
+    tables = metadata.tables
     if tables is not None and len(tables) == 1 and image.mode == "RGB":
-        tables = None  # it was grey
-    how: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
+        tables = None  # the original was gray
+    options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
     if quality is None and tables:
-        how = {"qtables": tables, "subsampling": company.sampling}
-    elif company.sampling >= 0:
-        how["subsampling"] = company.sampling
+        options = {"qtables": tables, "subsampling": metadata.sampling}
+    elif metadata.sampling >= 0:
+        options["subsampling"] = metadata.sampling
     if image.mode == "L":
-        how.pop("subsampling")
+        options.pop("subsampling")
     if original.kind != "JPEG":
         return _saved(
             image,
             "JPEG",
-            exif=_app(company.exif),
-            icc_profile=company.profile,
-            xmp=company.xmp,
-            dpi=company.dpi,
-            **how,
+            exif=_app(metadata.exif),
+            icc_profile=metadata.profile,
+            xmp=metadata.xmp,
+            dpi=metadata.dpi,
+            **options,
         )
-    data = _saved(image, "JPEG", **how)
-    if company.parts and data[2:4] == b"\xff\xe0":  # JFIF, which the original has itself or does without
+    data = _saved(image, "JPEG", **options)
+    if metadata.parts and data[2:4] == b"\xff\xe0":  # JFIF: the original has its own or none
         data = _without_first(data)
-    return data[:2] + b"".join(company.parts) + data[2:]
+    return data[:2] + b"".join(metadata.parts) + data[2:]
 
 
 def _without_first(data: bytes) -> bytes:
-    """A JPEG file without its first segment."""
+    """Return a JPEG file without its first segment."""
     return data[:2] + data[4 + (data[4] << 8 | data[5]) :]
 
 
@@ -170,9 +170,9 @@ def _app(exif: bytes) -> bytes:
 
 
 def _png(original: ImageFile, _: int | None) -> bytes:
-    company, pixels = original.company, original.pixels
+    metadata, pixels = original.metadata, original.pixels
     data = _deep_png(pixels) if pixels.dtype == np.uint16 else _saved(_image(original), "PNG")
-    extra = b"".join(company.parts) if original.kind == "PNG" else _chunks_of(company)
+    extra = b"".join(metadata.parts) if original.kind == "PNG" else _chunks_of(metadata)
     upright = b"".join(
         _chunk(name, upright_exif(whole[8:-4])) if name == b"eXIf" else whole
         for name, whole in png_chunks(b"\0" * 8 + extra)
@@ -181,19 +181,19 @@ def _png(original: ImageFile, _: int | None) -> bytes:
     return data[:at] + upright + data[at:]
 
 
-def _chunks_of(company: ImageMetadata) -> bytes:
-    """Chunks of a PNG file that say what came with a picture of another kind."""
-    made = []
-    if company.profile:
-        made.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(company.profile)))
-    if company.dpi:
-        across, down = (round(value / 0.0254) for value in company.dpi)
-        made.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
-    if company.exif:
-        made.append(_chunk(b"eXIf", company.exif))
-    if company.xmp:
-        made.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + company.xmp))
-    return b"".join(made)
+def _chunks_of(metadata: ImageMetadata) -> bytes:
+    """Return PNG chunks with the metadata of an image of another format."""
+    parts = []
+    if metadata.profile:
+        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.profile)))
+    if metadata.dpi:
+        across, down = (round(value / 0.0254) for value in metadata.dpi)
+        parts.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+    if metadata.exif:
+        parts.append(_chunk(b"eXIf", metadata.exif))
+    if metadata.xmp:
+        parts.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    return b"".join(parts)
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -201,12 +201,12 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _deep_png(pixels: Values) -> bytes:
-    """uint16 (H, W, C) -> a PNG file of 16 bits."""
+    """Encode uint16 (H, W, C) as a 16-bit PNG file."""
     height, width, channels = pixels.shape
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    color = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
     step, row = 2 * channels, 2 * channels * width
-    packer, made = zlib.compressobj(6), []
+    packer, parts = zlib.compressobj(6), []
     above = np.zeros((1, row), np.uint8)
     at_once = max(1, _STRIP // row)
     for top in range(0, height, at_once):
@@ -216,19 +216,19 @@ def _deep_png(pixels: Values) -> bytes:
         left = raw.copy()
         left[:, step:] -= raw[:, :-step]
         above = raw[-1:]
-        # The heuristic of the specification: the smaller sum of what is left, taken as signed.
+        # The heuristic of the specification: the smaller sum of absolute differences, as signed bytes.
         sizes = [np.abs(each.view(np.int8).astype(np.int16)).sum(axis=1) for each in (left, up)]
         which = (sizes[1] < sizes[0]).astype(np.uint8)
         rows = np.where(which[:, None], up, left)
-        made.append(packer.compress(np.concatenate([which[:, None] + np.uint8(1), rows], axis=1).tobytes()))
-    made.append(packer.flush())
-    body = b"".join(_chunk(b"IDAT", each) for each in made if each)
+        parts.append(packer.compress(np.concatenate([which[:, None] + np.uint8(1), rows], axis=1).tobytes()))
+    parts.append(packer.flush())
+    body = b"".join(_chunk(b"IDAT", each) for each in parts if each)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + body + _chunk(b"IEND", b"")
 
 
 def _tiff(original: ImageFile, _: int | None) -> bytes:
-    """Little-endian, in strips, Deflate with horizontal differences."""
-    pixels, company = original.pixels, original.company
+    """Encode as little-endian TIFF in strips, Deflate with horizontal differences."""
+    pixels, metadata = original.pixels, original.metadata
     height, width, channels = pixels.shape
     rows = max(1, _STRIP // (width * channels * pixels.itemsize))
     strips = []
@@ -236,10 +236,10 @@ def _tiff(original: ImageFile, _: int | None) -> bytes:
         part = pixels[top : top + rows].copy()
         part[:, 1:] -= pixels[top : top + rows, :-1]
         strips.append(zlib.compress(part.astype(part.dtype.newbyteorder("<")).tobytes()))
-    if sum(map(len, strips)) > _LARGEST:
-        raise ImageError("a TIFF file of this kind has at most 4 GiB; name another format, png for one")
+    if sum(map(len, strips)) > _MAX_TIFF_BYTES:
+        raise ImageError("a TIFF file holds at most 4 GiB; choose another format, such as png")
     ends = np.cumsum([0, *map(len, strips)])  # Pillow adds where the strips begin
-    tags = _tiff_tags(company)
+    tags = _tiff_tags(metadata)
     tags |= {
         256: width,
         257: height,
@@ -254,27 +254,27 @@ def _tiff(original: ImageFile, _: int | None) -> bytes:
         317: 2,
     }
     if channels in (2, 4):
-        tags[338] = 2  # alpha that colours were not multiplied with
+        tags[338] = 2  # unassociated alpha
     folder = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
     folder.tagtype.update(dict.fromkeys((256, 257, 273, 278, 279), 4))  # LONG
-    folder.tagtype[34675] = 7  # a profile is bytes without meaning
+    folder.tagtype[34675] = 7  # UNDEFINED: a profile is raw bytes
     for tag, value in tags.items():
         folder[tag] = value
     return b"".join([b"II*\0", struct.pack("<I", 8), folder.tobytes(8), *strips])
 
 
-def _tiff_tags(company: ImageMetadata) -> dict[int, Any]:
+def _tiff_tags(metadata: ImageMetadata) -> dict[int, Any]:
     tags: dict[int, Any] = {}
-    if company.dpi:
-        tags |= {282: company.dpi[0], 283: company.dpi[1], 296: 2}
-    if company.exif:
+    if metadata.dpi:
+        tags |= {282: metadata.dpi[0], 283: metadata.dpi[1], 296: 2}
+    if metadata.exif:
         exif = Image.Exif()
-        exif.load(company.exif)
+        exif.load(metadata.exif)
         tags |= {tag: value for tag, value in exif.items() if tag not in (34665, 34853, 40965, 513, 514)}
         tags |= {tag: dict(inner) for tag in (34665, 34853) if (inner := exif.get_ifd(tag))}
         tags[274] = 1
-    if company.xmp:
-        tags[700] = company.xmp
-    if company.profile:
-        tags[34675] = company.profile
+    if metadata.xmp:
+        tags[700] = metadata.xmp
+    if metadata.profile:
+        tags[34675] = metadata.profile
     return tags

@@ -1,1 +1,1 @@
-"""."""
+"""Models and denoisers running on onnxruntime."""

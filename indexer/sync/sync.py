@@ -229,7 +229,7 @@ class _Run:
             max_pixels=self.max_pixels,
             processes=self.processes,
             workers=workers,
-            known=attrgetter("known_hashes"),
+            known_hashes=attrgetter("known_hashes"),
         )
         self.store_embedded(stream, on_progress)
         if prune and self.plan.missing:
@@ -276,7 +276,7 @@ class _Run:
                     self._report_embedded(entry)
                 for entry, reason in batch.failures:
                     self.reporter.failed(printable(str(entry.item.file)), reason, entry.root_name)
-                known = (self._resolve_known(entry, info) for entry, info in batch.spared)
+                known = (self._resolve_known(entry, info) for entry, info in batch.skipped)
                 self.apply_updates(update for update in known if update is not None)
                 on_progress(_size(batch))
 
@@ -319,7 +319,7 @@ def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
         [info for info, is_good in zip(batch.facts, good, strict=True) if is_good],
         rows[good],
         batch.failures + [(entry, f"{printable(str(entry.item.file))}: {DEGENERATE}") for entry in dropped],
-        batch.spared,
+        batch.skipped,
     )
 
 
@@ -341,10 +341,10 @@ def _joined(batches: Sequence[EmbeddedBatch[ToEmbed]]) -> EmbeddedBatch[ToEmbed]
         [info for batch in batches for info in batch.facts],
         np.concatenate([batch.embeddings for batch in batches]),
         [failure for batch in batches for failure in batch.failures],
-        [skipped for batch in batches for skipped in batch.spared],
+        [skipped for batch in batches for skipped in batch.skipped],
     )
 
 
 def _size(batch: EmbeddedBatch[ToEmbed]) -> int:
     """Return how many images a batch is about."""
-    return len(batch.keys) + len(batch.failures) + len(batch.spared)
+    return len(batch.keys) + len(batch.failures) + len(batch.skipped)

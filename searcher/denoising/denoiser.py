@@ -112,7 +112,7 @@ class UNetDenoiser:
     ) -> DenoisedFile:
         """Clean the bytes of one picture file: see :class:`FileDenoiser`."""
         original = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
-        colours, spec = original.colours, self.cleaner.spec
+        colours, spec = original.colors, self.cleaner.spec
         found = estimate_sigma(self.cleaner, colours, at_once=at_once)
         before = _middle(colours)
         if self.sigma is None and found < spec.clean_below:
@@ -163,7 +163,7 @@ class AutoencoderDenoiser:
         drawn = self.model.reconstruct(pixels[None])[0]
         seen = pixels.astype(np.float32) / np.float32(255)
         made = to_uint8(seen + np.float32(self.strength) * (drawn - seen))
-        original = ImageFile(kind="PNG", pixels=made, company=ImageMetadata(), upright=True)
+        original = ImageFile(kind="PNG", pixels=made, metadata=ImageMetadata(), upright=True)
         written = write_image_file(original, kind=self.kind, quality=self.quality, name=name)
         return DenoisedFile(written, "cleaned", None, (_middle(pixels), _middle(made)))
 

@@ -116,8 +116,8 @@ def sample_latents(
             tamer, over 1 wilder.
 
     Raises:
-        InvalidArgumentError: a count under 1, a temperature that is negative or not finite, a sampler or class that
-            the model does not have, or a model without decoder.
+        InvalidArgumentError: a count under 1, a temperature that is negative or not finite, a sampler or
+            class that the model does not have, or a model without decoder.
     """
     if count < 1 or not 0 <= temperature < np.inf:
         raise InvalidArgumentError(

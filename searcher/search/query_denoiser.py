@@ -65,8 +65,8 @@ class QueryDenoiser:
     ) -> tuple[NDArray[np.uint8], DenoiseInfo]:
         """Read one query: uint8 (S, S, C), and what was done to it.
 
-        Only the crop is denoised, by the noise level estimated there. A clean image gives exactly the pixels of
-        :func:`read_pixels`.
+        Only the crop is denoised, by the noise level estimated there. A clean image gives exactly the pixels
+        of :func:`read_pixels`.
 
         Args:
             data: The whole file.

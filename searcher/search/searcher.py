@@ -175,8 +175,8 @@ class Searcher:
             where: Filter that hits must pass.
             group_by: Payload field: only the best hit of each of its values.
             crop: How the queries are framed; None: as the collection is.
-            prior: Probability that an image of the collection shows the query's person, before any comparison,
-                in (0, 1); None: one match is expected in the collection.
+            prior: Probability that an image of the collection shows the query's person, before any
+                comparison, in (0, 1); None: one match is expected in the collection.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
             add: Attribute to strength: the query is edited in latent space first, see :func:`edit`.
             denoiser: Denoises the queries first; None: they are compared as they are.
@@ -209,8 +209,8 @@ class Searcher:
     ) -> QueryResult:
         """Return the images most similar to a stored item ("more like this").
 
-        The item's stored vector is the query. To edit or denoise it first, its image is read and embedded again:
-        the store keeps embeddings, not latents.
+        The item's stored vector is the query. To edit or denoise it first, its image is read and embedded
+        again: the store keeps embeddings, not latents.
 
         Args:
             item: Its id.

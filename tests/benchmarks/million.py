@@ -1,8 +1,8 @@
 """``make bench-million``: a million vectors in the embedded store. Never a pass or a fail.
 
-The vectors are those of :mod:`tests.benchmarks.million_vectors`; they go into a file of latents and from there into a store by
-``lookalike.indexer.parquet.load``, which is what ``lookalike index latents.parquet`` calls. Every stage runs in a
-process of its own.
+The vectors are those of :mod:`tests.benchmarks.million_vectors`; they go into a file of latents and from
+there into a store by ``lookalike.indexer.parquet.load``, which is what ``lookalike index latents.parquet``
+calls. Every stage runs in a process of its own.
 
 Which memory is whose. The *loader's* is what Python (``tracemalloc``: numpy's arrays are in it) and Arrow
 (the peak of its pool) allocate while it runs, the points on their way to the store among it; that must not

@@ -6,9 +6,9 @@ searcher in this process is asked the same, on a copy of the store: in turn (A B
 What HTTP adds is the difference of the two in one turn; and, where other work on the machine drowns that,
 what of each answer's time is not the search that it tells of (``took_ms``).
 
-The clients share the machine with the service, so they are cheap (``tests/fixtures/http_clients.py``): one thread, requests
-made beforehand. What they take of the processor is told apart. Seconds on a shared machine say little, so the
-processor time of the service for each request stands beside them.
+The clients share the machine with the service, so they are cheap (``tests/fixtures/http_clients.py``): one
+thread, requests made beforehand. What they take of the processor is told apart. Seconds on a shared machine
+say little, so the processor time of the service for each request stands beside them.
 
 Memory is what the process has resident; the files of the store, which the system maps and lets go as it
 likes, are told apart.

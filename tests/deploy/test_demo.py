@@ -18,8 +18,8 @@ PICTURES = (
     "generated.png",
     "smile.png",
     "search-smiling.png",
-    "cleaned.png",
-    "digits-drawn.png",
+    "denoised.png",
+    "digits-generated.png",
     "digits-classes.png",
 )
 NO_LFW = {"LOOKALIKE_DATA": "", "LOOKALIKE_MIRRORS": "http://127.0.0.1:9"}  # nobody listens there
@@ -40,7 +40,9 @@ def few_lfw(lfw: LFW, mnist: MNIST, tmp_path: Path) -> Path:
     images = tmp_path / "data" / "lfw" / lfw.variant
     images.mkdir(parents=True)
     for person in many:
-        (images / person).symlink_to(lfw.root / person)
+        (images / person).mkdir()  # links to folders are not followed
+        for file in (lfw.root / person).iterdir():
+            (images / person / file.name).symlink_to(file)
     for file in lfw.folder.glob("*.txt"):
         (images.parent / file.name).symlink_to(file)
     (tmp_path / "data" / "MNIST" / "raw").mkdir(parents=True)
@@ -61,33 +63,36 @@ def test_the_tour_on_the_real_faces(data_root: Path, few_lfw: Path, tmp_path: Pa
     assert first.stderr == ""
     assert few or count == 13_233
     assert f"Indexed {count:,} faces of lfw with model faces" in first.stdout
-    assert "people the model never saw, drawn by lot" in first.stdout
+    assert "random people the model never saw" in first.stdout
     assert first.stdout.split("Look at\n")[1].split()[0] == "tour/search.png"
     check_pictures(tmp_path / "tour")
     before = [(tmp_path / "tour" / name).read_bytes() for name in PICTURES]
     again = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
     assert again.returncode == 0, again.stderr
-    assert f"{count:,} faces of lfw were indexed already" in again.stdout
+    assert f"{count:,} faces of lfw were already indexed" in again.stdout
     assert [(tmp_path / "tour" / name).read_bytes() for name in PICTURES] == before
     # Where LFW is gone, the same folder serves a taste, and what was indexed stays as it was.
     taste = lookalike("demo", "--out", "tour", cwd=tmp_path, env={**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path)})
     assert taste.returncode == 0, taste.stderr
     with open_store(str(tmp_path / "tour" / "store")) as store:
-        assert {name: store.count(name) for name in store.list_collections()} == {"lfw": count, "taste": 100}
+        assert {name: store.count(name) for name in store.list_collections()} == {
+            "lfw": count,
+            "sample-faces": 100,
+        }
 
 
 def test_without_the_data_set_the_tour_is_a_taste_and_says_so(tmp_path: Path) -> None:
     began = time.monotonic()
     env = {**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path / "cache")}
     done = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert done.returncode == 0, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith("LFW is not to be had: ")
+    assert line.startswith("LFW not found: ")
     assert "LOOKALIKE_DATA" in line
-    assert "Only a taste: 100 grey faces of 25x25 pixels" in done.stdout
-    assert "Indexed 100 faces of taste" in done.stdout
+    assert "Sample faces only: 100 gray faces of 25x25 pixels" in done.stdout
+    assert "Indexed 100 faces of sample-faces" in done.stdout
     assert "people the model never saw" not in done.stdout
     check_pictures(tmp_path / "tour")
     again = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
-    assert "100 faces of taste were indexed already" in again.stdout
+    assert "100 faces of sample-faces were already indexed" in again.stdout

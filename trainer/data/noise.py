@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookalike.encoder.images.noise import QUIETEST, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
+from lookalike.encoder.images.noise import (
+    MIN_POISSON_LEVEL,
+    NoiseKind,
+    NoiseSpec,
+    sample_noise,
+    saved_as_jpeg,
+)
 
 
 def make_noisy(images: Tensor, noise: NoiseSpec, rng: np.random.Generator) -> Tensor:
@@ -49,7 +55,7 @@ def apply_noise(images: Tensor, levels: Tensor, noise: Tensor, *, kind: NoiseKin
     if kind == "gaussian":
         noisy = images + level * noise
     elif kind == "poisson":
-        noisy = torch.where(level < QUIETEST, images, noise * level.square())
+        noisy = torch.where(level < MIN_POISSON_LEVEL, images, noise * level.square())
     elif kind == "masking":
         noisy = torch.where(noise < level, 0.0, images)
     elif kind == "salt-pepper":

@@ -72,7 +72,7 @@ def train_denoiser(
         DataError: too few images.
         ExportError: ONNX and torch disagree.
     """
-    if noise.kind != "gaussian" or noise.nothing:
+    if noise.kind != "gaussian" or noise.is_zero:
         raise InvalidArgumentError(
             f"a denoiser is trained on Gaussian noise, got {noise}; take a SIGMA or LO:HI of 255, "
             "or train an autoencoder for other kinds"

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.evaluation.gathering import find_people
+from lookalike.deploy.evaluation.fit_data import find_people
 from lookalike.encoder.bundle.bundle import Bundle
 from lookalike.encoder.bundle.registry import CALIBRATION
 from lookalike.encoder.datasets.lfw import LFW
@@ -219,7 +219,7 @@ def test_a_model_that_learned_lfws_names_is_not_calibrated_on_them(tiny: Bundle,
 
     spec = replace(tiny.spec, labels="person", training={"data": "lfw"})
     knowing = Model(save_again(tiny, tmp_path / "knowing", spec=spec))
-    with pytest.raises(InvalidArgumentError, match="has learned the names of LFW's people"):
+    with pytest.raises(InvalidArgumentError, match="was trained on the names of LFW's people"):
         find_people("lfw", knowing)
     with pytest.raises(DataError, match="is neither"):
         find_people(str(tmp_path / "nowhere"), knowing)

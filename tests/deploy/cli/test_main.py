@@ -109,7 +109,7 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "models nowhere", "no model 'nowhere'"),
         (1, "evaluate retrieval --collection nothing", "it has: photos"),
         (2, "search me.jpg --collection photos --crop middle", "write full, center:FRACTION or X,Y,W,H"),
-        (2, "search me.jpg --collection photos --sheet new.txt", "a picture is written as .png"),
+        (2, "search me.jpg --collection photos --sheet new.txt", "an image is saved as .png"),
         (2, "index photos --collection a/b --model MODEL", "a collection name is 1 to 64 letters"),
         (2, "generate --model MODEL --out new.bmp", "change the file name"),
         (2, "generate --model MODEL --out me.jpg/new.png", "cannot write here"),

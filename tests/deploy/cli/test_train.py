@@ -63,6 +63,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
     return run
 
 
+@pytest.mark.trains
 def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     # Other systems take no such name.
     out = tmp_path / os.fsdecode(b"mod\xe8l\ne" if sys.platform == "linux" else b"model")
@@ -112,7 +113,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--batch", "-1"), "batch must be 1 or more"),
         (("--learning-rate", "nan"), "learning_rate must be above 0"),
         (("--weight-decay", "-1"), "weight_decay must be 0 or more"),
-        (("--denoise", "-25"), "levels of gaussian noise rise from 0 to 255, got -25 to -25"),
+        (("--denoise", "-25"), "levels of gaussian noise must rise within 0 to 255, got -25 to -25"),
         (("--shift", "-1"), "shift must be 0 or more"),
         (("--seed", "-1"), "seed must be 0"),
         (("--sample-every", "-1"), "--sample-every"),
@@ -221,11 +222,12 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     shared = options.keys() & defaults.keys() - {"hidden", "size", "noise"}
     assert len(shared) == 8
     assert TrainingSpec().noise is None
-    assert NoiseSpec.parse(str(options["noise"].default)).nothing
+    assert NoiseSpec.parse(str(options["noise"].default)).is_zero
     assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
     assert options["hidden"].default == tuple(defaults["hidden"])
 
 
+@pytest.mark.trains
 @pytest.mark.slow
 @pytest.mark.lfw
 @pytest.mark.usefixtures("lfw_folder")

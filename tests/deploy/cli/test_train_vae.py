@@ -72,6 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("data") / "shapes", each=12)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None:
     out = tmp_path / "digits"
@@ -94,6 +95,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None
     assert spec.training["network"]["down"] == [32, 64]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("words", "classes", "channels"),
     [
@@ -135,6 +137,7 @@ def test_folder_becomes_a_bundle(
     assert spec.mirror is ("--no-mirror" not in words)
 
 
+@pytest.mark.trains
 def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
     tmp_path: Path, data: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
         assert (training["epochs"], training["batch"]) == (epochs, batch)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, train: Train) -> None:
     out = tmp_path / "digits-ae"
@@ -163,6 +167,7 @@ def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, trai
     assert bundle.sampling.by_class.components == 10
 
 
+@pytest.mark.trains
 def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     tmp_path: Path, data: Path, train: Train
 ) -> None:
@@ -249,7 +254,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
         options = {option.name: option for option in command.params if isinstance(option, click.Option)}
         assert all(option.help for option in options.values())
         assert VAE_DEFAULTS.noise is None
-        assert NoiseSpec.parse(str(options["noise"].default)).nothing
+        assert NoiseSpec.parse(str(options["noise"].default)).is_zero
         shared = options.keys() & defaults.keys() - chosen
         assert len(shared) == count
         assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}

@@ -8,24 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.deploy.evaluation.attribute_judge import (
-    AttributeClassifier,
-    appearance_features,
-    appearance_features_parallel,
-)
-from lookalike.deploy.evaluation.attribute_tables import attribute_lines
 from lookalike.deploy.evaluation.attributes import (
+    AttributeClassifier,
     AttributeReport,
     AttributeResult,
     AttributeSearchResult,
     EditResult,
     Shift,
     evaluate_attributes,
+    pixel_features,
     search_share,
     undo_error,
 )
-from lookalike.deploy.evaluation.curves import draw_trade_off
 from lookalike.deploy.evaluation.fit_data import ScoredImages, read_scored_images
+from lookalike.deploy.evaluation.report import attribute_lines, plot_trade_off
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
@@ -56,14 +52,13 @@ def test_an_edit_is_undone_by_its_opposite() -> None:
 def test_what_a_judge_sees() -> None:
     half = np.zeros((2, 32, 32, 3), np.uint8)
     half[1, :, 16:] = 255
-    seen = appearance_features(half)
+    seen = pixel_features(half)
     assert seen.shape == (2, 7 * 7 * 4 * 9 + 16 * 16)
     assert not seen[0].any()  # black, and no edge
     assert np.linalg.norm(seen[1, :-256]) == pytest.approx(3, abs=0.01)
     small = seen[1, -256:].reshape(16, 16)
     assert small[:, :8].max() == 0
     assert small[:, 8:] == pytest.approx(254 / 255, abs=0.005)
-    assert np.array_equal(appearance_features_parallel(half), seen)
 
 
 def test_a_judge_tells_people_it_was_not_fitted_to() -> None:
@@ -80,8 +75,8 @@ def test_a_judge_tells_people_it_was_not_fitted_to() -> None:
         np.arange(400) % 4 < 2,
         np.zeros((400, 0)),
     )
-    seen = appearance_features_parallel(pixels)
-    judges = AttributeClassifier.all_of(["A", "B"], seen, examples)
+    seen = pixel_features(pixels)
+    judges = AttributeClassifier.fit_all(["A", "B"], seen, examples)
     assert judges["A"].auc > 0.99
     assert judges["A"].accuracy > 0.95
     assert 0.3 < judges["B"].auc < 0.7  # nothing is there to be told
@@ -106,7 +101,8 @@ def made_up() -> AttributeReport:
 def test_lines_and_json() -> None:
     lines = attribute_lines(made_up()).splitlines()
     assert lines[0] == (
-        "Hat: read with AUC 0.900 on 50 held-out pictures; the judge has AUC 0.800 and is right on 75.0%"
+        "Hat: read with AUC 0.900 on 50 held-out images; the independent classifier has AUC 0.800 "
+        "and is right on 75.0%"
     )
     assert lines[2].split() == ["-2", "10", "50.0%", "100.0%", "A", "-0.25", "sd;", "B", "-0.20", "sd"]
     assert lines[3].split() == ["+2", "1,000", "25.0%", "75.0%", "-"]
@@ -121,7 +117,7 @@ def test_lines_and_json() -> None:
 
 def test_the_trade_off_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    draw_trade_off(tmp_path / "curve.png", [("Hat $", [(1, 0.1, 1), (2, 0.9, 0.8)]), ("off", [(1, 0, 1)])])
+    plot_trade_off(tmp_path / "curve.png", [("Hat $", [(1, 0.1, 1), (2, 0.9, 0.8)]), ("off", [(1, 0, 1)])])
     with Image.open(tmp_path / "curve.png") as drawn:
         assert drawn.width > drawn.height > 400
 
@@ -129,7 +125,7 @@ def test_the_trade_off_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--curve", "curve.txt"), "a picture is written as .png"),
+        (("--curve", "curve.txt"), "an image is written as .png"),
         (("--faces", "0"), "0 is not in the range"),
         (("--strength", "0"), "0 is not in the range"),
     ],
@@ -179,7 +175,7 @@ def test_a_smile_appears_on_faces_of_lfw(lfw: LFW) -> None:
     assert smile.searches[2].share > smile.searches[0].share
     assert smile.searches[2].likeness < smile.searches[0].likeness
     assert found.undone < 1e-5
-    with pytest.raises(InvalidArgumentError, match="strengths are finite and over 0"):
+    with pytest.raises(InvalidArgumentError, match="strengths must be finite and over 0"):
         evaluate_attributes(model, few, strengths=(-1,))
     with pytest.raises(DataError, match="for none of Male, Smiling"):
         evaluate_attributes(model, part_of(scored, rows[:250]))

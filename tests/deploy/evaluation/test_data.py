@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, DenoisingTestSet, open_test_set
+from lookalike.deploy.evaluation.data import PHOTOGRAPHS, DenoisingTestSet, open_test_set
 from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
@@ -11,8 +11,8 @@ from lookalike.encoder.errors import InvalidArgumentError
 
 def test_photographs_are_the_middle_of_scikit_images() -> None:
     found = open_test_set("photographs")
-    assert found.called == PHOTOGRAPHS
-    channels = {name: picture.shape[2] for name, picture in zip(found.called, found.clean, strict=True)}
+    assert found.titles == PHOTOGRAPHS
+    channels = {name: picture.shape[2] for name, picture in zip(found.titles, found.clean, strict=True)}
     assert {name for name, count in channels.items() if count == 1} == {"camera", "coins"}
     for picture in found.clean:
         assert picture.shape[:2] == (256, 256)
@@ -38,25 +38,25 @@ def test_the_first_are_a_part_of_all() -> None:
     grey = np.zeros((2, 2, 1), np.float32)
     pictures = DenoisingTestSet("mnist", ("a", "b", "c"), (grey, grey + 1, grey))
     assert len(pictures) == len(pictures.first(None)) == 3
-    assert pictures.first(2).called == ("a", "b")
+    assert pictures.first(2).titles == ("a", "b")
     assert pictures.first(2).clean[1].max() == 1
 
 
 def test_a_set_that_is_none_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="'cats' is none of them"):
+    with pytest.raises(InvalidArgumentError, match="'cats' is not one"):
         open_test_set("cats")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.lfw
 def test_faces_are_of_held_out_people_one_each(lfw: LFW) -> None:
     small, whole = open_test_set("lfw-64", 12), open_test_set("lfw-250", 5)
-    people = [name.removesuffix("_0001") for name in small.called]
+    people = [name.removesuffix("_0001") for name in small.titles]
     assert len(set(people)) == 12
     assert set(people) <= lfw.held_out_people()
-    assert whole.called == small.called[:5]  # nested, also over sizes
+    assert whole.titles == small.titles[:5]  # nested, also over sizes
     assert {picture.shape for picture in small.clean} == {(64, 64, 3)}
     assert {picture.shape for picture in whole.clean} == {(250, 250, 3)}
-    assert open_test_set("lfw-64", 3).called == small.called[:3]
+    assert open_test_set("lfw-64", 3).titles == small.titles[:3]
     tight = whole.clean[0][80:170, 80:170]  # 80 of 250 pixels off each side
     assert small.clean[0].mean() == pytest.approx(tight.mean(), abs=0.01)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.evaluation.handwriting import MnistData
-from lookalike.deploy.evaluation.yardstick import PARTS
+from lookalike.deploy.cli.evaluate import _PARTS
+from lookalike.deploy.evaluation.generation import PARTS
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import STEMS, idx
@@ -59,16 +59,15 @@ def test_all_figures_of_three_kinds(judged: Path) -> None:
     assert done.returncode == 3  # an ae has no likelihood, and this one no classes
     said = json.loads(done.stdout)
     assert done.stderr.splitlines() == [  # and no training
-        "digits-ae: no likelihood, for an ae says how likely nothing is",
-        "digits-ae: not judged by class, for its classes are not the digits'",
+        "digits-ae: no likelihood, the model (ae) is not variational",
+        "digits-ae: no metrics by class, its classes are not those of mnist",
     ]
     assert said["floor"]["frechet"] > 0
-    assert {row["name"] for row in said["baselines"]} == {"raw pixels", "PCA-3", "PCA-13"}
     cvae, vae, ae = said["models"]
     assert [row["measured"] for row in cvae["likelihood"]] == 2 * ["log p(x|y)", "log p(x)"]
     assert [row["protocol"] for row in vae["likelihood"]] == ["dynamic", "threshold"]
     for row in cvae["likelihood"] + vae["likelihood"]:
-        assert (row["images"], row["samples"], row["few"]) == (20, 30, 0)
+        assert (row["images"], row["samples"]) == (20, 30)
         assert row["bound"] <= row["negative_elbo"]
         assert row["bound_error"] > 0
     assert (cvae["conditioned"], vae["conditioned"], ae["conditioned"]) == ("label", "Gaussian", None)
@@ -81,50 +80,38 @@ def test_all_figures_of_three_kinds(judged: Path) -> None:
         assert model["neighbours"]["through"] == "store"
 
 
-def test_figures_as_lines_and_as_a_table_for_a_readme(judged: Path) -> None:
+def test_metrics_as_lines(judged: Path) -> None:
     words = ("--model", "digits", "--model", "digits-vae", *QUICK)
     table = run(judged, *words)
     assert (table.returncode, table.stderr) == (0, "")
     assert "right on" in table.stdout
     assert "5-NN accuracy" in table.stdout
-    markdown = run(judged, *words, "--markdown").stdout.splitlines()
-    assert markdown[0] == "| MNIST test digits | `digits` | `digits-vae` | beside it |"
-    assert len({line.count("|") for line in markdown}) == 1
-    published = [line for line in markdown if "Burda" in line]
-    assert len(published) == 1  # nothing but the dynamic log p(x) stands beside them
-    assert "-log p(x) at most" in published[0]
-    assert "dynamic" in published[0]
 
 
-def test_parts_can_be_chosen_and_few_samples_speak_of_all(home: Path) -> None:
+def test_parts_can_be_chosen_and_the_seed_decides(home: Path) -> None:
     words = ("--model", "digits-vae", "--only", "likelihood", *QUICK)
-    done = run(home, *words, "--few", "5", "--json")
+    done = run(home, *words, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    assert (said["judge"], said["baselines"]) == (None, [])
-    (model,) = said["models"]
+    result = json.loads(done.stdout)
+    assert result["judge"] is None
+    (model,) = result["models"]
     assert model["accuracy"] is model["neighbours"] is None
-    assert [(row["images"], row["fully"], row["few"]) for row in model["likelihood"]] == 2 * [(120, 20, 5)]
-    again = run(home, *words, "--few", "5", "--json")
-    assert _untimed(json.loads(again.stdout)) == _untimed(said)
-    lines = run(home, *words, "--few", "5").stdout.splitlines()
-    assert lines[-1].startswith("30 samples of 20 images, 5 of all: ± ")
-    assert "(of 20, and 5 of all: ±" in run(home, *words, "--few", "5", "--markdown").stdout
+    assert [(row["images"], row["samples"]) for row in model["likelihood"]] == 2 * [(20, 30)]
+    again = run(home, *words, "--json")
+    assert _untimed(json.loads(again.stdout)) == _untimed(result)
+    other = run(home, *words, "--json", "--seed", "1")
+    assert _untimed(json.loads(other.stdout)) != result
 
 
-def test_the_parts_are_those_of_the_searcher(home: Path) -> None:
-    from lookalike.deploy.cli.generation_commands import _PARTS
-
+def test_the_parts_of_the_command_are_those_of_the_plan() -> None:
     assert _PARTS == PARTS
-    assert MnistData.__doc__
 
 
 @pytest.mark.parametrize(
     ("code", "words", "said"),
     [
         (1, "--model nowhere", "no model 'nowhere'"),
-        (2, "--model TINY", "grey and whole; model tiny takes 16x16x3, crop center:0.5"),
-        (2, "--model digits-vae --markdown --json", "take one"),
+        (2, "--model TINY", "gray and whole; model tiny takes 16x16x3, crop center:0.5"),
         (2, "--model digits-vae --only beauty", "'beauty' is none of likelihood, accuracy"),
         (2, "--model digits-vae --samples 0", "--samples"),
     ],

@@ -158,7 +158,7 @@ def test_neither_pieces_nor_company_change_what_is_drawn() -> None:
             (mean[rows] + 0.1).astype(np.float32), deviation[rows].astype(np.float32), classes[rows]
         )
         found = bounds(
-            proposal, lambda z, rows: likelihood(z[:, :2], rows), samples=100, together=together, seed=3
+            proposal, lambda z, rows: likelihood(z[:, :2], rows), samples=100, batch_rows=together, seed=3
         )
         return found.importance
 
@@ -178,10 +178,10 @@ def test_the_samples_held_are_bounded_and_counted() -> None:
         return likelihood(latents, rows)
 
     proposal = Proposal(mean.astype(np.float32), deviation.astype(np.float32))
-    bounds(proposal, watched, samples=30, together=64, on_done=told.append)
+    bounds(proposal, watched, samples=30, batch_rows=64, on_done=told.append)
     assert max(sizes) <= 64
     assert sum(told) == sum(sizes) == 150
-    bounds(proposal, watched, samples=1000, together=64)
+    bounds(proposal, watched, samples=1000, batch_rows=64)
     assert max(sizes) <= 64
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.handwriting import DigitImages
-from lookalike.deploy.evaluation.nats import _corrected, binarize, measure_likelihood
+from lookalike.deploy.evaluation.data import DigitImages
+from lookalike.deploy.evaluation.likelihood import binarize, measure_likelihood
 from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.datasets.mnist import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
@@ -18,18 +18,18 @@ from lookalike.encoder.runtime.model import Model
 from tests.fixtures.handmade_models import CLASSES, SIZE, Z
 from tests.fixtures.likelihood_models import variational
 
-GREY = np.array([[0, 1, 127, 128, 254, 255]], np.uint8)
+GRAY = np.array([[0, 1, 127, 128, 254, 255]], np.uint8)
 
 
 def test_the_threshold_is_the_same_for_everybody() -> None:
-    np.testing.assert_array_equal(binarize(GREY, "threshold"), GREY >= 128)
-    np.testing.assert_array_equal(binarize(GREY, "threshold", seed=5), GREY >= 128)
+    np.testing.assert_array_equal(binarize(GRAY, "threshold"), GRAY >= 128)
+    np.testing.assert_array_equal(binarize(GRAY, "threshold", seed=5), GRAY >= 128)
 
 
-def test_dynamic_draws_have_the_grey_values_as_chances() -> None:
-    many = GREY.repeat(20_000, axis=0)
+def test_dynamic_draws_have_the_gray_values_as_chances() -> None:
+    many = GRAY.repeat(20_000, axis=0)
     on = binarize(many, "dynamic")
-    np.testing.assert_allclose(on.mean(axis=0), GREY[0] / 255, atol=0.015)
+    np.testing.assert_allclose(on.mean(axis=0), GRAY[0] / 255, atol=0.015)
     assert not on[:, 0].any()
     assert on[:, 5].all()
     assert on[:, 1].any()
@@ -39,8 +39,8 @@ def test_dynamic_draws_have_the_grey_values_as_chances() -> None:
 
 
 def test_no_other_protocol() -> None:
-    with pytest.raises(InvalidArgumentError, match="dynamic or threshold, not 'grey'"):
-        binarize(GREY, "grey")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="dynamic or threshold, not 'gray'"):
+        binarize(GRAY, "gray")  # type: ignore[arg-type]
 
 
 @pytest.mark.mnist
@@ -49,25 +49,6 @@ def test_real_digits_by_both_protocols_are_other_digits(mnist: MNIST) -> None:
     dynamic, threshold = (binarize(images, protocol) for protocol in ("dynamic", "threshold"))
     assert 0.02 < (dynamic != threshold).mean() < 0.1
     assert dynamic.mean() == pytest.approx(images.mean() / 255, abs=0.002)
-
-
-def test_a_difference_on_some_corrects_all() -> None:
-    rng = np.random.default_rng(0)
-    rough = 90 + 20 * rng.normal(size=5000)
-    deep = rough - 0.5 + 0.3 * rng.normal(size=5000)
-    means = []
-    for _ in range(300):
-        rows = rng.choice(5000, 400, replace=False)
-        mean, error, left = _corrected(rough, deep[rows], rows)
-        assert error == pytest.approx(20 / 5000**0.5, rel=0.05)
-        assert left == pytest.approx(0.3 / 20 * (1 - 400 / 5000) ** 0.5, rel=0.2)
-        means.append(mean)
-    assert np.mean(means) == pytest.approx(deep.mean(), abs=0.003)
-    assert np.std(means) == pytest.approx(left, rel=0.25)  # as far off as it says
-    whole, error, left = _corrected(rough, rough, np.arange(5000))
-    assert whole == pytest.approx(rough.mean())
-    assert left == 0
-    assert error == pytest.approx(20 / 5000**0.5, rel=0.05)
 
 
 def exact(binary: NDArray[np.bool_], spec: BundleSpec, label: int | None) -> float:
@@ -100,7 +81,7 @@ def test_the_bound_of_a_model_is_its_known_likelihood(tmp_path: Path) -> None:
     assert found.bound == pytest.approx(np.mean(known), abs=0.05)
     assert found.negative_elbo > found.bound + 0.5
     assert found.bound_error == pytest.approx(np.std(known, ddof=1) / 12**0.5, abs=0.1)
-    assert (found.images, found.samples, found.fully, found.few, found.estimate_error) == (12, 4000, 12, 0, 0)
+    assert (found.images, found.samples) == (12, 4000)
     (dynamic,) = measure_likelihood(model, digits, "dynamic", samples=100, count=12)
     assert dynamic.bound != found.bound
     (again,) = measure_likelihood(model, digits, "dynamic", samples=100, count=12)
@@ -121,23 +102,22 @@ def test_a_model_with_classes_is_measured_given_the_label_and_without(tmp_path: 
     assert both.bound == pytest.approx(marginal.mean(), abs=0.1)
 
 
-def test_all_digits_by_few_samples_and_some_by_many(tmp_path: Path) -> None:
+def test_some_digits_are_the_same_digits_of_all(tmp_path: Path) -> None:
     model, digits = Model(variational(tmp_path / "known", kind="vae"), threads=1), half_on(60)
     steps: list[int] = []
 
     @contextmanager
-    def watched(_what: str, total: int) -> Iterator[Callable[[int], object]]:
+    def progress(_task: str, total: int) -> Iterator[Callable[[int], object]]:
         yield steps.append
         assert sum(steps) == total
 
-    (whole,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=60)
-    (found,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=20, few=50, steps=watched)
-    assert sum(steps) == 20 * 1000 + 60 * 50
-    assert (found.images, found.fully, found.few) == (60, 20, 50)
-    assert 0 < found.estimate_error < 0.1
-    assert found.bound == pytest.approx(whole.bound, abs=4 * found.estimate_error)
-    (some,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=20)
-    assert (some.images, some.fully, some.few) == (20, 20, 0)
+    (some,) = measure_likelihood(model, digits, "dynamic", samples=1000, count=20, progress=progress)
+    assert sum(steps) == 20 * 1000
+    rows = digits.sample_rows(20, seed=0)
+    chosen = DigitImages(binarize(digits.images, "dynamic")[rows] * np.uint8(255), digits.labels[rows])
+    (alone,) = measure_likelihood(model, chosen, "threshold", samples=1000, count=20)
+    assert some.images == 20
+    assert some.bound == alone.bound
 
 
 def test_a_model_without_deviations_is_refused(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
 from lookalike.deploy.evaluation.pairs import (
     Fold,
     Folds,
-    deal_people,
-    draw_folds,
-    held_people,
+    held_out_people,
     lfw_folds,
     read_folds,
+    sample_folds,
+    split_people,
 )
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 
@@ -36,13 +36,13 @@ def told(folds: Folds) -> list[list[tuple[int, int, bool]]]:
 
 def test_a_person_is_in_one_fold_only_and_no_pair_is_there_twice() -> None:
     images = gallery(*range(1, 41))
-    folds = draw_folds(images, seed=3)
+    folds = sample_folds(images, seed=3)
     assert len(folds.all) == 10
-    assert len(folds.held) == 5
+    assert len(folds.held_out) == 5
     people = [{images.people[index] for pair in fold for index in pair[:2]} for fold in told(folds)]
     for place, here in enumerate(people):
         assert not any(here & there for there in people[place + 1 :])
-        assert (here <= folds.held_people) == (place < 5)
+        assert (here <= folds.held_out_people) == (place < 5)
     for fold in told(folds):
         assert len({frozenset(pair[:2]) for pair in fold}) == len(fold)
         assert sum(same for *_, same in fold) * 2 == len(fold)
@@ -54,42 +54,40 @@ def test_a_person_is_in_one_fold_only_and_no_pair_is_there_twice() -> None:
 
 def test_the_seed_decides() -> None:
     images = gallery(*[4] * 40)
-    assert told(draw_folds(images, seed=1)) == told(draw_folds(images, seed=1))
-    assert told(draw_folds(images, seed=1)) != told(draw_folds(images, seed=2))
-    assert held_people(images, seed=1) == draw_folds(images, seed=1).held_people
-    assert sorted(itertools.chain.from_iterable(deal_people(images, seed=1))) == sorted(
+    assert told(sample_folds(images, seed=1)) == told(sample_folds(images, seed=1))
+    assert told(sample_folds(images, seed=1)) != told(sample_folds(images, seed=2))
+    assert held_out_people(images, seed=1) == sample_folds(images, seed=1).held_out_people
+    assert sorted(itertools.chain.from_iterable(split_people(images, seed=1))) == sorted(
         f"p{i}" for i in range(40)
     )
 
 
 def test_at_most_three_hundred_of_each_are_drawn() -> None:
-    folds = draw_folds(gallery(*[60] * 20), seed=0)
+    folds = sample_folds(gallery(*[60] * 20), seed=0)
     assert [(int(fold.same.sum()), len(fold.same)) for fold in folds.all] == [(300, 600)] * 10
 
 
 def test_the_fewest_that_will_do() -> None:
-    folds = draw_folds(gallery(*[2] * 10, *[1] * 10), seed=0)
+    folds = sample_folds(gallery(*[2] * 10, *[1] * 10), seed=0)
     assert [fold.same.tolist() for fold in folds.all] == [[True, False]] * 10
 
 
 @pytest.mark.parametrize("sizes", [[2] * 9 + [1] * 20, [2] * 19, [1] * 100, []])
 def test_too_few_are_refused_with_the_rule(sizes: list[int]) -> None:
-    with pytest.raises(
-        DataError, match="that takes 20 people, 10 of them with two pictures or more; gallery"
-    ):
-        draw_folds(gallery(*sizes), seed=0)
+    with pytest.raises(DataError, match="that takes 20 people, 10 of them with two images or more; gallery"):
+        sample_folds(gallery(*sizes), seed=0)
 
 
 def test_images_of_nobody_are_in_no_pair() -> None:
     named = gallery(*[2] * 21)
     images = LabeledImages("g", named.files, named.paths, (*[None] * 2, *named.people[2:]))
     assert 0 not in {
-        index for fold in told(draw_folds(images, seed=0)) for pair in fold for index in pair[:2]
+        index for fold in told(sample_folds(images, seed=0)) for pair in fold for index in pair[:2]
     }
 
 
 def test_pairs_of_unusable_images_go_and_a_fold_without_any_is_refused() -> None:
-    folds = Folds((Fold.of([(0, 1, True), (2, 3, True), (0, 2, False), (1, 3, False)]),), frozenset())
+    folds = Folds((Fold.from_pairs([(0, 1, True), (2, 3, True), (0, 2, False), (1, 3, False)]),), frozenset())
     left = folds.within(np.array([True, True, True, False]))
     assert told(left) == [[(0, 1, True), (0, 2, False)]]
     assert left.needed(4).tolist() == [True, True, True, False]
@@ -105,7 +103,7 @@ def test_a_file_in_the_layout_of_lfw_is_read(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(PAIRS)
     folds = read_folds(tmp_path / "pairs.txt", images)
     assert told(folds) == [[(2 * i, 2 * i + 1, True), (2 * i, 2 * i + 9, False)] for i in range(4)]
-    assert folds.held_people == {"p0", "p1", "p4", "p5"}
+    assert folds.held_out_people == {"p0", "p1", "p4", "p5"}
     (tmp_path / "spaces.txt").write_text(PAIRS.replace("\t", "  "))
     assert told(read_folds(tmp_path / "spaces.txt", images)) == told(folds)
 
@@ -151,7 +149,7 @@ def test_view_2_is_what_the_data_set_says(lfw: object) -> None:
     folds = lfw_folds(images)
     assert [len(fold.same) for fold in folds.all] == [600] * 10
     assert images.lfw is not None
-    assert folds.held_people == images.lfw.held_out_people()
+    assert folds.held_out_people == images.lfw.held_out_people()
     for fold in folds.all:
         for first, second, same in zip(fold.first, fold.second, fold.same, strict=True):
             assert (images.people[first] == images.people[second]) == same

@@ -13,7 +13,7 @@ from lookalike.deploy.evaluation.reliability import (
     calibration_error,
     cllr,
     cross_validate,
-    draw_reliability,
+    plot_reliability,
 )
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from tests.trainer.fitting.test_calibration import crowd
@@ -51,9 +51,9 @@ def test_a_crowd_that_is_well_told_apart_is_calibrated_well() -> None:
     assert judged.sure_right is not None
     assert judged.sure_right > 0.7
     assert judged == cross_validate(rows, people)
-    height, width, channels = draw_reliability(judged).shape
+    height, width, channels = plot_reliability(judged).shape
     assert (height > 400, width > 800, channels) == (True, True, 3)
-    draw_reliability(replace(judged, sure=0, sure_right=None, hit_bins=()))
+    plot_reliability(replace(judged, sure=0, sure_right=None, hit_bins=()))
 
 
 def test_too_few_people_cannot_be_left_out_in_turn() -> None:
@@ -65,4 +65,4 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     judged = cross_validate(*crowd(20, 4))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InvalidArgumentError, match=r"pip install 'lookalike\[evaluate\]'"):
-        draw_reliability(judged)
+        plot_reliability(judged)

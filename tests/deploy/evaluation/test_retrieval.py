@@ -2,7 +2,8 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.deploy.evaluation.retrieval import Retrieval, rank_all, retrieval, temporary_collection
+from lookalike.deploy.evaluation.retrieval import Retrieval, rank_all, temporary_collection
 from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
 from lookalike.indexer.open import open_store
@@ -30,7 +31,7 @@ HAND = [
     (95.5, "s1"), (94.0, "s2"), (87.0, "s3"), (84.0, "s4"), (80.0, None),
 ]  # fmt: skip
 
-WORDS = ["evaluate", "retrieval", "--collection", "hand", "--json", "--no-baselines"]
+WORDS = ["evaluate", "retrieval", "--collection", "hand", "--json"]
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def fill(store: VectorStore, name: str, placed: Sequence[tuple[float, str | None
 
 def test_recall_of_a_collection_worked_out_by_hand(store: VectorStore) -> None:
     fill(store, "hand", HAND)
-    assert retrieval(store, "hand") == Retrieval(
+    assert rank_all(store, "hand").metrics() == Retrieval(
         queries=6,
         recall_at_1=3 / 6,
         recall_at_5=4 / 6,
@@ -61,25 +62,30 @@ def test_recall_of_a_collection_worked_out_by_hand(store: VectorStore) -> None:
 
 def test_only_the_people_asked_for_query_but_all_are_searched(store: VectorStore) -> None:
     fill(store, "hand", HAND)
-    assert retrieval(store, "hand", people={"B"}) == Retrieval(2, 0.0, 0.0, 1 / 6, 10)
-    assert retrieval(store, "hand", people={"A", "E", "s1"}) == Retrieval(4, 3 / 4, 1.0, 3.5 / 4, 10)
+    assert rank_all(store, "hand", people={"B"}).metrics() == Retrieval(2, 0.0, 0.0, 1 / 6, 10)
+    assert rank_all(store, "hand").metrics({"A", "E", "s1"}) == Retrieval(4, 3 / 4, 1.0, 3.5 / 4, 10)
 
 
 def test_of_equal_pictures_the_five_are_five_others(store: VectorStore) -> None:
     # All in one place, so the ids decide: five strangers come before both pictures of P. The query itself is
     # not always among the six that are fetched; then the sixth must not count.
     fill(store, "six", [(0.0, f"s{number}") for number in range(5)] + [(0.0, "P"), (0.0, "P")])
-    assert retrieval(store, "six") == Retrieval(2, 0.0, 0.0, 1 / 6, 6)
+    assert rank_all(store, "six").metrics() == Retrieval(2, 0.0, 0.0, 1 / 6, 6)
     fill(store, "five", [(0.0, f"s{number}") for number in range(4)] + [(0.0, "P"), (0.0, "P")])
-    assert retrieval(store, "five") == Retrieval(2, 0.0, 1.0, 1 / 5, 5)
+    assert rank_all(store, "five").metrics() == Retrieval(2, 0.0, 1.0, 1 / 5, 5)
 
 
 def test_many_queries_go_in_batches_and_are_counted(store: VectorStore) -> None:
     fill(store, "pairs", [(number // 2 * 2.0 + number % 2 * 0.5, f"p{number // 2}") for number in range(150)])
     totals: list[int] = []
     steps: list[int] = []
-    found = retrieval(store, "pairs", on_total=totals.append, on_progress=steps.append)
-    assert found == Retrieval(150, 1.0, 1.0, 1.0, 149)
+
+    @contextmanager
+    def progress(_task: str, total: int) -> Iterator[Callable[[int], object]]:
+        totals.append(total)
+        yield steps.append
+
+    assert rank_all(store, "pairs", progress=progress).metrics() == Retrieval(150, 1.0, 1.0, 1.0, 149)
     assert (totals, sum(steps)) == ([150], 150)
     assert len(steps) > 1
 
@@ -89,15 +95,15 @@ def test_nobody_with_two_pictures_is_said(store: VectorStore) -> None:
     with pytest.raises(
         InvalidArgumentError, match="people with two or more images, collection 'alone' has none"
     ):
-        retrieval(store, "alone")
+        rank_all(store, "alone").metrics()
     with pytest.raises(CollectionNotFoundError):
-        retrieval(store, "nothing")
+        rank_all(store, "nothing")
 
 
 def test_the_command_prints_a_row_or_json(store: VectorStore, tmp_path: Path) -> None:
     fill(store, "hand", HAND)
     store.close()
-    table = lookalike("evaluate", "retrieval", "--collection", "hand", "--no-baselines", cwd=tmp_path)
+    table = lookalike("evaluate", "retrieval", "--collection", "hand", cwd=tmp_path)
     assert (table.returncode, table.stderr) == (0, "")
     assert table.stdout.split() == [
         "row", "people", "queries", "others", "Recall@1", "Recall@5", "mAP",
@@ -121,7 +127,7 @@ def test_without_the_data_set_the_rest_is_still_measured(store: VectorStore, tmp
     assert done.returncode == 0
     assert [row["people"] for row in json.loads(done.stdout)] == ["everybody"]
     (line,) = done.stderr.splitlines()
-    assert line.startswith("held out: left out, for Labeled Faces in the Wild must lie at")
+    assert line.startswith("rows of held-out people are left out: Labeled Faces in the Wild not found at")
 
 
 def test_average_precision_is_scikit_learns() -> None:
@@ -139,12 +145,12 @@ def test_average_precision_is_scikit_learns() -> None:
         others = np.arange(90) != me
         scores, same = rows @ rows[me], who == who[me]
         assert query.precision == pytest.approx(average_precision_score(same[others], scores[others]))
-        right = index[query.right.payload["path"]]
+        right = index[query.match.payload["path"]]
         assert same[right]
         assert right != me
-        assert query.right_score == pytest.approx(scores[right], abs=1e-6)
+        assert query.match_score == pytest.approx(scores[right], abs=1e-6)
         assert query.best == 1 + (scores[others] > scores[right] + 1e-7).sum()
-        assert (query.best == 1) == query.among(1)
+        assert (query.best == 1) == query.found_in_first(1)
 
 
 @pytest.mark.lfw

@@ -9,8 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookalike.deploy.evaluation.data import LabeledImages, collection_images, open_labeled
-from lookalike.deploy.evaluation.parquet import read_parquet_vectors
-from lookalike.deploy.evaluation.vectors import assign_vectors, embed_images, match_paths, stored_vectors
+from lookalike.deploy.evaluation.vectors import (
+    assign_vectors,
+    embed_images,
+    match_paths,
+    read_parquet_vectors,
+    stored_vectors,
+)
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
@@ -52,7 +57,7 @@ def test_vectors_are_read_and_scaled(tmp_path: Path, kind: pa.DataType) -> None:
     file = write(tmp_path / "v.parquet", path=[*PATHS, "extra.jpg"], vector=pa.array([*GOOD, [5, 5]], kind))
     found = read_parquet_vectors(file, IMAGES)
     assert (found.name, found.kind) == ("v.parquet", "vectors")
-    assert found.there.all()
+    assert found.present.all()
     assert found.rows == pytest.approx(
         np.array([[1, 0], [0, 1], [0.6, 0.8], [0.5**0.5] * 2, [-1, 0]]), abs=1e-6
     )
@@ -95,7 +100,7 @@ def test_a_file_that_is_no_parquet_is_said(tmp_path: Path) -> None:
     empty = write(
         tmp_path / "e.parquet", path=pa.array([], pa.string()), vector=pa.array([], pa.list_(pa.float32()))
     )
-    with pytest.raises(DataError, match="a row for each picture, it has none"):
+    with pytest.raises(DataError, match="a row for each image, it has none"):
         read_parquet_vectors(empty, IMAGES)
 
 
@@ -103,7 +108,7 @@ def test_a_picture_that_is_needed_and_has_no_vector_is_named() -> None:
     found = assign_vectors("mine", PATHS[:3], np.eye(3, dtype=np.float32), IMAGES, kind="vectors")
     found.require(np.array([True, True, True, False, False]), IMAGES)
     with pytest.raises(
-        DataError, match=r"each of the 5 pictures of faces .* 2 have none, the first is Eva/por"
+        DataError, match=r"each of the 5 images of faces .* 2 have none, the first is Eva/por"
     ):
         found.require(np.ones(5, np.bool_), IMAGES)
 
@@ -119,7 +124,7 @@ def test_a_collection_gives_what_its_model_gives(tiny_model: Path, tmp_path: Pat
         own = collection_images(store, NAME)
         stored = stored_vectors(store, NAME, own)
         by_folder = stored_vectors(store, NAME, open_labeled(str(home / "photos")))
-    assert stored.there.all()
+    assert stored.present.all()
     embedded = embed_images(Model.open(tiny_model), own)
     assert stored.rows == pytest.approx(embedded.rows, abs=1e-5)
     assert sorted(map(tuple, by_folder.rows)) == sorted(map(tuple, stored.rows))
@@ -130,7 +135,7 @@ def test_a_bad_picture_has_no_vector_and_is_named(tiny_model: Path, tmp_path: Pa
     write_people(tmp_path, people=2, each=2)
     (tmp_path / "person-0" / "0.png").write_bytes(b"no picture")
     found = embed_images(Model.open(tiny_model), open_labeled(str(tmp_path)))
-    assert found.there.tolist() == [False, True, True, True]
+    assert found.present.tolist() == [False, True, True, True]
     (line,) = found.failures
     assert "0.png" in line
 

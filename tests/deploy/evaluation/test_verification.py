@@ -30,7 +30,7 @@ def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 def test_likeness_is_the_cosine_of_unit_vectors() -> None:
     vectors = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
-    fold = Fold.of([(0, 1, False), (0, 2, True), (2, 1, True)])
+    fold = Fold.from_pairs([(0, 1, False), (0, 2, True), (2, 1, True)])
     assert pair_similarity(vectors, fold) == pytest.approx([0.0, 0.6, 0.8])
 
 
@@ -63,19 +63,19 @@ def test_a_threshold_never_comes_from_the_fold_it_is_used_on() -> None:
     scores = [floats(0.1, 0.2, 0.8, 0.9), floats(0.0, 0.3, 0.7, 1.0), floats(1.1, 1.2, 1.8, 1.9)]
     thresholds = fold_thresholds(scores, same)
     assert thresholds[2] == pytest.approx(0.5)
-    found = verify(scores, same)
+    found, _ = verify(scores, same)
     assert found.accuracy <= (1 + 1 + 0.5) / 3
     # A fold's own scores change the others' thresholds only.
     moved = [scores[0] + 100, scores[1], scores[2]]
     assert fold_thresholds(moved, same)[0] == thresholds[0]
-    assert verify([moved[0], *scores[1:]], same).accuracy < 1
+    assert verify([moved[0], *scores[1:]], same)[0].accuracy < 1
 
 
 def test_figures_by_hand() -> None:
     # Each fold is told by the threshold of the other, 0.5 and 0.35: all four right, and three of four.
     scores = [floats(0.1, 0.2, 0.5, 0.9), floats(0.1, 0.4, 0.6, 0.9)]
     same = [bools("--++")] * 2
-    found = verify(scores, same)
+    found, _ = verify(scores, same)
     assert fold_thresholds(scores, same) == pytest.approx([0.5, 0.35])
     assert (found.folds, found.pairs) == (2, 8)
     assert found.accuracy == pytest.approx(7 / 8)
@@ -117,6 +117,6 @@ def test_one_fold_is_not_enough() -> None:
 def test_measure_is_all_of_it() -> None:
     angles = np.deg2rad([0, 1, 90, 91])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    fold = Fold.of([(0, 1, True), (2, 3, True), (0, 2, False), (1, 3, False)])
+    fold = Fold.from_pairs([(0, 1, True), (2, 3, True), (0, 2, False), (1, 3, False)])
     found, curve = evaluate_pairs(vectors, [fold, fold])
     assert (found.accuracy, found.standard_error, found.auc, curve.auc) == (1.0, 0.0, 1.0, 1.0)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fixtures.command import lookalike
+from tests.fixtures.command import lookalike, lookalike_process
 from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, collection_url, problem, running
 
@@ -339,7 +339,7 @@ def test_a_service_that_cannot_start_says_why_in_one_line(
 ) -> None:
     key = {"LOOKALIKE_API_KEY": KEY} if "203" in words else {}
     environment = dict.fromkeys(("LOOKALIKE_API_KEY",), "") | key
-    done = lookalike("serve", *words.split(), cwd=tmp_path, env={**os.environ, **environment})
+    done = lookalike_process("serve", *words.split(), cwd=tmp_path, env={**os.environ, **environment})
     assert (done.returncode, done.stdout) == (code, "")
     line = [each for each in done.stderr.splitlines() if not each.startswith("serving on")][-1]
     assert said in line

@@ -134,11 +134,11 @@ def changed(**parts: NDArray[Any]) -> GaussianMixture:
         ({"covariances": np.full((2, 2, 2), np.inf, np.float32)}, "covariances of a mixture must be finite"),
         (
             {"covariances": np.array([[[1, 1], [0, 1]]] * 2, np.float32)},
-            "must be symmetric, these differ by 1",
+            "symmetric, these differ by 1",
         ),
         (
             {"covariances": np.array([[[-1, 0], [0, 1]]] * 2, np.float32)},
-            "must be 0 or more, the smallest is -1",
+            "0 or more, the smallest is -1",
         ),
     ],
 )

@@ -10,12 +10,12 @@ import pytest
 
 EXTRACT = """
 import numpy as np
-from lookalike.deploy.evaluation.local_features import extractor
+from lookalike.deploy.evaluation.attributes import feature_pool, hog_features
 def main():
     pictures = np.random.default_rng(0).integers(0, 256, (64, 64, 64), np.uint8)
-    with extractor(10_000) as extract:
+    with feature_pool(10_000) as extract:
         for number in range(10_000):
-            waiting = [extract("lbp", pictures) for _ in range(4)]  # more than the pipe of results holds
+            waiting = [extract(hog_features, pictures) for _ in range(4)]  # more than the pipe of results holds
             for parts in waiting:
                 list(parts)
             print(number, flush=True)

@@ -211,7 +211,7 @@ def test_impossible_numbers_of_threads_are_refused_at_once(model: Model, threads
         embed_files(model, [], threads=threads)
 
 
-def test_files_whose_content_is_known_are_spared(model: Model, folder: Path, tmp_path: Path) -> None:
+def test_files_whose_content_is_known_are_skipped(model: Model, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     paths: list[str | Path] = [
         folder / "00.png",
@@ -221,9 +221,9 @@ def test_files_whose_content_is_known_are_spared(model: Model, folder: Path, tmp
     ]
     sums = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
     known = [{"0" * 64}, {"1" * 64, sums[1]}, {sums[2]}, set[str]()]
-    (batch,) = embed_files(model, list(enumerate(paths)), known=known.__getitem__)
+    (batch,) = embed_files(model, list(enumerate(paths)), known_hashes=known.__getitem__)
     assert (batch.keys, batch.failures) == ([0, 3], [])
-    assert [(key, facts.sha256) for key, facts in batch.spared] == [(1, sums[1]), (2, sums[2])]
+    assert [(key, facts.sha256) for key, facts in batch.skipped] == [(1, sums[1]), (2, sums[2])]
     expected = joined(list(embed_files(model, [(0, folder / "00.png"), (3, folder / "02.png")])))
     np.testing.assert_allclose(batch.embeddings, expected, atol=1e-6)
 

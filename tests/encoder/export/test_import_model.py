@@ -113,7 +113,7 @@ def pixels(count: int = 3, channels: int = 3) -> NDArray[np.uint8]:
 def test_pictures_are_prepared_as_told(tmp_path: Path, last: bool, rgb: bool) -> None:
     mean, std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
     told = Normalization(mean=mean, std=std, rgb=rgb)
-    bundle = wrapped(network(last=last), tmp_path, preparation=told)
+    bundle = wrapped(network(last=last), tmp_path, normalization=told)
     seen = pixels()[..., :: 1 if rgb else -1].astype(np.float64)
     wanted = expected((seen - mean) / std)
     np.testing.assert_allclose(Model(bundle).encode(pixels()), wanted, rtol=1e-3, atol=1e-4)
@@ -198,8 +198,8 @@ def test_grey_pictures_go_into_one_channel_or_three(tmp_path: Path) -> None:
     assert one.spec.image.channels == 1
     prepared = (grey - 127.5) / 127.5
     np.testing.assert_allclose(Model(one).encode(grey), expected(prepared), rtol=1e-3, atol=1e-4)
-    told = Normalization(mean=(127.5,), std=(127.5,), grey=True, rgb=False)
-    three = wrapped(network(), tmp_path, preparation=told)
+    told = Normalization(mean=(127.5,), std=(127.5,), gray=True, rgb=False)
+    three = wrapped(network(), tmp_path, normalization=told)
     assert three.spec.image.channels == 1
     wanted = expected(prepared.repeat(3, axis=3))
     np.testing.assert_allclose(Model(three).encode(grey), wanted, rtol=1e-3, atol=1e-4)
@@ -302,10 +302,10 @@ def test_what_cannot_serve_is_refused_on_one_line(tmp_path: Path, spoil: Any, sa
 @pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07", bytes(1000)])
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "my.onnx").write_bytes(data)
-    with pytest.raises(OnnxImportError, match="is no ONNX file"):
-        import_onnx(tmp_path / "my.onnx", tmp_path / "mine", size=None, preparation=PLAIN, crop=Crop())
+    with pytest.raises(OnnxImportError, match="is not an ONNX file"):
+        import_onnx(tmp_path / "my.onnx", tmp_path / "mine", size=None, normalization=PLAIN, crop=Crop())
     with pytest.raises(OnnxImportError, match="cannot be read"):
-        import_onnx(tmp_path / "nowhere", tmp_path / "mine", size=None, preparation=PLAIN, crop=Crop())
+        import_onnx(tmp_path / "nowhere", tmp_path / "mine", size=None, normalization=PLAIN, crop=Crop())
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
     for verb in (f"reconstruct {query}", "generate"):
         refused = lookalike(*verb.split(), "--model", "arcface", "--out", "new.png", cwd=tmp_path)
         assert refused.returncode == 2
-        assert "model arcface has no decoder; it has encoder.onnx; it can search, not draw" in one_line(
+        assert "model arcface has no decoder; it has encoder; it can search, not generate" in one_line(
             refused
         )
 
@@ -385,12 +385,12 @@ def test_an_imported_encoder_can_be_calibrated_and_warns_of_nothing(tmp_path: Pa
     [
         (2, "my.onnx --mean a --std 1 --name new", "must be one number, or three"),
         (2, "my.onnx --mean 1,2 --std 1 --name new", "must be one number, or three"),
-        (2, "my.onnx --mean 1 --std 0 --name new", "--std divides"),
+        (2, "my.onnx --mean 1 --std 0 --name new", "--std must be over 0"),
         (2, "my.onnx --mean 1 --std 1 --name a/b", "--name must be a folder name"),
-        (2, "my.onnx --mean 1 --std 1 --name people", "a bundle replaces only a bundle"),
+        (2, "my.onnx --mean 1 --std 1 --name people", "only a bundle is replaced"),
         (2, "my.onnx --mean 1 --std 1 --name new --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (1, "nowhere.onnx --mean 1 --std 1 --name new", "nowhere.onnx: cannot be read"),
-        (1, "people/person-0/0.png --mean 1 --std 1 --name new", "is no ONNX file"),
+        (1, "people/person-0/0.png --mean 1 --std 1 --name new", "is not an ONNX file"),
     ],
 )
 def test_errors_are_one_line_with_a_code(tmp_path: Path, code: int, words: str, said: str) -> None:

@@ -102,8 +102,8 @@ def test_poisson_deviates_by_the_root_of_the_brightness(value: float) -> None:
 def test_poisson_too_weak_to_count_is_left_out() -> None:
     pixels = np.random.default_rng(0).random((1, 9, 9, 3), np.float32)
     np.testing.assert_array_equal(put_on(pixels, 1e-6, "poisson"), pixels)
-    weakest = put_on(pixels, 1.001 * noise.QUIETEST, "poisson")
-    np.testing.assert_allclose(weakest, pixels, atol=6 * noise.QUIETEST)
+    weakest = put_on(pixels, 1.001 * noise.MIN_POISSON_LEVEL, "poisson")
+    np.testing.assert_allclose(weakest, pixels, atol=6 * noise.MIN_POISSON_LEVEL)
 
 
 def test_masking_blackens_a_share_of_the_pixels_in_all_channels() -> None:
@@ -158,7 +158,7 @@ def test_text_is_read_and_written(text: str, kind: str, low: float, high: float)
     assert str(again) == str(spec)
     assert (again.low, again.high) == pytest.approx((low, high))
     assert NoiseSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    assert spec.nothing == (text == "0")
+    assert spec.is_zero == (text == "0")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_text_that_says_nothing_is_refused(text: str) -> None:
     "text", ["-1", "256", "50:25", "nan", "inf", "salt-pepper:1.1", "masking:-0.1", "jpeg:0", "jpeg:101"]
 )
 def test_levels_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise rise from"):
+    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise must rise within"):
         NoiseSpec.parse(text)
 
 

@@ -243,7 +243,7 @@ def test_model_without_a_decoder_encodes_and_says_that_it_cannot_decode(model: M
     half.check()
     latents = half.encode(pictures(2))
     with pytest.raises(
-        InvalidArgumentError, match=r"model half has no decoder; it has encoder; it can search, not generate"
+        InvalidArgumentError, match=r"half has no decoder; it has encoder; it can search, not generate"
     ):
         half.decode(latents)
 

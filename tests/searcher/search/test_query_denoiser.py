@@ -10,21 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.evaluation.data import open_labeled
-from lookalike.deploy.evaluation.noisy_queries import noisy_recall
-from lookalike.encoder.datasets.lfw import LFW
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.searcher import Searcher
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
-from tests.fixtures.people import write_people
 from tests.fixtures.photos import NAME, make_home
 
 SPEC = ImageSpec(size=32, crop=Crop(fraction=0.5))
@@ -176,61 +171,3 @@ def test_a_model_that_is_no_cleaner_is_one_line(home: Path, tiny_model: Path) ->
     done = lookalike(*words, cwd=home)
     assert done.returncode == 1
     assert "denoiser" in one_line(done)
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_people(tmp_path_factory.mktemp("data") / "people", people=12, each=4)
-
-
-def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
-    people: Path, tiny_model: Path, cleaner: QueryDenoiser
-) -> None:
-    images = open_labeled(str(people))
-    held = frozenset(f"person-{number}" for number in range(6))
-    rows = noisy_recall(Model.open(tiny_model), images, held, cleaner=cleaner, sigmas=(50.0, 200.0), count=20)
-    assert [(row.sigma, row.cleaner) for row in rows] == [
-        (sigma, name) for sigma in (0.0, 50.0, 200.0) for name in (None, "box")
-    ]
-    assert {row.queries for row in rows} == {20}
-    assert {row.others for row in rows} == {47}
-    clean, _, noisy, *_, noisiest, cleaned = rows
-    assert clean.recall_at_1 > noisiest.recall_at_1
-    assert noisy.left is None
-    assert cleaned.left == 0
-    if cleaned.regained is not None:
-        taken = clean.recall_at_1 - noisiest.recall_at_1
-        given = cleaned.recall_at_1 - noisiest.recall_at_1
-        assert cleaned.regained == pytest.approx(given / taken)
-    assert json.dumps([row.to_json() for row in rows])
-
-
-def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> None:
-    images = open_labeled(str(people))
-    held = frozenset(map(str, images.people))
-    (row,) = noisy_recall(Model.open(tiny_model), images, held, cleaner=None, sigmas=(), count=1000)
-    assert row.queries == 48
-    rows = Model.open(tiny_model).embed(
-        np.stack(
-            [
-                read_pixels(f.read_bytes(), Model.open(tiny_model).bundle.spec.image, name="a")
-                for f in images.files
-            ]
-        )
-    )
-    likeness = rows @ rows.T
-    np.fill_diagonal(likeness, -2)
-    right = [
-        images.people[int(best)] == images.people[index] for index, best in enumerate(likeness.argmax(1))
-    ]
-    assert row.recall_at_1 == pytest.approx(np.mean(right))
-
-
-@pytest.mark.lfw
-@pytest.mark.slow
-def test_noise_costs_recall_on_lfw(lfw: LFW, cleaner: QueryDenoiser) -> None:
-    images = open_labeled("lfw")
-    rows = noisy_recall(
-        Model.open("faces"), images, lfw.held_out_people(), cleaner=None, sigmas=(50.0,), count=200
-    )
-    assert rows[0].recall_at_1 > rows[1].recall_at_1

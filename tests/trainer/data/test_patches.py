@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.exhibits import PHOTOGRAPHS, open_test_set
+from lookalike.deploy.evaluation.data import PHOTOGRAPHS, open_test_set
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
 from lookalike.trainer.config import PatchSpec
@@ -76,7 +76,7 @@ def test_no_photograph_that_cleaning_is_measured_on_is_learned_from() -> None:
 @pytest.mark.usefixtures("lfw_folder")
 def test_faces_that_cleaning_is_measured_on_are_of_people_held_out() -> None:
     dataset = open_dataset("lfw")
-    measured = {name.rsplit("_", 1)[0] for name in open_test_set("lfw-64", 20).called}
+    measured = {name.rsplit("_", 1)[0] for name in open_test_set("lfw-64", 20).titles}
     assert len(measured) == 20
     assert measured <= dataset.held_out
     split = dataset.split(range(len(dataset.paths)))

@@ -32,6 +32,7 @@ from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
 from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits, write_people
 
+pytestmark = pytest.mark.trains
 exported_once = exports.exported_once
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
@@ -190,8 +191,9 @@ def test_network_learns_more_than_pca(tmp_path: Path, averaging: float) -> None:
     run = start(tmp_path, spec)
     before = reconstruction_psnr(run.network, IMAGES, TRAIN, device=CPU)
     epochs = epochs_of(run)
-    assert reconstruction_psnr(run.average, IMAGES, TRAIN, device=CPU) > before + 0.6
-    assert epochs[-1].loss < epochs[0].loss
+    # The worst of 20 seeds gains 0.66 dB and ends at 0.62 of the first loss.
+    assert reconstruction_psnr(run.average, IMAGES, TRAIN, device=CPU) > before + 0.3
+    assert epochs[-1].loss < 0.85 * epochs[0].loss
 
 
 def test_best_epoch_by_validation_is_kept(tmp_path: Path) -> None:

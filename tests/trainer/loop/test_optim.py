@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lookalike.trainer.config import TrainingSpec
 from lookalike.trainer.loop.optim import Muon, adamw, muon, orthogonal
 
+pytestmark = pytest.mark.trains
 SPEC = TrainingSpec(learning_rate=0.01)
 
 

@@ -254,7 +254,7 @@ def test_gaussian_pixels_are_measured_by_their_deviation() -> None:
         ({"label_weight": -1.0}, "label_weight"),
         ({"consistency": math.inf}, "consistency"),
         ({"binarise": "static"}, "one of dynamic, none, not static"),
-        ({"importance": 5, "free_bits": 0.1}, "needs the ELBO (importance 1), got importance 5"),
+        ({"importance": 5, "free_bits": 0.1}, r"needs the ELBO \(importance 1\), got importance 5"),
     ],
 )
 def test_bounds_that_cannot_be_are_refused(changes: dict[str, Any], rule: str) -> None:

@@ -98,6 +98,7 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
     assert made.figures.recall_at_1 == pytest.approx(np.mean(right), abs=0.04)  # one query in thirty
 
 
+@pytest.mark.trains
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
     spec = DescriptorSpec(size=SIDE, dim=12, filters=4, patch=5)
     plain = network()
@@ -114,7 +115,7 @@ def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appeara
     )
     assert (bundle.spec.latent, bundle.spec.embedding) == (LATENT + 12, 12)
     assert figures.recall_at_1 is not None
-    assert figures.recall_at_1 > 0.5
+    assert figures.recall_at_1 > 0.35  # by chance 9 of 119; the worst of 20 seeds has 0.567
     model = Model.open(bundle.folder)
     latents = model.encode(IMAGES[:6])
     with torch.no_grad():

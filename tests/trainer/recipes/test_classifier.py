@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.judging import class_accuracy, classify
+from lookalike.deploy.evaluation.generation import class_accuracy, classify
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime.model import Model

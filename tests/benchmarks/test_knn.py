@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.handwriting import DigitImages, MnistData
-from lookalike.deploy.evaluation.neighbours import baseline_knn, nearest, vote
+from lookalike.deploy.evaluation.data import DigitImages, MnistData
+from lookalike.deploy.evaluation.retrieval import majority_vote
 from lookalike.encoder.datasets.mnist import MNIST, Split
 from lookalike.encoder.errors import InvalidArgumentError
+from tests.benchmarks.knn import baseline_knn, nearest
 
 ROWS = np.array([[1.0, 0], [3, 0.3], [0, 1], [0, 5]], np.float32)
 
@@ -17,7 +18,7 @@ def digits(train: DigitImages, test: DigitImages) -> MnistData:
 
 def real(mnist: MNIST, split: Split, count: int) -> DigitImages:
     whole = DigitImages(mnist.images(split)[..., None], mnist.labels(split).astype(np.int64))
-    return whole.some(count, seed=0)
+    return whole.sample(count, seed=0)
 
 
 def test_nearest_worked_out_by_hand() -> None:
@@ -27,7 +28,7 @@ def test_nearest_worked_out_by_hand() -> None:
     (found,) = nearest(ROWS, asked, k=2, metric="cosine")
     np.testing.assert_array_equal(found[0], [0, 1])  # [3, 0.3] is nearer, and turned away
     assert set(found[1]) == {2, 3}
-    with pytest.raises(InvalidArgumentError, match="k = 5"):
+    with pytest.raises(ValueError, match="n_neighbors = 5"):
         list(nearest(ROWS, asked, k=5, metric="cosine"))
 
 
@@ -40,19 +41,19 @@ def test_nearest_is_the_sorted_distance_of_many() -> None:
 
 
 def test_votes() -> None:
-    assert vote(["a", "b", "b"]) == "b"
-    assert vote([3, 1, 1, 3, 2]) == 3  # of equals the nearest
-    assert vote([]) is None
+    assert majority_vote(["a", "b", "b"]) == "b"
+    assert majority_vote([3, 1, 1, 3, 2]) == 3  # of equals the nearest
+    assert majority_vote([]) is None
 
 
 def test_some_are_drawn_in_order_and_the_same_again() -> None:
     whole = DigitImages(np.zeros((50, 4, 4, 1), np.uint8), np.arange(50))
-    some = whole.some(20, seed=1)
+    some = whole.sample(20, seed=1)
     assert len(some) == 20
     assert (np.diff(some.labels) > 0).all()
-    np.testing.assert_array_equal(some.labels, whole.some(20, seed=1).labels)
-    assert (some.labels != whole.some(20, seed=2).labels).any()
-    assert whole.some(50, seed=1) is whole
+    np.testing.assert_array_equal(some.labels, whole.sample(20, seed=1).labels)
+    assert (some.labels != whole.sample(20, seed=2).labels).any()
+    assert whole.sample(50, seed=1) is whole
     with pytest.raises(InvalidArgumentError, match="uint8"):
         DigitImages(np.zeros((50, 4, 5, 1), np.uint8), np.arange(50))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.judging import class_accuracy, classify, diversity
+from lookalike.deploy.evaluation.generation import class_accuracy, classify, diversity
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.model import Model
 
@@ -17,11 +17,11 @@ def test_agreement_worked_out_by_hand() -> None:
     assert (found.count, found.overall) == (10, 0.7)
     assert found.by_class == {"4": 0.5, "7": 1.0, "9": 0.75}
     assert found.worst == "4"
-    assert found.confusion_line() == "4 seen as 9: 2, 9 seen as 4: 1"
+    assert found.mistakes_line() == "4 seen as 9: 2, 9 seen as 4: 1"
     assert found.to_json()["mistakes"] == [["4", "9", 2], ["9", "4", 1]]
-    assert class_accuracy(asked, asked, CLASSES).confusion_line() == "no mistakes"
+    assert class_accuracy(asked, asked, CLASSES).mistakes_line() == "no mistakes"
     assert class_accuracy(asked[:4], seen[:4], CLASSES).by_class == {"4": 0.5}
-    with pytest.raises(InvalidArgumentError, match="one picture or more"):
+    with pytest.raises(InvalidArgumentError, match="at least one image"):
         class_accuracy(asked[:0], seen[:0], CLASSES)
 
 
@@ -36,7 +36,7 @@ def test_diversity_is_a_ratio_of_mean_distances() -> None:
     assert found.lowest == pytest.approx(1 / 3)
     same = diversity("pixels", (np.ones((4, 1), np.float32), labels), (real, labels), CLASSES)
     assert same.mean == 0
-    with pytest.raises(InvalidArgumentError, match="two pictures or more"):
+    with pytest.raises(InvalidArgumentError, match="two images or more"):
         diversity("pixels", (drawn[:1], labels[:1]), (real, labels), CLASSES)
 
 

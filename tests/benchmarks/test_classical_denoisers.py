@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation import rivals
-from lookalike.deploy.evaluation.exhibits import open_test_set
-from lookalike.deploy.evaluation.rivals import BM3D, classical_methods, undo_clipping
+from lookalike.deploy.evaluation.data import open_test_set
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images.noise import add_noise
 from lookalike.encoder.metrics import psnr_from_mse
+from tests.benchmarks import classical_denoisers
+from tests.benchmarks.classical_denoisers import BM3D, classical_methods, undo_clipping
 
 SIGMA = 25 / 255
 bm3d_only = pytest.mark.skipif(
@@ -48,7 +48,7 @@ def test_each_filter_takes_noise_off(channels: int) -> None:
     found = classical_methods(SIGMA, digits=False)
     assert [rival.name for rival in found] == ["non-local means", "total variation", "wavelet"]
     for rival in found:
-        made = rival.clean([noisy, clean], SIGMA)
+        made = rival.denoise([noisy, clean], SIGMA)
         assert [each.shape for each in made] == [clean.shape] * 2
         assert made[0].dtype == np.float32
         assert made[0].min() >= 0
@@ -76,7 +76,7 @@ def test_digits_are_debiased() -> None:
         classical_methods(0.5, digits=False), classical_methods(0.5, digits=True), strict=True
     ):
         assert "debiased" in debiased.told
-        (one,), (other,) = plain.clean([noisy], 0.5), debiased.clean([noisy], 0.5)
+        (one,), (other,) = plain.denoise([noisy], 0.5), debiased.denoise([noisy], 0.5)
         assert psnr_of(other, clean) > psnr_of(one, clean) + 1
 
 
@@ -86,21 +86,21 @@ def test_bm3d_is_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     noisy = with_noise(clean, SIGMA)
     rival = BM3D(folder=tmp_path)
     told: list[int] = []
-    (made,) = rival.recalled([noisy], SIGMA, on_progress=told.append)
+    (made,) = rival.denoise_cached([noisy], SIGMA, on_progress=told.append)
     assert psnr_of(made, clean) > psnr_of(noisy, clean) + 3
-    (direct,) = rival.clean([noisy], SIGMA)
+    (direct,) = rival.denoise([noisy], SIGMA)
     np.testing.assert_allclose(made, direct, atol=1e-6)
     (kept,) = tmp_path.iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(rivals, "_bm3d", None)  # whoever computes now fails
-        (again,) = rival.recalled([noisy], SIGMA, on_progress=told.append)
+        patch.setattr(classical_denoisers, "_bm3d", None)  # whoever computes now fails
+        (again,) = rival.denoise_cached([noisy], SIGMA, on_progress=told.append)
         np.testing.assert_array_equal(made, again)
         with pytest.raises(TypeError):
-            rival.recalled([noisy], SIGMA * 1.01, on_progress=told.append)
+            rival.denoise_cached([noisy], SIGMA * 1.01, on_progress=told.append)
         with pytest.raises(TypeError):
-            rival.recalled([clean], SIGMA, on_progress=told.append)
+            rival.denoise_cached([clean], SIGMA, on_progress=told.append)
     kept.write_bytes(b"damaged")
-    (mended,) = rival.recalled([noisy], SIGMA, on_progress=told.append)
+    (mended,) = rival.denoise_cached([noisy], SIGMA, on_progress=told.append)
     np.testing.assert_allclose(made, mended, atol=1e-6)  # its threads add in any order
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
     assert told == [1, 1, 1]
@@ -109,7 +109,7 @@ def test_bm3d_is_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
 @bm3d_only
 def test_bm3d_of_grey_has_one_channel(tmp_path: Path) -> None:
     clean = photograph()[:24, :24, :1]
-    (made,) = BM3D(folder=tmp_path).clean([with_noise(clean, SIGMA)], SIGMA)
+    (made,) = BM3D(folder=tmp_path).denoise([with_noise(clean, SIGMA)], SIGMA)
     assert made.shape == clean.shape
     assert made.dtype == np.float32
 

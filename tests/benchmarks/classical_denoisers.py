@@ -1,4 +1,4 @@
-"""What else takes noise off: the classical ways that a cleaner is measured beside, each told the true sigma.
+"""Classical denoisers that ours are compared with, each given the true sigma.
 
 BM3D: K. Dabov, A. Foi, V. Katkovnik, K. Egiazarian: Image Denoising by Sparse 3-D Transform-Domain
 Collaborative Filtering. IEEE TIP 16, 2007; Y. Makinen, L. Azzari, A. Foi, IEEE TIP 29, 2020, whose package
@@ -6,7 +6,8 @@ Collaborative Filtering. IEEE TIP 16, 2007; Y. Makinen, L. Azzari, A. Foi, IEEE 
 JMIV 20, 2004. Wavelets: S. G. Chang, B. Yu, M. Vetterli (BayesShrink), IEEE TIP 9, 2000. These are
 scikit-image's.
 
-Legend: N pictures, H height, W width, C channels (1 grey, 3 RGB).
+Legend: N images, H height, W width, C channels (1 gray, 3 RGB).
+
 """
 
 from __future__ import annotations
@@ -20,38 +21,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation.denoising import Method
 from lookalike.encoder.datasets.download import cache_folder
 from lookalike.encoder.errors import MissingExtraError
 
-__all__ = ["BM3D", "FilterMethod", "Method", "classical_methods", "undo_clipping"]
-
 Floats = NDArray[np.float32]
-_HOW: Final = (
+_MISSING: Final = (
     "BM3D is left out: pip install bm3d (its licence forbids commercial use, so nothing here depends on it)"
 )
-
-
-class Method(Protocol):
-    """Something that takes noise off."""
-
-    @property
-    def name(self) -> str:
-        """What its row is called."""
-        ...
-
-    @property
-    def told(self) -> str:
-        """What it knows or how it is set, for people."""
-        ...
-
-    def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """Return pictures float32 (H, W, C) in [0, 1] without noise of deviation ``sigma``, of 1."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +43,8 @@ class FilterMethod:
     Attributes:
         name: What its row is called.
         told: How it is set.
-        filtered: Picture float32 (H, W, C) and sigma to the picture without noise.
-        debias: Whether to undo what clipping did to the mean, see :func:`undo_clipping`.
+        filtered: Image float32 (H, W, C) and sigma to the denoised image.
+        debias: Whether to undo the effect of clipping on the mean, see :func:`undo_clipping`.
     """
 
     name: str
@@ -70,18 +52,18 @@ class FilterMethod:
     filtered: Callable[[Floats, float], NDArray[Any]]
     debias: bool = False
 
-    def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """As :meth:`Method.clean` says."""
-        return [_finished(self.filtered(picture, sigma), sigma, self.debias) for picture in noisy]
+    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+        """See :meth:`Method.denoise`."""
+        return [_clipped(self.filtered(image, sigma), sigma, self.debias) for image in noisy]
 
 
 class BM3D:
-    """BM3D, told the true sigma. What it made is kept in the cache: it takes seconds a picture.
+    """BM3D with the true sigma. Its output is cached: it takes seconds an image.
 
     Attributes:
-        debias: Whether to undo what clipping did to the mean, see :func:`undo_clipping`.
+        debias: Whether to undo the effect of clipping on the mean, see :func:`undo_clipping`.
         name: What its row is called.
-        told: What it knows.
+        told: What it is given.
 
     Raises:
         MissingExtraError: the package is not installed.
@@ -89,54 +71,55 @@ class BM3D:
 
     def __init__(self, *, debias: bool = False, folder: Path | None = None) -> None:
         if importlib.util.find_spec("bm3d") is None:
-            raise MissingExtraError(_HOW)
+            raise MissingExtraError(_MISSING)
         self.debias = debias
         self.name = "BM3D, debiased" if debias else "BM3D"
         self.told = "true sigma, and how it was clipped" if debias else "true sigma"
         self._folder = cache_folder() / "bm3d" if folder is None else folder
 
-    def clean(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
-        """As :meth:`Method.clean` says."""
-        return [_finished(_bm3d(picture, sigma), sigma, self.debias) for picture in noisy]
+    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+        """See :meth:`Method.denoise`."""
+        return [_clipped(_bm3d(image, sigma), sigma, self.debias) for image in noisy]
 
-    def recalled(
+    def denoise_cached(
         self, noisy: Sequence[Floats], sigma: float, *, on_progress: Callable[[int], object]
     ) -> list[Floats]:
-        """Return what :meth:`clean` does, from the cache where it is there, else made and put there."""
-        return [self._recalled(picture, sigma, on_progress) for picture in noisy]
+        """Return what :meth:`denoise` does, from the cache where it is there."""
+        return [self._one_cached(image, sigma, on_progress) for image in noisy]
 
-    def _recalled(self, picture: Floats, sigma: float, on_progress: Callable[[int], object]) -> Floats:
-        digest = hashlib.sha256(repr((version("bm3d"), picture.shape, f"{sigma:.9g}")).encode())
-        digest.update(np.ascontiguousarray(picture).tobytes())
+    def _one_cached(self, image: Floats, sigma: float, on_progress: Callable[[int], object]) -> Floats:
+        digest = hashlib.sha256(repr((version("bm3d"), image.shape, f"{sigma:.9g}")).encode())
+        digest.update(np.ascontiguousarray(image).tobytes())
         file = self._folder / f"{digest.hexdigest()}.npy"
         try:
-            made: NDArray[Any] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError):  # not there, or damaged
-            made = _bm3d(picture, sigma).astype(np.float32)
-            _keep(file, made)
+            output: NDArray[Any] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError):  # missing or damaged
+            output = _bm3d(image, sigma).astype(np.float32)
+            _store(file, output)
         on_progress(1)
-        return _finished(made, sigma, self.debias)
+        return _clipped(output, sigma, self.debias)
 
 
 def classical_methods(sigma: float, *, digits: bool) -> list[Method]:
-    """Return scikit-image's filters, set by what was best on training people's faces or on training digits.
+    """Return scikit-image's filters with the settings that were best on training faces or training digits.
 
     Args:
-        sigma: Deviation of the noise, of 1: what was best under the nearer of 25 and 50 of 255 is taken.
-        digits: Whether the pictures are digits under noise that clipping cuts in half.
+        sigma: Standard deviation of the noise, in [0, 1]: the settings for the nearer of 25 and 50 of 255 are
+            used.
+        digits: Whether the images are digits, where clipping halves the noise.
     """
     nlm, tv, wavelet = _DIGITS if digits else _STRONG if 255 * sigma > _BETWEEN else _WEAK
-    after = "; debiased" if digits else ""
+    suffix = "; debiased" if digits else ""
     return [
-        FilterMethod("non-local means", f"true sigma; {nlm}{after}", nlm.filtered, digits),
-        FilterMethod("total variation", f"true sigma; {tv}{after}", tv.filtered, digits),
-        FilterMethod("wavelet", f"true sigma; {wavelet}{after}", wavelet.filtered, digits),
+        FilterMethod("non-local means", f"true sigma; {nlm}{suffix}", nlm.filtered, digits),
+        FilterMethod("total variation", f"true sigma; {tv}{suffix}", tv.filtered, digits),
+        FilterMethod("wavelet", f"true sigma; {wavelet}{suffix}", wavelet.filtered, digits),
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Means:
-    """Non-local means: h and the noise that is subtracted from distances, in sigmas; patch side; how far."""
+    """Non-local means: h and the noise subtracted from distances, in sigmas; patch side; search distance."""
 
     h: float
     noise: float
@@ -146,11 +129,11 @@ class _Means:
     def __str__(self) -> str:
         return f"h {self.h:g} sigma, patches of {self.patch} up to {self.distance} away"
 
-    def filtered(self, picture: Floats, sigma: float) -> NDArray[Any]:
+    def filtered(self, image: Floats, sigma: float) -> NDArray[Any]:
         from skimage.restoration import denoise_nl_means
 
-        made = denoise_nl_means(
-            picture,
+        output = denoise_nl_means(
+            image,
             h=self.h * sigma,
             sigma=self.noise * sigma,
             patch_size=self.patch,
@@ -158,7 +141,7 @@ class _Means:
             fast_mode=True,
             channel_axis=-1,  # 2 fails where there is one channel, which it drops
         )
-        return np.asarray(made).reshape(picture.shape)
+        return np.asarray(output).reshape(image.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +153,16 @@ class _Variation:
     def __str__(self) -> str:
         return f"weight {self.weight:g} sigma"
 
-    def filtered(self, picture: Floats, sigma: float) -> NDArray[Any]:
+    def filtered(self, image: Floats, sigma: float) -> NDArray[Any]:
         from skimage.restoration import denoise_tv_chambolle
 
         filtered: Callable[..., NDArray[Any]] = denoise_tv_chambolle  # scikit-image leaves it untyped
-        return filtered(picture, weight=self.weight * sigma, channel_axis=2)
+        return filtered(image, weight=self.weight * sigma, channel_axis=2)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wavelet:
-    """Wavelets: the threshold's noise, in sigmas, and which; colours as luma and chroma."""
+    """Wavelets: the threshold's noise, in sigmas, and the wavelet; color as luma and chroma."""
 
     noise: float
     wavelet: str
@@ -187,33 +170,33 @@ class _Wavelet:
     def __str__(self) -> str:
         return f"BayesShrink, {self.wavelet}, {self.noise:g} sigma"
 
-    def filtered(self, picture: Floats, sigma: float) -> NDArray[Any]:
+    def filtered(self, image: Floats, sigma: float) -> NDArray[Any]:
         from skimage.restoration import denoise_wavelet
 
-        colour = picture.shape[2] == 3
-        made = denoise_wavelet(
-            picture if colour else picture[:, :, 0],
+        color = image.shape[2] == 3
+        output = denoise_wavelet(
+            image if color else image[:, :, 0],
             sigma=self.noise * sigma,
             wavelet=self.wavelet,
             method="BayesShrink",
-            convert2ycbcr=colour,
+            convert2ycbcr=color,
             rescale_sigma=True,
-            channel_axis=2 if colour else None,
+            channel_axis=2 if color else None,
         )
-        return np.asarray(made).reshape(picture.shape)
+        return np.asarray(output).reshape(image.shape)
 
 
 _BETWEEN: Final = 37.5
 _WEAK: Final = (_Means(0.5, 1.0, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
 _STRONG: Final = (_Means(0.6, 0.7, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
 _DIGITS: Final = (_Means(0.5, 0.5, 5, 6), _Variation(0.4), _Wavelet(1.0, "sym6"))
-"""Best by median PSNR of 14 faces of training people at sigma 25 and 50, and of 40 training digits."""
+"""Best by median PSNR of 14 training faces at sigma 25 and 50, and of 40 training digits."""
 
 
 def undo_clipping(values: NDArray[Any], sigma: float) -> NDArray[np.float64]:
-    """Undo what clipping did to the mean: from E[clip(x + N(0, sigma^2), 0, 1)] back to x in [0, 1].
+    """Undo the effect of clipping on the mean: from E[clip(x + N(0, sigma^2), 0, 1)] back to x in [0, 1].
 
-    A filter that averages noisy pixels finds that expectation, and black is no longer black in it.
+    A filter that averages noisy pixels estimates that expectation, in which black is no longer black.
     """
     x = np.linspace(0, 1, 1025)
     below, above = x / sigma, (1 - x) / sigma
@@ -233,22 +216,22 @@ def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi))
 
 
-def _finished(made: NDArray[Any], sigma: float, debias: bool) -> Floats:
-    back = undo_clipping(made, sigma) if debias else np.clip(made, 0, 1)
+def _clipped(output: NDArray[Any], sigma: float, debias: bool) -> Floats:
+    back = undo_clipping(output, sigma) if debias else np.clip(output, 0, 1)
     return np.asarray(back, np.float32)
 
 
-def _bm3d(picture: Floats, sigma: float) -> NDArray[Any]:
+def _bm3d(image: Floats, sigma: float) -> NDArray[Any]:
     from bm3d import bm3d, bm3d_rgb
 
-    if picture.shape[2] == 3:
-        return np.asarray(bm3d_rgb(picture.astype(np.float64), sigma_psd=sigma))
-    return np.asarray(bm3d(picture[:, :, 0].astype(np.float64), sigma_psd=sigma))[:, :, None]
+    if image.shape[2] == 3:
+        return np.asarray(bm3d_rgb(image.astype(np.float64), sigma_psd=sigma))
+    return np.asarray(bm3d(image[:, :, 0].astype(np.float64), sigma_psd=sigma))[:, :, None]
 
 
-def _keep(file: Path, made: NDArray[Any]) -> None:
+def _store(file: Path, output: NDArray[Any]) -> None:
     out = io.BytesIO()
-    np.save(out, made, allow_pickle=False)
+    np.save(out, output, allow_pickle=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
     part.write_bytes(out.getvalue())
