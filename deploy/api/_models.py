@@ -21,7 +21,7 @@ from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.encoder.runtime.session import Provider
 from lookalike.searcher import figures
-from lookalike.searcher.denoising.denoiser import file_denoiser_of
+from lookalike.searcher.denoising.denoiser import make_file_denoiser
 from lookalike.searcher.generation import edit as editing
 from lookalike.searcher.generation import sample as sampling
 from lookalike.searcher.generation.sample import Interpolation, Sampler
@@ -239,7 +239,7 @@ def interpolate(
     """
     opened = as_model(model)
     names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
-    rows = sampling.interpolate(opened, pixels, steps, way=interpolation)
+    rows = sampling.interpolate(opened, pixels, steps, interpolation=interpolation)
     return Images(lambda: figures.interpolation_sheet(opened, pixels, rows, _captions(names)), rows)
 
 
@@ -321,7 +321,7 @@ def denoise(
             f"strength lies in [0, 1], not {strength}; leave it out to remove all noise"
         )
     source = InputImage.of(image)
-    denoiser = file_denoiser_of(
+    denoiser = make_file_denoiser(
         model if isinstance(model, Denoiser | Model) else _denoiser(model),
         sigma=sigma,
         strength=strength,

@@ -1,1 +1,1 @@
-"""."""
+"""Denoising image files of any size."""

@@ -1,1 +1,1 @@
-"""."""
+"""Generating, interpolating, reconstructing and editing images."""

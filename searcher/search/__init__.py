@@ -1,1 +1,1 @@
-"""."""
+"""Searching collections by images."""

@@ -17,7 +17,7 @@ from lookalike.encoder.images.preprocess import encode_png, to_uint8
 from lookalike.encoder.runtime.denoiser import Denoiser
 from lookalike.encoder.runtime.model import Model
 from lookalike.indexer.store.base import VectorStore
-from lookalike.searcher.denoising.denoiser import file_denoiser_of
+from lookalike.searcher.denoising.denoiser import make_file_denoiser
 from lookalike.searcher.generation import edit as editing
 from lookalike.searcher.generation import sample as sampling
 from tests.fixtures.handmade_models import make_cleaner
@@ -299,7 +299,7 @@ def test_a_file_is_denoised_as_a_file_and_pixels_as_pixels(box: Denoiser, tmp_pa
     noisy = (cuttings()[4][:90, :70] + noise).clip(0, 255).astype(np.uint8)
     file = as_file(noisy, tmp_path)
     denoised = lookalike.denoise(file, model=box, sigma=0.1)
-    want = file_denoiser_of(box, sigma=0.1, strength=1, kind=None, quality=None, max_pixels=10**6)
+    want = make_file_denoiser(box, sigma=0.1, strength=1, kind=None, quality=None, max_pixels=10**6)
     assert denoised.data == want(file.read_bytes(), "a").data
     assert denoised.changed
     for pixels in (noisy, noisy / 255, Image.fromarray(noisy)):
