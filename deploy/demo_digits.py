@@ -58,8 +58,10 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
 
 def _kept(model: Model, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from lookalike.searcher.figures import reconstruction_sheet
-    from lookalike.searcher.generation import classes_of, reconstruct
+    from lookalike.searcher.generation import classes_of
+    from lookalike.searcher.generation import reconstruct
+    from lookalike.searcher.generation.sample import most_likely_classes
 
     pixels = digits[..., None]
-    found = classes_of(model, model.encode(pixels))
+    found = most_likely_classes(model, model.encode(pixels))
     return reconstruction_sheet(model, pixels, reconstruct(model, pixels), found or [""] * len(pixels))

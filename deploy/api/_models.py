@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 
 from lookalike._images import DenoisedImage, ImageLike, Images, InputImage, model_pixels
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, grid, to_uint8
-from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.searcher import figures, generation
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images import grid
+from lookalike.encoder.images import to_uint8
+from lookalike.encoder.runtime import Denoiser
+from lookalike.encoder.runtime import Model
+from lookalike.encoder.runtime import Provider
+from lookalike.searcher import figures
+from lookalike.searcher import generation
 from lookalike.searcher.denoising import file_denoiser_of
-from lookalike.searcher.generation import Interpolation, Sampler
+from lookalike.searcher.generation import Interpolation
+from lookalike.searcher.generation import Sampler
+from lookalike.searcher.denoising.denoiser import make_file_denoiser
 
 Floats = NDArray[np.float32]
 ModelLike = Model | str | os.PathLike[str]
@@ -235,7 +242,7 @@ def interpolate(
     """
     opened = as_model(model)
     names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
-    rows = generation.interpolate(opened, pixels, steps, way=interpolation)
+    rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
     return Images(lambda: figures.interpolation_sheet(opened, pixels, rows, _captions(names)), rows)
 
 
@@ -317,7 +324,7 @@ def denoise(
             f"strength lies in [0, 1], not {strength}; leave it out to remove all noise"
         )
     source = InputImage.of(image)
-    denoiser = file_denoiser_of(
+    denoiser = make_file_denoiser(
         model if isinstance(model, Denoiser | Model) else _denoiser(model),
         sigma=sigma,
         strength=strength,

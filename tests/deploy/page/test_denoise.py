@@ -111,7 +111,7 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     expect(page.locator("#denoised")).to_be_hidden()  # a picture of one's own is in no address
     page.get_by_label("Standard deviation, of 255").fill("90")  # more than the cleaner knows
     page.set_input_files("#denoise-file", files=chosen(NOISY))
-    expect(page.get_by_role("alert")).to_contain_text("cleans noise of sigma 0 to 75, not 90")
+    expect(page.get_by_role("alert")).to_contain_text("denoises sigma 0 to 75, not 90")
     page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="estimated")
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#denoise-status")).to_contain_text("strength 50 %")
