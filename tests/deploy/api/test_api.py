@@ -167,7 +167,7 @@ def test_a_pil_image_is_turned_as_its_file_says(faces: Model) -> None:
     [
         ("nowhere.jpg", "nowhere.jpg: cannot be read (No such file or directory)"),
         ("a\0.jpg", "cannot be read"),
-        (b"no image", "image: this is not a"),
+        (b"no image", "image: not an image in a supported format"),
         (7, "not int"),
         ([photograph(0), None], "image 1: an image is a path, bytes, a PIL image or a NumPy array, not None"),
         (np.zeros((4, 4, 4), np.uint8), "(H, W, 3), not (4, 4, 4)"),

@@ -176,7 +176,7 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
         ({"strength": 1.5}, 422, "invalid-request", "strength"),
         ({"images": []}, 422, "invalid-request", "send an image"),
         ({"images": ["no Base64!"]}, 422, "invalid-request", "number 1 is not valid Base64"),
-        ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not a picture"),
+        ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not an image"),
         ({"model": "nothing"}, 404, "model-not-found", "the models are tiny, digits, taught, denoise, box"),
         ({"model": "/etc"}, 404, "model-not-found", "the models are"),
         ({"model": "digits"}, 422, "model-kind", "does not denoise; models that do: denoise, box, taught"),

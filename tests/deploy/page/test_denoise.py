@@ -123,7 +123,7 @@ def test_what_is_clean_odd_or_no_picture_is_told(denoised: Page) -> None:
     page.set_input_files("#denoise-file", files=chosen(photograph(4)))
     expect(page.locator("#denoise-status")).to_contain_text("Unchanged, hardly any noise: estimated noise ")
     page.set_input_files("#denoise-file", files=chosen(b"no"))
-    expect(page.get_by_role("alert")).to_contain_text("not a picture")
+    expect(page.get_by_role("alert")).to_contain_text("not an image")
     expect(page.locator("#denoised")).to_be_hidden()
     out = io.BytesIO()
     Image.fromarray(noisy()).save(out, "TIFF")  # which browsers do not show
