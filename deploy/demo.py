@@ -378,9 +378,7 @@ def _digit_sheets(say: Callable[[str], object]) -> Sheets:
 
 def _reconstructed_digits(model: Model, digits: Pixels) -> Pixels:
     from lookalike.searcher.figures import reconstruction_sheet
-    from lookalike.searcher.generation import classes_of
-    from lookalike.searcher.generation import reconstruct
-    from lookalike.searcher.generation.sample import most_likely_classes
+    from lookalike.searcher.generation import most_likely_classes, reconstruct
 
     pixels = digits[..., None]
     classes = most_likely_classes(model, model.encode(pixels))

@@ -14,18 +14,11 @@ from numpy.typing import NDArray
 
 from lookalike._images import DenoisedImage, ImageLike, Images, InputImage, model_pixels
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS
-from lookalike.encoder.images import grid
-from lookalike.encoder.images import to_uint8
-from lookalike.encoder.runtime import Denoiser
-from lookalike.encoder.runtime import Model
-from lookalike.encoder.runtime import Provider
-from lookalike.searcher import figures
-from lookalike.searcher import generation
-from lookalike.searcher.denoising import file_denoiser_of
-from lookalike.searcher.generation import Interpolation
-from lookalike.searcher.generation import Sampler
-from lookalike.searcher.denoising.denoiser import make_file_denoiser
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, grid, to_uint8
+from lookalike.encoder.runtime import Denoiser, Model, Provider
+from lookalike.searcher import figures, generation
+from lookalike.searcher.denoising import make_file_denoiser
+from lookalike.searcher.generation import Interpolation, Sampler
 
 Floats = NDArray[np.float32]
 ModelLike = Model | str | os.PathLike[str]

@@ -158,10 +158,7 @@ def denoise(
     without noise are copied. Run it again after an interruption to continue. Images that cannot be read are
     reported and skipped; the exit code is then 3.
     """
-    from lookalike.searcher.denoising import AutoencoderDenoiser
-    from lookalike.searcher.denoising import destination_of
-    from lookalike.searcher.denoising import open_file_denoiser
-    from lookalike.searcher.denoising.paths import resolve_destination
+    from lookalike.searcher.denoising import AutoencoderDenoiser, open_file_denoiser, resolve_destination
 
     options = _Options(**others)
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}

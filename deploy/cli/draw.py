@@ -52,9 +52,7 @@ def reconstruct(
     """
     from lookalike.encoder.runtime import Model
     from lookalike.searcher import generation
-    from lookalike.searcher.figures import caption
-    from lookalike.searcher.figures import reconstruction_sheet
-    from lookalike.searcher.figures import unique_names
+    from lookalike.searcher.figures import caption, reconstruction_sheet, unique_names
 
     opened = Model.open(model, provider=provider)
     files, pixels = _read(opened, images, crop)
@@ -125,13 +123,10 @@ def generate(
 
     They are sampled from the model's latent distribution. lookalike models lists the classes of a model.
     """
-    from lookalike.encoder.images import grid
-    from lookalike.encoder.images import to_uint8
+    from lookalike.encoder.images import grid, to_uint8
     from lookalike.encoder.runtime import Model
-    from lookalike.searcher.figures import classes_sheet
-    from lookalike.searcher.generation import sample_classes
-    from lookalike.searcher.generation import sample_latents
-    from lookalike.searcher.figures import safe_names
+    from lookalike.searcher.figures import classes_sheet, safe_names
+    from lookalike.searcher.generation import sample_classes, sample_latents
 
     opened = Model.open(model, provider=provider)
     numbers = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
@@ -241,13 +236,8 @@ def edit(
     model sees, at the model's size.
     """
     from lookalike.encoder.runtime import Model
-    from lookalike.searcher.figures import caption
-    from lookalike.searcher.figures import edits_sheet
-    from lookalike.searcher.generation import attributes_of
-    from lookalike.searcher.generation import edit_steps
-    from lookalike.searcher.generation import parse_steps
-    from lookalike.searcher.generation import parse_strengths
-    from lookalike.searcher.figures import unique_names
+    from lookalike.searcher.figures import caption, edits_sheet, unique_names
+    from lookalike.searcher.generation import attributes_of, edit_steps, parse_steps, parse_strengths
 
     strengths = parse_strengths(added)
     multiples = [1.0] if steps is None else parse_steps(steps)
@@ -284,9 +274,8 @@ def _with_classes(
     model: Model, numbers: Sequence[str], latents: NDArray[np.float32], of_class: str | None
 ) -> list[str]:
     """Return names of files: the number, then the class if the model has classes."""
-    from lookalike.searcher.generation import classes_of
     from lookalike.searcher.figures import safe_names
-    from lookalike.searcher.generation.sample import most_likely_classes
+    from lookalike.searcher.generation import most_likely_classes
 
     classes = model.bundle.spec.classes
     generated = [of_class] * len(numbers) if of_class is not None else most_likely_classes(model, latents)

@@ -226,7 +226,9 @@ def _generate(model: Model, params: GenerateRequest, *, png: bool) -> Response:
     if png:
         return _png(grid(list(images)))
     one_class = params.of_class is not None
-    classes = [str(params.of_class)] * params.n if one_class else generation.most_likely_classes(model, latents)
+    classes = (
+        [str(params.of_class)] * params.n if one_class else generation.most_likely_classes(model, latents)
+    )
     return _rows(model, params.model, images[None], classes=classes)
 
 

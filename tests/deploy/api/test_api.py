@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lookalike
-from lookalike.encoder.images import encode_png
-from lookalike.encoder.images import to_uint8
-from lookalike.encoder.runtime import Denoiser
-from lookalike.encoder.runtime import Model
+from lookalike.encoder.images import encode_png, to_uint8
+from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.store import VectorStore
 from lookalike.searcher import generation
-from lookalike.searcher.denoising import file_denoiser_of
-from lookalike.searcher.denoising.denoiser import make_file_denoiser
+from lookalike.searcher.denoising import make_file_denoiser
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import NAME, cuttings, photograph, write_photos
 

@@ -14,12 +14,13 @@ from lookalike.encoder.bundle import BundleSpec
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images import NoiseSpec
 from lookalike.indexer.sources import SourceFilter
-from lookalike.searcher.denoising import AutoencoderDenoiser
-from lookalike.searcher.denoising import check_tasks
-from lookalike.searcher.denoising import destination_of
-from lookalike.searcher.denoising import find_tasks
-from lookalike.searcher.denoising import open_file_denoiser
-from lookalike.searcher.denoising.paths import resolve_destination
+from lookalike.searcher.denoising import (
+    AutoencoderDenoiser,
+    check_tasks,
+    find_tasks,
+    open_file_denoiser,
+    resolve_destination,
+)
 from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner, make_digits
 from tests.fixtures.tiny_models import save_again

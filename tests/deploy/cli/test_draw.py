@@ -8,15 +8,9 @@ from PIL import Image
 
 from lookalike.encoder.images import save_image
 from lookalike.encoder.runtime import Model
-from lookalike.searcher.figures import classes_sheet
-from lookalike.searcher.figures import interpolation_sheet
-from lookalike.searcher.generation import classes_of
-from lookalike.searcher.generation import sample
-from lookalike.searcher.generation import sample_classes
-from lookalike.searcher.generation import sample_latents
+from lookalike.searcher.figures import classes_sheet, interpolation_sheet, safe_names
+from lookalike.searcher.generation import most_likely_classes, sample, sample_classes, sample_latents
 from lookalike.searcher.generation.sample import interpolate
-from lookalike.searcher.figures import safe_names
-from lookalike.searcher.generation.sample import most_likely_classes
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import CLASSES, every_kind, make_digits
 

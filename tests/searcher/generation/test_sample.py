@@ -10,14 +10,8 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, read_pixels, to_uint8
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
-from lookalike.searcher.figures import caption
-from lookalike.searcher.figures import is_folder
-from lookalike.searcher.figures import reconstruction_sheet
-from lookalike.searcher.figures import save_each
-from lookalike.searcher.generation import read_all
-from lookalike.searcher.generation import reconstruct
-from lookalike.searcher.generation import sample
-from lookalike.searcher.figures import unique_names
+from lookalike.searcher.figures import caption, is_folder, reconstruction_sheet, save_each, unique_names
+from lookalike.searcher.generation import read_all, reconstruct, sample
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import photograph, write_photos
 
