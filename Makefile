@@ -1,19 +1,20 @@
 # One word for each chore, the same for people and for CI.
 #
-#   make demo           the whole tour on real faces; TRAIN=1 trains the model first
-#   make test           everything but the slow tests, in two processes (WORKERS=4: in four); some six minutes of two cores
-#   make test-all       every test, the slow ones too: before a release
+#   make demo           show the whole product on real faces; TRAIN=1 trains the model first
+#   make test           all but the slow tests, in two processes (WORKERS=4: in four)
+#   make test-portable  the tests that train a network, once for each of several kinds of processor
+#   make test-all       every test, the slow ones too, then make test-portable: before a release
 #   make check          format, lint, types, import contracts
 #   make bench          speeds, side by side in one run
-#   make figures        the tables of the README: our models, baselines and published values; hours, see ARGS=--help
+#   make figures        the tables of docs/figures.md: our models, baselines and published values (hours; see ARGS=--help)
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE
-#   make cleaner        train a cleaner like the shipped one, on as many patches; by the time of a step, two core-hours
-#                       with bfloat16 arithmetic and six without
-#   make cleaner-digits the same of digits (a quarter of an hour of one core with bfloat16)
-#   make clean          remove what these made, the virtual environment included
+#   make denoiser       train a denoiser like the shipped one, on as many patches; judging by the time of one step, two
+#                       core-hours with bfloat16 arithmetic and six without
+#   make denoiser-digits   the same for digits (a quarter of an hour of one core with bfloat16)
+#   make clean          remove what these targets made, the virtual environment too
 
 VENV   ?= .venv
 PYTHON ?= python3
@@ -21,11 +22,17 @@ BIN    := $(VENV)/bin
 comma  := ,
 MODEL_ARGS ?= --labels person --identity-epochs 200 --epochs 300 --precision bfloat16 --sample-every 0
 DIGITS_ARGS ?= --precision bfloat16 --sample-every 0
-CLEANER_ARGS ?= --precision bfloat16
+DENOISER_ARGS ?= --precision bfloat16
 WORKERS ?= 2
+# Arithmetic as other processors do it: ATen's, oneDNN's and MKL's own switches, and one or two threads.
+# What this processor cannot do would end in an illegal instruction.
+PROCESSORS := ATEN_CPU_CAPABILITY=default \
+	$(if $(shell grep -m 1 avx2 /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx2) \
+	$(if $(shell grep -m 1 avx512vl /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx512) \
+	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test test-all check figures bench bench-million bench-serve model digits cleaner cleaner-digits clean
+.PHONY: demo test test-portable test-all check figures bench bench-million bench-serve model digits denoiser denoiser-digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -58,6 +65,13 @@ test: $(VENV)/.installed-dev$(comma)train
 test-all: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(MAKE) test-portable
+
+test-portable: $(VENV)/.installed-dev$(comma)train
+	@failed=; for setting in $(PROCESSORS); do \
+		echo "tests that train a network, with $$setting"; \
+		env $$setting $(BIN)/python -m pytest -m 'trains and not slow' $(ARGS) || failed="$$failed $$setting"; \
+	done; test -z "$$failed" || { echo "failed with$$failed" >&2; exit 1; }
 
 check: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/ruff format --check --quiet .
@@ -87,11 +101,11 @@ digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train cvae --data mnist --out encoder/shipped/digits --epochs 34 $(DIGITS_ARGS)
 	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae --epochs 32 --importance 5 $(DIGITS_ARGS)
 
-cleaner: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train denoiser --data lfw --out encoder/shipped/denoise --epochs 94 $(CLEANER_ARGS)
+denoiser: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/lookalike train denoiser --data lfw --out encoder/shipped/denoise --epochs 94 $(DENOISER_ARGS)
 
-cleaner-digits: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(CLEANER_ARGS)
+denoiser-digits: $(VENV)/.installed-dev$(comma)train
+	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(DENOISER_ARGS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,1 +1,1 @@
-"""How people run it: the lookalike command."""
+"""How people run it: Python API, command line, HTTP service."""

@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.encoder.runtime.denoiser import Denoiser
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.sources.source import Source
-    from lookalike.indexer.store.base import VectorStore
-    from lookalike.indexer.sync.report import SyncReport
-    from lookalike.searcher.search.results import QueryResult
-    from lookalike.searcher.search.searcher import Searcher
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.runtime import Denoiser, Model
+    from lookalike.indexer.sources import Source
+    from lookalike.indexer.store import VectorStore
+    from lookalike.indexer.sync import SyncReport
+    from lookalike.searcher.search import QueryResult, Searcher
 
     Pixels = NDArray[np.uint8]
 
@@ -96,9 +94,9 @@ def run_demo(
         log: Gets messages about what is missing, and the lines of the training.
         progress: Opens a progress bar with a description.
     """
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
-    from lookalike.searcher.search.searcher import Searcher
+    from lookalike.searcher.search import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
     faces = _find_faces(out, log)
@@ -129,7 +127,7 @@ def run_demo(
 
 
 def _save(out: Path, sheets: Mapping[str, tuple[Pixels, str]]) -> list[tuple[Path, str]]:
-    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images import save_image
 
     for name, (pixels, _) in sheets.items():
         save_image(out / name, pixels)
@@ -137,11 +135,10 @@ def _save(out: Path, sheets: Mapping[str, tuple[Pixels, str]]) -> list[tuple[Pat
 
 
 def _find_faces(out: Path, log: Callable[[str], None]) -> _Faces:
-    from lookalike.encoder.datasets.lfw import find_lfw
-    from lookalike.encoder.datasets.sample_faces import write_sample_faces
+    from lookalike.encoder.datasets import find_lfw, write_sample_faces
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sources.source import Source
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.sources import Source
 
     try:
         lfw = find_lfw(progress=True)
@@ -172,11 +169,11 @@ def _find_faces(out: Path, log: Callable[[str], None]) -> _Faces:
 
 def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
     """Train a model on LFW, or continue an interrupted training, and return its folder."""
-    from lookalike.encoder.images.preprocess import ImageSpec
+    from lookalike.encoder.images import ImageSpec
     from lookalike.trainer.config import AESpec, TrainingSpec
-    from lookalike.trainer.data.dataset import open_dataset
-    from lookalike.trainer.models.descriptor import DescriptorSpec
-    from lookalike.trainer.recipes.ae import train_autoencoder
+    from lookalike.trainer.data import open_dataset
+    from lookalike.trainer.models import DescriptorSpec
+    from lookalike.trainer.recipes import train_autoencoder
 
     dataset = open_dataset("lfw", progress=True)
     image = ImageSpec(size=64, channels=3, crop=dataset.crop)
@@ -196,7 +193,7 @@ def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
 def _index(store: VectorStore, model: Model, faces: _Faces, bar: Bar) -> SyncReport:
     """Fill the collection named as the source; one of another model is deleted first."""
     from lookalike.encoder.errors import ModelMismatchError
-    from lookalike.indexer.sync.sync import sync
+    from lookalike.indexer.sync import sync
 
     name = faces.source.root_name
     run = partial(
@@ -231,9 +228,9 @@ def _summary(report: SyncReport, model: Model, faces: _Faces) -> str:
 
 
 def _face_sheets(searcher: Searcher, answers: list[QueryResult], model: Model, faces: _Faces) -> Sheets:
-    from lookalike.encoder.images.contact_sheet import grid
+    from lookalike.encoder.images import grid
     from lookalike.searcher.figures import caption, reconstruction_sheet, results_sheet, smile_sheet
-    from lookalike.searcher.generation.sample import read_all, reconstruct, sample
+    from lookalike.searcher.generation import read_all, reconstruct, sample
 
     hits = [
         Path(searcher.spec.roots[hit.payload["root"]], hit.path)
@@ -266,10 +263,10 @@ def _face_sheets(searcher: Searcher, answers: list[QueryResult], model: Model, f
 
 def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     """Return a sheet of whole images of faces, and of photographs if scikit-image is installed."""
-    from lookalike.deploy.evaluation.data import open_test_set
+    from lookalike.deploy.evaluation import open_test_set
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
-    from lookalike.encoder.runtime.denoiser import Denoiser
+    from lookalike.encoder.images import decode_rgb, to_uint8
+    from lookalike.encoder.runtime import Denoiser
     from lookalike.searcher.figures import caption
 
     images = [_one_channel_if_gray(decode_rgb(f.read_bytes(), name=f.name)) for f in faces[:_NOISY_FACES]]
@@ -309,9 +306,7 @@ def denoising_sheet(
     """
     import numpy as np
 
-    from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
-    from lookalike.encoder.images.noise import add_noise
-    from lookalike.encoder.images.preprocess import to_uint8
+    from lookalike.encoder.images import Tile, add_noise, contact_sheet, to_uint8
     from lookalike.encoder.metrics import psnr_from_mse
 
     columns = []
@@ -345,13 +340,12 @@ def _one_channel_if_gray(pixels: Pixels) -> Pixels:
 
 def _digit_sheets(say: Callable[[str], object]) -> Sheets:
     """Return the sheets of digits; without MNIST those that need no test digits."""
-    from lookalike.encoder.datasets.mnist import find_mnist
+    from lookalike.encoder.datasets import find_mnist
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.contact_sheet import grid
-    from lookalike.encoder.runtime.denoiser import Denoiser
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.images import grid
+    from lookalike.encoder.runtime import Denoiser, Model
     from lookalike.searcher.figures import classes_sheet
-    from lookalike.searcher.generation.sample import sample, sample_classes
+    from lookalike.searcher.generation import sample, sample_classes
 
     model = Model.open("digits")
     sheets: Sheets = {}
@@ -384,7 +378,7 @@ def _digit_sheets(say: Callable[[str], object]) -> Sheets:
 
 def _reconstructed_digits(model: Model, digits: Pixels) -> Pixels:
     from lookalike.searcher.figures import reconstruction_sheet
-    from lookalike.searcher.generation.sample import classes_of, reconstruct
+    from lookalike.searcher.generation import classes_of, reconstruct
 
     pixels = digits[..., None]
     classes = classes_of(model, model.encode(pixels))

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.runtime.denoiser import Denoiser
+    from lookalike.encoder.runtime import Denoiser
 
-__all__ = ["cleaning_sheet", "draw_cleaned"]
 
 _MODEL: Final = "denoise"
 _FACES: Final = 4
@@ -33,11 +32,10 @@ def draw_cleaned(out: Path, faces: Sequence[Path]) -> list[tuple[Path, str]]:
     Returns:
         Each picture and what is to be seen on it.
     """
-    from lookalike.deploy.evaluation.data import open_test_set
+    from lookalike.deploy.evaluation import open_test_set
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.contact_sheet import save_image
-    from lookalike.encoder.images.preprocess import decode_rgb, to_uint8
-    from lookalike.encoder.runtime.denoiser import Denoiser
+    from lookalike.encoder.images import decode_rgb, save_image, to_uint8
+    from lookalike.encoder.runtime import Denoiser
     from lookalike.searcher.figures import caption
 
     shown = faces[:_FACES]
@@ -82,9 +80,7 @@ def cleaning_sheet(
     """
     import numpy as np
 
-    from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
-    from lookalike.encoder.images.noise import add_noise
-    from lookalike.encoder.images.preprocess import to_uint8
+    from lookalike.encoder.images import Tile, add_noise, contact_sheet, to_uint8
     from lookalike.encoder.metrics import psnr_from_mse
 
     columns = []

@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
 
-__all__ = ["draw_digits"]
 
 _MODEL: Final = "digits"
 _CLEANER: Final = "denoise-digits"
@@ -30,13 +29,12 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
         Each picture and what is to be seen on it, and a line about what is missing: empty where nothing is.
     """
     from lookalike.deploy.demo_cleaning import cleaning_sheet
-    from lookalike.encoder.datasets.mnist import find_mnist
+    from lookalike.encoder.datasets import find_mnist
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images.contact_sheet import grid, save_image
-    from lookalike.encoder.runtime.denoiser import Denoiser
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.images import grid, save_image
+    from lookalike.encoder.runtime import Denoiser, Model
     from lookalike.searcher.figures import classes_sheet
-    from lookalike.searcher.generation.sample import sample, sample_classes
+    from lookalike.searcher.generation import sample, sample_classes
 
     model, sheets, missing = Model.open(_MODEL), {}, ""
     try:
@@ -60,7 +58,7 @@ def draw_digits(out: Path) -> tuple[list[tuple[Path, str]], str]:
 
 def _kept(model: Model, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from lookalike.searcher.figures import reconstruction_sheet
-    from lookalike.searcher.generation.sample import classes_of, reconstruct
+    from lookalike.searcher.generation import classes_of, reconstruct
 
     pixels = digits[..., None]
     found = classes_of(model, model.encode(pixels))

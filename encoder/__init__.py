@@ -1,7 +1,7 @@
-"""The portable model: pixels, bundle, ONNX export and the onnxruntime model."""
+"""The portable model: images, bundles, ONNX export and inference with onnxruntime."""
 
 import os
 
-# onnxruntime 1.32 has its makers' telemetry built in and on, with a device id in the home folder. Nothing of
-# this product goes anywhere. Set before any module here imports it; who wants it sets "0".
+# onnxruntime 1.32 sends telemetry by default, with a device id in the home folder. Disabled here, before any
+# module imports it; set "0" to enable it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

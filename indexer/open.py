@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store import VectorStore
 
 DEFAULT_STORE: Final = ".lookalike"
 
@@ -22,9 +22,9 @@ def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> V
         StoreUnreachableError: the server does not answer or refuses the key.
     """
     if address.startswith(("http://", "https://")):
-        from lookalike.indexer.server.store import ServerStore
+        from lookalike.indexer.server import ServerStore
 
         return ServerStore.connect(address, api_key=api_key)
-    from lookalike.indexer.embedded.store import EdgeStore
+    from lookalike.indexer.embedded import EdgeStore
 
     return EdgeStore(address)

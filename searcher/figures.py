@@ -10,31 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
-from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.images import Crop, Tile, contact_sheet, save_image
 from lookalike.encoder.metrics import psnr
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generation.edit import edit
-from lookalike.searcher.generation.sample import read_all
-from lookalike.searcher.search.results import QueryResult, SearchHit
-from lookalike.searcher.search.searcher import Searcher
-
-__all__ = [
-    "MAX_ROWS",
-    "caption",
-    "classes_sheet",
-    "denoised_sheet",
-    "edits_sheet",
-    "format_probability",
-    "free_names",
-    "interpolation_sheet",
-    "is_folder",
-    "plain_names",
-    "reconstruction_sheet",
-    "results_sheet",
-    "save_each",
-    "smile_sheet",
-]
+from lookalike.encoder.runtime import Model
+from lookalike.searcher.generation import edit, read_all
+from lookalike.searcher.search import QueryResult, Searcher, SearchHit
 
 Pixels = NDArray[np.uint8]
 _ACROSS = 10

@@ -20,9 +20,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread a worker: numpy and torch 
     for _library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.datasets.lfw import LFW, find_lfw
-from lookalike.encoder.datasets.mnist import MNIST, find_mnist
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.datasets import LFW, MNIST, find_lfw, find_mnist
 
 pytest.register_assert_rewrite(
     "tests.fixtures.browser",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from lookalike.encoder.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from lookalike.encoder.images.noise import NoiseSpec
+    from lookalike.encoder.images import NoiseSpec
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -73,7 +73,7 @@ class TrainingSpec:
 def _is_noise(value: object) -> bool:
     if value is None:
         return True
-    from lookalike.encoder.images.noise import NoiseSpec  # imports numpy, which --help runs without
+    from lookalike.encoder.images import NoiseSpec
 
     return isinstance(value, NoiseSpec)
 

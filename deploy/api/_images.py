@@ -18,14 +18,14 @@ from PIL import Image
 
 from lookalike.encoder.errors import ImageError, InvalidArgumentError
 from lookalike.encoder.files import atomic_write
-from lookalike.encoder.images.contact_sheet import save_image
-from lookalike.encoder.images.preprocess import (
+from lookalike.encoder.images import (
     Crop,
     ImageSpec,
     decode_rgb,
     encode_png,
     encode_pnm,
     read_pixels,
+    save_image,
     to_uint8,
 )
 from lookalike.encoder.text import printable

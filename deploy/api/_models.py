@@ -14,17 +14,11 @@ from numpy.typing import NDArray
 
 from lookalike._images import DenoisedImage, ImageLike, Images, InputImage, model_pixels
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images.contact_sheet import grid
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
-from lookalike.encoder.images.preprocess import to_uint8
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.encoder.runtime.session import Provider
-from lookalike.searcher import figures
-from lookalike.searcher.denoising.denoiser import file_denoiser_of
-from lookalike.searcher.generation import edit as editing
-from lookalike.searcher.generation import sample as sampling
-from lookalike.searcher.generation.sample import Interpolation, Sampler
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, grid, to_uint8
+from lookalike.encoder.runtime import Denoiser, Model, Provider
+from lookalike.searcher import figures, generation
+from lookalike.searcher.denoising import file_denoiser_of
+from lookalike.searcher.generation import Interpolation, Sampler
 
 Floats = NDArray[np.float32]
 ModelLike = Model | str | os.PathLike[str]
@@ -176,10 +170,12 @@ def generate(
     Example:
         >>> lookalike.generate("digits", 8, of_class="7").save("sevens.png")
     """
-    if n > sampling.MAX_IMAGES:
-        raise InvalidArgumentError(f"n is at most {sampling.MAX_IMAGES:,}, not {n:,}; generate fewer images")
+    if n > generation.MAX_IMAGES:
+        raise InvalidArgumentError(
+            f"n is at most {generation.MAX_IMAGES:,}, not {n:,}; generate fewer images"
+        )
     return _grid(
-        sampling.sample(
+        generation.sample(
             as_model(model), n, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature
         )
     )
@@ -206,7 +202,7 @@ def reconstruct(
     """
     opened = as_model(model)
     names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
-    result = sampling.reconstruct(opened, pixels)
+    result = generation.reconstruct(opened, pixels)
     return Images(lambda: figures.reconstruction_sheet(opened, pixels, result, _captions(names)), result)
 
 
@@ -239,7 +235,7 @@ def interpolate(
     """
     opened = as_model(model)
     names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
-    rows = sampling.interpolate(opened, pixels, steps, way=interpolation)
+    rows = generation.interpolate(opened, pixels, steps, way=interpolation)
     return Images(lambda: figures.interpolation_sheet(opened, pixels, rows, _captions(names)), rows)
 
 
@@ -277,7 +273,7 @@ def edit(
     opened = as_model(model)
     names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
     multiples = [1.0] if steps is None else list(steps)
-    rows = editing.edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
+    rows = generation.edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
 
     def sheet() -> NDArray[np.uint8]:
         title = ", ".join(f"{name} {strength:+g}" for name, strength in strengths.items())

@@ -15,19 +15,14 @@ from numpy.typing import NDArray
 from lookalike._images import ImageLike, InputImage, Sheet
 from lookalike._models import ModelLike, as_model, load_denoiser
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.source import SourceList, as_path
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.where import parse_where
-from lookalike.indexer.sync.report import SyncReport
-from lookalike.indexer.sync.sync import sync
+from lookalike.encoder.images import Crop, ImageSpec, Tile, contact_sheet, read_pixels
+from lookalike.encoder.runtime import Denoiser, Model
+from lookalike.indexer.sources import SourceList, as_path
+from lookalike.indexer.store import VectorStore, parse_where
+from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption, format_probability
+from lookalike.searcher.search import QueryDenoiser, SearchHit
 from lookalike.searcher.search import searcher as search_engine
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.results import SearchHit
 
 _SIDE = 128
 _ACROSS = 11

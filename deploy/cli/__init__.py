@@ -1,1 +1,1 @@
-"""."""
+"""The `lookalike` command."""

@@ -25,11 +25,9 @@ from lookalike.deploy.cli.options import (
 from lookalike.deploy.cli.output import log, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.maintenance.verify import VerifyReport
-    from lookalike.indexer.store.base import IndexState, VectorStore
-    from lookalike.indexer.store.filters import Filter
-    from lookalike.indexer.store.layout import StorageConfig
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.maintenance import VerifyReport
+    from lookalike.indexer.store import Filter, IndexState, StorageConfig, VectorStore
 
 
 @click.group(cls=Group)
@@ -112,9 +110,9 @@ def create(
 
     lookalike index creates a collection too; create it here to choose or check its storage first.
     """
-    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.sync.collection import new_spec
+    from lookalike.indexer.sync import new_spec
 
     bundle, options = Bundle.open(model_name), layout.build()
     with open_store(store) as opened:
@@ -176,9 +174,9 @@ def copy(
     No image is opened. DST is created if it does not exist, and refused if it holds vectors of another model.
     Run it again after an interruption to continue.
     """
-    from lookalike.indexer.maintenance.copy import copy_collection
+    from lookalike.indexer.maintenance import copy_collection
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.sync.collection import ignored_options_warning, index_when_large
+    from lookalike.indexer.sync import ignored_options_warning, index_when_large
 
     options = layout.build()
     with ExitStack() as stack:
@@ -237,8 +235,8 @@ def verify(
     duplicate vectors, and vectors that the model no longer reproduces (differing). The exit code is 3 if it
     lists any.
     """
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.maintenance.verify import remembered_model, verify
+    from lookalike.encoder.runtime import Model
+    from lookalike.indexer.maintenance import remembered_model, verify
     from lookalike.indexer.open import open_store
 
     with open_store(store) as opened, progress_bar(unit="item") as bar:
@@ -298,7 +296,7 @@ def delete(name: str, store: str, yes: bool) -> None:
     A collection that an alias points to is not deleted: switch or remove the alias first.
     """
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store.aliases import check_unaliased
+    from lookalike.indexer.store import check_unaliased
 
     with open_store(store) as opened:
         check_unaliased(opened.address, name, opened.aliases())
@@ -332,7 +330,7 @@ def facets(field: str, collection: str, store: str, where: Filter | None, most: 
     """
     from lookalike.encoder.text import printable
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store.facets import value_counts
+    from lookalike.indexer.store import value_counts
 
     with open_store(store) as opened:
         counts = value_counts(opened, collection, field, where=where)

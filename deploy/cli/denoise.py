@@ -24,9 +24,14 @@ from lookalike.deploy.cli.options import (
 from lookalike.deploy.cli.output import json_lines, log, log_failed, log_no_images, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from lookalike.searcher.denoising.batch import BatchReport, Outcome
-    from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, UNetDenoiser
-    from lookalike.searcher.denoising.paths import Destination, Task
+    from lookalike.searcher.denoising import (
+        AutoencoderDenoiser,
+        BatchReport,
+        Destination,
+        Outcome,
+        Task,
+        UNetDenoiser,
+    )
 
 _FORMATS: Final = {"png": "PNG", "jpeg": "JPEG", "tiff": "TIFF", "webp": "WebP"}
 _MAX_ON_SHEET: Final = 12
@@ -153,8 +158,7 @@ def denoise(
     without noise are copied. Run it again after an interruption to continue. Images that cannot be read are
     reported and skipped; the exit code is then 3.
     """
-    from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, open_file_denoiser
-    from lookalike.searcher.denoising.paths import destination_of
+    from lookalike.searcher.denoising import AutoencoderDenoiser, destination_of, open_file_denoiser
 
     options = _Options(**others)
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
@@ -199,7 +203,7 @@ def _denoise_stdin(denoiser: UNetDenoiser | AutoencoderDenoiser) -> None:
 
 
 def _read_list(options: _Options) -> list[Path]:
-    from lookalike.indexer.sources.file_list import read_list
+    from lookalike.indexer.sources import read_list
 
     if not options.sources and options.files_from is None:
         raise click.UsageError("name a source: a folder, an image file, - or --files-from")
@@ -212,8 +216,8 @@ def _find_tasks(
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return the images to denoise, and the folders that cannot be listed, each with the reason."""
     from lookalike.encoder.text import printable
-    from lookalike.indexer.sources.selection import SourceFilter
-    from lookalike.searcher.denoising.paths import check_tasks, find_tasks
+    from lookalike.indexer.sources import SourceFilter
+    from lookalike.searcher.denoising import check_tasks, find_tasks
 
     unreadable: list[tuple[str, str]] = []
 
@@ -244,7 +248,7 @@ def _run(
     options: _Options, tasks: list[Task], denoiser: UNetDenoiser | AutoencoderDenoiser
 ) -> tuple[BatchReport, list[Outcome]]:
     """Denoise the images; return the report and, for ``--json``, what became of each."""
-    from lookalike.searcher.denoising.batch import denoise_all
+    from lookalike.searcher.denoising import denoise_all
 
     outcomes: list[Outcome] = []
     shown: list[Outcome] = []
@@ -267,7 +271,7 @@ def _run(
 
 
 def _save_sheet(file: Path, outcomes: list[Outcome]) -> None:
-    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images import save_image
     from lookalike.searcher.figures import denoised_sheet
 
     if not outcomes:

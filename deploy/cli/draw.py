@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.searcher.generation.sample import Interpolation, Sampler
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.runtime import Model
+    from lookalike.searcher.generation import Interpolation, Sampler
 
     Pixels = NDArray[np.uint8]
 
@@ -50,16 +50,16 @@ def reconstruct(
 
     A model that was trained to denoise removes their noise.
     """
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
+    from lookalike.searcher import generation
     from lookalike.searcher.figures import caption, free_names, reconstruction_sheet
-    from lookalike.searcher.generation import sample
 
     opened = Model.open(model, provider=provider)
     files, pixels = _read(opened, images, crop)
     if opened.bundle.spec.denoises is not None:
         log(f"{opened.bundle.name} was trained to remove noise {opened.bundle.spec.denoises}")
     if files:
-        outputs = sample.reconstruct(opened, pixels)
+        outputs = generation.reconstruct(opened, pixels)
         _save(
             out,
             free_names(files),
@@ -123,11 +123,10 @@ def generate(
 
     They are sampled from the model's latent distribution. lookalike models lists the classes of a model.
     """
-    from lookalike.encoder.images.contact_sheet import grid
-    from lookalike.encoder.images.preprocess import to_uint8
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.images import grid, to_uint8
+    from lookalike.encoder.runtime import Model
     from lookalike.searcher.figures import classes_sheet, plain_names
-    from lookalike.searcher.generation.sample import sample_classes, sample_latents
+    from lookalike.searcher.generation import sample_classes, sample_latents
 
     opened = Model.open(model, provider=provider)
     numbers = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
@@ -179,9 +178,9 @@ def interpolate(
     Each row leads from one IMAGE to the next in even steps through the latents, with the originals at its
     ends. A folder gets all generated images in order, without the originals.
     """
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
+    from lookalike.searcher import generation
     from lookalike.searcher.figures import caption, interpolation_sheet
-    from lookalike.searcher.generation import sample
 
     if len(images) < 2:
         raise click.UsageError("interpolation needs two or more IMAGEs")
@@ -189,7 +188,7 @@ def interpolate(
     files, pixels = _read(opened, images, crop)
     if len(files) < 2:
         ctx.exit(1)
-    rows = sample.interpolate(opened, pixels, steps, way=interpolation)
+    rows = generation.interpolate(opened, pixels, steps, way=interpolation)
     path = [rows[0, 0], *(image for row in rows for image in row[1:])]  # one image where two rows meet
     names = [f"{number:0{len(str(len(path) - 1))}d}" for number in range(len(path))]
     _save(out, names, path, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files))))
@@ -236,9 +235,9 @@ def edit(
     lookalike attributes list shows the attributes of a model. The output is the part of the image that the
     model sees, at the model's size.
     """
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
     from lookalike.searcher.figures import caption, edits_sheet, free_names
-    from lookalike.searcher.generation.edit import attributes_of, edit_steps, parse_steps, parse_strengths
+    from lookalike.searcher.generation import attributes_of, edit_steps, parse_steps, parse_strengths
 
     strengths = parse_strengths(added)
     multiples = [1.0] if steps is None else parse_steps(steps)
@@ -264,7 +263,7 @@ def edit(
 
 def _read(model: Model, images: Sequence[Path], crop: Crop | None) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; report the others on stderr."""
-    from lookalike.searcher.generation.sample import read_all
+    from lookalike.searcher.generation import read_all
 
     files, pixels, failures = read_all(model, images, crop=crop)
     log_failed(failures)
@@ -276,7 +275,7 @@ def _with_classes(
 ) -> list[str]:
     """Return names of files: the number, then the class if the model has classes."""
     from lookalike.searcher.figures import plain_names
-    from lookalike.searcher.generation.sample import classes_of
+    from lookalike.searcher.generation import classes_of
 
     classes = model.bundle.spec.classes
     generated = [of_class] * len(numbers) if of_class is not None else classes_of(model, latents)
@@ -290,7 +289,7 @@ def _save(
     out: str, names: Sequence[str], images: Sequence[Pixels] | Pixels, sheet: Callable[[], Pixels]
 ) -> None:
     """Write one PNG per image into the folder ``out``, or one sheet to that file, and print the paths."""
-    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images import save_image
     from lookalike.searcher.figures import is_folder, save_each
 
     if is_folder(out):

@@ -14,15 +14,17 @@ import click
 from lookalike.deploy.cli.options import store_option
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.attributes import AttributeReport
-    from lookalike.deploy.evaluation.data import LabeledImages
-    from lookalike.deploy.evaluation.denoising import DenoisingResult
-    from lookalike.deploy.evaluation.generation import Part
-    from lookalike.deploy.evaluation.pairs import Folds
-    from lookalike.deploy.evaluation.retrieval import Ranking
-    from lookalike.deploy.evaluation.vectors import EvaluationTable
-    from lookalike.encoder.runtime.session import Provider
-    from lookalike.indexer.store.base import VectorStore
+    from lookalike.deploy.evaluation import (
+        AttributeReport,
+        DenoisingResult,
+        EvaluationTable,
+        Folds,
+        LabeledImages,
+        Part,
+        Ranking,
+    )
+    from lookalike.encoder.runtime import Provider
+    from lookalike.indexer.store import VectorStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KINDS: Final = ("model", "collection", "vectors")
@@ -104,9 +106,7 @@ def retrieval(ctx: click.Context, /, **values: Any) -> None:
     The rows "held out" are people of lfw whom no shipped model was trained on: trust these. A collection is
     searched as it is, all else through a temporary store.
     """
-    from lookalike.deploy.evaluation.pairs import held_out_people
-    from lookalike.deploy.evaluation.report import retrieval_table
-    from lookalike.deploy.evaluation.retrieval import rank_all, temporary_collection
+    from lookalike.deploy.evaluation import held_out_people, rank_all, retrieval_table, temporary_collection
 
     options = _Comparison(**values)
     with ExitStack() as stack:
@@ -153,8 +153,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
     For lfw they are those of View 2; for a folder they are drawn, no person in two folds. "held" are folds 1
     to 5 alone, on whose people no shipped model was trained: trust these.
     """
-    from lookalike.deploy.evaluation.report import plot_roc, verification_table
-    from lookalike.deploy.evaluation.verification import evaluate_pairs
+    from lookalike.deploy.evaluation import evaluate_pairs, plot_roc, verification_table
 
     options = _Comparison(**values)
     with ExitStack() as stack:
@@ -190,7 +189,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 )
 @_options(
     click.option("--model", "models", multiple=True, metavar="BUNDLE",
-                 help="A denoiser, or an autoencoder trained to denoise; default: clean. Repeatable."),
+                 help="A denoiser, or an autoencoder trained to denoise; default: denoise. Repeatable."),
     click.option("--data", "sets", multiple=True, default=("lfw-64",), show_default=True,
                  type=click.Choice((*_TEST_SETS, "all")),
                  help="Faces of held-out people at 64x64 or whole at 250x250, test digits, scikit-image's "
@@ -218,18 +217,21 @@ def denoising(
     All get the same noisy arrays; values are medians over the images. A denoiser has two rows: blind, and
     non-blind with the true sigma.
     """
-    from lookalike.deploy.evaluation.data import open_test_set
-    from lookalike.deploy.evaluation.denoising import (
+    from lookalike.deploy.evaluation import (
         DenoisingModel,
         Method,
+        denoising_lines,
+        denoising_sheet,
         evaluate_denoising,
+        open_test_set,
         require_skimage,
     )
-    from lookalike.deploy.evaluation.report import denoising_lines, denoising_sheet
-    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images import save_image
 
     require_skimage()
-    opened = [DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("clean",)]
+    opened = [
+        DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("denoise",)
+    ]
     names: Any = _TEST_SETS if "all" in sets else dict.fromkeys(sets)
     results: list[DenoisingResult] = []
     left_out: dict[str, None] = {}
@@ -294,15 +296,15 @@ def generation(
     classifier is trained once (some 15 minutes, with the [train] extra) and cached; it saw real digits only.
     5,000 samples of 10,000 digits take hours by each protocol; --images 1000 takes a tenth.
     """
-    from lookalike.deploy.evaluation.data import MnistData
-    from lookalike.deploy.evaluation.generation import (
+    from lookalike.deploy.evaluation import (
         GenerationBenchmark,
         GenerationPlan,
+        MnistData,
         digit_classifier,
         evaluate_generation,
+        generation_lines,
     )
-    from lookalike.deploy.evaluation.report import generation_lines
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
 
     plan = GenerationPlan(parts=parts, images=images, samples=samples, drawn=drawn, seed=seed)
     opened = [Model.open(name, provider=provider) for name in models]
@@ -351,10 +353,13 @@ def attributes(
     pixels of the other people, reported with its own AUC. An edited face should still find its own original
     first among all images of LFW, and no other attribute should move.
     """
-    from lookalike.deploy.evaluation.attributes import evaluate_attributes
-    from lookalike.deploy.evaluation.fit_data import read_scored_images
-    from lookalike.deploy.evaluation.report import attribute_lines, plot_trade_off
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.deploy.evaluation import (
+        attribute_lines,
+        evaluate_attributes,
+        plot_trade_off,
+        read_scored_images,
+    )
+    from lookalike.encoder.runtime import Model
 
     opened = Model.open(model, provider=provider)
     names = tuple(part.strip() for part in only.split(",")) if only is not None else ()
@@ -389,7 +394,7 @@ def _open_store(options: _Comparison, stack: ExitStack) -> VectorStore | None:
 
 def _open_images(options: _Comparison, store: VectorStore | None) -> LabeledImages:
     """Return the images of --data, else of the first collection, else lfw."""
-    from lookalike.deploy.evaluation.data import collection_images, lfw_behind, open_labeled
+    from lookalike.deploy.evaluation import collection_images, lfw_behind, open_labeled
     from lookalike.encoder.errors import DataError
 
     if options.data is not None or store is None:
@@ -403,7 +408,7 @@ def _open_images(options: _Comparison, store: VectorStore | None) -> LabeledImag
 
 
 def _folds(options: _Comparison, images: LabeledImages, pairs: Path | None) -> Folds:
-    from lookalike.deploy.evaluation.pairs import lfw_folds, read_folds, sample_folds
+    from lookalike.deploy.evaluation import lfw_folds, read_folds, sample_folds
 
     if pairs is not None:
         return read_folds(pairs, images)
@@ -417,15 +422,15 @@ def _collect(
 
     Models, then collections where a store is given, then files.
     """
-    from lookalike.deploy.evaluation.vectors import (
+    from lookalike.deploy.evaluation import (
         EvaluationTable,
         embed_images,
         read_parquet_vectors,
         stored_vectors,
     )
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.images import Crop
+    from lookalike.encoder.runtime import Model
 
     names = options.models or (() if options.collections or options.vectors else ("faces",))
     crop = None if options.crop is None else Crop.parse(options.crop)

@@ -40,9 +40,9 @@ from lookalike.deploy.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.sources.source import SourceList
-    from lookalike.indexer.store.layout import StorageConfig
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.sources import SourceList
+    from lookalike.indexer.store import StorageConfig
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
@@ -84,7 +84,7 @@ class SourceOptions:
         Raises:
             DataError: the list cannot be read, or is empty.
         """
-        from lookalike.indexer.sources.file_list import read_list
+        from lookalike.indexer.sources import read_list
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
@@ -95,8 +95,7 @@ class SourceOptions:
             DataError: the list of ``--files-from`` cannot be read, or is empty.
             InvalidArgumentError: ``--person-from`` is no regular expression.
         """
-        from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-        from lookalike.indexer.sources.source import SourceList
+        from lookalike.indexer.sources import SourceFilter, SourceList, person_pattern
 
         return SourceList(
             sources=self.sources,
@@ -217,15 +216,15 @@ def index(
     unchanged folder opens no image, and moved files are not embedded again. Files that cannot be read are
     reported and skipped; the exit code is then 3.
     """
-    from lookalike.indexer.parquet.file import is_latents
+    from lookalike.indexer.parquet import is_latents
 
     if any(map(is_latents, sources.sources)):
         _index_latents(ctx, sources.sources, layout.build())
         return
-    from lookalike.encoder.runtime.model import Model
+    from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.sources.payload_tables import read_tables
-    from lookalike.indexer.sync.sync import sync
+    from lookalike.indexer.sources import read_tables
+    from lookalike.indexer.sync import sync
 
     listed = sources.build(read_tables(payload, attributes))
     names = [] if predict is None else [name.strip() for name in predict.split(",")]
@@ -266,9 +265,9 @@ def index(
 
 def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageConfig) -> None:
     """Do what ``lookalike index`` does when its sources are files of latents."""
-    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.parquet.load import load_latents
+    from lookalike.indexer.parquet import load_latents
 
     options = ctx.params
     files = _check_latents(ctx, sources)
@@ -298,7 +297,7 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse options that make no sense for a file of latents."""
     from lookalike.encoder.errors import InvalidArgumentError
     from lookalike.encoder.text import printable
-    from lookalike.indexer.parquet.file import is_latents
+    from lookalike.indexer.parquet import is_latents
 
     other = [source for source in sources if not is_latents(source)]
     if other:
@@ -350,8 +349,8 @@ def embed(
     alone; one that is not is refused without --overwrite. Images that cannot be read are reported and
     skipped; the exit code is then 3.
     """
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.indexer.parquet.export import export_latents
+    from lookalike.encoder.runtime import Model
+    from lookalike.indexer.parquet import export_latents
 
     listed = sources.build()
     model = Model.open(model_name, provider=provider, threads=1)

@@ -20,13 +20,10 @@ from lookalike.deploy.cli.options import (
 from lookalike.deploy.cli.output import log, log_failed, print_json, print_path, progress_bar, save_sheet
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation.fit_data import ScoredImages
-    from lookalike.deploy.evaluation.reliability import Reliability
-    from lookalike.encoder.bundle.attributes import Attributes
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.calibration import Calibration
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.trainer.fitting.attributes import Method
+    from lookalike.deploy.evaluation import Reliability, ScoredImages
+    from lookalike.encoder.bundle import Attributes, Bundle, Calibration
+    from lookalike.encoder.images import Crop
+    from lookalike.trainer.fitting import Method
 
 _MAX_CLASSES: Final = 20
 _LABELS: Final = {
@@ -57,8 +54,7 @@ def models() -> None:
 @json_option("Print a list of objects as JSON on stdout.")
 def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
     """List bundles with their metrics: the shipped ones, or those given."""
-    from lookalike.encoder.bundle.bundle import Bundle
-    from lookalike.encoder.bundle.registry import shipped_bundles
+    from lookalike.encoder.bundle import Bundle, shipped_bundles
 
     opened = [Bundle.open(name) for name in bundles or shipped_bundles()]
     if as_json:
@@ -283,9 +279,9 @@ def fit(
     The new bundle keeps the model's other attributes, and searches collections indexed with the model. AUC is
     measured on people left out of the fit: for lfw those that no shipped model saw, else one in five.
     """
-    from lookalike.deploy.evaluation.fit_data import encode_examples
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.trainer.fitting.attributes import fit_attributes
+    from lookalike.deploy.evaluation import encode_examples
+    from lookalike.encoder.runtime import Model
+    from lookalike.trainer.fitting import fit_attributes
 
     scored = _scored(data, table, positive, negative, name)
     scored = scored.only(tuple(part.strip() for part in only.split(",")) if only else ())
@@ -310,7 +306,7 @@ def fit(
 @json_option("Print a list of objects as JSON on stdout.")
 def list_attributes(model: str, as_json: bool) -> None:
     """List a model's attributes: number of examples, and AUC on people left out of the fit."""
-    from lookalike.encoder.bundle.bundle import Bundle
+    from lookalike.encoder.bundle import Bundle
 
     known = Bundle.open(model).attributes
     if as_json:
@@ -324,7 +320,7 @@ def list_attributes(model: str, as_json: bool) -> None:
 def _scored(
     data: str, table: Path | None, positive: Path | None, negative: Path | None, name: str | None
 ) -> ScoredImages:
-    from lookalike.deploy.evaluation.fit_data import read_scored_images, scored_folders
+    from lookalike.deploy.evaluation import read_scored_images, scored_folders
 
     if (positive is None) != (negative is None):
         raise click.UsageError(
@@ -386,11 +382,10 @@ def calibrate(
     people outside our reported test results are used. The new bundle searches collections indexed with the
     model: search --model BUNDLE. The printed metrics are cross-validated over people.
     """
-    from lookalike.deploy.evaluation.fit_data import find_people, measure_people
-    from lookalike.deploy.evaluation.reliability import cross_validate, plot_reliability
+    from lookalike.deploy.evaluation import cross_validate, find_people, measure_people, plot_reliability
     from lookalike.encoder.errors import CalibrationError
-    from lookalike.encoder.runtime.model import Model
-    from lookalike.trainer.fitting.calibration import fit_calibration
+    from lookalike.encoder.runtime import Model
+    from lookalike.trainer.fitting import fit_calibration
 
     opened = Model.open(model, provider=provider)
     images = find_people(source, opened)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, get_arg
 import click
 
 from lookalike.indexer.open import DEFAULT_STORE
-from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store import StorageConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from lookalike.encoder.images.preprocess import Crop, ImageSpec
-    from lookalike.indexer.store.filters import Filter
-    from lookalike.trainer.data.dataset import Dataset
+    from lookalike.encoder.images import Crop, ImageSpec
+    from lookalike.indexer.store import Filter
+    from lookalike.trainer.data import Dataset
 
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Function]
@@ -282,13 +282,13 @@ def max_pixels_option(default: int) -> Decorator:
 
 
 def _to_crop(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Crop | None:
-    from lookalike.encoder.images.preprocess import Crop
+    from lookalike.encoder.images import Crop
 
     return None if text is None else Crop.parse(text)
 
 
 def _to_filter(_ctx: click.Context, _option: click.Parameter, text: str | None) -> Filter | None:
-    from lookalike.indexer.store.where import parse_where
+    from lookalike.indexer.store import parse_where
 
     return None if text is None else parse_where(text)
 
@@ -418,7 +418,7 @@ class DataOptions:
     @property
     def shape(self) -> dict[str, Any]:
         """``size`` S in pixels and ``channels`` C of the network."""
-        from lookalike.trainer.data.dataset import default_shape
+        from lookalike.trainer.data import default_shape
 
         side, channels = default_shape(self.data)
         return {"size": side if self.size is None else self.size, "channels": 1 if self.gray else channels}
@@ -430,8 +430,7 @@ class DataOptions:
             InvalidArgumentError: the attribute of ``--class-attribute`` does not exist.
             DataError: the images cannot be found, or the subfolders cannot be classes.
         """
-        from lookalike.trainer.data.dataset import open_dataset
-        from lookalike.trainer.data.labels import by_attribute, by_subfolder
+        from lookalike.trainer.data import by_attribute, by_subfolder, open_dataset
 
         dataset = open_dataset(self.data, progress=True)
         if self.class_attribute is not None:
@@ -440,7 +439,7 @@ class DataOptions:
 
     def image(self, dataset: Dataset) -> ImageSpec:
         """Return how the images are cropped and resized."""
-        from lookalike.encoder.images.preprocess import ImageSpec
+        from lookalike.encoder.images import ImageSpec
 
         return ImageSpec(**self.shape, crop=self.crop or dataset.crop, quick_jpeg=self.quick_jpeg)
 

@@ -40,7 +40,7 @@ def log_failed_files(failures: Iterable[tuple[str, str]]) -> None:
 
 def log_no_images() -> None:
     """Print on stderr that the sources hold no image, and which file names count as one."""
-    from lookalike.encoder.images.discover import IMAGE_SUFFIXES
+    from lookalike.encoder.images import IMAGE_SUFFIXES
 
     log(f"no images found; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
 
@@ -62,7 +62,7 @@ def save_sheet(file: Path, pixels: NDArray[np.uint8]) -> str:
         file: PNG, JPEG or WebP.
         pixels: uint8 (H, W, 3).
     """
-    from lookalike.encoder.images.contact_sheet import save_image
+    from lookalike.encoder.images import save_image
     from lookalike.encoder.text import printable
 
     save_image(file, pixels)

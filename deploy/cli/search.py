@@ -23,10 +23,9 @@ from lookalike.deploy.cli.output import exit_code, log, log_failed, print_json, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lookalike.encoder.images.preprocess import Crop
-    from lookalike.indexer.store.filters import Filter
-    from lookalike.searcher.search.query_denoiser import QueryDenoiser
-    from lookalike.searcher.search.results import QueryResult
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.store import Filter
+    from lookalike.searcher.search import QueryDenoiser, QueryResult
 
 _MAX_NAME: Final = 32
 _FILE: Final = click.Path(path_type=Path)
@@ -141,9 +140,8 @@ def search(
     """
     from lookalike.indexer.open import open_store
     from lookalike.searcher.figures import MAX_ROWS, results_sheet
-    from lookalike.searcher.generation.edit import parse_strengths
-    from lookalike.searcher.search.retrieval import SearchParams
-    from lookalike.searcher.search.searcher import Searcher
+    from lookalike.searcher.generation import parse_strengths
+    from lookalike.searcher.search import Searcher, SearchParams
 
     if not images and not liked:
         raise click.UsageError(
@@ -198,8 +196,8 @@ def search(
 
 
 def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
-    from lookalike.encoder.runtime.denoiser import Denoiser
-    from lookalike.searcher.search.query_denoiser import QueryDenoiser
+    from lookalike.encoder.runtime import Denoiser
+    from lookalike.searcher.search import QueryDenoiser
 
     return QueryDenoiser(Denoiser.open(name, provider=provider))
 

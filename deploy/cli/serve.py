@@ -97,9 +97,7 @@ def serve(
     from lookalike.encoder.errors import MissingExtraError
 
     try:
-        from lookalike.deploy.http.app import create_app
-        from lookalike.deploy.http.server import run
-        from lookalike.deploy.http.settings import KEY_VARIABLE, Settings
+        from lookalike.deploy.http import KEY_VARIABLE, Settings, create_app, run
     except ImportError as error:
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"

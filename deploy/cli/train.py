@@ -38,8 +38,8 @@ from lookalike.trainer.config import (
 )
 
 if TYPE_CHECKING:
-    from lookalike.encoder.images.noise import NoiseSpec
-    from lookalike.trainer.data.dataset import Dataset
+    from lookalike.encoder.images import NoiseSpec
+    from lookalike.trainer.data import Dataset
 
 _EXTRA: Final = ("torch", "onnx", "onnxscript", "sklearn")
 _NETWORK, _TRAINING, _OBJECTIVE = "Network", "Training", "Objective"
@@ -63,7 +63,7 @@ def need_extra() -> None:
 
 
 def _to_noise(_ctx: click.Context, _option: click.Parameter, text: str | None) -> NoiseSpec | None:
-    from lookalike.encoder.images.noise import NoiseSpec
+    from lookalike.encoder.images import NoiseSpec
 
     return None if text is None else NoiseSpec.parse(text)
 
@@ -207,9 +207,8 @@ def ae(
     OUT.run.
     """
     need_extra()
-    from lookalike.trainer.models.descriptor import DescriptorSpec
-    from lookalike.trainer.models.identity import IdentitySpec
-    from lookalike.trainer.recipes.ae import train_autoencoder
+    from lookalike.trainer.models import DescriptorSpec, IdentitySpec
+    from lookalike.trainer.recipes import train_autoencoder
 
     shape = network.build(**source.shape)
     spec = training.build(noise=None if noise.is_zero else noise)
@@ -360,7 +359,7 @@ def _train_vae(
 ) -> None:
     need_extra()
     from lookalike.encoder.text import printable
-    from lookalike.trainer.recipes.vae import train_vae
+    from lookalike.trainer.recipes import train_vae
 
     digits = source.digits
     binary = (elbo.values["binarise"] or ("dynamic" if digits else "none")) == "dynamic"
@@ -477,9 +476,9 @@ def denoiser(
     and log.csv go to OUT.run.
     """
     need_extra()
-    from lookalike.encoder.images.noise import NoiseSpec
-    from lookalike.trainer.data.dataset import open_dataset
-    from lookalike.trainer.recipes.denoiser import train_denoiser
+    from lookalike.encoder.images import NoiseSpec
+    from lookalike.trainer.data import open_dataset
+    from lookalike.trainer.recipes import train_denoiser
 
     digits = data == "mnist"
     shape = network.build(widths=_DIGIT_WIDTHS if digits else DenoiserShape().widths)

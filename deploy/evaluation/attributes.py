@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.fit_data import ScoredImages, encode_examples
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
-from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.embed.workers import exit_with_parent
+from lookalike.encoder.bundle import Attributes
+from lookalike.encoder.embed import exit_with_parent
 from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
 from lookalike.encoder.metrics import roc_auc
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-from lookalike.searcher.generation.edit import attributes_of, edit_steps
-from lookalike.trainer.fitting.attributes import FEWEST, Discriminant, Examples, discriminant, folds_of
+from lookalike.searcher.generation import attributes_of, edit_steps
+from lookalike.trainer.fitting import FEWEST, Discriminant, Examples, discriminant, folds_of
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]

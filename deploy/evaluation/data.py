@@ -14,18 +14,22 @@ from typing import Any, Final, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder
-from lookalike.encoder.datasets.mnist import CLASSES, find_mnist
+from lookalike.encoder.datasets import CLASSES, LFW, find_lfw, find_mnist, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
-from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.noise import add_noise
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import (
+    IMAGE_SUFFIXES,
+    LFW_CROP,
+    Crop,
+    ImageSpec,
+    add_noise,
+    decode_rgb,
+    find_images,
+    read_pixels,
+)
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.source import as_path, as_text
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import Record
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sources import as_path, as_text
+from lookalike.indexer.store import CollectionSpec, Record, VectorStore
 
 Floats = NDArray[np.float32]
 TestSetName = Literal["lfw-64", "lfw-250", "mnist", "photographs"]

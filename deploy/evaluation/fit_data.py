@@ -17,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder, read_scores
+from lookalike.encoder.datasets import find_lfw, person_from_folder, read_scores
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.discover import find_images
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop, find_images
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.payload_tables import read_payload
-from lookalike.searcher.generation.sample import read_all
-from lookalike.trainer.fitting.attributes import Examples
+from lookalike.indexer.sources import read_payload
+from lookalike.searcher.generation import read_all
+from lookalike.trainer.fitting import Examples
 
 _BATCH: Final = 64
 _TEST_SHARE: Final = 0.2

@@ -21,10 +21,9 @@ from lookalike.deploy.evaluation.retrieval import KnnResult, stored_knn
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError, MissingExtraError
 from lookalike.encoder.metrics import frechet_distance, mean_distance, precision_recall
-from lookalike.encoder.runtime.model import Model
-from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.runtime import Model, Provider
 from lookalike.encoder.text import printable
-from lookalike.searcher.generation.sample import Sampler, sample
+from lookalike.searcher.generation import Sampler, sample
 
 Part = Literal["likelihood", "accuracy", "diversity", "distance", "neighbours"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -70,7 +69,7 @@ def digit_classifier(digits: MnistData, provider: Provider, *, log: Callable[[st
         MissingExtraError: PyTorch is not installed.
     """
     try:
-        from lookalike.trainer.recipes.classifier import cached_classifier
+        from lookalike.trainer.recipes import cached_classifier
     except ImportError as error:
         raise MissingExtraError(
             "the classifier is trained with PyTorch; pip install 'lookalike[train]', or measure "

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import DigitImages
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 
 Protocol = Literal["dynamic", "threshold"]
 Measured = Literal["log p(x)", "log p(x|y)"]

@@ -17,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
+from lookalike.encoder.bundle import ScoreCalibration, default_prior
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import decode_rgb
-from lookalike.trainer.fitting.calibration import fit_score_calibration, pair_scores
+from lookalike.encoder.images import decode_rgb
+from lookalike.trainer.fitting import fit_score_calibration, pair_scores
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]

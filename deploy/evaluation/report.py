@@ -20,8 +20,7 @@ from lookalike.deploy.evaluation.generation import Generation, GenerationBenchma
 from lookalike.deploy.evaluation.retrieval import KnnResult
 from lookalike.deploy.evaluation.verification import FAR, Roc
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
-from lookalike.encoder.images.preprocess import to_uint8
+from lookalike.encoder.images import Tile, contact_sheet, save_image, to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
 
 Records = Sequence[Mapping[str, Any]]

@@ -23,12 +23,10 @@ from numpy.typing import NDArray
 from lookalike.deploy.evaluation.data import DigitImages, LabeledImages, MnistData
 from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import Hit, Record
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sources import item_id
+from lookalike.indexer.store import CollectionSpec, Hit, Record, VectorStore
 
 Class = TypeVar("Class", int, str)
 _SEARCH_BATCH: Final = 64

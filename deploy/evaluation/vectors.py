@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, item_path
-from lookalike.encoder.embed.pipeline import embed_files
+from lookalike.encoder.embed import embed_files
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.sync import DEGENERATE
+from lookalike.indexer.store import VectorStore
+from lookalike.indexer.sync import DEGENERATE
 
 Kind = Literal["model", "collection", "vectors", "baseline"]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]

@@ -34,7 +34,7 @@ from lookalike.deploy.http.settings import Settings
 from lookalike.deploy.http.state import AppState
 from lookalike.encoder.errors import LookalikeError
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store import VectorStore
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _STATUS_CODES: Final = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}

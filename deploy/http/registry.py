@@ -9,17 +9,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.encoder.bundle.registry import shipped_bundles
+from lookalike.encoder.bundle import shipped_bundles
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, LookalikeError, ModelMismatchError
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.runtime import Denoiser, Model, Provider
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.aliases import resolve_alias
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.searcher import Searcher, Timer
+from lookalike.indexer.store import CollectionSpec, VectorStore, resolve_alias
+from lookalike.searcher.search import QueryDenoiser, Searcher, Timer
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _SEARCHER_SECONDS: Final = 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.runtime import Provider
 from lookalike.indexer.open import DEFAULT_STORE
 
 KEY_VARIABLE: Final = "LOOKALIKE_API_KEY"

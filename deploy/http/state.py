@@ -13,7 +13,7 @@ from lookalike.deploy.http.jobs import Jobs
 from lookalike.deploy.http.metrics import Metrics
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.settings import Settings
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store import VectorStore
 
 T = TypeVar("T")
 

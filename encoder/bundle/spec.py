@@ -16,8 +16,7 @@ import numpy as np
 
 from lookalike.encoder.bundle.storage import Golden, check_array
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec, NoiseSpec
 from lookalike.encoder.text import printable
 
 Kind = Literal["ae", "vae", "cvae", "encoder"]

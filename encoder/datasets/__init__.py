@@ -1,1 +1,22 @@
-"""."""
+"""Public data sets: LFW, MNIST, sample faces, and the downloads they need."""
+
+from lookalike.encoder.datasets.download import cache_folder, only_one
+from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder, read_scores
+from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SIDE, SPLITS, Split, find_mnist
+from lookalike.encoder.datasets.sample_faces import write_sample_faces
+
+__all__ = [
+    "CLASSES",
+    "LFW",
+    "MNIST",
+    "SIDE",
+    "SPLITS",
+    "Split",
+    "cache_folder",
+    "find_lfw",
+    "find_mnist",
+    "only_one",
+    "person_from_folder",
+    "read_scores",
+    "write_sample_faces",
+]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.preprocess import Crop, read_pixels
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop, read_pixels
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
 
 _MAX_BYTES: Final = 1 << 30  # three times an image of the default pixel limit with 16 bits a channel

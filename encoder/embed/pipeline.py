@@ -23,9 +23,8 @@ from threadpoolctl import threadpool_limits
 from lookalike.encoder.embed.batch import Batch, FileInfo, Readable
 from lookalike.encoder.embed.workers import ProcessEmbedder, ThreadEmbedder, Workers, may_fork
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.runtime import Model
 
 Key = TypeVar("Key")
 _BATCH: Final = 128

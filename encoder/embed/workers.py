@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lookalike.encoder.embed.batch import Batch, Readable, embed_batch
 from lookalike.encoder.errors import BundleError, WorkerDiedError
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
 
 Files = Sequence[str | Path | Readable]

@@ -1,1 +1,1 @@
-"""."""
+"""Torch modules and imported ONNX networks to bundles."""

@@ -17,12 +17,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.registry import absolute_path, check_target
-from lookalike.encoder.bundle.spec import BundleSpec
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import (
+    AffineMap,
+    Bundle,
+    BundleSpec,
+    LatentStatistics,
+    absolute_path,
+    check_target,
+)
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec
+from lookalike.encoder.images import Crop, ImageSpec
 from lookalike.encoder.text import one_line, printable
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.text import one_line, printable
 
 _MIN_OPSET: Final = 9  # opset: the operators added here have not changed since

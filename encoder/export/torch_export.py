@@ -29,11 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.encoder.bundle.spec import BundleSpec
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, Calibration, LatentPrior, LatentStatistics
 from lookalike.encoder.errors import ExportError
 from lookalike.encoder.export.parity import parity_of, run_all, session_of
 from lookalike.encoder.export.quantize import (
@@ -42,7 +38,7 @@ from lookalike.encoder.export.quantize import (
     quantize_initializers,
     strip_metadata,
 )
-from lookalike.encoder.images.preprocess import to_uint8
+from lookalike.encoder.images import to_uint8
 from lookalike.encoder.text import one_line
 
 OPSET: Final = 18

@@ -1,1 +1,57 @@
-"""."""
+"""Image files to pixels and back, noise, and contact sheets."""
+
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images, find_names, is_image
+from lookalike.encoder.images.noise import (
+    MIN_POISSON_LEVEL,
+    NoiseKind,
+    NoiseSpec,
+    add_noise,
+    sample_noise,
+    saved_as_jpeg,
+)
+from lookalike.encoder.images.preprocess import (
+    LFW_CROP,
+    Crop,
+    ImageSpec,
+    decode_rgb,
+    encode_png,
+    encode_pnm,
+    read_pixels,
+    to_uint8,
+)
+from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
+from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "IMAGE_SUFFIXES",
+    "LFW_CROP",
+    "MIN_POISSON_LEVEL",
+    "WRITABLE_FORMATS",
+    "Crop",
+    "ImageFile",
+    "ImageMetadata",
+    "ImageSpec",
+    "NoiseKind",
+    "NoiseSpec",
+    "Tile",
+    "Values",
+    "add_noise",
+    "contact_sheet",
+    "decode_rgb",
+    "encode_png",
+    "encode_pnm",
+    "find_images",
+    "find_names",
+    "grid",
+    "is_image",
+    "read_image_file",
+    "read_pixels",
+    "sample_noise",
+    "save_image",
+    "saved_as_jpeg",
+    "to_uint8",
+    "write_image_file",
+]

@@ -226,9 +226,9 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def encode_pnm(pixels: NDArray[np.uint8]) -> bytes:
-    """``uint8 (H, W, 3)``, ``(H, W, 1)`` or ``(H, W)`` -> the bytes of an uncompressed PNM file.
+    """Encode ``uint8 (H, W, 3)``, ``(H, W, 1)`` or ``(H, W)`` as an uncompressed PNM file.
 
-    Pixels in memory go through :func:`read_pixels` this way, and give what a file of them gives.
+    This way pixels in memory go through :func:`read_pixels` like those of a file.
     """
     kind = "P6" if pixels.ndim == 3 and pixels.shape[2] == 3 else "P5"
     return f"{kind} {pixels.shape[1]} {pixels.shape[0]} 255\n".encode() + pixels.tobytes()

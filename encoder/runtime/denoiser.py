@@ -14,8 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import DenoiserSpec
+from lookalike.encoder.bundle import Bundle, DenoiserSpec
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.session import OnnxModel, Provider, Session, open_session
 from lookalike.encoder.text import one_line

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.ood import reconstruction_errors
+from lookalike.encoder.bundle import Bundle, reconstruction_errors
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime.session import OnnxModel, Provider
 from lookalike.encoder.text import printable

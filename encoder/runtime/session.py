@@ -14,8 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.storage import GOLDEN_RUNS
+from lookalike.encoder.bundle import GOLDEN_RUNS, Bundle
 from lookalike.encoder.errors import (
     BundleCorruptError,
     GoldenMismatchError,

@@ -13,8 +13,7 @@ from typing import Final
 from lookalike.encoder.errors import StoreError
 from lookalike.encoder.files import atomic_write, fsync_path
 from lookalike.indexer.embedded.files import is_collection, map_errors
-from lookalike.indexer.store.aliases import aliased_collection, missing_alias
-from lookalike.indexer.store.spec import is_name
+from lookalike.indexer.store import aliased_collection, is_name, missing_alias
 
 FOLDER: Final = ".aliases"
 _SUFFIX: Final = ".alias"

@@ -29,8 +29,7 @@ from lookalike.encoder.errors import (
     StoreError,
 )
 from lookalike.encoder.files import atomic_write, fsync_path
-from lookalike.indexer.store.layout import Layout
-from lookalike.indexer.store.spec import CollectionSpec, is_name
+from lookalike.indexer.store import CollectionSpec, Layout, is_name
 
 SHARD: Final = "shard"
 SHARD_PARTS: Final = {"wal", "segments", "edge_config.json"}

@@ -13,7 +13,7 @@ from typing import Final
 
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.embedded.shard import build_graph
-from lookalike.indexer.store.layout import Layout
+from lookalike.indexer.store import Layout
 
 _CHILD: Final = """
 import sys

@@ -15,9 +15,18 @@ import numpy as np
 import qdrant_edge as qe
 from numpy.typing import NDArray
 
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import EF_SEARCH, QUANTILE, Layout, oversampling
-from lookalike.indexer.store.points import RESERVED, Hit, Record, check_ids
+from lookalike.indexer.store import (
+    EF_SEARCH,
+    QUANTILE,
+    RESERVED,
+    Condition,
+    Filter,
+    Hit,
+    Layout,
+    Record,
+    check_ids,
+    oversampling,
+)
 
 POINTS_PER_UPDATE: Final = 4096  # bounds one entry of the write-ahead log
 PAGE: Final = 1000

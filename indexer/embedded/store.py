@@ -45,20 +45,24 @@ from lookalike.indexer.embedded.shard_swap import (
     remove_stale_shards,
     replace_shard,
 )
-from lookalike.indexer.store.aliases import alias_conflict, check_unaliased
-from lookalike.indexer.store.base import IndexState, VectorStore
-from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import StorageConfig
-from lookalike.indexer.store.points import (
+from lookalike.indexer.store import (
+    CollectionSpec,
+    Filter,
     Hit,
+    IndexState,
     Payload,
     Record,
+    StorageConfig,
+    VectorStore,
+    alias_conflict,
     best_hits,
     check_ids,
+    check_name,
     check_points,
+    check_unaliased,
+    is_name,
     scroll_pages,
 )
-from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
 
 MAX_DIMENSIONS: Final = 65_536  # the limit of the server; Qdrant Edge itself has none
 

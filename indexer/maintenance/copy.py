@@ -15,11 +15,14 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     StoreError,
 )
-from lookalike.indexer.store.aliases import resolve_alias
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import StorageConfig
-from lookalike.indexer.store.points import Record
-from lookalike.indexer.store.spec import CollectionSpec, check_name
+from lookalike.indexer.store import (
+    CollectionSpec,
+    Record,
+    StorageConfig,
+    VectorStore,
+    check_name,
+    resolve_alias,
+)
 
 _CHUNK: Final = 1000
 

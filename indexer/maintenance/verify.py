@@ -17,16 +17,12 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.embed.batch import Readable
-from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import BundleError, DataError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.sources.source import Source, as_path, item_id
-from lookalike.indexer.sources.tar import Contained, located
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import Payload, Record
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.sources import Contained, Source, as_path, item_id, located
+from lookalike.indexer.store import CollectionSpec, Payload, Record, VectorStore
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
 KINDS: Final[tuple[Kind, ...]] = (

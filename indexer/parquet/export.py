@@ -14,12 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lookalike.encoder.embed.batch import Readable
-from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
@@ -28,11 +26,9 @@ from lookalike.indexer.parquet.resume import (
     concatenate,
     open_existing,
 )
-from lookalike.indexer.sources.source import Item, Source, merge_roots
-from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.collection import new_spec
-from lookalike.indexer.sync.plan import ToEmbed
-from lookalike.indexer.sync.sync import drop_degenerate
+from lookalike.indexer.sources import Item, Source, merge_roots
+from lookalike.indexer.store import CollectionSpec
+from lookalike.indexer.sync import ToEmbed, drop_degenerate, new_spec
 
 _PART_SECONDS: Final = 30.0
 """The rows of a slow model are written this often, those of a fast one every :data:`ROWS`."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
 from lookalike.encoder.files import fsync_path
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.store import CollectionSpec
 
 FORMAT: Final = 1
 """Version of the file format."""

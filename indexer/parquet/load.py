@@ -15,19 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.images import Crop
 from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import Entry, LatentsFile
-from lookalike.indexer.sources.source import Source, as_path, item_id, with_root_name
-from lookalike.indexer.store.aliases import resolve_alias
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import StorageConfig
-from lookalike.indexer.store.points import Record
-from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.collection import ignored_options_warning
-from lookalike.indexer.sync.report import SyncReport
+from lookalike.indexer.sources import Source, as_path, item_id, with_root_name
+from lookalike.indexer.store import CollectionSpec, Record, StorageConfig, VectorStore, resolve_alias
+from lookalike.indexer.sync import SyncReport, ignored_options_warning
 
 _NEW, _CHANGED, _SAME = range(3)
 _CHUNK: Final = 1024

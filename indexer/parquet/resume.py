@@ -20,7 +20,7 @@ import numpy as np
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.store import CollectionSpec
 
 
 class PartFiles:

@@ -35,9 +35,7 @@ from lookalike.indexer.server.errors import (
     filter_to_json,
     one_line,
 )
-from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import EF_SEARCH, Layout, oversampling
-from lookalike.indexer.store.points import Hit, Record
+from lookalike.indexer.store import EF_SEARCH, Filter, Hit, Layout, Record, oversampling
 
 KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5

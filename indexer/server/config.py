@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.layout import QUANTILE, Layout, Quantization, StorageConfig
+from lookalike.indexer.store import QUANTILE, Layout, Quantization, StorageConfig
 
 EXACT_BELOW: Final = 100_000
 

@@ -15,7 +15,7 @@ from lookalike.encoder.errors import (
     StoreUnavailableError,
     StoreUnreachableError,
 )
-from lookalike.indexer.store.filters import Filter
+from lookalike.indexer.store import Filter
 
 MIN_VERSION: Final = (1, 16)  # the first that stores metadata
 

@@ -17,20 +17,28 @@ from lookalike.indexer.server.client import CollectionInfo, Server
 from lookalike.indexer.server.config import to_qdrant
 from lookalike.indexer.server.errors import collection_not_found
 from lookalike.indexer.server.upload import STREAMS, last_of_each, retry, upload
-from lookalike.indexer.store.aliases import alias_conflict, aliased_collection, check_unaliased, missing_alias
-from lookalike.indexer.store.base import IndexState, VectorStore
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import Layout, StorageConfig
-from lookalike.indexer.store.points import (
+from lookalike.indexer.store import (
+    CollectionSpec,
+    Condition,
+    Filter,
     Hit,
+    IndexState,
+    Layout,
     Payload,
     Record,
+    StorageConfig,
+    VectorStore,
+    alias_conflict,
+    aliased_collection,
     best_hits,
     check_ids,
+    check_name,
     check_points,
+    check_unaliased,
+    is_name,
+    missing_alias,
     scroll_pages,
 )
-from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
 
 CHUNK: Final = 1000
 POLL_SECONDS: Final = 1

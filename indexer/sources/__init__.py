@@ -1,1 +1,41 @@
 """Sources of images: folders, files, archives, data sets, and tables of payload fields."""
+
+from lookalike.indexer.sources.file_list import read_list
+from lookalike.indexer.sources.mnist import MnistImage
+from lookalike.indexer.sources.payload_tables import numeric_fields, read_payload, read_tables
+from lookalike.indexer.sources.selection import SourceFilter, person_pattern
+from lookalike.indexer.sources.source import (
+    Item,
+    Source,
+    SourceList,
+    Sources,
+    as_path,
+    as_sources,
+    as_text,
+    item_id,
+    merge_roots,
+    with_root_name,
+)
+from lookalike.indexer.sources.tar import Contained, located
+
+__all__ = [
+    "Contained",
+    "Item",
+    "MnistImage",
+    "Source",
+    "SourceFilter",
+    "SourceList",
+    "Sources",
+    "as_path",
+    "as_sources",
+    "as_text",
+    "item_id",
+    "located",
+    "merge_roots",
+    "numeric_fields",
+    "person_pattern",
+    "read_list",
+    "read_payload",
+    "read_tables",
+    "with_root_name",
+]

@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SIDE, Split
-from lookalike.encoder.embed.batch import FileInfo
+from lookalike.encoder.datasets import CLASSES, MNIST, SIDE, Split
+from lookalike.encoder.embed import FileInfo
 from lookalike.encoder.errors import DataError
 
 if TYPE_CHECKING:

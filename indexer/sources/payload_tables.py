@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lookalike.encoder.datasets.lfw import read_scores
+from lookalike.encoder.datasets import read_scores
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.source import Source
-from lookalike.indexer.store.points import RESERVED, is_text
+from lookalike.indexer.store import RESERVED, is_text
 
 
 def read_payload(file: Path) -> dict[str, dict[str, Any]]:

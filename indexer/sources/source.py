@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
 
-from lookalike.encoder.datasets.lfw import find_lfw
-from lookalike.encoder.datasets.mnist import SPLITS, Split, find_mnist
+from lookalike.encoder.datasets import SPLITS, Split, find_lfw, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.discover import find_names
+from lookalike.encoder.images import find_names
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.selection import SourceFilter

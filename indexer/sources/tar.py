@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lookalike.encoder.embed.batch import FileInfo
+from lookalike.encoder.embed import FileInfo
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.discover import is_image
+from lookalike.encoder.images import is_image
 from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import MnistImage, digit_at
 

@@ -1,1 +1,17 @@
 """Bringing a collection up to date with its sources."""
+
+from lookalike.indexer.sync.collection import ignored_options_warning, index_when_large, new_spec
+from lookalike.indexer.sync.plan import ToEmbed
+from lookalike.indexer.sync.report import SyncReport
+from lookalike.indexer.sync.sync import DEGENERATE, drop_degenerate, sync
+
+__all__ = [
+    "DEGENERATE",
+    "SyncReport",
+    "ToEmbed",
+    "drop_degenerate",
+    "ignored_options_warning",
+    "index_when_large",
+    "new_spec",
+    "sync",
+]

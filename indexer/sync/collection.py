@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import StorageConfig, differing_options
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.store import CollectionSpec, StorageConfig, VectorStore, differing_options
 
 INDEX_ABOVE: Final = 100_000
 """Vectors that one search compares in some 5 ms at 128 dimensions: below, an index gains nothing."""

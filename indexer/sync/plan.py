@@ -12,11 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from lookalike.encoder.embed.batch import FileInfo
-from lookalike.indexer.sources.source import Item, Source
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.points import RESERVED, Payload, Record, known_payload
+from lookalike.encoder.embed import FileInfo
+from lookalike.indexer.sources import Item, Source
+from lookalike.indexer.store import RESERVED, Condition, Filter, Payload, Record, VectorStore, known_payload
 from lookalike.indexer.sync.compact import CompressedList, IdSet
 from lookalike.indexer.sync.scan import SourceScan, chunked
 

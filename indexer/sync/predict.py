@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from lookalike.encoder.bundle.attributes import Attribute
+from lookalike.encoder.bundle import Attribute
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import PREDICTED, RESERVED, Record, known_payload
+from lookalike.indexer.store import PREDICTED, RESERVED, Record, VectorStore, known_payload
 from lookalike.indexer.sync.scan import chunked
 
 _DIGITS: Final = 3

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.text import printable
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
@@ -108,32 +101,3 @@ class SyncReport:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
         }
-
-
-@contextmanager
-def event_log(file: Path | None) -> Iterator[Callable[[SyncEvent], object]]:
-    """Yield a callback that writes each event except ``added`` to a file as a line of JSON.
-
-    Args:
-        file: Is replaced; None: the callback does nothing.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    if file is None:
-        yield lambda _: None
-        return
-    try:
-        lines = file.open("w", encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"--report must be a file that can be written, {printable(str(file))} cannot ({error.strerror}); "
-            "name another"
-        ) from error
-
-    def write(event: SyncEvent) -> None:
-        if event.status != "added":
-            lines.write(json.dumps(event.to_json()) + "\n")
-
-    with lines:
-        yield write

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.source import Item, Source
+from lookalike.indexer.sources import Item, Source
 from lookalike.indexer.sync.compact import IdSet
 
 CHUNK: Final = 1024

@@ -15,21 +15,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.embed.batch import FileInfo, file_info
-from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
-from lookalike.encoder.embed.workers import Workers
+from lookalike.encoder.embed import (
+    PROCESSES_FROM,
+    EmbeddedBatch,
+    FileInfo,
+    Workers,
+    embed_files,
+    file_info,
+    fork_workers,
+)
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.payload_tables import numeric_fields
-from lookalike.indexer.sources.source import Source, Sources, as_sources, merge_roots
-from lookalike.indexer.store.aliases import resolve_alias
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import StorageConfig
-from lookalike.indexer.store.points import Payload, Record
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
+from lookalike.indexer.store import CollectionSpec, Payload, Record, StorageConfig, VectorStore, resolve_alias
 from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,

@@ -1,1 +1,32 @@
-"""."""
+"""Denoising image files of any size, one by one and in batches."""
+
+from lookalike.searcher.denoising.batch import BatchReport, Outcome, denoise_all
+from lookalike.searcher.denoising.denoiser import (
+    AutoencoderDenoiser,
+    DenoisedFile,
+    FileDenoiser,
+    UNetDenoiser,
+    file_denoiser_of,
+    open_file_denoiser,
+)
+from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, destination_of, find_tasks
+from lookalike.searcher.denoising.tiles import denoise_in_place, estimate_sigma
+
+__all__ = [
+    "AutoencoderDenoiser",
+    "BatchReport",
+    "DenoisedFile",
+    "Destination",
+    "FileDenoiser",
+    "Outcome",
+    "Task",
+    "UNetDenoiser",
+    "check_tasks",
+    "denoise_all",
+    "denoise_in_place",
+    "destination_of",
+    "estimate_sigma",
+    "file_denoiser_of",
+    "find_tasks",
+    "open_file_denoiser",
+]

@@ -30,8 +30,6 @@ from lookalike.encoder.text import printable
 from lookalike.searcher.denoising.denoiser import FileDenoiser
 from lookalike.searcher.denoising.paths import Task
 
-__all__ = ["BatchReport", "Outcome", "denoise_all"]
-
 Pixels = NDArray[np.uint8]
 Status = Literal["cleaned", "clean", "skipped", "failed"]
 

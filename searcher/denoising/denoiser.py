@@ -17,25 +17,20 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import read_pixels, to_uint8
-from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
-from lookalike.encoder.images.write import write_image_file
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.images import (
+    ImageFile,
+    ImageMetadata,
+    Values,
+    read_image_file,
+    read_pixels,
+    to_uint8,
+    write_image_file,
+)
+from lookalike.encoder.runtime import Denoiser, Model, Provider
 from lookalike.encoder.text import printable
 from lookalike.searcher.denoising.tiles import Mapper, denoise_in_place, estimate_sigma
-
-__all__ = [
-    "AutoencoderDenoiser",
-    "DenoisedFile",
-    "FileDenoiser",
-    "UNetDenoiser",
-    "file_denoiser_of",
-    "open_file_denoiser",
-]
 
 Pixels = NDArray[np.uint8]
 _VIEW = 160

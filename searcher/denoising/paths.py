@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.write import WRITABLE_FORMATS
+from lookalike.encoder.images import IMAGE_SUFFIXES, WRITABLE_FORMATS, find_images
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.indexer.sources.source import as_text
-
-__all__ = ["Destination", "Task", "check_tasks", "destination_of", "find_tasks"]
+from lookalike.indexer.sources import SourceFilter, as_text
 
 _NAMED: Final = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),

@@ -14,10 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.images.read import Values
-from lookalike.encoder.runtime.denoiser import Denoiser
-
-__all__ = ["Mapper", "denoise_in_place", "estimate_sigma"]
+from lookalike.encoder.images import Values
+from lookalike.encoder.runtime import Denoiser
 
 Floats = NDArray[np.float32]
 Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]

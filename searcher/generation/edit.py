@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.attributes import Attributes
+from lookalike.encoder.bundle import Attributes
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import to_uint8
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import to_uint8
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-
-__all__ = ["attributes_of", "edit", "edit_steps", "parse_steps", "parse_strengths"]
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

@@ -12,25 +12,11 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
+from lookalike.encoder.bundle import Bundle, GaussianMixture
 from lookalike.encoder.errors import ImageError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop, read_pixels, to_uint8
+from lookalike.encoder.runtime import Model
 from lookalike.encoder.text import printable
-
-__all__ = [
-    "MAX_IMAGES",
-    "Interpolation",
-    "Sampler",
-    "classes_of",
-    "interpolate",
-    "read_all",
-    "reconstruct",
-    "sample",
-    "sample_classes",
-    "sample_latents",
-]
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

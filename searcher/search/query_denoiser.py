@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.searcher.denoising.tiles import denoise_in_place, estimate_sigma
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
+from lookalike.encoder.runtime import Denoiser
+from lookalike.searcher.denoising import denoise_in_place, estimate_sigma
 
 _MARGIN: Final = 16
 """Pixels around the crop that are denoised too, so that the denoiser sees the neighbors of its edges."""

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import ScoreCalibration, default_prior
+from lookalike.encoder.bundle import Bundle, ScoreCalibration, default_prior
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store import Hit
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
 
 

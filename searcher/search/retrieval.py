@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.points import Hit
+from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
 
 _FACTOR: Final = 4
 

@@ -26,19 +26,13 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     VectorError,
 )
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, read_pixels
-from lookalike.encoder.runtime.model import Model
-from lookalike.encoder.runtime.session import Provider
+from lookalike.encoder.images import Crop, ImageSpec, read_pixels
+from lookalike.encoder.runtime import Model, Provider
 from lookalike.encoder.text import printable
-from lookalike.indexer.sources.source import as_path
-from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.aliases import resolve_alias
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.points import Hit
-from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import DEGENERATE
-from lookalike.searcher.generation.edit import attributes_of
+from lookalike.indexer.sources import as_path, located
+from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, resolve_alias
+from lookalike.indexer.sync import DEGENERATE
+from lookalike.searcher.generation import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
 from lookalike.searcher.search.retrieval import SearchParams, combine_examples, retrieve

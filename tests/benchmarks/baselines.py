@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from skimage.feature import local_binary_pattern
 from sklearn.decomposition import PCA
 
+from lookalike.deploy.evaluation import LabeledImages
 from lookalike.deploy.evaluation.attributes import Feature, feature_pool, hog_features
-from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
-from lookalike.encoder.datasets.download import cache_folder
+from lookalike.encoder.datasets import cache_folder
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels
 from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]

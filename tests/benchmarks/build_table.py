@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.deploy.evaluation.vectors import EvaluationTable, Progress, embed_images, no_progress
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.deploy.evaluation import EvaluationTable, LabeledImages, embed_images
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
+from lookalike.encoder.images import LFW_CROP, Crop
+from lookalike.encoder.runtime import Model
 from tests.benchmarks.baselines import BASELINES, Baseline, GrayImages, training_images
 
 

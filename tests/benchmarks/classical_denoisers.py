@@ -26,8 +26,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.denoising import Method
-from lookalike.encoder.datasets.download import cache_folder
+from lookalike.deploy.evaluation import Method
+from lookalike.encoder.datasets import cache_folder
 from lookalike.encoder.errors import MissingExtraError
 
 Floats = NDArray[np.float32]

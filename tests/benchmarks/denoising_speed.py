@@ -9,13 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from lookalike.deploy.evaluation.denoising import (
-    BATCH,
-    DenoisingResult,
-    Floats,
-    Method,
-    evaluate_denoising,
-)
+from lookalike.deploy.evaluation import DenoisingResult, Method, evaluate_denoising
+from lookalike.deploy.evaluation.denoising import BATCH, Floats
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from tests.benchmarks.classical_denoisers import BM3D
 

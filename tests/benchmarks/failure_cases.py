@@ -13,13 +13,12 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import LabeledImages
+from lookalike.deploy.evaluation import LabeledImages
 from lookalike.deploy.evaluation.pairs import Fold
 from lookalike.deploy.evaluation.retrieval import Query
 from lookalike.deploy.evaluation.verification import fold_thresholds, pair_similarity
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, Tile, contact_sheet, read_pixels
 
 Wrong = TypeVar("Wrong")
 _SIDE: Final = 128

@@ -17,35 +17,37 @@ import click
 from tqdm import tqdm
 
 from lookalike.deploy.cli.evaluate import image_file
-from lookalike.deploy.evaluation.data import LabeledImages, MnistData, open_labeled, open_test_set
-from lookalike.deploy.evaluation.denoising import (
+from lookalike.deploy.evaluation import (
     DenoisingModel,
     DenoisingResult,
-    Method,
-    evaluate_denoising,
-)
-from lookalike.deploy.evaluation.generation import (
+    Folds,
     GenerationBenchmark,
     GenerationPlan,
-    digit_classifier,
-    evaluate_generation,
-)
-from lookalike.deploy.evaluation.pairs import Folds, lfw_folds, sample_folds
-from lookalike.deploy.evaluation.report import (
+    LabeledImages,
+    Method,
+    MnistData,
+    Ranking,
     denoising_lines,
     denoising_sheet,
+    digit_classifier,
+    evaluate_denoising,
+    evaluate_generation,
+    evaluate_pairs,
+    lfw_folds,
+    open_labeled,
+    open_test_set,
     plot_roc,
+    rank_all,
     retrieval_table,
+    sample_folds,
+    temporary_collection,
     verification_table,
 )
-from lookalike.deploy.evaluation.retrieval import Ranking, rank_all, temporary_collection
-from lookalike.deploy.evaluation.verification import Roc, evaluate_pairs
+from lookalike.deploy.evaluation.verification import Roc
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.contact_sheet import save_image
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.encoder.images import Crop, save_image
+from lookalike.encoder.runtime import Denoiser, Model
+from lookalike.searcher.search import QueryDenoiser
 from tests.benchmarks.build_table import build_table
 from tests.benchmarks.classical_denoisers import BM3D, classical_methods
 from tests.benchmarks.denoising_speed import compare_denoisers, speed_lines
@@ -160,7 +162,7 @@ def digits(models: tuple[str, ...], images: int, samples: int, drawn: int, seed:
 
 
 @main.command()
-@click.option("--model", "models", multiple=True, default=("clean",), show_default=True)
+@click.option("--model", "models", multiple=True, default=("denoise",), show_default=True)
 @click.option("--data", "sets", multiple=True, default=_SETS, show_default=True, type=click.Choice(_SETS))
 @click.option("--sigma", "sigmas", multiple=True, type=click.FloatRange(0, 255, min_open=True))
 @click.option("--pictures", "count", type=click.IntRange(min=1), metavar="N")
@@ -216,7 +218,7 @@ def _bm3d() -> list[BM3D]:
 
 @main.command()
 @click.option("--model", default="faces", show_default=True)
-@click.option("--denoiser", default="clean", show_default=True)
+@click.option("--denoiser", default="denoise", show_default=True)
 @click.option("--sigma", "sigmas", multiple=True, default=(25.0, 50.0), show_default=True, type=float)
 @click.option("--queries", "count", type=click.IntRange(min=1), default=500, show_default=True)
 @_seed

@@ -18,11 +18,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from lookalike.encoder.datasets.lfw import LFW, find_lfw
-from lookalike.encoder.images.preprocess import read_pixels
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.datasets import LFW, find_lfw
+from lookalike.encoder.images import read_pixels
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.searcher.search import Searcher
 from tests.fixtures.plain_ae import plain_autoencoder, save_plain
 
 ROUNDS = 3

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from lookalike.deploy.evaluation.data import DigitImages, MnistData
+from lookalike.deploy.evaluation import MnistData
+from lookalike.deploy.evaluation.data import DigitImages
 from lookalike.deploy.evaluation.retrieval import KnnResult, majority_vote
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.indexer.open import open_store
+from lookalike.indexer.parquet import load_latents
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
-from lookalike.indexer.parquet.load import load_latents
-from lookalike.indexer.store.layout import Quantization, StorageConfig
+from lookalike.indexer.store import Quantization, StorageConfig
 from tests.benchmarks.million_vectors import People
 
 K: Final = 10

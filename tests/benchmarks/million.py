@@ -34,14 +34,13 @@ import click
 import numpy as np
 import pyarrow as pa
 
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
+from lookalike.indexer.parquet import load_latents
 from lookalike.indexer.parquet.file import LatentsFile, Rows, write_latents
-from lookalike.indexer.parquet.load import load_latents
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.indexer.sync.sync import sync
+from lookalike.indexer.store import CollectionSpec, Condition, Filter
+from lookalike.indexer.sync import sync
 from tests.benchmarks.million_vectors import Nearest, People, entry, unit
 
 NAME: Final = "people"

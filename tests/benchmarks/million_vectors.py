@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.indexer.parquet.file import ROWS, Entry, Rows
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.store import CollectionSpec
 
 Vectors = NDArray[np.float32]
 NOISE = 0.9

@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.deploy.evaluation.retrieval import temporary_collection
-from lookalike.deploy.evaluation.vectors import Progress, embed_images, no_progress
+from lookalike.deploy.evaluation import LabeledImages, embed_images, temporary_collection
+from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.noise import add_noise
-from lookalike.encoder.images.preprocess import decode_rgb, encode_png, to_uint8
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.spec import CollectionSpec
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.encoder.images import add_noise, decode_rgb, encode_png, to_uint8
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.store import CollectionSpec
+from lookalike.searcher.search import QueryDenoiser, Searcher
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lookalike.deploy.evaluation.generation import Diversity, FidResult, Generation, GenerationBenchmark
+from lookalike.deploy.evaluation import GenerationBenchmark
+from lookalike.deploy.evaluation.generation import Diversity, FidResult, Generation
 from lookalike.deploy.evaluation.likelihood import PROTOCOLS, LikelihoodResult
 from lookalike.deploy.evaluation.retrieval import KnnResult
 

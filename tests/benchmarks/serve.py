@@ -33,10 +33,10 @@ import click
 import numpy as np
 
 from lookalike.deploy.http.uploads import Upload
-from lookalike.encoder.datasets.lfw import find_lfw
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.datasets import find_lfw
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.searcher.search import Searcher
 from tests.fixtures.command import COMMAND
 from tests.fixtures.http_clients import Answer, Crowd, form
 from tests.fixtures.service import API, Running, running

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.deploy.evaluation import (
+    LabeledImages,
+    evaluate_pairs,
+    lfw_folds,
+    open_labeled,
+    rank_all,
+    temporary_collection,
+)
 from lookalike.deploy.evaluation.attributes import feature_pool, hog_features
-from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.deploy.evaluation.pairs import lfw_folds
-from lookalike.deploy.evaluation.retrieval import rank_all, temporary_collection
-from lookalike.deploy.evaluation.verification import evaluate_pairs
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import Crop, encode_png
+from lookalike.encoder.images import Crop, encode_png
 from tests.benchmarks.baselines import BASELINES, Baseline, GrayImages, lbp_features, training_images
 from tests.fixtures.people import portraits, write_people
 
@@ -128,16 +132,13 @@ def test_processes_give_what_one_gives() -> None:
 
 
 def test_pca_is_that_of_an_independent_decomposition(images: LabeledImages) -> None:
-    training, seen = training_images(images, HELD), gray_images(images)
-    found = BASELINES[1].vectors(seen, training).rows
-    both = (
-        seen.read(64, 1.0).astype(np.float64) / 255,
-        seen.read(64, 1.0)[:, :, ::-1].astype(np.float64) / 255,
-    )
-    straight, mirrored = (each.reshape(len(each), -1) for each in both)
+    training, gray = training_images(images, HELD), gray_images(images)
+    found = BASELINES[1].vectors(gray, training).rows
+    pixels = gray.read(64, 1.0).astype(np.float64) / 255
+    straight, mirrored = (each.reshape(len(each), -1) for each in (pixels, pixels[:, :, ::-1]))
     center = straight[training].mean(0)
     _, spread, axes = np.linalg.svd(straight[training] - center, full_matrices=False)
-    kept = spread > 1e-3 * spread[0]  # the last is rounding: M pictures have M - 1 axes
+    kept = spread > 1e-3 * spread[0]  # the last is rounding: M images have M - 1 axes
     rows = (straight + mirrored - 2 * center) @ axes[kept].T / spread[kept]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     np.testing.assert_allclose(found @ found.T, rows @ rows.T, atol=0.02)  # of float16

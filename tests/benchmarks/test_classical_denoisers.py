@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import open_test_set
+from lookalike.deploy.evaluation import open_test_set
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images.noise import add_noise
+from lookalike.encoder.images import add_noise
 from lookalike.encoder.metrics import psnr_from_mse
 from tests.benchmarks import classical_denoisers
 from tests.benchmarks.classical_denoisers import BM3D, classical_methods, undo_clipping

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation import evaluate_denoising
 from lookalike.deploy.evaluation.data import DenoisingTestSet
-from lookalike.deploy.evaluation.denoising import evaluate_denoising
 from tests.benchmarks.classical_denoisers import classical_methods
 from tests.benchmarks.denoising_speed import compare_denoisers, speed_lines, time_methods
 

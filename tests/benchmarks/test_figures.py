@@ -9,18 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from lookalike.deploy.evaluation.data import DigitImages, MnistData
-from lookalike.deploy.evaluation.generation import (
-    ClassAccuracy,
-    Diversity,
-    FidResult,
-    Generation,
-    GenerationBenchmark,
-    GenerationPlan,
-)
+from lookalike.deploy.evaluation import GenerationBenchmark, GenerationPlan, MnistData
+from lookalike.deploy.evaluation.data import DigitImages
+from lookalike.deploy.evaluation.generation import ClassAccuracy, Diversity, FidResult, Generation
 from lookalike.deploy.evaluation.likelihood import LikelihoodResult
 from lookalike.deploy.evaluation.retrieval import KnnResult
-from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets import LFW
 from tests.benchmarks.figures import main
 from tests.benchmarks.published import generation_markdown
 from tests.fixtures.command import lookalike

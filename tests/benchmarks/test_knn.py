@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.data import DigitImages, MnistData
+from lookalike.deploy.evaluation import MnistData
+from lookalike.deploy.evaluation.data import DigitImages
 from lookalike.deploy.evaluation.retrieval import majority_vote
-from lookalike.encoder.datasets.mnist import MNIST, Split
+from lookalike.encoder.datasets import MNIST, Split
 from lookalike.encoder.errors import InvalidArgumentError
 from tests.benchmarks.knn import baseline_knn, nearest
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.data import open_labeled
-from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.images.preprocess import read_pixels
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.deploy.evaluation import open_labeled
+from lookalike.encoder.datasets import LFW
+from lookalike.encoder.images import read_pixels
+from lookalike.encoder.runtime import Denoiser, Model
+from lookalike.searcher.search import QueryDenoiser
 from tests.benchmarks.noisy_queries import noisy_recall, recall_lines
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people

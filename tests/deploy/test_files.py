@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from lookalike.deploy.cli.main import VERBS, group
-from lookalike.indexer.store.layout import Layout, recommended_layout
+from lookalike.indexer.store import Layout
+from lookalike.indexer.store.layout import recommended_layout
 from tests.fixtures.command import lookalike
 from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle

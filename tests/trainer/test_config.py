@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images import NoiseSpec
 from lookalike.trainer.config import VAE_DEFAULTS, TrainingSpec, default_schedule
 
 

@@ -19,12 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lookalike.encoder.datasets.download import cache_folder, only_one
-from lookalike.encoder.datasets.lfw import find_lfw, person_from_folder
-from lookalike.encoder.datasets.mnist import CLASSES, SIDE, SPLITS, find_mnist
+from lookalike.encoder.datasets import (
+    CLASSES,
+    SIDE,
+    SPLITS,
+    cache_folder,
+    find_lfw,
+    find_mnist,
+    only_one,
+    person_from_folder,
+)
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec, read_pixels
+from lookalike.encoder.images import IMAGE_SUFFIXES, LFW_CROP, Crop, ImageSpec, find_images, read_pixels
 from lookalike.encoder.text import printable
 
 HELD_OUT_SHARE: Final = 0.15

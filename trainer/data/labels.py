@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from lookalike.encoder.datasets.lfw import LFW, person_from_folder
+from lookalike.encoder.datasets import LFW, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.text import printable
 from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of

@@ -12,13 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lookalike.encoder.images.noise import (
-    MIN_POISSON_LEVEL,
-    NoiseKind,
-    NoiseSpec,
-    sample_noise,
-    saved_as_jpeg,
-)
+from lookalike.encoder.images import MIN_POISSON_LEVEL, NoiseKind, NoiseSpec, sample_noise, saved_as_jpeg
 
 
 def make_noisy(images: Tensor, noise: NoiseSpec, rng: np.random.Generator) -> Tensor:

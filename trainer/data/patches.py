@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.datasets.mnist import SIDE
+from lookalike.encoder.datasets import SIDE
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import LFW_CROP, Crop, ImageSpec
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec
 from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.batches import to_floats
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache

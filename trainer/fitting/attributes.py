@@ -20,7 +20,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.attributes import Attribute, Attributes
+from lookalike.encoder.bundle import Attribute, Attributes
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.metrics import roc_auc
 from lookalike.encoder.text import printable

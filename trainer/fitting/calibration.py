@@ -15,8 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.calibration import RATES, Calibration, ScoreCalibration
-from lookalike.encoder.bundle.ood import ReconstructionErrorStats
+from lookalike.encoder.bundle import RATES, Calibration, ReconstructionErrorStats, ScoreCalibration
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 
 Floats = NDArray[np.float32]

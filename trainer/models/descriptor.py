@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, normalize, pad, relu
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.trainer.data.augment import augment
-from lookalike.trainer.data.batches import chunked, subsample, to_floats
+from lookalike.trainer.data import augment, chunked, subsample, to_floats
 from lookalike.trainer.models.autoencoder import principal_axes
 
 Images = NDArray[np.uint8]

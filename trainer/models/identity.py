@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import IDENTITY_CONFIG, TrainingSpec
-from lookalike.trainer.data.augment import AugmentConfig
+from lookalike.trainer.data import AugmentConfig
 from lookalike.trainer.models.descriptor import LocalContrastNorm
 
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images import NoiseSpec
 from lookalike.trainer.config import ElboConfig
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.noise import make_noisy
-from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
+from lookalike.trainer.data import make_noisy, to_floats
+from lookalike.trainer.models import CVAE, VAE, to_pixels
 from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
     free_bits,

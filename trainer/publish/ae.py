@@ -19,23 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.ood import reconstruction_errors
-from lookalike.encoder.bundle.spec import BundleSpec
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics, reconstruction_errors
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, save_image
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
+from lookalike.encoder.images import ImageSpec, NoiseSpec, Tile, contact_sheet, save_image, to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.trainer.data.batches import EVAL_BATCH, chunked, subsample, to_floats
-from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.data.noise import make_noisy
-from lookalike.trainer.fitting.calibration import calibration_of
-from lookalike.trainer.loop.loop import EpochLog, Run
-from lookalike.trainer.models.autoencoder import principal_axes
-from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.objectives.losses import mean_squared_error
+from lookalike.trainer.data import EVAL_BATCH, Split, chunked, make_noisy, subsample, to_floats
+from lookalike.trainer.fitting import calibration_of
+from lookalike.trainer.loop import EpochLog, Run
+from lookalike.trainer.models import FaceModel, principal_axes
+from lookalike.trainer.objectives import mean_squared_error
 from lookalike.trainer.publish.latent_prior import fit_latent_prior
 
 Images = NDArray[np.uint8]

@@ -17,14 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import DenoiserSpec
+from lookalike.encoder.bundle import Bundle, DenoiserSpec
 from lookalike.encoder.export.torch_export import OPSET, export_denoiser, quantize_weights
-from lookalike.encoder.runtime.denoiser import save_denoiser
-from lookalike.trainer.data.batches import subsample, to_floats
-from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.data.noise import add_noise
-from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser
+from lookalike.encoder.runtime import save_denoiser
+from lookalike.trainer.data import Split, add_noise, subsample, to_floats
+from lookalike.trainer.models import SIZE_MULTIPLE, BlindDenoiser
 from lookalike.trainer.publish.ae import record_versions, rounded_parity
 
 Images = NDArray[np.uint8]

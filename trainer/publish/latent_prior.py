@@ -11,9 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
-from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.trainer.data.batches import subsample
+from lookalike.encoder.bundle import GaussianMixture, LatentPrior
+from lookalike.trainer.data import subsample
 
 Floats = NDArray[np.float32]
 

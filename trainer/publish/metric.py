@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.trainer.data.batches import subsample
+from lookalike.encoder.bundle import AffineMap, LatentStatistics
+from lookalike.trainer.data import subsample
 
 Floats = NDArray[np.float32]
 

@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.ood import ReconstructionErrorStats
-from lookalike.encoder.bundle.spec import BundleSpec
-from lookalike.encoder.bundle.whitening import LatentStatistics
+from lookalike.encoder.bundle import (
+    Bundle,
+    BundleSpec,
+    Calibration,
+    LatentStatistics,
+    ReconstructionErrorStats,
+)
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec, NoiseSpec
 from lookalike.trainer.config import Likelihood
-from lookalike.trainer.data.batches import chunked, to_floats
-from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
-from lookalike.trainer.objectives.elbo import DIGIT_VALUES, VAEObjective, evaluate_elbo
+from lookalike.trainer.data import Split, chunked, to_floats
+from lookalike.trainer.models import CVAE, VAE, to_pixels
+from lookalike.trainer.objectives import DIGIT_VALUES, VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import (
     DenoisingMetrics,
     average,

@@ -12,20 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec
 from lookalike.trainer.config import AESpec, Device, TrainingSpec
-from lookalike.trainer.data.batches import batches
-from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
-from lookalike.trainer.loop.loop import Objective
-from lookalike.trainer.loop.progress import run_epochs
-from lookalike.trainer.loop.setup import RunInputs, prepare_run
-from lookalike.trainer.models.autoencoder import AE
-from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.models.identity import IdentitySpec
-from lookalike.trainer.objectives.losses import mean_squared_error
+from lookalike.trainer.data import Dataset, batches, read_pixel_cache
+from lookalike.trainer.loop import Objective, RunInputs, prepare_run, run_epochs
+from lookalike.trainer.models import AE, Descriptor, DescriptorSpec, FaceModel, IdentitySpec
+from lookalike.trainer.objectives import mean_squared_error
 from lookalike.trainer.publish.ae import (
     AEMetrics,
     export_bundle,

@@ -22,17 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import BundleSpec
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.encoder.datasets.download import cache_folder, only_one
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics
+from lookalike.encoder.datasets import cache_folder, only_one
 from lookalike.encoder.errors import BundleError, InvalidArgumentError
 from lookalike.encoder.export.torch_export import OPSET, export_graphs
-from lookalike.encoder.images.preprocess import Crop, ImageSpec
-from lookalike.trainer.data.batches import chunked, to_floats
-from lookalike.trainer.loop.loop import Objective, Run
-from lookalike.trainer.loop.progress import run_epochs
-from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
+from lookalike.encoder.images import Crop, ImageSpec
+from lookalike.trainer.data import chunked, to_floats
+from lookalike.trainer.loop import Objective, Run, run_epochs
+from lookalike.trainer.models import Classifier, ClassifierSpec
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.integer]

@@ -12,19 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images import NoiseSpec
 from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
-from lookalike.trainer.data.batches import subsample
-from lookalike.trainer.data.dataset import Dataset, Split
-from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
-from lookalike.trainer.loop.loop import Objective
-from lookalike.trainer.loop.optim import muon
-from lookalike.trainer.loop.progress import run_epochs
-from lookalike.trainer.loop.setup import prepare_run
-from lookalike.trainer.models.denoiser import BlindDenoiser, DenoiserOutput
-from lookalike.trainer.objectives.losses import denoising_loss, estimation_loss
+from lookalike.trainer.data import (
+    Dataset,
+    Source,
+    Split,
+    noisy_batches,
+    photographs,
+    sources_of,
+    subsample,
+    views_of,
+)
+from lookalike.trainer.loop import Objective, muon, prepare_run, run_epochs
+from lookalike.trainer.models import BlindDenoiser, DenoiserOutput
+from lookalike.trainer.objectives import denoising_loss, estimation_loss
 from lookalike.trainer.publish.denoiser import (
     DenoiserMetrics,
     export_bundle,

@@ -17,16 +17,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.metrics import roc_auc
-from lookalike.trainer.data.augment import augment
-from lookalike.trainer.data.batches import chunked, to_floats
-from lookalike.trainer.fitting.calibration import pair_scores
-from lookalike.trainer.loop.loop import Objective, Run
-from lookalike.trainer.loop.progress import run_epochs
-from lookalike.trainer.loop.setup import RunInputs
-from lookalike.trainer.models.identity import CosineClassifier, Identity, IdentitySpec
-from lookalike.trainer.objectives.losses import cosface_loss
+from lookalike.trainer.data import augment, chunked, to_floats
+from lookalike.trainer.fitting import pair_scores
+from lookalike.trainer.loop import Objective, Run, RunInputs, run_epochs
+from lookalike.trainer.models import CosineClassifier, Identity, IdentitySpec
+from lookalike.trainer.objectives import cosface_loss
 
 Images = NDArray[np.uint8]
 _PADDING: Final = 0.2

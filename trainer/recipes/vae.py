@@ -11,18 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.text import printable
 from lookalike.trainer.config import Device, ElboConfig, TrainingSpec, VAESpec
-from lookalike.trainer.data.batches import labelled_batches
-from lookalike.trainer.data.dataset import Dataset
-from lookalike.trainer.loop.loop import Objective
-from lookalike.trainer.loop.progress import run_epochs
-from lookalike.trainer.loop.setup import RunInputs, prepare_run
-from lookalike.trainer.models.vae import CVAE, VAE
-from lookalike.trainer.objectives.elbo import VAEObjective, evaluate_elbo
+from lookalike.trainer.data import Dataset, labelled_batches
+from lookalike.trainer.loop import Objective, RunInputs, prepare_run, run_epochs
+from lookalike.trainer.models import CVAE, VAE
+from lookalike.trainer.objectives import VAEObjective, evaluate_elbo
 from lookalike.trainer.publish.ae import sample_saver
 from lookalike.trainer.publish.vae import VAEMetrics, export_bundle
 

@@ -1,1 +1,1 @@
-"""."""
+"""The routes of the HTTP service, one file a resource."""

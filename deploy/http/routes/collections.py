@@ -11,10 +11,8 @@ from starlette.responses import JSONResponse
 from lookalike.deploy.http.errors import PROBLEMS
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.state import State
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.facets import value_counts
-from lookalike.indexer.store.where import parse_where
+from lookalike.encoder.runtime import Denoiser, Model
+from lookalike.indexer.store import parse_where, value_counts
 
 router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
 

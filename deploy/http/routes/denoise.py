@@ -22,7 +22,7 @@ from lookalike.deploy.http.settings import DENOISER, MAX_DENOISED_PIXELS, MAX_IM
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.errors import ImageTooLargeError
-from lookalike.searcher.denoising.denoiser import DenoisedFile, FileDenoiser, file_denoiser_of
+from lookalike.searcher.denoising import DenoisedFile, FileDenoiser, file_denoiser_of
 
 router: Final = APIRouter(prefix="/api/v1", tags=["denoising"])
 

@@ -15,7 +15,7 @@ from lookalike.deploy.http.routes.items import get_item, item_file
 from lookalike.deploy.http.settings import DENOISER, MAX_GENERATED
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
-from lookalike.searcher.generation.edit import edit_steps, parse_steps, parse_strengths
+from lookalike.searcher.generation import edit_steps, parse_steps, parse_strengths
 
 router: Final = APIRouter(prefix="/api/v1", tags=["generated images"])
 

@@ -22,14 +22,13 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MAX_GENERATED, MAX_IMAGES
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
-from lookalike.encoder.images.contact_sheet import grid
-from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images import Crop, encode_png, grid, read_pixels, to_uint8
 from lookalike.encoder.metrics import psnr
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
+from lookalike.searcher import generation
 from lookalike.searcher.figures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
-from lookalike.searcher.generation import sample as sampling
-from lookalike.searcher.generation.sample import Interpolation, Sampler
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.generation import Interpolation, Sampler
+from lookalike.searcher.search import QueryDenoiser
 
 Pixels = NDArray[np.uint8]
 router: Final = APIRouter(prefix="/api/v1", tags=["generated images"])
@@ -150,7 +149,7 @@ async def reconstruct(request: Request, state: State) -> Response:
 
     def respond() -> Response:
         pixels = read_uploads(model, uploads, params.crop)
-        results = sampling.reconstruct(model, pixels)
+        results = generation.reconstruct(model, pixels)
         if png:
             return _png(reconstruction_sheet(model, pixels, results, _captions(uploads)))
         images = [
@@ -183,7 +182,7 @@ async def interpolate(request: Request, state: State) -> Response:
 
     def respond() -> Response:
         pixels = read_uploads(model, uploads, params.crop)
-        rows = sampling.interpolate(model, pixels, params.steps, way=params.interpolation)
+        rows = generation.interpolate(model, pixels, params.steps, way=params.interpolation)
         if png:
             return _png(interpolation_sheet(model, pixels, rows, _captions(uploads)))
         return _rows(model, params.model, rows)
@@ -218,16 +217,16 @@ async def generate(request: Request, state: State) -> Response:
 def _generate(model: Model, params: GenerateRequest, *, png: bool) -> Response:
     options: dict[str, Any] = params.model_dump(include={"sampler", "seed", "temperature"})
     if params.of_class == _ALL:
-        table = sampling.sample_classes(model, params.n, **options)
+        table = generation.sample_classes(model, params.n, **options)
         if png:
             return _png(classes_sheet(model, table))
         return _rows(model, params.model, table, classes=list(model.bundle.spec.classes))
-    latents = sampling.sample_latents(model, params.n, of_class=params.of_class, **options)
+    latents = generation.sample_latents(model, params.n, of_class=params.of_class, **options)
     images = to_uint8(model.decode(latents))
     if png:
         return _png(grid(list(images)))
     one_class = params.of_class is not None
-    classes = [str(params.of_class)] * params.n if one_class else sampling.classes_of(model, latents)
+    classes = [str(params.of_class)] * params.n if one_class else generation.classes_of(model, latents)
     return _rows(model, params.model, images[None], classes=classes)
 
 

@@ -18,13 +18,11 @@ from starlette.responses import JSONResponse, Response
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.state import AppState, State
-from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.datasets import MNIST
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.indexer.sources.mnist import MnistImage
-from lookalike.indexer.sources.source import as_path
-from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.indexer.sources import MnistImage, as_path, located
+from lookalike.indexer.store import CollectionSpec
 
 router: Final = APIRouter(prefix="/api/v1", tags=["items"])
 _CACHE: Final = "private, max-age=3600"

@@ -14,10 +14,10 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
-from lookalike.encoder.images.preprocess import Crop
+from lookalike.encoder.images import Crop
 from lookalike.encoder.text import printable
-from lookalike.indexer.store.spec import check_name
-from lookalike.indexer.sync.sync import sync
+from lookalike.indexer.store import check_name
+from lookalike.indexer.sync import sync
 
 router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
 

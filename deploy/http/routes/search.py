@@ -15,12 +15,10 @@ from lookalike.deploy.http.routes.items import item_file
 from lookalike.deploy.http.settings import DENOISER, MAX_IMAGES, MAX_K
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.indexer.store.where import parse_where
-from lookalike.searcher.generation.edit import parse_strengths
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.results import QueryResult
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.encoder.images import Crop
+from lookalike.indexer.store import parse_where
+from lookalike.searcher.generation import parse_strengths
+from lookalike.searcher.search import QueryDenoiser, QueryResult, Searcher
 
 router: Final = APIRouter(prefix="/api/v1", tags=["search"])
 

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lookalike
-from lookalike.encoder.images.preprocess import encode_png, to_uint8
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.store.base import VectorStore
-from lookalike.searcher.denoising.denoiser import file_denoiser_of
-from lookalike.searcher.generation import edit as editing
-from lookalike.searcher.generation import sample as sampling
+from lookalike.encoder.images import encode_png, to_uint8
+from lookalike.encoder.runtime import Denoiser, Model
+from lookalike.indexer.store import VectorStore
+from lookalike.searcher import generation
+from lookalike.searcher.denoising import file_denoiser_of
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import NAME, cuttings, photograph, write_photos
 
@@ -260,7 +258,7 @@ def test_options_of_a_search(photos: Path, store: VectorStore, box: Denoiser) ->
 
 def test_what_models_make_is_what_the_library_makes(faces: Model, tmp_path: Path) -> None:
     new = lookalike.generate(faces, n=5, seed=3, temperature=0.5)
-    np.testing.assert_array_equal(np.asarray(new), sampling.sample(faces, 5, seed=3, temperature=0.5))
+    np.testing.assert_array_equal(np.asarray(new), generation.sample(faces, 5, seed=3, temperature=0.5))
     assert (len(new), new[0].shape) == (5, faces.bundle.spec.image.shape)
     assert new.pixels.dtype == np.uint8
     assert sum(1 for _ in new) == 5
@@ -290,7 +288,7 @@ def test_an_edit_shows_the_face_before_and_after(faces: Model) -> None:
     assert strip.pixels.shape == (1, 3, *faces.bundle.spec.image.shape)
     np.testing.assert_array_equal(strip[:, 2], edited.pixels)
     assert shown(strip).shape[1] > shown(edited).shape[1]
-    rows = editing.edit_steps(faces, strip.pixels[:, 0], {}, [1.0])  # nothing added changes nothing
+    rows = generation.edit_steps(faces, strip.pixels[:, 0], {}, [1.0])  # nothing added changes nothing
     np.testing.assert_array_equal(rows[:, 0], strip.pixels[:, 0])
 
 

@@ -10,16 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.deploy.evaluation.fit_data import find_people
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.deploy.evaluation import find_people
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.bundle.registry import CALIBRATION
-from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.datasets import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import encode_png
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.searcher.figures import format_probability, results_sheet
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.searcher.search import Searcher
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.fixtures.tiny_models import save_again
@@ -169,7 +169,7 @@ def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path:
     [
         (1, "calibrate nowhere --model model --out new", "calibration needs lfw or a folder of person"),
         (1, "calibrate model --model model --out new", "has none; put each person's in a folder"),
-        (1, "calibrate few --model model --out new", "needs 10 people with two or more pictures"),
+        (1, "calibrate few --model model --out new", "needs 10 people with two or more images"),
         (1, "calibrate bad --model model --out new", "none of 1 could be read"),
         (2, "calibrate others --model faces --out SHIPPED", "shipped bundle faces cannot be changed"),
         (2, "calibrate others --model model --out others", "only a bundle is replaced"),

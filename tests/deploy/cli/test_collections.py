@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from lookalike.deploy.cli.main import group
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.photos import NAME, index, make_home, photograph, write_many

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import NAME, index, make_home

@@ -10,12 +10,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle import BundleSpec
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.searcher.denoising.denoiser import AutoencoderDenoiser, open_file_denoiser
-from lookalike.searcher.denoising.paths import check_tasks, destination_of, find_tasks
+from lookalike.encoder.images import NoiseSpec
+from lookalike.indexer.sources import SourceFilter
+from lookalike.searcher.denoising import (
+    AutoencoderDenoiser,
+    check_tasks,
+    destination_of,
+    find_tasks,
+    open_file_denoiser,
+)
 from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner, make_digits
 from tests.fixtures.tiny_models import save_again

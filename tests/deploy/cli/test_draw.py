@@ -6,16 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.images.contact_sheet import save_image
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import save_image
+from lookalike.encoder.runtime import Model
 from lookalike.searcher.figures import classes_sheet, interpolation_sheet, plain_names
-from lookalike.searcher.generation.sample import (
-    classes_of,
-    interpolate,
-    sample,
-    sample_classes,
-    sample_latents,
-)
+from lookalike.searcher.generation import classes_of, sample, sample_classes, sample_latents
+from lookalike.searcher.generation.sample import interpolate
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import CLASSES, every_kind, make_digits
 

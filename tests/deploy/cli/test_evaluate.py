@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lookalike.deploy.evaluation.data import open_labeled
+from lookalike.deploy.evaluation import open_labeled
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
 

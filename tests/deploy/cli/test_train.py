@@ -10,10 +10,9 @@ import click
 import pytest
 
 from lookalike.deploy.cli.train import ae
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import Crop, NoiseSpec
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import AESpec, TrainingSpec
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.people import write_people
@@ -63,6 +62,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
     return run
 
 
+@pytest.mark.trains
 def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     # Other systems take no such name.
     out = tmp_path / os.fsdecode(b"mod\xe8l\ne" if sys.platform == "linux" else b"model")
@@ -112,7 +112,7 @@ def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
         (("--batch", "-1"), "batch must be 1 or more"),
         (("--learning-rate", "nan"), "learning_rate must be above 0"),
         (("--weight-decay", "-1"), "weight_decay must be 0 or more"),
-        (("--denoise", "-25"), "levels of gaussian noise rise from 0 to 255, got -25 to -25"),
+        (("--denoise", "-25"), "levels of gaussian noise must rise within 0 to 255, got -25 to -25"),
         (("--shift", "-1"), "shift must be 0 or more"),
         (("--seed", "-1"), "seed must be 0"),
         (("--sample-every", "-1"), "--sample-every"),
@@ -226,6 +226,7 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     assert options["hidden"].default == tuple(defaults["hidden"])
 
 
+@pytest.mark.trains
 @pytest.mark.slow
 @pytest.mark.lfw
 @pytest.mark.usefixtures("lfw_folder")

@@ -1,5 +1,8 @@
 """``lookalike train denoiser``: images in, a bundle that denoises out; the same when it was killed."""
 
+import copy
+import itertools
+import math
 import os
 import re
 import signal
@@ -7,41 +10,53 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from lookalike.deploy.cli.train import denoiser
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec, add_noise
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.export.parity import PARITY
+from lookalike.encoder.images import NoiseSpec, add_noise
 from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.encoder.runtime import Denoiser
 from lookalike.trainer.config import DENOISER_DEFAULTS, DenoiserShape, PatchSpec, TrainingSpec
-from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
-from lookalike.trainer.data.patches import sources_of, views_of
-from lookalike.trainer.loop.loop import Objective, Run
-from lookalike.trainer.loop.optim import muon
-from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser
+from lookalike.trainer.data import open_dataset, read_pixel_cache, sources_of, views_of
+from lookalike.trainer.loop import Objective, Run, muon
+from lookalike.trainer.models import SIZE_MULTIPLE, BlindDenoiser
+from lookalike.trainer.models.denoiser import Estimator
+from lookalike.trainer.publish.denoiser import export_bundle, measure_level
 from lookalike.trainer.recipes.denoiser import denoising_objective
 from tests.fixtures.command import lookalike
 from tests.fixtures.digit_files import write_digits
 from tests.fixtures.people import portraits, write_people
 
-NARROW = ("--widths", "16,16,16", "--blocks", "1,1,1", "--batch", "64", "--device", "cpu")
+pytestmark = pytest.mark.trains
+NARROW = ("--widths", "16,16,16", "--blocks", "1,1,1", "--batch", "32", "--device", "cpu")
 SMALL = (*NARROW, "--patch", "16", "--learning-rate", "0.01", "--epochs", "12")
 SIGMA = 50 / 255
+LEVELS = (0, 25 / 255, 50 / 255, 75 / 255)
+
+PATCHES = 128
+"""In an epoch; 1,024 at least would teach more than is looked at here."""
+IMAGES = 4
+"""That an epoch is measured on."""
 
 # Writes its state after every epoch, not every 15 seconds: there is more to resume from.
-COMMAND = """
+COMMAND = f"""
 import signal, torch
 import lookalike.trainer.loop.loop
+from lookalike.trainer.recipes import denoiser as recipe
 from lookalike.deploy.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored
 torch.set_num_threads(1)
 lookalike.trainer.loop.loop._WRITE_EVERY = -1.0
+recipe._MIN_PATCHES, recipe._MEASURED = {PATCHES}, {IMAGES}
 main()
 """
 
@@ -67,6 +82,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_epochs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lookalike.trainer.recipes.denoiser._MIN_PATCHES", PATCHES)
+        patch.setattr("lookalike.trainer.recipes.denoiser._MEASURED", IMAGES)
+        yield
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people")
@@ -88,11 +111,24 @@ def between(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Done:
+def networks() -> list[BlindDenoiser]:
+    """The network that `done` trained, in torch, with the weights as stored."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, data: Path, networks: list[BlindDenoiser]) -> Done:
     """The command has run to its end, in seconds."""
+
+    def keep(network: BlindDenoiser, folder: Path, **options: Any) -> object:
+        networks.append(network)
+        return export_bundle(network, folder, **options)
+
     out = tmp_path_factory.mktemp("trained") / "denoise"
     words = ("train", "denoiser", "--data", data, "--out", out, *SMALL, "--resume")
-    return lookalike(*words, cwd=out.parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lookalike.trainer.recipes.denoiser.export_bundle", keep)
+        return lookalike(*words, cwd=out.parent)
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +164,8 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None
     assert figures["held_out_images"] == 16
     assert [level["sigma"] for level in figures["held_out"]] == [0, 25, 50, 75]
     for level in figures["held_out"][1:]:
-        assert level["known_sigma_psnr_db"] > level["noisy_psnr_db"] + 3
-        assert level["blind_psnr_db"] > level["known_sigma_psnr_db"] - 0.5
-        assert level["estimate"] == pytest.approx(level["sigma"], rel=0.2)
+        assert level["known_sigma_psnr_db"] > level["noisy_psnr_db"]
+        assert level["blind_psnr_db"] > level["noisy_psnr_db"]
     run = trained.bundle.folder.with_name("denoise.run")
     assert [path.name for path in run.iterdir()] == ["log.csv"]
     log = (run / "log.csv").read_text().splitlines()
@@ -140,25 +175,37 @@ def test_the_bundle_tells_what_it_is_and_what_it_does(trained: Denoiser) -> None
 
 @pytest.mark.parametrize("size", [(128, 128), (57, 91), (17, 5), (8, 1)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_of_any_size_are_cleaned_told_and_blind(
-    trained: Denoiser, size: tuple[int, int], channels: int
+def test_images_of_any_size_are_denoised_as_torch_denoises_them(
+    trained: Denoiser, networks: list[BlindDenoiser], size: tuple[int, int], channels: int
 ) -> None:
-    clean = enlarged(height=size[0], width=size[1])[..., :channels]
-    noisy = with_noise(clean, SIGMA)
-    told = trained.denoise(noisy, np.full(len(noisy), SIGMA, np.float32))
-    blind = trained.denoise(noisy)
-    assert told.shape == blind.shape == clean.shape
-    gain = 3 if min(size) > 50 else 1
-    assert between(told, clean) > between(noisy, clean) + gain
-    assert between(blind, clean) > between(noisy, clean) + gain
-    if min(size) > 50:
-        assert trained.estimate(noisy) == pytest.approx(SIGMA, rel=0.3)
+    noisy = with_noise(enlarged(height=size[0], width=size[1])[..., :channels], SIGMA)
+    sigma = np.full(len(noisy), SIGMA, np.float32)
+    below, right = (-side % SIZE_MULTIPLE for side in size)
+    padded = np.pad(noisy, ((0, 0), (0, below), (0, right), (0, 0)), "reflect").repeat(3 // channels, axis=3)
+    pixels = torch.from_numpy(padded).permute(0, 3, 1, 2)  # -> (N, 3, H', W')
+    with torch.no_grad():
+        known, blind = networks[0](pixels, torch.from_numpy(sigma)), networks[0](pixels)
+    for output, torch_output in ((trained.denoise(noisy, sigma), known), (trained.denoise(noisy), blind)):
+        expected = torch_output.denoised.permute(0, 2, 3, 1)[:, : size[0], : size[1]].numpy()
+        if channels == 1:
+            expected = expected.mean(3, keepdims=True)
+        np.testing.assert_allclose(output, expected, atol=PARITY, rtol=0)
+        assert np.abs(output - noisy).max() > 10 * PARITY
+    np.testing.assert_allclose(trained.estimate(noisy), blind.estimated.numpy(), atol=PARITY, rtol=0)
 
 
-def test_clean_pictures_are_hardly_touched(trained: Denoiser) -> None:
-    clean = enlarged(height=128, width=128)
-    assert between(trained.denoise(clean, np.zeros(4, np.float32)), clean) > 35
-    assert (trained.estimate(clean) < 5 / 255).all()
+def test_figures_are_what_the_bundle_does(trained: Denoiser, data: Path) -> None:
+    dataset = open_dataset(str(data))
+    pixels = read_pixel_cache(dataset, next(iter(views_of(dataset))))
+    clean = pixels.images[dataset.split(pixels.usable).held_out].astype(np.float32) / np.float32(255)
+    for level in trained.spec.figures["held_out"][1:]:
+        noisy = with_noise(clean, level["sigma"] / 255)  # other noise of the same deviation
+        sigma = np.full(len(clean), level["sigma"] / 255, np.float32)
+        outputs = (noisy, trained.denoise(noisy, sigma), trained.denoise(noisy))
+        measured = [np.mean([between(*pair) for pair in zip(each, clean, strict=True)]) for each in outputs]
+        figures = [level[f"{name}_psnr_db"] for name in ("noisy", "known_sigma", "blind")]
+        assert measured == pytest.approx(figures, abs=0.1)
+        assert 255 * trained.estimate(noisy).mean() == pytest.approx(level["estimate"], abs=1)
 
 
 def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
@@ -200,7 +247,7 @@ def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
     assert _stopped(*words, "--resume", after=5, by=signal.SIGINT) == 130
     resumed = train(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert re.search(r"^resuming after epoch (5|6|7|8|9|10|11) of 12$", resumed.stderr, re.MULTILINE)
+    assert re.search(r"^resuming after epoch (5|6|7|8|9|10|11|12) of 12$", resumed.stderr, re.MULTILINE)
     assert Bundle.open(out).model_id == trained.model_id  # a digest over weights and figures
     logs = [folder.with_name(f"{folder.name}.run") / "log.csv" for folder in (out, trained.bundle.folder)]
     assert logs[0].read_text() == logs[1].read_text()
@@ -209,26 +256,81 @@ def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
 def test_another_seed_gives_another_model(tmp_path: Path, data: Path) -> None:
     ends: list[torch.Tensor] = []
     for seed in (0, 0, 1):
-        run, task = _run(tmp_path / f"{len(ends)}", data, seed=seed)
+        run, task = _run(tmp_path / f"{len(ends)}", data, _network(), epochs=1, seed=seed)
         assert len(list(run.fit(task))) == 1
         ends.append(torch.cat([weight.flatten() for weight in run.take_best().parameters()]))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
 
 
-def _run(folder: Path, data: Path, *, seed: int) -> tuple[Run[BlindDenoiser], Objective[BlindDenoiser]]:
+def test_training_teaches_to_denoise_and_to_estimate(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.trainer.recipes.denoiser._MIN_PATCHES", 512)
+    before = _network()
+    _estimate_half(before.estimator)
+    run, objective = _run(tmp_path, data, copy.deepcopy(before), epochs=4, seed=0)
+    for _ in run.fit(objective):
+        pass
+    after = run.take_best()
     dataset = open_dataset(str(data))
-    spec = TrainingSpec(epochs=1, batch=256, learning_rate=0.01, shift=0, seed=seed)
+    pixels = read_pixel_cache(dataset, next(iter(views_of(dataset))))
+    rows = dataset.split(pixels.usable).held_out[::4]
+    first, last = (
+        [measure_level(each, pixels.images, rows, sigma, device=torch.device("cpu")) for sigma in LEVELS]
+        for each in (before, after)
+    )
+    # The worst of 20 seeds: 41.7 dB, 0.50 dB, an estimate 16 of 255 higher, 0.73 of the error before.
+    assert last[0].psnr_known_sigma > 35
+    for level in last[1:]:
+        assert level.psnr_known_sigma > level.psnr_noisy + 0.2
+        assert level.psnr_blind > level.psnr_noisy + 0.2
+    assert all(255 * (high.estimate - low.estimate) > 8 for low, high in itertools.pairwise(last))
+    assert sum(level.estimate_error for level in last) < 0.9 * sum(level.estimate_error for level in first)
+
+
+def _network() -> BlindDenoiser:
+    torch.manual_seed(0)
+    return BlindDenoiser(DenoiserShape(widths=(16, 16, 16), blocks=(1, 1, 1), estimator=8))
+
+
+def _estimate_half(estimator: Estimator) -> None:
+    """Set weights that estimate half of sigma: the mean absolute difference of neighbors.
+
+    From random weights it is luck how many steps the estimator needs to start learning.
+    """
+    layers = [layer for layer in estimator.local if isinstance(layer, nn.Conv2d)]
+    head = estimator.estimate
+    assert head.bias is not None
+    with torch.no_grad():
+        for weight in estimator.parameters():
+            weight.mul_(0.1)
+        for feature in range(6):  # two for each color: where its left pixel is brighter, where it is darker
+            for layer in layers:
+                layer.weight[feature] = 0
+            left = 4 * (feature // 2)
+            layers[0].weight[feature, left : left + 2, 1, 1] = torch.tensor([1.0, -1.0]) * (-1) ** feature
+            layers[1].weight[feature, feature, 1, 1] = 1
+            layers[2].weight[feature, feature] = 1 / 4
+            layers[3].weight[feature, feature, 1, 1] = 1
+        head.weight.zero_()
+        # The mean of three colors, each of 2 sigma / sqrt(pi).
+        head.weight[0, :6] = 0.5 * (math.sqrt(math.pi) / 2) / 3
+        head.bias.zero_()
+
+
+def _run(
+    folder: Path, data: Path, network: BlindDenoiser, *, epochs: int, seed: int
+) -> tuple[Run[BlindDenoiser], Objective[BlindDenoiser]]:
+    dataset = open_dataset(str(data))
+    spec = TrainingSpec(epochs=epochs, batch=32, learning_rate=0.005, shift=0, seed=seed)
     views, patches, noise = views_of(dataset), PatchSpec(side=8), NoiseSpec.parse("0:75")
     pixels = read_pixel_cache(dataset, next(iter(views)))
     split = dataset.split(pixels.usable)
     sources, _ = sources_of(dataset, views, split.train, side=patches.side)
-    torch.manual_seed(0)
-    network = BlindDenoiser(DenoiserShape(widths=(16, 16, 16), blocks=(1, 1, 1), estimator=8))
     cpu = torch.device("cpu")
-    task = denoising_objective(sources, pixels.images, split, patches, noise, spec, device=cpu)
-    assert task.steps == 1024 // 256
-    return Run(folder, network, spec, record={}, device=cpu, optimizer=muon), task
+    objective = denoising_objective(sources, pixels.images, split, patches, noise, spec, device=cpu)
+    return Run(folder, network, spec, record={}, device=cpu, optimizer=muon), objective
 
 
 def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
@@ -260,7 +362,7 @@ def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
         (("--blocks", "2,2,0"), "blocks must be three numbers of 1 to 1024"),
         (("--patch", "7"), "--patch"),
         (("--patch", "257"), "cut from images of 256x256 pixels at most, --patch 257 is larger"),
-        (("--denoise", "25:10"), "levels of gaussian noise rise"),
+        (("--denoise", "25:10"), "levels of gaussian noise must rise"),
         (("--denoise", "300"), "from 0 to 255"),
         (("--denoise", "much"), "cannot read 'much'"),
         (("--denoise", "0"), "a denoiser is trained on Gaussian noise"),

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lookalike.deploy.cli.train import cvae, vae
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import NoiseSpec
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, VAESpec
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.command import lookalike
@@ -72,6 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("data") / "shapes", each=12)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None:
     out = tmp_path / "digits"
@@ -94,6 +95,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None
     assert spec.training["network"]["down"] == [32, 64]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("words", "classes", "channels"),
     [
@@ -135,6 +137,7 @@ def test_folder_becomes_a_bundle(
     assert spec.mirror is ("--no-mirror" not in words)
 
 
+@pytest.mark.trains
 def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
     tmp_path: Path, data: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
         assert (training["epochs"], training["batch"]) == (epochs, batch)
 
 
+@pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, train: Train) -> None:
     out = tmp_path / "digits-ae"
@@ -163,6 +167,7 @@ def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, trai
     assert bundle.sampling.by_class.components == 10
 
 
+@pytest.mark.trains
 def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     tmp_path: Path, data: Path, train: Train
 ) -> None:

@@ -8,25 +8,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lookalike.deploy.evaluation import (
+    AttributeReport,
+    ScoredImages,
+    attribute_lines,
+    evaluate_attributes,
+    plot_trade_off,
+    read_scored_images,
+)
 from lookalike.deploy.evaluation.attributes import (
     AttributeClassifier,
-    AttributeReport,
     AttributeResult,
     AttributeSearchResult,
     EditResult,
     Shift,
-    evaluate_attributes,
     pixel_features,
     search_share,
     undo_error,
 )
-from lookalike.deploy.evaluation.fit_data import ScoredImages, read_scored_images
-from lookalike.deploy.evaluation.report import attribute_lines, plot_trade_off
-from lookalike.encoder.bundle.attributes import Attributes
-from lookalike.encoder.datasets.lfw import LFW
+from lookalike.encoder.bundle import Attributes
+from lookalike.encoder.datasets import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
-from lookalike.trainer.fitting.attributes import Examples
+from lookalike.encoder.runtime import Model
+from lookalike.trainer.fitting import Examples
 from tests.encoder.bundle.test_attributes import hand_made
 from tests.fixtures.command import lookalike
 

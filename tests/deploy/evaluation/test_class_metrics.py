@@ -5,7 +5,7 @@ import pytest
 
 from lookalike.deploy.evaluation.generation import class_accuracy, classify, diversity
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 
 CLASSES = ("4", "7", "9")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.data import PHOTOGRAPHS, DenoisingTestSet, open_test_set
-from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.deploy.evaluation import open_test_set
+from lookalike.deploy.evaluation.data import PHOTOGRAPHS, DenoisingTestSet
+from lookalike.encoder.datasets import LFW, MNIST
 from lookalike.encoder.errors import InvalidArgumentError
 
 

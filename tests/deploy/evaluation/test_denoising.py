@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lookalike.deploy.evaluation import denoising_lines, denoising_sheet, evaluate_denoising
 from lookalike.deploy.evaluation.data import DenoisingTestSet
-from lookalike.deploy.evaluation.denoising import evaluate_denoising
-from lookalike.deploy.evaluation.report import denoising_lines, denoising_sheet
 
 Floats = NDArray[np.float32]
 GRAY = np.full((16, 16, 1), 0.5, np.float32)

@@ -8,7 +8,7 @@ import pytest
 
 from lookalike.deploy.cli.evaluate import _PARTS
 from lookalike.deploy.evaluation.generation import PARTS
-from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SPLITS
+from lookalike.encoder.datasets import CLASSES, MNIST, SPLITS
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import STEMS, idx
 from tests.fixtures.handmade_models import drawn_of_classes, make_digits

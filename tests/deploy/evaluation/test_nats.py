@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import DigitImages
 from lookalike.deploy.evaluation.likelihood import binarize, measure_likelihood
-from lookalike.encoder.bundle.spec import BundleSpec
-from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.bundle import BundleSpec
+from lookalike.encoder.datasets import MNIST
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from tests.fixtures.handmade_models import CLASSES, SIZE, Z
 from tests.fixtures.likelihood_models import variational
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.deploy.evaluation.pairs import (
-    Fold,
+from lookalike.deploy.evaluation import (
     Folds,
+    LabeledImages,
     held_out_people,
     lfw_folds,
+    open_labeled,
     read_folds,
     sample_folds,
-    split_people,
 )
+from lookalike.deploy.evaluation.pairs import Fold, split_people
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 
 

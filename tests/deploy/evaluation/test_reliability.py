@@ -7,14 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation.reliability import (
-    Bin,
-    bin_predictions,
-    calibration_error,
-    cllr,
-    cross_validate,
-    plot_reliability,
-)
+from lookalike.deploy.evaluation import cross_validate, plot_reliability
+from lookalike.deploy.evaluation.reliability import Bin, bin_predictions, calibration_error, cllr
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 from tests.trainer.fitting.test_calibration import crowd
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.deploy.evaluation.retrieval import Retrieval, rank_all, temporary_collection
+from lookalike.deploy.evaluation import LabeledImages, rank_all, temporary_collection
+from lookalike.deploy.evaluation.retrieval import Retrieval
 from lookalike.deploy.evaluation.vectors import ImageVectors
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError
 from lookalike.indexer.open import open_store
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.store import VectorStore
 from tests.fixtures.command import lookalike
 from tests.fixtures.stores import SPEC, D
 
@@ -127,7 +127,7 @@ def test_without_the_data_set_the_rest_is_still_measured(store: VectorStore, tmp
     assert done.returncode == 0
     assert [row["people"] for row in json.loads(done.stdout)] == ["everybody"]
     (line,) = done.stderr.splitlines()
-    assert line.startswith("rows of held-out people are left out: Labeled Faces in the Wild must lie at")
+    assert line.startswith("rows of held-out people are left out: Labeled Faces in the Wild not found at")
 
 
 def test_average_precision_is_scikit_learns() -> None:

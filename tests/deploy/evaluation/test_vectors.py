@@ -8,16 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lookalike.deploy.evaluation.data import LabeledImages, collection_images, open_labeled
-from lookalike.deploy.evaluation.vectors import (
-    assign_vectors,
+from lookalike.deploy.evaluation import (
+    LabeledImages,
+    collection_images,
     embed_images,
-    match_paths,
+    open_labeled,
     read_parquet_vectors,
     stored_vectors,
 )
+from lookalike.deploy.evaluation.vectors import assign_vectors, match_paths
 from lookalike.encoder.errors import DataError, LookalikeError, VectorError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.people import write_people
 from tests.fixtures.photos import NAME, make_home

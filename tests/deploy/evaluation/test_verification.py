@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from lookalike.deploy.evaluation import evaluate_pairs
 from lookalike.deploy.evaluation.pairs import Fold
 from lookalike.deploy.evaluation.verification import (
     best_threshold,
-    evaluate_pairs,
     fold_thresholds,
     pair_similarity,
     roc,

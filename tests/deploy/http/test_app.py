@@ -42,7 +42,7 @@ def commands(home: Path) -> dict[int | str, Any]:
     printed: dict[int | str, Any] = {}
     for number, options in enumerate(OPTIONS):
         words = ["search", "me.jpg", "--collection", NAME, "--json"]
-        words += ["-k", str(options.get("k", 10))]
+        words += ["-n", str(options.get("k", 10))]
         words += ["--exclude-self"] if options.get("exclude_self") else []
         for name in ("crop", "where", "group_by"):
             words += [f"--{name.replace('_', '-')}", options[name]] if name in options else []

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.routes import denoise as denoise_route
-from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images import NoiseSpec
 from lookalike.indexer.open import open_store
 from tests.deploy.http.test_app import pixels, without_times
 from tests.fixtures.command import lookalike

@@ -16,9 +16,9 @@ from PIL import Image
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.routes.items import item_file
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.store import CollectionSpec
 from tests.fixtures.photos import NAME, index, photograph, write_photos
 from tests.fixtures.service import client_of, collection_url, problem
 

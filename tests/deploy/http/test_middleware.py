@@ -14,9 +14,10 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
+from lookalike.deploy.http import Settings
 from lookalike.deploy.http import middleware as guard
 from lookalike.deploy.http.middleware import is_key
-from lookalike.deploy.http.settings import Settings, is_loopback
+from lookalike.deploy.http.settings import is_loopback
 from lookalike.encoder.errors import InvalidArgumentError
 from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, problem

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from lookalike.encoder.images.preprocess import encode_png
+from lookalike.encoder.images import encode_png
 from tests.deploy.http.test_denoise import noisy
 from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, launched, opened
 from tests.fixtures.photos import NAME, cuttings, make_home, photograph

@@ -10,20 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attribute, Attributes
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Attribute, Attributes, Bundle
+from lookalike.encoder.bundle.attributes import ATTRIBUTES
 from lookalike.encoder.errors import BundleCorruptError, DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import encode_png
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.where import parse_where
+from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.searcher.figures import results_sheet
-from lookalike.searcher.generation.edit import edit, edit_steps, parse_steps, parse_strengths
-from lookalike.searcher.generation.sample import read_all
-from lookalike.searcher.search.retrieval import SearchParams, combine_examples
-from lookalike.searcher.search.searcher import Searcher
-from lookalike.trainer.fitting.attributes import Examples, fit_attributes
+from lookalike.searcher.generation import edit, edit_steps, parse_steps, parse_strengths, read_all
+from lookalike.searcher.search import Searcher, SearchParams
+from lookalike.searcher.search.retrieval import combine_examples
+from lookalike.trainer.fitting import Examples, fit_attributes
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
+from lookalike.encoder.bundle import Bundle, BundleSpec, shipped_bundles
 from lookalike.encoder.bundle import registry as shelf
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.registry import shipped_bundles
-from lookalike.encoder.bundle.spec import BundleSpec
 from lookalike.encoder.errors import BundleCorruptError, BundleNotFoundError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
 from tests.fixtures.tiny_models import FILES, assert_same, nothing_left, save_again
 
 # Round trip and identity

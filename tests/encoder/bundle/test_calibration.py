@@ -11,13 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import RATES, Calibration, ScoreCalibration, default_prior
+from lookalike.encoder.bundle import (
+    RATES,
+    Bundle,
+    Calibration,
+    ReconstructionErrorStats,
+    ScoreCalibration,
+    default_prior,
+)
 from lookalike.encoder.bundle.manifest import digest_of
-from lookalike.encoder.bundle.ood import ReconstructionErrorStats
 from lookalike.encoder.bundle.registry import CALIBRATION
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from tests.fixtures.tiny_models import FILES, assert_same, nothing_left, save_again
 
 LINE = ScoreCalibration(

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle import Bundle, BundleSpec
 from lookalike.encoder.errors import BundleCorruptError, BundleError, BundleTooNewError
 from tests.fixtures.tiny_models import FILES, arrays_of, assert_same, forge, npz
 

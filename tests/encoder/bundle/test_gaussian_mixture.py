@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.gaussian_mixture import MAX_COVARIANCE_VALUES, GaussianMixture
+from lookalike.encoder.bundle import GaussianMixture
+from lookalike.encoder.bundle.gaussian_mixture import MAX_COVARIANCE_VALUES
 from lookalike.encoder.errors import InvalidArgumentError
 
 Floats = NDArray[np.float32]

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.tiny_models import CHANNELS, arrays_of, forge, negated, npz, pictures
 

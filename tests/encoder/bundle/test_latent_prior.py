@@ -12,10 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
-from lookalike.encoder.bundle.latent_prior import LatentPrior
+from lookalike.encoder.bundle import Bundle, Calibration, GaussianMixture, LatentPrior
 from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
 from tests.encoder.bundle.test_damage import opened_or_refused
 from tests.fixtures.tiny_models import FILES, arrays_of, assert_same, forge, npz, save_again
@@ -121,7 +118,9 @@ def test_classes_are_names_each_once(rich: Bundle, classes: object) -> None:
 @pytest.mark.parametrize("classes", [[], ["1", "2", "3", "4"]])
 def test_a_cvae_has_classes_and_numbers_besides(rich: Bundle, classes: list[str]) -> None:
     forge(rich.folder, change=lambda content: content["model"].update(classes=classes, kind="cvae"))
-    with pytest.raises(BundleCorruptError, match=f"longer than their number, got {len(classes)} and 4"):
+    with pytest.raises(
+        BundleCorruptError, match=f"a latent longer than their number, got {len(classes)} and 4"
+    ):
         Bundle.open(rich.folder)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.ood import ReconstructionErrorStats, reconstruction_errors
+from lookalike.encoder.bundle import ReconstructionErrorStats, reconstruction_errors
 from lookalike.encoder.errors import InvalidArgumentError
 
 USUAL = ReconstructionErrorStats(images=7, squared=(0.001, 0.003, 0.004), share=(0.05, 0.1, 0.2))

@@ -12,16 +12,14 @@ from typing import Any
 
 import pytest
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.registry import check_target
-from lookalike.encoder.bundle.spec import BundleSpec
+from lookalike.encoder.bundle import Bundle, BundleSpec, check_target
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleError,
     BundleNotFoundError,
     InvalidArgumentError,
 )
-from lookalike.encoder.images.noise import NoiseSpec
+from lookalike.encoder.images import NoiseSpec
 from tests.fixtures.tiny_models import FILES, assert_same, forge, nothing_left, save_again
 
 

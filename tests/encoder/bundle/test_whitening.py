@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lookalike.encoder.datasets import cache_folder, only_one
 from lookalike.encoder.datasets import download as downloads
-from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one, unpack
+from lookalike.encoder.datasets.download import RemoteFile, fetch, unpack
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from tests.conftest import FileServer
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lookalike.encoder.datasets import LFW, find_lfw, person_from_folder
 from lookalike.encoder.datasets import lfw as module
 from lookalike.encoder.datasets.download import RemoteFile
-from lookalike.encoder.datasets.lfw import LFW, Pair, find_lfw, person_from_folder
+from lookalike.encoder.datasets.lfw import Pair
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from tests.conftest import FileServer
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.encoder.datasets import MNIST, SPLITS, find_mnist
 from lookalike.encoder.datasets import mnist as module
 from lookalike.encoder.datasets.download import RemoteFile
-from lookalike.encoder.datasets.mnist import MNIST, SPLITS, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from tests.conftest import FileServer
 from tests.fixtures.digit_files import idx, idx_files, made_up_images, made_up_labels, write_digits

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.datasets.sample_faces import SAMPLE_FACES, write_sample_faces
+from lookalike.encoder.datasets import write_sample_faces
+from lookalike.encoder.datasets.sample_faces import SAMPLE_FACES
 from lookalike.encoder.errors import DataError
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lookalike.encoder.embed import EmbeddedBatch, embed_files
 from lookalike.encoder.embed.batch import read_file
-from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, encode_png, read_pixels
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop, encode_png, read_pixels
+from lookalike.encoder.runtime import Model
 from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.tiny_models import pictures
 

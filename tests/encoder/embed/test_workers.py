@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.embed.pipeline import EmbeddedBatch, embed_files
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.embed import EmbeddedBatch, embed_files
 from lookalike.encoder.embed.workers import ProcessEmbedder
 from lookalike.encoder.errors import BundleError, WorkerDiedError
-from lookalike.encoder.images.preprocess import encode_png
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import encode_png
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.tiny_models import pictures
@@ -121,7 +121,7 @@ def test_process_that_is_killed_ends_the_run_with_one_line(model: Model, folder:
     next(stream)
     for pid in children():
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(WorkerDiedError, match=r"ended from outside.*run it again"):
+    with pytest.raises(WorkerDiedError, match=r"killed.*run it again"):
         list[EmbeddedBatch[str]](stream)
     assert not children()
 
@@ -199,8 +199,7 @@ def test_workers_that_are_killed_end_the_command_with_one_line(
     _, said = run.communicate(timeout=30)
     assert run.returncode == 1
     assert said.splitlines() == [
-        "lookalike: a process that embeds was ended from outside (is there memory enough?); "
-        "run it again, and it goes on"
+        "lookalike: an embedding process was killed (out of memory?); run it again to continue"
     ]
     assert subprocess.run(list(run.args), capture_output=True).returncode == 3  # type: ignore[arg-type]
     with open_store(str(tmp_path)) as store:

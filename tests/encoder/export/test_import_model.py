@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
 from lookalike.encoder.export.import_model import import_onnx
 from lookalike.encoder.export.onnx_graph import Normalization
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import write_people
 
@@ -302,7 +302,7 @@ def test_what_cannot_serve_is_refused_on_one_line(tmp_path: Path, spoil: Any, sa
 @pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07", bytes(1000)])
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "my.onnx").write_bytes(data)
-    with pytest.raises(OnnxImportError, match="is no ONNX file"):
+    with pytest.raises(OnnxImportError, match="is not an ONNX file"):
         import_onnx(tmp_path / "my.onnx", tmp_path / "mine", size=None, normalization=PLAIN, crop=Crop())
     with pytest.raises(OnnxImportError, match="cannot be read"):
         import_onnx(tmp_path / "nowhere", tmp_path / "mine", size=None, normalization=PLAIN, crop=Crop())
@@ -364,7 +364,7 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
     for verb in (f"reconstruct {query}", "generate"):
         refused = lookalike(*verb.split(), "--model", "arcface", "--out", "new.png", cwd=tmp_path)
         assert refused.returncode == 2
-        assert "model arcface has no decoder; it has encoder.onnx; it can search, not draw" in one_line(
+        assert "model arcface has no decoder; it has encoder; it can search, not generate" in one_line(
             refused
         )
 
@@ -385,12 +385,12 @@ def test_an_imported_encoder_can_be_calibrated_and_warns_of_nothing(tmp_path: Pa
     [
         (2, "my.onnx --mean a --std 1 --name new", "must be one number, or three"),
         (2, "my.onnx --mean 1,2 --std 1 --name new", "must be one number, or three"),
-        (2, "my.onnx --mean 1 --std 0 --name new", "--std divides"),
+        (2, "my.onnx --mean 1 --std 0 --name new", "--std must be over 0"),
         (2, "my.onnx --mean 1 --std 1 --name a/b", "--name must be a folder name"),
-        (2, "my.onnx --mean 1 --std 1 --name people", "a bundle replaces only a bundle"),
+        (2, "my.onnx --mean 1 --std 1 --name people", "only a bundle is replaced"),
         (2, "my.onnx --mean 1 --std 1 --name new --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (1, "nowhere.onnx --mean 1 --std 1 --name new", "nowhere.onnx: cannot be read"),
-        (1, "people/person-0/0.png --mean 1 --std 1 --name new", "is no ONNX file"),
+        (1, "people/person-0/0.png --mean 1 --std 1 --name new", "is not an ONNX file"),
     ],
 )
 def test_errors_are_one_line_with_a_code(tmp_path: Path, code: int, words: str, said: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.runtime import Model
 from tests.fixtures.tiny_models import COMMITTED, pictures, train_bundle
 
 

@@ -12,9 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, DenoiserSpec, LatentStatistics
 from lookalike.encoder.errors import ExportError, InvalidArgumentError
 from lookalike.encoder.export.parity import PARITY
 from lookalike.encoder.export.torch_export import (
@@ -25,11 +23,10 @@ from lookalike.encoder.export.torch_export import (
     quantize_weights,
     save_bundle,
 )
-from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.runtime import Denoiser, Model, save_denoiser
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.models.autoencoder import AE
+from lookalike.trainer.models import AE
 from tests.fixtures.tiny_models import pictures
 
 SIZE, LATENT = 8, 4
@@ -231,10 +228,10 @@ class _Choosing(nn.Module):
 @pytest.mark.parametrize(
     ("encoder", "reason"),
     [
-        (_Centred, r"ONNX and torch must agree to 1e-04, the encoder is .* apart; nothing was written"),
+        (_Centred, r"ONNX and torch must agree to 1e-04, the encoder differs by .*; nothing was written"),
         (_Sampling, "must agree"),
-        (_NotFinite, "the encoder is nan apart"),
-        (_Narrow, r"the encoder must make \(5, 4\) of \(5, 8, 8, 3\), it made \(5, 1\)"),
+        (_NotFinite, "the encoder differs by nan"),
+        (_Narrow, r"the encoder must return \(5, 4\) for \(5, 8, 8, 3\), it returned \(5, 1\)"),
     ],
     ids=["batch", "sampling", "nan", "shape"],
 )
@@ -265,7 +262,7 @@ def test_bundle_is_saved_with_golden_values_of_the_graphs(
     assert len(saved.golden["pixels"]) == 4
     Model(saved).check()
     assert _save(tmp_path / "again", exported, statistics).model_id == saved.model_id
-    with pytest.raises(InvalidArgumentError, match="replaces only a bundle"):
+    with pytest.raises(InvalidArgumentError, match="only a bundle is replaced"):
         _save(tmp_path, exported, statistics)
 
 
@@ -322,7 +319,7 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
     network, estimator = Smoother(), Estimator()
     quantize_weights(network)
     exported = export_denoiser(network, estimator, size_multiple=4)
-    assert set(exported.parity) == {"cleaner", "estimator"}
+    assert set(exported.parity) == {"denoiser", "estimator"}
     assert max(exported.parity.values()) <= PARITY
     spec = DenoiserSpec(
         size_multiple=4, receptive_field=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET
@@ -340,7 +337,7 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
 
 
 def test_a_cleaner_that_is_none_is_refused() -> None:
-    with pytest.raises(ExportError, match="the estimator must make"):
+    with pytest.raises(ExportError, match="the estimator must return"):
         export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), size_multiple=4)
-    with pytest.raises(ExportError, match="the cleaner"):
+    with pytest.raises(ExportError, match="the denoiser"):
         export_denoiser(Smoother(), Estimator(), size_multiple=1)

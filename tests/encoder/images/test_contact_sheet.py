@@ -9,8 +9,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
-from lookalike.encoder.images.preprocess import decode_rgb
+from lookalike.encoder.images import Tile, contact_sheet, decode_rgb, grid, save_image
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""
@@ -138,7 +137,7 @@ def test_sheets_that_cannot_be() -> None:
     for rows in empty:
         with pytest.raises(InvalidArgumentError, match="at least one tile"):
             contact_sheet(rows)
-    with pytest.raises(InvalidArgumentError, match=r"row_labels \(1\) must be as many as rows \(2\)"):
+    with pytest.raises(InvalidArgumentError, match=r"row_labels must be as many as rows \(2\), got 1"):
         contact_sheet([[tile], [tile]], row_labels=["a"])
     with pytest.raises(InvalidArgumentError, match=r"column_labels \(1\) must be as many as columns \(2\)"):
         contact_sheet([[tile], [tile, tile]], column_labels=["a"])
@@ -164,7 +163,7 @@ def test_grids(count: int, columns: int | None, shape: tuple[int, int]) -> None:
 
 
 def test_grids_that_cannot_be() -> None:
-    with pytest.raises(InvalidArgumentError, match="at least one picture"):
+    with pytest.raises(InvalidArgumentError, match="at least one image"):
         grid([])
     with pytest.raises(InvalidArgumentError, match="columns must be at least 1, not 0"):
         grid([plain((9,))], columns=0)
@@ -188,7 +187,7 @@ def test_pictures_are_written_by_suffix(tmp_path: Path, name: str, error: float)
 @pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a", "a.png.pdf", "a.\n"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        InvalidArgumentError, match=r"a picture is written as \.png, \.jpg, \.jpeg, \.webp"
+        InvalidArgumentError, match=r"an image is saved as \.png, \.jpg, \.jpeg, \.webp"
     ) as caught:
         save_image(tmp_path / name, plain((9, 9, 9)))
     assert str(caught.value).isprintable()

@@ -15,9 +15,9 @@ from PIL import Image, features
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.images import decode as decoding
 from lookalike.encoder.images.decode import decode
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.text import printable
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
@@ -250,7 +250,7 @@ def test_pillow_may_have_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
                 message = str(decode_rgb(data, name="x").shape)
             except ImageTooLargeError as error:  # some formats keep to the limit, others need not
                 message = str(error)
-            refusal = f"x: 4096 pixels, above the limit of {2 * limit}; shrink the picture"
+            refusal = f"x: 4096 pixels, above the limit of {2 * limit}; shrink the image"
             assert message in {"(64, 64, 3)", refusal if limit < 3000 else ""}
 
 

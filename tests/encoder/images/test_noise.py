@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import noise
-from lookalike.encoder.images.noise import NoiseKind, NoiseSpec
+from lookalike.encoder.images import NoiseKind, NoiseSpec, noise
 from lookalike.trainer.data import noise as corruption
 from tests.fixtures.tiny_models import pictures
 
@@ -173,7 +172,7 @@ def test_text_that_says_nothing_is_refused(text: str) -> None:
     "text", ["-1", "256", "50:25", "nan", "inf", "salt-pepper:1.1", "masking:-0.1", "jpeg:0", "jpeg:101"]
 )
 def test_levels_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise rise from"):
+    with pytest.raises(InvalidArgumentError, match=r"levels of .* noise must rise within"):
         NoiseSpec.parse(text)
 
 

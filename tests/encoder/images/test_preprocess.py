@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

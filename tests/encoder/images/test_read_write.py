@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.images.read import ImageFile, png_chunks, read_image_file
-from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
+from lookalike.encoder.images import WRITABLE_FORMATS, ImageFile, read_image_file, write_image_file
+from lookalike.encoder.images.read import png_chunks
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -269,14 +269,14 @@ def bilevel(kind: str) -> bytes:
     ("data", "reason"),
     [
         (lambda: b"", "empty"),
-        (lambda: b"no picture", "not a picture"),
+        (lambda: b"no picture", "not an image"),
         (lambda: saved(values(3), "PNG")[:-100], "cut short"),
         (lambda: saved(values(3), "JPEG")[:-100], "cut short"),
         (lambda: deep_png(values(3, np.uint16))[:-300], "cut short"),
-        (lambda: animation("GIF"), "holds 3 pictures"),
-        (lambda: animation("WebP"), "holds 3 pictures"),
-        (lambda: animation("PNG"), "holds 3 pictures"),
-        (lambda: animation("TIFF"), "holds 3 pictures"),
+        (lambda: animation("GIF"), "holds 3 images"),
+        (lambda: animation("WebP"), "holds 3 images"),
+        (lambda: animation("PNG"), "holds 3 images"),
+        (lambda: animation("TIFF"), "holds 3 images"),
         (lambda: bilevel("PNG"), "one bit"),
         (lambda: bilevel("TIFF"), "one bit"),
         (lambda: cmyk("JPEG"), "CMYK"),
@@ -309,11 +309,11 @@ def test_a_plain_pnm_comes_back() -> None:
 @pytest.mark.parametrize(
     ("channels", "dtype", "kind", "lacks"),
     [
-        (4, np.uint8, "JPEG", "no alpha"),
-        (2, np.uint8, "BMP", "no grey and alpha"),
-        (3, np.uint16, "JPEG", "no 16 bits"),
-        (3, np.uint16, "WebP", "no 16 bits"),
-        (3, np.uint8, "GIF", "256 colours"),
+        (4, np.uint8, "JPEG", "cannot hold alpha"),
+        (2, np.uint8, "BMP", "cannot hold gray and alpha"),
+        (3, np.uint16, "JPEG", "cannot hold 16 bits"),
+        (3, np.uint16, "WebP", "cannot hold 16 bits"),
+        (3, np.uint8, "GIF", "writing GIF is not supported"),
     ],
 )
 def test_what_a_kind_cannot_hold_is_said(channels: int, dtype: Any, kind: str, lacks: str) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.spec import DenoiserSpec
+from lookalike.encoder.bundle import Bundle, DenoiserSpec
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleKindError,
@@ -19,8 +18,7 @@ from lookalike.encoder.errors import (
     InvalidArgumentError,
     LookalikeError,
 )
-from lookalike.encoder.runtime.denoiser import Denoiser, save_denoiser
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Denoiser, Model, save_denoiser
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import box_cleaner, laplacian_estimator, make_cleaner, make_digits
 from tests.fixtures.tiny_models import forge

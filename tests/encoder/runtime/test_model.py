@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError, ProviderError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.tiny_models import CHANNELS, forge, negated, pictures, save_again
 from tests.trainer.publish.test_ae import LATENT

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreError
+from lookalike.indexer.embedded import EdgeStore
 from lookalike.indexer.embedded.aliases import read_aliases
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.aliases import resolve_alias
+from lookalike.indexer.store import resolve_alias
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, fill, random_vectors
 

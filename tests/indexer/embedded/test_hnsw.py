@@ -14,12 +14,11 @@ import pytest
 
 import lookalike.indexer.embedded.shard
 from lookalike.encoder.errors import StoreError
+from lookalike.indexer.embedded import EdgeStore
 from lookalike.indexer.embedded.hnsw import build_in_subprocess
 from lookalike.indexer.embedded.shard import Shard
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import Layout
-from lookalike.indexer.sync.collection import index_when_large
+from lookalike.indexer.store import Condition, Filter, Layout
+from lookalike.indexer.sync import index_when_large
 from tests.fixtures import shards
 from tests.fixtures.shards import POINTS, builders, is_whole, shard_folders, until
 from tests.fixtures.stores import SPEC, Vectors, point_ids, random_vectors, unit

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.errors import InvalidArgumentError, StoreError
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.layout import Layout, StorageConfig
+from lookalike.indexer.embedded import EdgeStore
+from lookalike.indexer.store import Condition, Filter, Layout, StorageConfig
 from tests.benchmarks.million_vectors import People
 from tests.fixtures.stores import SPEC, fill, point_ids
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.embedded import EdgeStore
 from tests.fixtures import shards
 from tests.fixtures.shards import POINTS, builders, is_whole, shard_folders, start, until
 
@@ -31,9 +31,9 @@ module, step, when = modules[sys.argv[2]], sys.argv[3], sys.argv[4]
 store = embedded_store.EdgeStore(sys.argv[1])
 store.count("c")
 taken = getattr(module, step)
-def last(*words, **options):
+def last(*args, **kwargs):
     if when == "after":
-        taken(*words, **options)
+        taken(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, step, last)
 store.build_index("c")

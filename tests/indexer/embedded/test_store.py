@@ -19,8 +19,8 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.embedded import EdgeStore
+from lookalike.indexer.store import CollectionSpec
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, D, fill, point_ids, random_vectors
 
@@ -158,7 +158,7 @@ def test_create_leaves_a_strangers_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
     with EdgeStore(str(tmp_path)) as store:
-        with pytest.raises(StoreError, match="no lookalike collection"):
+        with pytest.raises(StoreError, match="not a lookalike collection"):
             store.create("photos", SPEC)
         assert store.list_collections() == []
     assert [p.name for p in tmp_path.rglob("*")] == ["photos", "me.jpg"]

@@ -20,13 +20,13 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     StoreError,
 )
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.maintenance.copy import CopyReport, copy_collection
+from lookalike.indexer.embedded import EdgeStore
+from lookalike.indexer.maintenance import copy_collection
+from lookalike.indexer.maintenance.copy import CopyReport
 from lookalike.indexer.open import open_store
+from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
-from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.points import Payload
+from lookalike.indexer.store import Payload, VectorStore
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors
 

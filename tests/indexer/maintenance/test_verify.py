@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.embedded import EdgeStore
 from lookalike.indexer.embedded.shard import Shard
-from lookalike.indexer.embedded.store import EdgeStore
-from lookalike.indexer.maintenance.verify import KINDS, VerifyReport, remembered_model, verify
+from lookalike.indexer.maintenance import VerifyReport, remembered_model, verify
+from lookalike.indexer.maintenance.verify import KINDS
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.source import item_id, open_source
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.layout import Layout
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.sources import item_id
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store import CollectionSpec, Layout, VectorStore
+from lookalike.indexer.sync import sync
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import sync
 from tests.fixtures import stores
 from tests.fixtures.photos import NAME, index, photograph, write_photos
 from tests.fixtures.stores import point_ids

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.whitening import AffineMap
+from lookalike.encoder.bundle import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet.file import LatentsFile
-from lookalike.indexer.sync.sync import DEGENERATE
+from lookalike.indexer.sync import DEGENERATE
 from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.embedding import assert_same_as_clean, content, nothing_beside, run
 from tests.fixtures.photos import photograph, write_photos

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookalike.encoder.errors import DataError
-from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, is_latents, write_latents
+from lookalike.indexer.parquet import is_latents
+from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, write_latents
 from lookalike.indexer.parquet.resume import regroup
-from lookalike.indexer.store.spec import CollectionSpec
+from lookalike.indexer.store import CollectionSpec
 
 SPEC = CollectionSpec(
     model_id="a" * 64,

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.parquet.export import export_latents
+from lookalike.indexer.parquet import export_latents, load_latents
 from lookalike.indexer.parquet.file import LatentsFile, write_latents
-from lookalike.indexer.parquet.load import load_latents
-from lookalike.indexer.sources.source import item_id, open_source
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sources import item_id
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store import VectorStore
 from tests.benchmarks.million_vectors import People
 from tests.fixtures import stores
 from tests.fixtures.command import COMMAND, lookalike, one_line

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet.file import LatentsFile
 from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.embedding import assert_same, assert_same_as_clean, run

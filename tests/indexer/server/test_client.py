@@ -20,9 +20,9 @@ from qdrant_client.http import exceptions
 
 from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreUnreachableError
 from lookalike.indexer.open import open_store
+from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
 from lookalike.indexer.server.errors import check_key
-from lookalike.indexer.server.store import ServerStore
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, point_ids, random_vectors
 
@@ -191,7 +191,8 @@ def _raisable(module: object) -> set[str]:
 
 def test_who_uses_a_folder_does_not_pay_for_the_client(tmp_path: Path) -> None:
     script = (
-        "import sys; from lookalike.indexer.open import open_store; open_store(sys.argv[1]).list_collections();"
+        "import sys; from lookalike.indexer.open import open_store;"
+        "open_store(sys.argv[1]).list_collections();"
         "sys.exit('qdrant_client' in sys.modules or 'grpc' in sys.modules)"
     )
     environment = child_env()

@@ -15,8 +15,8 @@ from lookalike.encoder.errors import (
     StoreUnavailableError,
 )
 from lookalike.indexer.open import open_store
-from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.server import ServerStore
+from lookalike.indexer.store import StorageConfig
 from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
 from tests.fixtures.stores import SPEC, D, point_ids, random_vectors
 

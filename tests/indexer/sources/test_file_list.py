@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.indexer.sources.file_list import read_list
-from lookalike.indexer.sources.payload_tables import read_payload, read_tables
-from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-from lookalike.indexer.sources.source import Source, list_source
-from lookalike.indexer.sources.tar import Member, find_members, located
+from lookalike.indexer.sources import (
+    Source,
+    SourceFilter,
+    located,
+    person_pattern,
+    read_list,
+    read_payload,
+    read_tables,
+)
+from lookalike.indexer.sources.source import list_source
+from lookalike.indexer.sources.tar import Member, find_members
 from tests.fixtures.photos import photograph, write_photos
 
 

@@ -7,21 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.datasets import MNIST
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec, encode_png, read_pixels
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.maintenance.verify import verify
+from lookalike.encoder.images import ImageSpec, encode_png, read_pixels
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.maintenance import verify
 from lookalike.indexer.open import open_store
-from lookalike.indexer.parquet.export import export_latents
-from lookalike.indexer.parquet.load import load_latents
-from lookalike.indexer.sources.mnist import MnistImage, find_mnist_images
-from lookalike.indexer.sources.selection import SourceFilter, person_pattern
-from lookalike.indexer.sources.source import Source, SourceList, item_id, open_source
-from lookalike.indexer.sources.tar import located
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.report import SyncEvent, SyncReport
-from lookalike.indexer.sync.sync import sync
+from lookalike.indexer.parquet import export_latents, load_latents
+from lookalike.indexer.sources import (
+    MnistImage,
+    Source,
+    SourceFilter,
+    SourceList,
+    item_id,
+    located,
+    person_pattern,
+)
+from lookalike.indexer.sources.mnist import find_mnist_images
+from lookalike.indexer.sources.source import open_source
+from lookalike.indexer.store import VectorStore
+from lookalike.indexer.sync import SyncReport, sync
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.photos import photograph, stored

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.indexer.sources.source import Item, Source, as_path, as_text, item_id, open_source
+from lookalike.indexer.sources import Item, Source, as_path, as_text, item_id
+from lookalike.indexer.sources.source import open_source
 from tests.fixtures.photos import photograph, write_photos
 
 

@@ -15,9 +15,7 @@ from lookalike.encoder.errors import (
     StoreError,
     VectorError,
 )
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import StorageConfig
+from lookalike.indexer.store import Filter, StorageConfig, VectorStore
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from qdrant_client import QdrantClient
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.indexer.embedded import EdgeStore
+from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
-from lookalike.indexer.server.store import ServerStore
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.filters import Condition, Filter, Op
-from lookalike.indexer.store.points import Record
+from lookalike.indexer.store import Condition, Filter, Record, VectorStore
+from lookalike.indexer.store.filters import Op
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, fill, point_ids, random_vectors
 

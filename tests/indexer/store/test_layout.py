@@ -7,14 +7,8 @@ import pytest
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.server.config import from_qdrant, to_qdrant
-from lookalike.indexer.store.layout import (
-    Layout,
-    Quantization,
-    StorageConfig,
-    differing_options,
-    oversampling,
-    recommended_layout,
-)
+from lookalike.indexer.store import Layout, Quantization, StorageConfig, differing_options, oversampling
+from lookalike.indexer.store.layout import recommended_layout
 
 MILLION = 1_000_000
 

@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.facets import value_counts
-from lookalike.indexer.store.filters import Condition, Filter
-from lookalike.indexer.store.where import parse_where
+from lookalike.indexer.store import Condition, Filter, VectorStore, parse_where, value_counts
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import NAME, make_home

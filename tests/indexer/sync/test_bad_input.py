@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.embed.batch import read_file
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.source import as_path
-from lookalike.indexer.store.base import VectorStore
+from lookalike.indexer.sources import as_path
+from lookalike.indexer.store import VectorStore
 from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.photos import NAME, cuttings, index, photograph, stored, write_photos
@@ -68,8 +68,8 @@ BAD: dict[bytes, tuple[bytes, str]] = {
     b"empty.jpg": (b"", "the file is empty (0 bytes)"),
     b"cut.jpg": (photograph(3)[:900], "this JPEG file is damaged, cut short"),
     b"cut.png": (png(3)[:2000], "this PNG file is damaged, cut short"),
-    b"text.jpg": (b"Dear Ada,\n", "this is not a picture of a kind read here"),
-    b"page.png": (b"<!doctype html><title>404</title>", "this is not a picture of a kind read here"),
+    b"text.jpg": (b"Dear Ada,\n", "not an image in a supported format"),
+    b"page.png": (b"<!doctype html><title>404</title>", "not an image in a supported format"),
     b"bomb.png": (png_of_size(60_000, 60_000), "60000x60000 is 3600000000 pixels, above the limit"),
     b"none.png": (png_of_size(0, 0), "damaged, cut short"),
     b"two\nlines.jpg": (b"", "the file is empty"),

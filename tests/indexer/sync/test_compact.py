@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookalike.indexer.sources.source import Item, item_id
+from lookalike.indexer.sources import Item, item_id
 from lookalike.indexer.sync.compact import CompressedList, IdSet, prefetch
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.encoder.errors import StoreError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.embedded import files as disk
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import COMMAND, lookalike, one_line

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
 from tests.fixtures.photos import NAME, cuttings, index, photograph, stored

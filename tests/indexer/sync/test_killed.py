@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from tests.fixtures.killed_load import load_and_die, small_batches
 from tests.fixtures.photos import Stored, copy_sparse, index, photograph, stored, write_many

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lookalike.indexer.sync.sync
-from lookalike.encoder.runtime.model import Model
+from lookalike.deploy.cli.output import json_lines
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.indexer.sources.source import SourceList
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.sync.report import SyncEvent, SyncReport, event_log
-from lookalike.indexer.sync.sync import sync
+from lookalike.indexer.sources import SourceFilter, SourceList
+from lookalike.indexer.store import VectorStore
+from lookalike.indexer.sync import SyncReport, sync
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
 
 
@@ -307,11 +307,12 @@ def test_an_archive_is_read_where_it_lies(
     assert (report.unchanged, report.missing, store.count(NAME)) == (8, 1, 8)
 
 
-def test_events_become_lines_of_json(tmp_path: Path) -> None:
-    with event_log(tmp_path / "out.jsonl") as tell:
-        tell(SyncEvent("added", "a.jpg", "photos"))
-        tell(SyncEvent("moved", "b\n.jpg", "photos", "c.jpg"))
-        tell(SyncEvent("failed", "d.jpg", "photos", "d.jpg: is empty"))
+def test_events_become_json(tmp_path: Path) -> None:
+    moved = SyncEvent("moved", "b\n.jpg", "photos", "c.jpg")
+    failed = SyncEvent("failed", "d.jpg", "photos", "d.jpg: is empty")
+    with json_lines(tmp_path / "out.jsonl") as write:
+        write(moved)
+        write(failed)
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert lines == [
         {"status": "moved", "path": "b\n.jpg", "root": "photos", "from": "c.jpg"},

@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.attributes import Attribute
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Attribute, Bundle
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.where import parse_where
+from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
 from tests.encoder.bundle.test_attributes import hand_made
 from tests.fixtures import stores

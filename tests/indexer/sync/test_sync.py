@@ -15,16 +15,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.bundle.whitening import AffineMap
+from lookalike.encoder.bundle import AffineMap
 from lookalike.encoder.errors import DataError, InvalidArgumentError, ModelMismatchError, StoreError
-from lookalike.encoder.images.preprocess import Crop, read_pixels
-from lookalike.encoder.runtime.model import Model
-from lookalike.indexer.embedded.store import EdgeStore
+from lookalike.encoder.images import Crop, read_pixels
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.embedded import EdgeStore
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store.points import Payload
+from lookalike.indexer.store import Payload
+from lookalike.indexer.sync import DEGENERATE, sync
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import DEGENERATE, sync
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.killed_load import BATCH, TOGETHER, small_batches
 from tests.fixtures.photos import NAME, index, photograph, stored, write_many, write_photos

@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.files import atomic_write, remove_stale
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.indexer.sources.selection import SourceFilter
-from lookalike.searcher.denoising import batch
-from lookalike.searcher.denoising.batch import BatchReport, Outcome, denoise_all
-from lookalike.searcher.denoising.denoiser import UNetDenoiser
-from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks
+from lookalike.encoder.runtime import Denoiser
+from lookalike.indexer.sources import SourceFilter
+from lookalike.searcher.denoising import (
+    BatchReport,
+    Destination,
+    Outcome,
+    Task,
+    UNetDenoiser,
+    batch,
+    check_tasks,
+    denoise_all,
+    find_tasks,
+)
 from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import cuttings

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.searcher.denoising import tiles
-from lookalike.searcher.denoising.tiles import denoise_in_place, estimate_sigma
+from lookalike.encoder.runtime import Denoiser
+from lookalike.searcher.denoising import denoise_in_place, estimate_sigma, tiles
 from tests.fixtures.handmade_models import make_cleaner
 
 SIGMA = 30 / 255

@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.latent_prior import LatentPrior
+from lookalike.encoder.bundle import LatentPrior
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import to_uint8
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generation.sample import (
-    MAX_IMAGES,
+from lookalike.encoder.images import to_uint8
+from lookalike.encoder.runtime import Model
+from lookalike.searcher.generation import (
     Sampler,
     classes_of,
-    interpolate,
     reconstruct,
     sample,
     sample_classes,
     sample_latents,
 )
+from lookalike.searcher.generation.sample import MAX_IMAGES, interpolate
 from tests.fixtures.handmade_models import CLASSES, SIZE, Z, drawn_of_classes, every_kind, make_digits
 from tests.fixtures.tiny_models import save_again
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, read_pixels, to_uint8
+from lookalike.encoder.images import Crop, read_pixels, to_uint8
 from lookalike.encoder.metrics import psnr
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.searcher.figures import caption, free_names, is_folder, reconstruction_sheet, save_each
-from lookalike.searcher.generation.sample import read_all, reconstruct, sample
+from lookalike.searcher.generation import read_all, reconstruct, sample
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import photograph, write_photos
 

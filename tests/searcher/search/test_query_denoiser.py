@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.noise import add_noise
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images import Crop, ImageSpec, add_noise, encode_png, read_pixels, to_uint8
 from lookalike.encoder.metrics import psnr
-from lookalike.encoder.runtime.denoiser import Denoiser
+from lookalike.encoder.runtime import Denoiser
 from lookalike.indexer.open import open_store
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.searcher.search import QueryDenoiser, Searcher
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import NAME, make_home

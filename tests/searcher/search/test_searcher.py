@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.encoder.bundle.whitening import AffineMap
+from lookalike.encoder.bundle import AffineMap
 from lookalike.encoder.errors import (
     CollectionNotFoundError,
     ImageError,
@@ -19,19 +19,15 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     VectorError,
 )
-from lookalike.encoder.images.preprocess import Crop
-from lookalike.encoder.runtime.denoiser import Denoiser
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.open import open_store
-from lookalike.indexer.sources.source import item_id
-from lookalike.indexer.store.base import VectorStore
-from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.sources import item_id
+from lookalike.indexer.store import Condition, Filter, VectorStore
+from lookalike.indexer.sync import DEGENERATE
 from lookalike.indexer.sync.collection import prepare_collection
-from lookalike.indexer.sync.sync import DEGENERATE
 from lookalike.searcher.figures import results_sheet
-from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.results import QueryResult, SearchHit
-from lookalike.searcher.search.searcher import Searcher
+from lookalike.searcher.search import QueryDenoiser, QueryResult, Searcher, SearchHit
 from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import NAME, index, make_home, photograph, write_photos

@@ -2,8 +2,7 @@
 
 import torch
 
-from lookalike.trainer.data.augment import AugmentConfig, augment
-from lookalike.trainer.data.batches import to_floats
+from lookalike.trainer.data import AugmentConfig, augment, to_floats
 from tests.fixtures.people import SIDE, portraits
 
 IMAGES = portraits(2, 4)

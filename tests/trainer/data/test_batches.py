@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.trainer.data.batches import (
-    EVAL_BATCH,
-    batches,
-    chunked,
-    labelled_batches,
-    shift_images,
-    subsample,
-    to_floats,
-)
+from lookalike.encoder.images import NoiseSpec
+from lookalike.trainer.data import EVAL_BATCH, batches, chunked, labelled_batches, subsample, to_floats
+from lookalike.trainer.data.batches import shift_images
 from tests.fixtures.tiny_models import pictures
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}

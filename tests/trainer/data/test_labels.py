@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.datasets.lfw import LFW
-from lookalike.encoder.datasets.mnist import MNIST
+from lookalike.encoder.datasets import LFW, MNIST
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.trainer.data.dataset import default_shape, open_dataset, read_pixel_cache
-from lookalike.trainer.data.labels import by_attribute, by_subfolder
+from lookalike.encoder.images import ImageSpec
+from lookalike.trainer.data import by_attribute, by_subfolder, default_shape, open_dataset, read_pixel_cache
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.people import write_people

@@ -7,12 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.deploy.evaluation.data import PHOTOGRAPHS, open_test_set
+from lookalike.deploy.evaluation import open_test_set
+from lookalike.deploy.evaluation.data import PHOTOGRAPHS
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec, encode_png
+from lookalike.encoder.images import Crop, ImageSpec, encode_png
 from lookalike.trainer.config import PatchSpec
-from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.data import Source, noisy_batches, open_dataset, photographs, sources_of, views_of
 
 BLUE = np.array([0, 0, 255], np.uint8)
 RED = np.array([255, 0, 0], np.uint8)

@@ -6,16 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle import Calibration
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
-from lookalike.trainer.fitting.calibration import (
-    MIN_PEOPLE,
-    Pairs,
-    calibration_of,
-    fit_calibration,
-    fit_score_calibration,
-    pair_scores,
-)
+from lookalike.trainer.fitting import calibration_of, fit_calibration, fit_score_calibration, pair_scores
+from lookalike.trainer.fitting.calibration import MIN_PEOPLE, Pairs
 
 
 def crowd(

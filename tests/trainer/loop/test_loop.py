@@ -17,21 +17,21 @@ import pytest
 import torch
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
-from lookalike.encoder.images.noise import NoiseSpec
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec, NoiseSpec
 from lookalike.trainer.config import AESpec, TrainingSpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import open_dataset
-from lookalike.trainer.loop import checkpoint
-from lookalike.trainer.loop.loop import EpochLog, Run, pick_device, schedule
-from lookalike.trainer.models.autoencoder import AE
+from lookalike.trainer.data import open_dataset, to_floats
+from lookalike.trainer.loop import EpochLog, Run, checkpoint
+from lookalike.trainer.loop.loop import pick_device, schedule
+from lookalike.trainer.models import AE
 from lookalike.trainer.publish.ae import reconstruction_psnr
-from lookalike.trainer.recipes.ae import reconstruction, train_autoencoder
+from lookalike.trainer.recipes import train_autoencoder
+from lookalike.trainer.recipes.ae import reconstruction
 from tests.fixtures import exports
 from tests.fixtures.people import SIDE, portraits, write_people
 
+pytestmark = pytest.mark.trains
 exported_once = exports.exported_once
 CPU = torch.device("cpu")
 NETWORK = AESpec(size=SIDE, channels=3, latent=4, hidden=(8,))
@@ -190,8 +190,9 @@ def test_network_learns_more_than_pca(tmp_path: Path, averaging: float) -> None:
     run = start(tmp_path, spec)
     before = reconstruction_psnr(run.network, IMAGES, TRAIN, device=CPU)
     epochs = epochs_of(run)
-    assert reconstruction_psnr(run.average, IMAGES, TRAIN, device=CPU) > before + 0.6
-    assert epochs[-1].loss < epochs[0].loss
+    # The worst of 20 seeds gains 0.66 dB and ends at 0.62 of the first loss.
+    assert reconstruction_psnr(run.average, IMAGES, TRAIN, device=CPU) > before + 0.3
+    assert epochs[-1].loss < 0.85 * epochs[0].loss
 
 
 def test_best_epoch_by_validation_is_kept(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.loop.optim import Muon, adamw, muon, orthogonal
+from lookalike.trainer.loop import muon
+from lookalike.trainer.loop.optim import Muon, adamw, orthogonal
 
+pytestmark = pytest.mark.trains
 SPEC = TrainingSpec(learning_rate=0.01)
 
 

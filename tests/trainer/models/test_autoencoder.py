@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.models.autoencoder import AE, principal_axes
+from lookalike.trainer.models import AE, principal_axes
 
 HIDDEN = [(12,), (40,), (20, 14), (14, 20), (24, 12, 16)]
 
@@ -133,6 +133,7 @@ def test_spec_becomes_json_values() -> None:
     assert spec(hidden=(16, 12)).to_json() == {"size": 8, "channels": 3, "latent": 6, "hidden": [16, 12]}
 
 
+@pytest.mark.trains
 def test_batchnorm_keeps_its_statistics_in_training_yet_its_weights_learn() -> None:
     images = low_rank(40, 12)
     network = AE.from_pca(spec(hidden=(16, 12)), images).train()

@@ -7,13 +7,8 @@ import torch
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import DenoiserShape
-from lookalike.trainer.models.denoiser import (
-    SIZE_MULTIPLE,
-    BlindDenoiser,
-    DenoiserNet,
-    Estimator,
-    reflect_pad,
-)
+from lookalike.trainer.models import SIZE_MULTIPLE, BlindDenoiser
+from lookalike.trainer.models.denoiser import DenoiserNet, Estimator, reflect_pad
 
 NARROW = DenoiserShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
 

@@ -9,12 +9,16 @@ from torch.nn.functional import normalize
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import AESpec, TrainingSpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE
-from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import FaceModel
-from lookalike.trainer.models.identity import CosineClassifier, Identity, IdentitySpec
+from lookalike.trainer.data import Split, to_floats
+from lookalike.trainer.models import (
+    AE,
+    CosineClassifier,
+    Descriptor,
+    DescriptorSpec,
+    FaceModel,
+    Identity,
+    IdentitySpec,
+)
 from tests.fixtures.people import SIDE, portraits
 
 CPU = torch.device("cpu")

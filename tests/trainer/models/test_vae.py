@@ -11,7 +11,7 @@ from torch import nn
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import VAESpec
-from lookalike.trainer.models.vae import CVAE, VAE
+from lookalike.trainer.models import CVAE, VAE
 
 SLIM: dict[str, Any] = {"latent": 3, "hidden": 8}
 

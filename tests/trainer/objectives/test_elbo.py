@@ -14,9 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import ElboConfig, VAESpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.vae import CVAE, VAE
-from lookalike.trainer.objectives.elbo import VAEObjective, VAEOutput, evaluate_elbo, grad_reverse
+from lookalike.trainer.data import to_floats
+from lookalike.trainer.models import CVAE, VAE
+from lookalike.trainer.objectives import VAEObjective, evaluate_elbo
+from lookalike.trainer.objectives.elbo import VAEOutput, grad_reverse
 from lookalike.trainer.objectives.losses import bernoulli_nll, kl_divergence
 from tests.fixtures.class_images import shapes
 

@@ -12,16 +12,14 @@ from torch import Tensor, distributions
 from torch.distributions import Normal
 
 from lookalike.encoder.metrics import psnr_from_mse
+from lookalike.trainer.objectives import denoising_loss, estimation_loss, mean_squared_error
 from lookalike.trainer.objectives.losses import (
     bernoulli_nll,
-    denoising_loss,
-    estimation_loss,
     free_bits,
     gaussian_nll,
     importance_bound,
     kl_divergence,
     log_importance_weights,
-    mean_squared_error,
 )
 
 W, D = 1.5, 0.5

@@ -15,18 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
+from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.preprocess import ImageSpec
+from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import AESpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import Split
-from lookalike.trainer.models.autoencoder import AE
-from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
-from lookalike.trainer.models.face_model import FaceModel
+from lookalike.trainer.data import Split, to_floats
+from lookalike.trainer.models import AE, Descriptor, DescriptorSpec, FaceModel
 from lookalike.trainer.publish.ae import (
     AEMetrics,
     export_bundle,
@@ -98,6 +94,7 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
     assert made.figures.recall_at_1 == pytest.approx(np.mean(right), abs=0.04)  # one query in thirty
 
 
+@pytest.mark.trains
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
     spec = DescriptorSpec(size=SIDE, dim=12, filters=4, patch=5)
     plain = network()
@@ -114,7 +111,7 @@ def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appeara
     )
     assert (bundle.spec.latent, bundle.spec.embedding) == (LATENT + 12, 12)
     assert figures.recall_at_1 is not None
-    assert figures.recall_at_1 > 0.5
+    assert figures.recall_at_1 > 0.35  # by chance 9 of 119; the worst of 20 seeds has 0.567
     model = Model.open(bundle.folder)
     latents = model.encode(IMAGES[:6])
     with torch.no_grad():

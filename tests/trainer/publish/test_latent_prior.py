@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lookalike.encoder.bundle.gaussian_mixture import GaussianMixture
+from lookalike.encoder.bundle import GaussianMixture
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.publish.latent_prior import fit_latent_prior
 

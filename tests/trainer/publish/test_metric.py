@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.whitening import LatentStatistics
+from lookalike.encoder.bundle import LatentStatistics
 from lookalike.trainer.publish.metric import neighbour_accuracy, select_metric
 
 

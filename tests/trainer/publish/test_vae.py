@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lookalike.trainer.config import VAESpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.models.vae import CVAE, VAE
+from lookalike.trainer.data import to_floats
+from lookalike.trainer.models import CVAE, VAE
 from lookalike.trainer.publish.vae import whiten_posterior, whitening_map
 from tests.fixtures.class_images import shapes
 

@@ -9,16 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from lookalike.encoder.bundle.bundle import Bundle
-from lookalike.encoder.images.noise import NoiseSpec, add_noise
-from lookalike.encoder.images.preprocess import ImageSpec, to_uint8
+from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.images import ImageSpec, NoiseSpec, add_noise, to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import AESpec, ElboConfig, TrainingSpec, VAESpec
-from lookalike.trainer.data.dataset import open_dataset
+from lookalike.trainer.data import open_dataset
 from lookalike.trainer.publish.ae import DenoisingMetrics, reconstruction_psnr
-from lookalike.trainer.recipes.ae import train_autoencoder
-from lookalike.trainer.recipes.vae import train_vae
+from lookalike.trainer.recipes import train_autoencoder, train_vae
 from tests.fixtures.people import SIDE, portraits, write_people
 
 NOISE = NoiseSpec.parse("50:80")

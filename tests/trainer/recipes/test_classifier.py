@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.generation import class_accuracy, classify
-from lookalike.encoder.datasets.download import cache_folder
+from lookalike.encoder.datasets import cache_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
-from lookalike.trainer.recipes.classifier import cached_classifier, train_classifier
+from lookalike.trainer.models import Classifier, ClassifierSpec
+from lookalike.trainer.recipes import cached_classifier
+from lookalike.trainer.recipes.classifier import train_classifier
 from tests.fixtures import exports
 
 exported_once = exports.exported_once

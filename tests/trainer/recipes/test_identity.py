@@ -11,13 +11,12 @@ from torch.nn.functional import normalize
 
 import lookalike.trainer.loop.loop
 from lookalike.encoder.errors import DataError, TrainingError
-from lookalike.encoder.images.preprocess import Crop, ImageSpec
-from lookalike.encoder.runtime.model import Model
+from lookalike.encoder.images import Crop, ImageSpec
+from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import Pixels, Split
-from lookalike.trainer.loop.setup import RunInputs
-from lookalike.trainer.models.identity import Identity, IdentitySpec
+from lookalike.trainer.data import Pixels, Split, to_floats
+from lookalike.trainer.loop import RunInputs
+from lookalike.trainer.models import Identity, IdentitySpec
 from lookalike.trainer.recipes.identity import IdentitySampler, area_under_roc, padded_spec, train_identity
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.trainer.loop.test_loop import SPEC, train

@@ -16,17 +16,16 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from lookalike.encoder.bundle.bundle import Bundle
+from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
-from lookalike.encoder.images.preprocess import ImageSpec
-from lookalike.encoder.runtime.model import Model
-from lookalike.searcher.generation.sample import sample_classes
+from lookalike.encoder.images import ImageSpec
+from lookalike.encoder.runtime import Model
+from lookalike.searcher.generation import sample_classes
 from lookalike.trainer.config import VAE_DEFAULTS, ElboConfig, TrainingSpec, VAESpec, default_schedule
-from lookalike.trainer.data.dataset import open_dataset, read_pixel_cache
-from lookalike.trainer.data.labels import by_subfolder
-from lookalike.trainer.loop.loop import Run
+from lookalike.trainer.data import by_subfolder, open_dataset, read_pixel_cache
+from lookalike.trainer.loop import Run
 from lookalike.trainer.publish.vae import VAEMetrics
-from lookalike.trainer.recipes.vae import train_vae
+from lookalike.trainer.recipes import train_vae
 from tests.fixtures.class_images import CLASSES, shapes, write_classes
 from tests.fixtures.people import write_people
 
