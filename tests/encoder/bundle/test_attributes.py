@@ -23,10 +23,8 @@ from lookalike.searcher.search import Searcher, SearchParams
 from lookalike.searcher.search.retrieval import combine_examples
 from lookalike.trainer.fitting import Examples, fit_attributes
 from tests.fixtures.command import lookalike, one_line
-from tests.fixtures.handmade_models import SIZE
 from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph
-from tests.fixtures.tiny_models import pictures
-from tests.trainer.publish.test_ae import LATENT
+from tests.fixtures.tiny_models import LATENT, SIZE, pictures
 
 Floats = NDArray[np.float32]
 

@@ -8,8 +8,7 @@ import pytest
 from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError
 from lookalike.encoder.runtime import Model
-from tests.fixtures.handmade_models import SIZE
-from tests.fixtures.tiny_models import CHANNELS, arrays_of, forge, negated, npz, pictures
+from tests.fixtures.tiny_models import CHANNELS, SIZE, arrays_of, forge, negated, npz, pictures
 
 
 def test_golden_values_are_what_the_graphs_gave(tiny: Bundle) -> None:

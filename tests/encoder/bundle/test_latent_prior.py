@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from lookalike.encoder.bundle import Bundle, Calibration, GaussianMixture, LatentPrior
 from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
 from tests.encoder.bundle.test_damage import opened_or_refused
-from tests.fixtures.tiny_models import FILES, arrays_of, assert_same, forge, npz, save_again
-from tests.trainer.publish.test_ae import LATENT
+from tests.fixtures.tiny_models import FILES, LATENT, arrays_of, assert_same, forge, npz, save_again
 
 FILE = "sampling.npz"
 

@@ -17,8 +17,7 @@ from lookalike.encoder.embed.batch import read_file
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, encode_png, read_pixels
 from lookalike.encoder.runtime import Model
-from tests.fixtures.handmade_models import SIZE
-from tests.fixtures.tiny_models import pictures
+from tests.fixtures.tiny_models import SIZE, pictures
 
 BATCH = 128
 

@@ -20,8 +20,7 @@ from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images import encode_png
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from tests.fixtures.handmade_models import SIZE
-from tests.fixtures.tiny_models import pictures
+from tests.fixtures.tiny_models import SIZE, pictures
 
 MANY = 2048
 INDEX = "from lookalike.deploy.cli.main import main; main()"

@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError, ProviderError
 from lookalike.encoder.runtime import Model
-from tests.fixtures.handmade_models import SIZE
-from tests.fixtures.tiny_models import CHANNELS, forge, negated, pictures, save_again
-from tests.trainer.publish.test_ae import LATENT
+from tests.fixtures.tiny_models import CHANNELS, LATENT, SIZE, forge, negated, pictures, save_again
 
 SHAPE = (SIZE, SIZE, CHANNELS)
 PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 4)).map(lambda rows: (*rows, *SHAPE)))

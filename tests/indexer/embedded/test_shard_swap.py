@@ -104,7 +104,7 @@ def test_who_builds_ends_with_who_asked(folder: Path) -> None:
         until(lambda: len(builders(folder)) == 1)
         child.kill()
         child.wait()
-    until(lambda: not builders(folder), seconds=2)
+    until(lambda: not builders(folder), seconds=10)
 
 
 def test_other_processes_find_the_old_or_the_new_and_nothing_between(folder: Path) -> None:

@@ -246,7 +246,7 @@ def test_an_error_of_the_whole_disk_stops_the_run(
         asked.append(target)
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    monkeypatch.setattr(batch, "place", full)
+    monkeypatch.setattr(batch, "atomic_write", full)
     with pytest.raises(OSError, match="No space"):
         denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), denoiser, threads=1)
     assert len(asked) < 10
