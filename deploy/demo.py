@@ -378,8 +378,8 @@ def _digit_sheets(say: Callable[[str], object]) -> Sheets:
 
 def _reconstructed_digits(model: Model, digits: Pixels) -> Pixels:
     from lookalike.searcher.figures import reconstruction_sheet
-    from lookalike.searcher.generation import classes_of, reconstruct
+    from lookalike.searcher.generation import most_likely_classes, reconstruct
 
     pixels = digits[..., None]
-    classes = classes_of(model, model.encode(pixels))
+    classes = most_likely_classes(model, model.encode(pixels))
     return reconstruction_sheet(model, pixels, reconstruct(model, pixels), classes or [""] * len(pixels))

@@ -1,4 +1,4 @@
-"""Where pictures that answer go: one sheet in a file, or one PNG each in a folder."""
+"""Contact sheets of results, and images saved one by one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lookalike.searcher.generation import edit, read_all
 from lookalike.searcher.search import QueryResult, Searcher, SearchHit
 
 Pixels = NDArray[np.uint8]
-_ACROSS = 10
-_PAIRS_ACROSS = 6
+_COLUMNS = 10
+_PAIR_COLUMNS = 6
 MAX_ROWS = 50
-_MOST_RESULTS = 20
-_MOST_ASKED = 5
-_LONGEST_CLASS = 40
+_MAX_RESULTS = 20
+_MAX_EXAMPLES = 5
+_MAX_CLASS_NAME = 40
 _FEW_CLASSES = 5
 
 
@@ -43,7 +43,7 @@ def save_each(folder: Path, names: Sequence[str], pictures: Sequence[Pixels]) ->
     return paths
 
 
-def free_names(files: Sequence[Path]) -> list[str]:
+def unique_names(files: Sequence[Path]) -> list[str]:
     """Return the files' stems, numbered where two are the same (or are on a disk that ignores case)."""
     names: list[str] = []
     taken: set[str] = set()
@@ -56,17 +56,17 @@ def free_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def plain_names(classes: Sequence[str]) -> list[str]:
-    """Return names of classes as parts of file names: letters, digits, ``_`` and ``-``; each once.
+def safe_names(classes: Sequence[str]) -> list[str]:
+    """Return names of classes as safe file names: letters, digits, ``_`` and ``-``; unique.
 
     A bundle may call its classes anything, ``../..`` for instance.
     """
-    plain = [re.sub(r"[^\w-]+", "_", name)[:_LONGEST_CLASS].strip("_") for name in classes]
-    return free_names([Path(name or "class") for name in plain])
+    plain = [re.sub(r"[^\w-]+", "_", name)[:_MAX_CLASS_NAME].strip("_") for name in classes]
+    return unique_names([Path(name or "class") for name in plain])
 
 
 def caption(file: Path) -> str:
-    """Return what to call a picture: the person for `Ada_Lovelace/Ada_Lovelace_0001.jpg`, else its stem."""
+    """Return a caption for an image: the person for `Ada_Lovelace/Ada_Lovelace_0001.jpg`, else its stem."""
     person, numbered = file.parent.name, file.stem.rpartition("_")
     name = person if numbered[0] == person and numbered[2].isdecimal() else file.stem
     return name.replace("_", " ")
@@ -80,15 +80,15 @@ def results_sheet(
     side: int = 128,
     add: Mapping[str, float] | None = None,
 ) -> Pixels:
-    """Draw a row for each answer: the query, then what was found with names and scores, uint8 (H, W, 3).
+    """Return a row for each query: its image, then the hits with names and scores, uint8 (H, W, 3).
 
-    With a calibrated model, probabilities stand beside the scores, names of what is under the threshold are
-    grey, and a row without any match says so, as does a query unlike what the model was trained on.
-    Where attributes were added to the queries, the edited face stands behind each, if the model draws.
-    At most 50 answers and 20 results of each are drawn.
+    With a calibrated model, probabilities follow the scores, names of hits below the threshold are gray, and
+    a row without any match says so, as does a query unlike what the model was trained on. Where attributes
+    were added to the queries, the edited face follows each, if the model has a decoder. At most 50 queries
+    and 20 hits of each are shown.
 
     Raises:
-        InvalidArgumentError: there is no answer.
+        InvalidArgumentError: there is no query.
     """
     if not answers:
         raise InvalidArgumentError("a sheet needs at least one query that could be read, got none")
@@ -100,90 +100,88 @@ def results_sheet(
             Tile(
                 pixels=searcher.item_image(result.payload, side=side),
                 caption=(result.person or Path(result.path).stem).replace("_", " "),
-                subcaption=_worth(result),
+                subcaption=_score_text(result),
                 faded=result.match is False,
             )
-            for result in answer.results[:_MOST_RESULTS]
+            for result in answer.results[:_MAX_RESULTS]
         ]
         rows.append(row)
     labels = ["no good match" if answer.match is False else "" for answer in some]
-    title = "Who looks alike: likeness, not identity"
+    title = "Similar images: similarity, not identity"
     return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
 
 
 def _query_tiles(
     searcher: Searcher, answer: QueryResult, crop: Crop | None, side: int, add: Mapping[str, float]
 ) -> list[Tile]:
-    """Return the pictures that asked, each before what was made of it where attributes were added."""
-    told = "query" if answer.warning is None else "unlike its training"
-    asked = {file: kind for kind, files in answer.examples.items() for file in files[:_MOST_ASKED]}
+    """Return the query images, each followed by its edited image where attributes were added."""
+    label = "query" if answer.warning is None else "unlike its training"
+    examples = {file: kind for kind, files in answer.examples.items() for file in files[:_MAX_EXAMPLES]}
     tiles = []
-    for name, kind in (asked or {answer.query: told}).items():
+    for name, kind in (examples or {answer.query: label}).items():
         file = Path(name)
         pixels = searcher.query_image(file, side=side, crop=crop)
         tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
         if add and kind != "unlike" and searcher.model.has_decoder:
             framing = Crop.parse(searcher.spec.crop) if crop is None else crop
-            _, seen, _ = read_all(searcher.model, [file], crop=framing)
-            if len(seen):
-                words = _words(add)
-                meant = edit(searcher.model, seen, add)[0]
-                tiles.append(
-                    Tile(pixels=meant, caption=words, subcaption="what is searched for", accent=True)
-                )
+            _, loaded, _ = read_all(searcher.model, [file], crop=framing)
+            if len(loaded):
+                edited = edit(searcher.model, loaded, add)[0]
+                text = _edit_text(add)
+                tiles.append(Tile(pixels=edited, caption=text, subcaption="edited query", accent=True))
     return tiles
 
 
 def format_probability(probability: float) -> str:
-    """Return a probability for people, as short as can be: 0.42, <0.01, >0.99."""
+    """Return a probability as short text: 0.42, <0.01, >0.99."""
     return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
 
 
-def _worth(result: SearchHit) -> str:
+def _score_text(result: SearchHit) -> str:
     score = f"{result.score:.3f}"
     return score if result.probability is None else f"{score}  p {format_probability(result.probability)}"
 
 
 def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:
-    """Draw originals above reconstructions, ten across, with the PSNR of each, uint8 (H, W, 3).
+    """Return originals above reconstructions, ten in a row, with the PSNR of each, uint8 (H, W, 3).
 
-    Of a model that was taught to clean there is no PSNR: what it takes off is not lost.
+    For a model that was trained to denoise there is no PSNR: removing noise is not an error.
     """
     spec, name = model.bundle.spec, model.bundle.name
-    title = f"Originals above what {name} keeps of them: {spec.latent} numbers each"
+    title = f"Originals above reconstructions by {name}: {spec.latent} dimensions"
     if spec.denoises is not None:
-        title = f"As given, above what {name} makes of it without noise: {spec.latent} numbers each"
+        title = f"Inputs above denoised reconstructions by {name}: {spec.latent} dimensions"
     rows: list[list[Tile]] = []
-    for start in range(0, len(originals), _ACROSS):
-        part = range(start, min(start + _ACROSS, len(originals)))
+    for start in range(0, len(originals), _COLUMNS):
+        part = range(start, min(start + _COLUMNS, len(originals)))
         rows.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
-        kept = [f"{psnr(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
-        rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, kept, strict=True)])
+        decibels = [f"{psnr(originals[i], back[i]):.1f} dB" if spec.denoises is None else "" for i in part]
+        rows.append([Tile(pixels=back[i], caption=text) for i, text in zip(part, decibels, strict=True)])
     return contact_sheet(rows, title=title, side=112)
 
 
 def denoised_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
-    """Draw the middle of pictures before and after, six across, uint8 (H, W, 3).
+    """Return the middle of images before and after, six in a row, uint8 (H, W, 3).
 
     Args:
         views: File, estimated sigma in [0, 1] (None: unknown), and uint8 (h, w, 1 or 3) before and after.
     """
     rows: list[list[Tile]] = []
-    for start in range(0, len(views), _PAIRS_ACROSS):
-        part = views[start : start + _PAIRS_ACROSS]
-        told = ["" if sigma is None else f"sigma {255 * sigma:.1f}" for _, sigma, _ in part]
+    for start in range(0, len(views), _PAIR_COLUMNS):
+        part = views[start : start + _PAIR_COLUMNS]
+        labels = ["" if sigma is None else f"sigma {255 * sigma:.1f}" for _, sigma, _ in part]
         rows.append(
             [
                 Tile(pixels=before, caption=caption(file), subcaption=text)
-                for (file, _, (before, _)), text in zip(part, told, strict=True)
+                for (file, _, (before, _)), text in zip(part, labels, strict=True)
             ]
         )
         rows.append([Tile(pixels=after) for _, _, (_, after) in part])
-    return contact_sheet(rows, title="Cleaned", side=160)
+    return contact_sheet(rows, title="Denoised", side=160)
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:
-    """Draw uint8 (N, K, H, W, C) as :func:`sample_classes` makes it, uint8 (H, W, 3)."""
+    """Return a contact sheet of uint8 (N, K, H, W, C) of :func:`sample_classes`, uint8 (H, W, 3)."""
     few = rows.shape[1] <= _FEW_CLASSES  # and a narrow sheet
     title = f"{model.bundle.name}: one latent in a row{'' if few else ', one class in a column'}"
     tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows]
@@ -191,10 +189,10 @@ def classes_sheet(model: Model, rows: Pixels) -> Pixels:
 
 
 def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions: Sequence[str]) -> Pixels:
-    """Draw a row from each original to the next, those two at its ends, uint8 (H, W, 3).
+    """Return a row from each original to the next, with those two at its ends, uint8 (H, W, 3).
 
     Args:
-        model: What drew them.
+        model: The model.
         originals: uint8 (N, H, W, C).
         rows: uint8 (N - 1, steps, H, W, C), as :func:`interpolate` makes it.
         captions: N.
@@ -207,7 +205,7 @@ def interpolation_sheet(model: Model, originals: Pixels, rows: Pixels, captions:
         [start, *(Tile(pixels=pixels) for pixels in row), end]
         for start, row, end in zip(ends, rows, ends[1:], strict=False)
     ]
-    return contact_sheet(tiles, title=f"{model.bundle.name}: from one picture to another", side=112)
+    return contact_sheet(tiles, title=f"{model.bundle.name}: from one image to the next", side=112)
 
 
 def edits_sheet(
@@ -219,16 +217,16 @@ def edits_sheet(
     title: str,
     heads: Sequence[str] = (),
 ) -> Pixels:
-    """Draw originals and what became of them, uint8 (H, W, 3).
+    """Return originals and edited images, uint8 (H, W, 3).
 
-    With heads, each original stands before its steps; without, originals stand above, ten across.
+    With heads, each original is followed by its steps; without, originals are above, ten in a row.
 
     Args:
-        model: What drew them.
+        model: The model.
         originals: uint8 (N, H, W, C).
         rows: uint8 (N, S, H, W, C), as :func:`edit_steps` makes it; S is 1 without heads.
         captions: N.
-        title: What was added.
+        title: The edit.
         heads: S strengths, or none.
     """
     tiles: list[list[Tile]] = []
@@ -238,15 +236,15 @@ def edits_sheet(
             first = Tile(pixels=pixels, caption=text, accent=True)
             tiles.append([first, *(Tile(pixels=step) for step in row)])
         return contact_sheet(tiles, title=heading, column_labels=["", *heads], side=96)
-    for start in range(0, len(originals), _ACROSS):
-        part = range(start, min(start + _ACROSS, len(originals)))
+    for start in range(0, len(originals), _COLUMNS):
+        part = range(start, min(start + _COLUMNS, len(originals)))
         tiles.append([Tile(pixels=originals[i], caption=captions[i]) for i in part])
         tiles.append([Tile(pixels=rows[i, 0]) for i in part])
     return contact_sheet(tiles, title=heading, side=112)
 
 
 def smile_sheet(model: Model, originals: Pixels, captions: Sequence[str], add: Mapping[str, float]) -> Pixels:
-    """Draw four rows: originals, reconstructions, with attributes added, and with them taken away.
+    """Return four rows: originals, reconstructions, and faces with attributes added and removed.
 
     Args:
         model: With a decoder and the attributes.
@@ -256,12 +254,12 @@ def smile_sheet(model: Model, originals: Pixels, captions: Sequence[str], add: M
     """
     less = {name: -strength for name, strength in add.items()}
     plain = edit(model, originals, {}, keep_detail=False)
-    rows = {"original": originals, "kept": plain, _words(add): edit(model, originals, add)}
-    rows[_words(less)] = edit(model, originals, less)
+    rows = {"original": originals, "reconstruction": plain, _edit_text(add): edit(model, originals, add)}
+    rows[_edit_text(less)] = edit(model, originals, less)
     tiles = [[Tile(pixels=pixels) for pixels in row] for row in rows.values()]
-    title = f"{model.bundle.name}: the same faces, {_words(add)} and {_words(less)}"
+    title = f"{model.bundle.name}: the same faces, {_edit_text(add)} and {_edit_text(less)}"
     return contact_sheet(tiles, title=title, row_labels=list(rows), column_labels=captions, side=112)
 
 
-def _words(add: Mapping[str, float]) -> str:
+def _edit_text(add: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {strength:+g}" for name, strength in add.items())

@@ -17,7 +17,7 @@ from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, grid, to_uint8
 from lookalike.encoder.runtime import Denoiser, Model, Provider
 from lookalike.searcher import figures, generation
-from lookalike.searcher.denoising import file_denoiser_of
+from lookalike.searcher.denoising import make_file_denoiser
 from lookalike.searcher.generation import Interpolation, Sampler
 
 Floats = NDArray[np.float32]
@@ -235,7 +235,7 @@ def interpolate(
     """
     opened = as_model(model)
     names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
-    rows = generation.interpolate(opened, pixels, steps, way=interpolation)
+    rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
     return Images(lambda: figures.interpolation_sheet(opened, pixels, rows, _captions(names)), rows)
 
 
@@ -317,7 +317,7 @@ def denoise(
             f"strength lies in [0, 1], not {strength}; leave it out to remove all noise"
         )
     source = InputImage.of(image)
-    denoiser = file_denoiser_of(
+    denoiser = make_file_denoiser(
         model if isinstance(model, Denoiser | Model) else _denoiser(model),
         sigma=sigma,
         strength=strength,

@@ -158,7 +158,7 @@ def denoise(
     without noise are copied. Run it again after an interruption to continue. Images that cannot be read are
     reported and skipped; the exit code is then 3.
     """
-    from lookalike.searcher.denoising import AutoencoderDenoiser, destination_of, open_file_denoiser
+    from lookalike.searcher.denoising import AutoencoderDenoiser, open_file_denoiser, resolve_destination
 
     options = _Options(**others)
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
@@ -170,7 +170,7 @@ def denoise(
     if options.out is None:
         raise click.UsageError("name the output folder with --out")
     listed = _read_list(options)
-    destination = destination_of(
+    destination = resolve_destination(
         options.sources, listed, out=options.out, kind=output_format, suffix=options.suffix
     )
     denoiser = open_file_denoiser(model, kind=destination.kind, provider=provider, **how)
@@ -286,7 +286,7 @@ def _log_report(report: BatchReport, provider: str, tasks: list[Task]) -> None:
 
     log_failed(f"{printable(path)}: {reason}" for path, reason in report.failed)
     speed = f", {report.images_per_second:.1f} images/s" if report.images_per_second else ""
-    log(f"{report.in_words()}; {report.seconds:.1f} s on {provider}{speed}")
+    log(f"{report.summary()}; {report.seconds:.1f} s on {provider}{speed}")
     if report.skipped:
         log("use --overwrite to write existing outputs again")
     if not tasks:

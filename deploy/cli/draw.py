@@ -52,7 +52,7 @@ def reconstruct(
     """
     from lookalike.encoder.runtime import Model
     from lookalike.searcher import generation
-    from lookalike.searcher.figures import caption, free_names, reconstruction_sheet
+    from lookalike.searcher.figures import caption, reconstruction_sheet, unique_names
 
     opened = Model.open(model, provider=provider)
     files, pixels = _read(opened, images, crop)
@@ -62,7 +62,7 @@ def reconstruct(
         outputs = generation.reconstruct(opened, pixels)
         _save(
             out,
-            free_names(files),
+            unique_names(files),
             outputs,
             lambda: reconstruction_sheet(opened, pixels, outputs, list(map(caption, files))),
         )
@@ -125,14 +125,14 @@ def generate(
     """
     from lookalike.encoder.images import grid, to_uint8
     from lookalike.encoder.runtime import Model
-    from lookalike.searcher.figures import classes_sheet, plain_names
+    from lookalike.searcher.figures import classes_sheet, safe_names
     from lookalike.searcher.generation import sample_classes, sample_latents
 
     opened = Model.open(model, provider=provider)
     numbers = [f"{number:0{len(str(count - 1))}d}" for number in range(count)]
     if of_class == _ALL:
         rows = sample_classes(opened, count, sampler=sampler, seed=seed, temperature=temperature)
-        classes = plain_names(opened.bundle.spec.classes)
+        classes = safe_names(opened.bundle.spec.classes)
         names = [f"{number}-{name}" for number in numbers for name in classes]
         _save(out, names, rows.reshape(-1, *rows.shape[2:]), lambda: classes_sheet(opened, rows))
         return
@@ -188,7 +188,7 @@ def interpolate(
     files, pixels = _read(opened, images, crop)
     if len(files) < 2:
         ctx.exit(1)
-    rows = generation.interpolate(opened, pixels, steps, way=interpolation)
+    rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
     path = [rows[0, 0], *(image for row in rows for image in row[1:])]  # one image where two rows meet
     names = [f"{number:0{len(str(len(path) - 1))}d}" for number in range(len(path))]
     _save(out, names, path, lambda: interpolation_sheet(opened, pixels, rows, list(map(caption, files))))
@@ -236,7 +236,7 @@ def edit(
     model sees, at the model's size.
     """
     from lookalike.encoder.runtime import Model
-    from lookalike.searcher.figures import caption, edits_sheet, free_names
+    from lookalike.searcher.figures import caption, edits_sheet, unique_names
     from lookalike.searcher.generation import attributes_of, edit_steps, parse_steps, parse_strengths
 
     strengths = parse_strengths(added)
@@ -246,7 +246,7 @@ def edit(
     files, pixels = _read(opened, images, crop)
     if files:
         rows = edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
-        names = free_names(files)
+        names = unique_names(files)
         if steps is not None:
             width = len(str(len(multiples) - 1))
             names = [f"{name}-{step:0{width}d}" for name in names for step in range(len(multiples))]
@@ -274,14 +274,14 @@ def _with_classes(
     model: Model, numbers: Sequence[str], latents: NDArray[np.float32], of_class: str | None
 ) -> list[str]:
     """Return names of files: the number, then the class if the model has classes."""
-    from lookalike.searcher.figures import plain_names
-    from lookalike.searcher.generation import classes_of
+    from lookalike.searcher.figures import safe_names
+    from lookalike.searcher.generation import most_likely_classes
 
     classes = model.bundle.spec.classes
-    generated = [of_class] * len(numbers) if of_class is not None else classes_of(model, latents)
+    generated = [of_class] * len(numbers) if of_class is not None else most_likely_classes(model, latents)
     if generated is None:
         return list(numbers)
-    plain = dict(zip(classes, plain_names(classes), strict=True))
+    plain = dict(zip(classes, safe_names(classes), strict=True))
     return [f"{number}-{plain[name]}" for number, name in zip(numbers, generated, strict=True)]
 
 

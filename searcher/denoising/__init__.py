@@ -6,10 +6,10 @@ from lookalike.searcher.denoising.denoiser import (
     DenoisedFile,
     FileDenoiser,
     UNetDenoiser,
-    file_denoiser_of,
+    make_file_denoiser,
     open_file_denoiser,
 )
-from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, destination_of, find_tasks
+from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks, resolve_destination
 from lookalike.searcher.denoising.tiles import denoise_in_place, estimate_sigma
 
 __all__ = [
@@ -24,9 +24,9 @@ __all__ = [
     "check_tasks",
     "denoise_all",
     "denoise_in_place",
-    "destination_of",
     "estimate_sigma",
-    "file_denoiser_of",
     "find_tasks",
+    "make_file_denoiser",
     "open_file_denoiser",
+    "resolve_destination",
 ]

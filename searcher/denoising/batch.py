@@ -1,8 +1,8 @@
-"""Many pictures cleaned: on all cores, in bounded memory, and so that a killed run can be run again.
+"""Denoise many image files: on all cores, in bounded memory, and so that a killed run can be repeated.
 
-Pictures are read, decoded, encoded and written on a few threads, and cleaned by a pool of as many threads as
-there are cores, to which each gives its tiles: many small pictures keep the cores as busy as one large
-picture does. Pictures are let in while those under way have no more than so many pixels together.
+Images are read, decoded, encoded and written on a few threads; their tiles are denoised by a pool of as many
+threads as there are cores, so that many small images keep the cores as busy as one large image. An image
+waits until the images in progress leave room for its pixels.
 """
 
 from __future__ import annotations
@@ -33,22 +33,21 @@ from lookalike.searcher.denoising.paths import Task
 Pixels = NDArray[np.uint8]
 Status = Literal["cleaned", "clean", "skipped", "failed"]
 
-_TOGETHER: Final = 40_000_000
-"""Pixels of the pictures that are under way at once; a larger one is let in alone."""
-_LARGEST_FILE: Final = 1 << 32
-_OF_ONE_FILE: Final = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
-"""What concerns a single target; anything else (no room, no permission) would stop the next one too."""
+_MAX_PIXELS: Final = 40_000_000
+"""Pixels of the images in progress; a larger image runs alone."""
+_MAX_FILE_BYTES: Final = 1 << 32
+_SINGLE_FILE_ERRORS: Final = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
+"""Errors of a single target; others (no room, no permission) would stop the next one too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture.
+    """The result of one image.
 
     Attributes:
-        task: What it was.
-        status: cleaned; clean (it was so before: left as it was); skipped (its file was there already); or
-            failed.
-        sigma: Estimated noise, in [0, 1]; None: nothing was estimated.
+        task: The image.
+        status: cleaned; clean (no noise to remove: unchanged); skipped (its target exists); or failed.
+        sigma: Estimated noise level, in [0, 1]; None: not estimated.
         reason: Why it failed, one line.
         view: The middle before and after, uint8 (h, w, 1 or 3).
     """
@@ -60,7 +59,7 @@ class Outcome:
     view: tuple[Pixels, Pixels] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, without what is empty; sigma as people count it, 0..255."""
+        """Return JSON values, without empty ones; sigma in 0..255."""
         values = {
             "path": self.task.path,
             "out": str(self.task.target) if self.status != "failed" else "",
@@ -73,12 +72,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class BatchReport:
-    """What a run came to, in pictures.
+    """The counts of a run, in images.
 
     Attributes:
-        cleaned: Cleaned and written.
-        clean: Written as they were: there was no noise worth taking away.
-        skipped: Left out because their files were there already.
+        cleaned: Denoised and written.
+        clean: Written unchanged: there was no noise to remove.
+        skipped: Left out because their targets exist.
         failed: Path and one-line reason.
         seconds: Of the whole run.
     """
@@ -91,20 +90,20 @@ class BatchReport:
 
     @property
     def images_per_second(self) -> float:
-        """Pictures written per second of the whole run."""
+        """Images written per second of the whole run."""
         return (self.cleaned + self.clean) / self.seconds if self.seconds else 0.0
 
     def count(self, outcome: Outcome) -> None:
-        """Take in what became of one picture."""
+        """Count the result of one image."""
         if outcome.status == "failed":
             self.failed.append((outcome.task.path, outcome.reason))
         else:
             setattr(self, outcome.status, getattr(self, outcome.status) + 1)
 
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """Return one line for people."""
-        words = [f"{self.cleaned} cleaned", f"{self.clean} clean already"]
-        words += [f"{self.skipped} there already"] if self.skipped else []
+        words = [f"{self.cleaned} denoised", f"{self.clean} already clean"]
+        words += [f"{self.skipped} skipped (exist)"] if self.skipped else []
         return ", ".join([*words, f"{len(self.failed)} failed"])
 
     def to_json(self) -> dict[str, Any]:
@@ -121,30 +120,30 @@ class BatchReport:
 
 def denoise_all(
     tasks: Sequence[Task],
-    treatment: FileDenoiser,
+    denoiser: FileDenoiser,
     *,
     overwrite: bool = False,
     threads: int | None = None,
     on_outcome: Callable[[Outcome], object] | None = None,
 ) -> BatchReport:
-    """Clean pictures and write them; run again after it was killed, it does what is left.
+    """Denoise images and write them; repeated after it was killed, it does what is left.
 
-    A picture that cannot be read or written again costs only itself. A file appears whole or not at all; what
-    a killed run left half written is removed.
+    An image that cannot be read or written fails alone. A file appears whole or not at all; what a killed run
+    left half written is removed.
 
     Args:
-        tasks: As :func:`check_tasks` found good.
-        treatment: What cleans.
-        overwrite: Whether to make again what is there already.
-        threads: That clean; None: one for each core.
-        on_outcome: Told what became of each picture, in the order of the tasks.
+        tasks: Checked by :func:`check_tasks`.
+        denoiser: The model.
+        overwrite: Whether to replace existing targets.
+        threads: For denoising; None: one for each core.
+        on_outcome: Called with the result of each image, in the order of the tasks.
 
     Raises:
-        OSError: files cannot be written there: no room, no permission. What was written stays.
+        OSError: files cannot be written: no room, no permission. What was written stays.
     """
     begun, report = time.perf_counter(), BatchReport()
     remove_stale({task.target.parent for task in tasks})
-    with _Workers(treatment, overwrite=overwrite, threads=threads or os.cpu_count() or 1) as workers:
+    with WorkerPool(denoiser, overwrite=overwrite, threads=threads or os.cpu_count() or 1) as workers:
         for outcome in workers.outcomes(tasks):
             report.count(outcome)
             if on_outcome is not None:
@@ -153,70 +152,70 @@ def denoise_all(
     return report
 
 
-class _Stopped(Exception):  # noqa: N818  # no error: the run was given up
-    """Raised in the threads of a run that was given up."""
+class _Canceled(Exception):  # noqa: N818  # not an error: the run was canceled
+    """Raised in the threads of a run that was canceled."""
 
 
-class _Room:
-    """Lets pictures in while there is room for their pixels."""
+class PixelBudget:
+    """A semaphore that counts the pixels of the images in progress."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._used = most, 0
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
         self._change = threading.Condition()
 
     @contextmanager
-    def guest(self) -> Iterator[Callable[[int], None]]:
-        """Give what waits until there is room for so many pixels; they count until the block ends."""
-        held = 0
+    def acquire(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that waits for room for some pixels; they are released when the block ends."""
+        acquired = 0
 
-        def enter(pixels: int) -> None:
-            nonlocal held
+        def wait_for(pixels: int) -> None:
+            nonlocal acquired
             with self._change:
-                self._change.wait_for(lambda: not self._used or self._used + pixels <= self._most)
+                self._change.wait_for(lambda: not self._used or self._used + pixels <= self._limit)
                 self._used += pixels
-                held += pixels
+                acquired += pixels
 
         try:
-            yield enter
+            yield wait_for
         finally:
             with self._change:
-                self._used -= held
+                self._used -= acquired
                 self._change.notify_all()
 
 
-class _Workers:
+class WorkerPool:
     """The threads of a run."""
 
-    def __init__(self, treatment: FileDenoiser, *, overwrite: bool, threads: int) -> None:
-        self._treatment, self._overwrite = treatment, overwrite
+    def __init__(self, denoiser: FileDenoiser, *, overwrite: bool, threads: int) -> None:
+        self._denoiser, self._overwrite = denoiser, overwrite
         self._stop = threading.Event()
-        self._room = _Room(_TOGETHER)
-        self._ahead = 4 * threads
-        # One more than there are cores: while one picture is read or written, the cores clean others.
-        self._pictures = ThreadPoolExecutor(threads + 1, thread_name_prefix="picture")
+        self._budget = PixelBudget(_MAX_PIXELS)
+        self._prefetch = 4 * threads
+        # One more than there are cores: while one image is read or written, the cores denoise others.
+        self._images = ThreadPoolExecutor(threads + 1, thread_name_prefix="image")
         self._tiles = ThreadPoolExecutor(threads, thread_name_prefix="tile")
 
-    def __enter__(self) -> _Workers:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        for pool in (self._pictures, self._tiles):
+        for pool in (self._images, self._tiles):
             pool.shutdown(cancel_futures=True)
 
     def outcomes(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Yield what became of each, in order."""
+        """Yield the result of each, in order."""
         waiting, pending = iter(tasks), deque[Future[Outcome]]()
         while True:
-            for task in itertools.islice(waiting, self._ahead - len(pending)):
-                pending.append(self._pictures.submit(self._one, task))
+            for task in itertools.islice(waiting, self._prefetch - len(pending)):
+                pending.append(self._images.submit(self._one, task))
             if not pending:
                 return
             yield pending.popleft().result()
 
     def _one(self, task: Task) -> Outcome:
         if self._stop.is_set():
-            raise _Stopped
+            raise _Canceled
         if not self._overwrite and os.path.lexists(task.target):
             return Outcome(task, "skipped")
         try:
@@ -224,32 +223,32 @@ class _Workers:
         except OSError as error:
             return Outcome(task, "failed", reason=f"cannot be read ({error.strerror or error})")
         try:
-            with self._room.guest() as enter:
-                treated = self._treatment(data, task.path, at_once=self._at_once, on_size=enter)
+            with self._budget.acquire() as wait_for:
+                result = self._denoiser(data, task.path, map_tiles=self._map_tiles, on_size=wait_for)
                 del data
         except ImageError as error:
             return Outcome(task, "failed", reason=str(error).removeprefix(f"{printable(task.path)}: "))
         try:
-            atomic_write(task.target, treated.data)
+            atomic_write(task.target, result.data)
         except OSError as error:
-            if error.errno not in _OF_ONE_FILE:
+            if error.errno not in _SINGLE_FILE_ERRORS:
                 raise
             return Outcome(task, "failed", reason=f"cannot be written ({error.strerror})")
-        return Outcome(task, treated.status, treated.sigma, view=treated.view)
+        return Outcome(task, result.status, result.sigma, view=result.view)
 
-    def _at_once(self, tile: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
-        def unless_stopped(argument: Any) -> Any:
+    def _map_tiles(self, tile: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
+        def unless_canceled(argument: Any) -> Any:
             if self._stop.is_set():
-                raise _Stopped
+                raise _Canceled
             return tile(argument)
 
-        return self._tiles.map(unless_stopped, arguments)
+        return self._tiles.map(unless_canceled, arguments)
 
 
 def _read(file: Path) -> bytes:
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no file")
-    if status.st_size > _LARGEST_FILE:
-        raise OSError("it is too large for a picture")
+        raise OSError("not a regular file")
+    if status.st_size > _MAX_FILE_BYTES:
+        raise OSError("too large for an image")
     return file.read_bytes()

@@ -1,10 +1,10 @@
-"""Bytes of a noisy picture -> bytes of a clean one.
+"""Denoise image files: the bytes of a noisy image to those of a clean one.
 
-A cleaner takes pictures of any size and keeps their depth, alpha and company. A model with a latent that was
-taught to clean (``train ae --denoise``) does what it can: pictures are cropped and resized to what it sees,
-and drawn anew in eight bits, with nothing that came with them.
+A denoiser takes images of any size and keeps their depth, alpha and metadata. An autoencoder that was trained
+to denoise (``train ae --denoise``) crops and resizes images to its input and reconstructs them in eight bits,
+without their metadata.
 
-Legend: H, W = height and width, S = side of what such a model sees; C channels; sigma in [0, 1] of white.
+Legend: H, W = height and width, C channels; sigma is the noise level in [0, 1].
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _VIEW = 160
 
 @dataclass(frozen=True, slots=True)
 class DenoisedFile:
-    """What became of a picture.
+    """A denoised image file.
 
     Attributes:
         data: The bytes of the file to write.
-        status: ``cleaned``, or ``clean``: it was so before, and was left as it was.
-        sigma: What was estimated; None: nothing was.
+        status: ``cleaned``, or ``clean``: there was no noise to remove, and it is unchanged.
+        sigma: Estimated noise level; None: not estimated.
         view: The middle before and after, both uint8 (h, w, 1 or 3) with sides of at most 160.
     """
 
@@ -54,43 +54,48 @@ class DenoisedFile:
 
 
 class FileDenoiser(Protocol):
-    """What cleans a file. May be called from several threads at once."""
+    """Denoises files. May be called from several threads at once."""
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs, in onnxruntime's words."""
+        """The execution provider in use, as onnxruntime names it."""
 
     def __call__(
-        self, data: bytes, name: str, *, at_once: Mapper = map, on_size: Callable[[int], object] | None = None
+        self,
+        data: bytes,
+        name: str,
+        *,
+        map_tiles: Mapper = map,
+        on_size: Callable[[int], object] | None = None,
     ) -> DenoisedFile:
-        """Clean the bytes of one picture file.
+        """Denoise the bytes of one image file.
 
         Args:
             data: the whole file.
             name: what to call it in messages.
-            at_once: runs the tiles of a large picture, at once where it can.
-            on_size: told the number of pixels before they are decoded.
+            map_tiles: runs the tiles of a large image, in parallel where it can.
+            on_size: called with the number of pixels before they are decoded.
 
         Raises:
-            ImageError: it is no picture that can be read, or written again.
+            ImageError: it is not an image that can be read and written again.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetDenoiser:
-    """FileDenoiser by a cleaner.
+    """FileDenoiser by a denoising network.
 
     Attributes:
-        cleaner: What cleans.
-        sigma: Of the noise; None: as estimated of each picture, and what is estimated below the cleaner's
-            threshold is left as it is.
-        strength: 1: all that the cleaner takes away goes; 0.5: half of it.
-        kind: What kind of file to write; None: as it was.
-        quality: 1..100 of JPEG, WebP and AVIF; None: as it was, as far as can be.
-        max_pixels: Larger pictures are refused.
+        denoiser: The network.
+        sigma: Noise level; None: estimated for each image, and an image below the denoiser's threshold is
+            left as it is.
+        strength: 1 removes all that the denoiser removes, 0.5 half of it.
+        kind: Format to write; None: as it was.
+        quality: 1..100 of JPEG, WebP and AVIF; None: as it was, as far as possible.
+        max_pixels: Larger images are refused.
     """
 
-    cleaner: Denoiser
+    denoiser: Denoiser
     sigma: float | None = None
     strength: float = 1.0
     kind: str | None = None
@@ -99,39 +104,42 @@ class UNetDenoiser:
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs, in onnxruntime's words."""
-        return self.cleaner.provider
+        """The execution provider in use, as onnxruntime names it."""
+        return self.denoiser.provider
 
     def __call__(
-        self, data: bytes, name: str, *, at_once: Mapper = map, on_size: Callable[[int], object] | None = None
+        self,
+        data: bytes,
+        name: str,
+        *,
+        map_tiles: Mapper = map,
+        on_size: Callable[[int], object] | None = None,
     ) -> DenoisedFile:
-        """Clean the bytes of one picture file: see :class:`FileDenoiser`."""
-        original = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
-        colours, spec = original.colors, self.cleaner.spec
-        found = estimate_sigma(self.cleaner, colours, at_once=at_once)
-        before = _middle(colours)
-        if self.sigma is None and found < spec.clean_below:
-            same = self.kind in (None, original.kind)
-            kept = (
-                data if same else write_image_file(original, kind=self.kind, quality=self.quality, name=name)
-            )
-            return DenoisedFile(kept, "clean", found, (before, before))
-        told = min(found, spec.deviations[1]) if self.sigma is None else self.sigma
-        denoise_in_place(self.cleaner, colours, told, strength=self.strength, at_once=at_once)
-        made = write_image_file(original, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(made, "cleaned", found, (before, _middle(colours)))
+        """See :class:`FileDenoiser`."""
+        image = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
+        pixels, spec = image.colors, self.denoiser.spec
+        estimate = estimate_sigma(self.denoiser, pixels, map_tiles=map_tiles)
+        before = _middle(pixels)
+        if self.sigma is None and estimate < spec.clean_below:
+            if self.kind not in (None, image.kind):
+                data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
+            return DenoisedFile(data, "clean", estimate, (before, before))
+        sigma = min(estimate, spec.deviations[1]) if self.sigma is None else self.sigma
+        denoise_in_place(self.denoiser, pixels, sigma, strength=self.strength, map_tiles=map_tiles)
+        output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
+        return DenoisedFile(output, "cleaned", estimate, (before, _middle(pixels)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderDenoiser:
-    """FileDenoiser by a model with a latent that was taught to clean: pictures come out in the size it sees.
+    """FileDenoiser by an autoencoder that was trained to denoise: images come out in its input size.
 
     Attributes:
-        model: What cleans.
-        strength: 1: what the model draws; 0.5: the mean of that and what it sees.
-        kind: What kind of file to write.
+        model: The autoencoder.
+        strength: 1: the reconstruction; 0.5: the mean of that and the input.
+        kind: Format to write.
         quality: 1..100 of JPEG, WebP and AVIF.
-        max_pixels: Larger pictures are refused.
+        max_pixels: Larger images are refused.
     """
 
     model: Model
@@ -142,7 +150,7 @@ class AutoencoderDenoiser:
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs, in onnxruntime's words."""
+        """The execution provider in use, as onnxruntime names it."""
         return self.model.provider
 
     def __call__(
@@ -150,17 +158,17 @@ class AutoencoderDenoiser:
         data: bytes,
         name: str,
         *,
-        at_once: Mapper = map,  # noqa: ARG002  # it is one tile
-        on_size: Callable[[int], object] | None = None,  # noqa: ARG002  # it is decoded no larger than need be
+        map_tiles: Mapper = map,  # noqa: ARG002  # it is one tile
+        on_size: Callable[[int], object] | None = None,  # noqa: ARG002  # it is decoded at the size that is needed
     ) -> DenoisedFile:
-        """Clean the bytes of one picture file: see :class:`FileDenoiser`."""
+        """See :class:`FileDenoiser`."""
         pixels = read_pixels(data, self.model.bundle.spec.image, max_pixels=self.max_pixels, name=name)
-        drawn = self.model.reconstruct(pixels[None])[0]
-        seen = pixels.astype(np.float32) / np.float32(255)
-        made = to_uint8(seen + np.float32(self.strength) * (drawn - seen))
-        original = ImageFile(kind="PNG", pixels=made, metadata=ImageMetadata(), upright=True)
-        written = write_image_file(original, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(written, "cleaned", None, (_middle(pixels), _middle(made)))
+        noisy = pixels.astype(np.float32) / np.float32(255)
+        change = self.model.reconstruct(pixels[None])[0] - noisy
+        denoised = to_uint8(noisy + np.float32(self.strength) * change)
+        image = ImageFile(kind="PNG", pixels=denoised, metadata=ImageMetadata(), upright=True)
+        output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
+        return DenoisedFile(output, "cleaned", None, (_middle(pixels), _middle(denoised)))
 
 
 def open_file_denoiser(
@@ -173,31 +181,31 @@ def open_file_denoiser(
     max_pixels: int,
     provider: Provider = "auto",
 ) -> UNetDenoiser | AutoencoderDenoiser:
-    """Open a model that cleans: a cleaner, or one with a latent that was taught to.
+    """Open a denoiser, or an autoencoder that was trained to denoise.
 
     Args:
         where: Folder or shipped name.
-        sigma: Of the noise, in [0, 1]; None: as estimated.
+        sigma: Noise level in [0, 1]; None: estimated.
         strength: As in :class:`UNetDenoiser`.
         kind: As in :class:`UNetDenoiser`.
         quality: As in :class:`UNetDenoiser`.
         max_pixels: As in :class:`UNetDenoiser`.
-        provider: As of :class:`Model`.
+        provider: As for :class:`Model`.
 
     Raises:
-        InvalidArgumentError: the model was taught no such thing, or not at this sigma.
+        InvalidArgumentError: the model was not trained to denoise, or not at this sigma.
         BundleError: the bundle cannot be used.
     """
     bundle = Bundle.open(where)
     model = (Denoiser if bundle.is_denoiser else Model)(bundle, provider=provider, threads=1)
-    treatment = file_denoiser_of(
+    treatment = make_file_denoiser(
         model, sigma=sigma, strength=strength, kind=kind, quality=quality, max_pixels=max_pixels
     )
     model.check()
     return treatment
 
 
-def file_denoiser_of(
+def make_file_denoiser(
     model: Denoiser | Model,
     *,
     sigma: float | None,
@@ -206,20 +214,20 @@ def file_denoiser_of(
     quality: int | None,
     max_pixels: int,
 ) -> UNetDenoiser | AutoencoderDenoiser:
-    """Return the treatment by a model that is open; see :func:`open_file_denoiser`.
+    """Return the file denoiser for a model that is open; see :func:`open_file_denoiser`.
 
     Raises:
-        InvalidArgumentError: the model was taught no such thing, or not at this sigma.
+        InvalidArgumentError: the model was not trained to denoise, or not at this sigma.
     """
     if isinstance(model, Denoiser):
         low, high = model.spec.deviations
         if sigma is not None and not low <= sigma <= high:
             raise InvalidArgumentError(
-                f"model {printable(model.bundle.name)} cleans noise of sigma {255 * low:g} to {255 * high:g}, "
+                f"model {printable(model.bundle.name)} denoises sigma {255 * low:g} to {255 * high:g}, "
                 f"not {255 * sigma:g}; name one of these, or auto"
             )
         return UNetDenoiser(
-            cleaner=model,
+            denoiser=model,
             sigma=sigma,
             strength=strength,
             kind=kind,
@@ -229,20 +237,18 @@ def file_denoiser_of(
     spec = model.bundle.spec
     if spec.denoises is None:
         raise InvalidArgumentError(
-            f"model {printable(model.bundle.name)} ({spec.kind}) was not taught to clean; take a cleaner, "
-            "or one that was trained with --denoise"
+            f"model {printable(model.bundle.name)} ({spec.kind}) was not trained to denoise; "
+            "take a denoiser, or a model trained with --denoise"
         )
     if sigma is not None:
-        raise InvalidArgumentError(
-            f"model {printable(model.bundle.name)} cannot be told a sigma; leave it at auto"
-        )
+        raise InvalidArgumentError(f"model {printable(model.bundle.name)} takes no sigma; leave it at auto")
     return AutoencoderDenoiser(
         model=model, strength=strength, kind=kind or "PNG", quality=quality, max_pixels=max_pixels
     )
 
 
-def _middle(colours: Values) -> Pixels:
-    height, width = colours.shape[:2]
+def _middle(values: Values) -> Pixels:
+    height, width = values.shape[:2]
     top, left = max(0, height - _VIEW) // 2, max(0, width - _VIEW) // 2
-    part = colours[top : top + _VIEW, left : left + _VIEW]
+    part = values[top : top + _VIEW, left : left + _VIEW]
     return (part >> 8 if part.dtype == np.uint16 else part).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""The same face, smiling: pictures drawn again from latents that were moved along attributes.
+"""Edit attributes of images: decode latents that were moved along edit directions.
 
-Legend: N pictures, S steps, H = W pixels, C channels, D latent size.
+Legend: N images, S steps, H = W pixels, C channels, D latent size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lookalike.encoder.text import printable
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 
 
 def attributes_of(model: Model) -> Attributes:
@@ -28,23 +28,22 @@ def attributes_of(model: Model) -> Attributes:
     Raises:
         InvalidArgumentError: it has none.
     """
-    found = model.bundle.attributes
-    if found is None:
+    attributes = model.bundle.attributes
+    if attributes is None:
         raise InvalidArgumentError(
-            f"model {printable(model.bundle.name)} has no attributes; lookalike attributes fit makes some"
+            f"model {printable(model.bundle.name)} has no attributes; run lookalike attributes fit"
         )
-    return found
+    return attributes
 
 
 def edit(model: Model, pixels: Pixels, strengths: Mapping[str, float], *, keep_detail: bool = True) -> Pixels:
-    """Return pictures with attributes added to them: uint8 (N, H, W, C) of uint8 (N, H, W, C).
+    """Return edited images: uint8 (N, H, W, C) of uint8 (N, H, W, C).
 
     Args:
         model: With a decoder and attributes.
-        pixels: The pictures.
-        strengths: Attribute to standard deviations of what is read of it; under 0 takes it away.
-        keep_detail: Add what the model does not keep of a picture, that minus its reconstruction, to what is
-            drawn: nothing added gives back the very picture.
+        pixels: The images.
+        strengths: Attribute to standard deviations of its reading; under 0 removes it.
+        keep_detail: Add the residual of the reconstruction, so that strength 0 gives back the same image.
 
     Raises:
         InvalidArgumentError: the model has no decoder or no such attribute, or a strength is not finite.
@@ -60,7 +59,7 @@ def edit_steps(
     *,
     keep_detail: bool = True,
 ) -> Pixels:
-    """Return each picture at each step, uint8 (N, S, H, W, C): strengths times 1, say, then times 2.
+    """Return each image at each step, uint8 (N, S, H, W, C): strengths times each step.
 
     Arguments and errors are those of :func:`edit`.
     """
@@ -68,19 +67,19 @@ def edit_steps(
     latents = model.encode(pixels)  # (N, D)
     shape = (len(pixels), len(steps), *pixels.shape[1:])
     moved = latents[:, None] + np.asarray(steps, np.float32)[:, None] * change  # (N, S, D)
-    drawn = model.decode(moved.reshape(-1, latents.shape[1])).reshape(shape)
+    decoded = model.decode(moved.reshape(-1, latents.shape[1])).reshape(shape)
     if keep_detail:
-        drawn += (pixels / np.float32(255) - model.decode(latents))[:, None]
-    return to_uint8(drawn.reshape(-1, *pixels.shape[1:])).reshape(shape)
+        decoded += (pixels / np.float32(255) - model.decode(latents))[:, None]
+    return to_uint8(decoded.reshape(-1, *pixels.shape[1:])).reshape(shape)
 
 
 def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
-    """Read ``Smiling=1.5`` and so on; ``Smiling`` alone is ``Smiling=1``.
+    """Parse ``Smiling=1.5`` and so on; ``Smiling`` alone is ``Smiling=1``.
 
     Raises:
-        InvalidArgumentError: one is something else, or an attribute is named twice.
+        InvalidArgumentError: one is malformed, or an attribute is named twice.
     """
-    found: dict[str, float] = {}
+    strengths: dict[str, float] = {}
     for text in texts:
         name, given, number = text.partition("=")
         name = name.strip()
@@ -92,27 +91,27 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
             raise InvalidArgumentError(
                 f"an edit is NAME=STRENGTH such as Smiling=1.5, '{printable(text)}' is not"
             )
-        if name in found:
+        if name in strengths:
             raise InvalidArgumentError(
-                f"an attribute is added once, {printable(name)} is there twice; join the two"
+                f"an attribute is added once, {printable(name)} is given twice; give their sum"
             )
-        found[name] = strength
-    return found
+        strengths[name] = strength
+    return strengths
 
 
 def parse_steps(text: str) -> list[float]:
-    """Read ``-2:2:9``: nine steps from -2 to 2.
+    """Parse ``-2:2:9``: nine steps from -2 to 2.
 
     Raises:
-        InvalidArgumentError: it is something else.
+        InvalidArgumentError: it is malformed.
     """
     try:
         first, last, count = text.split(":")
         ends, number = (float(first), float(last)), int(count)
     except ValueError:
         number, ends = 0, (0.0, 0.0)
-    if not 2 <= number <= _MOST_STEPS or not np.isfinite(ends).all():
+    if not 2 <= number <= _MAX_STEPS or not np.isfinite(ends).all():
         raise InvalidArgumentError(
-            f"steps are FIRST:LAST:N such as -2:2:9, N of 2 to {_MOST_STEPS}; '{printable(text)}' is not"
+            f"steps are FIRST:LAST:N such as -2:2:9, N of 2 to {_MAX_STEPS}; '{printable(text)}' is not"
         )
     return [round(step, 6) + 0.0 for step in np.linspace(*ends, number).tolist()]

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.layouts FILE.parquet``: what quantization costs and saves in the embedded store.
+"""``python -m tests.benchmarks.layouts FILE.parquet``: what quantization costs and saves, embedded.
 
 The file is one that ``lookalike embed`` wrote, or, with ``--count``, made here of the vectors of
 :mod:`tests.benchmarks.million_vectors`. Never a pass or a fail.

@@ -22,7 +22,7 @@ from lookalike.deploy.http.settings import DENOISER, MAX_DENOISED_PIXELS, MAX_IM
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.errors import ImageTooLargeError
-from lookalike.searcher.denoising import DenoisedFile, FileDenoiser, file_denoiser_of
+from lookalike.searcher.denoising import DenoisedFile, FileDenoiser, make_file_denoiser
 
 router: Final = APIRouter(prefix="/api/v1", tags=["denoising"])
 
@@ -92,7 +92,7 @@ async def denoise(request: Request, state: State) -> Response:
         one = "one image for a response that is an image" if png else "an image"
         raise ApiError("invalid-request", f"send {one}: images, or files called image")
     model = state.registry.denoising_model(params.model)
-    denoiser = file_denoiser_of(
+    denoiser = make_file_denoiser(
         model,
         sigma=None if isinstance(params.sigma, str) else params.sigma / 255,
         strength=params.strength,
@@ -140,7 +140,7 @@ class _Work:
         for upload in self._uploads:
             self._check_time()
             yield self._denoiser(
-                upload.data, upload.name, at_once=self._map_in_time, on_size=self._count_pixels
+                upload.data, upload.name, map_tiles=self._map_in_time, on_size=self._count_pixels
             )
 
     def _count_pixels(self, pixels: int) -> None:

@@ -182,7 +182,7 @@ async def interpolate(request: Request, state: State) -> Response:
 
     def respond() -> Response:
         pixels = read_uploads(model, uploads, params.crop)
-        rows = generation.interpolate(model, pixels, params.steps, way=params.interpolation)
+        rows = generation.interpolate(model, pixels, params.steps, interpolation=params.interpolation)
         if png:
             return _png(interpolation_sheet(model, pixels, rows, _captions(uploads)))
         return _rows(model, params.model, rows)
@@ -226,7 +226,9 @@ def _generate(model: Model, params: GenerateRequest, *, png: bool) -> Response:
     if png:
         return _png(grid(list(images)))
     one_class = params.of_class is not None
-    classes = [str(params.of_class)] * params.n if one_class else generation.classes_of(model, latents)
+    classes = (
+        [str(params.of_class)] * params.n if one_class else generation.most_likely_classes(model, latents)
+    )
     return _rows(model, params.model, images[None], classes=classes)
 
 

@@ -17,7 +17,7 @@ from lookalike.encoder.images import encode_png, to_uint8
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.store import VectorStore
 from lookalike.searcher import generation
-from lookalike.searcher.denoising import file_denoiser_of
+from lookalike.searcher.denoising import make_file_denoiser
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.photos import NAME, cuttings, photograph, write_photos
 
@@ -164,7 +164,7 @@ def test_a_pil_image_is_turned_as_its_file_says(faces: Model) -> None:
     [
         ("nowhere.jpg", "nowhere.jpg: cannot be read (No such file or directory)"),
         ("a\0.jpg", "cannot be read"),
-        (b"no image", "image: this is not a"),
+        (b"no image", "image: not an image in a supported format"),
         (7, "not int"),
         ([photograph(0), None], "image 1: an image is a path, bytes, a PIL image or a NumPy array, not None"),
         (np.zeros((4, 4, 4), np.uint8), "(H, W, 3), not (4, 4, 4)"),
@@ -297,7 +297,7 @@ def test_a_file_is_denoised_as_a_file_and_pixels_as_pixels(box: Denoiser, tmp_pa
     noisy = (cuttings()[4][:90, :70] + noise).clip(0, 255).astype(np.uint8)
     file = as_file(noisy, tmp_path)
     denoised = lookalike.denoise(file, model=box, sigma=0.1)
-    want = file_denoiser_of(box, sigma=0.1, strength=1, kind=None, quality=None, max_pixels=10**6)
+    want = make_file_denoiser(box, sigma=0.1, strength=1, kind=None, quality=None, max_pixels=10**6)
     assert denoised.data == want(file.read_bytes(), "a").data
     assert denoised.changed
     for pixels in (noisy, noisy / 255, Image.fromarray(noisy)):

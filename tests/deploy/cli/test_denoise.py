@@ -17,9 +17,9 @@ from lookalike.indexer.sources import SourceFilter
 from lookalike.searcher.denoising import (
     AutoencoderDenoiser,
     check_tasks,
-    destination_of,
     find_tasks,
     open_file_denoiser,
+    resolve_destination,
 )
 from tests.fixtures.command import COMMAND, lookalike, one_line
 from tests.fixtures.handmade_models import make_cleaner, make_digits
@@ -46,7 +46,7 @@ def pixels_of(file: Path) -> NDArray[np.uint8]:
 def targets(*sources: str | Path, out: str | Path, suffix: str = "", kind: str | None = None) -> list[str]:
     """The files that would be written."""
     words = [str(source) for source in sources]
-    destination = destination_of(words, [], out=str(out), kind=kind, suffix=suffix)
+    destination = resolve_destination(words, [], out=str(out), kind=kind, suffix=suffix)
     tasks = find_tasks(words, [], root=None, reading=SourceFilter(), destination=destination)
     check_tasks(tasks)
     return [str(task.target) for task in tasks]
@@ -105,17 +105,17 @@ def test_an_input_is_never_written_over(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(InvalidArgumentError):
             targets(source, out=out)
     for out in ("other", "third"):
-        with pytest.raises(InvalidArgumentError, match="would be written over"):
+        with pytest.raises(InvalidArgumentError, match="would be overwritten"):
             targets("in", out=out)
 
 
 @pytest.mark.parametrize(
     ("sources", "out", "options", "error"),
     [
-        (["nowhere"], "out", {}, "is not there"),
+        (["nowhere"], "out", {}, "does not exist"),
         (["in"], "in/a.png", {}, "is a file"),
         (["in"], "out", {"suffix": "a/b"}, "--suffix"),
-        (["in/a.png"], "new.png", {"kind": "JPEG"}, "does not go with"),
+        (["in/a.png"], "new.png", {"kind": "JPEG"}, "contradicts"),
         (["in/a.png"], "new.png", {"suffix": "x"}, "leave it out"),
     ],
 )
@@ -165,10 +165,10 @@ def test_a_folder_with_all_there_is_to_say(model: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert lines == told["images"]
     assert done.stderr.splitlines()[0].startswith("failed: bad.png: ")
-    assert done.stderr.splitlines()[1].startswith("2 cleaned, 1 clean already, 1 failed; ")
+    assert done.stderr.splitlines()[1].startswith("2 denoised, 1 already clean, 1 failed; ")
     assert pixels_of(tmp_path / "s.png").shape[1] > 320
     done = lookalike("denoise", "in", "--out", "out", "--model", model, cwd=tmp_path)
-    assert "3 there already" in done.stderr
+    assert "3 skipped (exist)" in done.stderr
     assert "--overwrite" in done.stderr.splitlines()[-1]
 
 
@@ -241,10 +241,10 @@ def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Pat
         ("- --json", "do not work with -"),
         ("a.png --out out --sigma loud", "neither auto nor a number"),
         ("a.png --out out --sigma nan", "neither auto nor a number"),
-        ("a.png --out out --sigma 200", "cleans noise of sigma 0 to 75, not 200"),
+        ("a.png --out out --sigma 200", "denoises sigma 0 to 75, not 200"),
         ("a.png --out out --strength 2", "0<=x<=1"),
         ("a.png --out out --root .", "--root works only with --files-from"),
-        ("a.png --out a.png", "would be written over"),
+        ("a.png --out a.png", "would be overwritten"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(model: Path, tmp_path: Path, words: str, error: str) -> None:
@@ -276,7 +276,7 @@ def test_a_model_that_was_not_taught_to_clean_is_refused(tmp_path: Path) -> None
     digits = make_digits(tmp_path / "digits").folder
     done = lookalike("denoise", "a.png", "--out", "out", "--model", digits, cwd=tmp_path)
     assert done.returncode == 2
-    assert "model digits (cvae) was not taught to clean" in one_line(done)
+    assert "model digits (cvae) was not trained to denoise" in one_line(done)
 
 
 def test_a_model_that_was_taught_works_and_says_that_it_resizes(tmp_path: Path) -> None:
@@ -290,5 +290,5 @@ def test_a_model_that_was_taught_works_and_says_that_it_resizes(tmp_path: Path) 
     assert pixels_of(tmp_path / "out" / "a.png").shape[:2] == (28, 28)
     how = {"strength": 1.0, "kind": None, "quality": None, "max_pixels": 100}
     assert isinstance(open_file_denoiser(taught.folder, sigma=None, **how), AutoencoderDenoiser)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="cannot be told a sigma"):
+    with pytest.raises(InvalidArgumentError, match="takes no sigma"):
         open_file_denoiser(taught.folder, sigma=0.1, **how)  # type: ignore[arg-type]

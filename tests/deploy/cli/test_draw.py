@@ -8,8 +8,8 @@ from PIL import Image
 
 from lookalike.encoder.images import save_image
 from lookalike.encoder.runtime import Model
-from lookalike.searcher.figures import classes_sheet, interpolation_sheet, plain_names
-from lookalike.searcher.generation import classes_of, sample, sample_classes, sample_latents
+from lookalike.searcher.figures import classes_sheet, interpolation_sheet, safe_names
+from lookalike.searcher.generation import most_likely_classes, sample, sample_classes, sample_latents
 from lookalike.searcher.generation.sample import interpolate
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.handmade_models import CLASSES, every_kind, make_digits
@@ -39,7 +39,7 @@ def test_sheets_of_grey_pictures(models: dict[str, Model]) -> None:
 def test_classes_make_plain_names_of_files() -> None:
     names = ["7", "../../etc", "a/b", "a b", "A_b", "..", "ß-é", "x" * 300]
     expected = ["7", "etc", "a_b", "a_b-2", "A_b-3", "class", "ß-é", "x" * 40]
-    assert plain_names(names) == expected
+    assert safe_names(names) == expected
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_generate_names_files_by_class(bundle: str, tmp_path: Path) -> None:
         name = f"{number:02d}-two.png"
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
     some = lookalike(*words, "some/", cwd=tmp_path)
-    drawn = classes_of(Model.open(bundle), sample_latents(Model.open(bundle), 11, seed=2))
+    drawn = most_likely_classes(Model.open(bundle), sample_latents(Model.open(bundle), 11, seed=2))
     assert drawn is not None
     plain = [name if name != CLASSES[-1] else "1_2" for name in drawn]
     assert some.stdout.splitlines() == [f"some/{number:02d}-{name}.png" for number, name in enumerate(plain)]
@@ -81,9 +81,9 @@ def test_what_generate_cannot_draw_is_one_line(bundle: str, tiny_model: Path, tm
     words = ["generate", "--out", "x.png", "--model"]
     for more, said in (
         ([bundle, "--class", "8"], "lookalike: model cvae has no class '8'; it has: nil, one, two"),
-        ([tiny_model, "--class", "all"], "lookalike: model tiny knows no classes"),
-        ([tiny_model, "--sampler", "normal"], "lookalike: model tiny (ae) was not trained towards N(0, I)"),
-        ([bundle, "--class", "all", "-n", "9999"], "lookalike: at most 10,000 pictures are drawn at once"),
+        ([tiny_model, "--class", "all"], "lookalike: model tiny has no classes"),
+        ([tiny_model, "--sampler", "normal"], "lookalike: model tiny (ae) has no N(0, I) prior"),
+        ([bundle, "--class", "all", "-n", "9999"], "lookalike: at most 10,000 images are generated at once"),
     ):
         done = lookalike(*words, *more, cwd=tmp_path)
         assert done.returncode == 2

@@ -48,11 +48,12 @@ def judged(home: Path) -> Path:
     assert done.returncode == 0
     assert [line.startswith("judge: epoch") for line in done.stderr.splitlines()] == 14 * [True]
     said = json.loads(done.stdout)
-    assert said["judge"]["test"]["overall"] > 0.5
+    assert said["judge"]["test"]["overall"] > 0.7  # the worst of 20 seeds has 0.917
     assert said["floor"] is None
     return home
 
 
+@pytest.mark.trains
 def test_all_figures_of_three_kinds(judged: Path) -> None:
     words = ("--model", "digits", "--model", "digits-vae", "--model", "digits-ae", *QUICK)
     done = run(judged, *words, "--json")
@@ -80,6 +81,7 @@ def test_all_figures_of_three_kinds(judged: Path) -> None:
         assert model["neighbours"]["through"] == "store"
 
 
+@pytest.mark.trains
 def test_metrics_as_lines(judged: Path) -> None:
     words = ("--model", "digits", "--model", "digits-vae", *QUICK)
     table = run(judged, *words)

@@ -103,7 +103,7 @@ def test_several_pictures_get_answers_in_order_and_a_bad_one_costs_no_other(clie
     one, bad, two = response.json()["answers"]
     assert [one["query"], bad["query"], two["query"]] == ["1.jpg", "bad.jpg", "2.jpg"]
     assert one["results"][0]["score"] == pytest.approx(1, abs=1e-4)
-    assert (bad["results"], "not a picture" in bad["error"]) == ([], True)
+    assert (bad["results"], "not an image" in bad["error"]) == ([], True)
     for answer, number in ((one, 1), (two, 2)):
         (single,) = client.post(
             f"{API}/search", data={"collection": NAME, "k": "1"}, files={"image": picture(number)}

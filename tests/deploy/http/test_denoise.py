@@ -163,7 +163,7 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
     np.testing.assert_array_equal(pixels(image["image"]), deep((tmp_path / "out" / "a.png").read_bytes())[1])
     assert image["sigma"] is None
     told = problem(client.post(f"{API}/denoise", json={**asked, "sigma": 5}), 422, "invalid-request")
-    assert "cannot be told a sigma" in told["detail"]
+    assert "takes no sigma" in told["detail"]
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
         ({"sigma": 300}, 422, "invalid-request", "neither auto nor a number from 0 to 255"),
         ({"sigma": "much"}, 422, "invalid-request", "neither auto nor a number from 0 to 255"),
         ({"sigma": None}, 422, "invalid-request", "neither auto nor a number from 0 to 255"),
-        ({"sigma": 200}, 422, "invalid-request", "cleans noise of sigma 0 to 75, not 200"),
+        ({"sigma": 200}, 422, "invalid-request", "denoises sigma 0 to 75, not 200"),
         ({"strength": 1.5}, 422, "invalid-request", "strength"),
         ({"images": []}, 422, "invalid-request", "send an image"),
         ({"images": ["no Base64!"]}, 422, "invalid-request", "number 1 is not valid Base64"),
-        ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not a picture"),
+        ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not an image"),
         ({"model": "nothing"}, 404, "model-not-found", "the models are tiny, digits, taught, denoise, box"),
         ({"model": "/etc"}, 404, "model-not-found", "the models are"),
         ({"model": "digits"}, 422, "model-kind", "does not denoise; models that do: denoise, box, taught"),

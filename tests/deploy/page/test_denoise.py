@@ -111,7 +111,7 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     expect(page.locator("#denoised")).to_be_hidden()  # a picture of one's own is in no address
     page.get_by_label("Standard deviation, of 255").fill("90")  # more than the cleaner knows
     page.set_input_files("#denoise-file", files=chosen(NOISY))
-    expect(page.get_by_role("alert")).to_contain_text("cleans noise of sigma 0 to 75, not 90")
+    expect(page.get_by_role("alert")).to_contain_text("denoises sigma 0 to 75, not 90")
     page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="estimated")
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#denoise-status")).to_contain_text("strength 50 %")
@@ -123,7 +123,7 @@ def test_what_is_clean_odd_or_no_picture_is_told(denoised: Page) -> None:
     page.set_input_files("#denoise-file", files=chosen(photograph(4)))
     expect(page.locator("#denoise-status")).to_contain_text("Unchanged, hardly any noise: estimated noise ")
     page.set_input_files("#denoise-file", files=chosen(b"no"))
-    expect(page.get_by_role("alert")).to_contain_text("not a picture")
+    expect(page.get_by_role("alert")).to_contain_text("not an image")
     expect(page.locator("#denoised")).to_be_hidden()
     out = io.BytesIO()
     Image.fromarray(noisy()).save(out, "TIFF")  # which browsers do not show

@@ -102,7 +102,7 @@ def test_before_and_after_are_wiped(page: Page) -> None:
 @in_browser
 def test_a_bad_picture_is_told_and_a_good_one_makes_it_good(page: Page) -> None:
     page.set_input_files("#file", files=chosen(b"no"))
-    expect(page.get_by_role("alert")).to_contain_text("not a picture")
+    expect(page.get_by_role("alert")).to_contain_text("not an image")
     page.set_input_files("#file", files=chosen(photograph(4)))
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#results li").first).to_be_visible()

@@ -15,7 +15,7 @@ def main():
     pictures = np.random.default_rng(0).integers(0, 256, (64, 64, 64), np.uint8)
     with feature_pool(10_000) as extract:
         for number in range(10_000):
-            waiting = [extract(hog_features, pictures) for _ in range(4)]  # more than the pipe of results holds
+            waiting = [extract(hog_features, pictures) for _ in range(4)]  # fills the pipe
             for parts in waiting:
                 list(parts)
             print(number, flush=True)

@@ -100,7 +100,7 @@ def write(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def wrapped(model: onnx.ModelProto, folder: Path, **options: Any) -> Bundle:
-    chosen: dict[str, Any] = {"size": None, "preparation": PLAIN, "crop": Crop(), "mirror": False}
+    chosen: dict[str, Any] = {"size": None, "normalization": PLAIN, "crop": Crop(), "mirror": False}
     return import_onnx(write(model, folder), folder / "mine", **(chosen | options))
 
 
@@ -209,21 +209,19 @@ def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
     twice = helper.make_node("Add", ["vector", "vector"], ["double"])
     several = network(extra=[twice], outputs=("vector", "double", "cells"))
     with pytest.raises(
-        InvalidArgumentError, match=r"could be several; .*vector float32 \(1, 6\), double .*cells"
+        InvalidArgumentError, match=r"is ambiguous; .*vector float32 \(1, 6\), double .*cells"
     ):
         wrapped(several, tmp_path)
-    with pytest.raises(
-        InvalidArgumentError, match="--output cells must be one vector for each picture; it has"
-    ):
+    with pytest.raises(InvalidArgumentError, match="--output cells must be a vector for each image; it has"):
         wrapped(several, tmp_path, output="cells")
-    with pytest.raises(InvalidArgumentError, match="--output nothing must be one vector"):
+    with pytest.raises(InvalidArgumentError, match="--output nothing must be a vector"):
         wrapped(several, tmp_path, output="nothing")
     latents = Model(wrapped(several, tmp_path, output="double")).encode(pixels())
     np.testing.assert_allclose(latents, 2 * expected((pixels() - 127.5) / 127.5), rtol=1e-3, atol=1e-3)
 
 
 def test_a_network_that_takes_one_picture_at_a_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OnnxImportError, match="export it with an open batch"):
+    with pytest.raises(OnnxImportError, match="export it with a dynamic batch"):
         wrapped(network(batch=1, reshape="computed"), tmp_path)
     assert not (tmp_path / "mine").exists()
 
@@ -233,7 +231,7 @@ def test_a_network_that_mixes_the_pictures_of_a_batch_is_refused(tmp_path: Path)
     mixed = network(
         extra=[mean, helper.make_node("Add", ["vector", "mean"], ["mixed"])], outputs=["mixed"], opset=13
     )
-    with pytest.raises(OnnxImportError, match="five pictures at once must give what each gives alone"):
+    with pytest.raises(OnnxImportError, match="a batch of five images must give the same as each alone"):
         wrapped(mixed, tmp_path)
 
 
@@ -279,14 +277,14 @@ def _constant(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_external, r"weights lie in another file.* onnx\.save\(onnx\.load\('my\.onnx'\), 'one\.onnx'\)"),
+        (_external, r"weights are in another file.* onnx\.save\(onnx\.load\('my\.onnx'\), 'one\.onnx'\)"),
         (_foreign, r"operators that onnxruntime does not have, my\.company\.Relu"),
         (_two_inputs, r"one input, this has 2 \(image float \(N, 3, 16, 16\); mask float \(N, 1\)\)"),
         (_words, r"this input is image int64 \(N, 128\)"),
         (_four_channels, r"with 1 or 3 channels, this input is image float \(N, 4, 16, 16\)"),
         (_oblong, r"this input is image float \(N, 3, 16, 32\)"),
         (_unheard, "onnxruntime cannot run it"),
-        (_constant, "gives the same for every picture"),
+        (_constant, "gives the same vector for every image"),
     ],
 )
 def test_what_cannot_serve_is_refused_on_one_line(tmp_path: Path, spoil: Any, said: str) -> None:
@@ -312,13 +310,13 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
     ("options", "more", "said"),
     [
         ({}, {"size": 24}, r"takes 16x16, not --size 24; leave --size out"),
-        ({"side": "S"}, {}, "say which with --size"),
+        ({"side": "S"}, {}, "choose one with --size"),
         (
             {"channels": 1},
-            {"preparation": Normalization(mean=(1.0, 2.0, 3.0), std=(1.0,))},
+            {"normalization": Normalization(mean=(1.0, 2.0, 3.0), std=(1.0,))},
             "takes one channel",
         ),
-        ({"outputs": ("cells",)}, {}, "the output must be one vector for each picture"),
+        ({"outputs": ("cells",)}, {}, "the output must be a vector for each image"),
     ],
 )
 def test_options_that_do_not_fit_the_network_are_refused(
@@ -351,7 +349,7 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "arcface\n")
     assert done.stderr.startswith("arcface: encoder, 16x16x3, latent 6, crop full, id ")
     listed = lookalike("models", "arcface", cwd=tmp_path).stdout
-    assert "not said here what it was trained with" in listed
+    assert "trained with unknown labels" in listed
     done = lookalike("index", "people", "--collection", "p", "--model", "arcface", cwd=tmp_path)
     assert done.returncode == 0
     query = "people/person-2/1.png"

@@ -18,7 +18,10 @@ def test_committed_bundle_is_what_its_program_makes(tmp_path: Path, seed: int) -
     # Bytes, and with them ids and rounding errors, may differ between processors and versions of torch.
     assert again.graphs == committed.graphs
     assert dataclasses.replace(again.spec, figures={}) == dataclasses.replace(committed.spec, figures={})
-    for part in ("statistics", "affine", "golden"):
+    assert list(again.golden) == list(committed.golden)
+    for name, kept in committed.golden.items():
+        np.testing.assert_allclose(again.golden[name], kept, rtol=1e-3, atol=1e-3, err_msg=f"golden.{name}")
+    for part in ("statistics", "affine"):
         for name in getattr(committed, part).__slots__:
             made, kept = (getattr(getattr(bundle, part), name) for bundle in (again, committed))
             np.testing.assert_allclose(made, kept, rtol=1e-3, atol=1e-3, err_msg=f"{part}.{name}")

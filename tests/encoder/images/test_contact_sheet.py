@@ -139,7 +139,7 @@ def test_sheets_that_cannot_be() -> None:
             contact_sheet(rows)
     with pytest.raises(InvalidArgumentError, match=r"row_labels must be as many as rows \(2\), got 1"):
         contact_sheet([[tile], [tile]], row_labels=["a"])
-    with pytest.raises(InvalidArgumentError, match=r"column_labels \(1\) must be as many as columns \(2\)"):
+    with pytest.raises(InvalidArgumentError, match=r"column_labels must be as many as columns \(2\), got 1"):
         contact_sheet([[tile], [tile, tile]], column_labels=["a"])
     with pytest.raises(InvalidArgumentError, match="side must be 32 to 1024 pixels, not 31"):
         contact_sheet([[tile]], side=31)

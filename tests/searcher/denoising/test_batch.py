@@ -40,8 +40,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def treatment(model: Path) -> UNetDenoiser:
-    return UNetDenoiser(cleaner=Denoiser.open(model, threads=1), max_pixels=10**7)
+def denoiser(model: Path) -> UNetDenoiser:
+    return UNetDenoiser(denoiser=Denoiser.open(model, threads=1), max_pixels=10**7)
 
 
 def write_noisy(folder: Path, count: int, *, sigma: float = 25) -> None:
@@ -70,12 +70,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_picture_is_written_in_its_place_and_told_in_order(
-    treatment: UNetDenoiser, tmp_path: Path
+    denoiser: UNetDenoiser, tmp_path: Path
 ) -> None:
     write_noisy(tmp_path / "in", 20)
     tasks, told = tasks_of(tmp_path / "in", tmp_path / "out"), list[Outcome]()
     before = contents(tmp_path / "in")
-    report = denoise_all(tasks, treatment, on_outcome=told.append)
+    report = denoise_all(tasks, denoiser, on_outcome=told.append)
     assert (report.cleaned, report.clean, report.skipped, report.failed) == (20, 0, 0, [])
     assert [outcome.task for outcome in told] == tasks
     assert all(outcome.sigma is not None and 12 < 255 * outcome.sigma < 40 for outcome in told)
@@ -87,42 +87,42 @@ def test_every_picture_is_written_in_its_place_and_told_in_order(
 
 
 def test_threads_change_nothing(
-    treatment: UNetDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    denoiser: UNetDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_noisy(tmp_path / "in", 12)
-    monkeypatch.setattr(batch, "_TOGETHER", 20_000)  # hardly more than one at a time
+    monkeypatch.setattr(batch, "_MAX_PIXELS", 20_000)  # hardly more than one at a time
     for threads in (1, 4):
-        denoise_all(tasks_of(tmp_path / "in", tmp_path / f"{threads}"), treatment, threads=threads)
+        denoise_all(tasks_of(tmp_path / "in", tmp_path / f"{threads}"), denoiser, threads=threads)
     assert contents(tmp_path / "1") == contents(tmp_path / "4")
 
 
-def test_what_is_clean_is_copied_byte_for_byte(treatment: UNetDenoiser, tmp_path: Path) -> None:
+def test_what_is_clean_is_copied_byte_for_byte(denoiser: UNetDenoiser, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     flat = Image.new("RGB", (60, 40), (10, 200, 30))
     flat.save(tmp_path / "in" / "a.jpg", quality=71, comment=b"mine")
     flat.save(tmp_path / "in" / "b.png")
-    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
+    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), denoiser)
     assert (report.cleaned, report.clean) == (0, 2)
     assert contents(tmp_path / "out") == contents(tmp_path / "in")
 
 
 def test_a_second_run_reads_nothing_and_overwriting_does_all_again(
-    treatment: UNetDenoiser, tmp_path: Path
+    denoiser: UNetDenoiser, tmp_path: Path
 ) -> None:
     write_noisy(tmp_path / "in", 4)
     tasks = tasks_of(tmp_path / "in", tmp_path / "out")
-    denoise_all(tasks, treatment)
+    denoise_all(tasks, denoiser)
     first = contents(tmp_path / "out")
     tasks[0].target.write_bytes(b"edited")
     for task in tasks:
         task.source.chmod(0o644)
-    assert denoise_all(tasks, treatment).skipped == 4
+    assert denoise_all(tasks, denoiser).skipped == 4
     assert tasks[0].target.read_bytes() == b"edited"
-    assert denoise_all(tasks, treatment, overwrite=True).cleaned == 4
+    assert denoise_all(tasks, denoiser, overwrite=True).cleaned == 4
     assert contents(tmp_path / "out") == first
 
 
-def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: UNetDenoiser, tmp_path: Path) -> None:
+def test_bad_pictures_are_named_and_the_rest_goes_on(denoiser: UNetDenoiser, tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_noisy(source, 3)
     good = (source / "0" / "0.png").read_bytes()
@@ -141,14 +141,14 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: UNetDenoiser, tm
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (1, 30_000), dtype=np.uint8)).save(
         source / "long.png"
     )
-    report = denoise_all(tasks_of(source, tmp_path / "out"), treatment, overwrite=True)
+    report = denoise_all(tasks_of(source, tmp_path / "out"), denoiser, overwrite=True)
     reasons = dict(report.failed)
     assert set(reasons) == {
         "empty.png", "half.png", "text.jpg", "bad\nname.png", "gone.png", "pipe.png", "one.png", "bomb.png"
     }  # fmt: skip
     assert "0 bytes" in reasons["empty.png"]
     assert "cut short" in reasons["half.png"]
-    assert "no file" in reasons["pipe.png"]
+    assert "not a regular file" in reasons["pipe.png"]
     assert "No such file" in reasons["gone.png"]
     assert "Is a directory" in reasons["one.png"]
     assert "above the limit" in reasons["bomb.png"]
@@ -158,10 +158,10 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(treatment: UNetDenoiser, tm
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_what_may_not_be_read_is_named(treatment: UNetDenoiser, tmp_path: Path) -> None:
+def test_what_may_not_be_read_is_named(denoiser: UNetDenoiser, tmp_path: Path) -> None:
     write_noisy(tmp_path / "in", 2)
     (tmp_path / "in" / "0" / "0.png").chmod(0)
-    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment)
+    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), denoiser)
     assert report.cleaned == 1
     assert report.failed == [("0/0.png", "cannot be read (Permission denied)")]
 
@@ -182,10 +182,10 @@ def start(model: Path, folder: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_at_any_time_and_run_again_it_is_whole(
-    model: Path, treatment: UNetDenoiser, tmp_path: Path, kills: int
+    model: Path, denoiser: UNetDenoiser, tmp_path: Path, kills: int
 ) -> None:
     write_noisy(tmp_path / "in", 20 * kills)
-    denoise_all(tasks_of(tmp_path / "in", tmp_path / "whole"), treatment)
+    denoise_all(tasks_of(tmp_path / "in", tmp_path / "whole"), denoiser)
     expected, chance = contents(tmp_path / "whole"), random.Random(0)
     for _ in range(kills):
         running = start(model, tmp_path)
@@ -237,7 +237,7 @@ def test_a_disk_without_room_is_one_line_and_the_next_run_completes(model: Path,
 
 
 def test_an_error_of_the_whole_disk_stops_the_run(
-    treatment: UNetDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    denoiser: UNetDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_noisy(tmp_path / "in", 30)
     asked: list[Path] = []
@@ -248,7 +248,7 @@ def test_an_error_of_the_whole_disk_stops_the_run(
 
     monkeypatch.setattr(batch, "atomic_write", full)
     with pytest.raises(OSError, match="No space"):
-        denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), treatment, threads=1)
+        denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), denoiser, threads=1)
     assert len(asked) < 10
 
 
@@ -284,5 +284,5 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
 
 def test_a_report_counts_and_says() -> None:
     report = BatchReport(cleaned=3, clean=1, skipped=2, failed=[("a", "why")], seconds=2.0)
-    assert report.in_words() == "3 cleaned, 1 clean already, 2 there already, 1 failed"
+    assert report.summary() == "3 denoised, 1 already clean, 2 skipped (exist), 1 failed"
     assert report.to_json()["images_per_second"] == 2.0

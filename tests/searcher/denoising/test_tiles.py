@@ -44,7 +44,7 @@ def test_tiles_are_the_whole(
     monkeypatch.setattr(tiles, "_LEAST_INSIDE", 16)
     pixels = noisy(height, width)
     expected = whole(cleaner, pixels)
-    denoise_in_place(cleaner, pixels, SIGMA, whole=side)
+    denoise_in_place(cleaner, pixels, SIGMA, tile_size=side)
     # A step of rounding, of 65,535: a seam would be hundreds.
     assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 1
 
@@ -57,7 +57,7 @@ def test_eight_bits_threads_and_views_give_the_same(
     pixels = noisy(150, 170, channels + 1, np.uint8)
     alpha, expected = pixels[..., -1].copy(), whole(cleaner, pixels[..., :-1])
     with ThreadPoolExecutor(3) as pool:
-        denoise_in_place(cleaner, pixels[..., :-1], SIGMA, whole=90, at_once=pool.map)
+        denoise_in_place(cleaner, pixels[..., :-1], SIGMA, tile_size=90, map_tiles=pool.map)
     assert np.abs(pixels[..., :-1].astype(int) - expected.astype(int)).max() <= 1
     np.testing.assert_array_equal(pixels[..., -1], alpha)
 
@@ -82,7 +82,7 @@ def test_noise_of_a_large_picture_is_found_in_parts(cleaner: Denoiser) -> None:
 def peak_of(cleaner: Denoiser, height: int, width: int) -> int:
     pixels = noisy(height, width, 3, np.uint8)
     tracemalloc.start()
-    denoise_in_place(cleaner, pixels, SIGMA, whole=256)
+    denoise_in_place(cleaner, pixels, SIGMA, tile_size=256)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return peak

@@ -14,7 +14,7 @@ from lookalike.encoder.images import to_uint8
 from lookalike.encoder.runtime import Model
 from lookalike.searcher.generation import (
     Sampler,
-    classes_of,
+    most_likely_classes,
     reconstruct,
     sample,
     sample_classes,
@@ -103,7 +103,7 @@ def test_a_class_of_a_cvae_is_its_weight_and_the_latent_any(models: dict[str, Mo
         latents = sample_latents(models["cvae"], 5, of_class=name, seed=1)
         np.testing.assert_array_equal(latents[:, Z:], [np.eye(K)[k]] * 5)
         np.testing.assert_array_equal(latents[:, :Z], sample_latents(models["cvae"], 5, seed=1)[:, :Z])
-        assert classes_of(models["cvae"], latents) == [name] * 5
+        assert most_likely_classes(models["cvae"], latents) == [name] * 5
 
 
 def test_a_cvae_draws_classes_by_their_shares(models: dict[str, Model], tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_class_of_an_autoencoder_is_drawn_from_its_gaussian(models: dict[str, 
             drawn = sample_latents(models[kind], 5_000, of_class=name)
             np.testing.assert_allclose(drawn.mean(axis=0), [k] * Z, atol=0.03)
             np.testing.assert_allclose(drawn.std(axis=0), [(k + 1) / 10] * Z, rtol=0.05)
-        assert classes_of(models[kind], drawn) is None
+        assert most_likely_classes(models[kind], drawn) is None
 
 
 @pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
@@ -152,14 +152,14 @@ def test_shorter_mixtures_leave_the_rest_of_a_latent_at_zero(tmp_path: Path) -> 
         (
             "ae",
             {"sampler": "normal"},
-            r"model ae \(ae\) was not trained towards N\(0, I\).*--sampler gaussian",
+            r"model ae \(ae\) has no N\(0, I\) prior.*--sampler gaussian",
         ),
-        ("bare", {"sampler": "gmm"}, "model bare has no mixture to draw from"),
-        ("bare", {"of_class": "two"}, "model bare knows no classes; leave --class out"),
+        ("bare", {"sampler": "gmm"}, "model bare has no mixture to sample from"),
+        ("bare", {"of_class": "two"}, "model bare has no classes; leave --class out"),
         ("cvae", {"of_class": "x"}, r"has no class 'x'; it has: nil, one, two, 1/2 \.\./\.\."),
         ("vae", {"of_class": "a\nb"}, r"model vae has no class 'a\\nb'; it has: nil"),
-        ("vae", {"of_class": "two", "sampler": "normal"}, "draws a class from the Gaussian of that class"),
-        ("ae", {"of_class": "two", "sampler": "gmm"}, r"\(ae\) draws a class.*leave out --sampler gmm"),
+        ("vae", {"of_class": "two", "sampler": "normal"}, "samples a class from its Gaussian"),
+        ("ae", {"of_class": "two", "sampler": "gmm"}, r"\(ae\) samples a class.*leave out --sampler gmm"),
         ("vae", {"sampler": "uniform"}, "a sampler is normal, gaussian, gmm; 'uniform' is not"),
         ("vae", {"temperature": float("nan")}, "temperature 0 or more, got 1 at nan"),
         ("vae", {"temperature": float("inf")}, "got 1 at inf"),
@@ -178,16 +178,16 @@ def test_classes_without_gaussians_of_their_own_are_refused(models: dict[str, Mo
     spec = replace(models["bare"].bundle.spec, classes=CLASSES)
     for sampling in (None, LatentPrior(mixture=drawn_of_classes().mixture)):
         model = Model(save_again(models["bare"].bundle, tmp_path / "x", spec=spec, sampling=sampling))
-        with pytest.raises(InvalidArgumentError, match="model x has no Gaussian of each class to draw from"):
+        with pytest.raises(InvalidArgumentError, match="model x has no Gaussian for each class"):
             sample(model, 1, of_class="two")
 
 
 def test_all_classes_have_a_limit_and_are_needed(models: dict[str, Model]) -> None:
     with pytest.raises(
-        InvalidArgumentError, match="at most 10,000 pictures are drawn at once, 2501 in 4 classes"
+        InvalidArgumentError, match="at most 10,000 images are generated at once, 2501 in 4 classes"
     ):
         sample_classes(models["cvae"], MAX_IMAGES // K + 1)
-    with pytest.raises(InvalidArgumentError, match="model bare knows no classes"):
+    with pytest.raises(InvalidArgumentError, match="model bare has no classes"):
         sample_classes(models["bare"], 1)
 
 
@@ -217,7 +217,7 @@ def test_a_model_without_decoder_draws_nothing(models: dict[str, Model], tmp_pat
 def test_between_pictures_lies_a_straight_line_of_latents(models: dict[str, Model], kind: str) -> None:
     model = models[kind]
     pixels = sample(model, 3, seed=5)
-    rows = interpolate(model, pixels, 5, way="linear")
+    rows = interpolate(model, pixels, 5, interpolation="linear")
     assert rows.shape == (2, 5, SIZE, SIZE, 1)
     back = reconstruct(model, pixels)
     np.testing.assert_array_equal(rows[:, 0], back[:-1])
@@ -231,7 +231,7 @@ def test_between_pictures_lies_a_straight_line_of_latents(models: dict[str, Mode
 def test_a_round_way_keeps_the_length_of_latents(models: dict[str, Model], kind: str) -> None:
     model = models[kind]
     pixels = sample(model, 3, seed=5)
-    rows = interpolate(model, pixels, 5, way="spherical")
+    rows = interpolate(model, pixels, 5, interpolation="spherical")
     back = reconstruct(model, pixels)
     np.testing.assert_allclose(rows[:, 0].astype(int), back[:-1], atol=1)
     np.testing.assert_allclose(rows[:, -1].astype(int), back[1:], atol=1)
@@ -248,14 +248,14 @@ def test_a_round_way_keeps_the_length_of_latents(models: dict[str, Model], kind:
     )
     usual = interpolate(model, pixels, 5)
     np.testing.assert_array_equal(
-        usual, rows if kind == "vae" else interpolate(model, pixels, 5, way="linear")
+        usual, rows if kind == "vae" else interpolate(model, pixels, 5, interpolation="linear")
     )
 
 
 def test_a_round_way_to_itself_or_from_nothing_stays_finite(models: dict[str, Model]) -> None:
     model = models["vae"]
     pixels = sample(model, 1, seed=5)
-    rows = interpolate(model, np.concatenate([pixels, pixels]), 4, way="spherical")
+    rows = interpolate(model, np.concatenate([pixels, pixels]), 4, interpolation="spherical")
     for row in rows[0]:
         np.testing.assert_allclose(row.astype(int), reconstruct(model, pixels)[0], atol=1)
 

@@ -10,7 +10,7 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, read_pixels, to_uint8
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
-from lookalike.searcher.figures import caption, free_names, is_folder, reconstruction_sheet, save_each
+from lookalike.searcher.figures import caption, is_folder, reconstruction_sheet, save_each, unique_names
 from lookalike.searcher.generation import read_all, reconstruct, sample
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import photograph, write_photos
@@ -77,7 +77,7 @@ def test_reading_many_names_those_that_fail(model: Model, tmp_path: Path) -> Non
 
 def test_same_stems_get_numbers_also_where_case_is_ignored() -> None:
     files = [Path(f) for f in ("x/a.jpg", "y/a.png", "A.gif", "a-2.jpg", "b.c.jpg")]
-    assert free_names(files) == ["a", "a-2", "A-3", "a-2-2", "b.c"]
+    assert unique_names(files) == ["a", "a-2", "A-3", "a-2-2", "b.c"]
 
 
 @pytest.mark.parametrize(
