@@ -79,7 +79,7 @@ def test_a_partial_move_leaves_the_other_attribute_alone() -> None:
 def test_too_few_examples_are_refused() -> None:
     given = examples()
     scores = {"A": np.where(np.arange(400) < 7, 1.0, -1.0)}
-    with pytest.raises(DataError, match="needs 8 pictures with it and 8 without"):
+    with pytest.raises(DataError, match="needs 8 images with it and 8 without"):
         fit_attributes(replace(given, scores=scores), embed)
 
 
