@@ -184,11 +184,11 @@ def test_another_program_may_write_lists_and_texts_of_other_widths(tmp_path: Pat
             "must have columns path, root, sha256, .* it has path",
         ),
         (lambda table: table.replace_schema_metadata({"x": "y"}), "must name the model of its vectors"),
-        (lambda table: table.replace_schema_metadata({"lookalike": "{"}), "must say which model made its"),
-        (lambda table: table.replace_schema_metadata({"lookalike": "[]"}), "must say which model made its"),
+        (lambda table: table.replace_schema_metadata({"lookalike": "{"}), "must name the model of its"),
+        (lambda table: table.replace_schema_metadata({"lookalike": "[]"}), "must name the model of its"),
         (
             lambda table: table.replace_schema_metadata({"lookalike": '{"latents": 1}'}),
-            "must say which model",
+            "must name the model",
         ),
         (lambda table: table.replace_schema_metadata({"lookalike": '{"latents": 2}'}), "a later lookalike"),
         (
