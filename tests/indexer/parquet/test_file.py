@@ -267,8 +267,8 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_bytes(b"no\n")
     for name, said in (
         ("text.parquet", "must be a whole"),
-        ("gone.parquet", "is no file"),
-        (".", "is no file"),
+        ("gone.parquet", "is not a file"),
+        (".", "is not a file"),
     ):
         with pytest.raises(DataError, match=said):
             LatentsFile.open(tmp_path / name)
