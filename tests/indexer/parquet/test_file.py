@@ -185,11 +185,11 @@ def test_another_program_may_write_lists_and_texts_of_other_widths(tmp_path: Pat
             "must have columns path, root, sha256, .* it has path",
         ),
         (lambda table: table.replace_schema_metadata({"x": "y"}), "must name the model of its vectors"),
-        (lambda table: table.replace_schema_metadata({"lookalike": "{"}), "must say which model made its"),
-        (lambda table: table.replace_schema_metadata({"lookalike": "[]"}), "must say which model made its"),
+        (lambda table: table.replace_schema_metadata({"lookalike": "{"}), "must name the model of its"),
+        (lambda table: table.replace_schema_metadata({"lookalike": "[]"}), "must name the model of its"),
         (
             lambda table: table.replace_schema_metadata({"lookalike": '{"latents": 1}'}),
-            "must say which model",
+            "must name the model",
         ),
         (lambda table: table.replace_schema_metadata({"lookalike": '{"latents": 2}'}), "a later lookalike"),
         (
@@ -268,8 +268,8 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_bytes(b"no\n")
     for name, said in (
         ("text.parquet", "must be a whole"),
-        ("gone.parquet", "is no file"),
-        (".", "is no file"),
+        ("gone.parquet", "is not a file"),
+        (".", "is not a file"),
     ):
         with pytest.raises(DataError, match=said):
             LatentsFile.open(tmp_path / name)

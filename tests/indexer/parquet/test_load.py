@@ -304,7 +304,7 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
         (1, "gone.parquet", "'gone.parquet' is not a file"),
         (1, "text.parquet", "must be a whole Parquet file, but: .*; fetch it again or embed again"),
         (2, "latents.parquet photos", "need separate runs; 'photos' is no file of latents"),
-        (2, "latents.parquet --prune", "which a file of latents does not say; index the folder"),
+        (2, "latents.parquet --prune", "a file of latents does not list what was removed; index the folder"),
         (2, "latents.parquet --root-name=", "a root name is one or more printable characters"),
     ],
 )
@@ -324,7 +324,7 @@ def test_evaluate_reads_the_file_and_finds_what_the_model_finds(tiny_model: Path
     write_people(tmp_path / "people", people=24, each=3)
     embedded(Model.open(tiny_model), tmp_path / "latents.parquet", tmp_path / "people")
     done = lookalike(
-        *("evaluate", "retrieval", "--data", "people", "--model", tiny_model, "--no-baselines", "--json"),
+        *("evaluate", "retrieval", "--data", "people", "--model", tiny_model, "--json"),
         *("--vectors", "latents.parquet"),
         cwd=tmp_path,
     )
