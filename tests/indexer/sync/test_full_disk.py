@@ -70,7 +70,7 @@ def test_a_disk_that_fills_up_keeps_what_was_stored(
     small: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.encoder.embed.pipeline._BATCH", 16)
-    monkeypatch.setattr("lookalike.indexer.sync.sync._DURABLE_TOGETHER", 48)
+    monkeypatch.setattr(sys.modules["lookalike.indexer.sync.sync"], "_DURABLE_TOGETHER", 48)
     write_many(tmp_path / "photos", 300)
     model, fillers = Model.open(tiny_model, threads=1), list[Path]()
 

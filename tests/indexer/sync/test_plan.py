@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -190,7 +191,7 @@ def test_copies_of_what_moved_take_its_vector(
         shutil.copy(photos / "a.jpg", photos / f"{name}.jpg")
     with monkeypatch.context() as patch:
         no_embedding(patch)
-        patch.setattr(lookalike.indexer.sync.sync, "_DURABLE_TOGETHER", together)
+        patch.setattr(sys.modules["lookalike.indexer.sync.sync"], "_DURABLE_TOGETHER", together)
         report = index(store, model, photos)
     assert (report.moved, report.added, report.unchanged, report.missing) == (2, 3, 8, 0)
     assert_as_fresh(store, model, photos)
