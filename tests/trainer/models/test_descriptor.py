@@ -1,5 +1,6 @@
 """The descriptor: learned without names, seeded, and indifferent to what a photograph may change."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ from tests.fixtures.people import SIDE, portraits
 pytestmark = pytest.mark.trains
 IMAGES = portraits(30, 4)
 TRAIN = np.arange(80)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small networks are as fast with one, and leave the other cores alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def spec(**changes: Any) -> DescriptorSpec:

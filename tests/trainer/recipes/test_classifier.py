@@ -1,5 +1,6 @@
 """The classifier: trained, cached, found again, and the same each time it is trained."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ SPEC = ClassifierSpec(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small networks are as fast with one, and leave the other cores alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def bars(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Noise with a bar that is high, in the middle or low, uint8 (N, 12, 12, 1), and which."""
     rng = np.random.default_rng(seed)
@@ -37,6 +47,7 @@ def bars(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.in
     return images, labels
 
 
+@pytest.mark.trains
 def test_classifier_is_trained_cached_and_found_again() -> None:
     images, labels = bars(192)
     lines: list[str] = []
@@ -50,6 +61,7 @@ def test_classifier_is_trained_cached_and_found_again() -> None:
     seen = classify(judge, other)
     assert seen.features.shape == (90, 12)
     np.testing.assert_allclose(np.linalg.norm(judge.embed(other), axis=1), 1, rtol=1e-4)
+    # The worst of 20 seeds has 0.989 and 1.
     assert class_accuracy(known, seen.classes, CLASSES).overall > 0.9
     assert bundle.spec.figures["validation_accuracy"] > 0.9
 
@@ -62,6 +74,7 @@ def test_classifier_is_trained_cached_and_found_again() -> None:
     assert mended.model_id == bundle.model_id  # a seeded training comes to the same
 
 
+@pytest.mark.trains
 def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     images, labels = bars(120)
 
