@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import lookalike.indexer.sync.sync
 from lookalike.deploy.cli.output import json_lines
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
