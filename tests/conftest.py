@@ -205,7 +205,7 @@ def _guarded_lookup(lookup: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny bundle (tests/fixtures/tiny_models.py) that all tests share: never change it."""
+    """The folder of a tiny bundle (tests/fixtures/tiny_models.py). Tests share it: never change it."""
     from tests.fixtures.tiny_models import make_bundle  # here: its asserts are to be rewritten first
 
     return make_bundle(tmp_path_factory.mktemp("model") / "tiny").folder
