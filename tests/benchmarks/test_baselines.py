@@ -95,12 +95,12 @@ def test_a_bad_picture_has_no_vector_also_from_the_cache(images: LabeledImages) 
 
 
 def test_nobody_to_fit_to_and_nothing_to_read_are_said(images: LabeledImages) -> None:
-    with pytest.raises(DataError, match="two or more pictures of them, people has 0; add people"):
+    with pytest.raises(DataError, match="two or more images of them, people has 0; add people"):
         BASELINES[1].vectors(gray_images(images), np.zeros(len(images), np.bool_))
     gone = LabeledImages(
         "gone", tuple(Path("gone") / path for path in images.paths), images.paths, images.people
     )
-    with pytest.raises(DataError, match="baselines need pictures that can be read, gone has none"):
+    with pytest.raises(DataError, match="baselines need images that can be read, gone has none"):
         BASELINES[0].vectors(gray_images(gone), training_images(gone, HELD))
 
 

@@ -190,7 +190,7 @@ def test_a_wrong_image_is_one_clear_error(faces: Model, image: Any, message: str
         (lambda model, store: lookalike.embed(None, photograph(0)), "not NoneType"),  # type: ignore[arg-type]
         (lambda model, store: lookalike.embed(model, photograph(0), crop="middle"), "crop"),
         (lambda model, store: lookalike.decode(model, np.zeros((1, 3), np.float32)), "takes latents"),
-        (lambda model, store: lookalike.generate(model, 0), "at least 1"),
+        (lambda model, store: lookalike.generate(model, 0), "needs 1 image or more"),
         (lambda model, store: lookalike.generate(model, 1 << 20), "at most 10,000"),
         (lambda model, store: lookalike.generate(model, of_class="7"), "class"),
         (lambda model, store: lookalike.edit(model, photograph(0), {"Smilling": 1}), "Smilling"),

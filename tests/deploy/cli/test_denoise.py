@@ -205,7 +205,7 @@ def test_standard_input_goes_to_standard_output(model: Path, tmp_path: Path) -> 
     assert done.stderr == b""
     done = subprocess.run(words, input=b"no picture", capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.startswith(b"lookalike: standard input: this is not a picture")
+    assert done.stderr.startswith(b"lookalike: standard input: not an image in a supported format")
 
 
 def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Path) -> None:

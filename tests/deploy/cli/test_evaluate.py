@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lookalike.deploy.evaluation import open_labeled
-from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.people import write_people
 
 VERIFY = ("evaluate", "verification", "--data", "people")
@@ -159,19 +159,19 @@ def test_without_the_extra_the_rest_runs_and_says_what_is_missing(
     env = without_extras(tmp_path / "stubs")
     vectors = parquet(home, tmp_path / "v.parquet")
     words = [*VERIFY, "--model", str(tiny_model), "--json"]
-    done = lookalike(*words, cwd=home, env=env)
+    done = lookalike_process(*words, cwd=home, env=env)
     assert done.returncode == 0
     assert done.stderr == ""
     assert [row["name"] for row in json.loads(done.stdout)] == ["tiny"]
     asked = ["--vectors", str(vectors), "--roc", str(tmp_path / "roc.png")]
-    done = lookalike(*words, *asked, cwd=home, env=env)
+    done = lookalike_process(*words, *asked, cwd=home, env=env)
     assert done.returncode == 3
     assert [row["name"] for row in json.loads(done.stdout)] == ["tiny"]
     assert done.stderr.splitlines() == [
         "v.parquet: reading Parquet needs pyarrow; pip install 'lookalike[parquet]'",
         "a ROC plot needs matplotlib; pip install 'lookalike[evaluate]'",
     ]
-    done = lookalike(*VERIFY, "--vectors", vectors, cwd=home, env=env)
+    done = lookalike_process(*VERIFY, "--vectors", vectors, cwd=home, env=env)
     assert done.returncode == 1
     assert "needs pyarrow" in one_line(done)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.fixtures.command import lookalike, one_line
+from tests.fixtures.command import lookalike, lookalike_process, one_line
 from tests.fixtures.handmade_models import make_cleaner
 
 WORDS = ("evaluate", "denoising", "--data", "photographs", "--pictures", "1", "--sigma", "25")
@@ -47,7 +47,7 @@ def test_without_scikit_image_it_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "without" / "skimage").mkdir(parents=True)
     (tmp_path / "without" / "skimage" / "__init__.py").write_text("raise ImportError('not here')\n")
     path = os.pathsep.join(filter(None, (str(tmp_path / "without"), os.environ.get("PYTHONPATH"))))
-    done = lookalike(*WORDS, cwd=tmp_path, env={"PYTHONPATH": path})
+    done = lookalike_process(*WORDS, cwd=tmp_path, env={"PYTHONPATH": path})
     assert done.returncode == 1
     assert "pip install 'lookalike[evaluate]'" in one_line(done)
 

@@ -363,7 +363,7 @@ def _stopped(*words: str | Path, after: int, by: signal.Signals) -> int:
         (("--patch", "7"), "--patch"),
         (("--patch", "257"), "cut from images of 256x256 pixels at most, --patch 257 is larger"),
         (("--denoise", "25:10"), "levels of gaussian noise must rise"),
-        (("--denoise", "300"), "from 0 to 255"),
+        (("--denoise", "300"), "within 0 to 255"),
         (("--denoise", "much"), "cannot read 'much'"),
         (("--denoise", "0"), "a denoiser is trained on Gaussian noise"),
         (("--denoise", "poisson:25"), "a denoiser is trained on Gaussian noise"),

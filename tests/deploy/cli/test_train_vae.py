@@ -190,12 +190,12 @@ def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
         (("--latent", "0"), "got latent 0"),
         (("--hidden", "many"), "not a valid integer"),
         (("--down", "4,x"), "'4,x' must be whole numbers with commas between them"),
-        (("--down", "4,4,4", "--up", "4,4"), "halve and double alike"),
+        (("--down", "4,4,4", "--up", "4,4"), "must have the same number of stages"),
         (("--size", "30"), "must be divisible by 4"),
         (("--size", "512"), "at most 160"),
         (("--importance", "0"), "importance must be 1 to 10,000"),
         (("--free-bits", "-1"), "free_bits must be 0 or more"),
-        (("--importance", "5", "--free-bits", "1"), "free bits are of the ELBO"),
+        (("--importance", "5", "--free-bits", "1"), "free_bits needs the ELBO"),
         (("--batch", "2"), "must be 3 or more"),
         (("--beta", "nan"), "beta must be 0 or more"),
         (("--averaging", "1"), "averaging must be 0 to below 1"),
@@ -231,7 +231,7 @@ def test_conditional_model_without_classes_fails_in_one_line(
 def test_descriptor_of_digits_is_refused(train: Train) -> None:
     done = train("ae", "--data", "mnist", "--out", "model", "--descriptor", "8", "--latent", "4")
     assert done.returncode == 2
-    assert "count mirror images as alike" in done.stderr
+    assert "need mirror images, mnist cannot be mirrored" in done.stderr
 
 
 def test_every_option_is_described_and_has_the_default_of_the_library() -> None:

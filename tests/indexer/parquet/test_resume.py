@@ -158,11 +158,11 @@ def test_killed_at_each_step_and_run_again_equals_once(
 
 SMALL = """
 import os, signal, sys
-import lookalike.encoder.embed.pipeline
-import lookalike.indexer.parquet.file
-lookalike.encoder.embed.pipeline._BATCH = 32
-lookalike.indexer.parquet.file.ROWS = 128  # before others import it
 from lookalike.deploy.cli.main import main
+from lookalike.encoder.embed import pipeline
+from lookalike.indexer.parquet import export, file, resume
+pipeline._BATCH = 32
+file.ROWS = export.ROWS = resume.ROWS = resume.regroup.__kwdefaults__["count"] = 128
 name, when = sys.argv[1:3]
 reached = False
 def watch(event, arguments):

@@ -41,7 +41,7 @@ def whole(cleaner: Denoiser, pixels: Any, sigma: float = SIGMA) -> Any:
 def test_tiles_are_the_whole(
     cleaner: Denoiser, height: int, width: int, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_LEAST_INSIDE", 16)
+    monkeypatch.setattr(tiles, "_MIN_INSIDE", 16)
     pixels = noisy(height, width)
     expected = whole(cleaner, pixels)
     denoise_in_place(cleaner, pixels, SIGMA, tile_size=side)
@@ -53,7 +53,7 @@ def test_tiles_are_the_whole(
 def test_eight_bits_threads_and_views_give_the_same(
     cleaner: Denoiser, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_LEAST_INSIDE", 16)
+    monkeypatch.setattr(tiles, "_MIN_INSIDE", 16)
     pixels = noisy(150, 170, channels + 1, np.uint8)
     alpha, expected = pixels[..., -1].copy(), whole(cleaner, pixels[..., :-1])
     with ThreadPoolExecutor(3) as pool:

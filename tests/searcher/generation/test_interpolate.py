@@ -262,5 +262,5 @@ def test_a_round_way_to_itself_or_from_nothing_stays_finite(models: dict[str, Mo
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 5), (0, 5), (2, 1)])
 def test_lines_that_cannot_be_are_refused(models: dict[str, Model], count: int, steps: int) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"2 of them and 2 steps or more, got {count} and {steps}"):
+    with pytest.raises(InvalidArgumentError, match=f"2 images and 2 steps or more, got {count} and {steps}"):
         interpolate(models["vae"], models["vae"].bundle.golden["pixels"][:count], steps)
