@@ -257,6 +257,9 @@ class _DecodingThread(threading.local):
     """The message pattern of a warning filter: matches any message, but only in threads that decode."""
 
     on = False
+    pattern = (
+        "(?!)"  # for those who copy the filters by their patterns, as joblib does: one that matches nothing
+    )
 
     def match(self, _message: str) -> bool:
         return self.on

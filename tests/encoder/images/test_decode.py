@@ -1,6 +1,7 @@
 """Bytes -> pixels: every format and mode, limits, damaged files, threads."""
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -15,7 +16,7 @@ from PIL import Image, features
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
 from lookalike.encoder.images import decode as decoding
 from lookalike.encoder.images.decode import decode
 from lookalike.encoder.text import printable
@@ -300,3 +301,12 @@ def test_ordinary_jpeg_does_not_go_through_pillow(monkeypatch: pytest.MonkeyPatc
         picture = decode(data, channels=3, shrink=lambda *_: 4, name="x")
         assert (picture.shrink, picture.pixels.shape) == (4, (16, 16, 3))
         read_pixels(data, ImageSpec(size=8, crop=Crop.parse("center:0.5")), name="x")
+
+
+def test_the_filter_of_warnings_can_be_copied_by_its_pattern() -> None:
+    decode_rgb(encode_png(np.zeros((2, 2, 3), np.uint8)), name="black")
+    (message,) = (
+        message for _, message, *_ in warnings.filters if type(message).__module__.startswith("lookalike")
+    )
+    assert message is not None
+    assert not re.compile(message.pattern).match("anything")  # scikit-learn's workers take filters so
