@@ -137,7 +137,10 @@ class ProcessEmbedder:
 
     def close(self) -> None:
         """See :class:`Workers`."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # Interrupted here, the pool's thread would still be closing its pipe when the interpreter's exit
+        # writes to it: "Bad file descriptor" and a traceback.
+        with _interrupts_blocked():
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def may_fork(model: Model) -> bool:
