@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 COPIER = """
 import sys
 from lookalike.indexer.maintenance.copy import copy_collection
-from lookalike.indexer.store.base import open_store
+from lookalike.indexer.open import open_store
 with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
     copy_collection(source, "c", target, "d", on_progress=lambda n: print(n, flush=True))
 """
