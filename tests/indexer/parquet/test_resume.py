@@ -159,9 +159,9 @@ def test_killed_at_each_step_and_run_again_equals_once(
 SMALL = """
 import os, signal, sys
 import lookalike.encoder.embed.pipeline
-import lookalike.indexer.parquet.file
+from lookalike.indexer.parquet import export, file, resume
 lookalike.encoder.embed.pipeline._BATCH = 32
-lookalike.indexer.parquet.file.ROWS = 128  # before others import it
+export.ROWS = file.ROWS = resume.ROWS = 128
 from lookalike.deploy.cli.main import main
 name, when = sys.argv[1:3]
 reached = False
