@@ -46,7 +46,7 @@ def judged(home: Path) -> Path:
     """The same, when the judge has been trained and is in the cache."""
     done = run(home, "--model", "digits", "--only", "accuracy", *QUICK, "--json")
     assert done.returncode == 0
-    assert [line.startswith("judge: epoch") for line in done.stderr.splitlines()] == 14 * [True]
+    assert [line.startswith("classifier: epoch") for line in done.stderr.splitlines()] == 14 * [True]
     said = json.loads(done.stdout)
     assert said["judge"]["test"]["overall"] > 0.7  # the worst of 20 seeds has 0.917
     assert said["floor"] is None
