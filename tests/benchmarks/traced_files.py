@@ -35,8 +35,9 @@ def traced(argv: list[str]) -> list[str]:
     sys.setprofile(None)
     if code:
         raise SystemExit(code)
-    files = (Path(name) for name in entered if Path(name).is_relative_to(ROOT))
-    return sorted(str(file.relative_to(ROOT)) for file in files if file.relative_to(ROOT).parts[0] in ROOMS)
+    files = {Path(name).resolve() for name in entered}
+    files = {file.relative_to(ROOT) for file in files if file.is_relative_to(ROOT)}
+    return sorted(str(file) for file in files if file.parts[0] in ROOMS)
 
 
 if __name__ == "__main__":
