@@ -2,33 +2,33 @@
 
 ::
 
-    LookalikeError                  base of every error this library raises
-    ├── InvalidArgumentError    an argument or option is invalid; also a ValueError
-    ├── ImageError                  these bytes are not a readable image (names the file)
-    │   └── ImageTooLargeError      more pixels than the limit allows
-    ├── BundleError                 a model folder cannot be used
-    │   ├── BundleNotFoundError     no such folder and no shipped bundle of that name
-    │   ├── BundleCorruptError      a file is missing, changed or malformed
-    │   ├── BundleTooNewError       written by a later format version
-    │   ├── BundleKindError         a denoiser where a model with latents is needed, or vice versa
-    │   └── GoldenMismatchError     this machine does not reproduce the golden values
-    ├── CalibrationError            too few people, or scores that do not separate them
-    ├── OnnxImportError         an ONNX file cannot serve as an encoder
-    ├── WorkerDiedError         a worker process was killed
-    ├── ExportError                 the ONNX graph and the torch module disagree
-    ├── ProviderError               the requested execution provider is not available
-    ├── MissingExtraError           an optional dependency is not installed (names the extra)
-    ├── DataError                   a data set cannot be found, downloaded or read
-    ├── TrainingError               training cannot start, continue or be resumed
-    └── StoreError                  the vector store failed
-        ├── StoreBusyError          another process uses this embedded store
-        ├── StoreUnreachableError   the server does not answer or refuses the request
+    LookalikeError                      base of every error this library raises
+    ├── InvalidArgumentError            an argument or option is invalid; also a ValueError
+    ├── ImageError                      these bytes are not a readable image (names the file)
+    │   └── ImageTooLargeError          more pixels than the limit allows
+    ├── BundleError                     a model folder cannot be used
+    │   ├── BundleNotFoundError         no such folder and no shipped bundle of that name
+    │   ├── BundleCorruptError          a file is missing, changed or malformed
+    │   ├── BundleTooNewError           written by a later format version
+    │   ├── BundleKindError             a denoiser where a model with latents is needed, or vice versa
+    │   └── GoldenMismatchError         this machine does not reproduce the golden values
+    ├── CalibrationError                too few people, or scores that do not separate them
+    ├── OnnxImportError                 an ONNX file cannot serve as an encoder
+    ├── WorkerDiedError                 a worker process was killed
+    ├── ExportError                     the ONNX graph and the torch module disagree
+    ├── ProviderError                   the requested execution provider is not available
+    ├── MissingExtraError               an optional dependency is not installed (names the extra)
+    ├── DataError                       a data set cannot be found, downloaded or read
+    ├── TrainingError                   training cannot start, continue or be resumed
+    └── StoreError                      the vector store failed
+        ├── StoreBusyError              another process uses this embedded store
+        ├── StoreUnreachableError       the server does not answer or refuses the request
         │   └── StoreUnavailableError   it fails or is overloaded now; a retry may succeed
-        ├── CollectionNotFoundError no collection of that name
-        ├── CollectionExistsError   a collection of that name exists
-        ├── ItemNotFoundError       no item of that id in the collection
-        ├── ModelMismatchError      the collection belongs to another model or crop
-        └── VectorError             NaN, zero length or wrong dimension
+        ├── CollectionNotFoundError     no collection of that name
+        ├── CollectionExistsError       a collection of that name exists
+        ├── ItemNotFoundError           no item of that id in the collection
+        ├── ModelMismatchError          the collection belongs to another model or crop
+        └── VectorError                 NaN, zero length or wrong dimension
 
 Every message is one line: what is wrong, the value, and what to do.
 """
@@ -148,3 +148,15 @@ class ModelMismatchError(StoreError):
 
 class VectorError(StoreError):
     """A vector that is not finite, has no length, or has the wrong dimension."""
+
+
+def printable(text: str) -> str:
+    """Return ``text`` on one line: control characters and lone surrogates as backslash escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception on one line, or the name of its class when it has none."""
+    return printable(" ".join(str(error).split())) or type(error).__name__

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.errors import ImageError, InvalidArgumentError
+from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
 from lookalike.encoder.files import atomic_write
 from lookalike.encoder.images import (
     Crop,
@@ -28,7 +28,6 @@ from lookalike.encoder.images import (
     save_image,
     to_uint8,
 )
-from lookalike.encoder.text import printable
 
 Pixels = NDArray[np.uint8]
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]

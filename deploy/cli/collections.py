@@ -328,7 +328,7 @@ def facets(field: str, collection: str, store: str, where: Filter | None, most: 
 
     FIELD is person, path, or a column of --payload or --attributes at indexing.
     """
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store import value_counts
 
@@ -375,7 +375,7 @@ def _state_lines(state: IndexState) -> dict[str, str]:
 
 
 def _print_report(name: str, report: VerifyReport, *, issues: bool) -> None:
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
 
     if issues:
         for issue in report.issues:

@@ -215,7 +215,7 @@ def _find_tasks(
     options: _Options, listed: list[Path], destination: Destination
 ) -> tuple[list[Task], list[tuple[str, str]]]:
     """Return the images to denoise, and the folders that cannot be listed, each with the reason."""
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
     from lookalike.indexer.sources import SourceFilter
     from lookalike.searcher.denoising import check_tasks, find_tasks
 
@@ -282,7 +282,7 @@ def _save_sheet(file: Path, outcomes: list[Outcome]) -> None:
 
 
 def _log_report(report: BatchReport, provider: str, tasks: list[Task]) -> None:
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
 
     log_failed(f"{printable(path)}: {reason}" for path, reason in report.failed)
     speed = f", {report.images_per_second:.1f} images/s" if report.images_per_second else ""

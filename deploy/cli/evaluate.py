@@ -479,7 +479,7 @@ def _write_plot(file: Path, plot: Callable[[], None]) -> bool:
 
 
 def _print_written(file: Path) -> None:
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
 
     click.echo(f"written: {printable(str(file))}", err=True)
 

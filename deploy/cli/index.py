@@ -295,8 +295,7 @@ def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageCo
 
 def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse options that make no sense for a file of latents."""
-    from lookalike.encoder.errors import InvalidArgumentError
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import InvalidArgumentError, printable
     from lookalike.indexer.parquet import is_latents
 
     other = [source for source in sources if not is_latents(source)]

@@ -116,9 +116,8 @@ def import_(
     (N, H, W, C), and returns one vector per image; --mean and --std are one number or three, in the order of
     its channels.
     """
-    from lookalike.encoder.errors import InvalidArgumentError
+    from lookalike.encoder.errors import InvalidArgumentError, printable
     from lookalike.encoder.export.import_model import import_onnx, need_extra
-    from lookalike.encoder.text import printable
 
     need_extra()
     from lookalike.encoder.export.onnx_graph import Normalization
@@ -169,7 +168,7 @@ def _describe(bundle: Bundle) -> str:
 
 
 def _describe_classes(bundle: Bundle) -> str:
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
 
     names = bundle.spec.classes
     more = f" and {len(names) - _MAX_CLASSES} more" if len(names) > _MAX_CLASSES else ""
@@ -336,7 +335,7 @@ def _scored(
 
 
 def _print_attributes(attributes: Attributes) -> None:
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
 
     width = max(9, *(len(printable(name)) for name in attributes.names))
     click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")

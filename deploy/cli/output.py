@@ -62,8 +62,8 @@ def save_sheet(file: Path, pixels: NDArray[np.uint8]) -> str:
         file: PNG, JPEG or WebP.
         pixels: uint8 (H, W, 3).
     """
+    from lookalike.encoder.errors import printable
     from lookalike.encoder.images import save_image
-    from lookalike.encoder.text import printable
 
     save_image(file, pixels)
     return f"image written: {printable(str(file))}"
@@ -119,8 +119,7 @@ def json_lines(file: Path | None) -> Iterator[Callable[[_Row], object]]:
     Raises:
         DataError: the file cannot be written.
     """
-    from lookalike.encoder.errors import DataError
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import DataError, printable
 
     if file is None:
         yield lambda _: None

@@ -204,7 +204,7 @@ def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
 
 def _print_table(answers: Sequence[QueryResult]) -> None:
     """Print each query's file, then a line per result: rank, score, probability, person and path."""
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
     from lookalike.searcher.figures import format_probability
 
     for number, answer in enumerate(answers):
@@ -220,7 +220,7 @@ def _print_table(answers: Sequence[QueryResult]) -> None:
 
 def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
     """Print what was done to a query, and warnings about its results, on stderr."""
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
 
     for answer in answers:
         name = printable(answer.query)

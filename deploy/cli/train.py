@@ -358,7 +358,7 @@ def _train_vae(
     unmodulated: bool = False,
 ) -> None:
     need_extra()
-    from lookalike.encoder.text import printable
+    from lookalike.encoder.errors import printable
     from lookalike.trainer.recipes import train_vae
 
     digits = source.digits

@@ -26,10 +26,9 @@ from lookalike.deploy.evaluation.fit_data import ScoredImages, encode_examples
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.bundle import Attributes
 from lookalike.encoder.embed import exit_with_parent
-from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, printable
 from lookalike.encoder.metrics import roc_auc
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.searcher.generation import attributes_of, edit_steps
 from lookalike.trainer.fitting import FEWEST, Discriminant, Examples, discriminant, folds_of
 

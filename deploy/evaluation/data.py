@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.datasets import CLASSES, LFW, find_lfw, find_mnist, person_from_folder
-from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, printable
 from lookalike.encoder.images import (
     IMAGE_SUFFIXES,
     LFW_CROP,
@@ -27,7 +27,6 @@ from lookalike.encoder.images import (
     read_pixels,
 )
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.indexer.sources import as_path, as_text
 from lookalike.indexer.store import CollectionSpec, Record, VectorStore
 

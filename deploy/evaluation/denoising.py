@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import DenoisingTestSet
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
-from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, MissingExtraError
+from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, MissingExtraError, printable
 from lookalike.encoder.images import to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 BATCH: Final = 50

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
 from lookalike.encoder.datasets import find_lfw, person_from_folder, read_scores
-from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.encoder.images import Crop, find_images
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.indexer.sources import read_payload
 from lookalike.searcher.generation import read_all
 from lookalike.trainer.fitting import Examples

@@ -19,10 +19,9 @@ from lookalike.deploy.evaluation.data import DigitImages, MnistData
 from lookalike.deploy.evaluation.likelihood import PROTOCOLS, LikelihoodResult, measure_likelihood
 from lookalike.deploy.evaluation.retrieval import KnnResult, stored_knn
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
-from lookalike.encoder.errors import InvalidArgumentError, MissingExtraError
+from lookalike.encoder.errors import InvalidArgumentError, MissingExtraError, printable
 from lookalike.encoder.metrics import frechet_distance, mean_distance, precision_recall
 from lookalike.encoder.runtime import Model, Provider
-from lookalike.encoder.text import printable
 from lookalike.searcher.generation import Sampler, sample
 
 Part = Literal["likelihood", "accuracy", "diversity", "distance", "neighbours"]

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages
-from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 
 FOLDS: Final = 10
 MAX_PAIRS: Final = 300

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, item_path
 from lookalike.encoder.embed import embed_files
-from lookalike.encoder.errors import DataError, MissingExtraError, VectorError
+from lookalike.encoder.errors import DataError, MissingExtraError, VectorError, printable
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.indexer.store import VectorStore
 from lookalike.indexer.sync import DEGENERATE
 

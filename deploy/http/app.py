@@ -32,8 +32,7 @@ from lookalike.deploy.http.routes import (
 )
 from lookalike.deploy.http.settings import Settings
 from lookalike.deploy.http.state import AppState
-from lookalike.encoder.errors import LookalikeError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import LookalikeError, printable
 from lookalike.indexer.store import VectorStore
 
 _LOG: Final = logging.getLogger("lookalike.service")

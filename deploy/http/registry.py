@@ -10,9 +10,14 @@ from typing import Final
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.bundle import shipped_bundles
-from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, LookalikeError, ModelMismatchError
+from lookalike.encoder.errors import (
+    BundleKindError,
+    InvalidArgumentError,
+    LookalikeError,
+    ModelMismatchError,
+    printable,
+)
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.encoder.text import printable
 from lookalike.indexer.store import CollectionSpec, VectorStore, resolve_alias
 from lookalike.searcher.search import QueryDenoiser, Searcher, Timer
 

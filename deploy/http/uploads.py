@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MAX_IMAGES
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import printable
 
 M = TypeVar("M", bound=BaseModel)
 _MAX_FIELDS: Final = 32

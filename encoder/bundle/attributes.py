@@ -18,14 +18,11 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.storage import json_float, json_int, npz_bytes, read_npz
-from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.text import printable
+from lookalike.encoder.bundle.storage import ATTRIBUTES, json_float, json_int, npz_bytes, read_npz
+from lookalike.encoder.errors import InvalidArgumentError, printable
 
 Floats = NDArray[np.float32]
 
-ATTRIBUTES: Final = "attributes.npz"
-"""Optional file in a bundle's folder, not part of the model."""
 _FORMAT: Final = 2
 _MAX_ATTRIBUTES: Final = 1000
 _FORBIDDEN: Final = frozenset('.,=<>!~"')

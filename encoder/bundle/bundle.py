@@ -31,36 +31,37 @@ from typing import Final, Self, TypeVar
 
 import numpy as np
 
-from lookalike.encoder.bundle.attributes import ATTRIBUTES, Attributes
+from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.bundle.calibration import Calibration
-from lookalike.encoder.bundle.latent_prior import LatentPrior
-from lookalike.encoder.bundle.manifest import Manifest
-from lookalike.encoder.bundle.registry import (
+from lookalike.encoder.bundle.latent_space import AffineMap, LatentPrior, LatentStatistics
+from lookalike.encoder.bundle.spec import KNOWN_FILES, LATENT_PRIOR, BundleSpec, DenoiserSpec, Manifest, Spec
+from lookalike.encoder.bundle.storage import (
+    ATTRIBUTES,
     CALIBRATION,
     SIDECARS,
-    absolute_path,
-    check_target,
-    is_shipped,
-    resolve_model,
-)
-from lookalike.encoder.bundle.spec import LATENT_PRIOR, BundleSpec, DenoiserSpec, Spec
-from lookalike.encoder.bundle.storage import (
     Golden,
+    absolute_path,
     check_array,
     digests_of,
+    is_shipped,
     npz_bytes,
     read_file,
     read_golden,
     read_npz,
     read_verified,
+    resolve_model,
     verify_digests,
     write_all,
     write_error,
 )
-from lookalike.encoder.bundle.whitening import AffineMap, LatentStatistics
-from lookalike.encoder.errors import BundleCorruptError, BundleKindError, InvalidArgumentError
+from lookalike.encoder.errors import (
+    BundleCorruptError,
+    BundleKindError,
+    InvalidArgumentError,
+    one_line,
+    printable,
+)
 from lookalike.encoder.files import atomic_write
-from lookalike.encoder.text import one_line, printable
 
 _Sidecar = TypeVar("_Sidecar")
 _FITTED_BY: Final = {CALIBRATION: "calibrate", ATTRIBUTES: "attributes fit"}
@@ -340,3 +341,25 @@ def _read_sidecar(folder: Path, name: str, read: Callable[..., _Sidecar], model_
             f"bundle {printable(str(folder))} is damaged: {name}: {one_line(error)}; "
             f"remove that file, and fit it again with lookalike {_FITTED_BY[name]}"
         ) from error
+
+
+def check_target(target: Path) -> None:
+    """Refuse to replace anything but a bundle, including a bundle folder that holds other files.
+
+    Raises:
+        InvalidArgumentError: Something else than a bundle is at ``target``.
+    """
+    try:
+        names = {path.name for path in target.iterdir()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"{printable(str(target))} cannot be the folder of a bundle ({error.strerror}); choose another"
+        ) from error
+    other = names if "bundle.json" not in names else names - KNOWN_FILES - {"bundle.json", *SIDECARS}
+    if other:
+        raise InvalidArgumentError(
+            f"only a bundle is replaced, {printable(str(target))} also holds {printable(min(other))}; "
+            "choose another folder"
+        )

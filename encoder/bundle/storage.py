@@ -1,20 +1,28 @@
-"""Files of a bundle: read and checked by digest, written all or none, and arrays without pickles."""
+"""Files of a bundle: found by folder or shipped name, checked by digest, written all or none, no pickles."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import reprlib
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from lookalike.encoder.errors import BundleCorruptError, BundleError, InvalidArgumentError
+from lookalike.encoder.errors import (
+    BundleCorruptError,
+    BundleError,
+    BundleNotFoundError,
+    InvalidArgumentError,
+    one_line,
+    printable,
+)
 from lookalike.encoder.files import atomic_replace_dir
-from lookalike.encoder.text import one_line, printable
 
 Golden: TypeAlias = Mapping[str, NDArray[Any]]
 """Reference inputs and outputs by name, recorded where the bundle was made; see :data:`GOLDEN_RUNS`."""
@@ -160,3 +168,64 @@ def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[i
         raise InvalidArgumentError(
             f"{name} must be finite {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}"
         )
+
+
+CALIBRATION: Final = "calibration.json"
+ATTRIBUTES: Final = "attributes.npz"
+SIDECARS: Final = (CALIBRATION, ATTRIBUTES)
+"""Optional files in a bundle's folder, not part of the model."""
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the bundles that come with the package, name to folder."""
+    folder = Path(str(files("lookalike.encoder") / "shipped"))
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/bundle.json"))}
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a resolved folder is one of the shipped bundles."""
+    shipped = shipped_bundles().get(folder.name)
+    return shipped is not None and shipped.resolve() == folder
+
+
+def resolve_model(where: str | os.PathLike[str]) -> Path:
+    """Return the resolved folder of a bundle, given by path or by the name of a shipped one.
+
+    Raises:
+        BundleNotFoundError: Neither a folder with a bundle.json nor a shipped name.
+    """
+    folder = Path(where)
+    try:
+        if (folder / "bundle.json").is_file():
+            return folder.resolve()
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise BundleNotFoundError(
+            f"model {printable(str(where))} cannot be opened ({error.strerror})"
+        ) from error
+    shipped = shipped_bundles()
+    if str(where) in shipped:
+        return shipped[str(where)].resolve()
+    names = ", ".join(shipped) or "none"
+    if is_folder:
+        raise BundleNotFoundError(
+            f"no model in folder {printable(str(where))}: it has no bundle.json; shipped models: {names}"
+        )
+    raise BundleNotFoundError(
+        f"no model '{printable(str(where))}': no such folder and no such shipped model; shipped models: "
+        f"{names}"
+    )
+
+
+def absolute_path(folder: str | os.PathLike[str]) -> Path:
+    """Return an absolute path without links.
+
+    Raises:
+        InvalidArgumentError: There is none.
+    """
+    try:
+        return Path(folder).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: circular links
+        raise InvalidArgumentError(
+            f"{printable(str(folder))} cannot be the folder of a bundle ({one_line(error)})"
+        ) from error

@@ -43,25 +43,12 @@ class RemoteFile:
         urls: complete addresses, tried in this order.
         sha256: the digest in hexadecimal; wins over `md5`.
         md5: the digest in hexadecimal, for old archives that publish no better one.
-
-    Raises:
-        InvalidArgumentError: There is no digest, or the name holds a folder.
     """
 
     name: str
     urls: tuple[str, ...]
     sha256: str | None = None
     md5: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.sha256 is None and self.md5 is None:
-            raise InvalidArgumentError(
-                f"a remote file needs a digest, {self.name!r} has none; give sha256 or md5"
-            )
-        if Path(self.name).name != self.name:
-            raise InvalidArgumentError(
-                f"a remote file's name must hold no folder, {self.name!r} does; give the last part"
-            )
 
     @property
     def digest(self) -> str:
@@ -93,9 +80,14 @@ def fetch(file: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
         progress: draw a bar on stderr, when that is a terminal.
 
     Raises:
+        InvalidArgumentError: ``file`` has no digest, or its name holds a folder.
         DataError: No mirror had the right file (with the reason for each), or `folder` cannot be written.
             Downloaded bytes stay in `<name>.part` for the next attempt.
     """
+    if not file.digest or Path(file.name).name != file.name:
+        raise InvalidArgumentError(
+            f"a remote file needs a digest and a name without a folder, not {file}; give sha256 or md5"
+        )
     path, part = folder / file.name, folder / f"{file.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)

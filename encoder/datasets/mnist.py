@@ -43,16 +43,16 @@ _MIRRORS: Final = (
 _BROKEN: Final = (OSError, EOFError, zlib.error)  # raised for a damaged or missing file
 
 
-def _remote(name: str, md5: str) -> RemoteFile:
-    return RemoteFile(name=f"{name}.gz", urls=tuple(f"{base}/{name}.gz" for base in _MIRRORS), md5=md5)
-
-
 # MD5 of the packed files as in torchvision's datasets/mnist.py.
-FILES = (
-    _remote("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    _remote("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432"),
-    _remote("t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3"),
-    _remote("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c"),
+_MD5: Final = {
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+FILES = tuple(
+    RemoteFile(name=f"{name}.gz", urls=tuple(f"{base}/{name}.gz" for base in _MIRRORS), md5=md5)
+    for name, md5 in _MD5.items()
 )
 
 

@@ -1,8 +1,7 @@
 """Files to embeddings, in parallel and in bounded memory."""
 
-from lookalike.encoder.embed.batch import FileInfo, Readable, file_info
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
-from lookalike.encoder.embed.workers import Workers, exit_with_parent
+from lookalike.encoder.embed.workers import FileInfo, Readable, Workers, exit_with_parent, file_info
 
 __all__ = [
     "PROCESSES_FROM",

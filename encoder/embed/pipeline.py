@@ -20,8 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lookalike.encoder.embed.batch import Batch, FileInfo, Readable
-from lookalike.encoder.embed.workers import ProcessEmbedder, ThreadEmbedder, Workers, may_fork
+from lookalike.encoder.embed.workers import (
+    Batch,
+    FileInfo,
+    ProcessEmbedder,
+    Readable,
+    ThreadEmbedder,
+    Workers,
+    may_fork,
+)
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime import Model

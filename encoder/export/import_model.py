@@ -25,9 +25,8 @@ from lookalike.encoder.bundle import (
     absolute_path,
     check_target,
 )
-from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
+from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
 from lookalike.encoder.images import Crop, ImageSpec
-from lookalike.encoder.text import one_line, printable
 
 if TYPE_CHECKING:
     from lookalike.encoder.export.onnx_graph import Normalization, OnnxGraph

@@ -21,9 +21,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
+from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
 from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.text import one_line, printable
 
 _MIN_OPSET: Final = 9  # opset: the operators added here have not changed since
 _CONVERTED_OPSET: Final = 13  # older ones are converted to it

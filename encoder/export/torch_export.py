@@ -30,16 +30,17 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, Calibration, LatentPrior, LatentStatistics
-from lookalike.encoder.errors import ExportError
-from lookalike.encoder.export.parity import parity_of, run_all, session_of
-from lookalike.encoder.export.quantize import (
+from lookalike.encoder.errors import ExportError, one_line
+from lookalike.encoder.export.parity import (
     MIN_QUANTIZED_SIZE,
     int8_scales,
+    parity_of,
     quantize_initializers,
+    run_all,
+    session_of,
     strip_metadata,
 )
 from lookalike.encoder.images import to_uint8
-from lookalike.encoder.text import one_line
 
 OPSET: Final = 18
 _INPUTS: Final = {

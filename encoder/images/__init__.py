@@ -2,7 +2,6 @@
 
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
 from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
-from lookalike.encoder.images.discover import IMAGE_SUFFIXES, find_images, find_names, is_image
 from lookalike.encoder.images.noise import (
     MIN_POISSON_LEVEL,
     NoiseKind,
@@ -21,7 +20,16 @@ from lookalike.encoder.images.preprocess import (
     read_pixels,
     to_uint8,
 )
-from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
+from lookalike.encoder.images.read import (
+    IMAGE_SUFFIXES,
+    ImageFile,
+    ImageMetadata,
+    Values,
+    find_images,
+    find_names,
+    is_image,
+    read_image_file,
+)
 from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
 
 __all__ = [

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.files import atomic_write
-from lookalike.encoder.text import printable
 
 _Color = tuple[int, int, int]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

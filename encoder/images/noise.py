@@ -29,8 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import InvalidArgumentError, printable
 
 Floats = NDArray[np.float32]
 NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]

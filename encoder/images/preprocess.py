@@ -18,10 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode
-from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import InvalidArgumentError, printable
+from lookalike.encoder.images.decode import (
+    DEFAULT_MAX_PIXELS,
+    Box,
+    DecodedImage,
+    decode,
+    orient,
+    shown_size,
+    stored_box,
+)
 
 _CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01

@@ -18,10 +18,9 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from lookalike.encoder.errors import ImageError
-from lookalike.encoder.images.exif import upright_exif
+from lookalike.encoder.errors import ImageError, printable
+from lookalike.encoder.images.decode import upright_exif
 from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, png_chunks
-from lookalike.encoder.text import printable
 
 DEFAULT_QUALITY: Final = 95
 """For JPEG, WebP and AVIF where the image had another format; a JPEG keeps its quantization tables."""

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle, DenoiserSpec
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, one_line
 from lookalike.encoder.runtime.session import OnnxModel, Provider, Session, open_session
-from lookalike.encoder.text import one_line
 
 Floats = NDArray[np.float32]
 

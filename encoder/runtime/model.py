@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle, reconstruction_errors
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.runtime.session import OnnxModel, Provider
-from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -113,7 +112,7 @@ class Model(OnnxModel):
     def reconstruction_errors(self, pixels: Pixels) -> NDArray[np.float64]:
         """Return the errors of reconstructing each image, float64 (N, 2), of uint8 (N, H, W, C).
 
-        See :func:`~lookalike.encoder.bundle.ood.reconstruction_errors`.
+        See :func:`~lookalike.encoder.bundle.calibration.reconstruction_errors`.
 
         Raises:
             InvalidArgumentError: Another dtype or shape, or a model without a decoder.

@@ -20,8 +20,9 @@ from lookalike.encoder.errors import (
     GoldenMismatchError,
     InvalidArgumentError,
     ProviderError,
+    one_line,
+    printable,
 )
-from lookalike.encoder.text import one_line, printable
 
 Provider = Literal["auto", "cpu", "cuda"]
 Session: TypeAlias = ort.InferenceSession

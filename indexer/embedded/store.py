@@ -24,7 +24,6 @@ from lookalike.encoder.errors import (
     LookalikeError,
     StoreError,
 )
-from lookalike.indexer.embedded.aliases import read_alias, read_aliases, set_alias
 from lookalike.indexer.embedded.files import (
     check_disk_space,
     create_collection,
@@ -32,15 +31,19 @@ from lookalike.indexer.embedded.files import (
     is_collection,
     list_collections,
     map_errors,
+    read_alias,
+    read_aliases,
     read_spec,
     replace_spec,
+    set_alias,
 )
 from lookalike.indexer.embedded.hnsw import build_in_subprocess
-from lookalike.indexer.embedded.shard import Shard, make_shard
-from lookalike.indexer.embedded.shard_swap import (
+from lookalike.indexer.embedded.shard import (
+    Shard,
     bytes_on_disk,
     check_idle,
     copy_shard,
+    make_shard,
     open_shard,
     remove_stale_shards,
     replace_shard,

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
-from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
     PartFiles,

@@ -21,9 +21,8 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import DataError, MissingExtraError, StoreError
+from lookalike.encoder.errors import DataError, MissingExtraError, StoreError, printable
 from lookalike.encoder.files import fsync_path
-from lookalike.encoder.text import printable
 from lookalike.indexer.store import CollectionSpec
 
 FORMAT: Final = 1

@@ -16,9 +16,13 @@ from typing import Any, Final
 import numpy as np
 
 from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    InvalidArgumentError,
+    ModelMismatchError,
+    printable,
+)
 from lookalike.encoder.images import Crop
-from lookalike.encoder.text import printable
 from lookalike.indexer.parquet.file import Entry, LatentsFile
 from lookalike.indexer.sources import Source, as_path, item_id, with_root_name
 from lookalike.indexer.store import CollectionSpec, Record, StorageConfig, VectorStore, resolve_alias

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.indexer.parquet.file import ROWS, LatentsFile, Rows, require_pyarrow, write_latents
 from lookalike.indexer.store import CollectionSpec
 

@@ -3,10 +3,10 @@
 from lookalike.indexer.sources.file_list import read_list
 from lookalike.indexer.sources.mnist import MnistImage
 from lookalike.indexer.sources.payload_tables import numeric_fields, read_payload, read_tables
-from lookalike.indexer.sources.selection import SourceFilter, person_pattern
 from lookalike.indexer.sources.source import (
     Item,
     Source,
+    SourceFilter,
     SourceList,
     Sources,
     as_path,
@@ -14,6 +14,7 @@ from lookalike.indexer.sources.source import (
     as_text,
     item_id,
     merge_roots,
+    person_pattern,
     with_root_name,
 )
 from lookalike.indexer.sources.tar import Contained, located

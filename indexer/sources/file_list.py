@@ -6,8 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import DataError, printable
 
 
 def read_list(source: str, *, nul: bool) -> list[Path]:

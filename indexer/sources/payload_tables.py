@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.encoder.datasets import read_scores
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import DataError, printable
 from lookalike.indexer.sources.source import Source
 from lookalike.indexer.store import RESERVED, is_text
 

@@ -10,9 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lookalike.encoder.embed import FileInfo
-from lookalike.encoder.errors import DataError
+from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.images import is_image
-from lookalike.encoder.text import printable
 from lookalike.indexer.sources.mnist import MnistImage, digit_at
 
 

@@ -1,22 +1,26 @@
 """The protocol of a vector store and its values; names no engine."""
 
-from lookalike.indexer.store.aliases import (
+from lookalike.indexer.store.base import (
+    IndexState,
+    VectorStore,
     alias_conflict,
     aliased_collection,
     check_unaliased,
     missing_alias,
     resolve_alias,
+    value_counts,
 )
-from lookalike.indexer.store.base import IndexState, VectorStore
-from lookalike.indexer.store.facets import value_counts
-from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.filters import Condition, Filter, parse_where
 from lookalike.indexer.store.layout import (
     EF_SEARCH,
     QUANTILE,
+    CollectionSpec,
     Layout,
     Quantization,
     StorageConfig,
+    check_name,
     differing_options,
+    is_name,
     oversampling,
 )
 from lookalike.indexer.store.points import (
@@ -32,8 +36,6 @@ from lookalike.indexer.store.points import (
     known_payload,
     scroll_pages,
 )
-from lookalike.indexer.store.spec import CollectionSpec, check_name, is_name
-from lookalike.indexer.store.where import parse_where
 
 __all__ = [
     "EF_SEARCH",

@@ -1,4 +1,4 @@
-"""The protocol of a vector store.
+"""The protocol of a vector store, and what follows from it alone: aliases resolved, values counted.
 
 It has two implementations, ``lookalike.indexer.embedded.store`` (in a folder, the default) and
 ``lookalike.indexer.server.store`` (a Qdrant server or cluster). Both give the same answers
@@ -9,6 +9,7 @@ Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,10 +18,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.indexer.store.filters import Filter
-from lookalike.indexer.store.layout import Layout, StorageConfig
+from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
+from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.layout import CollectionSpec, Layout, StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record
-from lookalike.indexer.store.spec import CollectionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +203,72 @@ class VectorStore(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def resolve_alias(store: VectorStore, name: str) -> str:
+    """Return the collection of an alias, or ``name`` itself when it is not an alias."""
+    return store.aliases().get(name, name)
+
+
+def alias_conflict(address: str, alias: str, name: str) -> CollectionExistsError:
+    """Return the error for a collection name that is taken by an alias."""
+    return CollectionExistsError(
+        f"{alias!r} on {address} is an alias of collection {name!r}; choose another name for the collection"
+    )
+
+
+def aliased_collection(address: str, alias: str) -> CollectionExistsError:
+    """Return the error for an alias that is the name of a collection."""
+    return CollectionExistsError(
+        f"{alias!r} on {address} is a collection, no alias; choose another alias, or copy the collection to "
+        "another name and delete it"
+    )
+
+
+def missing_alias(address: str, alias: str, aliases: dict[str, str]) -> CollectionNotFoundError:
+    """Return the error for an alias that does not exist."""
+    return CollectionNotFoundError(
+        f"no alias {alias!r} on {address}; it has: {', '.join(sorted(aliases)) or 'none'}"
+    )
+
+
+def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
+    """Check before deleting a collection that it is not an alias and has none.
+
+    Raises:
+        StoreError: it is one or has one.
+    """
+    if name in aliases:
+        raise StoreError(
+            f"{name!r} on {address} is an alias of collection {aliases[name]!r}; remove it with "
+            f"lookalike collections switch {name} --remove"
+        )
+    if pointing := sorted(alias for alias, real in aliases.items() if real == name):
+        raise StoreError(
+            f"collection {name!r} on {address} is what {', '.join(pointing)} stands for; point that on with "
+            f"lookalike collections switch {pointing[0]} OTHER, or remove it with --remove"
+        )
+
+
+def value_counts(
+    store: VectorStore, name: str, field: str, *, where: Filter | None = None
+) -> list[tuple[str | int | float | bool, int]]:
+    """Return each value of a field and its number of points, the most frequent first, then by value.
+
+    Each element of a list counts, once per point; nested objects and missing fields are not counted. All
+    points are read.
+
+    Raises:
+        InvalidArgumentError: the field is not a valid payload path.
+        CollectionNotFoundError: there is no such collection.
+    """
+    parts = Condition(field, "=", "").key.split(".")
+    counts: Counter[tuple[str, Any]] = Counter()
+    for record in store.scroll(name, where=where):
+        value: Any = record.payload
+        for part in parts:
+            value = value.get(part) if isinstance(value, dict) else None
+        values = value if isinstance(value, list) else [value]
+        counts.update({(type(one).__name__, one) for one in values if isinstance(one, str | int | float)})
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], item[0][1]))
+    return [(value, count) for (_, value), count in ranked]

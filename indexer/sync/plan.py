@@ -1,4 +1,4 @@
-"""The difference between sources and a collection: which items are new, changed, moved, unchanged or missing.
+"""Scan sources, each image once, and compare: which items are new, changed, moved, unchanged or missing.
 
 Memory holds 16 bytes of each stored item, some tens of each that is to be written, and the paths of all that
 are missing. No file is opened: where only its content can tell, the plan says so, and the decision is made
@@ -8,15 +8,83 @@ when the file is read, from the bytes that are then decoded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
 
 from lookalike.encoder.embed import FileInfo
+from lookalike.encoder.errors import printable
 from lookalike.indexer.sources import Item, Source
 from lookalike.indexer.store import RESERVED, Condition, Filter, Payload, Record, VectorStore, known_payload
-from lookalike.indexer.sync.compact import CompressedList, IdSet
-from lookalike.indexer.sync.scan import SourceScan, chunked
+from lookalike.indexer.sync.collection import CompressedList, IdSet
+
+CHUNK: Final = 1024
+_Each = TypeVar("_Each")
+
+
+class SourceScan:
+    """One scan of some sources; it can be iterated once.
+
+    Args:
+        sources: They may overlap.
+
+    Attributes:
+        sources: The same.
+        unreadable_dirs: Folders that could not be listed so far: source, and path relative to its root.
+        unreadable: The same folders as they are shown, with the reason.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self.unreadable_dirs: list[tuple[Source, str]] = []
+        self.unreadable: list[tuple[str, str]] = []
+        self._remaining = self._chunks()
+
+    def __iter__(self) -> Iterator[tuple[Source, list[Item]]]:
+        """Yield new items in chunks, with the source that has them.
+
+        Raises:
+            DataError: an archive cannot be read.
+        """
+        return self._remaining
+
+    def at_least(self, count: int) -> bool:
+        """Look ahead: whether at least ``count`` items are left.
+
+        Raises:
+            DataError: an archive cannot be read.
+        """
+        ahead: list[tuple[Source, list[Item]]] = []
+        while sum(len(items) for _, items in ahead) < count and (chunk := next(self._remaining, None)):
+            ahead.append(chunk)
+        self._remaining = chain(ahead, self._remaining)
+        return sum(len(items) for _, items in ahead) >= count
+
+    def _chunks(self) -> Iterator[tuple[Source, list[Item]]]:
+        earlier = IdSet()
+        for source in self.sources:
+            for items in chunked(source.items(partial(self._note_unreadable, source))):
+                known = earlier.contains([item.id for item in items])
+                new = [item for item, is_known in zip(items, known, strict=True) if not is_known]
+                for item in new if len(self.sources) > 1 else ():
+                    earlier.add(item.id)
+                yield source, new
+            earlier.settle()
+
+    def _note_unreadable(self, source: Source, error: OSError) -> None:
+        folder = str(error.filename)
+        self.unreadable_dirs.append((source, f"{Path(folder).relative_to(source.root).as_posix()}/"))
+        self.unreadable.append((printable(folder), f"cannot be listed ({error.strerror or error})"))
+
+
+def chunked(each: Iterable[_Each], size: int = CHUNK) -> Iterator[list[_Each]]:
+    """Yield the same elements in lists of ``size``; the last may be shorter."""
+    left = iter(each)
+    while chunk := list(islice(left, size)):
+        yield chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from lookalike.encoder.bundle import Attribute
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.indexer.store import PREDICTED, RESERVED, Record, VectorStore, known_payload
-from lookalike.indexer.sync.scan import chunked
+from lookalike.indexer.sync.plan import chunked
 
 _DIGITS: Final = 3
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,31 +24,128 @@ from lookalike.encoder.embed import (
     file_info,
     fork_workers,
 )
-from lookalike.encoder.errors import DataError
+from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
 from lookalike.indexer.store import CollectionSpec, Payload, Record, StorageConfig, VectorStore, resolve_alias
 from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,
     known_roots,
+    prefetch,
     prepare_collection,
 )
-from lookalike.indexer.sync.compact import prefetch
 from lookalike.indexer.sync.plan import (
+    SourceScan,
     SyncPlan,
     ToEmbed,
     ToUpdate,
     all_new,
+    chunked,
     extra_payload,
     make_plan,
     payload_of,
 )
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
-from lookalike.indexer.sync.report import Status, SyncEvent, SyncReport
-from lookalike.indexer.sync.scan import SourceScan, chunked
+
+Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEvent:
+    """What happened to one item.
+
+    Attributes:
+        status: added, changed (other bytes), moved (same bytes under another path), relabelled (only its
+            payload changed), missing (stored, but the file is gone) or failed.
+        path: Path relative to its root; of a failed file, the file itself.
+        root: Name of its root; empty when it has none.
+        detail: Previous path of a moved item, reason of a failed one.
+    """
+
+    status: Status
+    path: str
+    root: str = ""
+    detail: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return JSON values, without empty ones."""
+        detail = {"moved": "from", "failed": "reason"}.get(self.status, "detail")
+        values = {"status": self.status, "path": self.path, "root": self.root, detail: self.detail}
+        return {key: value for key, value in values.items() if value}
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """The result of a sync; counts are of items.
+
+    Attributes:
+        collection: Name of the collection.
+        provider: What the model ran on (``cpu``, ``cuda``); None when nothing could be embedded.
+        added: Stored for the first time.
+        changed: Stored again because size, time or checksum of the file differ.
+        moved: Stored under another path with the same content; not embedded again.
+        relabelled: Only their payload changed; not embedded again.
+        unchanged: Left as they were.
+        missing: Stored, but no longer in the sources; removed when ``pruned``.
+        pruned: Whether the missing ones were removed.
+        dry: Whether it was a dry run: the counts say what would happen.
+        failed: Path and one-line reason.
+        seconds: From comparing the sources to the last flush.
+        predicted: For how many items attributes were predicted; None when no attribute was asked for.
+    """
+
+    collection: str = ""
+    provider: str | None = None
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    relabelled: int = 0
+    unchanged: int = 0
+    missing: int = 0
+    pruned: bool = False
+    dry: bool = False
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    predicted: int | None = None
+
+    @property
+    def stored(self) -> int:
+        """Images that were written."""
+        return self.added + self.changed + self.moved + self.relabelled
+
+    @property
+    def seen(self) -> int:
+        """Images that were found in the sources, and folders that could not be listed."""
+        return self.stored + self.unchanged + len(self.failed)
+
+    @property
+    def images_per_second(self) -> float:
+        """Embedded images per second of the whole run."""
+        return (self.added + self.changed) / self.seconds if self.seconds and not self.dry else 0.0
+
+    def summary(self) -> str:
+        """Return one line for people."""
+        optional = {"moved": self.moved, "relabelled": self.relabelled}
+        counts = [f"{self.added} added", f"{self.changed} changed"]
+        counts += [f"{count} {kind}" for kind, count in optional.items() if count]
+        counts += [f"{self.unchanged} unchanged", f"{self.missing} missing{' and removed' * self.pruned}"]
+        line = f"{', '.join(counts)}, {len(self.failed)} failed"
+        return f"dry run, nothing was changed; it would be {line}" if self.dry else line
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; ``predicted`` only when attributes were asked for."""
+        values = asdict(self)
+        if self.predicted is None:
+            del values["predicted"]
+        return {
+            **values,
+            "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second, 1),
+        }
+
 
 _DURABLE_TOGETHER: Final = 1024
 DEGENERATE: Final = "the model sees nothing in it that could be compared; leave it out"

@@ -1,16 +1,25 @@
 """Denoising image files of any size, one by one and in batches."""
 
-from lookalike.searcher.denoising.batch import BatchReport, Outcome, denoise_all
+from lookalike.searcher.denoising.batch import (
+    BatchReport,
+    Destination,
+    Outcome,
+    Task,
+    check_tasks,
+    denoise_all,
+    find_tasks,
+    resolve_destination,
+)
 from lookalike.searcher.denoising.denoiser import (
     AutoencoderDenoiser,
     DenoisedFile,
     FileDenoiser,
     UNetDenoiser,
+    denoise_in_place,
+    estimate_sigma,
     make_file_denoiser,
     open_file_denoiser,
 )
-from lookalike.searcher.denoising.paths import Destination, Task, check_tasks, find_tasks, resolve_destination
-from lookalike.searcher.denoising.tiles import denoise_in_place, estimate_sigma
 
 __all__ = [
     "AutoencoderDenoiser",

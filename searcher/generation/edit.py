@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Attributes
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.images import to_uint8
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

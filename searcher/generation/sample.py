@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle, GaussianMixture
-from lookalike.encoder.errors import ImageError, InvalidArgumentError
+from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
 from lookalike.encoder.images import Crop, read_pixels, to_uint8
 from lookalike.encoder.runtime import Model
-from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

@@ -25,17 +25,23 @@ from lookalike.encoder.errors import (
     LookalikeError,
     ModelMismatchError,
     VectorError,
+    printable,
 )
 from lookalike.encoder.images import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime import Model, Provider
-from lookalike.encoder.text import printable
 from lookalike.indexer.sources import as_path, located
 from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, resolve_alias
 from lookalike.indexer.sync import DEGENERATE
 from lookalike.searcher.generation import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
-from lookalike.searcher.search.results import MatchScorer, QueryResult, SearchHit
-from lookalike.searcher.search.retrieval import SearchParams, combine_examples, retrieve
+from lookalike.searcher.search.results import (
+    MatchScorer,
+    QueryResult,
+    SearchHit,
+    SearchParams,
+    combine_examples,
+    retrieve,
+)
 
 Pixels = NDArray[np.uint8]
 Vector = NDArray[np.float32]

@@ -31,9 +31,8 @@ from lookalike.deploy.evaluation import LabeledImages
 from lookalike.deploy.evaluation.attributes import Feature, feature_pool, hog_features
 from lookalike.deploy.evaluation.vectors import ImageVectors, Progress, no_progress
 from lookalike.encoder.datasets import cache_folder
-from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.errors import DataError, ImageError, printable
 from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, read_pixels
-from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]

@@ -14,6 +14,7 @@ from typing import Final
 from lookalike.deploy.cli.main import main
 
 ROOT: Final = Path(__file__).parents[2]
+COMPREHENSIONS: Final = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")
 ROOMS: Final = ("encoder", "trainer", "indexer", "searcher", "deploy")
 
 
@@ -22,8 +23,10 @@ def traced(argv: list[str]) -> list[str]:
     entered: set[str] = set()
 
     def enter(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # not of a module or class body
-            entered.add(frame.f_code.co_filename)
+        code = frame.f_code
+        function = code.co_flags & inspect.CO_OPTIMIZED and code.co_name not in COMPREHENSIONS
+        if event == "call" and function:  # not the body of a module or class
+            entered.add(code.co_filename)
 
     sys.argv = ["lookalike", *argv]
     threading.setprofile(enter)

@@ -1,21 +1,19 @@
 """Training data: data sets, splits, batches, augmentation and noise."""
 
 from lookalike.trainer.data.augment import AugmentConfig, augment
-from lookalike.trainer.data.batches import (
-    EVAL_BATCH,
-    batches,
-    chunked,
-    labelled_batches,
-    subsample,
-    to_floats,
-)
 from lookalike.trainer.data.dataset import (
+    EVAL_BATCH,
     Dataset,
     Pixels,
     Split,
+    batches,
+    chunked,
     default_shape,
+    labelled_batches,
     open_dataset,
     read_pixel_cache,
+    subsample,
+    to_floats,
 )
 from lookalike.trainer.data.labels import by_attribute, by_subfolder
 from lookalike.trainer.data.noise import add_noise, make_noisy

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from lookalike.encoder.datasets import LFW, person_from_folder
-from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.text import printable
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of
 
 _MAX_CLASSES: Final = 1000

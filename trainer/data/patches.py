@@ -19,8 +19,7 @@ from lookalike.encoder.datasets import SIDE
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec
 from lookalike.trainer.config import PatchSpec
-from lookalike.trainer.data.batches import to_floats
-from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
+from lookalike.trainer.data.dataset import Dataset, read_pixel_cache, to_floats
 
 Images = NDArray[np.uint8]
 _QUANTIZED: Final = 0.6

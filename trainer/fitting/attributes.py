@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Attribute, Attributes
-from lookalike.encoder.errors import DataError
+from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.metrics import roc_auc
-from lookalike.encoder.text import printable
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]

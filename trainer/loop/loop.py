@@ -1,4 +1,4 @@
-"""The training loop. It knows neither the network nor the objective.
+"""The training loop, its checkpoints and its progress. It knows neither the network nor the objective.
 
 Legend: B images in a batch.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import csv
 import math
+import os
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +20,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
 
-from lookalike.encoder.errors import InvalidArgumentError, TrainingError
-from lookalike.encoder.text import one_line, printable
+from lookalike.encoder.errors import InvalidArgumentError, TrainingError, one_line, printable
 from lookalike.trainer.config import Device, TrainingSpec
-from lookalike.trainer.loop import checkpoint
 from lookalike.trainer.loop.optim import adamw
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, strings and containers of them; a kill leaves the old file or the new one."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file of :func:`save`, onto the CPU.
+
+    Raises:
+        TrainingError: the file is damaged or holds anything but plain values and tensors.
+    """
+    try:
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch, zipfile and pickle each raise their own
+        # torch's own message advises to load objects anyway, which would execute them.
+        holds_objects = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than tensors and plain values" if holds_objects else one_line(error)[:200]
+        raise TrainingError(
+            f"checkpoint {printable(str(path))} cannot be read ({reason}); remove its folder and train again"
+        ) from error
+    return state
+
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -93,7 +123,7 @@ class Run(Generic[NetworkT]):
         spec: How to train.
         record: Configuration and data of the run, JSON values; a run resumes with the same only.
         device: Where to train.
-        optimizer: Makes the optimizer, from ``trainer/loop/optim.py``.
+        optimizer: Makes the optimizer, from ``trainer/loop/setup.py``.
 
     Attributes:
         average: The moving average of the network's weights: what is evaluated and kept.
@@ -143,7 +173,7 @@ class Run(Generic[NetworkT]):
         Raises:
             TrainingError: no checkpoint, a damaged one, or one of another configuration or data.
         """
-        state = checkpoint.load(self.folder / _CHECKPOINT)
+        state = load_checkpoint(self.folder / _CHECKPOINT)
         if state.get("record") != self.record:
             raise TrainingError(
                 f"a run resumes with the options and data it began with, {printable(str(self.folder))} had "
@@ -237,7 +267,7 @@ class Run(Generic[NetworkT]):
             writer = csv.writer(file)
             writer.writerow(["epoch", "loss", f"validation_{metric}", f"held_out_{metric}"])
             writer.writerows((epoch, *row) for epoch, row in enumerate(self.history, start=1))
-        checkpoint.save(
+        save_checkpoint(
             self.folder / _CHECKPOINT,
             {
                 "record": self.record,
@@ -292,3 +322,47 @@ def schedule(step: int, total: int, *, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+_LINES: Final = 30
+"""About this many epochs get a line of text; log.csv has them all."""
+
+
+def run_epochs(
+    run: Run[NetworkT],
+    objective: Objective[NetworkT],
+    *,
+    metric: str,
+    log: Callable[[str], None],
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+) -> NetworkT:
+    """Train to the last epoch, report progress, and return the network of the best epoch.
+
+    Args:
+        run: The run.
+        objective: The task.
+        metric: Format of the metric, as ``{:.2f} dB``.
+        log: Called with each line of text.
+        on_epoch: Called with the result of each epoch.
+    """
+    began, epochs = time.monotonic(), run.spec.epochs
+    every = max(1, epochs // _LINES)
+    total = objective.steps * epochs
+    with tqdm(total=total, initial=run.step, unit="step", disable=None, leave=False) as bar:
+
+        def on_step(loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.5f}", refresh=False)
+            bar.update()
+
+        for result in run.fit(objective, on_step=on_step):
+            if result.epoch % every == 0 or result.epoch in (1, epochs):
+                held_out = (
+                    "" if math.isnan(result.held_out) else f"held-out {metric.format(result.held_out)}  "
+                )
+                log(
+                    f"epoch {result.epoch}/{epochs}  loss {result.loss:.5f}  "
+                    f"validation {metric.format(result.validation)}  {held_out}"
+                    f"{time.monotonic() - began:.0f} s{'  best' if result.best else ''}"
+                )
+            on_epoch(result)
+    return run.take_best()

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from lookalike.encoder.bundle import check_target
-from lookalike.encoder.errors import DataError, TrainingError
+from lookalike.encoder.errors import DataError, TrainingError, printable
 from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.text import printable
 from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.data import Dataset, Pixels, Split, read_pixel_cache
 from lookalike.trainer.loop.loop import NetworkT, Run, pick_device

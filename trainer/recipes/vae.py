@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.images import ImageSpec
-from lookalike.encoder.text import printable
 from lookalike.trainer.config import Device, ElboConfig, TrainingSpec, VAESpec
 from lookalike.trainer.data import Dataset, labelled_batches
 from lookalike.trainer.loop import Objective, RunInputs, prepare_run, run_epochs

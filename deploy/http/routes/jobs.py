@@ -14,8 +14,8 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
+from lookalike.encoder.errors import printable
 from lookalike.encoder.images import Crop
-from lookalike.encoder.text import printable
 from lookalike.indexer.store import check_name
 from lookalike.indexer.sync import sync
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lookalike.deploy.evaluation import find_people
 from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.bundle.registry import CALIBRATION
+from lookalike.encoder.bundle.storage import CALIBRATION
 from lookalike.encoder.datasets import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images import encode_png

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Attribute, Attributes, Bundle
-from lookalike.encoder.bundle.attributes import ATTRIBUTES
+from lookalike.encoder.bundle.storage import ATTRIBUTES
 from lookalike.encoder.errors import BundleCorruptError, DataError, InvalidArgumentError
 from lookalike.encoder.images import encode_png
 from lookalike.encoder.runtime import Model
@@ -20,7 +20,7 @@ from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.generation import edit, edit_steps, parse_steps, parse_strengths, read_all
 from lookalike.searcher.search import Searcher, SearchParams
-from lookalike.searcher.search.retrieval import combine_examples
+from lookalike.searcher.search.results import combine_examples
 from lookalike.trainer.fitting import Examples, fit_attributes
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import NAME, PEOPLE, make_home, photograph

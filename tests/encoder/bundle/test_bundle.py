@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.encoder.bundle import Bundle, BundleSpec, shipped_bundles
-from lookalike.encoder.bundle import registry as shelf
+from lookalike.encoder.bundle import Bundle, BundleSpec, shipped_bundles, storage
 from lookalike.encoder.errors import BundleCorruptError, BundleNotFoundError, InvalidArgumentError
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
@@ -112,7 +111,7 @@ def test_shipped_bundles_open_by_name_and_say_it(
     for name, folder in shipped_bundles().items():
         assert Bundle.open(name).folder == folder.resolve()
         assert Bundle.open(folder).address == name
-    monkeypatch.setattr(shelf, "files", lambda package: tmp_path / package)
+    monkeypatch.setattr(storage, "files", lambda package: tmp_path / package)
     shutil.move(copy, tmp_path / "lookalike.encoder" / "shipped" / "tiny-faces")
     (tmp_path / "lookalike.encoder" / "shipped" / "unfinished").mkdir()
     assert list(shipped_bundles()) == ["tiny-faces"]

@@ -19,8 +19,8 @@ from lookalike.encoder.bundle import (
     ScoreCalibration,
     default_prior,
 )
-from lookalike.encoder.bundle.manifest import digest_of
-from lookalike.encoder.bundle.registry import CALIBRATION
+from lookalike.encoder.bundle.spec import digest_of
+from lookalike.encoder.bundle.storage import CALIBRATION
 from lookalike.encoder.errors import BundleCorruptError, InvalidArgumentError
 from lookalike.encoder.runtime import Model
 from tests.fixtures.tiny_models import FILES, assert_same, nothing_left, save_again

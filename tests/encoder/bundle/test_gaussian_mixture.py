@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import GaussianMixture
-from lookalike.encoder.bundle.gaussian_mixture import MAX_COVARIANCE_VALUES
+from lookalike.encoder.bundle.latent_space import MAX_COVARIANCE_VALUES
 from lookalike.encoder.errors import InvalidArgumentError
 
 Floats = NDArray[np.float32]

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.encoder.embed import EmbeddedBatch, embed_files
-from lookalike.encoder.embed.batch import read_file
+from lookalike.encoder.embed.workers import read_file
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, encode_png, read_pixels
 from lookalike.encoder.runtime import Model

@@ -214,7 +214,7 @@ def test_workers_that_are_killed_end_the_command_with_one_line(
         ("import faulthandler; faulthandler.dump_traceback_later(600)", 1, False),
         ("pass", 3, False),
         (
-            "from lookalike.indexer.embedded.store import EdgeStore; from lookalike.indexer.store.spec "
+            "from lookalike.indexer.embedded.store import EdgeStore; from lookalike.indexer.store.layout "
             "import CollectionSpec; global store; "
             "store = EdgeStore(sys.argv[2]); "
             "store.create('a', CollectionSpec(model_id='0' * 64, model_name='m', dimension=2, crop='full')); "

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from skimage.data import astronaut
 
-from lookalike.encoder.errors import ImageError, ImageTooLargeError
+from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
 from lookalike.encoder.images import decode as decoding
 from lookalike.encoder.images.decode import decode
-from lookalike.encoder.text import printable
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""

@@ -9,7 +9,7 @@ import pytest
 
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.embedded import EdgeStore
-from lookalike.indexer.embedded.aliases import read_aliases
+from lookalike.indexer.embedded.files import read_aliases
 from lookalike.indexer.store import resolve_alias
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, fill, random_vectors

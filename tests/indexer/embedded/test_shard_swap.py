@@ -25,8 +25,8 @@ print("built", flush=True)
 """
 STEP = """
 import os, signal, sys
-from lookalike.indexer.embedded import shard_swap, store as embedded_store
-modules = {"store": embedded_store, "shard_swap": shard_swap}
+from lookalike.indexer.embedded import shard, store as embedded_store
+modules = {"store": embedded_store, "shard_swap": shard}
 module, step, when = modules[sys.argv[2]], sys.argv[3], sys.argv[4]
 store = embedded_store.EdgeStore(sys.argv[1])
 store.count("c")

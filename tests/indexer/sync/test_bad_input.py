@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lookalike.encoder.embed.batch import read_file
+from lookalike.encoder.embed.workers import read_file
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import as_path
 from lookalike.indexer.store import VectorStore
-from lookalike.indexer.sync.report import SyncEvent
+from lookalike.indexer.sync.sync import SyncEvent
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.photos import NAME, cuttings, index, photograph, stored, write_photos
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.indexer.sources import Item, item_id
-from lookalike.indexer.sync.compact import CompressedList, IdSet, prefetch
+from lookalike.indexer.sync.collection import CompressedList, IdSet, prefetch
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 3000])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.runtime import Denoiser
-from lookalike.searcher.denoising import denoise_in_place, estimate_sigma, tiles
+from lookalike.searcher.denoising import denoise_in_place, estimate_sigma
+from lookalike.searcher.denoising import denoiser as module
 from tests.fixtures.handmade_models import make_cleaner
 
 SIGMA = 30 / 255
@@ -41,7 +42,7 @@ def whole(cleaner: Denoiser, pixels: Any, sigma: float = SIGMA) -> Any:
 def test_tiles_are_the_whole(
     cleaner: Denoiser, height: int, width: int, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_MIN_INSIDE", 16)
+    monkeypatch.setattr(module, "_MIN_INSIDE", 16)
     pixels = noisy(height, width)
     expected = whole(cleaner, pixels)
     denoise_in_place(cleaner, pixels, SIGMA, tile_size=side)
@@ -53,7 +54,7 @@ def test_tiles_are_the_whole(
 def test_eight_bits_threads_and_views_give_the_same(
     cleaner: Denoiser, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "_MIN_INSIDE", 16)
+    monkeypatch.setattr(module, "_MIN_INSIDE", 16)
     pixels = noisy(150, 170, channels + 1, np.uint8)
     alpha, expected = pixels[..., -1].copy(), whole(cleaner, pixels[..., :-1])
     with ThreadPoolExecutor(3) as pool:

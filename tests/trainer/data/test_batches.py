@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lookalike.encoder.images import NoiseSpec
 from lookalike.trainer.data import EVAL_BATCH, batches, chunked, labelled_batches, subsample, to_floats
-from lookalike.trainer.data.batches import shift_images
+from lookalike.trainer.data.dataset import shift_images
 from tests.fixtures.tiny_models import pictures
 
 PLAIN: dict[str, Any] = {"size": 16, "shift": 0, "noise": None, "seed": 0, "epoch": 0}

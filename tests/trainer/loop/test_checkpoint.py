@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lookalike.encoder.errors import TrainingError
-from lookalike.trainer.loop import checkpoint
+from lookalike.trainer.loop.loop import load_checkpoint, save_checkpoint
 
 STATE = {
     "identity": {"seed": 0, "hidden": [512, 256], "rate": 1e-3, "name": "lfw", "none": None},
@@ -24,10 +24,10 @@ STATE = {
 WRITER = """
 import sys, torch
 from pathlib import Path
-from lookalike.trainer.loop import checkpoint
+from lookalike.trainer.loop.loop import load_checkpoint, save_checkpoint
 step = 0
 while True:
-    checkpoint.save(Path(sys.argv[1]), {"step": step, "weights": torch.full((500_000,), float(step))})
+    save_checkpoint(Path(sys.argv[1]), {"step": step, "weights": torch.full((500_000,), float(step))})
     step += 1
     print(step, flush=True)
 """
@@ -44,8 +44,8 @@ class Trap:
 
 
 def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "a.pt", STATE)
-    back = checkpoint.load(tmp_path / "a.pt")
+    save_checkpoint(tmp_path / "a.pt", STATE)
+    back = load_checkpoint(tmp_path / "a.pt")
     assert back.keys() == STATE.keys()
     assert back["identity"] == STATE["identity"]
     assert back["history"] == STATE["history"]
@@ -56,8 +56,8 @@ def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_later_state_replaces_the_earlier_one(tmp_path: Path) -> None:
     for step in (1, 2):
-        checkpoint.save(tmp_path / "a.pt", {"step": step})
-    assert checkpoint.load(tmp_path / "a.pt") == {"step": 2}
+        save_checkpoint(tmp_path / "a.pt", {"step": step})
+    assert load_checkpoint(tmp_path / "a.pt") == {"step": 2}
 
 
 def test_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
@@ -71,17 +71,17 @@ def test_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path) -> None
             time.sleep(random.Random(turn).uniform(0.02, 0.3))
             writer.kill()
             last = max([last, *map(int, writer.stdout.read().split())])
-        state = checkpoint.load(path)
+        state = load_checkpoint(path)
         assert state["step"] in (last - 1, last)  # killed before or after the last one was put in place
         assert (state["weights"] == state["step"]).all()
         assert state["weights"].shape == (500_000,)
 
 
 def test_writing_that_fails_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "a.pt", {"step": 1})
+    save_checkpoint(tmp_path / "a.pt", {"step": 1})
     with pytest.raises(Exception, match="pickle"):
-        checkpoint.save(tmp_path / "a.pt", {"big": torch.zeros(1000), "step": lambda: 2})
-    assert checkpoint.load(tmp_path / "a.pt") == {"step": 1}
+        save_checkpoint(tmp_path / "a.pt", {"big": torch.zeros(1000), "step": lambda: 2})
+    assert load_checkpoint(tmp_path / "a.pt") == {"step": 1}
 
 
 @pytest.mark.parametrize("way", ["torch", "pickle"])
@@ -93,7 +93,7 @@ def test_object_that_would_execute_code_is_refused_and_not_executed(tmp_path: Pa
     else:
         path.write_bytes(pickle.dumps(state, protocol=2))
     with pytest.raises(TrainingError, match="more than tensors and plain values") as caught:
-        checkpoint.load(path)
+        load_checkpoint(path)
     assert not trap.exists()
     assert len(str(caught.value).splitlines()) == 1
     assert "weights_only" not in str(caught.value)
@@ -101,12 +101,12 @@ def test_object_that_would_execute_code_is_refused_and_not_executed(tmp_path: Pa
 
 def test_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
-    checkpoint.save(path, STATE)
+    save_checkpoint(path, STATE)
     whole = path.read_bytes()
     for length in [*range(40), *range(40, len(whole), 37), *range(len(whole) - 40, len(whole))]:
         path.write_bytes(whole[:length])
         with pytest.raises(TrainingError, match="cannot be read") as caught:
-            checkpoint.load(path)
+            load_checkpoint(path)
         assert len(str(caught.value).splitlines()) == 1
 
 
@@ -114,6 +114,6 @@ def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     for name, content in (("list.pt", [1, 2]), ("tensor.pt", torch.zeros(3))):
         torch.save(content, tmp_path / name)
         with pytest.raises(TrainingError, match="cannot be read"):
-            checkpoint.load(tmp_path / name)
+            load_checkpoint(tmp_path / name)
     with pytest.raises(TrainingError, match="No such file"):
-        checkpoint.load(tmp_path / "none.pt")
+        load_checkpoint(tmp_path / "none.pt")

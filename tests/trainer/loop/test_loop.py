@@ -22,8 +22,8 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingEr
 from lookalike.encoder.images import ImageSpec, NoiseSpec
 from lookalike.trainer.config import AESpec, TrainingSpec
 from lookalike.trainer.data import open_dataset, to_floats
-from lookalike.trainer.loop import EpochLog, Run, checkpoint
-from lookalike.trainer.loop.loop import pick_device, schedule
+from lookalike.trainer.loop import EpochLog, Run
+from lookalike.trainer.loop.loop import load_checkpoint, pick_device, save_checkpoint, schedule
 from lookalike.trainer.models import AE
 from lookalike.trainer.publish.ae import reconstruction_psnr
 from lookalike.trainer.recipes import train_autoencoder
@@ -267,9 +267,9 @@ def test_other_options_or_data_are_named_when_resuming(tmp_path: Path) -> None:
 )
 def test_state_of_another_version_is_refused(tmp_path: Path, change: Callable[[Any], object]) -> None:
     epochs_of(start(tmp_path))
-    state = checkpoint.load(tmp_path / "checkpoint.pt")
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
     change(state)
-    checkpoint.save(tmp_path / "checkpoint.pt", state)
+    save_checkpoint(tmp_path / "checkpoint.pt", state)
     with pytest.raises(TrainingError, match="another version of lookalike wrote") as caught:
         start(tmp_path).resume()
     assert len(str(caught.value).splitlines()) == 1
@@ -278,7 +278,7 @@ def test_state_of_another_version_is_refused(tmp_path: Path, change: Callable[[A
 def test_resuming_without_a_state_or_from_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot be read"):
         start(tmp_path).resume()
-    checkpoint.save(tmp_path / "checkpoint.pt", {"something": "else"})
+    save_checkpoint(tmp_path / "checkpoint.pt", {"something": "else"})
     with pytest.raises(TrainingError, match="resumes with the options and data it began with"):
         start(tmp_path).resume()
 

@@ -1,20 +1,99 @@
-"""Gaussian mixtures: fitted to latents, and sampled from.
+"""The space of latents: the affine map to embeddings, and the mixtures that latents are sampled from.
 
-Legend: N latents, Z dimensions of each, M components of a mixture, K classes.
+The map is computed from statistics of the training latents. The mixtures, besides N(0, I), are fitted to them
+and lie in ``sampling.npz``; one covers the first Z dimensions of a latent, the rest is zero, or the class
+weights of a conditional model.
+
+Legend: N images, D latent size, E embedding size, Z dimensions of a latent that are sampled, M components of
+a mixture, K classes; all float32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle.whitening import LatentStatistics
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.bundle.spec import LATENT_PRIOR
+from lookalike.encoder.bundle.storage import npz_bytes, read_npz
+from lookalike.encoder.errors import InvalidArgumentError, one_line
 
 Floats = NDArray[np.float32]
+
+_DEGENERATE: Final = 1e-6  # of the largest variance: what lies below is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class LatentStatistics:
+    """Mean float32 (D,) and covariance float32 (D, D) of the training latents, for sampling."""
+
+    mean: Floats
+    covariance: Floats
+
+    @classmethod
+    def from_latents(cls, latents: Floats) -> Self:
+        """Measure float32 (N, D) latents.
+
+        Raises:
+            InvalidArgumentError: Fewer than two latents, or values that are not finite.
+        """
+        if latents.ndim != 2 or len(latents) < 2 or not np.isfinite(latents).all():
+            raise InvalidArgumentError(
+                f"statistics need two or more finite latents (N, D), got {latents.shape}; "
+                "give more images, or look for NaN in training"
+            )
+        covariance = np.cov(latents.astype(np.float64), rowvar=False).reshape(2 * (latents.shape[1],))
+        return cls(latents.mean(axis=0, dtype=np.float64).astype(np.float32), covariance.astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class AffineMap:
+    """Map from latents to embeddings: ``e = M (z - offset)`` scaled to unit length.
+
+    Attributes:
+        matrix: M, float32 (E, D).
+        offset: float32 (D,).
+    """
+
+    matrix: Floats
+    offset: Floats
+
+    @classmethod
+    def whitening(cls, statistics: LatentStatistics, *, keep: int | None = None) -> Self:
+        """Rotate to the principal axes, keep the first ``keep`` of them, scale each to unit variance.
+
+        Axes whose variance is under a millionth of the largest carry only rounding errors and are dropped.
+        (PCA whitening; Kessy, Lewin & Strimmer, The American Statistician 72, 2018.)
+
+        Raises:
+            InvalidArgumentError: ``keep`` is under 1, or the latents do not vary.
+        """
+        if keep is not None and keep < 1:
+            raise InvalidArgumentError(
+                f"whitening must keep 1 axis or more, not {keep}; leave keep out for all"
+            )
+        variance, axes = np.linalg.eigh(statistics.covariance.astype(np.float64))
+        order = np.argsort(variance)[::-1][:keep]
+        order = order[variance[order] > max(_DEGENERATE * variance.max(), 0.0)]
+        if not len(order):
+            raise InvalidArgumentError(
+                "whitening needs latents that vary, these are all equal; give other images"
+            )
+        matrix = (axes[:, order] / np.sqrt(variance[order])).T
+        return cls(np.ascontiguousarray(matrix, dtype=np.float32), statistics.mean)
+
+    def __call__(self, latents: Floats) -> Floats:
+        """Map float32 (N, D) to float32 (N, E) of unit length; a latent at the offset stays zero."""
+        mapped = (latents - self.offset) @ self.matrix.T
+        length = np.linalg.norm(mapped, axis=1, keepdims=True)
+        unit: Floats = np.divide(mapped, length, out=np.zeros_like(mapped), where=length > 0)
+        return unit
+
 
 MAX_COVARIANCE_VALUES: Final = 1 << 22
 """Values of all covariances of a mixture: 16 MiB, far more than any useful one."""
@@ -221,3 +300,107 @@ def _root(covariance: Floats) -> NDArray[np.float64]:
     variance, axes = np.linalg.eigh(covariance.astype(np.float64))
     root: NDArray[np.float64] = (axes * np.sqrt(variance.clip(0))) @ axes.T
     return root
+
+
+_PARTS: Final = ("weights", "means", "triangles")
+_LARGEST: Final = 24 * MAX_COVARIANCE_VALUES
+"""Bytes that two mixtures can take at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentPrior:
+    """What a model's latents are sampled from besides N(0, I).
+
+    Attributes:
+        mixture: Fitted to all training latents.
+        by_class: One component for each class, in the order of the model's classes, weighted by its share.
+    """
+
+    mixture: GaussianMixture | None = None
+    by_class: GaussianMixture | None = None
+
+    def check(self, *, prior_dim: int, classes: int) -> None:
+        """Check that it fits a model.
+
+        Args:
+            prior_dim: Dimensions of the latent that are sampled.
+            classes: K.
+
+        Raises:
+            InvalidArgumentError: it does not.
+        """
+        for field in fields(self):
+            mixture: GaussianMixture | None = getattr(self, field.name)
+            if mixture is not None and mixture.size > prior_dim:
+                raise InvalidArgumentError(
+                    f"{field.name} of a model that samples {prior_dim} dimensions has {mixture.size}"
+                )
+        if self.by_class is not None and self.by_class.components != classes:
+            raise InvalidArgumentError(
+                f"by_class of a model of {classes} classes has {self.by_class.components} components"
+            )
+
+    def to_npz(self) -> bytes:
+        """Return ``sampling.npz``: covariances packed as lower triangles (M, Z (Z + 1) / 2)."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for field in fields(self):
+            mixture: GaussianMixture | None = getattr(self, field.name)
+            if mixture is not None:
+                row, column = np.tril_indices(mixture.size)
+                triangles = mixture.covariances[:, row, column]
+                for part, array in zip(_PARTS, (mixture.weights, mixture.means, triangles), strict=True):
+                    arrays[f"{field.name}_{part}"] = array
+        return npz_bytes(**arrays)
+
+    @classmethod
+    def from_npz(cls, files: Mapping[str, bytes]) -> Self | None:
+        """Read ``sampling.npz`` of the files of a bundle; None where there is none.
+
+        Raises:
+            ValueError: it does not hold the arrays.
+            InvalidArgumentError: they are no mixtures.
+        """
+        if LATENT_PRIOR not in files:
+            return None
+        present = _names_in(files[LATENT_PRIOR])
+        known = {f"{field.name}_{part}" for field in fields(cls) for part in _PARTS}
+        if present - known:
+            raise ValueError(f"{LATENT_PRIOR} holds {min(present - known)!r}, which does not belong there")
+        mixtures = {}
+        for field in fields(cls):
+            names = [f"{field.name}_{part}" for part in _PARTS]
+            if present & set(names):
+                mixtures[field.name] = _unpack(*read_npz(LATENT_PRIOR, files, *names))
+        return cls(**mixtures)
+
+
+def _names_in(data: bytes) -> set[str]:
+    """Return the names of the arrays in an ``.npz`` that is not larger than it can be."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+    except Exception as error:  # zipfile and struct each raise their own
+        raise ValueError(
+            f"{LATENT_PRIOR} does not hold the arrays of mixtures ({one_line(error)})"
+        ) from error
+    if (size := sum(member.file_size for member in members)) > _LARGEST:
+        raise ValueError(f"{LATENT_PRIOR} unpacks to {size:,} bytes, the limit is {_LARGEST:,}")
+    return {member.filename.removesuffix(".npy") for member in members}
+
+
+def _unpack(weights: NDArray[Any], means: NDArray[Any], triangles: NDArray[Any]) -> GaussianMixture:
+    count, size = means.shape if means.ndim == 2 else (0, 0)
+    expected = (count, size * (size + 1) // 2)
+    if (
+        triangles.dtype != np.float32
+        or triangles.shape != expected
+        or count * size * size > MAX_COVARIANCE_VALUES
+    ):
+        raise InvalidArgumentError(
+            f"triangles of a mixture must be float32 {expected}, got {triangles.dtype} {triangles.shape}"
+        )
+    covariances = np.empty((count, size, size), np.float32)
+    row, column = np.tril_indices(size)
+    covariances[:, row, column] = triangles
+    covariances[:, column, row] = triangles
+    return GaussianMixture(weights, means, covariances)
