@@ -70,7 +70,7 @@ test-all: $(VENV)/.installed-dev$(comma)train
 test-portable: $(VENV)/.installed-dev$(comma)train
 	@failed=; for setting in $(PROCESSORS); do \
 		echo "tests that train a network, with $$setting"; \
-		env $$setting $(BIN)/python -m pytest -m 'trains and not slow' $(ARGS) || failed="$$failed $$setting"; \
+		env $$setting $(BIN)/python -m pytest -m trains $(ARGS) || failed="$$failed $$setting"; \
 	done; test -z "$$failed" || { echo "failed with$$failed" >&2; exit 1; }
 
 check: $(VENV)/.installed-dev$(comma)train

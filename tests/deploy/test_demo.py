@@ -52,7 +52,8 @@ def few_lfw(lfw: LFW, mnist: MNIST, tmp_path: Path) -> Path:
 
 @pytest.mark.lfw
 @pytest.mark.mnist
-@pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["few", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [True, False], ids=["few", "all"])
 def test_the_tour_on_the_real_faces(data_root: Path, few_lfw: Path, tmp_path: Path, few: bool) -> None:
     data = few_lfw if few else data_root
     count = len(list((data / "lfw").glob("*/*/*.jpg")))

@@ -208,6 +208,7 @@ def test_figures_are_what_the_bundle_does(trained: Denoiser, data: Path) -> None
         assert 255 * trained.estimate(noisy).mean() == pytest.approx(level["estimate"], abs=1)
 
 
+@pytest.mark.slow
 def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +225,7 @@ def test_digits_have_their_own_sizes_and_options_of_the_noise_are_heeded(
     assert [level["sigma"] for level in spec.figures["held_out"]] == [0, 30, 40, 50]
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_and_resumed_it_ends_as_if_it_never_stopped(
     tmp_path: Path, data: Path, train: Train, trained: Denoiser
 ) -> None:

@@ -72,6 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("data") / "shapes", each=12)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None:
@@ -137,6 +138,7 @@ def test_folder_becomes_a_bundle(
     assert spec.mirror is ("--no-mirror" not in words)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
     tmp_path: Path, data: Path, train: Train, monkeypatch: pytest.MonkeyPatch
@@ -167,6 +169,7 @@ def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, trai
     assert bundle.sampling.by_class.components == 10
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     tmp_path: Path, data: Path, train: Train

@@ -151,6 +151,7 @@ def part_of(scored: ScoredImages, rows: list[int]) -> ScoredImages:
     return ScoredImages(few, {name: each[rows] for name, each in scored.scores.items()}, scored.tested[rows])
 
 
+@pytest.mark.slow
 @pytest.mark.lfw
 def test_a_smile_appears_on_faces_of_lfw(lfw: LFW) -> None:
     assert lfw.images()

@@ -140,6 +140,7 @@ def loaded(service: Running, stop: threading.Event, home: Path) -> None:
                 return
 
 
+@pytest.mark.slow
 def test_killed_under_load_it_loses_nothing_that_it_said_was_stored(tmp_path: Path, tiny_model: Path) -> None:
     home = make_home(tmp_path, tiny_model)
     write_many(tmp_path / "many", MANY)

@@ -63,6 +63,7 @@ def clipped(page: Page) -> str:
     return path
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_noisy_picture_is_cleaned_and_wiped(denoised: Page, client: httpx.Client) -> None:
     page = denoised
@@ -91,6 +92,7 @@ def test_a_noisy_picture_is_cleaned_and_wiped(denoised: Page, client: httpx.Clie
     assert wipe.input_value() == "25"
 
 
+@pytest.mark.slow
 @in_browser
 def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, client: httpx.Client) -> None:
     page = denoised
@@ -117,6 +119,7 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     expect(page.locator("#denoise-status")).to_contain_text("strength 50 %")
 
 
+@pytest.mark.slow
 @in_browser
 def test_what_is_clean_odd_or_no_picture_is_told(denoised: Page) -> None:
     page = denoised
@@ -134,6 +137,7 @@ def test_what_is_clean_odd_or_no_picture_is_told(denoised: Page) -> None:
     expect(page.get_by_role("slider", name="Before and after")).to_be_disabled()
 
 
+@pytest.mark.slow
 @in_browser
 def test_pictures_are_dropped_and_pasted_into_the_view_that_is_open(page: Page) -> None:
     page.get_by_role("tab", name="Denoise").click()
@@ -146,6 +150,7 @@ def test_pictures_are_dropped_and_pasted_into_the_view_that_is_open(page: Page) 
     expect(page.locator("#results li").first).to_be_visible()
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_slider_draws_the_face_and_searches_with_it(
     page: Page, browser: Browser, client: httpx.Client
@@ -188,6 +193,7 @@ def test_a_slider_draws_the_face_and_searches_with_it(
     expect(first).not_to_contain_text(scores[0])
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_noisy_query_is_cleaned_and_edited(page: Page, client: httpx.Client) -> None:
     page.set_input_files("#file", files=chosen(NOISY))
@@ -210,6 +216,7 @@ def test_a_noisy_query_is_cleaned_and_edited(page: Page, client: httpx.Client) -
     expect(page).not_to_have_url(re.compile("denoise="))
 
 
+@pytest.mark.slow
 @in_browser
 def test_what_is_not_served_is_not_offered(browser: Browser, tiny_model: Path, tmp_path: Path) -> None:
     with client_of(make_home(tmp_path, tiny_model), tiny_model) as client:
@@ -221,6 +228,7 @@ def test_what_is_not_served_is_not_offered(browser: Browser, tiny_model: Path, t
             expect(page.locator("#denoise-file")).to_be_disabled()
 
 
+@pytest.mark.slow
 @in_browser
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])

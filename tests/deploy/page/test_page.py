@@ -53,6 +53,7 @@ def test_a_picture_is_searched_and_one_leads_to_the_next(page: Page) -> None:
     assert "item=" in page.url
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_view_can_be_shared_and_gone_back_to(page: Page, browser: Browser) -> None:
     page.get_by_role("button", name="Random image").click()
@@ -68,6 +69,7 @@ def test_a_view_can_be_shared_and_gone_back_to(page: Page, browser: Browser) -> 
     expect(page.locator("#search")).to_be_visible()
 
 
+@pytest.mark.slow
 @in_browser
 def test_digits_are_drawn_by_class(page: Page) -> None:
     page.get_by_role("tab", name="Generate").click()
@@ -87,6 +89,7 @@ def test_digits_are_drawn_by_class(page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("at most 100 images")
 
 
+@pytest.mark.slow
 @in_browser
 def test_before_and_after_are_wiped(page: Page) -> None:
     page.get_by_role("tab", name="Reconstruct").click()
@@ -99,6 +102,7 @@ def test_before_and_after_are_wiped(page: Page) -> None:
     assert page.locator("#after").evaluate("image => image.style.clipPath") == "inset(0px 0px 0px 80%)"
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_bad_picture_is_told_and_a_good_one_makes_it_good(page: Page) -> None:
     page.set_input_files("#file", files=chosen(b"no"))
@@ -108,6 +112,7 @@ def test_a_bad_picture_is_told_and_a_good_one_makes_it_good(page: Page) -> None:
     expect(page.locator("#results li").first).to_be_visible()
 
 
+@pytest.mark.slow
 @in_browser
 def test_the_keyboard_is_enough(page: Page) -> None:
     page.keyboard.press("Tab")
@@ -128,6 +133,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.locator("#large")).to_be_hidden()
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_picture_is_pasted_and_dropped(page: Page) -> None:
     for kind, number in (("paste", 4), ("drop", 1)):
@@ -135,6 +141,7 @@ def test_a_picture_is_pasted_and_dropped(page: Page) -> None:
         expect(page.locator("#results li").first.locator(".score")).to_contain_text("1.000")
 
 
+@pytest.mark.slow
 @in_browser
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -150,6 +157,7 @@ def test_it_fits_and_can_be_read(browser: Browser, address: str, width: int, sch
             page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"search-{width}-{scheme}.png")
 
 
+@pytest.mark.slow
 @in_browser
 def test_it_is_usable_in_a_second(page: Page) -> None:
     page.reload()
@@ -158,6 +166,7 @@ def test_it_is_usable_in_a_second(page: Page) -> None:
     assert took < 1000 * (10 if os.environ.get("CI") else 5)  # a second where nobody else is at work
 
 
+@pytest.mark.slow
 @in_browser
 def test_the_key_is_asked_for_and_kept_in_the_tab(browser: Browser, tiny_model: Path, tmp_path: Path) -> None:
     home = make_home(tmp_path, tiny_model)
@@ -178,6 +187,7 @@ def test_the_key_is_asked_for_and_kept_in_the_tab(browser: Browser, tiny_model: 
             expect(page.locator("#key-form")).to_be_hidden()
 
 
+@pytest.mark.slow
 @in_browser
 def test_names_that_look_like_html_stay_text(browser: Browser, tiny_model: Path, tmp_path: Path) -> None:
     home = make_home(tmp_path, tiny_model)

@@ -84,6 +84,7 @@ def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path
     assert back[0] > back[1] + 3  # one that was not taught keeps the dark
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_vae_sees_noise_and_draws_without_it(tmp_path: Path, data: Path) -> None:
     spec = TrainingSpec(

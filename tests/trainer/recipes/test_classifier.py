@@ -74,6 +74,7 @@ def test_classifier_is_trained_cached_and_found_again() -> None:
     assert mended.model_id == bundle.model_id  # a seeded training comes to the same
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     images, labels = bars(120)

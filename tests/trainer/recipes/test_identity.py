@@ -134,6 +134,7 @@ def test_area_is_how_often_one_persons_are_more_alike() -> None:
     assert area_under_roc(network, IMAGES, rows, NAMES, device=CPU) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -178,6 +178,7 @@ def test_pictures_can_be_drawn_from_mixtures(made: tuple[Bundle, VAEMetrics]) ->
     assert bundle.calibration.reconstruction_errors is not None
 
 
+@pytest.mark.slow
 def test_training_killed_and_resumed_ends_as_if_it_never_stopped(tmp_path: Path, data: Path) -> None:
     spec = replace(SPEC, epochs=12)
     expected, _ = train(data, tmp_path / "whole", "cvae", spec=spec)
@@ -216,9 +217,9 @@ def _killed_after(lines: int, data: Path, out: Path) -> None:
     [
         ("vae", 3, {"likelihood": "gaussian"}, {"binarise": "none", "mirror": True}),
         ("cvae", 3, {"likelihood": "gaussian", "deviation": 0.1, "modulated": False}, {"binarise": "none"}),
-        ("vae", 1, {}, {"importance": 4}),
-        ("cvae", 1, {}, {"importance": 2, "consistency": 0.0}),
-        ("vae", 1, {}, {"free_bits": 0.1, "beta": 2.0}),
+        pytest.param("vae", 1, {}, {"importance": 4}, marks=pytest.mark.slow),
+        pytest.param("cvae", 1, {}, {"importance": 2, "consistency": 0.0}, marks=pytest.mark.slow),
+        pytest.param("vae", 1, {}, {"free_bits": 0.1, "beta": 2.0}, marks=pytest.mark.slow),
     ],
 )
 def test_every_objective_makes_a_bundle(
@@ -239,6 +240,7 @@ def test_every_objective_makes_a_bundle(
     assert np.isfinite(figures.held_out_nelbo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
 def test_aligned_latents_are_all_together_those_of_the_prior(tmp_path: Path, data: Path, kind: str) -> None:
     image = ImageSpec(size=SIDE, channels=3)
@@ -281,6 +283,7 @@ def test_people_without_classes_are_split_by_person(tmp_path: Path) -> None:
     assert bundle.sampling.by_class is None
 
 
+@pytest.mark.slow
 def test_pictures_without_a_class_are_left_out_of_a_conditional_training_alone(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "shapes")
     for index in range(6):
