@@ -30,6 +30,8 @@ PROCESSORS := ATEN_CPU_CAPABILITY=default \
 	$(if $(shell grep -m 1 avx2 /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx2) \
 	$(if $(shell grep -m 1 avx512vl /proc/cpuinfo 2>/dev/null),ATEN_CPU_CAPABILITY=avx512) \
 	ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
+# Tests start many processes: each is quicker when the modules are compiled already.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 UV     := $(shell command -v uv 2>/dev/null)
 
 .PHONY: demo test test-portable test-all check figures bench bench-million bench-serve model digits denoiser denoiser-digits clean
@@ -59,18 +61,18 @@ demo: $(VENV)/.installed-$(if $(TRAIN),demo$(comma)train,demo)
 	@$(BIN)/lookalike demo --out demo $(if $(TRAIN),--train)
 
 test: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)
 
 # The slow ones measure times and memory: alone.
 test-all: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
 	@$(MAKE) test-portable
 
 test-portable: $(VENV)/.installed-dev$(comma)train
 	@failed=; for setting in $(PROCESSORS); do \
 		echo "tests that train a network, with $$setting"; \
-		env $$setting $(BIN)/python -m pytest -m trains $(ARGS) || failed="$$failed $$setting"; \
+		env $$setting $(PYTEST) -m trains $(ARGS) || failed="$$failed $$setting"; \
 	done; test -z "$$failed" || { echo "failed with$$failed" >&2; exit 1; }
 
 check: $(VENV)/.installed-dev$(comma)train

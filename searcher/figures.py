@@ -14,7 +14,7 @@ from lookalike.encoder.images import Crop, Tile, contact_sheet, save_image
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
 from lookalike.searcher.generation import edit, read_all
-from lookalike.searcher.search import QueryResult, Searcher, SearchHit
+from lookalike.searcher.search import QueryResult, Searcher, SearchHit, format_probability
 
 Pixels = NDArray[np.uint8]
 _COLUMNS = 10
@@ -130,11 +130,6 @@ def _query_tiles(
                 text = _edit_text(add)
                 tiles.append(Tile(pixels=edited, caption=text, subcaption="edited query", accent=True))
     return tiles
-
-
-def format_probability(probability: float) -> str:
-    """Return a probability as short text: 0.42, <0.01, >0.99."""
-    return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
 
 
 def _score_text(result: SearchHit) -> str:

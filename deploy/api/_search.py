@@ -20,8 +20,8 @@ from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.sources import SourceList, as_path
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
-from lookalike.searcher.figures import caption, format_probability
-from lookalike.searcher.search import QueryDenoiser, SearchHit
+from lookalike.searcher.figures import caption
+from lookalike.searcher.search import QueryDenoiser, SearchHit, format_probability
 from lookalike.searcher.search import searcher as search_engine
 
 _SIDE = 128

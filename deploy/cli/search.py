@@ -152,7 +152,7 @@ def search(
         raise click.UsageError(
             "--prior and --fmr do not work with --like and --unlike: they are for one image"
         )
-    strengths = parse_strengths(added)
+    strengths = parse_strengths(added) if added else {}
     params = SearchParams(k=count, where=where, exclude_self=exclude_self, group_by=group_by)
     with open_store(store) as opened:
         searcher = Searcher.open(opened, collection, model=model, provider=provider)
@@ -205,7 +205,7 @@ def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
 def _print_table(answers: Sequence[QueryResult]) -> None:
     """Print each query's file, then a line per result: rank, score, probability, person and path."""
     from lookalike.encoder.errors import printable
-    from lookalike.searcher.figures import format_probability
+    from lookalike.searcher.search import format_probability
 
     for number, answer in enumerate(answers):
         click.echo(f"{chr(10) if number else ''}{printable(answer.query)}  ({answer.took_ms:.1f} ms)")

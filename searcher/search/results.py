@@ -279,3 +279,8 @@ def _group(hit: Hit, field: str) -> str:
     for part in field.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return hit.id if value is None else json.dumps(value, sort_keys=True)
+
+
+def format_probability(probability: float) -> str:
+    """Return a probability as short text: 0.42, <0.01, >0.99."""
+    return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"

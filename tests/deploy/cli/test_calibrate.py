@@ -18,8 +18,8 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images import encode_png
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
-from lookalike.searcher.figures import format_probability, results_sheet
-from lookalike.searcher.search import Searcher
+from lookalike.searcher.figures import results_sheet
+from lookalike.searcher.search import Searcher, format_probability
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.fixtures.tiny_models import save_again

@@ -101,8 +101,13 @@ def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None
     ("words", "classes", "channels"),
     [
         (("vae", *NARROW), CLASSES, 3),
-        (("vae", *NARROW, "--gray", "--classes", "none", "--importance", "3"), (), 1),
-        (
+        pytest.param(
+            ("vae", *NARROW, "--gray", "--classes", "none", "--importance", "3"),
+            (),
+            1,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             (
                 "cvae",
                 *NARROW,
@@ -115,6 +120,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None
             ),
             CLASSES,
             1,
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -153,6 +159,7 @@ def test_epochs_and_batch_are_those_that_suit_the_number_of_pictures(
         assert (training["epochs"], training["batch"]) == (epochs, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.usefixtures("digits")
 def test_plain_autoencoder_learns_digits_and_draws_by_class(tmp_path: Path, train: Train) -> None:

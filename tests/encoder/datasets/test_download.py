@@ -205,9 +205,10 @@ def test_a_folder_that_cannot_be_is_told(file: RemoteFile, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("name", "sha256"), [("faces.bin", None), ("../faces.bin", SHA256)])
-def test_a_remote_file_has_a_digest_and_a_plain_name(name: str, sha256: str | None) -> None:
-    with pytest.raises(InvalidArgumentError):
-        RemoteFile(name=name, urls=(), sha256=sha256)
+def test_a_remote_file_has_a_digest_and_a_plain_name(name: str, sha256: str | None, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="a digest and a name without a folder"):
+        fetch(RemoteFile(name=name, urls=(), sha256=sha256), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

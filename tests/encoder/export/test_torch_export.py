@@ -336,6 +336,7 @@ def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
         np.testing.assert_allclose(cleaner.estimate(pixels.numpy()), estimated.numpy(), atol=PARITY)
 
 
+@pytest.mark.slow
 def test_a_cleaner_that_is_none_is_refused() -> None:
     with pytest.raises(ExportError, match="the estimator must return"):
         export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), size_multiple=4)

@@ -255,6 +255,7 @@ def test_odd_names_are_names(tmp_path: Path, readable: bool) -> None:
     assert_apart(dataset, dataset.split(range(6)))
 
 
+@pytest.mark.slow
 def test_reader_that_is_killed_leaves_nothing_half(tmp_path: Path, cache: Path) -> None:
     folder = write_people(tmp_path / "people", people=1, each=1)
     (first,) = folder.rglob("*.png")

@@ -60,6 +60,7 @@ def test_later_state_replaces_the_earlier_one(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "a.pt") == {"step": 2}
 
 
+@pytest.mark.slow
 def test_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     for turn in range(2):

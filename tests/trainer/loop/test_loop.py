@@ -104,7 +104,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_people(tmp_path_factory.mktemp("data") / "people")
 
 
-@pytest.mark.parametrize("stops", [(3,), pytest.param((None, None), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stops", [(3,), (None, None)])
 def test_training_killed_at_any_moment_and_resumed_ends_as_if_it_never_stopped(
     tmp_path: Path, data: Path, stops: tuple[int | None, ...]
 ) -> None:

@@ -63,6 +63,7 @@ def psnr_between(one: Any, other: Any) -> float:
     return psnr_from_mse(float(np.square(one - other).mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path) -> None:
     bundle, figures = train_ae(data, tmp_path / "cleaning", HOLES)

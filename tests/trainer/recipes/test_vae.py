@@ -166,6 +166,7 @@ def test_model_encodes_decodes_and_tells_its_posterior(made: tuple[Bundle, VAEMe
         assert len(np.unique(drawn.reshape(K, -1), axis=0)) == K
 
 
+@pytest.mark.slow
 def test_pictures_can_be_drawn_from_mixtures(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, _ = made
     sampling = bundle.sampling
@@ -212,14 +213,15 @@ def _killed_after(lines: int, data: Path, out: Path) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "channels", "shape", "bound"),
     [
         ("vae", 3, {"likelihood": "gaussian"}, {"binarise": "none", "mirror": True}),
         ("cvae", 3, {"likelihood": "gaussian", "deviation": 0.1, "modulated": False}, {"binarise": "none"}),
-        pytest.param("vae", 1, {}, {"importance": 4}, marks=pytest.mark.slow),
-        pytest.param("cvae", 1, {}, {"importance": 2, "consistency": 0.0}, marks=pytest.mark.slow),
-        pytest.param("vae", 1, {}, {"free_bits": 0.1, "beta": 2.0}, marks=pytest.mark.slow),
+        ("vae", 1, {}, {"importance": 4}),
+        ("cvae", 1, {}, {"importance": 2, "consistency": 0.0}),
+        ("vae", 1, {}, {"free_bits": 0.1, "beta": 2.0}),
     ],
 )
 def test_every_objective_makes_a_bundle(
@@ -273,6 +275,7 @@ def test_conditional_model_of_few_coloured_pictures_draws_the_class_that_is_aske
     assert (seen == np.tile(np.arange(K), 40)).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_people_without_classes_are_split_by_person(tmp_path: Path) -> None:
     dataset = open_dataset(str(write_people(tmp_path / "people")))
     bundle, figures = train(tmp_path, tmp_path / "model", "vae", dataset=dataset)
