@@ -11,6 +11,7 @@ from lookalike.encoder.bundle.calibration import (
     reconstruction_errors,
 )
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
+from lookalike.encoder.bundle.onnx_format import has_external_tensors
 from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec
 from lookalike.encoder.bundle.storage import GOLDEN_RUNS, absolute_path, shipped_bundles
 
@@ -32,6 +33,7 @@ __all__ = [
     "absolute_path",
     "check_target",
     "default_prior",
+    "has_external_tensors",
     "reconstruction_errors",
     "shipped_bundles",
 ]

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Final, Protocol, final
 
 import numpy as np
@@ -342,15 +343,28 @@ def _begin(model: Model | None) -> None:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C while child processes start, so that they inherit the block; ours is delivered later."""
+    """Hold Ctrl-C back until the end of the block; child processes that start in it inherit a blocked signal.
+
+    Blocking is not enough here: another thread may receive the signal, and Python then raises
+    KeyboardInterrupt in the main thread all the same, which would leave a child half started.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.getsignal(signal.SIGINT)
+    replaced = callable(handler) and threading.current_thread() is threading.main_thread()
+    held: list[tuple[int, FrameType | None]] = []
+    if replaced:
+        signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if replaced:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if held and callable(handler):
+            handler(*held[0])
 
 
 @cache

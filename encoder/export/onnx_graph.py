@@ -21,6 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from lookalike.encoder.bundle import has_external_tensors
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
 from lookalike.encoder.images import ImageSpec
 
@@ -176,7 +177,7 @@ class OnnxGraph:
 def _check(model: onnx.ModelProto, where: str) -> None:
     if not model.graph.node:
         raise OnnxImportError(f"{where}: is not an ONNX file with a network; export it again")
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+    if has_external_tensors(model.SerializeToString()):
         raise OnnxImportError(
             f"{where}: its weights are in another file; merge them in Python with "
             "onnx.save(onnx.load('my.onnx'), 'one.onnx')"
@@ -214,15 +215,6 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from _nodes(inner)
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in _nodes(graph):
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from inner.initializer
 
 
 def _feed_of(model: onnx.ModelProto, where: str) -> _Feed:

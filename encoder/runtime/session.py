@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import GOLDEN_RUNS, Bundle
+from lookalike.encoder.bundle import GOLDEN_RUNS, Bundle, has_external_tensors
 from lookalike.encoder.errors import (
     BundleCorruptError,
     GoldenMismatchError,
@@ -156,7 +156,7 @@ def open_session(
         allow_spinning: Whether its threads wait for the next run in a loop, which takes cores from others.
 
     Raises:
-        BundleCorruptError: onnxruntime cannot load it.
+        BundleCorruptError: onnxruntime cannot load it, or it would read other files.
         ProviderError: The requested provider is not available.
     """
     options = ort.SessionOptions()
@@ -166,6 +166,7 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     providers = _providers(provider)
+    _check_self_contained(data, graph=graph, folder=folder)
     try:
         session = ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
@@ -176,6 +177,22 @@ def open_session(
     if provider == "cuda" and session.get_providers()[0] != _CUDA:
         raise ProviderError("provider cuda could not start; check the driver or use cpu")
     return session
+
+
+def _check_self_contained(data: bytes, *, graph: str, folder: Path) -> None:
+    """Refuse a graph that would read other files, before onnxruntime sees it."""
+    try:
+        external = has_external_tensors(data)
+    except ValueError as error:
+        raise BundleCorruptError(
+            f"bundle {printable(str(folder))} is damaged: cannot load {graph}.onnx, which is no ONNX graph "
+            f"({error}); fetch or export it again"
+        ) from error
+    if external:
+        raise BundleCorruptError(
+            f"bundle {printable(str(folder))} is refused: {graph}.onnx reads its weights from other files, "
+            "which could be any file here; export it again in one file"
+        )
 
 
 def _check_options(provider: str, threads: int | None) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from threadpoolctl import threadpool_info
 
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.embed import EmbeddedBatch, embed_files
-from lookalike.encoder.embed.workers import ProcessEmbedder
+from lookalike.encoder.embed.workers import ProcessEmbedder, _interrupts_blocked
 from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images import encode_png
 from lookalike.encoder.runtime import Model
@@ -263,3 +264,21 @@ print(sum(len(batch.keys) for batch in apart))
     )
     assert done.stdout.split() == [str(MANY + 59)], done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks")
+def test_an_interrupt_that_another_thread_receives_waits_for_the_start_of_a_process() -> None:
+    order: list[str] = []
+    waiting = threading.Event()
+    other = threading.Thread(target=waiting.wait)  # its mask does not block the signal
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), _interrupts_blocked():
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):  # Python looks for signals between instructions
+                order.append("started")
+    finally:
+        waiting.set()
+        other.join()
+    assert len(order) == 1000
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
