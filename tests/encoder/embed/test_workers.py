@@ -268,17 +268,22 @@ print(sum(len(batch.keys) for batch in apart))
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks")
 def test_an_interrupt_that_another_thread_receives_waits_for_the_start_of_a_process() -> None:
-    order: list[str] = []
+    passed: list[int] = []
+
+    def interrupted() -> None:
+        with _interrupts_blocked():
+            os.kill(os.getpid(), signal.SIGINT)
+            passed.extend(range(1000))  # Python looks for signals between instructions
+            passed.append(1000)
+
     waiting = threading.Event()
     other = threading.Thread(target=waiting.wait)  # its mask does not block the signal
     other.start()
     try:
-        with pytest.raises(KeyboardInterrupt), _interrupts_blocked():
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(1000):  # Python looks for signals between instructions
-                order.append("started")
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
     finally:
         waiting.set()
         other.join()
-    assert len(order) == 1000
+    assert len(passed) == 1001
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
