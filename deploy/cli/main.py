@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
+import os
+import select
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import click
 
@@ -107,19 +110,74 @@ def demo(out: Path, train: bool, epochs: int) -> None:
 
 def main() -> None:
     """Run the command and exit. Errors of this library are one line on stderr, without traceback."""
+    _prepare_streams()
+    stdout = sys.stdout  # click wraps it when a pipe breaks
+    try:
+        code = _run()
+        stdout.flush()
+    except BrokenPipeError:
+        code = _after_broken_pipe(stdout)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command and return its exit code."""
     try:
         code = group.main(prog_name="lookalike", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("lookalike: interrupted; run it again to continue", err=True)
-        sys.exit(130)
+        return _fail("interrupted; run it again to continue", 130)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except LookalikeError as error:
-        click.echo(f"lookalike: {error}", err=True)
-        sys.exit(2 if isinstance(error, InvalidArgumentError) else 1)
+        return _fail(str(error), 2 if isinstance(error, InvalidArgumentError) else 1)
+    except BrokenPipeError:
+        raise
+    except SystemExit as error:  # click's way to say that a pipe is broken
+        raise BrokenPipeError from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"lookalike: {where}{error.strerror or error}", err=True)
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _fail(f"{where}{error.strerror or error}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"lookalike: {message}", err=True)
+    return code
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams writable whatever they are.
+
+    A stream that was closed becomes the null device: a file that is opened later would otherwise take its
+    number, and messages would be written into it. Characters that an encoding lacks are escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _after_broken_pipe(stdout: TextIO) -> int:
+    """Return the exit code where nobody reads on: 0 if that is stdout, of which the reader had enough."""
+    if not _has_no_reader(stdout):
+        return 1
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # for what is flushed at exit
+    return 0
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    try:
+        poll = select.poll()
+    except AttributeError:  # Windows
+        return True
+    poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
