@@ -6,6 +6,7 @@ One process holds the store and the models. Everything that blocks runs on a bou
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from lookalike.deploy.http.connections import quiet_accept_errors
 from lookalike.deploy.http.errors import MEDIA_TYPE, PROBLEMS, ApiError, problem_response
 from lookalike.deploy.http.middleware import Middleware
 from lookalike.deploy.http.routes import (
@@ -55,6 +57,7 @@ def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        quiet_accept_errors(asyncio.get_running_loop())
         models = [*state.registry.models, *state.registry.denoisers]
         _LOG.info("serving", extra={"models": models, "workers": settings.workers})
         try:

@@ -14,7 +14,6 @@ import re
 import secrets
 import time
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +24,7 @@ from lookalike.deploy.http.settings import Settings
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 PUBLIC_PATHS: Final = frozenset({"/healthz", "/readyz", "/", "/favicon.ico"})
 """Paths that need no key, as those below /page/: they reveal nothing stored."""
@@ -124,7 +124,7 @@ class Middleware:
         if self._settings.key is None and _host_name(host) not in _LOCAL_NAMES:  # DNS rebinding
             return ApiError("host-not-allowed", "without an API key the service answers to localhost only")
         origin = headers.get("origin")
-        if headers.get("sec-fetch-site") == "cross-site" or (
+        if headers.get("sec-fetch-site", "").lower() == "cross-site" or (
             origin is not None and origin.partition("://")[2] != host
         ):
             return ApiError("cross-origin", "send requests from the service's own page, or without a browser")
@@ -202,11 +202,9 @@ def _is_public(path: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """Return the name in a Host header, without the port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    """Return the name in a Host header, without the port; empty when it is no host (RFC 9110, 7.2)."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def _add_headers(message: Message, request_id: str) -> None:

@@ -13,11 +13,12 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 
+from lookalike.deploy.http.connections import bounded_protocol, connection_limits
 from lookalike.encoder.errors import InvalidArgumentError
 
 _KEEP_ALIVE_SECONDS: Final = 15
 _SHUTDOWN_SECONDS: Final = 30
-_MAX_CONNECTIONS: Final = 2048
+_HEADER_SECONDS: Final = 10
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -56,7 +57,8 @@ def run(app: FastAPI, *, host: str, port: int, log: Callable[[str], object]) -> 
         InvalidArgumentError: it cannot listen there.
     """
     _log_to_stderr()
-    listener = listen(host, port)
+    limit, backlog = connection_limits()
+    listener = listen(host, port, backlog=backlog)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -66,7 +68,8 @@ def run(app: FastAPI, *, host: str, port: int, log: Callable[[str], object]) -> 
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        limit_concurrency=_MAX_CONNECTIONS,
+        http=bounded_protocol(limit, _HEADER_SECONDS),
+        backlog=backlog,
         lifespan="on",
     )
     name = f"[{host}]" if ":" in host else host
@@ -75,15 +78,15 @@ def run(app: FastAPI, *, host: str, port: int, log: Callable[[str], object]) -> 
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
+def listen(host: str, port: int, *, backlog: int = 128) -> socket.socket:
+    """Return a listening socket, at which ``backlog`` connections may wait to be accepted.
 
     Raises:
         InvalidArgumentError: it cannot listen there.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        created = socket.create_server((host, port), family=family, backlog=_MAX_CONNECTIONS)
+        created = socket.create_server((host, port), family=family, backlog=backlog)
     except OSError as error:
         raise InvalidArgumentError(
             f"the service cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"

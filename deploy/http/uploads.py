@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from lookalike.deploy.http.errors import ApiError
@@ -18,6 +20,8 @@ from lookalike.encoder.errors import printable
 M = TypeVar("M", bound=BaseModel)
 _MAX_FIELDS: Final = 32
 _MAX_FIELD_BYTES: Final = 1 << 16
+_MAX_VALUES: Final = 10_000
+"""In the lists and objects of a JSON body; more than any request needs."""
 _PART: Final = "image"
 
 
@@ -45,7 +49,8 @@ async def parse_body(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
     """
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type == "application/json":
-        values = _parse_json(await request.body(), kind)
+        # On a thread: while a large body is parsed, other requests are answered.
+        values = await run_in_threadpool(_parse_json, await request.body(), kind)
         return values, _decode_images(getattr(values, "images", None) or [])
     if media_type == "multipart/form-data":
         return await _parse_form(request, kind)
@@ -57,12 +62,40 @@ async def parse_body(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
 
 
 def _parse_json(body: bytes, kind: type[M]) -> M:
+    _check_amount(body, kind)
     try:
         return kind.model_validate_json(body, strict=True)
     except ValidationError as error:
         if error.errors(include_input=False)[0]["type"] == "json_invalid":
             raise ApiError("malformed", "the body is not valid JSON") from error
         raise ApiError("invalid-request", _first_error(error)) from error
+
+
+def _check_amount(body: bytes, kind: type[BaseModel]) -> None:
+    """Refuse what pydantic would make an error of for each of a million keys or items.
+
+    Raises:
+        ApiError: it is not JSON (``malformed``), or has an unknown field or too many values
+            (``invalid-request``).
+    """
+    try:
+        values = from_json(body)
+    except ValueError as error:  # also for JSON that is nested too deeply
+        raise ApiError("malformed", "the body is not valid JSON") from error
+    if not isinstance(values, dict):
+        return
+    known = {name for field, info in kind.model_fields.items() for name in (field, info.alias)}
+    unknown = next((name for name in values if name not in known), None)
+    if unknown is not None:
+        raise ApiError("invalid-request", f"{printable(unknown[:100])}: there is no such field")
+    left, count = list(values.values()), 0
+    while left:
+        value = left.pop()
+        if isinstance(value, list | dict):
+            count += len(value)
+            if count > _MAX_VALUES:
+                raise ApiError("invalid-request", f"the body holds more than {_MAX_VALUES:,} values")
+            left += value.values() if isinstance(value, dict) else value
 
 
 async def _parse_form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from lookalike.deploy.http import Settings
 from lookalike.deploy.http import middleware as guard
 from lookalike.deploy.http.middleware import is_key
+from lookalike.deploy.http.routes.search import SearchRequest
 from lookalike.deploy.http.settings import is_loopback
 from lookalike.encoder.errors import InvalidArgumentError
 from tests.fixtures.photos import NAME, make_home, photograph
@@ -102,7 +103,22 @@ def test_the_host_decides_whether_a_key_is_needed() -> None:
     assert KEY not in repr(Settings(key=KEY))
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[::2]", "a b", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "[::2]",
+        "a b",
+        "",
+        "user@localhost",
+        "user:word@localhost:80",
+        "localhost/x",
+        "localhost?x",
+        "localhost#x",
+        "localhost:80:80",
+    ],
+)
 def test_a_name_that_leads_here_from_elsewhere_is_refused(client: httpx.Client, host: str) -> None:
     problem(client.get(f"{API}/models", headers={"Host": host}), 400, "host-not-allowed")
 
@@ -114,6 +130,7 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(client: httpx.Client, 
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:1"},
         {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "Cross-Site"},
     ],
 )
 def test_pages_of_other_sites_may_not_ask(client: httpx.Client, headers: dict[str, str]) -> None:
@@ -171,6 +188,32 @@ def test_who_sends_without_end_is_cut_off(client: httpx.Client) -> None:
     assert sent < 50_000_000
 
 
+def many_keys(count: int) -> bytes:
+    return json.dumps({"collection": "photos", **{f"k{number}": 0 for number in range(count)}}).encode()
+
+
+def many_items(field: str, count: int) -> bytes:
+    return json.dumps({"collection": "photos", field: [0] * count}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (many_keys(15_000), "k0: there is no such field"),
+        (many_items("images", 20_000), "the body holds more than 10,000 values"),
+    ],
+)
+def test_one_error_of_very_many_is_looked_for(
+    client: httpx.Client, body: bytes, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def validate(*_: object, **__: object) -> None:
+        raise AssertionError("all of it is validated")
+
+    monkeypatch.setattr(SearchRequest, "model_validate_json", validate)
+    response = client.post(f"{API}/search", content=body, headers={"Content-Type": "application/json"})
+    assert problem(response, 422, "invalid-request")["detail"] == detail
+
+
 def test_who_sends_slowly_is_not_waited_for(client: httpx.Client) -> None:
     with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20) as slow:
         head = f"POST {API}/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -202,6 +245,9 @@ def test_who_sends_slowly_is_not_waited_for(client: httpx.Client) -> None:
         (b"collection=photos", "application/x-www-form-urlencoded", 415, "media-type"),
         (b"{}", "text/plain", 415, "media-type"),
         (b"{}", "", 415, "media-type"),
+        (many_keys(15_000), "application/json", 422, "invalid-request"),
+        (many_items("images", 20_000), "application/json", 422, "invalid-request"),
+        (many_items("add", 20_000), "application/json", 422, "invalid-request"),
         (b"x", "multipart/form-data", 400, "malformed"),
         (b"x", "multipart/form-data; boundary=y", 400, "malformed"),
     ],

@@ -98,9 +98,9 @@ def out(name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
-def model_of(nodes: list[onnx.NodeProto], **graph: list[TensorProto]) -> onnx.ModelProto:
+def model_of(nodes: list[onnx.NodeProto], initializer: list[TensorProto] | None = None) -> onnx.ModelProto:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
-    return helper.make_model(helper.make_graph(nodes, "g", [x], [out("y")], **graph))
+    return helper.make_model(helper.make_graph(nodes, "g", [x], [out("y")], initializer))
 
 
 PLACES = (
