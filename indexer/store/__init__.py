@@ -24,6 +24,7 @@ from lookalike.indexer.store.layout import (
     oversampling,
 )
 from lookalike.indexer.store.points import (
+    MOVED_TO,
     PREDICTED,
     RESERVED,
     Hit,
@@ -39,6 +40,7 @@ from lookalike.indexer.store.points import (
 
 __all__ = [
     "EF_SEARCH",
+    "MOVED_TO",
     "PREDICTED",
     "QUANTILE",
     "RESERVED",

@@ -29,8 +29,10 @@ Strings, integers and booleans come back unchanged. A float may come back from Q
 place (1 part in 10^15), so compare floats with a tolerance.
 """
 
-RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
-"""Payload fields that every item has."""
+MOVED_TO: Final = "moved_to"
+"""Payload field of the old point of a moved item, while the move is written: the id of the new one."""
+RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns", MOVED_TO})
+"""Payload fields that the index fills itself: the first five of every item."""
 PREDICTED: Final = "predicted"
 """Payload field that lists the fields predicted by a model; all others are known."""
 

@@ -18,7 +18,16 @@ from typing import Any, Final, Literal, TypeVar
 from lookalike.encoder.embed import FileInfo
 from lookalike.encoder.errors import printable
 from lookalike.indexer.sources import Item, Source
-from lookalike.indexer.store import RESERVED, Condition, Filter, Payload, Record, VectorStore, known_payload
+from lookalike.indexer.store import (
+    MOVED_TO,
+    RESERVED,
+    Condition,
+    Filter,
+    Payload,
+    Record,
+    VectorStore,
+    known_payload,
+)
 from lookalike.indexer.sync.collection import CompressedList, IdSet
 
 CHUNK: Final = 1024
@@ -140,6 +149,7 @@ class SyncPlan:
         to_update: Items to store again with the vector that is stored.
         unchanged: How many items stay as they are.
         missing: Stored items that are no longer in the sources, id to path.
+        superseded: Old points of items that an earlier run moved, and was killed before it deleted them.
         missing_by_content: (size, SHA-256) to the ids of missing items with that content, not matched so far.
         vector_points: (size, SHA-256) to the point that holds the vector of a matched item.
     """
@@ -148,6 +158,7 @@ class SyncPlan:
     to_update: CompressedList[ToUpdate] = field(default_factory=CompressedList)
     unchanged: int = 0
     missing: dict[str, str] = field(default_factory=dict)
+    superseded: list[str] = field(default_factory=list)
     missing_by_content: dict[tuple[int, str], list[str]] = field(default_factory=dict)
     vector_points: dict[tuple[int, str], str] = field(default_factory=dict)
 
@@ -223,9 +234,20 @@ def payload_of(item: Item, root_name: str, info: FileInfo) -> dict[str, Any]:
     return {**person, **(item.payload or {}), **own}
 
 
-def extra_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a stored payload that came from tables, not from the item or its path."""
-    return {key: value for key, value in payload.items() if key not in RESERVED and key != "person"}
+def kept_payload(before: Payload, item: Item, *, same_content: bool) -> dict[str, Any]:
+    """Return what stays of a stored payload where no table says anything of the item now.
+
+    That is what earlier tables said of it and, of the same content, what was predicted. The person stays too,
+    unless it was found in a path that the item no longer has.
+    """
+    payload = before if same_content else known_payload(before)
+    person, path = before.get("person"), before["path"]
+    from_old_path = isinstance(person, str) and person in path and path != item.path
+    return {
+        key: value
+        for key, value in payload.items()
+        if key not in RESERVED and not (key == "person" and from_old_path)
+    }
 
 
 def _add_to_plan(
@@ -276,6 +298,7 @@ def _find_missing(
         )
 
     missing: dict[str, str] = {}
+    moved: dict[str, str] = {}
     for root in {source.root_name for source in scan.sources}:
         of_root = Filter((Condition("root", "=", root),))
         if store.count(name, where=of_root) == seen_per_root[root]:
@@ -289,6 +312,13 @@ def _find_missing(
                     source.covers(path) and not unreadable(source, path) for source in sources
                 ):
                     missing[record.id] = path
+                    if isinstance(new_id := record.payload.get(MOVED_TO), str):
+                        moved[record.id] = new_id
+    for chunk in chunked(moved):
+        written = store.get(name, [moved[old] for old in chunk])
+        plan.superseded += (old for old in chunk if moved[old] in written)
+    for old in plan.superseded:
+        del missing[old]
     plan.missing = dict(sorted(missing.items()))
 
 

@@ -28,7 +28,15 @@ from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
-from lookalike.indexer.store import CollectionSpec, Payload, Record, StorageConfig, VectorStore, resolve_alias
+from lookalike.indexer.store import (
+    MOVED_TO,
+    CollectionSpec,
+    Payload,
+    Record,
+    StorageConfig,
+    VectorStore,
+    resolve_alias,
+)
 from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,
@@ -43,7 +51,7 @@ from lookalike.indexer.sync.plan import (
     ToUpdate,
     all_new,
     chunked,
-    extra_payload,
+    kept_payload,
     make_plan,
     payload_of,
 )
@@ -318,6 +326,8 @@ class _Run:
         prune: bool,
     ) -> None:
         """Carry out the plan; everything is durable when this returns."""
+        if self.plan.superseded:
+            self.store.delete(self.name, self.plan.superseded)
         self.apply_updates(self.plan.to_update)
         stream = embed_files(
             self.model,
@@ -331,27 +341,34 @@ class _Run:
         self.store_embedded(stream, on_progress)
         if prune and self.plan.missing:
             self.store.delete(self.name, list(self.plan.missing))
-        if self.reporter.report.stored or (prune and self.plan.missing):  # else there is nothing to flush
+        deleted = self.plan.superseded or (prune and self.plan.missing)
+        if self.reporter.report.stored or deleted:  # else there is nothing to flush
             self.store.flush(self.name)
 
     def apply_updates(self, updates: Iterable[ToUpdate]) -> None:
         """Store items with the vectors that are stored already; each chunk is taken when the last is written.
 
-        The old point of a moved item is deleted first: killed in between, the next run embeds it as new and
-        ends the same; the other way round, both would stay.
+        The old point of a moved item is deleted last, so that nothing is lost where the disk is full or the
+        run is killed. It is marked first: the next run knows by that that it may delete it.
         """
         store, name = self.store, self.name
         for chunk in chunked(updates, _DURABLE_TOGETHER):
             stored = store.get(name, [update.stored_id for update in chunk], with_vectors=True)
             moved = [update.stored_id for update in chunk if update.status == "moved"]
+            vectors = np.array([stored[update.stored_id].vector for update in chunk], np.float32)
+            payloads = [_updated_payload(update, stored[update.stored_id]) for update in chunk]
+            new_ids = [update.item.id for update in chunk]
+            if moved:
+                is_moved = [update.status == "moved" for update in chunk]
+                marked = [
+                    {**stored[update.stored_id].payload, MOVED_TO: update.item.id}
+                    for update in chunk
+                    if update.status == "moved"
+                ]
+                store.upsert(name, moved, vectors[is_moved], marked)
+            store.upsert(name, new_ids, vectors, payloads)
             if moved:
                 store.delete(name, moved)
-            store.upsert(
-                name,
-                [update.item.id for update in chunk],
-                np.array([stored[update.stored_id].vector for update in chunk], np.float32),
-                [_updated_payload(update, stored[update.stored_id]) for update in chunk],
-            )
             for update in chunk:
                 self.plan.mark_written(update)
                 self._report_update(update)
@@ -363,12 +380,8 @@ class _Run:
         with closing(stream):
             for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
                 if batch.keys:
-                    payloads = [
-                        payload_of(entry.item, entry.root_name, info)
-                        for entry, info in zip(batch.keys, batch.facts, strict=True)
-                    ]
                     ids = [entry.item.id for entry in batch.keys]
-                    self.store.upsert(self.name, ids, batch.embeddings, payloads)
+                    self.store.upsert(self.name, ids, batch.embeddings, self._payloads(batch))
                 for entry in batch.keys:
                     self._report_embedded(entry)
                 for entry, reason in batch.failures:
@@ -376,6 +389,17 @@ class _Run:
                 known = (self._resolve_known(entry, info) for entry, info in batch.skipped)
                 self.apply_updates(update for update in known if update is not None)
                 on_progress(_size(batch))
+
+    def _payloads(self, batch: EmbeddedBatch[ToEmbed]) -> list[Payload]:
+        """Return the payloads to store; of a file with other bytes, what earlier tables said stays."""
+        changed = [entry.item.id for entry in batch.keys if not entry.new and entry.item.payload is None]
+        before = self.store.get(self.name, changed) if changed else {}
+        payloads: list[Payload] = []
+        for entry, info in zip(batch.keys, batch.facts, strict=True):
+            new, old = payload_of(entry.item, entry.root_name, info), before.get(entry.item.id)
+            kept = {} if old is None else kept_payload(old.payload, entry.item, same_content=False)
+            payloads.append({**new, **kept})
+        return payloads
 
     def report_scan(self, scan: SourceScan) -> None:
         """Report folders that could not be listed, and missing items."""
@@ -399,9 +423,10 @@ class _Run:
 
 def _updated_payload(update: ToUpdate, before: Record) -> Payload:
     """Return the payload to store; without a table now, what an earlier table said stays."""
-    keep_extra = update.item.payload is None and update.status != "added"
-    extra = extra_payload(before.payload) if keep_extra else {}
-    return {**extra, **payload_of(update.item, update.root_name, update.info)}
+    new = payload_of(update.item, update.root_name, update.info)
+    if update.item.payload is not None or update.status == "added":
+        return new
+    return {**new, **kept_payload(before.payload, update.item, same_content=True)}
 
 
 def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:

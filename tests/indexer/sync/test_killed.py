@@ -14,10 +14,13 @@ import pytest
 
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
+from lookalike.indexer.sources import SourceFilter, SourceList
+from lookalike.indexer.sync import sync
 from tests.fixtures.killed_load import load_and_die, small_batches
-from tests.fixtures.photos import Stored, copy_sparse, index, photograph, stored, write_many
+from tests.fixtures.photos import NAME, Stored, copy_sparse, index, photograph, stored, write_many
 
 COUNT = 90
+MOVED = 12
 KILLS = 25
 """At any time, from nothing and from an earlier run."""
 
@@ -30,6 +33,8 @@ class Scene:
     photos: Path
     earlier: Path
     clean: Stored
+    notes: list[tuple[str, str]]
+    """What the earlier run was told of the pictures that have moved since: SHA-256 and note, sorted."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,12 +48,15 @@ def scene(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("scene")
     photos, model = folder / "photos", Model.open(tiny_model, threads=1)
     write_many(photos, COUNT)
-    with open_store(str(folder / "earlier")) as store:
-        index(store, model, photos)
     files = sorted(photos.iterdir())
-    for file in files[:12]:
+    notes = {file.name: {"note": f"once {file.name}"} for file in files[:MOVED]}
+    sources = SourceList(sources=[photos], filter=SourceFilter(payload=notes))
+    with open_store(str(folder / "earlier")) as store:
+        sync(store, NAME, model, sources)
+        noted = notes_in(stored(store))
+    for file in files[:MOVED]:
         file.rename(file.with_name(f"moved-{file.name}"))
-    for number, file in enumerate(files[12:36]):
+    for number, file in enumerate(files[MOVED:36]):
         file.unlink()  # first: its bytes may be those of twenty others
         file.write_bytes(photograph((number + 7) % 16))
     for file in files[36:42]:
@@ -58,7 +66,7 @@ def scene(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     with open_store(str(folder / "clean")) as store:
         report = index(store, model, photos)
         assert (report.added, report.failed) == (COUNT + 12, [])
-        return Scene(tiny_model, photos, folder / "earlier", stored(store))
+        return Scene(tiny_model, photos, folder / "earlier", stored(store), noted)
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +99,19 @@ def run(
     return code, took, moments
 
 
-def assert_next_run_completes(scene: Scene, store: Path) -> None:
+def notes_in(found: Stored) -> list[tuple[str, str]]:
+    return sorted((each["sha256"], each["note"]) for each in found.payloads.values() if "note" in each)
+
+
+def assert_next_run_completes(scene: Scene, store: Path, from_nothing: bool) -> None:
     with open_store(str(store)) as opened:
         report = index(opened, Model.open(scene.model, threads=1), scene.photos, prune=True)
         assert report.failed == []
-        assert stored(opened) == scene.clean
+        found = stored(opened)
+        assert notes_in(found) == ([] if from_nothing else scene.notes)
+        for payload in found.payloads.values():
+            payload.pop("note", None)
+        assert found == scene.clean
     assert [each.name for each in store.iterdir() if not each.name.startswith(".")] == ["photos"]
 
 
@@ -108,12 +124,12 @@ def test_killed_at_any_write_and_run_again_equals_once(
     code, _, moments = run(processes, scene, store, moment=None, seconds=None)
     assert code == 0
     assert moments is not None
-    assert_next_run_completes(scene, store)
+    assert_next_run_completes(scene, store, from_nothing)
     for moment in range(moments):
         begin(scene, store, from_nothing)
         code, _, _ = run(processes, scene, store, moment=moment, seconds=None)
         assert code == -signal.SIGKILL
-        assert_next_run_completes(scene, store)
+        assert_next_run_completes(scene, store, from_nothing)
 
 
 @pytest.mark.slow
@@ -131,7 +147,7 @@ def test_killed_at_any_time_and_run_again_equals_once(
         begin(scene, store, from_nothing)
         code, _, _ = run(processes, scene, store, moment=None, seconds=rng.uniform(0, whole))
         killed += code == -signal.SIGKILL
-        assert_next_run_completes(scene, store)
+        assert_next_run_completes(scene, store, from_nothing)
     assert killed >= KILLS // 2  # a load may end before its time comes, most do not
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.deploy.cli.output import json_lines
+from lookalike.encoder.errors import StoreError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import SourceFilter, SourceList
-from lookalike.indexer.store import VectorStore
+from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.indexer.sync.sync import SyncEvent
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
@@ -94,22 +95,69 @@ def test_what_moved_is_not_embedded_again(
     assert_as_fresh(store, model, photos)
 
 
-def test_killed_between_taking_away_and_putting_back_it_ends_the_same(
-    store: VectorStore, model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_move_that_ends_after_any_write_loses_nothing_and_is_completed(
+    store: VectorStore, model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch, writes: int, prune: bool
 ) -> None:
-    index(store, model, photos)
+    said = {f"Hypatia/{number}.jpg": {"note": f"of {number}", "person": "H."} for number in range(3)}
+    index(store, model, photos, SourceFilter(payload=said))
+    before = {record.payload["sha256"] for record in store.scroll(NAME)}
     (photos / "Hypatia").rename(photos / "Theano")
     with monkeypatch.context() as patch:
-
-        def dies(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        patch.setattr(store, "upsert", dies)
-        with pytest.raises(KeyboardInterrupt):
-            index(store, model, photos)
-    report = index(store, model, photos)
-    assert (report.added, report.moved, report.missing) == (3, 0, 0)
+        _end_after(writes, store, patch)
+        with pytest.raises(StoreError, match="its disk is full"):
+            index(store, model, photos, prune=prune)
+    assert {record.payload["sha256"] for record in store.scroll(NAME)} == before
+    report = index(store, model, photos, prune=prune)
+    assert (report.added, report.missing) == (0, 0)
+    assert store.count(NAME) == 9
+    found = {record.payload["path"]: record.payload for record in store.scroll(NAME)}
+    for number in range(3):
+        moved = found[f"Theano/{number}.jpg"]
+        assert (moved["note"], moved["person"]) == (f"of {number}", "H.")
+    assert not [payload for payload in found.values() if "moved_to" in payload]
+    for record in store.scroll(NAME):  # what the tables said comes from no clean run
+        store.upsert(NAME, [record.id], *_without_note(store, record.id))
     assert_as_fresh(store, model, photos)
+
+
+def _end_after(writes: int, store: VectorStore, patch: pytest.MonkeyPatch) -> None:
+    """Let so many writes pass; the next finds the disk full."""
+    left = [writes]
+
+    def limited(write: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            if not left[0]:
+                raise StoreError("its disk is full")
+            left[0] -= 1
+            write(*arguments)
+
+        return call
+
+    for name in ("upsert", "delete", "flush"):
+        patch.setattr(store, name, limited(getattr(store, name)))
+
+
+def _without_note(store: VectorStore, point: str) -> tuple[Any, list[dict[str, Any]]]:
+    record = store.get(NAME, [point], with_vectors=True)[point]
+    assert record.vector is not None
+    payload = {key: value for key, value in record.payload.items() if key != "note"}
+    return np.array([record.vector]), [{**payload, "person": str(payload["path"]).split("/")[-2]}]
+
+
+def test_what_tables_said_stays_when_the_bytes_change(store: VectorStore, model: Model, photos: Path) -> None:
+    said = {"Hypatia/0.jpg": {"note": "by hand", "person": "H."}, "Hypatia/1.jpg": {"note": "another"}}
+    index(store, model, photos, SourceFilter(payload=said))
+    for number in range(3):
+        (photos / "Hypatia" / f"{number}.jpg").write_bytes(photograph(12 + number))
+    assert index(store, model, photos).changed == 3
+    found = {record.payload["path"]: record.payload for record in store.scroll(NAME)}
+    assert [found[f"Hypatia/{number}.jpg"].get("note") for number in range(3)] == ["by hand", "another", None]
+    assert [found[f"Hypatia/{number}.jpg"]["person"] for number in range(3)] == ["H.", "Hypatia", "Hypatia"]
+    assert index(store, model, photos, SourceFilter(payload={"Hypatia/0.jpg": {"note": "new"}})).relabelled
+    (record,) = store.scroll(NAME, where=parse_where("path=Hypatia/0.jpg"))
+    assert record.payload["note"] == "new"
 
 
 def test_a_copy_is_new_and_its_first_stays(store: VectorStore, model: Model, photos: Path) -> None:
