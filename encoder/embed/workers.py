@@ -261,8 +261,12 @@ class ProcessEmbedder:
 
     def start(self) -> None:
         """Start the processes now, not with the first batch."""
-        with _interrupts_blocked():
-            self._pool.submit(os.getpid)
+        try:
+            with _interrupts_blocked():
+                self._pool.submit(os.getpid)
+        except BaseException:  # an interrupt that was held back: nobody else would close the pool
+            self.close()
+            raise
 
     def submit(self, files: Files, known_hashes: KnownHashes | None) -> Future[Batch]:
         """See :class:`Workers`."""

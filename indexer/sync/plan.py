@@ -149,6 +149,7 @@ class SyncPlan:
         to_update: Items to store again with the vector that is stored.
         unchanged: How many items stay as they are.
         missing: Stored items that are no longer in the sources, id to path.
+        emptied: Folders that are there and empty, and how many stored items they or folders below them held.
         superseded: Old points of items that an earlier run moved, and was killed before it deleted them.
         missing_by_content: (size, SHA-256) to the ids of missing items with that content, not matched so far.
         vector_points: (size, SHA-256) to the point that holds the vector of a matched item.
@@ -158,6 +159,7 @@ class SyncPlan:
     to_update: CompressedList[ToUpdate] = field(default_factory=CompressedList)
     unchanged: int = 0
     missing: dict[str, str] = field(default_factory=dict)
+    emptied: dict[str, int] = field(default_factory=dict)
     superseded: list[str] = field(default_factory=list)
     missing_by_content: dict[tuple[int, str], list[str]] = field(default_factory=dict)
     vector_points: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -289,7 +291,30 @@ def _find_missing(
     seen: IdSet,
     seen_per_root: Mapping[str, int],
 ) -> None:
-    """Find the stored items that a source should hold and that the scan did not see."""
+    """Note the stored items that a source should hold and that the scan did not see."""
+    missing: dict[str, str] = {}
+    moved: dict[str, str] = {}
+    held = Counter[Path]()
+    for source, record in _unseen(store, name, scan, seen, seen_per_root):
+        missing[record.id] = path = record.payload["path"]
+        held[(source.root / path).parent] += 1
+        if isinstance(new_id := record.payload.get(MOVED_TO), str):
+            moved[record.id] = new_id
+    for chunk in chunked(moved):
+        written = store.get(name, [moved[old] for old in chunk])
+        plan.superseded += (old for old in chunk if moved[old] in written)
+    for old in plan.superseded:
+        del missing[old]
+    plan.missing = dict(sorted(missing.items()))
+    for folder, count in held.items():
+        if (empty := _empty_folder(folder)) is not None:
+            plan.emptied[empty] = plan.emptied.get(empty, 0) + count
+
+
+def _unseen(
+    store: VectorStore, name: str, scan: SourceScan, seen: IdSet, seen_per_root: Mapping[str, int]
+) -> Iterator[tuple[Source, Record]]:
+    """Yield the stored items of the sources' roots that the scan did not see, with the source of each."""
 
     def unreadable(source: Source, path: str) -> bool:
         return any(
@@ -297,8 +322,6 @@ def _find_missing(
             for of, folder in scan.unreadable_dirs
         )
 
-    missing: dict[str, str] = {}
-    moved: dict[str, str] = {}
     for root in {source.root_name for source in scan.sources}:
         of_root = Filter((Condition("root", "=", root),))
         if store.count(name, where=of_root) == seen_per_root[root]:
@@ -306,20 +329,23 @@ def _find_missing(
         sources = [source for source in scan.sources if source.root_name == root]
         for records in chunked(store.scroll(name, where=of_root)):
             was_seen = seen.contains([record.id for record in records])
-            for record, record_seen in zip(records, was_seen, strict=True):
+            for record in (record for record, is_seen in zip(records, was_seen, strict=True) if not is_seen):
                 path = record.payload["path"]
-                if not record_seen and any(
-                    source.covers(path) and not unreadable(source, path) for source in sources
-                ):
-                    missing[record.id] = path
-                    if isinstance(new_id := record.payload.get(MOVED_TO), str):
-                        moved[record.id] = new_id
-    for chunk in chunked(moved):
-        written = store.get(name, [moved[old] for old in chunk])
-        plan.superseded += (old for old in chunk if moved[old] in written)
-    for old in plan.superseded:
-        del missing[old]
-    plan.missing = dict(sorted(missing.items()))
+                of = (each for each in sources if each.covers(path) and not unreadable(each, path))
+                if (source := next(of, None)) is not None:
+                    yield source, record
+
+
+def _empty_folder(folder: Path) -> str | None:
+    """Return the folder, or the nearest one above that exists, if it is empty: a mount point is."""
+    for each in (folder, *folder.parents):
+        try:
+            return None if any(each.iterdir()) else str(each)
+        except FileNotFoundError:
+            continue
+        except OSError:  # an archive, or nothing that can be listed
+            return None
+    return None
 
 
 def _match_contents(store: VectorStore, name: str, plan: SyncPlan) -> None:

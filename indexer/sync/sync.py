@@ -208,8 +208,8 @@ def sync(
         ModelMismatchError: the collection holds vectors of another model or crop.
         InvalidArgumentError: a name is not allowed, the model has no such attribute, or two sources have one
             root name and different folders.
-        DataError: a source does not exist, an archive cannot be read, or pruning would remove everything (an
-            unmounted disk looks like that).
+        DataError: a source does not exist, an archive cannot be read, or pruning would remove everything, or
+            everything in a folder that is there and empty (an unmounted disk looks like that).
         StoreError: the store failed; what was acknowledged before stays.
     """
     attributes = attributes_to_predict(model, predict)
@@ -279,6 +279,12 @@ def _check_pruning(name: str, sources: Sequence[Source], plan: SyncPlan) -> None
         raise DataError(
             f"--prune removes what has left a folder, but no image at all is left in {folders}, which held "
             f"{len(plan.missing)}; mount it, or drop the collection with lookalike collections delete {name}"
+        )
+    if plan.emptied:
+        folder, count = next(iter(plan.emptied.items()))
+        raise DataError(
+            f"--prune removes what has left a folder, but {printable(folder)} is there and empty, and held "
+            f"{count}; mount what belongs there, or remove the empty folder, and run it again"
         )
 
 

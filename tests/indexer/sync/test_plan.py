@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.deploy.cli.output import json_lines
-from lookalike.encoder.errors import StoreError
+from lookalike.encoder.errors import DataError, StoreError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import SourceFilter, SourceList
@@ -158,6 +158,27 @@ def test_what_tables_said_stays_when_the_bytes_change(store: VectorStore, model:
     assert index(store, model, photos, SourceFilter(payload={"Hypatia/0.jpg": {"note": "new"}})).relabelled
     (record,) = store.scroll(NAME, where=parse_where("path=Hypatia/0.jpg"))
     assert record.payload["note"] == "new"
+
+
+@pytest.mark.parametrize("mount", ["Hypatia", "deep", "deep/er"])
+def test_an_empty_folder_that_held_pictures_is_not_pruned(
+    store: VectorStore, model: Model, photos: Path, mount: str
+) -> None:
+    (photos / "deep" / "er" / "still").mkdir(parents=True)
+    for folder in ("deep", "deep/er", "deep/er/still"):
+        (photos / folder / "a.jpg").write_bytes(photograph(10 + len(folder) % 5))
+    index(store, model, photos)
+    shutil.rmtree(photos / mount)
+    (photos / mount).mkdir()
+    with pytest.raises(DataError, match=rf"/{mount} is there and empty, and held [23]; mount what belongs"):
+        index(store, model, photos, prune=True)
+    assert store.count(NAME) == 12
+    assert index(store, model, photos).missing in (2, 3)
+    (photos / mount).rmdir()
+    if not any((photos / "deep").iterdir()):
+        (photos / "deep").rmdir()
+    assert index(store, model, photos, prune=True).missing in (2, 3)
+    assert_as_fresh(store, model, photos)
 
 
 def test_a_copy_is_new_and_its_first_stays(store: VectorStore, model: Model, photos: Path) -> None:
