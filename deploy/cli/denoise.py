@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lookalike.deploy.cli.options import (
+    LocalPath,
     Provider,
     check_root,
     command,
@@ -94,7 +95,13 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
 @provider_option
 @files_from_options
 @pattern_options
-@option("--out", metavar="FOLDER|FILE", group=_OUTPUT, help="Output folder; for one image, a file too.")
+@option(
+    "--out",
+    metavar="FOLDER|FILE",
+    type=LocalPath(str),
+    group=_OUTPUT,
+    help="Output folder; for one image, a file too.",
+)
 @option(
     "--format",
     "kind",
@@ -126,13 +133,13 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
 )
 @option(
     "--sheet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     group=_OUTPUT,
     help="Save images before and after as one image.",
 )
 @option(
     "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     group=_OUTPUT,
     help="Write JSON lines to this file: the status and estimated sigma of each image.",
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lookalike.deploy.cli.options import (
+    LocalPath,
     Provider,
     command,
     crop_option,
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 
 _ALL: Final = "all"
 _out_option = option(
-    "--out", required=True, metavar="FILE.png|FOLDER/", help="Contact sheet, or folder for one PNG per image."
+    "--out",
+    required=True,
+    metavar="FILE.png|FOLDER/",
+    type=LocalPath(str),
+    help="Contact sheet, or folder for one PNG per image.",
 )
 
 

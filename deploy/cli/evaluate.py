@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from lookalike.deploy.cli.options import store_option
+from lookalike.deploy.cli.options import LocalPath, store_option
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import (
@@ -53,7 +53,7 @@ _COMPARISON_OPTIONS: Final = (
     click.option("--collection", "collections", multiple=True, metavar="NAME",
                  help="A collection's vectors as they are stored. Repeatable."),
     store_option,
-    click.option("--vectors", multiple=True, metavar="FILE.parquet", type=click.Path(path_type=Path),
+    click.option("--vectors", multiple=True, metavar="FILE.parquet", type=LocalPath(),
                  help="Vectors of any origin: columns path, vector and optionally person. Repeatable."),
     click.option("--data", metavar="lfw|FOLDER",
                  help="Images by person; default: lfw, or the images of a single collection."),
@@ -140,9 +140,9 @@ def retrieval(ctx: click.Context, /, **values: Any) -> None:
 
 @evaluate.command(epilog="Example: lookalike evaluate verification --model faces --roc roc.png")
 @_options(
-    click.option("--pairs", metavar="FILE", type=click.Path(path_type=Path),
+    click.option("--pairs", metavar="FILE", type=LocalPath(),
                  help="Pairs in the layout of LFW's pairs.txt, for your own --data."),
-    click.option("--roc", "roc_file", metavar="FILE.png", type=click.Path(path_type=Path),
+    click.option("--roc", "roc_file", metavar="FILE.png", type=LocalPath(),
                  callback=image_file, help="Plot the ROC of every row, on the held folds."),
     *_COMPARISON_OPTIONS,
 )  # fmt: skip
@@ -202,7 +202,7 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True,
                  help="Of the models."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the noise."),
-    click.option("--sheet", metavar="FILE.png", type=click.Path(path_type=Path), callback=image_file,
+    click.option("--sheet", metavar="FILE.png", type=LocalPath(), callback=image_file,
                  help="Write a contact sheet of clean, noisy and denoised images of the first set."),
     click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects."),
     _provider,
@@ -337,7 +337,7 @@ def generation(
                  help="Most faces that each attribute is added to, that it is removed from, and queries."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                  help="Chooses the faces."),
-    click.option("--curve", metavar="FILE.png", type=click.Path(path_type=Path), callback=image_file,
+    click.option("--curve", metavar="FILE.png", type=LocalPath(), callback=image_file,
                  help="Plot what an edit gains and costs over its strength."),
     click.option("--json", "as_json", is_flag=True, help="Print a JSON object."),
     _provider,

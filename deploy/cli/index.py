@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from lookalike.deploy.cli.options import (
     SOURCES,
     Given,
+    LocalPath,
     Provider,
     check_root,
     combine,
@@ -162,7 +163,7 @@ def source_options(function: Function) -> Function:
 @option("--prune", is_flag=True, help="Remove images from the collection that are no longer in the sources.")
 @option(
     "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Write JSON lines to this file: each image that changed, moved, went missing or failed.",
 )
 @max_pixels_option(_MAX_PIXELS)
@@ -171,13 +172,13 @@ def source_options(function: Function) -> Function:
 @source_options
 @option(
     "--payload",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     group=_METADATA,
     help="CSV or JSONL file with a column 'path': metadata to store with each image.",
 )
 @option(
     "--attributes",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     group=_METADATA,
     help="Attribute scores by person and image number, in the format of lfw_attributes.txt.",
 )
@@ -319,9 +320,7 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
 
 @command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")
 @model_option(name="model_name")
-@option(
-    "--out", required=True, metavar="FILE.parquet", type=click.Path(path_type=Path), help="File to write."
-)
+@option("--out", required=True, metavar="FILE.parquet", type=LocalPath(), help="File to write.")
 @option("--overwrite", is_flag=True, help="Update an existing file.")
 @crop_option()
 @max_pixels_option(_MAX_PIXELS)

@@ -9,6 +9,7 @@ import click
 
 from lookalike.deploy.cli.options import (
     Group,
+    LocalPath,
     Provider,
     command,
     crop_option,
@@ -32,8 +33,8 @@ _LABELS: Final = {
     "class": "trained with class labels",
     "unknown": "trained with unknown labels",
 }
-_FOLDER: Final = click.Path(path_type=Path, file_okay=False)
-_NEW_BUNDLE: Final = click.Path(path_type=Path)
+_FOLDER: Final = LocalPath(file_okay=False)
+_NEW_BUNDLE: Final = LocalPath()
 
 
 class _ListByDefault(Group):
@@ -69,11 +70,11 @@ def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
 @models.command(
     "import", epilog="Example: lookalike models import my.onnx --mean 127.5 --std 127.5 --bgr --name arcface"
 )
-@click.argument("network", metavar="FILE.onnx", type=click.Path(path_type=Path))
+@click.argument("network", metavar="FILE.onnx", type=LocalPath())
 @option("--name", required=True, metavar="NAME", help="Name of the model and of its folder.")
 @option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=".",
     show_default=True,
     metavar="FOLDER",
@@ -230,7 +231,7 @@ def attributes() -> None:
 @option("--data", default="lfw", show_default=True, metavar="lfw|FOLDER", help="Images that --table scores.")
 @option(
     "--table",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=LocalPath(dir_okay=False),
     help="Scores: a file like lfw_attributes.txt, or CSV or JSONL with a column 'path'; empty: unknown.",
     show_default="the table of lfw",
 )
@@ -358,7 +359,7 @@ def _print_attributes(attributes: Attributes) -> None:
 @crop_option()
 @option(
     "--reliability",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE.png",
     help="Save a reliability diagram: predicted probability against observed frequency.",
 )

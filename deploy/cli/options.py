@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import wraps
@@ -230,7 +232,23 @@ def _type_attributes(hint: Any) -> dict[str, Any]:
 
 Provider = Literal["auto", "cpu", "cuda"]
 CROP_FORMS: Final = "full|center:F|X,Y,W,H"
-OUTPUT_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+
+
+class LocalPath(click.Path):
+    """A path of this machine; a URL would become folders called ``s3:``."""
+
+    def __init__(self, path_type: type[Path | str] = Path, **kinds: bool) -> None:
+        super().__init__(path_type=path_type, **kinds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if _URL.match(os.fspath(value)):
+            self.fail(f"{value} is a URL, and only local files and folders can be used here", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+OUTPUT_FILE: Final = LocalPath(dir_okay=False)
 
 store_option = option(
     "--store",
@@ -248,9 +266,7 @@ provider_option = option(
     type=click.Choice(get_args(Provider)),
     help="Processor that runs the model.",
 )
-images_argument = click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path)
-)
+images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=LocalPath())
 
 
 def model_option(default: str = "faces", name: str = "model") -> Decorator:
@@ -354,7 +370,7 @@ files_from_options = combine(
     option("-0", "--null", "nul", is_flag=True, group=SOURCES, help="Names in --files-from end with NUL."),
     option(
         "--root",
-        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        type=LocalPath(file_okay=False, exists=True),
         group=SOURCES,
         help="Folder that the files of --files-from belong to.",
         show_default="the deepest folder that holds them all",
@@ -394,7 +410,7 @@ def training_data_options(folder: str) -> Decorator:
         option(
             "--data", required=True, metavar="lfw|mnist|FOLDER", help=f"LFW, MNIST, or a folder {folder}."
         ),
-        option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new bundle."),
+        option("--out", required=True, type=LocalPath(), help="Folder of the new bundle."),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lookalike.deploy.cli.options import (
+    LocalPath,
     Provider,
     collection_option,
     command,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lookalike.searcher.search import QueryDenoiser, QueryResult
 
 _MAX_NAME: Final = 32
-_FILE: Final = click.Path(path_type=Path)
+_FILE: Final = LocalPath()
 _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lookalike.deploy.cli.options import Provider, command, option, provider_option, store_option
+from lookalike.deploy.cli.options import LocalPath, Provider, command, option, provider_option, store_option
 from lookalike.deploy.cli.output import log
 
 _LIMITS = "Limits"
@@ -42,7 +42,7 @@ _LIMITS = "Limits"
     "roots",
     multiple=True,
     metavar="FOLDER",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=LocalPath(exists=True, file_okay=False),
     help="Allow requests to index this folder and its subfolders; repeatable.",
 )
 @provider_option
