@@ -13,7 +13,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import secrets
 import shutil
 import time
@@ -39,6 +42,8 @@ LAYOUT_FILE: Final = "layout.json"
 SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
 MIN_FREE: Final = 48 << 20
 """Free bytes needed: opening a shard takes 8 MiB, on tmpfs 32 more; anything but points takes less."""
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+_NOT_WRITABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 STALE_SECONDS: Final = 3600  # a create takes under a second: after an hour its process is gone
 
 
@@ -64,6 +69,11 @@ def map_errors(place: Path) -> Iterator[None]:
             raise StoreBusyError(
                 f"collection folder {place} is in use by another process; wait until it ends, "
                 "or share the collection through a Qdrant server"
+            ) from error
+        if (found := _OS_ERROR.search(reason)) and int(found[1]) in _NOT_WRITABLE:
+            raise StoreError(
+                f"collection folder {place} must be writable, also for searching, but: "
+                f"{os.strerror(int(found[1]))}; change its permissions or copy it to where you may write"
             ) from error
         raise StoreError(f"collection folder {place}: {reason}; if it is damaged, index again") from error
 

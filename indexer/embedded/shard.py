@@ -39,6 +39,7 @@ from lookalike.indexer.store import (
     Layout,
     Record,
     check_ids,
+    json_path,
     oversampling,
 )
 
@@ -253,6 +254,7 @@ def _filter(where: Filter | None) -> qe.Filter | None:
         (must_not if condition.op == "!=" else must).append(test)
     if where.not_ids:
         must_not.append(qe.HasIdCondition(set(check_ids(where.not_ids))))
+    must_not += (qe.IsEmptyCondition(json_path(key)) for key in where.present)
     return qe.Filter(must=must, must_not=must_not)
 
 

@@ -5,12 +5,13 @@ from lookalike.indexer.store.base import (
     VectorStore,
     alias_conflict,
     aliased_collection,
+    check_fields,
     check_unaliased,
     missing_alias,
     resolve_alias,
     value_counts,
 )
-from lookalike.indexer.store.filters import Condition, Filter, parse_where
+from lookalike.indexer.store.filters import Condition, Filter, json_path, parse_where
 from lookalike.indexer.store.layout import (
     EF_SEARCH,
     QUANTILE,
@@ -58,6 +59,7 @@ __all__ = [
     "alias_conflict",
     "aliased_collection",
     "best_hits",
+    "check_fields",
     "check_ids",
     "check_name",
     "check_points",
@@ -65,6 +67,7 @@ __all__ = [
     "differing_options",
     "is_name",
     "is_text",
+    "json_path",
     "known_payload",
     "missing_alias",
     "oversampling",

@@ -12,16 +12,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
+from lookalike.encoder.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    InvalidArgumentError,
+    StoreError,
+    printable,
+)
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.layout import CollectionSpec, Layout, StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record
+
+_SAMPLE: Final = 256
+"""Items that are looked at for the names of fields before all are asked for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +274,8 @@ def value_counts(
         CollectionNotFoundError: there is no such collection.
     """
     parts = Condition(field, "=", "").key.split(".")
+    if where is not None:
+        check_fields(store, name, where)
     counts: Counter[tuple[str, Any]] = Counter()
     for record in store.scroll(name, where=where):
         value: Any = record.payload
@@ -272,3 +285,31 @@ def value_counts(
         counts.update({(type(one).__name__, one) for one in values if isinstance(one, str | int | float)})
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], item[0][1]))
     return [(value, count) for (_, value), count in ranked]
+
+
+def check_fields(store: VectorStore, name: str, where: Filter) -> None:
+    """Check that for each field in a filter there is an item that has it.
+
+    Raises:
+        InvalidArgumentError: there is none; the message names fields that are spelled alike.
+        CollectionNotFoundError: there is no such collection.
+    """
+    known: dict[str, None] = {}
+    for record in islice(store.scroll(name), _SAMPLE):
+        known |= dict.fromkeys(_field_names(record.payload))
+    for key in dict.fromkeys(condition.key for condition in where.conditions):
+        if not known or key in known or store.count(name, where=Filter(present=(key,))):
+            continue
+        near = get_close_matches(key, known, n=3) or list(known)[:10]
+        raise InvalidArgumentError(
+            f"no item of {name} has a field {printable(key)!r}; fields are for example "
+            f"{printable(', '.join(near))}"
+        )
+
+
+def _field_names(payload: Payload, above: str = "") -> Iterator[str]:
+    """Yield the fields of a payload, and with dots those of objects in it."""
+    for key, value in payload.items():
+        yield above + key
+        if isinstance(value, dict):
+            yield from _field_names(value, f"{above}{key}.")

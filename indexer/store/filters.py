@@ -49,10 +49,7 @@ class Condition:
     value: str | int | float | bool
 
     def __post_init__(self) -> None:
-        if not all(part and is_text(part) and '"' not in part for part in self.key.split(".")):
-            raise InvalidArgumentError(
-                f"a condition names a payload field such as person or size; {self.key!r} is none"
-            )
+        _check_key(self.key)
         number = type(self.value) in (int, float)
         text = isinstance(self.value, str)
         fits = (text and bool(self.value)) if self.op == "~" else self.op in ("=", "!=") or number
@@ -76,16 +73,40 @@ class Condition:
 
     @property
     def path(self) -> str:
-        """``key`` as a Qdrant JSON path: parts that are not plain words are quoted."""
-        return ".".join(part if _WORD.fullmatch(part) else f'"{part}"' for part in self.key.split("."))
+        """``key`` as a Qdrant JSON path."""
+        return json_path(self.key)
+
+
+def json_path(key: str) -> str:
+    """Return a payload field as a Qdrant JSON path: parts that are not plain words are quoted."""
+    return ".".join(part if _WORD.fullmatch(part) else f'"{part}"' for part in key.split("."))
+
+
+def _check_key(key: str) -> None:
+    if not all(part and is_text(part) for part in key.split(".")):
+        raise InvalidArgumentError(
+            f"a condition names a payload field such as person or size; {key!r} is none"
+        )
+    if set(key) & set('"\\'):
+        raise InvalidArgumentError(
+            f"a field whose name has a quote or a backslash cannot be used in conditions, {key!r} has one; "
+            "store it under another name"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Passes points for which all conditions hold and whose id is not in ``not_ids``."""
+    """Passes points for which all conditions hold.
+
+    Attributes:
+        conditions: Conditions on payload fields.
+        not_ids: Ids that do not pass.
+        present: Payload fields of which a point must have a value.
+    """
 
     conditions: tuple[Condition, ...] = ()
     not_ids: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
 
     @property
     def has_substring(self) -> bool:
@@ -107,6 +128,7 @@ class Filter:
                 match = "substring" if condition.op == "~" else "value"
                 test = {"key": condition.path, "match": {match: condition.value}}
             (must_not if condition.op == "!=" else must).append(test)
+        must_not += ({"is_empty": {"key": json_path(key)}} for key in self.present)
         if self.not_ids:
             must_not.append({"has_id": check_ids(self.not_ids)})
         return {"must": must, "must_not": must_not}

@@ -30,7 +30,7 @@ from lookalike.encoder.errors import (
 from lookalike.encoder.images import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import as_path, located
-from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, resolve_alias
+from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, check_fields, resolve_alias
 from lookalike.indexer.sync import DEGENERATE
 from lookalike.searcher.generation import attributes_of
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
@@ -110,6 +110,7 @@ class Searcher:
         self.collection = resolve_alias(store, collection)  # so that model and collection stay together
         self.model = model
         self.timer = timer
+        self._checked: set[Filter] = set()
         self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
@@ -314,6 +315,7 @@ class Searcher:
     ) -> list[tuple[SearchHit, ...]]:
         """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
         scorer = self.match_scorer(prior=prior, fmr=fmr)
+        self._check_fields(where)
         found = self.store.search(self.collection, embeddings, k=k, where=where)
         return [scorer.rank(hits) for hits in found]
 
@@ -346,6 +348,12 @@ class Searcher:
                 f"{printable(str(payload['path']))}: the folder it was indexed from is not recorded"
             )
         return _read_located(as_path(root) / as_path(str(payload["path"])))
+
+    def _check_fields(self, where: Filter | None) -> None:
+        """Check once that the fields in a filter are those of some item."""
+        if where is not None and where not in self._checked:
+            check_fields(self.store, self.collection, where)
+            self._checked.add(where)
 
     def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
         return attributes_of(self.model).change(add) if add else None
@@ -389,6 +397,7 @@ class Searcher:
         self, vectors: Vector, digests: Sequence[Sequence[str]], params: SearchParams
     ) -> list[list[Hit]]:
         with self.timer("search"):
+            self._check_fields(params.where)
             return retrieve(self.store, self.collection, vectors, digests, params)
 
     def _warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:

@@ -98,6 +98,14 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
         (1, "search me.jpg --collection photos --store me.jpg", "me.jpg: Not a directory; check"),
         (1, "search me.jpg --collection photos --store http://127.0.0.1:9", "no Qdrant server answers"),
         (1, "search me.jpg --collection photos --model nowhere", "no model 'nowhere'"),
+        (2, "search me.jpg --collection photos --where persn=Bill", "has a field 'persn'; .* example person"),
+        (
+            2,
+            "search me.jpg --collection photos --where persn!=Bill",
+            "has a field 'persn'; .* example person",
+        ),
+        (2, "facets person --collection photos --where persn=Bill", "has a field 'persn'; .* example person"),
+        (2, r"search me.jpg --collection photos --where a\\b=1", "has a quote or a backslash"),
         (1, "index nowhere --collection new --model MODEL", "'nowhere' does not exist"),
         (
             1,

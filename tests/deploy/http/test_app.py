@@ -213,6 +213,8 @@ def test_values_are_counted_as_the_command_counts(
     some = client.get(collection_url("facets", where="person=Hypatia")).json()
     assert some["values"] == [{"value": "Hypatia", "count": 3}]
     problem(client.get(collection_url("facets", where="person")), 422, "invalid-request")
+    problem(client.get(collection_url("facets", where="persn=Bill")), 422, "invalid-request")
+    problem(client.get(collection_url("facets", where="a\\b=1")), 422, "invalid-request")
 
 
 def test_edit_draws_what_the_command_draws(tiny_model: Path, tmp_path: Path) -> None:

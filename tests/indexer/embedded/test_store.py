@@ -1,5 +1,6 @@
 """What only the embedded store promises: durability, one holder at a time, and a folder that stays sane."""
 
+import errno
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from lookalike.encoder.errors import (
     StoreError,
 )
 from lookalike.indexer.embedded import EdgeStore
+from lookalike.indexer.embedded.files import map_errors
 from lookalike.indexer.store import CollectionSpec
 from tests.fixtures.processes import child_env
 from tests.fixtures.stores import SPEC, D, fill, point_ids, random_vectors
@@ -241,3 +243,15 @@ def test_each_library_is_named_in_one_module(library: str, home: str) -> None:
     rooms = ("encoder", "trainer", "indexer", "searcher", "deploy")
     naming = [p for room in rooms for p in (ROOT / room).rglob("*.py") if library in p.read_text()]
     assert naming == [ROOT / "indexer" / f"{home}.py"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EROFS])
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, number: int) -> None:
+    def fail() -> None:  # as Qdrant Edge does where a disk is read-only
+        with map_errors(tmp_path):
+            raise Exception(f"Service runtime error: Failed to open: some text (os error {number})")  # noqa: TRY002
+
+    with pytest.raises(StoreError) as told:
+        fail()
+    assert f"must be writable, also for searching, but: {os.strerror(number)}" in str(told.value)
+    assert "damaged" not in str(told.value)

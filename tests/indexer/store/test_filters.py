@@ -15,7 +15,7 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.embedded import EdgeStore
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
-from lookalike.indexer.store import Condition, Filter, Record, VectorStore
+from lookalike.indexer.store import Condition, Filter, Record, VectorStore, check_fields
 from lookalike.indexer.store.filters import Op
 from tests.fixtures import stores
 from tests.fixtures.stores import SPEC, fill, point_ids, random_vectors
@@ -96,6 +96,8 @@ def test_filters_join_their_conditions(store: VectorStore, name: str) -> None:
         ("", "=", 1),
         ("a..b", "=", 1),
         ('a"', "=", 1),
+        ("a\\b", "=", 1),
+        ("a\\", "=", 1),
         ("\udcff", "=", 1),
         ("a", "=", float("nan")),
         ("a", "~", ""),
@@ -109,6 +111,47 @@ def test_filters_join_their_conditions(store: VectorStore, name: str) -> None:
 def test_conditions_that_cannot_be(key: str, op: Op, value: str | float) -> None:
     with pytest.raises(InvalidArgumentError):
         Condition(key, op, value)
+
+
+ODD_KEYS = ("a b", "a[0]", "a[", "]", "a-b", "ü", "山", "a\nb", "'", "$", "*", "a/b", "{}", "0", "-", "a:b")
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_any_name_without_quote_and_backslash_can_be_asked_for(
+    store: VectorStore, name: str, key: str
+) -> None:
+    ids = point_ids(2)
+    store.upsert(name, ids, random_vectors(2), [{key: 1}, {f"{key}x": 1}])
+    assert store.count(name, where=Filter((Condition(key, "=", 1),))) == 1
+    assert store.count(name, where=Filter(present=(key,))) == 1
+
+
+def test_presence_of_a_field(store: VectorStore, name: str) -> None:
+    ids = point_ids(5)
+    store.upsert(name, ids, random_vectors(5), FIELDS)
+    for key, count in (("s", 3), ("i", 4), ("list", 1), ("deep.Eyes Open", 2), ("none", 0)):
+        assert store.count(name, where=Filter(present=(key,))) == count, key
+
+
+@pytest.mark.parametrize("op", ["=", "!="])
+def test_a_field_that_no_item_has_is_told(store: VectorStore, name: str, op: Op) -> None:
+    store.upsert(name, point_ids(5), random_vectors(5), FIELDS)
+    for key in ("s", "deep.Eyes Open"):
+        check_fields(store, name, Filter((Condition(key, op, 1),)))
+    for key, near in (("deep.Eyes open", "deep.Eyes Open"), ("lst", "list"), ("S", "s, i, b, f, deep")):
+        with pytest.raises(InvalidArgumentError, match=f"no item of {name} has a field '{key}'; .*{near}"):
+            check_fields(store, name, Filter((Condition("s", "=", 1), Condition(key, op, 1))))
+
+
+def test_a_rare_field_is_one(store: VectorStore, name: str) -> None:
+    ids, _ = fill(store, name, 300)
+    check_fields(store, name, Filter((Condition("n", "=", 1),)))
+    store.upsert(name, [max(ids)], random_vectors(1), [{"rare": 1}])
+    check_fields(store, name, Filter((Condition("rare", "=", 2),)))
+
+
+def test_an_empty_collection_has_any_field(store: VectorStore, name: str) -> None:
+    check_fields(store, name, Filter((Condition("any", "=", 1),)))
 
 
 VALUES = {
