@@ -105,7 +105,7 @@ class Shard:
             for row in rows
         ]
         answers = self._shard.query_batch(qe.QueryBatchRequest(requests))
-        return [[Hit(str(p.id), p.score, p.payload or {}) for p in answer] for answer in answers]
+        return [[Hit.from_point(p) for p in answer] for answer in answers]
 
     def _params(self, limit: int, where: Filter | None) -> qe.SearchParams:
         conditions = where is not None and bool(where.conditions)

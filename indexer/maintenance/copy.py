@@ -128,7 +128,7 @@ class _PageWriter:
 
     def write(self) -> None:
         if self._pending:
-            vectors = np.stack([_vector(record) for record in self._pending])
+            vectors = np.stack([record.undamaged_vector() for record in self._pending])
             ids, payloads = [r.id for r in self._pending], [r.payload for r in self._pending]
             self._target.upsert(self._name, ids, vectors, payloads)
         self._on_progress(self._seen)
@@ -177,10 +177,7 @@ def _compare(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tup
 
 
 def _same(one: Record, other: Record) -> bool:
-    return one.payload == other.payload and np.allclose(_vector(one), _vector(other), rtol=0, atol=1e-6)
-
-
-def _vector(record: Record) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if record.vector is None:
-        raise StoreError(f"point {record.id} came without its vector; the store is damaged, index again")
-    return record.vector
+    """Whether the source's point is stored in the target as it is."""
+    if one.payload != other.payload or other.vector is None or other.damaged:
+        return False
+    return np.allclose(one.undamaged_vector(), other.vector, rtol=0, atol=1e-6)

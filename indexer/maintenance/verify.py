@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import BundleError, DataError, InvalidArgumentError, ModelMismatchError
@@ -40,9 +39,9 @@ class Issue:
 
     Attributes:
         kind: ``missing``: stored but not on disk; ``extra``: on disk but not stored; ``changed`` since it was
-            indexed; ``unreadable``, so it cannot be checked; ``vector``: wrong shape, not of unit length or
-            not finite; ``duplicate``: the same root and path twice; ``differing`` from the model's embedding
-            now.
+            indexed; ``unreadable``, so it cannot be checked; ``vector``: wrong shape, not of unit length,
+            not finite, or not as it was stored; ``duplicate``: the same root and path twice; ``differing``
+            from the model's embedding now.
         path: Root name and path, with ``/``; the id of a point without them.
         reason: In a few words.
     """
@@ -176,7 +175,7 @@ class _Checker:
         has_path = isinstance(root, str) and isinstance(path, str)
         shown = f"{root}/{path}" if has_path else record.id
         issues: list[Issue] = []
-        if (fault := _vector_fault(record.vector, self._dimension)) is not None:
+        if (fault := _vector_fault(record, self._dimension)) is not None:
             issues.append(Issue("vector", shown, fault))
         if not isinstance(root, str) or not isinstance(path, str):
             return None, issues
@@ -235,14 +234,17 @@ def _digest(file: Path | Contained) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str | None:
+def _vector_fault(record: Record, dimension: int) -> str | None:
     """Return what is wrong with a stored vector, float32 (D,), that should have unit length."""
+    vector = record.vector
     if vector is None or vector.shape != (dimension,):
         return f"shape {None if vector is None else vector.shape}, not ({dimension},)"
     if not np.isfinite(vector).all():
         return "not finite"
     length = float(np.linalg.norm(vector.astype(np.float64)))
-    return None if abs(length - 1) <= UNIT_TOLERANCE else f"length {length:.4g}, not 1"
+    if abs(length - 1) > UNIT_TOLERANCE:
+        return f"length {length:.4g}, not 1"
+    return "not as it was stored; index again with --checksum" if record.damaged else None
 
 
 def _find_extra(spec: CollectionSpec, checker: _Checker) -> Iterator[Issue]:

@@ -253,7 +253,7 @@ class Server:
         ]
         with _map_errors(self.address, name):
             answers = self._client.query_batch_points(name, requests)
-        return [[Hit(str(p.id), p.score, p.payload or {}) for p in each.points] for each in answers]
+        return [[Hit.from_point(p) for p in each.points] for each in answers]
 
     def scroll_page(
         self, name: str, offset: Any, *, where: Filter | None, with_vectors: bool

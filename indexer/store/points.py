@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Self
 
 import numpy as np
@@ -31,7 +32,12 @@ place (1 part in 10^15), so compare floats with a tolerance.
 
 MOVED_TO: Final = "moved_to"
 """Payload field of the old point of a moved item, while the move is written: the id of the new one."""
-RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns", MOVED_TO})
+_CHECKSUM: Final = "vector_checksum"
+"""Payload field, in the store only: a weighted sum of the vector's values."""
+_CHECKSUM_TOLERANCE: Final = 1e-5
+"""Stores normalize vectors again, which changes last places; this is far above that, and a value that is off
+by less changes no search."""
+RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns", MOVED_TO, _CHECKSUM})
 """Payload fields that the index fills itself: the first five of every item."""
 PREDICTED: Final = "predicted"
 """Payload field that lists the fields predicted by a model; all others are known."""
@@ -45,20 +51,73 @@ class Hit:
     score: float
     payload: Payload
 
+    @classmethod
+    def from_point(cls, point: Any) -> Self:
+        """Convert a scored point of either client, which has ``id``, ``score`` and ``payload``."""
+        payload = point.payload or {}
+        payload.pop(_CHECKSUM, None)
+        return cls(str(point.id), point.score, payload)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One stored point; ``vector`` is float32 (D,) when it was requested."""
+    """One stored point.
+
+    Attributes:
+        id: Its id.
+        payload: What is stored with the vector.
+        vector: float32 (D,) when it was requested.
+        damaged: Whether the vector is not as it was stored, by its checksum; False where none is known.
+    """
 
     id: str
     payload: Payload
     vector: NDArray[np.float32] | None = None
+    damaged: bool = False
 
     @classmethod
     def from_point(cls, point: Any, *, with_vector: bool) -> Self:
         """Convert a point of either client, which has ``id``, ``payload`` and ``vector``."""
-        vector = np.array(point.vector, dtype=np.float32) if with_vector else None
-        return cls(str(point.id), point.payload or {}, vector)
+        payload = point.payload or {}
+        expected = payload.pop(_CHECKSUM, None)
+        if not with_vector:
+            return cls(str(point.id), payload)
+        vector = np.array(point.vector, dtype=np.float32)
+        return cls(str(point.id), payload, vector, _is_damaged(vector, expected))
+
+    def undamaged_vector(self) -> NDArray[np.float32]:
+        """Return the vector, to be stored again.
+
+        Raises:
+            StoreError: it was not requested, or is damaged.
+        """
+        if self.vector is None or self.damaged:
+            raise StoreError(
+                f"the vector of {self.payload.get('path', self.id)} is not as it was stored; "
+                "embed it again with lookalike index --checksum"
+            )
+        return self.vector
+
+
+@cache
+def _weights(dimension: int) -> NDArray[np.float64]:
+    """Return weights from 0.5 to 1.5 (D,), the same everywhere: multiplicative hashing (Knuth)."""
+    places = np.arange(1, dimension + 1, dtype=np.uint64)
+    weights: NDArray[np.float64] = places * 2_654_435_761 % 2**32 / 2**32 + 0.5
+    return weights
+
+
+def _checksums(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return a checksum (N,) of each row, float32 (N, D)."""
+    sums: NDArray[np.float64] = vectors.astype(np.float64) @ _weights(vectors.shape[1])
+    return sums
+
+
+def _is_damaged(vector: NDArray[np.float32], expected: object) -> bool:
+    """Whether a vector (D,) is not as it was stored; False where no checksum was stored with it."""
+    if not isinstance(expected, int | float):
+        return False
+    return not abs(float(_checksums(vector[None])[0]) - expected) <= _CHECKSUM_TOLERANCE
 
 
 def known_payload(payload: Payload) -> dict[str, Any]:
@@ -117,7 +176,11 @@ def check_points(
             f"each point has an id, a vector and a payload; got {len(ids)}, {len(rows)} and {len(payloads)} "
             "of them; pass as many of each"
         )
-    return check_ids(ids), rows, [_check_payload(each) for each in payloads]
+    checked = [
+        {**_check_payload(payload), _CHECKSUM: checksum}
+        for payload, checksum in zip(payloads, _checksums(rows).tolist(), strict=True)
+    ]
+    return check_ids(ids), rows, checked
 
 
 def check_ids(ids: Sequence[str]) -> list[str]:

@@ -203,7 +203,8 @@ def make_plan(store: VectorStore, name: str, scan: SourceScan, *, checksum: bool
         store: The store.
         name: The collection.
         scan: The sources that it should hold.
-        checksum: Compare SHA-256 instead of size and time: every stored image will be read.
+        checksum: Compare SHA-256 instead of size and time, and each stored vector with its checksum: every
+            stored image will be read.
 
     Raises:
         DataError: an archive cannot be read.
@@ -211,7 +212,7 @@ def make_plan(store: VectorStore, name: str, scan: SourceScan, *, checksum: bool
     """
     plan, seen, seen_per_root = SyncPlan(), IdSet(), Counter[str]()
     for source, items in scan:
-        stored = store.get(name, [item.id for item in items])
+        stored = store.get(name, [item.id for item in items], with_vectors=checksum)
         for item in items:
             _add_to_plan(plan, item, source.root_name, stored.get(item.id), checksum=checksum)
         seen_per_root[source.root_name] += len(stored)
@@ -261,7 +262,8 @@ def _add_to_plan(
     payload = stored.payload
     relabel = item.payload is not None and not _has_same_fields(item, stored)
     if checksum:
-        own_hash = frozenset([payload["sha256"]])
+        # A vector that is not as it was stored is embedded again, whatever the file holds.
+        own_hash = frozenset([] if stored.damaged else [payload["sha256"]])
         plan.to_embed.append(ToEmbed(item, root_name, new=False, known_hashes=own_hash, relabel=relabel))
     elif item.size_and_mtime() != (payload["size"], payload["mtime_ns"]):
         plan.to_embed.append(ToEmbed(item, root_name, new=False))

@@ -67,7 +67,7 @@ def predict_attributes(store: VectorStore, name: str, attributes: Sequence[Attri
                 changed.append((record, payload))
     # Written when all are read: a store need not say what a scroll sees of points that change meanwhile.
     for part in chunked(changed):
-        vectors = np.array([record.vector for record, _ in part], np.float32)
+        vectors = np.array([record.undamaged_vector() for record, _ in part], np.float32)
         store.upsert(name, [record.id for record, _ in part], vectors, [payload for _, payload in part])
     if changed:
         store.flush(name)

@@ -194,7 +194,8 @@ def sync(
         storage: Storage options of a new collection; for an existing one they are ignored, with a warning.
         predict: Attributes of the model to predict for each item, where no table knows them.
         prune: Remove items that are stored under a source and no longer in it.
-        checksum: Compare SHA-256 instead of size and time; each image is read once.
+        checksum: Compare SHA-256 instead of size and time, and each stored vector with its checksum; each
+            image is read once.
         dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger images fail.
         processes: Allow worker processes for embedding, see :func:`embed_files`.
@@ -361,7 +362,7 @@ class _Run:
         for chunk in chunked(updates, _DURABLE_TOGETHER):
             stored = store.get(name, [update.stored_id for update in chunk], with_vectors=True)
             moved = [update.stored_id for update in chunk if update.status == "moved"]
-            vectors = np.array([stored[update.stored_id].vector for update in chunk], np.float32)
+            vectors = np.array([stored[update.stored_id].undamaged_vector() for update in chunk], np.float32)
             payloads = [_updated_payload(update, stored[update.stored_id]) for update in chunk]
             new_ids = [update.item.id for update in chunk]
             if moved:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
+import io
 import math
 import os
 import pickle
@@ -26,25 +28,43 @@ from lookalike.encoder.errors import InvalidArgumentError, TrainingError, one_li
 from lookalike.trainer.config import Device, TrainingSpec
 from lookalike.trainer.loop.optim import adamw
 
+_DIGEST_SIZE: Final = 32
+
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, strings and containers of them; a kill leaves the old file or the new one."""
+    """Write tensors, numbers, strings and containers of them, and a SHA-256 of it all.
+
+    A kill leaves the old file or the new one.
+    """
     part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    with part.open("w+b") as file:
         torch.save(dict(state), file)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0, os.SEEK_END)
+        file.write(digest)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
+def _checked_content(path: Path) -> bytes:
+    content = path.read_bytes()
+    data, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("its bytes are not those that were written")
+    return data
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a file of :func:`save`, onto the CPU.
+    """Read a file of :func:`save_checkpoint`, onto the CPU.
 
     Raises:
         TrainingError: the file is damaged or holds anything but plain values and tensors.
     """
     try:
-        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
+        data = io.BytesIO(_checked_content(path))
+        state: dict[str, Any] = dict(torch.load(data, map_location="cpu", weights_only=True))
     except Exception as error:  # torch, zipfile and pickle each raise their own
         # torch's own message advises to load objects anyway, which would execute them.
         holds_objects = isinstance(error, pickle.UnpicklingError)

@@ -6,21 +6,29 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentError, ModelMismatchError
+from lookalike.encoder.errors import (
+    CollectionNotFoundError,
+    InvalidArgumentError,
+    ModelMismatchError,
+    StoreError,
+)
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.embedded import EdgeStore
 from lookalike.indexer.embedded.shard import Shard
-from lookalike.indexer.maintenance import VerifyReport, remembered_model, verify
+from lookalike.indexer.maintenance import VerifyReport, copy_collection, remembered_model, verify
 from lookalike.indexer.maintenance.verify import KINDS
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import item_id
 from lookalike.indexer.sources.source import open_source
-from lookalike.indexer.store import CollectionSpec, Layout, VectorStore
+from lookalike.indexer.store import CollectionSpec, Layout, Record, VectorStore, check_points
 from lookalike.indexer.sync import sync
 from lookalike.indexer.sync.collection import prepare_collection
 from tests.fixtures import stores
@@ -252,3 +260,57 @@ def test_an_audit_of_thousands_counts_each_once(tmp_path: Path) -> None:
         opened.upsert("c", ids, stores.random_vectors(2300), payloads)
         report = verify(opened, "c", on_progress=progress.append)
     assert (report.counts["missing"], sum(progress)) == (2300, 2300)
+
+
+@pytest.mark.parametrize("bit", [31, 30, 27, 23, 22, 14])
+def test_a_bit_that_flipped_in_a_vector_is_found_and_mended(
+    model: Model, photos: Path, tmp_path: Path, bit: int
+) -> None:
+    address = str(tmp_path / "flipped")
+    with EdgeStore(address) as opened:
+        index(opened, model, photos)
+        record = next(opened.scroll(NAME, with_vectors=True))
+        assert record.vector is not None
+        before = record.vector
+    _flip(tmp_path / "flipped" / NAME, before, bit)
+    with EdgeStore(address) as opened:
+        read = opened.get(NAME, [record.id], with_vectors=True)[record.id]
+        assert read.damaged
+        assert "vector_checksum" not in read.payload
+        (issue,) = verify(opened, NAME).issues
+        assert (issue.kind, issue.path) == ("vector", f"photos/{record.payload['path']}")
+        with pytest.raises(StoreError, match=r"not as it was stored; .* index --checksum"):
+            copy_collection(opened, NAME, opened, "copy")
+        report = index(opened, model, photos, checksum=True)
+        assert (report.changed, report.unchanged) == (1, 8)
+        assert verify(opened, NAME).issues == []
+        after = opened.get(NAME, [record.id], with_vectors=True)[record.id].vector
+        assert after is not None
+        np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def _flip(folder: Path, vector: np.ndarray[tuple[int], np.dtype[np.float32]], bit: int) -> None:
+    """Flip a bit of the largest value, wherever under a folder the vector lies."""
+    data, at, found = vector.tobytes(), int(np.abs(vector).argmax()) * 4, 0
+    for file in folder.rglob("*"):
+        content = bytearray(file.read_bytes()) if file.is_file() else bytearray()
+        start = content.find(data)
+        while start >= 0:
+            found += 1
+            content[start + at + bit // 8] ^= 1 << bit % 8
+            file.write_bytes(content)
+            start = content.find(data, start + 1)
+    assert found
+
+
+@settings(max_examples=30)
+@given(place=st.integers(0, 63), bit=st.integers(0, 31), seed=st.integers(0, 9))
+def test_a_flip_that_is_not_found_changes_no_score(place: int, bit: int, seed: int) -> None:
+    vector = np.random.default_rng(seed).normal(size=64)
+    _, rows, payloads = check_points(point_ids(1), vector[None].astype(np.float32), [{}], dimension=64)
+    flipped = rows[0].copy()
+    flipped.view(np.uint32)[place] ^= np.uint32(1 << bit)
+    point = SimpleNamespace(id=point_ids(1)[0], payload=dict(payloads[0]), vector=flipped.tolist())
+    record = Record.from_point(point, with_vector=True)
+    assert record.payload == {}
+    assert record.damaged or np.abs(flipped - rows[0]).max() < 3e-5

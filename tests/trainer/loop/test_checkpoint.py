@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and nothing in them is executed."""
 
+import hashlib
 import os
 import pickle
 import random
@@ -85,6 +86,24 @@ def test_writing_that_fails_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "a.pt") == {"step": 1}
 
 
+def seal(path: Path) -> None:
+    """Add the digest that a stranger would add too."""
+    data = path.read_bytes()
+    path.write_bytes(data + hashlib.sha256(data).digest())
+
+
+def test_any_flipped_bit_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, STATE)
+    whole = path.read_bytes()
+    for place in [*range(0, len(whole), 29), *range(len(whole) - 32, len(whole))]:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(TrainingError, match=r"its bytes are not those .*; remove its folder"):
+            load_checkpoint(path)
+
+
 @pytest.mark.parametrize("way", ["torch", "pickle"])
 def test_object_that_would_execute_code_is_refused_and_not_executed(tmp_path: Path, way: str) -> None:
     path, trap = tmp_path / "a.pt", tmp_path / "sprung"
@@ -93,6 +112,7 @@ def test_object_that_would_execute_code_is_refused_and_not_executed(tmp_path: Pa
         torch.save(state, path)
     else:
         path.write_bytes(pickle.dumps(state, protocol=2))
+    seal(path)
     with pytest.raises(TrainingError, match="more than tensors and plain values") as caught:
         load_checkpoint(path)
     assert not trap.exists()
@@ -114,6 +134,7 @@ def test_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:
 def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     for name, content in (("list.pt", [1, 2]), ("tensor.pt", torch.zeros(3))):
         torch.save(content, tmp_path / name)
+        seal(tmp_path / name)
         with pytest.raises(TrainingError, match="cannot be read"):
             load_checkpoint(tmp_path / name)
     with pytest.raises(TrainingError, match="No such file"):
