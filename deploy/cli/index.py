@@ -158,7 +158,11 @@ def source_options(function: Function) -> Function:
 @option("--collection", required=True, metavar="NAME", help="Collection to fill; created if missing.")
 @store_option
 @crop_option()
-@option("--checksum", is_flag=True, help="Detect changes by content (SHA-256), not by size and time.")
+@option(
+    "--checksum",
+    is_flag=True,
+    help="Detect changes by content (SHA-256), not by size and time, and damage of stored vectors.",
+)
 @option("--dry-run", is_flag=True, help="Only report what would change.")
 @option("--prune", is_flag=True, help="Remove images from the collection that are no longer in the sources.")
 @option(
