@@ -8,7 +8,7 @@ import pytest
 from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
 from lookalike.encoder.errors import BundleCorruptError, GoldenMismatchError
 from lookalike.encoder.runtime import Model
-from tests.fixtures.tiny_models import CHANNELS, SIZE, arrays_of, forge, negated, npz, pictures
+from tests.fixtures.tiny_models import CHANNELS, SIZE, arrays_of, forge, negated, npz, pictures, weighed
 
 
 def test_golden_values_are_what_the_graphs_gave(tiny: Bundle) -> None:
@@ -44,6 +44,14 @@ def test_golden_values_are_checked_when_a_graph_is_loaded(copy: Path, graph: str
         getattr(model, ask)(rows)
     with pytest.raises(GoldenMismatchError):
         model.check()
+
+
+@pytest.mark.parametrize(("graph", "ask"), [("encoder", "pixels"), ("decoder", "latents")])
+def test_a_graph_that_gives_nan_is_refused(copy: Path, graph: str, ask: str) -> None:
+    bundle = Bundle.open(copy)
+    forge(copy, files={f"{graph}.onnx": weighed(bundle.graph(graph), float("nan"))})
+    with pytest.raises(GoldenMismatchError, match=rf"{graph} differs by nan standard deviations"):
+        getattr(Model.open(copy), {"pixels": "encode", "latents": "decode"}[ask])(bundle.golden[ask])
 
 
 def test_graph_that_gives_one_number_a_row_is_refused(copy: Path) -> None:
