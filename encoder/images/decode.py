@@ -9,8 +9,11 @@ The first bytes of a file decide on its format, not its name. Files are read as 
 applied. Rules for less common pixel formats:
 
 - alpha, in any form, is composited over white;
-- 16-bit gray is scaled by 1/257; 16-bit color keeps its upper eight bits;
-- 32-bit integer gray is read as 0..65535 and clipped;
+- 16-bit gray is scaled by 1/257, 12-bit gray likewise; 16-bit color keeps its upper eight bits;
+- of signed gray, negative values are black and the largest one (127, 32767) is white;
+- 32-bit integer gray, signed or not, is read as 0..65535 and clipped;
+- gray in which 0 is white (TIFF) is turned round, of any depth;
+- a transparent color (PNG) is compared in the file's own depth;
 - floating-point gray is read as 0..1, or as 0..255 if a value is above 1; NaN and infinity become black;
 - of an animation or a file with several pages, the first image is used;
 - orientation is read from EXIF (as browsers do), not from XMP.
@@ -29,7 +32,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]  # its stub file lies beside another module
@@ -42,116 +45,13 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
-
-Box = tuple[float, float, float, float]
-"""left, top, right, bottom in pixels; right and bottom are exclusive."""
-
-_TAG = 0x0112
-_SHORT = 3
-
-# value: (swap rows and columns, then turn upside down, then mirror left to right)
-_STEPS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-
-
-_Value = TypeVar("_Value", bound=np.generic)
-
-
-def orient(pixels: NDArray[_Value], orientation: int) -> NDArray[_Value]:
-    """Return a view of stored pixels ``(h, w, C)`` as shown, ``(H, W, C)``."""
-    swap, flip, mirror = _STEPS[orientation]
-    if swap:
-        pixels = pixels.swapaxes(0, 1)
-    if flip:
-        pixels = pixels[::-1]
-    return pixels[:, ::-1] if mirror else pixels
-
-
-def shown_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Return the size as shown (W, H) of a stored size (w, h)."""
-    return (height, width) if _STEPS[orientation][0] else (width, height)
-
-
-def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """Return the box in the stored image of ``width`` x ``height`` for a box in the image as shown."""
-    swap, flip, mirror = _STEPS[orientation]
-    left, top, right, bottom = box
-    across, down = shown_size(width, height, orientation)
-    if mirror:
-        left, right = across - right, across - left
-    if flip:
-        top, bottom = down - bottom, down - top
-    return (top, left, bottom, right) if swap else (left, top, right, bottom)
-
-
-def jpeg_orientation(data: bytes) -> int:
-    """Return the EXIF orientation of a JPEG file, 1..8; 1 where it is missing or invalid."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        # Application segments, comments and tables may come before it; the first scan ends the header.
-        if marker == 0xDA:
-            break
-        length = data[at + 2] << 8 | data[at + 3]
-        if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
-            return exif_orientation(data[at + 4 : at + 2 + length])
-        at += 2 + length
-    return 1
-
-
-def exif_orientation(exif: bytes) -> int:
-    """Return the orientation in a block of EXIF data, 1..8; 1 where it is missing or invalid."""
-    place = _orientation_at(exif)
-    if place is None:
-        return 1
-    at, order = place
-    value = int.from_bytes(exif[at : at + 2], order)
-    return value if value in _STEPS else 1
-
-
-def upright_exif(exif: bytes) -> bytes:
-    """Return a block of EXIF data with its orientation, if any, set to 1; no other byte changes."""
-    place = _orientation_at(exif)
-    if place is None:
-        return exif
-    at, order = place
-    return exif[:at] + (1).to_bytes(2, order) + exif[at + 2 :]
-
-
-def _orientation_at(exif: bytes) -> tuple[int, Literal["little", "big"]] | None:
-    """Return the offset of the two bytes of the orientation in a block of EXIF data, and the byte order."""
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order: Literal["little", "big"]
-    if tiff[:4] == b"II*\0":
-        order = "little"
-    elif tiff[:4] == b"MM\0*":
-        order = "big"
-    else:
-        return None
-    start = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[start : start + 2], order)
-    for at in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 9), 12):
-        tag, kind = (int.from_bytes(tiff[at + i : at + i + 2], order) for i in (0, 2))
-        if tag == _TAG and kind == _SHORT:
-            return len(exif) - len(tiff) + at + 8, order
-    return None
-
+from lookalike.encoder.images.exif import exif_orientation, jpeg_orientation
+from lookalike.encoder.images.samples import bytes_of, raw_mode
+from lookalike.encoder.images.tiff import TiffFile
 
 try:
     from PIL import AvifImagePlugin
@@ -176,10 +76,11 @@ _FORMATS: tuple[tuple[str, re.Pattern[bytes], _Opener], ...] = (
     ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
     ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
     ("BMP", re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffFile),
     ("PNM", re.compile(rb"P[1-6f]\s"), PpmImagePlugin.PpmImageFile),
     *((("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL), _AVIF),) if _AVIF else ()),
 )
+_PNG_BITS: Final = {"L;2": 2, "L;4": 4}
 # Pillow logs some errors; without a logging configuration, Python would print them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -268,10 +169,9 @@ def _decode_jpeg(
 
 def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, name: str) -> DecodedImage:
     with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
-        image.load()
+        pixels = bytes_of(image, channels, lambda: open_image(data, max_pixels=max_pixels, name=name))
         # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
-        pixels = _pixels(image, channels)
     height, width = pixels.shape[:2]
     return DecodedImage(pixels=pixels, width=width, height=height, shrink=1, orientation=orientation)
 
@@ -295,6 +195,8 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
     try:
         with _quiet(), opener(io.BytesIO(data)) as image:
             _check_size(*image.size, max_pixels, name)
+            if kind == "PNG" and "transparency" in image.info:
+                _scale_transparent_color(image)
             yield kind, image
     except ImageError:
         raise
@@ -318,6 +220,15 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
         ) from error
 
 
+def _scale_transparent_color(image: ImageFile.ImageFile) -> None:
+    """Scale the transparent gray of a PNG file as its pixels are: Pillow gives it as it lies in the file."""
+    clear, bits = image.info["transparency"], _PNG_BITS.get(raw_mode(image), 8)
+    if image.mode == "L":
+        image.info["transparency"] = (clear & ((1 << bits) - 1)) * 255 // ((1 << bits) - 1)
+    elif raw_mode(image) == "RGB":  # only the lower bits count, as the specification says
+        image.info["transparency"] = tuple(value & 255 for value in clear)
+
+
 def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:
     if not data:
         raise ImageError(f"{printable(name)}: the file is empty (0 bytes); replace it or leave it out")
@@ -327,34 +238,6 @@ def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:
     raise ImageError(
         f"{printable(name)}: not an image in a supported format ({_KNOWN}); convert it or leave it out"
     )
-
-
-def _pixels(image: Image.Image, channels: Literal[1, 3]) -> NDArray[np.uint8]:
-    """Convert a loaded image of any mode to ``uint8 (h, w, C)``."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_deep_gray(np.asarray(image)))
-    elif image.has_transparency_data:
-        top = image.convert("RGBA")
-        image = Image.new("RGBA", top.size, "white")
-        image.alpha_composite(top)
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode not in {"L", "RGB", "1"}:
-        image = image.convert("RGB")
-    if image.mode != mode:
-        image = image.convert(mode)
-    pixels = np.asarray(image)
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _deep_gray(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Convert 16-bit, 32-bit or floating-point gray ``(h, w)`` to ``uint8``, by the rules of this module."""
-    if values.dtype.kind == "f":
-        real: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        top = 1.0 if real.max() <= 1.0 else 255.0
-        real = np.clip(real / top, 0.0, 1.0) * 255.0
-        return np.rint(real).astype(np.uint8)
-    whole: NDArray[np.int64] = np.clip(values.astype(np.int64), 0, 65535)
-    return ((whole + 128) // 257).astype(np.uint8)
 
 
 class _DecodingThread(threading.local):

@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.encoder.images.decode import (
-    DEFAULT_MAX_PIXELS,
-    Box,
-    DecodedImage,
-    decode,
-    orient,
-    shown_size,
-    stored_box,
-)
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DecodedImage, decode
+from lookalike.encoder.images.exif import Box, orient, shown_size, stored_box
 
 _CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01
@@ -284,6 +277,11 @@ def _resize(pixels: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = math.ceil(box[2]), math.ceil(box[3])
     inner = pixels[top:bottom, left:right]
+    if (
+        inner.shape[2] == 3 and not inner.strides[2]
+    ):  # gray, three times the same channel: see samples.bytes_of
+        gray = _resize(pixels[..., :1], box, size)
+        return np.broadcast_to(gray, (size, size, pixels.shape[2]))
     if (left, top, right, bottom) == box and inner.shape[:2] == (size, size):
         return inner
     # Bilinear: when reducing, Pillow widens the filter so that no pixel is skipped.

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,10 @@ from PIL import Image, JpegImagePlugin
 from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import DataError, ImageError, printable
-from lookalike.encoder.images.decode import exif_orientation, open_image, orient, upright_exif
+from lookalike.encoder.images.decode import open_image
+from lookalike.encoder.images.exif import exif_orientation, orient, upright_exif
+from lookalike.encoder.images.samples import deep_values, raw_mode
+from lookalike.encoder.images.tiff import TiffFile
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -111,16 +113,18 @@ def read_image_file(
         reason = _refused(kind, image, data)
         if reason:
             raise ImageError(f"{printable(name)}: {reason}")
-        deep = _bits(kind, image) == 16
-        pixels = _deep(image, lambda: open_image(data, max_pixels=max_pixels, name=name)) if deep else None
         tiff_exif = _tiff_exif(image) if kind == "TIFF" else b""  # before its reader closes the file
-        image.load()
-        if pixels is None:
+        pixels: NDArray[Any]
+        if _bits(kind, image) == 16:
+            pixels = deep_values(image, lambda: open_image(data, max_pixels=max_pixels, name=name))
+        else:
+            image.load()
             pixels = np.asarray(_plain(image))
         metadata = _metadata(kind, image, data, tiff_exif or image.info.get("exif", b""))
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
     height, width = pixels.shape[:2]
-    whole = np.array(orient(pixels.reshape(height, width, -1), orientation), order="C")
+    shown = orient(pixels.reshape(height, width, -1), orientation)
+    whole = np.require(shown, requirements=["C", "W"])
     return ImageFile(kind=kind, pixels=whole, metadata=metadata, upright=orientation == 1)
 
 
@@ -156,8 +160,14 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
         and data[at + 6] & 0x40
     ):
         return "AVIF with more than 8 bits is not supported; convert it to 16-bit PNG first"
+    if isinstance(image, TiffFile) and image.signed:
+        return f"its values are signed numbers of {bits} bits, only unsigned ones are supported; convert it first"
+    if isinstance(image, TiffFile) and image.extra_channels:
+        return f"it has {image.extra_channels} channels beside its colors and alpha; convert it first"
     if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
         return f"its values have {bits} bits, only 8 and 16 are supported; convert it first"
+    if isinstance(image, TiffFile) and bits == 16 and image.separate:
+        return "its 16-bit colors lie in separate planes; convert it to plain 16-bit PNG"
     if bits == 16 and (kind not in ("PNG", "TIFF") or not _is_plainly_deep(kind, image)):
         return "its 16-bit pixel format is not supported; convert it to plain 16-bit PNG"
     if bits != 16 and image.mode not in _PLAIN_MODES | {"P"}:
@@ -169,10 +179,8 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
 
 def _bits(kind: str, image: PillowFile) -> int:
     """Return the bits per value."""
-    if kind == "TIFF":
-        depths = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
-        signed = max(image.tag_v2.get(339, (1,))) > 1  # type: ignore[attr-defined]
-        return 32 if signed and max(depths) > 8 else max(depths)
+    if isinstance(image, TiffFile):
+        return image.bits
     if kind == "PNG" and image.mode != "P":
         depth = {"1": 1}.get(image.mode, 8)
         return 16 if any("16" in str(tile.args) for tile in image.tile) else depth
@@ -180,46 +188,9 @@ def _bits(kind: str, image: PillowFile) -> int:
 
 
 def _is_plainly_deep(kind: str, image: PillowFile) -> bool:
-    if "transparency" in image.info or len(image.tile) == 0:
-        return False
     plain = {"I;16", "I;16B", "I;16N", "I;16L", "LA;16B"}
     plain |= {f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in "BLN"}
-    return all(_raw_mode(tile.args) in plain and (kind == "PNG" or image.mode != "LA") for tile in image.tile)
-
-
-def _raw_mode(args: Any) -> str:
-    return str(args[0] if isinstance(args, tuple) else args)
-
-
-def _deep(image: PillowFile, again: Callable[[], Any]) -> NDArray[np.uint16]:
-    """Read 16-bit pixels with a reader that keeps 8 bits: first the upper bytes, then the lower ones."""
-    raw = _raw_mode(image.tile[0].args)
-    if raw.startswith("I;16"):
-        image.load()
-        return np.asarray(image).astype(np.uint16)
-    if raw == "LA;16B":  # four bytes a pixel, as RGBA has them
-        with again() as (_, other):
-            other._mode = "RGBA"
-            other.tile = [tile._replace(args="RGBA") for tile in other.tile]
-            other.load()
-            both = np.asarray(other).astype(np.uint16)
-        return (both[..., 0::2] << 8 | both[..., 1::2]).astype(np.uint16)
-    native = "L" if sys.byteorder == "little" else "B"
-    order = native if raw[-1] == "N" else raw[-1]
-    halves = []
-    for which in (order, "L" if order == "B" else "B"):
-        with again() as (_, other):
-            other.tile = [_with_raw_mode(tile, f"{raw[:-1]}{which}") for tile in other.tile]
-            other.load()
-            halves.append(np.asarray(other))
-    deep = halves[0].astype(np.uint16)
-    deep <<= 8
-    deep |= halves[1]
-    return deep
-
-
-def _with_raw_mode(tile: Any, raw: str) -> Any:
-    return tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+    return raw_mode(image) in plain and (kind == "PNG" or image.mode != "LA")
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from lookalike.encoder.errors import ImageError, printable
-from lookalike.encoder.images.decode import upright_exif
+from lookalike.encoder.images.exif import upright_exif
 from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, png_chunks
 
 DEFAULT_QUALITY: Final = 95
