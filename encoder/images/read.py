@@ -5,7 +5,8 @@ is refused with the reason. ``encoder/images/write.py`` writes.
 
 - gray, gray and alpha, RGB and RGBA of 8 bits; the same of 16 bits in PNG and TIFF;
 - a palette becomes RGB, or RGBA if one of its colors is transparent;
-- EXIF orientation is applied to the pixels and set to 1 in the EXIF data; no other byte of it changes.
+- EXIF orientation is applied to the pixels, and EXIF and XMP are corrected: see ``upright.py``;
+- further images in a JPEG file (gain maps, second views, videos) stay as they are; so does its orientation.
 
 Legend: H, W = the image as it is shown, after EXIF orientation; C channels (1 gray, 2 gray and alpha,
 3 RGB, 4 RGBA).
@@ -28,18 +29,26 @@ from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import DataError, ImageError, printable
 from lookalike.encoder.images.decode import open_image
-from lookalike.encoder.images.exif import exif_orientation, orient, upright_exif
+from lookalike.encoder.images.exif import ORIENTATION, exif_orientation, orient, valid_orientation
+from lookalike.encoder.images.jpeg import distance_to_tail, end_of_image, holds_images, is_index, segments
 from lookalike.encoder.images.samples import deep_values, raw_mode
 from lookalike.encoder.images.tiff import TiffFile
+from lookalike.encoder.images.upright import upright_chunk, upright_exif, upright_segment, upright_xmp
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
-_TIFF_TAGS: Final = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 33723, 700)
-"""Description, make, model, resolution, software, time, artist, computer, copyright, IPTC, XMP."""
+_TIFF_TAGS: Final = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 33723)
+"""Description, make, model, resolution, software, time, artist, computer, copyright, IPTC."""
+_XMP: Final = 700
 _TIFF_DIRECTORIES: Final = (34665, 34853)  # EXIF and GPS
 _PNG_METADATA: Final = frozenset(
     {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
 )
+_JPEG_METADATA: Final = frozenset({0xFE, *range(0xE0, 0xF0)} - {0xEE})
+_DEEP_PNM: Final = re.compile(rb"P[2356]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s+(?!25[0-5]\s|2[0-4]\d\s|1?\d?\d\s)")
+BMP_V4: Final = 108
+"""Bytes of the header of BMP, version 4; from that on it says what its colors mean."""
+_BMP_PROFILES: Final = (b"KNIL", b"DEBM")  # LINK and MBED, as little-endian numbers
 _PLAIN_MODES: Final = frozenset({"L", "LA", "RGB", "RGBA"})
 
 
@@ -57,6 +66,8 @@ class ImageMetadata:
         tables: Quantization tables of a JPEG file.
         sampling: Chroma subsampling of a JPEG file, by Pillow's number; -1 if unknown.
         lossless: Whether a WebP file was lossless.
+        tail: What follows the image in a JPEG file: further images, such as a gain map.
+        tail_distance: From ``distance_to_tail``.
     """
 
     exif: bytes = b""
@@ -67,6 +78,8 @@ class ImageMetadata:
     tables: dict[int, list[int]] | None = None
     sampling: int = -1
     lossless: bool = False
+    tail: bytes = b""
+    tail_distance: int = 0
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -77,7 +90,8 @@ class ImageFile:
         kind: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF.
         pixels: ``uint8`` or ``uint16`` (H, W, C), contiguous; may be written to.
         metadata: Its metadata.
-        upright: Whether no EXIF orientation had to be applied.
+        upright: Whether no EXIF orientation had to be applied. It is not applied to a JPEG file that holds
+            further images, of which some go with the first as it is stored.
     """
 
     kind: str
@@ -113,17 +127,27 @@ def read_image_file(
         reason = _refused(kind, image, data)
         if reason:
             raise ImageError(f"{printable(name)}: {reason}")
-        tiff_exif = _tiff_exif(image) if kind == "TIFF" else b""  # before its reader closes the file
+        # Of a TIFF file, before Pillow turns it upright, changes its metadata and closes it.
+        tiff = image if isinstance(image, TiffFile) else None
+        stored = None if tiff is None else valid_orientation(tiff.tag_v2.get(ORIENTATION))
+        tiff_exif = b"" if tiff is None else _tiff_exif(tiff)
+        xmp = None if tiff is None else tiff.tag_v2.get(_XMP, b"")
         pixels: NDArray[Any]
         if _bits(kind, image) == 16:
             pixels = deep_values(image, lambda: open_image(data, max_pixels=max_pixels, name=name))
         else:
             image.load()
             pixels = np.asarray(_plain(image))
-        metadata = _metadata(kind, image, data, tiff_exif or image.info.get("exif", b""))
-        orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
+        tail = data[end_of_image(data) :] if kind == "JPEG" else b""
+        orientation = exif_orientation(image.info.get("exif", b"")) if stored is None else stored
+        if holds_images(tail):  # what goes with them, such as a gain map, is not turned: then nothing is
+            orientation = 1
+        if xmp is not None:
+            image.info["xmp"] = xmp
+        exif = tiff_exif or image.info.get("exif", b"")
+        metadata = _metadata(kind, image, data, exif=exif, tail=tail, orientation=orientation)
     height, width = pixels.shape[:2]
-    shown = orient(pixels.reshape(height, width, -1), orientation)
+    shown = orient(pixels.reshape(height, width, -1), orientation if tiff is None else 1)
     whole = np.require(shown, requirements=["C", "W"])
     return ImageFile(kind=kind, pixels=whole, metadata=metadata, upright=orientation == 1)
 
@@ -149,31 +173,43 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
         return "its pixels are CMYK; convert it to RGB first"
     if image.mode == "1" or bits == 1:
         return "its pixels have one bit each; convert it to gray first"
-    if kind == "PNM" and re.match(
-        rb"P[2356]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s+(?!25[0-5]\s|2[0-4]\d\s|1?\d?\d\s)", data
-    ):
-        return "PNM with more than 8 bits is not supported; convert it to PNG first"
-    if (
-        kind == "AVIF"
-        and (at := data.find(b"av1C")) >= 0
-        and data[at + 6 : at + 7] >= b"\x40"
-        and data[at + 6] & 0x40
-    ):
-        return "AVIF with more than 8 bits is not supported; convert it to 16-bit PNG first"
-    if isinstance(image, TiffFile) and image.signed:
-        return f"its values are signed numbers of {bits} bits, only unsigned ones are supported; convert it first"
-    if isinstance(image, TiffFile) and image.extra_channels:
-        return f"it has {image.extra_channels} channels beside its colors and alpha; convert it first"
+    if isinstance(image, TiffFile) and (reason := _refused_tiff(image)):
+        return reason
+    if reason := _refused_bytes(kind, data):
+        return reason
     if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
         return f"its values have {bits} bits, only 8 and 16 are supported; convert it first"
-    if isinstance(image, TiffFile) and bits == 16 and image.separate:
-        return "its 16-bit colors lie in separate planes; convert it to plain 16-bit PNG"
     if bits == 16 and (kind not in ("PNG", "TIFF") or not _is_plainly_deep(kind, image)):
         return "its 16-bit pixel format is not supported; convert it to plain 16-bit PNG"
     if bits != 16 and image.mode not in _PLAIN_MODES | {"P"}:
         return (
             f"its pixels are {printable(image.mode)}, only gray, RGB and palettes are supported; convert it"
         )
+    return ""
+
+
+def _refused_tiff(image: TiffFile) -> str:
+    if image.signed:
+        return f"its values have {image.bits} bits and a sign, only unsigned ones are supported; convert it"
+    if image.separate and image.bits == 16:
+        return "its 16-bit colors lie in separate planes; convert it to plain 16-bit PNG"
+    if image.extra_channels:
+        return f"it has {image.extra_channels} channels beside its colors and alpha; convert it first"
+    return ""
+
+
+def _refused_bytes(kind: str, data: bytes) -> str:
+    """Return what Pillow does not tell of a file."""
+    if kind == "PNM" and _DEEP_PNM.match(data):
+        return "PNM with more than 8 bits is not supported; convert it to PNG first"
+    if (
+        kind == "AVIF"
+        and (at := data.find(b"av1C")) >= 0
+        and any(flags & 0x40 for flags in data[at + 6 : at + 7])
+    ):
+        return "AVIF with more than 8 bits is not supported; convert it to 16-bit PNG first"
+    if kind == "BMP" and data[14] >= BMP_V4 and data[14 + 56 : 14 + 60] in _BMP_PROFILES:
+        return "a color profile in BMP is not supported; convert it to PNG first"
     return ""
 
 
@@ -202,20 +238,24 @@ def _plain(image: Image.Image) -> Image.Image:
     return image
 
 
-def _metadata(kind: str, image: PillowFile, data: bytes, exif: bytes) -> ImageMetadata:
+def _metadata(
+    kind: str, image: PillowFile, data: bytes, *, exif: bytes, tail: bytes, orientation: int
+) -> ImageMetadata:
     info = image.info
     xmp = info.get("xmp", b"")
     dpi = info.get("dpi")
     jpeg = image if isinstance(image, JpegImagePlugin.JpegImageFile) else None
     return ImageMetadata(
-        exif=upright_exif(exif).removeprefix(b"Exif\0\0"),
+        exif=(exif if holds_images(tail) else upright_exif(exif, orientation)).removeprefix(b"Exif\0\0"),
         profile=info.get("icc_profile") or b"",
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp, orientation),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
-        parts=tuple(_parts(kind, data)),
+        parts=tuple(_parts(kind, data, orientation, index=holds_images(tail))),
         tables=None if jpeg is None else {key: list(table) for key, table in jpeg.quantization.items()},
         sampling=-1 if jpeg is None else JpegImagePlugin.get_sampling(jpeg),
         lossless=kind == "WebP" and b"VP8L" in data[:64],
+        tail=tail,
+        tail_distance=distance_to_tail(data, len(data) - len(tail)),
     )
 
 
@@ -230,30 +270,17 @@ def _tiff_exif(image: Image.Image) -> bytes:
     return some.tobytes() if len(some) or any(some.get_ifd(tag) for tag in _TIFF_DIRECTORIES) else b""
 
 
-def _parts(kind: str, data: bytes) -> Iterator[bytes]:
+def _parts(kind: str, data: bytes, orientation: int, *, index: bool) -> Iterator[bytes]:
+    """Yield the metadata of a PNG or JPEG file, turned upright; ``index``: with that of further images."""
     if kind == "PNG":
         for name, chunk in png_chunks(data):
             if name in _PNG_METADATA:
-                yield chunk
+                yield upright_chunk(name, chunk, orientation)
     elif kind == "JPEG":
-        yield from _jpeg_parts(data)
-
-
-def _jpeg_parts(data: bytes) -> Iterator[bytes]:
-    """Yield the metadata segments before the first scan, with the EXIF orientation set to 1."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        length = data[at + 2] << 8 | data[at + 3]
-        segment = data[at : at + 2 + length]
-        # Not Adobe's color transform (APP14), nor the index of further images (MPF).
-        if marker in {0xFE, *range(0xE0, 0xF0)} - {0xEE} and not segment.startswith(b"MPF\0", 4):
-            exif = segment.startswith(b"Exif\0\0", 4)
-            yield segment[:4] + upright_exif(segment[4:]) if exif else segment
-        at += 2 + length
+        for marker, _, segment in segments(data):
+            # Not Adobe's color transform (APP14).
+            if marker in _JPEG_METADATA and (index or not is_index(segment)):
+                yield segment if index else upright_segment(segment, orientation)
 
 
 IMAGE_SUFFIXES: Final = frozenset(

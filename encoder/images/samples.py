@@ -200,8 +200,8 @@ def _scale_of(image: Image.Image) -> Callable[[NDArray[Any]], NDArray[np.uint8]]
 
     def scale(values: NDArray[Any]) -> NDArray[np.uint8]:
         whole = np.clip(values, 0, white).astype(np.int32)
-        pixels = ((whole * 255 + white // 2) // white).astype(np.uint8)
-        return 255 - pixels if negative else pixels
+        pixels: NDArray[np.uint8] = ((whole * 255 + white // 2) // white).astype(np.uint8)
+        return np.subtract(255, pixels, dtype=np.uint8) if negative else pixels
 
     return scale
 
