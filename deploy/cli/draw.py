@@ -12,6 +12,7 @@ from lookalike.deploy.cli.options import (
     command,
     crop_option,
     images_argument,
+    max_pixels_option,
     model_option,
     option,
     provider_option,
@@ -40,11 +41,18 @@ _out_option = option(
 @images_argument
 @model_option()
 @crop_option()
+@max_pixels_option()
 @_out_option
 @provider_option
 @click.pass_context
 def reconstruct(
-    ctx: click.Context, images: tuple[Path, ...], model: str, crop: Crop | None, out: str, provider: Provider
+    ctx: click.Context,
+    images: tuple[Path, ...],
+    model: str,
+    crop: Crop | None,
+    max_pixels: int | None,
+    out: str,
+    provider: Provider,
 ) -> None:
     """Show images above their reconstructions.
 
@@ -55,7 +63,7 @@ def reconstruct(
     from lookalike.searcher.figures import caption, reconstruction_sheet, unique_names
 
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop)
+    files, pixels = _read(opened, images, crop, max_pixels)
     if opened.bundle.spec.denoises is not None:
         log(f"{opened.bundle.name} was trained to remove noise {opened.bundle.spec.denoises}")
     if files:
@@ -160,6 +168,7 @@ def generate(
     show_default="spherical for a VAE, linear otherwise",
 )
 @crop_option()
+@max_pixels_option()
 @_out_option
 @provider_option
 @click.pass_context
@@ -170,6 +179,7 @@ def interpolate(
     steps: int,
     interpolation: Interpolation | None,
     crop: Crop | None,
+    max_pixels: int | None,
     out: str,
     provider: Provider,
 ) -> None:
@@ -185,7 +195,7 @@ def interpolate(
     if len(images) < 2:
         raise click.UsageError("interpolation needs two or more IMAGEs")
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop)
+    files, pixels = _read(opened, images, crop, max_pixels)
     if len(files) < 2:
         ctx.exit(1)
     rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
@@ -216,6 +226,7 @@ def interpolate(
     help="Add back the detail that the reconstruction loses.",
 )
 @crop_option()
+@max_pixels_option()
 @_out_option
 @provider_option
 @click.pass_context
@@ -227,6 +238,7 @@ def edit(
     steps: str | None,
     keep_detail: bool,
     crop: Crop | None,
+    max_pixels: int | None,
     out: str,
     provider: Provider,
 ) -> None:
@@ -243,7 +255,7 @@ def edit(
     multiples = [1.0] if steps is None else parse_steps(steps)
     opened = Model.open(model, provider=provider)
     attributes_of(opened).change(strengths)  # refuses unknown attributes before any image is read
-    files, pixels = _read(opened, images, crop)
+    files, pixels = _read(opened, images, crop, max_pixels)
     if files:
         rows = edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
         names = unique_names(files)
@@ -261,11 +273,13 @@ def edit(
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
-def _read(model: Model, images: Sequence[Path], crop: Crop | None) -> tuple[list[Path], Pixels]:
+def _read(
+    model: Model, images: Sequence[Path], crop: Crop | None, max_pixels: int | None
+) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; report the others on stderr."""
     from lookalike.searcher.generation import read_all
 
-    files, pixels, failures = read_all(model, images, crop=crop)
+    files, pixels, failures = read_all(model, images, crop=crop, max_pixels=max_pixels)
     log_failed(failures)
     return files, pixels
 

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
-_MAX_PIXELS: Final = 50_000_000
 _NOT_FOR_LATENTS: Final = {
     *("files_from", "include", "exclude", "hidden", "person_from"),
     *("payload", "attributes", "checksum", "dry_run", "report"),
@@ -165,7 +164,7 @@ def source_options(function: Function) -> Function:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write JSON lines to this file: each image that changed, moved, went missing or failed.",
 )
-@max_pixels_option(_MAX_PIXELS)
+@max_pixels_option()
 @provider_option
 @json_option("Print the report as JSON on stdout.")
 @source_options
@@ -206,7 +205,7 @@ def index(
     dry_run: bool,
     prune: bool,
     report: Path | None,
-    max_pixels: int,
+    max_pixels: int | None,
     provider: Provider,
     as_json: bool,
 ) -> None:
@@ -324,7 +323,7 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
 )
 @option("--overwrite", is_flag=True, help="Update an existing file.")
 @crop_option()
-@max_pixels_option(_MAX_PIXELS)
+@max_pixels_option()
 @provider_option
 @json_option("Print the report as JSON on stdout.")
 @source_options
@@ -337,7 +336,7 @@ def embed(
     out: Path,
     overwrite: bool,
     crop: Crop | None,
-    max_pixels: int,
+    max_pixels: int | None,
     provider: Provider,
     as_json: bool,
 ) -> None:

@@ -1,7 +1,8 @@
 """Image files to pixels and back, noise, and contact sheets."""
 
+from lookalike.encoder.images.budget import DECODING, PixelBudget
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SHRUNK_PIXELS
 from lookalike.encoder.images.noise import (
     MIN_POISSON_LEVEL,
     NoiseKind,
@@ -33,7 +34,9 @@ from lookalike.encoder.images.read import (
 from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
 
 __all__ = [
+    "DECODING",
     "DEFAULT_MAX_PIXELS",
+    "DEFAULT_MAX_SHRUNK_PIXELS",
     "IMAGE_SUFFIXES",
     "LFW_CROP",
     "MIN_POISSON_LEVEL",
@@ -44,6 +47,7 @@ __all__ = [
     "ImageSpec",
     "NoiseKind",
     "NoiseSpec",
+    "PixelBudget",
     "Tile",
     "Values",
     "add_noise",

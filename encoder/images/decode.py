@@ -50,6 +50,7 @@ from PIL import (
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
 from lookalike.encoder.images.exif import exif_orientation, jpeg_orientation
+from lookalike.encoder.images.jpeg import is_progressive
 from lookalike.encoder.images.samples import bytes_of, raw_mode
 from lookalike.encoder.images.tiff import TiffFile
 
@@ -61,11 +62,15 @@ else:
     _AVIF = AvifImagePlugin.AvifImageFile
 
 
-DEFAULT_MAX_PIXELS = 50_000_000
+DEFAULT_MAX_PIXELS: Final = 50_000_000
 """Default limit of the size of an image, in pixels (width times height)."""
+DEFAULT_MAX_SHRUNK_PIXELS: Final = 120_000_000
+"""Default limit of a JPEG file that is shrunk while it is decoded: photographs of any phone pass."""
 
 Shrink = Callable[[int, int, int], int]
 """(w, h, orientation) of the stored image to how many times smaller it may be decoded: 1, 2, 4 or 8."""
+
+OnSize = Callable[[int], object]
 
 _Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
@@ -107,7 +112,13 @@ class DecodedImage:
 
 
 def decode(
-    data: bytes, *, channels: Literal[1, 3], shrink: Shrink, max_pixels: int = DEFAULT_MAX_PIXELS, name: str
+    data: bytes,
+    *,
+    channels: Literal[1, 3],
+    shrink: Shrink,
+    max_pixels: int | None = None,
+    on_size: OnSize = lambda _: None,
+    name: str,
 ) -> DecodedImage:
     """Decode an image file.
 
@@ -115,18 +126,20 @@ def decode(
         data: Content of the file.
         channels: 1 for gray (ITU-R 601 luma), 3 for RGB.
         shrink: Called once the header is read; only used for JPEG.
-        max_pixels: Larger images are refused, before they are decoded.
+        max_pixels: Larger images are refused, before they are decoded; None:
+            :data:`DEFAULT_MAX_SHRUNK_PIXELS` for JPEG files that are shrunk, :data:`DEFAULT_MAX_PIXELS` else.
+        on_size: Called with the number of pixels in memory before they are decoded; may block.
         name: Name of the file in messages.
 
     Raises:
-        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageTooLargeError: The image has more pixels.
         ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
     if data.startswith(b"\xff\xd8"):
-        decoded = _decode_jpeg(data, channels, shrink, max_pixels, name)
+        decoded = _decode_jpeg(data, channels, shrink, max_pixels, on_size, name)
         if decoded is not None:
             return decoded
-    return _decode_with_pillow(data, channels, max_pixels, name)
+    return _decode_with_pillow(data, channels, max_pixels or DEFAULT_MAX_PIXELS, on_size, name)
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
@@ -136,12 +149,17 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
         raise ImageTooLargeError(
             f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
             f"{max_pixels}; "
-            "shrink the image or raise max_pixels"
+            "shrink the image or raise the limit (--max-pixels, in Python max_pixels)"
         )
 
 
 def _decode_jpeg(
-    data: bytes, channels: Literal[1, 3], shrink: Shrink, max_pixels: int, name: str
+    data: bytes,
+    channels: Literal[1, 3],
+    shrink: Shrink,
+    max_pixels: int | None,
+    on_size: OnSize,
+    name: str,
 ) -> DecodedImage | None:
     """Decode with libjpeg-turbo; None where Pillow has to decide."""
     try:
@@ -149,11 +167,14 @@ def _decode_jpeg(
     except ValueError:
         return None
     height, width, colors = int(header[0]), int(header[1]), header[2]
-    _check_size(width, height, max_pixels, name)
-    if colors not in {"YCbCr", "Gray"}:
+    if width < 1 or height < 1 or colors not in {"YCbCr", "Gray"}:
         return None
     orientation = jpeg_orientation(data)
     times = shrink(width, height, orientation)
+    limit = max_pixels or (DEFAULT_MAX_PIXELS if times == 1 else DEFAULT_MAX_SHRUNK_PIXELS)
+    _check_size(width, height, limit, name)
+    # A progressive file is unpacked as a whole, whatever is made of it.
+    on_size(width * height // times**2 + is_progressive(data) * width * height)
     try:
         pixels = simplejpeg.decode_jpeg(
             data,
@@ -167,8 +188,11 @@ def _decode_jpeg(
     return DecodedImage(pixels=pixels, width=width, height=height, shrink=times, orientation=orientation)
 
 
-def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, name: str) -> DecodedImage:
+def _decode_with_pillow(
+    data: bytes, channels: Literal[1, 3], max_pixels: int, on_size: OnSize, name: str
+) -> DecodedImage:
     with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
+        on_size(image.width * image.height)
         pixels = bytes_of(image, channels, lambda: open_image(data, max_pixels=max_pixels, name=name))
         # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))

@@ -41,8 +41,9 @@ def bytes_of(image: ImageFile.ImageFile, channels: Literal[1, 3], again: Again) 
     if is_deep_color(image) and "transparency" in image.info:
         return _deep_over_white(image, channels, again)
     image.load()
-    gray = image.mode.startswith("I") or image.mode == "F" or _is_signed_byte(image)
-    if not gray:
+    if image.mode in ("L", "1") and "transparency" not in image.info and not _is_signed_byte(image):
+        return _as_rgb(_filled(image, 1, lambda strip: _over_white(strip, 1)), channels)
+    if not (image.mode.startswith("I") or image.mode == "F" or _is_signed_byte(image)):
         return _filled(image, channels, lambda strip: _over_white(strip, channels))
     clear, scale = image.info.get("transparency"), _scale_of(image)
 
@@ -53,8 +54,11 @@ def bytes_of(image: ImageFile.ImageFile, channels: Literal[1, 3], again: Again) 
             pixels[values == clear] = 255
         return pixels[..., None]
 
-    one = _filled(image, 1, to_gray)
-    return one if channels == 1 else np.broadcast_to(one, (*one.shape[:2], 3))
+    return _as_rgb(_filled(image, 1, to_gray), channels)
+
+
+def _as_rgb(gray: NDArray[np.uint8], channels: Literal[1, 3]) -> NDArray[np.uint8]:
+    return np.broadcast_to(gray, (*gray.shape[:2], channels))
 
 
 def deep_values(image: ImageFile.ImageFile, again: Again) -> NDArray[np.uint16]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
@@ -76,7 +76,7 @@ def export_latents(
     out: Path,
     *,
     crop: Crop | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     processes: bool = False,
     overwrite: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
@@ -92,7 +92,7 @@ def export_latents(
         sources: The images.
         out: The file, ``.parquet``.
         crop: How the images are framed; None: the model's own crop.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes, see :func:`embed_files`.
         overwrite: Bring an existing file up to date; rows that are still valid are reused.
         on_total: Called with the number of images to embed.
@@ -128,7 +128,7 @@ class _Run:
     sources: Sequence[Source]
     out: Path
     spec: CollectionSpec
-    max_pixels: int
+    max_pixels: int | None
     processes: bool
     parts: PartFiles
     on_total: Callable[[int], object]

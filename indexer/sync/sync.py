@@ -25,7 +25,7 @@ from lookalike.encoder.embed import (
     fork_workers,
 )
 from lookalike.encoder.errors import DataError, printable
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
 from lookalike.indexer.store import CollectionSpec, Payload, Record, StorageConfig, VectorStore, resolve_alias
@@ -163,7 +163,7 @@ def sync(
     prune: bool = False,
     checksum: bool = False,
     dry_run: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     processes: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
@@ -188,7 +188,7 @@ def sync(
         prune: Remove items that are stored under a source and no longer in it.
         checksum: Compare SHA-256 instead of size and time; each image is read once.
         dry_run: Only compare: nothing is embedded, stored or removed.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes for embedding, see :func:`embed_files`.
         on_total: Called with the number of images to read: before the first, or for an empty collection on
             the way.
@@ -282,7 +282,7 @@ class _Run:
     name: str
     model: Model
     spec: CollectionSpec
-    max_pixels: int
+    max_pixels: int | None
     processes: bool
     reporter: SyncReporter
     plan: SyncPlan = field(default_factory=SyncPlan)

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
 from lookalike.encoder.files import atomic_write, remove_stale
-from lookalike.encoder.images import IMAGE_SUFFIXES, WRITABLE_FORMATS, find_images
+from lookalike.encoder.images import IMAGE_SUFFIXES, WRITABLE_FORMATS, PixelBudget, find_images
 from lookalike.indexer.sources import SourceFilter, as_text
 from lookalike.searcher.denoising.denoiser import FileDenoiser
 
@@ -371,33 +370,6 @@ def denoise_all(
 
 class _Canceled(Exception):  # noqa: N818  # not an error: the run was canceled
     """Raised in the threads of a run that was canceled."""
-
-
-class PixelBudget:
-    """A semaphore that counts the pixels of the images in progress."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._change = threading.Condition()
-
-    @contextmanager
-    def acquire(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that waits for room for some pixels; they are released when the block ends."""
-        acquired = 0
-
-        def wait_for(pixels: int) -> None:
-            nonlocal acquired
-            with self._change:
-                self._change.wait_for(lambda: not self._used or self._used + pixels <= self._limit)
-                self._used += pixels
-                acquired += pixels
-
-        try:
-            yield wait_for
-        finally:
-            with self._change:
-                self._used -= acquired
-                self._change.notify_all()
 
 
 class WorkerPool:
