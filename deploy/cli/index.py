@@ -35,6 +35,7 @@ from lookalike.deploy.cli.output import (
     log,
     log_failed_files,
     log_no_images,
+    log_skipped,
     print_json,
     progress_bar,
 )
@@ -255,6 +256,7 @@ def index(
     log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
     if done.seen == 0:
         log_no_images()
+    log_skipped(done.passed_over)
     if names:
         log(f"{', '.join(names)}: predicted for {done.predicted} images")
     if as_json:
@@ -373,6 +375,7 @@ def embed(
     )
     if report.rows == 0 and not report.failed:
         log_no_images()
+    log_skipped(report.passed_over)
     if as_json:
         record = {"out": str(out), "model_id": model.model_id, "provider": model.provider}
         print_json({**record, **report.to_json()})

@@ -1,4 +1,4 @@
-"""Decode the bytes of an image file to pixels. No other module opens an image decoder.
+"""Decode the bytes of an image file to pixels.
 
 Legend: H, W = the image as it is shown, after EXIF orientation; h, w = the image as it is stored;
 C channels (1 gray, 3 RGB). Pixels are ``uint8``, 0 black to 255 white.
@@ -37,30 +37,13 @@ from typing import Final, Literal, cast
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]  # its stub file lies beside another module
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
-from lookalike.encoder.images.exif import exif_orientation, jpeg_orientation
-from lookalike.encoder.images.jpeg import is_progressive
+from lookalike.encoder.images.formats import HEIC_HINT, Format, format_of, formats
+from lookalike.encoder.images.metadata.exif import exif_orientation, jpeg_orientation
+from lookalike.encoder.images.metadata.jpeg import is_progressive
 from lookalike.encoder.images.samples import bytes_of, raw_mode
-from lookalike.encoder.images.tiff import TiffFile
-
-try:
-    from PIL import AvifImagePlugin
-except ImportError:  # Pillow before 11.3
-    _AVIF = None
-else:
-    _AVIF = AvifImagePlugin.AvifImageFile
-
 
 DEFAULT_MAX_PIXELS: Final = 50_000_000
 """Default limit of the size of an image, in pixels (width times height)."""
@@ -72,24 +55,9 @@ Shrink = Callable[[int, int, int], int]
 
 OnSize = Callable[[int], object]
 
-_Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
-
-# An explicit list: Pillow's other formats are rare, recognized without a signature or start other programs.
-_FORMATS: tuple[tuple[str, re.Pattern[bytes], _Opener], ...] = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-    ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    ("BMP", re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffFile),
-    ("PNM", re.compile(rb"P[1-6f]\s"), PpmImagePlugin.PpmImageFile),
-    *((("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL), _AVIF),) if _AVIF else ()),
-)
 _PNG_BITS: Final = {"L;2": 2, "L;4": 4}
 # Pillow logs some errors; without a logging configuration, Python would print them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-_KNOWN = ", ".join(kind for kind, _, _ in _FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,9 +183,10 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
         ImageTooLargeError: The image has more than ``max_pixels`` pixels.
         ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
-    kind, opener = _format_of(data, name)
+    found = _checked_format(data, name)
+    kind = found.kind
     try:
-        with _quiet(), opener(io.BytesIO(data)) as image:
+        with _quiet(), found.opener(io.BytesIO(data)) as image:
             _check_size(*image.size, max_pixels, name)
             if kind == "PNG" and "transparency" in image.info:
                 _scale_transparent_color(image)
@@ -253,15 +222,18 @@ def _scale_transparent_color(image: ImageFile.ImageFile) -> None:
         image.info["transparency"] = tuple(value & 255 for value in clear)
 
 
-def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:
+def _checked_format(data: bytes, name: str) -> Format:
     if not data:
         raise ImageError(f"{printable(name)}: the file is empty (0 bytes); replace it or leave it out")
-    for kind, signature, opener in _FORMATS:
-        if signature.match(data):
-            return kind, opener
-    raise ImageError(
-        f"{printable(name)}: not an image in a supported format ({_KNOWN}); convert it or leave it out"
-    )
+    found = format_of(data)
+    if found is None:
+        known = ", ".join(each.kind for each in formats())
+        raise ImageError(
+            f"{printable(name)}: not an image in a supported format ({known}); convert it or leave it out"
+        )
+    if found not in formats():
+        raise ImageError(f"{printable(name)}: reading {found.kind} needs another package; {HEIC_HINT}")
+    return found
 
 
 class _DecodingThread(threading.local):

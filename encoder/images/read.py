@@ -1,4 +1,4 @@
-"""Find image files, and read them in full depth with their metadata, to be changed and written again.
+"""Read image files in full depth with their metadata, to be changed and written again.
 
 Nothing is lost silently: what could not be written again unchanged (several images, more than 16 bits, CMYK)
 is refused with the reason. ``encoder/images/write.py`` writes.
@@ -14,26 +14,36 @@ Legend: H, W = the image as it is shown, after EXIF orientation; C channels (1 g
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from PIL.ImageFile import ImageFile as PillowFile
 
-from lookalike.encoder.errors import DataError, ImageError, printable
+from lookalike.encoder.errors import ImageError, printable
 from lookalike.encoder.images.decode import open_image
-from lookalike.encoder.images.exif import ORIENTATION, exif_orientation, orient, valid_orientation
-from lookalike.encoder.images.jpeg import distance_to_tail, end_of_image, holds_images, is_index, segments
+from lookalike.encoder.images.formats import HEIC
+from lookalike.encoder.images.metadata.exif import ORIENTATION, exif_orientation, orient, valid_orientation
+from lookalike.encoder.images.metadata.jpeg import (
+    distance_to_tail,
+    end_of_image,
+    holds_images,
+    is_index,
+    segments,
+)
+from lookalike.encoder.images.metadata.upright import (
+    upright_chunk,
+    upright_exif,
+    upright_segment,
+    upright_xmp,
+)
 from lookalike.encoder.images.samples import deep_values, raw_mode
 from lookalike.encoder.images.tiff import TiffFile
-from lookalike.encoder.images.upright import upright_chunk, upright_exif, upright_segment, upright_xmp
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -175,6 +185,8 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
         return "its pixels have one bit each; convert it to gray first"
     if isinstance(image, TiffFile) and (reason := _refused_tiff(image)):
         return reason
+    if kind == HEIC and (reason := _refused_heic(image)):
+        return reason
     if reason := _refused_bytes(kind, data):
         return reason
     if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
@@ -195,6 +207,14 @@ def _refused_tiff(image: TiffFile) -> str:
         return "its 16-bit colors lie in separate planes; convert it to plain 16-bit PNG"
     if image.extra_channels:
         return f"it has {image.extra_channels} channels beside its colors and alpha; convert it first"
+    return ""
+
+
+def _refused_heic(image: PillowFile) -> str:
+    if image.info.get("bit_depth", 8) > 8:
+        return "HEIC with more than 8 bits is not supported; convert it to 16-bit PNG first"
+    if image.info.get("aux") or image.info.get("depth_images"):
+        return "this HEIC file holds further images (a gain map or a depth map); save the first one alone"
     return ""
 
 
@@ -281,102 +301,3 @@ def _parts(kind: str, data: bytes, orientation: int, *, index: bool) -> Iterator
             # Not Adobe's color transform (APP14).
             if marker in _JPEG_METADATA and (index or not is_index(segment)):
                 yield segment if index else upright_segment(segment, orientation)
-
-
-IMAGE_SUFFIXES: Final = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-    }
-)
-"""Compared in lower case. The name decides whether a file is read, its first bytes decide the format."""
-_ENDINGS: Final = tuple(IMAGE_SUFFIXES)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of this name is an image file."""
-    if not name.lower().endswith(_ENDINGS):
-        return False
-    # Only a name that begins with a dot may have no suffix.
-    dotted = name[0] == "." or "/." in name
-    return not dotted or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # no Path is made
-
-
-def find_images(
-    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
-) -> Iterator[Path]:
-    """Yield the images under ``root``, relative to it, as :func:`find_names` does."""
-    return map(Path, find_names(root, hidden=hidden, on_unreadable=on_unreadable))
-
-
-def find_names(
-    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
-) -> Iterator[str]:
-    """Yield the images under ``root``, relative to it, folder by folder in sorted order.
-
-    They are strings, since making a Path of each would take as long as finding it. Links to files are
-    followed, links to folders are not.
-
-    Args:
-        root: The folder.
-        hidden: Include files and folders whose name begins with a dot.
-        on_unreadable: Called for a folder that cannot be listed, which is then skipped; None raises.
-
-    Raises:
-        DataError: A folder cannot be listed. Skipping it silently would make its images look deleted.
-    """
-    top = os.path.join(root, "")  # noqa: PTH118  # with the separator that ends it
-    left = [""]
-    while left:
-        here = left.pop()
-        folders, names = _listed(top + here if here else os.fspath(root), on_unreadable or _stop)
-        above = here + os.sep if here else ""
-        left += [above + name for name in sorted(folders, reverse=True) if hidden or name[0] != "."]
-        for name in sorted(names):
-            if is_image(name) and (hidden or name[0] != "."):
-                yield above + name
-
-
-def _listed(folder: str, on_unreadable: Callable[[OSError], object]) -> tuple[list[str], list[str]]:
-    """Return the names of the folders in a folder, without links, and of all other entries.
-
-    Like os.walk, which takes longer: it checks each folder again for links.
-    """
-    folders: list[str] = []
-    names: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not _is_folder(entry):
-                    names.append(entry.name)
-                elif not entry.is_symlink():
-                    folders.append(entry.name)
-    except OSError as error:
-        on_unreadable(error)
-        return [], []
-    return folders, names
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # such as a circular link
-        return False
-
-
-def _stop(error: OSError) -> NoReturn:
-    raise DataError(
-        f"folder {printable(str(error.filename))} cannot be read ({error.strerror}); "
-        "fix its permissions or name the other folders"
-    ) from error

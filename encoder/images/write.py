@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from lookalike.encoder.errors import ImageError, printable
-from lookalike.encoder.images.jpeg import holds_images, with_tail
+from lookalike.encoder.images.metadata.jpeg import holds_images, with_tail
+from lookalike.encoder.images.metadata.upright import png_chunk
 from lookalike.encoder.images.read import BMP_V4, ImageFile, ImageMetadata, Values
-from lookalike.encoder.images.upright import png_chunk
 
 DEFAULT_QUALITY: Final = 95
 """For JPEG, WebP and AVIF where the image had another format; a JPEG keeps its quantization tables."""

@@ -92,6 +92,7 @@ class SyncReport:
         pruned: Whether the missing ones were removed.
         dry: Whether it was a dry run: the counts say what would happen.
         failed: Path and one-line reason.
+        passed_over: What folders hold beside images that can be read: kind to how many.
         seconds: From comparing the sources to the last flush.
         predicted: For how many items attributes were predicted; None when no attribute was asked for.
     """
@@ -107,6 +108,7 @@ class SyncReport:
     pruned: bool = False
     dry: bool = False
     failed: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     predicted: int | None = None
 
@@ -378,7 +380,8 @@ class _Run:
                 on_progress(_size(batch))
 
     def report_scan(self, scan: SourceScan) -> None:
-        """Report folders that could not be listed, and missing items."""
+        """Report folders that could not be listed, what was passed over in others, and missing items."""
+        self.reporter.report.passed_over = dict(scan.skipped.most_common())
         for folder, reason in scan.unreadable:
             self.reporter.failed(folder, f"{folder}: {reason}")
         for path in self.plan.missing.values():

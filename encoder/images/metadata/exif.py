@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.images.jpeg import APP1, segments
+from lookalike.encoder.images.metadata.jpeg import APP1, segments
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in pixels; right and bottom are exclusive."""

@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg  # type: ignore[import-untyped]  # its stub file lies beside another module
 from PIL import Image
 
-from lookalike.encoder.images.exif import (
+from lookalike.encoder.images.metadata.exif import (
     ORIENTATION,
     ExifBlock,
     ExifNumber,
