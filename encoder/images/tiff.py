@@ -69,7 +69,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         args: tuple[Any, ...] = tile.args
         if tile.codec_name == "libtiff":
             return tile._replace(args=(_NATIVE.get(args[0], args[0]), *args[1:]))
-        if self.separate and self.bits == 16 and args[0] in ("R", "G", "B", "A"):
+        if self.separate and self.bits == 16 and len(args[0]) == 1:  # a channel, as of 8 bits
             order = "L" if self.tag_v2.prefix.startswith(b"II") else "B"
             return tile._replace(args=(f"{args[0]};16{order}", *args[1:]))
         return tile

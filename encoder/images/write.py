@@ -61,6 +61,11 @@ def write_image_file(
     kind = original.kind if kind is None else kind
     if kind not in WRITABLE_FORMATS:
         raise ImageError(f"{printable(name)}: writing {kind} is not supported; choose another format")
+    if kind != "JPEG" and holds_images(original.metadata.tail):
+        raise ImageError(
+            f"{printable(name)}: {kind} cannot hold the further images of this file (a gain map, a second "
+            "view or a video); keep JPEG, or save the first image alone"
+        )
     unsupported = _unsupported(kind, original)
     if unsupported:
         raise ImageError(
@@ -90,8 +95,6 @@ def _unsupported(kind: str, original: ImageFile) -> str:
     if channels in (2, 4) and kind in ("JPEG", "PNM"):
         return "alpha"
     metadata = original.metadata
-    if kind != "JPEG" and holds_images(metadata.tail):
-        return "the further images of this file (a gain map, a second view or a video)"
     if kind in ("BMP", "PNM") and (metadata.exif or metadata.profile or metadata.xmp):
         return "its metadata (EXIF, XMP or a color profile)"
     return "gray and alpha" if channels == 2 and kind == "BMP" else ""

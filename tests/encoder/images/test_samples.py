@@ -192,6 +192,36 @@ def test_color_tiff_of_every_layout_is_right_or_refused(planar: str, extra: Any,
     assert read or planar == "separate" or extra in ("unspecified", "assocalpha")
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_tiff_of_four_inks_is_right_or_refused(planar: str, dtype: str) -> None:
+    rng, top = np.random.default_rng(0), np.iinfo(dtype).max
+    values = rng.integers(0, top + 1, (*SHAPE, 4))
+    ink = values / top
+    expected = (1 - ink[..., :3]) * (1 - ink[..., 3:]) * 255
+    stored = values if planar == "contig" else np.moveaxis(values, -1, 0)
+    for order, compression in itertools.product("<>", (None, "zlib")):
+        out, options = io.BytesIO(), {"byteorder": order, "compression": compression}
+        data = stored.astype(f"{order}{dtype}")
+        tifffile.imwrite(out, data, photometric="separated", planarconfig=planar, **options)  # type: ignore[arg-type]
+        if (planar, dtype, compression) == ("separate", "u2", None):
+            with pytest.raises(ImageError, match="unsupported variant"):
+                decode_rgb(out.getvalue(), name="it")
+            continue
+        error = np.abs(decode_rgb(out.getvalue(), name="it") - expected).max()
+        assert error <= (2 if dtype == "u2" else 0.51), options
+
+
+def test_tiff_with_a_palette_is_right_in_every_order() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, SHAPE).astype(np.uint8)
+    colors = rng.integers(0, 65536, (3, 256)).astype(np.uint16)
+    for order, compression in itertools.product("<>", (None, "zlib")):
+        out, options = io.BytesIO(), {"byteorder": order, "compression": compression}
+        tifffile.imwrite(out, values, photometric="palette", colormap=colors, **options)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(decode_rgb(out.getvalue(), name="it"), colors.T[values] >> 8)
+
+
 PNG_KINDS = [(bits, 0) for bits in (1, 2, 4, 8, 16)] + [(8, 2), (16, 2), (8, 4), (16, 4), (8, 6), (16, 6)]
 
 
