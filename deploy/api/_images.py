@@ -103,7 +103,7 @@ def input_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[InputImage
 
 
 def model_pixels(
-    images: ImageLike | Iterable[ImageLike], spec: ImageSpec, crop: str | None
+    images: ImageLike | Iterable[ImageLike], spec: ImageSpec, crop: str | None, max_pixels: int | None
 ) -> tuple[list[str], Pixels]:
     """Crop and resize images for a model: return their names and uint8 (N, S, S, C).
 
@@ -115,7 +115,7 @@ def model_pixels(
     names, pixels = [], []
     for image in input_images(images):
         names.append(image.name)
-        pixels.append(read_pixels(image.data, spec, crop=framing, name=image.name))
+        pixels.append(read_pixels(image.data, spec, crop=framing, max_pixels=max_pixels, name=image.name))
     return names, np.array(pixels, np.uint8).reshape(-1, *spec.shape)
 
 

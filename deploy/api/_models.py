@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike._images import DenoisedImage, ImageLike, Images, InputImage, model_pixels
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, grid, to_uint8
+from lookalike.encoder.images import grid, to_uint8
 from lookalike.encoder.runtime import Denoiser, Model, Provider
 from lookalike.searcher import figures, generation
 from lookalike.searcher.denoising import make_file_denoiser
@@ -73,7 +73,13 @@ def load_denoiser(
     return Denoiser.open(name, provider=provider, threads=threads)
 
 
-def embed(model: ModelLike, images: ImageLike | Iterable[ImageLike], *, crop: str | None = None) -> Floats:
+def embed(
+    model: ModelLike,
+    images: ImageLike | Iterable[ImageLike],
+    *,
+    crop: str | None = None,
+    max_pixels: int | None = None,
+) -> Floats:
     """Return embeddings, which are what is stored and compared: similar images have a large dot product.
 
     Args:
@@ -81,6 +87,8 @@ def embed(model: ModelLike, images: ImageLike | Iterable[ImageLike], *, crop: st
         images: One image or several, of any size: paths, bytes, PIL images or arrays (H, W), (H, W, 1) or
             (H, W, 3), uint8 or float in [0, 1]. An array (N, H, W, C) is N images.
         crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        max_pixels: Larger images are refused; None: 120 million pixels for JPEG, which is decoded small, 50
+            million else.
 
     Returns:
         float32 (N, E), each row of unit length; N is 1 for one image.
@@ -95,16 +103,23 @@ def embed(model: ModelLike, images: ImageLike | Iterable[ImageLike], *, crop: st
         >>> similarity = float(a @ b)  # in [-1, 1]
     """
     opened = as_model(model)
-    return opened.embed(model_pixels(images, opened.bundle.spec.image, crop)[1])
+    return opened.embed(model_pixels(images, opened.bundle.spec.image, crop, max_pixels)[1])
 
 
-def encode(model: ModelLike, images: ImageLike | Iterable[ImageLike], *, crop: str | None = None) -> Floats:
+def encode(
+    model: ModelLike,
+    images: ImageLike | Iterable[ImageLike],
+    *,
+    crop: str | None = None,
+    max_pixels: int | None = None,
+) -> Floats:
     """Return latents, which :func:`decode` makes images of. To compare images, use :func:`embed`.
 
     Args:
         model: The model.
         images: As for :func:`embed`.
         crop: As for :func:`embed`.
+        max_pixels: As for :func:`embed`.
 
     Returns:
         float32 (N, D).
@@ -116,7 +131,7 @@ def encode(model: ModelLike, images: ImageLike | Iterable[ImageLike], *, crop: s
         >>> mean_face = lookalike.decode(model, lookalike.encode(model, files).mean(axis=0))
     """
     opened = as_model(model)
-    return opened.encode(model_pixels(images, opened.bundle.spec.image, crop)[1])
+    return opened.encode(model_pixels(images, opened.bundle.spec.image, crop, max_pixels)[1])
 
 
 def decode(model: ModelLike, latents: NDArray[np.floating]) -> Images:
@@ -182,7 +197,11 @@ def generate(
 
 
 def reconstruct(
-    model: ModelLike, images: ImageLike | Iterable[ImageLike], *, crop: str | None = None
+    model: ModelLike,
+    images: ImageLike | Iterable[ImageLike],
+    *,
+    crop: str | None = None,
+    max_pixels: int | None = None,
 ) -> Images:
     """Encode images and decode them again: what the model keeps of them.
 
@@ -190,6 +209,7 @@ def reconstruct(
         model: A model with a decoder.
         images: As for :func:`embed`.
         crop: As for :func:`embed`.
+        max_pixels: As for :func:`embed`.
 
     Returns:
         Images uint8 (N, H, W, C); the sheet has the originals above them, with the PSNR of each.
@@ -201,7 +221,7 @@ def reconstruct(
         >>> lookalike.reconstruct(model, "me.jpg")
     """
     opened = as_model(model)
-    names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
+    names, pixels = model_pixels(images, opened.bundle.spec.image, crop, max_pixels)
     result = generation.reconstruct(opened, pixels)
     return Images(lambda: figures.reconstruction_sheet(opened, pixels, result, _captions(names)), result)
 
@@ -213,6 +233,7 @@ def interpolate(
     steps: int = 8,
     interpolation: Interpolation | None = None,
     crop: str | None = None,
+    max_pixels: int | None = None,
 ) -> Images:
     """Decode images between images, evenly through the latents.
 
@@ -222,6 +243,7 @@ def interpolate(
         steps: Images from one to the next, both ends included; at least 2.
         interpolation: ``linear`` or ``spherical`` (keeps the length of latents); None: spherical for a VAE.
         crop: As for :func:`embed`.
+        max_pixels: As for :func:`embed`.
 
     Returns:
         Images uint8 (N - 1, steps, H, W, C).
@@ -234,7 +256,7 @@ def interpolate(
         >>> lookalike.interpolate(model, ["me.jpg", "you.jpg"], steps=6)
     """
     opened = as_model(model)
-    names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
+    names, pixels = model_pixels(images, opened.bundle.spec.image, crop, max_pixels)
     rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
     return Images(lambda: figures.interpolation_sheet(opened, pixels, rows, _captions(names)), rows)
 
@@ -247,6 +269,7 @@ def edit(
     steps: Sequence[float] | None = None,
     keep_detail: bool = True,
     crop: str | None = None,
+    max_pixels: int | None = None,
 ) -> Images:
     """Add attributes to images, or take them away: the same face, smiling.
 
@@ -259,6 +282,7 @@ def edit(
             each.
         keep_detail: Add back the detail that the model does not keep of an image.
         crop: As for :func:`embed`.
+        max_pixels: As for :func:`embed`.
 
     Returns:
         Images uint8 (N, H, W, C), or (N, S, H, W, C) with S steps.
@@ -271,7 +295,7 @@ def edit(
         >>> lookalike.edit(model, "me.jpg", {"Smiling": 2})
     """
     opened = as_model(model)
-    names, pixels = model_pixels(images, opened.bundle.spec.image, crop)
+    names, pixels = model_pixels(images, opened.bundle.spec.image, crop, max_pixels)
     multiples = [1.0] if steps is None else list(steps)
     rows = generation.edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
 
@@ -289,6 +313,7 @@ def denoise(
     model: Denoiser | ModelLike = DENOISER,
     sigma: float | None = None,
     strength: float = 1.0,
+    max_pixels: int = 200_000_000,
 ) -> DenoisedImage:
     """Remove noise from an image of any size.
 
@@ -300,6 +325,7 @@ def denoise(
         sigma: Standard deviation of the noise in [0, 1] of white; None: estimated, and an image with hardly
             any noise is left as it is.
         strength: How much of the noise is removed, 0 to 1; 0.7 leaves some grain.
+        max_pixels: Larger images are refused.
 
     Returns:
         The denoised file: ``.data``, ``.pixels`` uint8 (H, W, 3), ``.sigma``, ``.changed``, ``.save(path)``.
@@ -323,7 +349,7 @@ def denoise(
         strength=strength,
         kind=None if source.is_file else "PNG",
         quality=None,
-        max_pixels=DEFAULT_MAX_PIXELS,
+        max_pixels=max_pixels,
     )
     result = denoiser(source.data, source.name)
     return DenoisedImage(result.data, result.sigma, result.status == "cleaned")

@@ -37,6 +37,7 @@ def index(
     crop: str | None = None,
     prune: bool = False,
     checksum: bool = False,
+    max_pixels: int | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> SyncReport:
     """Bring a collection up to date with folders of images; the collection is created if there is none.
@@ -52,6 +53,8 @@ def index(
         crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
         prune: Remove items whose files are gone.
         checksum: Compare files by SHA-256 instead of size and time.
+        max_pixels: Larger images fail; None: 120 million pixels for JPEG, which is decoded small, 50 million
+            else.
         on_progress: Called with the number of images of each batch once it is stored.
 
     Returns:
@@ -78,6 +81,7 @@ def index(
         crop=None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,
+        max_pixels=max_pixels,
         processes=True,
         on_progress=on_progress,
     )
@@ -139,6 +143,7 @@ class Searcher:
         store: From :func:`lookalike.open_store`.
         collection: Name or alias of the collection.
         model: The collection's model, if the name that the collection remembers does not lead to it.
+        max_pixels: Larger queries are refused; None: as for :func:`lookalike.index`.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
@@ -150,13 +155,20 @@ class Searcher:
         ...     print(hit.score, hit.file, hit.person, hit.probability)
     """
 
-    def __init__(self, store: VectorStore, collection: str, *, model: ModelLike | None = None) -> None:
+    def __init__(
+        self,
+        store: VectorStore,
+        collection: str,
+        *,
+        model: ModelLike | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
         _check_store(store)
         if isinstance(model, Model):
-            self._searcher = search_engine.Searcher(store, collection, model)
+            self._searcher = search_engine.Searcher(store, collection, model, max_pixels=max_pixels)
         else:
             name = None if model is None else os.fspath(model)
-            self._searcher = search_engine.Searcher.open(store, collection, model=name)
+            self._searcher = search_engine.Searcher.open(store, collection, model=name, max_pixels=max_pixels)
 
     @property
     def model(self) -> Model:
@@ -234,7 +246,7 @@ class Searcher:
 
     def _sheet(self, query: InputImage, crop: Crop, hits: tuple[Hit, ...]) -> NDArray[np.uint8]:
         spec = ImageSpec(size=_SIDE, crop=crop.widened(1.5))
-        asked = read_pixels(query.data, spec, name=query.name)
+        asked = read_pixels(query.data, spec, max_pixels=self._searcher.max_pixels, name=query.name)
         tiles = [Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)]
         for hit in hits:
             words = f"{hit.score:.3f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,15 @@ from lookalike.deploy.cli.options import (
     pattern_options,
     provider_option,
 )
-from lookalike.deploy.cli.output import json_lines, log, log_failed, log_no_images, print_json, progress_bar
+from lookalike.deploy.cli.output import (
+    json_lines,
+    log,
+    log_failed,
+    log_no_images,
+    log_skipped,
+    print_json,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from lookalike.searcher.denoising import (
@@ -184,9 +193,10 @@ def denoise(
     if isinstance(denoiser, AutoencoderDenoiser):
         _warn_of_resizing(denoiser)
         destination = replace(destination, kind=denoiser.kind)
-    tasks, unreadable = _find_tasks(options, listed, destination)
+    tasks, unreadable, passed_over = _find_tasks(options, listed, destination)
     report, outcomes = _run(options, tasks, denoiser)
     report.failed[:0] = unreadable
+    report.passed_over = passed_over
     _log_report(report, denoiser.provider, tasks)
     if options.as_json:
         record = {"model": model, "provider": denoiser.provider, "out": options.out, **report.to_json()}
@@ -220,13 +230,14 @@ def _read_list(options: _Options) -> list[Path]:
 
 def _find_tasks(
     options: _Options, listed: list[Path], destination: Destination
-) -> tuple[list[Task], list[tuple[str, str]]]:
-    """Return the images to denoise, and the folders that cannot be listed, each with the reason."""
+) -> tuple[list[Task], list[tuple[str, str]], dict[str, int]]:
+    """Return the images to denoise, folders that cannot be listed with the reason, and what was skipped."""
     from lookalike.encoder.errors import printable
     from lookalike.indexer.sources import SourceFilter
     from lookalike.searcher.denoising import check_tasks, find_tasks
 
     unreadable: list[tuple[str, str]] = []
+    skipped: dict[str, str] = {}
 
     def on_unreadable(error: OSError) -> None:
         unreadable.append((printable(str(error.filename)), f"cannot be listed ({error.strerror})"))
@@ -238,9 +249,10 @@ def _find_tasks(
         reading=SourceFilter(include=options.include, exclude=options.exclude, hidden=options.hidden),
         destination=destination,
         on_unreadable=on_unreadable,
+        on_skipped=lambda path, kind: skipped.setdefault(path, kind),
     )
     check_tasks(tasks)
-    return tasks, unreadable
+    return tasks, unreadable, dict(Counter(skipped.values()).most_common())
 
 
 def _warn_of_resizing(denoiser: AutoencoderDenoiser) -> None:
@@ -294,6 +306,7 @@ def _log_report(report: BatchReport, provider: str, tasks: list[Task]) -> None:
     log_failed(f"{printable(path)}: {reason}" for path, reason in report.failed)
     speed = f", {report.images_per_second:.1f} images/s" if report.images_per_second else ""
     log(f"{report.summary()}; {report.seconds:.1f} s on {provider}{speed}")
+    log_skipped(report.passed_over)
     if report.skipped:
         log("use --overwrite to write existing outputs again")
     if not tasks:

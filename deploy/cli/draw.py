@@ -13,6 +13,7 @@ from lookalike.deploy.cli.options import (
     command,
     crop_option,
     images_argument,
+    max_pixels_option,
     model_option,
     option,
     provider_option,
@@ -45,11 +46,18 @@ _out_option = option(
 @images_argument
 @model_option()
 @crop_option()
+@max_pixels_option()
 @_out_option
 @provider_option
 @click.pass_context
 def reconstruct(
-    ctx: click.Context, images: tuple[Path, ...], model: str, crop: Crop | None, out: str, provider: Provider
+    ctx: click.Context,
+    images: tuple[Path, ...],
+    model: str,
+    crop: Crop | None,
+    max_pixels: int | None,
+    out: str,
+    provider: Provider,
 ) -> None:
     """Show images above their reconstructions.
 
@@ -60,7 +68,7 @@ def reconstruct(
     from lookalike.searcher.figures import caption, reconstruction_sheet, unique_names
 
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop)
+    files, pixels = _read(opened, images, crop, max_pixels)
     if opened.bundle.spec.denoises is not None:
         log(f"{opened.bundle.name} was trained to remove noise {opened.bundle.spec.denoises}")
     if files:
@@ -165,6 +173,7 @@ def generate(
     show_default="spherical for a VAE, linear otherwise",
 )
 @crop_option()
+@max_pixels_option()
 @_out_option
 @provider_option
 @click.pass_context
@@ -175,6 +184,7 @@ def interpolate(
     steps: int,
     interpolation: Interpolation | None,
     crop: Crop | None,
+    max_pixels: int | None,
     out: str,
     provider: Provider,
 ) -> None:
@@ -190,7 +200,7 @@ def interpolate(
     if len(images) < 2:
         raise click.UsageError("interpolation needs two or more IMAGEs")
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop)
+    files, pixels = _read(opened, images, crop, max_pixels)
     if len(files) < 2:
         ctx.exit(1)
     rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
@@ -221,6 +231,7 @@ def interpolate(
     help="Add back the detail that the reconstruction loses.",
 )
 @crop_option()
+@max_pixels_option()
 @_out_option
 @provider_option
 @click.pass_context
@@ -232,6 +243,7 @@ def edit(
     steps: str | None,
     keep_detail: bool,
     crop: Crop | None,
+    max_pixels: int | None,
     out: str,
     provider: Provider,
 ) -> None:
@@ -248,7 +260,7 @@ def edit(
     multiples = [1.0] if steps is None else parse_steps(steps)
     opened = Model.open(model, provider=provider)
     attributes_of(opened).change(strengths)  # refuses unknown attributes before any image is read
-    files, pixels = _read(opened, images, crop)
+    files, pixels = _read(opened, images, crop, max_pixels)
     if files:
         rows = edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
         names = unique_names(files)
@@ -266,11 +278,13 @@ def edit(
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
-def _read(model: Model, images: Sequence[Path], crop: Crop | None) -> tuple[list[Path], Pixels]:
+def _read(
+    model: Model, images: Sequence[Path], crop: Crop | None, max_pixels: int | None
+) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; report the others on stderr."""
     from lookalike.searcher.generation import read_all
 
-    files, pixels, failures = read_all(model, images, crop=crop)
+    files, pixels, failures = read_all(model, images, crop=crop, max_pixels=max_pixels)
     log_failed(failures)
     return files, pixels
 

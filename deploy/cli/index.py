@@ -36,6 +36,7 @@ from lookalike.deploy.cli.output import (
     log,
     log_failed_files,
     log_no_images,
+    log_skipped,
     print_json,
     progress_bar,
 )
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
-_MAX_PIXELS: Final = 50_000_000
 _NOT_FOR_LATENTS: Final = {
     *("files_from", "include", "exclude", "hidden", "person_from"),
     *("payload", "attributes", "checksum", "dry_run", "report"),
@@ -170,7 +170,7 @@ def source_options(function: Function) -> Function:
     type=LocalPath(dir_okay=False),
     help="Write JSON lines to this file: each image that changed, moved, went missing or failed.",
 )
-@max_pixels_option(_MAX_PIXELS)
+@max_pixels_option()
 @provider_option
 @json_option("Print the report as JSON on stdout.")
 @source_options
@@ -211,7 +211,7 @@ def index(
     dry_run: bool,
     prune: bool,
     report: Path | None,
-    max_pixels: int,
+    max_pixels: int | None,
     provider: Provider,
     as_json: bool,
 ) -> None:
@@ -261,6 +261,7 @@ def index(
     log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
     if done.seen == 0:
         log_no_images()
+    log_skipped(done.passed_over)
     if names:
         log(f"{', '.join(names)}: predicted for {done.predicted} images")
     if as_json:
@@ -327,7 +328,7 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
 @option("--out", required=True, metavar="FILE.parquet", type=LocalPath(), help="File to write.")
 @option("--overwrite", is_flag=True, help="Update an existing file.")
 @crop_option()
-@max_pixels_option(_MAX_PIXELS)
+@max_pixels_option()
 @provider_option
 @json_option("Print the report as JSON on stdout.")
 @source_options
@@ -340,7 +341,7 @@ def embed(
     out: Path,
     overwrite: bool,
     crop: Crop | None,
-    max_pixels: int,
+    max_pixels: int | None,
     provider: Provider,
     as_json: bool,
 ) -> None:
@@ -377,6 +378,7 @@ def embed(
     )
     if report.rows == 0 and not report.failed:
         log_no_images()
+    log_skipped(report.passed_over)
     if as_json:
         record = {"out": str(out), "model_id": model.model_id, "provider": model.provider}
         print_json({**record, **report.to_json()})

@@ -286,14 +286,17 @@ def json_option(text: str = "Print an object as JSON on stdout.", **attributes: 
     return option("--json", "as_json", is_flag=True, help=text, **attributes)
 
 
-def max_pixels_option(default: int) -> Decorator:
+def max_pixels_option(default: int | None = None, **attributes: Any) -> Decorator:
     """Return ``--max-pixels``."""
     return option(
         "--max-pixels",
         type=click.IntRange(min=1),
         default=default,
-        show_default=f"{default:,}",
-        help="Skip images with more pixels than this.",
+        show_default=f"{default:,}"
+        if default
+        else "120 million for JPEG, which is decoded small, else 50 million",
+        help="Refuse images with more pixels than this.",
+        **attributes,
     )
 
 

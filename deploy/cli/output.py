@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,14 @@ def log_no_images() -> None:
     from lookalike.encoder.images import IMAGE_SUFFIXES
 
     log(f"no images found; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def log_skipped(skipped: Mapping[str, int]) -> None:
+    """Print on stderr what was passed over in folders, if anything was: kind to how many."""
+    from lookalike.encoder.images import skipped_summary
+
+    if skipped:
+        log(skipped_summary(skipped))
 
 
 def print_json(value: object) -> None:

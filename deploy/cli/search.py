@@ -14,6 +14,7 @@ from lookalike.deploy.cli.options import (
     command,
     crop_option,
     json_option,
+    max_pixels_option,
     option,
     provider_option,
     store_option,
@@ -66,6 +67,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     group=_QUERY,
     help="Move the combined query away from this image; repeatable.",
 )
+@max_pixels_option(group=_QUERY)
 @option("--denoise", is_flag=True, group=_QUERY, help="Denoise the queries first, where they are noisy.")
 @option(
     "--denoise-model",
@@ -125,6 +127,7 @@ def search(
     exclude_self: bool,
     prior: float | None,
     fmr: float | None,
+    max_pixels: int | None,
     denoise: bool,
     denoise_model: str,
     sheet: Path | None,
@@ -156,7 +159,7 @@ def search(
     strengths = parse_strengths(added) if added else {}
     params = SearchParams(k=count, where=where, exclude_self=exclude_self, group_by=group_by)
     with open_store(store) as opened:
-        searcher = Searcher.open(opened, collection, model=model, provider=provider)
+        searcher = Searcher.open(opened, collection, model=model, provider=provider, max_pixels=max_pixels)
         denoiser = _open_denoiser(denoise_model, provider) if denoise else None
         if combined:
             examples = (*images, *liked)

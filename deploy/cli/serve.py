@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from lookalike.deploy.cli.options import LocalPath, Provider, command, option, provider_option, store_option
+from lookalike.deploy.cli.options import (
+    LocalPath,
+    Provider,
+    command,
+    max_pixels_option,
+    option,
+    provider_option,
+    store_option,
+)
 from lookalike.deploy.cli.output import log
 
 _LIMITS = "Limits"
@@ -69,6 +77,7 @@ _LIMITS = "Limits"
     group=_LIMITS,
     help="Largest request, in MB.",
 )
+@max_pixels_option(group=_LIMITS)
 @option(
     "--timeout",
     type=click.FloatRange(0.1, 3600),
@@ -86,6 +95,7 @@ def serve(
     workers: int | None,
     queue_size: int,
     max_mb: int,
+    max_pixels: int | None,
     timeout: float,
     provider: Provider,
 ) -> None:
@@ -113,6 +123,7 @@ def serve(
         key=os.environ.get(KEY_VARIABLE) or None,
         queue_size=queue_size,
         body_bytes=max_mb << 20,
+        max_pixels=max_pixels,
         seconds=timeout,
         **({} if workers is None else {"workers": workers}),
     )

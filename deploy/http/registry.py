@@ -31,10 +31,12 @@ class ModelRegistry:
     Args:
         store: Where the collections are; :meth:`close` closes it.
         timer: Times the steps of searches.
+        max_pixels: Larger queries are refused; None: the default limit.
     """
 
-    def __init__(self, store: VectorStore, *, timer: Timer) -> None:
+    def __init__(self, store: VectorStore, *, timer: Timer, max_pixels: int | None = None) -> None:
         self.store = store
+        self._max_pixels = max_pixels
         self._timer = timer
         self._models: dict[str, Model | Denoiser] = {}
         self._searchers: dict[str, tuple[float, Searcher]] = {}
@@ -152,7 +154,13 @@ class ModelRegistry:
         if searcher is not None and time.monotonic() - made_at < _SEARCHER_SECONDS:
             return searcher
         spec = self.store.info(collection)
-        searcher = Searcher(self.store, collection, self._model_of(collection, spec), timer=self._timer)
+        searcher = Searcher(
+            self.store,
+            collection,
+            self._model_of(collection, spec),
+            timer=self._timer,
+            max_pixels=self._max_pixels,
+        )
         with self._lock:
             self._searchers[collection] = (time.monotonic(), searcher)
         return searcher

@@ -22,6 +22,8 @@ MAX_GENERATED: Final = 100
 """Images that a request may have generated."""
 MAX_DENOISED_PIXELS: Final = 16_000_000
 """Pixels that a request may have denoised, all its images together."""
+MAX_DECODING_PIXELS: Final = 64_000_000
+"""Pixels of the images that are decoded at the same time, at some 7 bytes each; a larger image runs alone."""
 _MIN_KEY_LENGTH: Final = 16
 
 
@@ -44,6 +46,8 @@ class Settings:
         workers: Requests processed at once, each on one core.
         queue_size: Requests that may wait for a worker; more are refused with 503.
         body_bytes: Largest request body, in bytes.
+        max_pixels: Larger images are refused; None: 120 million pixels for JPEG files that are decoded small,
+            50 million else.
         seconds: Longest time that a request may wait and be processed, in seconds.
 
     Raises:
@@ -60,6 +64,7 @@ class Settings:
     workers: int = field(default_factory=_cores)
     queue_size: int = 64
     body_bytes: int = 16 << 20
+    max_pixels: int | None = None
     seconds: float = 30.0
 
     def __post_init__(self) -> None:
@@ -73,7 +78,11 @@ class Settings:
                 f"{KEY_VARIABLE} must have {_MIN_KEY_LENGTH} ASCII characters or more, it has "
                 f"{len(self.key)}; generate one with `openssl rand -hex 32`"
             )
-        if min(self.workers, self.body_bytes) < 1 or self.queue_size < 0 or not self.seconds > 0:
+        if (
+            min(self.workers, self.body_bytes, self.max_pixels or 1) < 1
+            or self.queue_size < 0
+            or not self.seconds > 0
+        ):
             raise InvalidArgumentError(
                 f"workers, body size and timeout must be above 0, not {self.workers}, {self.body_bytes} and "
                 f"{self.seconds}; leave them out for the defaults"

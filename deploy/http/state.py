@@ -12,7 +12,8 @@ from lookalike.deploy.http.executor import BatchingExecutor
 from lookalike.deploy.http.jobs import Jobs
 from lookalike.deploy.http.metrics import Metrics
 from lookalike.deploy.http.registry import ModelRegistry
-from lookalike.deploy.http.settings import Settings
+from lookalike.deploy.http.settings import MAX_DECODING_PIXELS, Settings
+from lookalike.encoder.images import DECODING
 from lookalike.indexer.store import VectorStore
 
 T = TypeVar("T")
@@ -36,7 +37,8 @@ class AppState:
             BundleError, InvalidArgumentError, StoreError: as :meth:`ModelRegistry.open_models`.
         """
         metrics = Metrics()
-        registry = ModelRegistry(store, timer=metrics.time_step)
+        DECODING.limit = MAX_DECODING_PIXELS
+        registry = ModelRegistry(store, timer=metrics.time_step, max_pixels=settings.max_pixels)
         registry.open_models(settings.models, provider=settings.provider)
         executor = BatchingExecutor(
             settings.workers,

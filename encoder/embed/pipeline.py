@@ -30,7 +30,7 @@ from lookalike.encoder.embed.workers import (
     may_fork,
 )
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 
 Key = TypeVar("Key")
@@ -58,9 +58,7 @@ class EmbeddedBatch(Generic[Key]):
     skipped: list[tuple[Key, FileInfo]] = field(default_factory=list)
 
 
-def fork_workers(
-    model: Model, *, crop: Crop | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> Workers | None:
+def fork_workers(model: Model, *, crop: Crop | None = None, max_pixels: int | None = None) -> Workers | None:
     """Fork one embedding process for each core, where that is safe; see :class:`ProcessEmbedder`.
 
     For a caller with many images that is about to start threads (opening an embedded store does). Close them,
@@ -82,7 +80,7 @@ def embed_files(
     files: Iterable[tuple[Key, str | Path | Readable]],
     *,
     crop: Crop | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     threads: int | None = None,
     processes: bool = False,
     workers: Workers | None = None,
@@ -98,7 +96,7 @@ def embed_files(
         files: Any key and its file (or other readable source); consumed at most two batches for each thread
             ahead, and one.
         crop: Replaces the model's crop.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         threads: Number of workers, 1 or more; None for one on each core. The model should have one thread
             of its own.
         processes: Use processes instead of threads from 2,048 files on: they do not wait for each other. They
@@ -121,7 +119,9 @@ def embed_files(
     return _embedded(begin, iter(files), processes=processes, workers=workers, known_hashes=known_hashes)
 
 
-def _workers(model: Model, count: int, *, processes: bool, crop: Crop | None, max_pixels: int) -> Workers:
+def _workers(
+    model: Model, count: int, *, processes: bool, crop: Crop | None, max_pixels: int | None
+) -> Workers:
     if processes and count > 1 and model.provider == "CPUExecutionProvider":
         return ProcessEmbedder(model, count, crop=crop, max_pixels=max_pixels, forked=may_fork(model))
     return ThreadEmbedder(model, count, crop=crop, max_pixels=max_pixels)

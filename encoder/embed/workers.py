@@ -85,7 +85,7 @@ def embed_batch(
     files: Sequence[str | Path | Readable],
     *,
     crop: Crop | None,
-    max_pixels: int,
+    max_pixels: int | None,
     known_hashes: Sequence[Collection[str]] | None = None,
 ) -> Batch:
     """Read, decode and embed some files.
@@ -97,7 +97,7 @@ def embed_batch(
         model: The model.
         files: Each is read once.
         crop: Replaces the model's crop.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         known_hashes: SHA-256 sums (hex) for each file; a file that has one of its sums is skipped.
     """
     image = model.bundle.spec.image
@@ -205,7 +205,7 @@ class Workers(Protocol):
 class ThreadEmbedder:
     """``count`` threads that share the model."""
 
-    def __init__(self, model: Model, count: int, *, crop: Crop | None, max_pixels: int) -> None:
+    def __init__(self, model: Model, count: int, *, crop: Crop | None, max_pixels: int | None) -> None:
         self._model, self._crop, self._max_pixels = model, crop, max_pixels
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embed")
         self.prefetch = count + 1
@@ -242,13 +242,13 @@ class ProcessEmbedder:
         model: The model.
         count: Number of processes.
         crop: Replaces the model's crop.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         forked: Fork them with the model in memory, which takes no time; only if :func:`may_fork` allows it.
             Otherwise each imports this library and opens the bundle, which takes half a second.
     """
 
     def __init__(
-        self, model: Model, count: int, *, crop: Crop | None, max_pixels: int, forked: bool = False
+        self, model: Model, count: int, *, crop: Crop | None, max_pixels: int | None, forked: bool = False
     ) -> None:
         self._job = (model.bundle.folder, model.model_id, crop, max_pixels)
         self._pool = ProcessPoolExecutor(
@@ -387,7 +387,7 @@ def _embed(
     folder: Path,
     model_id: str,
     crop: Crop | None,
-    max_pixels: int,
+    max_pixels: int | None,
     files: Files,
     known_hashes: KnownHashes | None,
 ) -> Batch:

@@ -1,7 +1,17 @@
 """Image files to pixels and back, noise, and contact sheets."""
 
+from lookalike.encoder.images.budget import DECODING, PixelBudget
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS
+from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SHRUNK_PIXELS
+from lookalike.encoder.images.find import (
+    IMAGE_SUFFIXES,
+    OnSkipped,
+    find_images,
+    find_names,
+    is_image,
+    skipped_summary,
+)
+from lookalike.encoder.images.formats import suffixes_of
 from lookalike.encoder.images.noise import (
     MIN_POISSON_LEVEL,
     NoiseKind,
@@ -20,20 +30,13 @@ from lookalike.encoder.images.preprocess import (
     read_pixels,
     to_uint8,
 )
-from lookalike.encoder.images.read import (
-    IMAGE_SUFFIXES,
-    ImageFile,
-    ImageMetadata,
-    Values,
-    find_images,
-    find_names,
-    is_image,
-    read_image_file,
-)
+from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, read_image_file
 from lookalike.encoder.images.write import WRITABLE_FORMATS, write_image_file
 
 __all__ = [
+    "DECODING",
     "DEFAULT_MAX_PIXELS",
+    "DEFAULT_MAX_SHRUNK_PIXELS",
     "IMAGE_SUFFIXES",
     "LFW_CROP",
     "MIN_POISSON_LEVEL",
@@ -44,6 +47,8 @@ __all__ = [
     "ImageSpec",
     "NoiseKind",
     "NoiseSpec",
+    "OnSkipped",
+    "PixelBudget",
     "Tile",
     "Values",
     "add_noise",
@@ -60,6 +65,8 @@ __all__ = [
     "sample_noise",
     "save_image",
     "saved_as_jpeg",
+    "skipped_summary",
+    "suffixes_of",
     "to_uint8",
     "write_image_file",
 ]

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.files import atomic_write
+from lookalike.encoder.images.text import Line
 
 _Color = tuple[int, int, int]
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _BACKGROUND: Final[_Color] = (255, 255, 255)
 _INK: Final[_Color] = (32, 33, 36)
@@ -31,7 +29,6 @@ _FADED: Final[_Color] = (110, 114, 120)
 _EMPTY: Final[_Color] = (243, 244, 246)
 _HAIRLINE: Final[_Color] = (222, 224, 228)
 _ACCENT: Final[_Color] = (26, 104, 214)
-_LONGEST: Final = 300  # characters looked at in a caption; more never fit
 
 _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
     ".png": ("PNG", {}),
@@ -147,9 +144,8 @@ def contact_sheet(
     sheet = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     if title:
-        font = _font(round(layout.text * 1.5))
-        text = _cut(title, font, width - 2 * layout.margin)
-        draw.text((layout.margin, layout.margin), text, _INK, font, anchor="lt")
+        line = Line.of(title, round(layout.text * 1.5), width=width - 2 * layout.margin)
+        line.draw(draw, (layout.margin, layout.margin), _INK, anchor="lt")
     for column, label in enumerate(column_labels or ()):
         _draw_head(draw, label, layout, layout.left(column), first)
     top = first
@@ -248,22 +244,19 @@ def _fit(pixels: NDArray[np.uint8], side: int) -> Image.Image:
 def _label_width(labels: Sequence[str], layout: _Layout) -> int:
     if not any(labels):
         return 0
-    font = _font(layout.text)
-    widest = max(math.ceil(font.getlength(_drawable(label))) for label in labels)
+    widest = max(math.ceil(Line.of(label, layout.text).width) for label in labels)
     return min(widest, 2 * layout.side) + layout.gap
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, top: int) -> None:
-    font = _font(layout.text)
-    text = _cut(label, font, layout.label_width - layout.gap)
-    draw.text((layout.margin, top + layout.side // 2), text, _INK, font, anchor="lm")
+    line = Line.of(label, layout.text, width=layout.label_width - layout.gap)
+    line.draw(draw, (layout.margin, top + layout.side // 2), _INK, anchor="lm")
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, label: str, layout: _Layout, left: int, first: int) -> None:
     """Draw a column label above the first row, which begins at ``first``."""
-    font = _font(layout.text)
     middle, baseline = left + layout.side // 2, first - round(layout.text * 0.45)
-    draw.text((middle, baseline), _cut(label, font, layout.side), _INK, font, anchor="ms")
+    Line.of(label, layout.text, width=layout.side).draw(draw, (middle, baseline), _INK, anchor="ms")
 
 
 def _draw_tile(
@@ -287,38 +280,5 @@ def _draw_tile(
     ink = _FADED if tile.faded else _INK
     for text, size, color in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
         if text:
-            font = _font(size)
-            draw.text((left, baseline), _cut(text, font, side), color, font, anchor="ls")
+            Line.of(text, size, width=side).draw(draw, (left, baseline), color, anchor="ls")
             baseline += layout.line
-
-
-@cache
-def _in_font(character: str) -> bool:
-    """Whether the font has this character; missing ones are drawn as a box."""
-    font = _font(20)
-    return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))
-
-
-def _drawable(text: str) -> str:
-    """Return ``text`` on one line in characters of the font; others lose their accent or become ``?``."""
-    characters = []
-    for character in unicodedata.normalize("NFC", printable(text[:_LONGEST])):
-        plain = unicodedata.normalize("NFKD", character)[0]
-        characters.append(next((c for c in (character, plain) if _in_font(c)), "?"))
-    return "".join(characters)
-
-
-@cache
-def _font(size: int) -> _Font:
-    """Return the font of all text in this height in pixels."""
-    return ImageFont.load_default(size=size)
-
-
-def _cut(text: str, font: _Font, width: int) -> str:
-    """Return ``text`` on one line, cut with an ellipsis where it is wider than ``width`` pixels."""
-    line = _drawable(text)
-    if font.getlength(line) <= width:
-        return line
-    while line and font.getlength(line + "…") > width:
-        line = line[:-1]
-    return line.rstrip() + "…"

@@ -1,4 +1,4 @@
-"""Decode the bytes of an image file to pixels. No other module opens an image decoder.
+"""Decode the bytes of an image file to pixels.
 
 Legend: H, W = the image as it is shown, after EXIF orientation; h, w = the image as it is stored;
 C channels (1 gray, 3 RGB). Pixels are ``uint8``, 0 black to 255 white.
@@ -9,8 +9,11 @@ The first bytes of a file decide on its format, not its name. Files are read as 
 applied. Rules for less common pixel formats:
 
 - alpha, in any form, is composited over white;
-- 16-bit gray is scaled by 1/257; 16-bit color keeps its upper eight bits;
-- 32-bit integer gray is read as 0..65535 and clipped;
+- 16-bit gray is scaled by 1/257, 12-bit gray likewise; 16-bit color keeps its upper eight bits;
+- of signed gray, negative values are black and the largest one (127, 32767) is white;
+- 32-bit integer gray, signed or not, is read as 0..65535 and clipped;
+- gray in which 0 is white (TIFF) is turned round, of any depth;
+- a transparent color (PNG) is compared in the file's own depth;
 - floating-point gray is read as 0..1, or as 0..255 if a value is above 1; NaN and infinity become black;
 - of an animation or a file with several pages, the first image is used;
 - orientation is read from EXIF (as browsers do), not from XMP.
@@ -29,161 +32,32 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]  # its stub file lies beside another module
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
+from lookalike.encoder.images.formats import HEIC_HINT, Format, format_of, formats
+from lookalike.encoder.images.metadata.exif import exif_orientation, jpeg_orientation
+from lookalike.encoder.images.metadata.jpeg import is_progressive
+from lookalike.encoder.images.samples import bytes_of, raw_mode
 
-Box = tuple[float, float, float, float]
-"""left, top, right, bottom in pixels; right and bottom are exclusive."""
-
-_TAG = 0x0112
-_SHORT = 3
-
-# value: (swap rows and columns, then turn upside down, then mirror left to right)
-_STEPS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-
-
-_Value = TypeVar("_Value", bound=np.generic)
-
-
-def orient(pixels: NDArray[_Value], orientation: int) -> NDArray[_Value]:
-    """Return a view of stored pixels ``(h, w, C)`` as shown, ``(H, W, C)``."""
-    swap, flip, mirror = _STEPS[orientation]
-    if swap:
-        pixels = pixels.swapaxes(0, 1)
-    if flip:
-        pixels = pixels[::-1]
-    return pixels[:, ::-1] if mirror else pixels
-
-
-def shown_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Return the size as shown (W, H) of a stored size (w, h)."""
-    return (height, width) if _STEPS[orientation][0] else (width, height)
-
-
-def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """Return the box in the stored image of ``width`` x ``height`` for a box in the image as shown."""
-    swap, flip, mirror = _STEPS[orientation]
-    left, top, right, bottom = box
-    across, down = shown_size(width, height, orientation)
-    if mirror:
-        left, right = across - right, across - left
-    if flip:
-        top, bottom = down - bottom, down - top
-    return (top, left, bottom, right) if swap else (left, top, right, bottom)
-
-
-def jpeg_orientation(data: bytes) -> int:
-    """Return the EXIF orientation of a JPEG file, 1..8; 1 where it is missing or invalid."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        # Application segments, comments and tables may come before it; the first scan ends the header.
-        if marker == 0xDA:
-            break
-        length = data[at + 2] << 8 | data[at + 3]
-        if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
-            return exif_orientation(data[at + 4 : at + 2 + length])
-        at += 2 + length
-    return 1
-
-
-def exif_orientation(exif: bytes) -> int:
-    """Return the orientation in a block of EXIF data, 1..8; 1 where it is missing or invalid."""
-    place = _orientation_at(exif)
-    if place is None:
-        return 1
-    at, order = place
-    value = int.from_bytes(exif[at : at + 2], order)
-    return value if value in _STEPS else 1
-
-
-def upright_exif(exif: bytes) -> bytes:
-    """Return a block of EXIF data with its orientation, if any, set to 1; no other byte changes."""
-    place = _orientation_at(exif)
-    if place is None:
-        return exif
-    at, order = place
-    return exif[:at] + (1).to_bytes(2, order) + exif[at + 2 :]
-
-
-def _orientation_at(exif: bytes) -> tuple[int, Literal["little", "big"]] | None:
-    """Return the offset of the two bytes of the orientation in a block of EXIF data, and the byte order."""
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order: Literal["little", "big"]
-    if tiff[:4] == b"II*\0":
-        order = "little"
-    elif tiff[:4] == b"MM\0*":
-        order = "big"
-    else:
-        return None
-    start = int.from_bytes(tiff[4:8], order)
-    count = int.from_bytes(tiff[start : start + 2], order)
-    for at in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 9), 12):
-        tag, kind = (int.from_bytes(tiff[at + i : at + i + 2], order) for i in (0, 2))
-        if tag == _TAG and kind == _SHORT:
-            return len(exif) - len(tiff) + at + 8, order
-    return None
-
-
-try:
-    from PIL import AvifImagePlugin
-except ImportError:  # Pillow before 11.3
-    _AVIF = None
-else:
-    _AVIF = AvifImagePlugin.AvifImageFile
-
-
-DEFAULT_MAX_PIXELS = 50_000_000
+DEFAULT_MAX_PIXELS: Final = 50_000_000
 """Default limit of the size of an image, in pixels (width times height)."""
+DEFAULT_MAX_SHRUNK_PIXELS: Final = 120_000_000
+"""Default limit of a JPEG file that is shrunk while it is decoded: photographs of any phone pass."""
 
 Shrink = Callable[[int, int, int], int]
 """(w, h, orientation) of the stored image to how many times smaller it may be decoded: 1, 2, 4 or 8."""
 
-_Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
+OnSize = Callable[[int], object]
 
-# An explicit list: Pillow's other formats are rare, recognized without a signature or start other programs.
-_FORMATS: tuple[tuple[str, re.Pattern[bytes], _Opener], ...] = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-    ("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    ("BMP", re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImagePlugin.TiffImageFile),
-    ("PNM", re.compile(rb"P[1-6f]\s"), PpmImagePlugin.PpmImageFile),
-    *((("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL), _AVIF),) if _AVIF else ()),
-)
+_PNG_BITS: Final = {"L;2": 2, "L;4": 4}
 # Pillow logs some errors; without a logging configuration, Python would print them.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-_KNOWN = ", ".join(kind for kind, _, _ in _FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +80,13 @@ class DecodedImage:
 
 
 def decode(
-    data: bytes, *, channels: Literal[1, 3], shrink: Shrink, max_pixels: int = DEFAULT_MAX_PIXELS, name: str
+    data: bytes,
+    *,
+    channels: Literal[1, 3],
+    shrink: Shrink,
+    max_pixels: int | None = None,
+    on_size: OnSize = lambda _: None,
+    name: str,
 ) -> DecodedImage:
     """Decode an image file.
 
@@ -214,18 +94,20 @@ def decode(
         data: Content of the file.
         channels: 1 for gray (ITU-R 601 luma), 3 for RGB.
         shrink: Called once the header is read; only used for JPEG.
-        max_pixels: Larger images are refused, before they are decoded.
+        max_pixels: Larger images are refused, before they are decoded; None:
+            :data:`DEFAULT_MAX_SHRUNK_PIXELS` for JPEG files that are shrunk, :data:`DEFAULT_MAX_PIXELS` else.
+        on_size: Called with the number of pixels in memory before they are decoded; may block.
         name: Name of the file in messages.
 
     Raises:
-        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageTooLargeError: The image has more pixels.
         ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
     if data.startswith(b"\xff\xd8"):
-        decoded = _decode_jpeg(data, channels, shrink, max_pixels, name)
+        decoded = _decode_jpeg(data, channels, shrink, max_pixels, on_size, name)
         if decoded is not None:
             return decoded
-    return _decode_with_pillow(data, channels, max_pixels, name)
+    return _decode_with_pillow(data, channels, max_pixels or DEFAULT_MAX_PIXELS, on_size, name)
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
@@ -235,12 +117,17 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
         raise ImageTooLargeError(
             f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
             f"{max_pixels}; "
-            "shrink the image or raise max_pixels"
+            "shrink the image or raise the limit (--max-pixels, in Python max_pixels)"
         )
 
 
 def _decode_jpeg(
-    data: bytes, channels: Literal[1, 3], shrink: Shrink, max_pixels: int, name: str
+    data: bytes,
+    channels: Literal[1, 3],
+    shrink: Shrink,
+    max_pixels: int | None,
+    on_size: OnSize,
+    name: str,
 ) -> DecodedImage | None:
     """Decode with libjpeg-turbo; None where Pillow has to decide."""
     try:
@@ -248,11 +135,14 @@ def _decode_jpeg(
     except ValueError:
         return None
     height, width, colors = int(header[0]), int(header[1]), header[2]
-    _check_size(width, height, max_pixels, name)
-    if colors not in {"YCbCr", "Gray"}:
+    if width < 1 or height < 1 or colors not in {"YCbCr", "Gray"}:
         return None
     orientation = jpeg_orientation(data)
     times = shrink(width, height, orientation)
+    limit = max_pixels or (DEFAULT_MAX_PIXELS if times == 1 else DEFAULT_MAX_SHRUNK_PIXELS)
+    _check_size(width, height, limit, name)
+    # A progressive file is unpacked as a whole, whatever is made of it.
+    on_size(width * height // times**2 + is_progressive(data) * width * height)
     try:
         pixels = simplejpeg.decode_jpeg(
             data,
@@ -266,12 +156,14 @@ def _decode_jpeg(
     return DecodedImage(pixels=pixels, width=width, height=height, shrink=times, orientation=orientation)
 
 
-def _decode_with_pillow(data: bytes, channels: Literal[1, 3], max_pixels: int, name: str) -> DecodedImage:
+def _decode_with_pillow(
+    data: bytes, channels: Literal[1, 3], max_pixels: int, on_size: OnSize, name: str
+) -> DecodedImage:
     with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
-        image.load()
+        on_size(image.width * image.height)
+        pixels = bytes_of(image, channels, lambda: open_image(data, max_pixels=max_pixels, name=name))
         # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
         orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
-        pixels = _pixels(image, channels)
     height, width = pixels.shape[:2]
     return DecodedImage(pixels=pixels, width=width, height=height, shrink=1, orientation=orientation)
 
@@ -291,10 +183,13 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
         ImageTooLargeError: The image has more than ``max_pixels`` pixels.
         ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
-    kind, opener = _format_of(data, name)
+    found = _checked_format(data, name)
+    kind = found.kind
     try:
-        with _quiet(), opener(io.BytesIO(data)) as image:
+        with _quiet(), found.opener(io.BytesIO(data)) as image:
             _check_size(*image.size, max_pixels, name)
+            if kind == "PNG" and "transparency" in image.info:
+                _scale_transparent_color(image)
             yield kind, image
     except ImageError:
         raise
@@ -318,43 +213,27 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
         ) from error
 
 
-def _format_of(data: bytes, name: str) -> tuple[str, _Opener]:
+def _scale_transparent_color(image: ImageFile.ImageFile) -> None:
+    """Scale the transparent gray of a PNG file as its pixels are: Pillow gives it as it lies in the file."""
+    clear, bits = image.info["transparency"], _PNG_BITS.get(raw_mode(image), 8)
+    if image.mode == "L":
+        image.info["transparency"] = (clear & ((1 << bits) - 1)) * 255 // ((1 << bits) - 1)
+    elif raw_mode(image) == "RGB":  # only the lower bits count, as the specification says
+        image.info["transparency"] = tuple(value & 255 for value in clear)
+
+
+def _checked_format(data: bytes, name: str) -> Format:
     if not data:
         raise ImageError(f"{printable(name)}: the file is empty (0 bytes); replace it or leave it out")
-    for kind, signature, opener in _FORMATS:
-        if signature.match(data):
-            return kind, opener
-    raise ImageError(
-        f"{printable(name)}: not an image in a supported format ({_KNOWN}); convert it or leave it out"
-    )
-
-
-def _pixels(image: Image.Image, channels: Literal[1, 3]) -> NDArray[np.uint8]:
-    """Convert a loaded image of any mode to ``uint8 (h, w, C)``."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_deep_gray(np.asarray(image)))
-    elif image.has_transparency_data:
-        top = image.convert("RGBA")
-        image = Image.new("RGBA", top.size, "white")
-        image.alpha_composite(top)
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode not in {"L", "RGB", "1"}:
-        image = image.convert("RGB")
-    if image.mode != mode:
-        image = image.convert(mode)
-    pixels = np.asarray(image)
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-def _deep_gray(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Convert 16-bit, 32-bit or floating-point gray ``(h, w)`` to ``uint8``, by the rules of this module."""
-    if values.dtype.kind == "f":
-        real: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        top = 1.0 if real.max() <= 1.0 else 255.0
-        real = np.clip(real / top, 0.0, 1.0) * 255.0
-        return np.rint(real).astype(np.uint8)
-    whole: NDArray[np.int64] = np.clip(values.astype(np.int64), 0, 65535)
-    return ((whole + 128) // 257).astype(np.uint8)
+    found = format_of(data)
+    if found is None:
+        known = ", ".join(each.kind for each in formats())
+        raise ImageError(
+            f"{printable(name)}: not an image in a supported format ({known}); convert it or leave it out"
+        )
+    if found not in formats():
+        raise ImageError(f"{printable(name)}: reading {found.kind} needs another package; {HEIC_HINT}")
+    return found
 
 
 class _DecodingThread(threading.local):

@@ -19,15 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.encoder.images.decode import (
-    DEFAULT_MAX_PIXELS,
-    Box,
-    DecodedImage,
-    decode,
-    orient,
-    shown_size,
-    stored_box,
-)
+from lookalike.encoder.images.budget import DECODING
+from lookalike.encoder.images.decode import DecodedImage, decode
+from lookalike.encoder.images.metadata.exif import Box, orient, shown_size, stored_box
 
 _CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01
@@ -179,7 +173,7 @@ class ImageSpec:
 
 
 def read_pixels(
-    data: bytes, spec: ImageSpec, *, crop: Crop | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, name: str
+    data: bytes, spec: ImageSpec, *, crop: Crop | None = None, max_pixels: int | None = None, name: str
 ) -> NDArray[np.uint8]:
     """Decode, orient, crop and resize one image for a model. Safe to call from many threads at once.
 
@@ -187,33 +181,40 @@ def read_pixels(
         data: Content of the file.
         spec: The model's input format.
         crop: Replaces ``spec.crop`` (a query may be framed differently).
-        max_pixels: Larger images are refused, before they are decoded.
+        max_pixels: Larger images are refused, before they are decoded; None: as :func:`~.decode.decode` says.
         name: Name of the file in messages.
 
     Returns:
         ``uint8 (S, S, C)``, contiguous, owned by the caller.
 
     Raises:
-        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageTooLargeError: The image has more pixels than the limit.
         ImageError: The bytes are not a readable image.
     """
     part = spec.crop if crop is None else crop
-    decoded = decode(
-        data,
-        channels=spec.channels,
-        shrink=partial(_shrink, part, spec.size if spec.quick_jpeg else 2 * spec.size),
-        max_pixels=max_pixels,
-        name=name,
-    )
-    box = _stored(part, decoded.width, decoded.height, decoded.orientation)
-    pixels = _resize(decoded.pixels, _scaled(box, decoded.shrink), spec.size)
-    return np.array(orient(pixels, decoded.orientation), order="C")
+    with DECODING.acquire() as wait_for:
+        decoded = decode(
+            data,
+            channels=spec.channels,
+            shrink=partial(_shrink, part, spec.size if spec.quick_jpeg else 2 * spec.size),
+            max_pixels=max_pixels,
+            on_size=wait_for,
+            name=name,
+        )
+        box = _stored(part, decoded.width, decoded.height, decoded.orientation)
+        pixels = _resize(decoded.pixels, _scaled(box, decoded.shrink), spec.size)
+        orientation = decoded.orientation
+        del decoded
+    return np.array(orient(pixels, orientation), order="C")
 
 
-def decode_rgb(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str) -> NDArray[np.uint8]:
+def decode_rgb(data: bytes, *, max_pixels: int | None = None, name: str) -> NDArray[np.uint8]:
     """Return the whole image as shown, ``uint8 (H, W, 3)``, contiguous; errors as for ``read_pixels``."""
-    decoded: DecodedImage = decode(data, channels=3, shrink=lambda *_: 1, max_pixels=max_pixels, name=name)
-    return np.array(orient(decoded.pixels, decoded.orientation), order="C")
+    with DECODING.acquire() as wait_for:
+        decoded: DecodedImage = decode(
+            data, channels=3, shrink=lambda *_: 1, max_pixels=max_pixels, on_size=wait_for, name=name
+        )
+        return np.require(orient(decoded.pixels, decoded.orientation), requirements=["C", "W"])
 
 
 def to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -284,6 +285,11 @@ def _resize(pixels: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]
     left, top = math.floor(box[0]), math.floor(box[1])
     right, bottom = math.ceil(box[2]), math.ceil(box[3])
     inner = pixels[top:bottom, left:right]
+    if (
+        inner.shape[2] == 3 and not inner.strides[2]
+    ):  # gray, three times the same channel: see samples.bytes_of
+        gray = _resize(pixels[..., :1], box, size)
+        return np.broadcast_to(gray, (size, size, pixels.shape[2]))
     if (left, top, right, bottom) == box and inner.shape[:2] == (size, size):
         return inner
     # Bilinear: when reducing, Pillow widens the filter so that no pixel is skipped.

@@ -1,11 +1,12 @@
-"""Find image files, and read them in full depth with their metadata, to be changed and written again.
+"""Read image files in full depth with their metadata, to be changed and written again.
 
 Nothing is lost silently: what could not be written again unchanged (several images, more than 16 bits, CMYK)
 is refused with the reason. ``encoder/images/write.py`` writes.
 
 - gray, gray and alpha, RGB and RGBA of 8 bits; the same of 16 bits in PNG and TIFF;
 - a palette becomes RGB, or RGBA if one of its colors is transparent;
-- EXIF orientation is applied to the pixels and set to 1 in the EXIF data; no other byte of it changes.
+- EXIF orientation is applied to the pixels, and EXIF and XMP are corrected: see ``upright.py``;
+- further images in a JPEG file (gain maps, second views, videos) stay as they are; so does its orientation.
 
 Legend: H, W = the image as it is shown, after EXIF orientation; C channels (1 gray, 2 gray and alpha,
 3 RGB, 4 RGBA).
@@ -13,31 +14,51 @@ Legend: H, W = the image as it is shown, after EXIF orientation; C channels (1 g
 
 from __future__ import annotations
 
-import os
 import re
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 from PIL.ImageFile import ImageFile as PillowFile
 
-from lookalike.encoder.errors import DataError, ImageError, printable
-from lookalike.encoder.images.decode import exif_orientation, open_image, orient, upright_exif
+from lookalike.encoder.errors import ImageError, printable
+from lookalike.encoder.images.decode import open_image
+from lookalike.encoder.images.formats import HEIC
+from lookalike.encoder.images.metadata.exif import ORIENTATION, exif_orientation, orient, valid_orientation
+from lookalike.encoder.images.metadata.jpeg import (
+    distance_to_tail,
+    end_of_image,
+    holds_images,
+    is_index,
+    segments,
+)
+from lookalike.encoder.images.metadata.upright import (
+    upright_chunk,
+    upright_exif,
+    upright_segment,
+    upright_xmp,
+)
+from lookalike.encoder.images.samples import deep_values, raw_mode
+from lookalike.encoder.images.tiff import TiffFile
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 
-_TIFF_TAGS: Final = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 33723, 700)
-"""Description, make, model, resolution, software, time, artist, computer, copyright, IPTC, XMP."""
+_TIFF_TAGS: Final = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, 33723)
+"""Description, make, model, resolution, software, time, artist, computer, copyright, IPTC."""
+_XMP: Final = 700
 _TIFF_DIRECTORIES: Final = (34665, 34853)  # EXIF and GPS
 _PNG_METADATA: Final = frozenset(
     {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
 )
+_JPEG_METADATA: Final = frozenset({0xFE, *range(0xE0, 0xF0)} - {0xEE})
+_DEEP_PNM: Final = re.compile(rb"P[2356]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s+(?!25[0-5]\s|2[0-4]\d\s|1?\d?\d\s)")
+BMP_V4: Final = 108
+"""Bytes of the header of BMP, version 4; from that on it says what its colors mean."""
+_BMP_PROFILES: Final = (b"KNIL", b"DEBM")  # LINK and MBED, as little-endian numbers
 _PLAIN_MODES: Final = frozenset({"L", "LA", "RGB", "RGBA"})
 
 
@@ -55,6 +76,8 @@ class ImageMetadata:
         tables: Quantization tables of a JPEG file.
         sampling: Chroma subsampling of a JPEG file, by Pillow's number; -1 if unknown.
         lossless: Whether a WebP file was lossless.
+        tail: What follows the image in a JPEG file: further images, such as a gain map.
+        tail_distance: From ``distance_to_tail``.
     """
 
     exif: bytes = b""
@@ -65,6 +88,8 @@ class ImageMetadata:
     tables: dict[int, list[int]] | None = None
     sampling: int = -1
     lossless: bool = False
+    tail: bytes = b""
+    tail_distance: int = 0
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -75,7 +100,8 @@ class ImageFile:
         kind: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF.
         pixels: ``uint8`` or ``uint16`` (H, W, C), contiguous; may be written to.
         metadata: Its metadata.
-        upright: Whether no EXIF orientation had to be applied.
+        upright: Whether no EXIF orientation had to be applied. It is not applied to a JPEG file that holds
+            further images, of which some go with the first as it is stored.
     """
 
     kind: str
@@ -111,16 +137,28 @@ def read_image_file(
         reason = _refused(kind, image, data)
         if reason:
             raise ImageError(f"{printable(name)}: {reason}")
-        deep = _bits(kind, image) == 16
-        pixels = _deep(image, lambda: open_image(data, max_pixels=max_pixels, name=name)) if deep else None
-        tiff_exif = _tiff_exif(image) if kind == "TIFF" else b""  # before its reader closes the file
-        image.load()
-        if pixels is None:
+        # Of a TIFF file, before Pillow turns it upright, changes its metadata and closes it.
+        tiff = image if isinstance(image, TiffFile) else None
+        stored = None if tiff is None else valid_orientation(tiff.tag_v2.get(ORIENTATION))
+        tiff_exif = b"" if tiff is None else _tiff_exif(tiff)
+        xmp = None if tiff is None else tiff.tag_v2.get(_XMP, b"")
+        pixels: NDArray[Any]
+        if _bits(kind, image) == 16:
+            pixels = deep_values(image, lambda: open_image(data, max_pixels=max_pixels, name=name))
+        else:
+            image.load()
             pixels = np.asarray(_plain(image))
-        metadata = _metadata(kind, image, data, tiff_exif or image.info.get("exif", b""))
-        orientation = 1 if kind == "TIFF" else exif_orientation(image.info.get("exif", b""))
+        tail = data[end_of_image(data) :] if kind == "JPEG" else b""
+        orientation = exif_orientation(image.info.get("exif", b"")) if stored is None else stored
+        if holds_images(tail):  # what goes with them, such as a gain map, is not turned: then nothing is
+            orientation = 1
+        if xmp is not None:
+            image.info["xmp"] = xmp
+        exif = tiff_exif or image.info.get("exif", b"")
+        metadata = _metadata(kind, image, data, exif=exif, tail=tail, orientation=orientation)
     height, width = pixels.shape[:2]
-    whole = np.array(orient(pixels.reshape(height, width, -1), orientation), order="C")
+    shown = orient(pixels.reshape(height, width, -1), orientation if tiff is None else 1)
+    whole = np.require(shown, requirements=["C", "W"])
     return ImageFile(kind=kind, pixels=whole, metadata=metadata, upright=orientation == 1)
 
 
@@ -145,17 +183,12 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
         return "its pixels are CMYK; convert it to RGB first"
     if image.mode == "1" or bits == 1:
         return "its pixels have one bit each; convert it to gray first"
-    if kind == "PNM" and re.match(
-        rb"P[2356]\s(?:#[^\n]*\n|\s)*\d+\s+\d+\s+(?!25[0-5]\s|2[0-4]\d\s|1?\d?\d\s)", data
-    ):
-        return "PNM with more than 8 bits is not supported; convert it to PNG first"
-    if (
-        kind == "AVIF"
-        and (at := data.find(b"av1C")) >= 0
-        and data[at + 6 : at + 7] >= b"\x40"
-        and data[at + 6] & 0x40
-    ):
-        return "AVIF with more than 8 bits is not supported; convert it to 16-bit PNG first"
+    if isinstance(image, TiffFile) and (reason := _refused_tiff(image)):
+        return reason
+    if kind == HEIC and (reason := _refused_heic(image)):
+        return reason
+    if reason := _refused_bytes(kind, data):
+        return reason
     if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
         return f"its values have {bits} bits, only 8 and 16 are supported; convert it first"
     if bits == 16 and (kind not in ("PNG", "TIFF") or not _is_plainly_deep(kind, image)):
@@ -167,12 +200,43 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
     return ""
 
 
+def _refused_tiff(image: TiffFile) -> str:
+    if image.signed:
+        return f"its values have {image.bits} bits and a sign, only unsigned ones are supported; convert it"
+    if image.separate and image.bits == 16:
+        return "its 16-bit colors lie in separate planes; convert it to plain 16-bit PNG"
+    if image.extra_channels:
+        return f"it has {image.extra_channels} channels beside its colors and alpha; convert it first"
+    return ""
+
+
+def _refused_heic(image: PillowFile) -> str:
+    if image.info.get("bit_depth", 8) > 8:
+        return "HEIC with more than 8 bits is not supported; convert it to 16-bit PNG first"
+    if image.info.get("aux") or image.info.get("depth_images"):
+        return "this HEIC file holds further images (a gain map or a depth map); save the first one alone"
+    return ""
+
+
+def _refused_bytes(kind: str, data: bytes) -> str:
+    """Return what Pillow does not tell of a file."""
+    if kind == "PNM" and _DEEP_PNM.match(data):
+        return "PNM with more than 8 bits is not supported; convert it to PNG first"
+    if (
+        kind == "AVIF"
+        and (at := data.find(b"av1C")) >= 0
+        and any(flags & 0x40 for flags in data[at + 6 : at + 7])
+    ):
+        return "AVIF with more than 8 bits is not supported; convert it to 16-bit PNG first"
+    if kind == "BMP" and data[14] >= BMP_V4 and data[14 + 56 : 14 + 60] in _BMP_PROFILES:
+        return "a color profile in BMP is not supported; convert it to PNG first"
+    return ""
+
+
 def _bits(kind: str, image: PillowFile) -> int:
     """Return the bits per value."""
-    if kind == "TIFF":
-        depths = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
-        signed = max(image.tag_v2.get(339, (1,))) > 1  # type: ignore[attr-defined]
-        return 32 if signed and max(depths) > 8 else max(depths)
+    if isinstance(image, TiffFile):
+        return image.bits
     if kind == "PNG" and image.mode != "P":
         depth = {"1": 1}.get(image.mode, 8)
         return 16 if any("16" in str(tile.args) for tile in image.tile) else depth
@@ -180,46 +244,9 @@ def _bits(kind: str, image: PillowFile) -> int:
 
 
 def _is_plainly_deep(kind: str, image: PillowFile) -> bool:
-    if "transparency" in image.info or len(image.tile) == 0:
-        return False
     plain = {"I;16", "I;16B", "I;16N", "I;16L", "LA;16B"}
     plain |= {f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in "BLN"}
-    return all(_raw_mode(tile.args) in plain and (kind == "PNG" or image.mode != "LA") for tile in image.tile)
-
-
-def _raw_mode(args: Any) -> str:
-    return str(args[0] if isinstance(args, tuple) else args)
-
-
-def _deep(image: PillowFile, again: Callable[[], Any]) -> NDArray[np.uint16]:
-    """Read 16-bit pixels with a reader that keeps 8 bits: first the upper bytes, then the lower ones."""
-    raw = _raw_mode(image.tile[0].args)
-    if raw.startswith("I;16"):
-        image.load()
-        return np.asarray(image).astype(np.uint16)
-    if raw == "LA;16B":  # four bytes a pixel, as RGBA has them
-        with again() as (_, other):
-            other._mode = "RGBA"
-            other.tile = [tile._replace(args="RGBA") for tile in other.tile]
-            other.load()
-            both = np.asarray(other).astype(np.uint16)
-        return (both[..., 0::2] << 8 | both[..., 1::2]).astype(np.uint16)
-    native = "L" if sys.byteorder == "little" else "B"
-    order = native if raw[-1] == "N" else raw[-1]
-    halves = []
-    for which in (order, "L" if order == "B" else "B"):
-        with again() as (_, other):
-            other.tile = [_with_raw_mode(tile, f"{raw[:-1]}{which}") for tile in other.tile]
-            other.load()
-            halves.append(np.asarray(other))
-    deep = halves[0].astype(np.uint16)
-    deep <<= 8
-    deep |= halves[1]
-    return deep
-
-
-def _with_raw_mode(tile: Any, raw: str) -> Any:
-    return tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+    return raw_mode(image) in plain and (kind == "PNG" or image.mode != "LA")
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -231,20 +258,24 @@ def _plain(image: Image.Image) -> Image.Image:
     return image
 
 
-def _metadata(kind: str, image: PillowFile, data: bytes, exif: bytes) -> ImageMetadata:
+def _metadata(
+    kind: str, image: PillowFile, data: bytes, *, exif: bytes, tail: bytes, orientation: int
+) -> ImageMetadata:
     info = image.info
     xmp = info.get("xmp", b"")
     dpi = info.get("dpi")
     jpeg = image if isinstance(image, JpegImagePlugin.JpegImageFile) else None
     return ImageMetadata(
-        exif=upright_exif(exif).removeprefix(b"Exif\0\0"),
+        exif=(exif if holds_images(tail) else upright_exif(exif, orientation)).removeprefix(b"Exif\0\0"),
         profile=info.get("icc_profile") or b"",
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp, orientation),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
-        parts=tuple(_parts(kind, data)),
+        parts=tuple(_parts(kind, data, orientation, index=holds_images(tail))),
         tables=None if jpeg is None else {key: list(table) for key, table in jpeg.quantization.items()},
         sampling=-1 if jpeg is None else JpegImagePlugin.get_sampling(jpeg),
         lossless=kind == "WebP" and b"VP8L" in data[:64],
+        tail=tail,
+        tail_distance=distance_to_tail(data, len(data) - len(tail)),
     )
 
 
@@ -259,126 +290,14 @@ def _tiff_exif(image: Image.Image) -> bytes:
     return some.tobytes() if len(some) or any(some.get_ifd(tag) for tag in _TIFF_DIRECTORIES) else b""
 
 
-def _parts(kind: str, data: bytes) -> Iterator[bytes]:
+def _parts(kind: str, data: bytes, orientation: int, *, index: bool) -> Iterator[bytes]:
+    """Yield the metadata of a PNG or JPEG file, turned upright; ``index``: with that of further images."""
     if kind == "PNG":
         for name, chunk in png_chunks(data):
             if name in _PNG_METADATA:
-                yield chunk
+                yield upright_chunk(name, chunk, orientation)
     elif kind == "JPEG":
-        yield from _jpeg_parts(data)
-
-
-def _jpeg_parts(data: bytes) -> Iterator[bytes]:
-    """Yield the metadata segments before the first scan, with the EXIF orientation set to 1."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        length = data[at + 2] << 8 | data[at + 3]
-        segment = data[at : at + 2 + length]
-        # Not Adobe's color transform (APP14), nor the index of further images (MPF).
-        if marker in {0xFE, *range(0xE0, 0xF0)} - {0xEE} and not segment.startswith(b"MPF\0", 4):
-            exif = segment.startswith(b"Exif\0\0", 4)
-            yield segment[:4] + upright_exif(segment[4:]) if exif else segment
-        at += 2 + length
-
-
-IMAGE_SUFFIXES: Final = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-    }
-)
-"""Compared in lower case. The name decides whether a file is read, its first bytes decide the format."""
-_ENDINGS: Final = tuple(IMAGE_SUFFIXES)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of this name is an image file."""
-    if not name.lower().endswith(_ENDINGS):
-        return False
-    # Only a name that begins with a dot may have no suffix.
-    dotted = name[0] == "." or "/." in name
-    return not dotted or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  # no Path is made
-
-
-def find_images(
-    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
-) -> Iterator[Path]:
-    """Yield the images under ``root``, relative to it, as :func:`find_names` does."""
-    return map(Path, find_names(root, hidden=hidden, on_unreadable=on_unreadable))
-
-
-def find_names(
-    root: Path, *, hidden: bool = False, on_unreadable: Callable[[OSError], object] | None = None
-) -> Iterator[str]:
-    """Yield the images under ``root``, relative to it, folder by folder in sorted order.
-
-    They are strings, since making a Path of each would take as long as finding it. Links to files are
-    followed, links to folders are not.
-
-    Args:
-        root: The folder.
-        hidden: Include files and folders whose name begins with a dot.
-        on_unreadable: Called for a folder that cannot be listed, which is then skipped; None raises.
-
-    Raises:
-        DataError: A folder cannot be listed. Skipping it silently would make its images look deleted.
-    """
-    top = os.path.join(root, "")  # noqa: PTH118  # with the separator that ends it
-    left = [""]
-    while left:
-        here = left.pop()
-        folders, names = _listed(top + here if here else os.fspath(root), on_unreadable or _stop)
-        above = here + os.sep if here else ""
-        left += [above + name for name in sorted(folders, reverse=True) if hidden or name[0] != "."]
-        for name in sorted(names):
-            if is_image(name) and (hidden or name[0] != "."):
-                yield above + name
-
-
-def _listed(folder: str, on_unreadable: Callable[[OSError], object]) -> tuple[list[str], list[str]]:
-    """Return the names of the folders in a folder, without links, and of all other entries.
-
-    Like os.walk, which takes longer: it checks each folder again for links.
-    """
-    folders: list[str] = []
-    names: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not _is_folder(entry):
-                    names.append(entry.name)
-                elif not entry.is_symlink():
-                    folders.append(entry.name)
-    except OSError as error:
-        on_unreadable(error)
-        return [], []
-    return folders, names
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # such as a circular link
-        return False
-
-
-def _stop(error: OSError) -> NoReturn:
-    raise DataError(
-        f"folder {printable(str(error.filename))} cannot be read ({error.strerror}); "
-        "fix its permissions or name the other folders"
-    ) from error
+        for marker, _, segment in segments(data):
+            # Not Adobe's color transform (APP14).
+            if marker in _JPEG_METADATA and (index or not is_index(segment)):
+                yield segment if index else upright_segment(segment, orientation)

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from lookalike.encoder.errors import ImageError, printable
-from lookalike.encoder.images.decode import upright_exif
-from lookalike.encoder.images.read import ImageFile, ImageMetadata, Values, png_chunks
+from lookalike.encoder.images.metadata.jpeg import holds_images, with_tail
+from lookalike.encoder.images.metadata.upright import png_chunk
+from lookalike.encoder.images.read import BMP_V4, ImageFile, ImageMetadata, Values
 
 DEFAULT_QUALITY: Final = 95
 """For JPEG, WebP and AVIF where the image had another format; a JPEG keeps its quantization tables."""
@@ -60,6 +61,11 @@ def write_image_file(
     kind = original.kind if kind is None else kind
     if kind not in WRITABLE_FORMATS:
         raise ImageError(f"{printable(name)}: writing {kind} is not supported; choose another format")
+    if kind != "JPEG" and holds_images(original.metadata.tail):
+        raise ImageError(
+            f"{printable(name)}: {kind} cannot hold the further images of this file (a gain map, a second "
+            "view or a video); keep JPEG, or save the first image alone"
+        )
     unsupported = _unsupported(kind, original)
     if unsupported:
         raise ImageError(
@@ -88,6 +94,9 @@ def _unsupported(kind: str, original: ImageFile) -> str:
         return "16 bits"
     if channels in (2, 4) and kind in ("JPEG", "PNM"):
         return "alpha"
+    metadata = original.metadata
+    if kind in ("BMP", "PNM") and (metadata.exif or metadata.profile or metadata.xmp):
+        return "its metadata (EXIF, XMP or a color profile)"
     return "gray and alpha" if channels == 2 and kind == "BMP" else ""
 
 
@@ -113,7 +122,22 @@ def _with_pillow(kind: str, original: ImageFile, quality: int | None) -> bytes:
             icc_profile=metadata.profile,
             xmp=metadata.xmp,
         )
+    if kind == "BMP" and original.pixels.shape[2] == 4:
+        return _bmp_with_alpha(original.pixels, metadata.dpi)
     return _saved(_image(original), {"PNM": "PPM"}.get(kind, kind), dpi=metadata.dpi)
+
+
+def _bmp_with_alpha(pixels: Values, dpi: tuple[float, float] | None) -> bytes:
+    """Encode uint8 (H, W, 4) as BMP, version 4: in older ones, as Pillow writes them, nobody sees alpha."""
+    height, width = pixels.shape[:2]
+    body = pixels[::-1, :, [2, 1, 0, 3]].tobytes()
+    across, down = (round(value / 0.0254) for value in dpi or (0, 0))
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack(
+        "<IiiHHIIiiII4I4s", BMP_V4, width, height, 1, 32, 3, len(body), across, down, 0, 0, *masks, b"BGRs"
+    )
+    start = 14 + BMP_V4
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header.ljust(BMP_V4, b"\0") + body
 
 
 def _webp(original: ImageFile, quality: int | None) -> bytes:
@@ -156,7 +180,8 @@ def _jpeg(original: ImageFile, quality: int | None) -> bytes:
     data = _saved(image, "JPEG", **options)
     if metadata.parts and data[2:4] == b"\xff\xe0":  # JFIF: the original has its own or none
         data = _without_first(data)
-    return data[:2] + b"".join(metadata.parts) + data[2:]
+    whole = data[:2] + b"".join(metadata.parts) + data[2:]
+    return with_tail(whole, metadata.tail, metadata.tail_distance)
 
 
 def _without_first(data: bytes) -> bytes:
@@ -172,31 +197,23 @@ def _png(original: ImageFile, _: int | None) -> bytes:
     metadata, pixels = original.metadata, original.pixels
     data = _deep_png(pixels) if pixels.dtype == np.uint16 else _saved(_image(original), "PNG")
     extra = b"".join(metadata.parts) if original.kind == "PNG" else _chunks_of(metadata)
-    upright = b"".join(
-        _chunk(name, upright_exif(whole[8:-4])) if name == b"eXIf" else whole
-        for name, whole in png_chunks(b"\0" * 8 + extra)
-    )
     at = 8 + 12 + 13  # behind the signature and IHDR
-    return data[:at] + upright + data[at:]
+    return data[:at] + extra + data[at:]
 
 
 def _chunks_of(metadata: ImageMetadata) -> bytes:
     """Return PNG chunks with the metadata of an image of another format."""
     parts = []
     if metadata.profile:
-        parts.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.profile)))
+        parts.append(png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.profile)))
     if metadata.dpi:
         across, down = (round(value / 0.0254) for value in metadata.dpi)
-        parts.append(_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
+        parts.append(png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
     if metadata.exif:
-        parts.append(_chunk(b"eXIf", metadata.exif))
+        parts.append(png_chunk(b"eXIf", metadata.exif))
     if metadata.xmp:
-        parts.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+        parts.append(png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     return b"".join(parts)
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def _deep_png(pixels: Values) -> bytes:
@@ -221,8 +238,8 @@ def _deep_png(pixels: Values) -> bytes:
         rows = np.where(which[:, None], up, left)
         parts.append(packer.compress(np.concatenate([which[:, None] + np.uint8(1), rows], axis=1).tobytes()))
     parts.append(packer.flush())
-    body = b"".join(_chunk(b"IDAT", each) for each in parts if each)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + body + _chunk(b"IEND", b"")
+    body = b"".join(png_chunk(b"IDAT", each) for each in parts if each)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + body + png_chunk(b"IEND", b"")
 
 
 def _tiff(original: ImageFile, _: int | None) -> bytes:

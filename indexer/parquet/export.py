@@ -8,6 +8,7 @@ then. Memory holds a few batches of pixels, one part of rows, and a digest of ea
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.images import Crop, OnSkipped
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
@@ -43,6 +44,7 @@ class EmbedReport:
         kept: Reused from an earlier run.
         dropped: Rows of an earlier run whose image is gone or has changed.
         failed: Path and one-line reason.
+        passed_over: What folders hold beside images that can be read: kind to how many.
         unchanged: Whether the file existed, was up to date and was left alone.
         seconds: From the start until the file was on disk.
     """
@@ -52,6 +54,7 @@ class EmbedReport:
     kept: int = 0
     dropped: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
     unchanged: bool = False
     seconds: float = 0.0
 
@@ -76,7 +79,7 @@ def export_latents(
     out: Path,
     *,
     crop: Crop | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     processes: bool = False,
     overwrite: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
@@ -92,7 +95,7 @@ def export_latents(
         sources: The images.
         out: The file, ``.parquet``.
         crop: How the images are framed; None: the model's own crop.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes, see :func:`embed_files`.
         overwrite: Bring an existing file up to date; rows that are still valid are reused.
         on_total: Called with the number of images to embed.
@@ -128,7 +131,7 @@ class _Run:
     sources: Sequence[Source]
     out: Path
     spec: CollectionSpec
-    max_pixels: int
+    max_pixels: int | None
     processes: bool
     parts: PartFiles
     on_total: Callable[[int], object]
@@ -196,11 +199,11 @@ class _Run:
                     f"({spec.model_id[:12]}) and --crop {spec.crop}; finish that run, or remove the folder"
                 )
 
-    def _images(self) -> Iterator[tuple[ToEmbed, bytes | None]]:
+    def _images(self, on_skipped: OnSkipped = lambda *_: None) -> Iterator[tuple[ToEmbed, bytes | None]]:
         """Yield each image once, with its current key; None when its file cannot be examined."""
         seen: set[str] = set()
         for source in self.sources:
-            for item in source.items():
+            for item in source.items(on_skipped=on_skipped):
                 if len(self.sources) > 1:
                     if item.id in seen:
                         continue
@@ -208,7 +211,12 @@ class _Run:
                 yield ToEmbed(item, source.root_name, new=True), _current_key(source.root_name, item)
 
     def _count_left(self) -> int:
-        return sum(key not in self.reusable for _, key in self._images())
+        skipped = Counter[str]()
+        left = sum(
+            key not in self.reusable for _, key in self._images(lambda _, kind: skipped.update([kind]))
+        )
+        self.report.passed_over = dict(skipped.most_common())
+        return left
 
     def _to_embed(self) -> Iterator[tuple[ToEmbed, str | Readable]]:
         """Yield the images to embed; the rows of the others are marked as reused."""

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, cast
 
 from lookalike.encoder.datasets import SPLITS, Split, find_lfw, find_mnist
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
-from lookalike.encoder.images import find_names
+from lookalike.encoder.images import OnSkipped, find_names, is_image
 from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.tar import Contained, find_members, is_archive
 
@@ -159,11 +159,17 @@ class Source:
     filter: SourceFilter = field(default_factory=SourceFilter)
     splits: tuple[Split, ...] | None = None
 
-    def items(self, on_unreadable: Callable[[OSError], object] = _raise) -> Iterator[Item]:
+    def items(
+        self,
+        on_unreadable: Callable[[OSError], object] = _raise,
+        on_skipped: OnSkipped = lambda *_: None,
+    ) -> Iterator[Item]:
         """Yield the images in the order in which they are found.
 
         Args:
             on_unreadable: Called for a folder that cannot be listed, which is then skipped.
+            on_skipped: Called for what is passed over in folders, with its path relative to the root and its
+                kind; not for what the filter leaves out.
 
         Raises:
             DataError: an archive cannot be read.
@@ -175,7 +181,7 @@ class Source:
             only, members = self.only, find_members(self.root / self.only)
             items = (self._item(str(only / PurePosixPath(member.name)), member) for member in members)
         else:
-            items = (self._item(relative) for relative in self._paths(on_unreadable))
+            items = (self._item(relative) for relative in self._paths(on_unreadable, on_skipped))
         return (item for item in items if item is not None)
 
     def covers(self, path: str) -> bool:
@@ -184,7 +190,10 @@ class Source:
             return False
         if self.splits is not None:
             return path.startswith(tuple(f"{split}/" for split in self.splits))
-        return self.only is None or path.startswith(f"{as_text(self.only)}/")
+        if self.only is not None and not path.startswith(f"{as_text(self.only)}/"):
+            return False
+        # A file that was named itself may be called anything; a walk over its folder does not see it.
+        return is_image(path) or not os.path.lexists(self.root / as_path(path))
 
     def _item(self, relative: str, member: Contained | None = None, label: str | None = None) -> Item | None:
         path = as_text(relative)
@@ -197,12 +206,19 @@ class Source:
         payload = None if self.filter.payload is None else self.filter.payload.get(path, {})
         return Item(item_id(self.root_name, path), path, self.root, relative, person, payload, member)
 
-    def _paths(self, on_unreadable: Callable[[OSError], object]) -> Iterator[str]:
+    def _paths(self, on_unreadable: Callable[[OSError], object], on_skipped: OnSkipped) -> Iterator[str]:
+        def skipped(name: str, kind: str) -> None:
+            relative = name if self.only is None else f"{self.only}{os.sep}{name}"
+            if self.filter.accepts(as_text(relative)):
+                on_skipped(relative, kind)
+
         if self.listed is not None:
             yield from map(str, self.listed)
         elif self.only is None or (self.root / self.only).is_dir():
             folder = self.root if self.only is None else self.root / self.only
-            names = find_names(folder, hidden=self.filter.hidden, on_unreadable=on_unreadable)
+            names = find_names(
+                folder, hidden=self.filter.hidden, on_unreadable=on_unreadable, on_skipped=skipped
+            )
             yield from names if self.only is None else (f"{self.only}{os.sep}{name}" for name in names)
         else:
             yield str(self.only)

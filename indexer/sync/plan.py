@@ -44,12 +44,15 @@ class SourceScan:
         sources: The same.
         unreadable_dirs: Folders that could not be listed so far: source, and path relative to its root.
         unreadable: The same folders as they are shown, with the reason.
+        skipped: What was passed over in folders so far: kind to how many.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
         self.unreadable_dirs: list[tuple[Source, str]] = []
         self.unreadable: list[tuple[str, str]] = []
+        self.skipped = Counter[str]()
+        self._skipped_files: set[Path] = set()
         self._remaining = self._chunks()
 
     def __iter__(self) -> Iterator[tuple[Source, list[Item]]]:
@@ -75,13 +78,22 @@ class SourceScan:
     def _chunks(self) -> Iterator[tuple[Source, list[Item]]]:
         earlier = IdSet()
         for source in self.sources:
-            for items in chunked(source.items(partial(self._note_unreadable, source))):
+            found = source.items(partial(self._note_unreadable, source), partial(self._note_skipped, source))
+            for items in chunked(found):
                 known = earlier.contains([item.id for item in items])
                 new = [item for item, is_known in zip(items, known, strict=True) if not is_known]
                 for item in new if len(self.sources) > 1 else ():
                     earlier.add(item.id)
                 yield source, new
             earlier.settle()
+
+    def _note_skipped(self, source: Source, relative: str, kind: str) -> None:
+        if len(self.sources) > 1:  # they may overlap
+            file = source.root / relative
+            if file in self._skipped_files:
+                return
+            self._skipped_files.add(file)
+        self.skipped[kind] += 1
 
     def _note_unreadable(self, source: Source, error: OSError) -> None:
         folder = str(error.filename)

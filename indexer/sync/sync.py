@@ -25,7 +25,7 @@ from lookalike.encoder.embed import (
     fork_workers,
 )
 from lookalike.encoder.errors import DataError, printable
-from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
+from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
 from lookalike.indexer.store import (
@@ -100,6 +100,7 @@ class SyncReport:
         pruned: Whether the missing ones were removed.
         dry: Whether it was a dry run: the counts say what would happen.
         failed: Path and one-line reason.
+        passed_over: What folders hold beside images that can be read: kind to how many.
         seconds: From comparing the sources to the last flush.
         predicted: For how many items attributes were predicted; None when no attribute was asked for.
     """
@@ -115,6 +116,7 @@ class SyncReport:
     pruned: bool = False
     dry: bool = False
     failed: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     predicted: int | None = None
 
@@ -171,7 +173,7 @@ def sync(
     prune: bool = False,
     checksum: bool = False,
     dry_run: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     processes: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
@@ -197,7 +199,7 @@ def sync(
         checksum: Compare SHA-256 instead of size and time, and each stored vector with its checksum; each
             image is read once.
         dry_run: Only compare: nothing is embedded, stored or removed.
-        max_pixels: Larger images fail.
+        max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes for embedding, see :func:`embed_files`.
         on_total: Called with the number of images to read: before the first, or for an empty collection on
             the way.
@@ -297,7 +299,7 @@ class _Run:
     name: str
     model: Model
     spec: CollectionSpec
-    max_pixels: int
+    max_pixels: int | None
     processes: bool
     reporter: SyncReporter
     plan: SyncPlan = field(default_factory=SyncPlan)
@@ -409,7 +411,8 @@ class _Run:
         return payloads
 
     def report_scan(self, scan: SourceScan) -> None:
-        """Report folders that could not be listed, and missing items."""
+        """Report folders that could not be listed, what was passed over in others, and missing items."""
+        self.reporter.report.passed_over = dict(scan.skipped.most_common())
         for folder, reason in scan.unreadable:
             self.reporter.failed(folder, f"{folder}: {reason}")
         for path in self.plan.missing.values():

@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,19 +28,18 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
 from lookalike.encoder.files import atomic_write, remove_stale
-from lookalike.encoder.images import IMAGE_SUFFIXES, WRITABLE_FORMATS, find_images
+from lookalike.encoder.images import (
+    IMAGE_SUFFIXES,
+    WRITABLE_FORMATS,
+    OnSkipped,
+    PixelBudget,
+    find_images,
+    suffixes_of,
+)
 from lookalike.indexer.sources import SourceFilter, as_text
 from lookalike.searcher.denoising.denoiser import FileDenoiser
 
-_EXTENSIONS: Final = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "WebP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",),
-    "PNM": (".ppm", ".pgm", ".pnm"),
-    "AVIF": (".avif",),
-}
+_EXTENSIONS: Final = {kind: suffixes_of(kind) for kind in WRITABLE_FORMATS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Destination:
         if self.single:
             return self.out
         stem, extension = relative.stem, relative.suffix
-        if extension.lower() not in IMAGE_SUFFIXES | {".avif"}:
+        if extension.lower() not in IMAGE_SUFFIXES:
             stem, extension = relative.name, ""
         if self.kind is not None and extension.lower() not in _EXTENSIONS[self.kind]:
             extension = WRITABLE_FORMATS[self.kind]
@@ -130,6 +128,7 @@ def find_tasks(
     reading: SourceFilter,
     destination: Destination,
     on_unreadable: Callable[[OSError], object] | None = None,
+    on_skipped: OnSkipped = lambda *_: None,
 ) -> list[Task]:
     """Find the images to denoise, in the order of the sources and of the images in them.
 
@@ -142,6 +141,7 @@ def find_tasks(
         reading: Which images in folders are taken.
         destination: Where their outputs go.
         on_unreadable: Called for a folder that cannot be listed, which is then skipped.
+        on_skipped: Called for what is passed over in folders, with its path and its kind.
 
     Raises:
         DataError: a source does not exist.
@@ -149,7 +149,7 @@ def find_tasks(
     """
     tasks: dict[tuple[Path, Path], Task] = {}
     for source in sources:
-        for task in _of_source(source, reading, destination, on_unreadable):
+        for task in _of_source(source, reading, destination, on_unreadable, on_skipped):
             tasks.setdefault((task.source, task.target), task)
     for task in _of_list(listed, root, destination):
         tasks.setdefault((task.source, task.target), task)
@@ -198,6 +198,7 @@ def _of_source(
     reading: SourceFilter,
     destination: Destination,
     on_unreadable: Callable[[OSError], object] | None,
+    on_skipped: OnSkipped,
 ) -> Iterator[Task]:
     path = Path(source)
     if not source or not (path.exists() or path.is_symlink()):
@@ -214,14 +215,21 @@ def _of_source(
         raise InvalidArgumentError(
             f"--out {printable(str(destination.out))} is the source itself; name another, or give --suffix"
         )
-    for relative in find_images(path, hidden=reading.hidden, on_unreadable=on_unreadable):
-        if within is not None and relative.is_relative_to(within):
-            continue
-        if own and relative.stem.endswith(destination.suffix):
-            continue
-        text = as_text(relative)
-        if reading.accepts(text):
-            yield Task(path / relative, text, destination.target(relative))
+
+    def is_source(relative: Path) -> bool:
+        is_output = (within is not None and relative.is_relative_to(within)) or (
+            own and relative.stem.endswith(destination.suffix)
+        )
+        return not is_output and reading.accepts(as_text(relative))
+
+    found = find_images(
+        path,
+        hidden=reading.hidden,
+        on_unreadable=on_unreadable,
+        on_skipped=lambda name, kind: on_skipped(str(path / name), kind) if is_source(Path(name)) else None,
+    )
+    for relative in filter(is_source, found):
+        yield Task(path / relative, as_text(relative), destination.target(relative))
 
 
 def _inside(out: Path, source: Path) -> tuple[Path | None, bool]:
@@ -296,6 +304,7 @@ class BatchReport:
         clean: Written unchanged: there was no noise to remove.
         skipped: Left out because their targets exist.
         failed: Path and one-line reason.
+        passed_over: What folders hold beside images that can be read: kind to how many.
         seconds: Of the whole run.
     """
 
@@ -303,6 +312,7 @@ class BatchReport:
     clean: int = 0
     skipped: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -330,6 +340,7 @@ class BatchReport:
             "clean": self.clean,
             "skipped": self.skipped,
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
+            "passed_over": self.passed_over,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 1),
         }
@@ -371,33 +382,6 @@ def denoise_all(
 
 class _Canceled(Exception):  # noqa: N818  # not an error: the run was canceled
     """Raised in the threads of a run that was canceled."""
-
-
-class PixelBudget:
-    """A semaphore that counts the pixels of the images in progress."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._change = threading.Condition()
-
-    @contextmanager
-    def acquire(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that waits for room for some pixels; they are released when the block ends."""
-        acquired = 0
-
-        def wait_for(pixels: int) -> None:
-            nonlocal acquired
-            with self._change:
-                self._change.wait_for(lambda: not self._used or self._used + pixels <= self._limit)
-                self._used += pixels
-                acquired += pixels
-
-        try:
-            yield wait_for
-        finally:
-            with self._change:
-                self._used -= acquired
-                self._change.notify_all()
 
 
 class WorkerPool:

@@ -206,7 +206,10 @@ class UNetDenoiser:
     ) -> DenoisedFile:
         """See :class:`FileDenoiser`."""
         image = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
-        pixels, spec = image.colors, self.denoiser.spec
+        spec = self.denoiser.spec
+        # Gray stored as RGB stays gray: the network would give the channels different values.
+        gray = _is_gray(image.colors)
+        pixels: Values = image.colors[..., :1].copy() if gray else image.colors
         estimate = estimate_sigma(self.denoiser, pixels, map_tiles=map_tiles)
         before = _middle(pixels)
         if self.sigma is None and estimate < spec.clean_below:
@@ -215,6 +218,8 @@ class UNetDenoiser:
             return DenoisedFile(data, "clean", estimate, (before, before))
         sigma = min(estimate, spec.deviations[1]) if self.sigma is None else self.sigma
         denoise_in_place(self.denoiser, pixels, sigma, strength=self.strength, map_tiles=map_tiles)
+        if gray:
+            image.colors[...] = pixels
         output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
         return DenoisedFile(output, "cleaned", estimate, (before, _middle(pixels)))
 
@@ -334,6 +339,11 @@ def make_file_denoiser(
     return AutoencoderDenoiser(
         model=model, strength=strength, kind=kind or "PNG", quality=quality, max_pixels=max_pixels
     )
+
+
+def _is_gray(pixels: Values) -> bool:
+    """Whether (H, W, 3) are gray, stored as RGB."""
+    return pixels.shape[2] == 3 and all(bool((row == row[:, :1]).all()) for row in pixels)
 
 
 def _middle(values: Values) -> Pixels:

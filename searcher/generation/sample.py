@@ -183,7 +183,7 @@ def slerp(start: Floats, end: Floats, share: Floats) -> Floats:
 
 
 def read_all(
-    model: Model, files: Sequence[Path], *, crop: Crop | None = None
+    model: Model, files: Sequence[Path], *, crop: Crop | None = None, max_pixels: int | None = None
 ) -> tuple[list[Path], Pixels, list[str]]:
     """Read images as the model sees them.
 
@@ -196,7 +196,9 @@ def read_all(
     failed: list[str] = []
     for file in files:
         try:
-            pixels.append(read_pixels(file.read_bytes(), image, crop=crop, name=str(file)))
+            pixels.append(
+                read_pixels(file.read_bytes(), image, crop=crop, max_pixels=max_pixels, name=str(file))
+            )
             good.append(file)
         except ImageError as error:
             failed.append(str(error))

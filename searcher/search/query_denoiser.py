@@ -61,7 +61,7 @@ class QueryDenoiser:
         self.denoiser = denoiser
 
     def read(
-        self, data: bytes, spec: ImageSpec, *, crop: Crop, name: str
+        self, data: bytes, spec: ImageSpec, *, crop: Crop, max_pixels: int | None = None, name: str
     ) -> tuple[NDArray[np.uint8], DenoiseInfo]:
         """Read one query: uint8 (S, S, C), and what was done to it.
 
@@ -72,19 +72,20 @@ class QueryDenoiser:
             data: The whole file.
             spec: The model's input.
             crop: How the image is framed.
+            max_pixels: Larger images are refused; None: the default limit.
             name: What to call the file in messages.
 
         Raises:
             ImageError: the bytes are not an image that can be read.
         """
-        image = _reduce(decode_rgb(data, name=name), crop, spec.size)
+        image = _reduce(decode_rgb(data, max_pixels=max_pixels, name=name), crop, spec.size)
         part = _crop_slices(crop, image)
         sigma = estimate_sigma(self.denoiser, image[part])
         bundle = self.denoiser.bundle
         noisy = sigma >= self.denoiser.spec.clean_below
         info = DenoiseInfo(bundle.name, sigma, noisy)
         if not noisy:
-            return read_pixels(data, spec, crop=crop, name=name), info
+            return read_pixels(data, spec, crop=crop, max_pixels=max_pixels, name=name), info
         denoise_in_place(self.denoiser, image[part], sigma, strength=_STRENGTH)
         return read_pixels(encode_png(image), spec, crop=crop, name=name), info
 

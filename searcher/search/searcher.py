@@ -103,14 +103,24 @@ class Searcher:
         spec: The collection's own record.
         size: Number of items when the searcher was made.
         timer: Called for each step of a search.
+        max_pixels: Larger queries are refused; None: the default limit.
     """
 
-    def __init__(self, store: VectorStore, collection: str, model: Model, *, timer: Timer = untimed) -> None:
+    def __init__(
+        self,
+        store: VectorStore,
+        collection: str,
+        model: Model,
+        *,
+        timer: Timer = untimed,
+        max_pixels: int | None = None,
+    ) -> None:
         self.store = store
         self.collection = resolve_alias(store, collection)  # so that model and collection stay together
         self.model = model
         self.timer = timer
         self._checked: set[Filter] = set()
+        self.max_pixels = max_pixels
         self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection)
@@ -133,6 +143,7 @@ class Searcher:
         model: str | None = None,
         provider: Provider = "auto",
         threads: int | None = None,
+        max_pixels: int | None = None,
     ) -> Self:
         """Open a collection with the model it remembers, or with ``model``.
 
@@ -151,7 +162,7 @@ class Searcher:
                 f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
                 f"which cannot be opened here ({error}); pass --model with the folder it is in"
             ) from error
-        return cls(store, collection, opened)
+        return cls(store, collection, opened, max_pixels=max_pixels)
 
     def similar(
         self,
@@ -337,7 +348,8 @@ class Searcher:
         """Return the image in a file as :meth:`item_image` does."""
         framing = (Crop.parse(self.spec.crop) if crop is None else crop).widened(1.5)
         try:
-            return read_pixels(_read_located(file), ImageSpec(size=side, crop=framing), name=str(file))
+            data, spec = _read_located(file), ImageSpec(size=side, crop=framing)
+            return read_pixels(data, spec, max_pixels=self.max_pixels, name=str(file))
         except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
 
@@ -423,10 +435,12 @@ class Searcher:
         try:
             data = query.read_bytes()
             if denoiser is None:
-                pixels = read_pixels(data, spec, crop=crop, name=str(query))
+                pixels = read_pixels(data, spec, crop=crop, max_pixels=self.max_pixels, name=str(query))
             else:
                 with self.timer("denoise"):
-                    pixels, info = denoiser.read(data, spec, crop=crop, name=str(query))
+                    pixels, info = denoiser.read(
+                        data, spec, crop=crop, max_pixels=self.max_pixels, name=str(query)
+                    )
         except ImageError as error:
             return _LoadedQuery(error=error)
         except OSError as error:

@@ -22,6 +22,7 @@ from lookalike.deploy.http.settings import DENOISER, MAX_DENOISED_PIXELS, MAX_IM
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.errors import ImageTooLargeError
+from lookalike.encoder.images import DECODING
 from lookalike.searcher.denoising import DenoisedFile, FileDenoiser, make_file_denoiser
 
 router: Final = APIRouter(prefix="/api/v1", tags=["denoising"])
@@ -139,9 +140,13 @@ class _Work:
         """
         for upload in self._uploads:
             self._check_time()
-            yield self._denoiser(
-                upload.data, upload.name, map_tiles=self._map_in_time, on_size=self._count_pixels
-            )
+            with DECODING.acquire() as wait_for:
+
+                def count(pixels: int, wait_for: Callable[[int], None] = wait_for) -> None:
+                    self._count_pixels(pixels)
+                    wait_for(pixels)
+
+                yield self._denoiser(upload.data, upload.name, map_tiles=self._map_in_time, on_size=count)
 
     def _count_pixels(self, pixels: int) -> None:
         self._pixels_left -= pixels

@@ -109,7 +109,12 @@ def png_base64(pixels: Pixels) -> str:
 
 
 def read_uploads(
-    model: Model, uploads: Sequence[Upload], crop: str | None, denoiser: QueryDenoiser | None = None
+    model: Model,
+    uploads: Sequence[Upload],
+    crop: str | None,
+    denoiser: QueryDenoiser | None = None,
+    *,
+    max_pixels: int | None,
 ) -> Pixels:
     """Return uint8 (N, H, W, C): images as the model sees them, denoised first if there is a denoiser.
 
@@ -122,8 +127,15 @@ def read_uploads(
     image = model.bundle.spec.image
     framing = image.crop if crop is None else Crop.parse(crop)
     if denoiser is not None:
-        return np.stack([denoiser.read(up.data, image, crop=framing, name=up.name)[0] for up in uploads])
-    return np.stack([read_pixels(up.data, image, crop=framing, name=up.name) for up in uploads])
+        return np.stack(
+            [
+                denoiser.read(up.data, image, crop=framing, max_pixels=max_pixels, name=up.name)[0]
+                for up in uploads
+            ]
+        )
+    return np.stack(
+        [read_pixels(up.data, image, crop=framing, max_pixels=max_pixels, name=up.name) for up in uploads]
+    )
 
 
 def wants_png(request: Request) -> bool:
@@ -148,7 +160,7 @@ async def reconstruct(request: Request, state: State) -> Response:
     model, png = state.registry.model(params.model), wants_png(request)
 
     def respond() -> Response:
-        pixels = read_uploads(model, uploads, params.crop)
+        pixels = read_uploads(model, uploads, params.crop, max_pixels=state.settings.max_pixels)
         results = generation.reconstruct(model, pixels)
         if png:
             return _png(reconstruction_sheet(model, pixels, results, _captions(uploads)))
@@ -181,7 +193,7 @@ async def interpolate(request: Request, state: State) -> Response:
     model, png = state.registry.model(params.model), wants_png(request)
 
     def respond() -> Response:
-        pixels = read_uploads(model, uploads, params.crop)
+        pixels = read_uploads(model, uploads, params.crop, max_pixels=state.settings.max_pixels)
         rows = generation.interpolate(model, pixels, params.steps, interpolation=params.interpolation)
         if png:
             return _png(interpolation_sheet(model, pixels, rows, _captions(uploads)))

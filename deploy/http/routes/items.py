@@ -20,7 +20,7 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.state import AppState, State
 from lookalike.encoder.datasets import MNIST
 from lookalike.encoder.errors import DataError, ImageError
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
+from lookalike.encoder.images import DEFAULT_MAX_SHRUNK_PIXELS, Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.indexer.sources import MnistImage, as_path, located
 from lookalike.indexer.store import CollectionSpec
 
@@ -80,7 +80,9 @@ async def item_thumbnail(
 
     def thumbnail(spec: CollectionSpec, file: bytes) -> NDArray[np.uint8]:
         crop = Crop.parse(spec.crop).widened(1.5)
-        return read_pixels(file, ImageSpec(size=side, crop=crop), name="the item")
+        return read_pixels(
+            file, ImageSpec(size=side, crop=crop), max_pixels=state.settings.max_pixels, name="the item"
+        )
 
     return await _send_image(request, state, collection, item, thumbnail, variant=f"-{side}")
 
@@ -92,7 +94,11 @@ async def item_image(request: Request, state: State, item: UUID, collection: Col
     """Return an item's whole image, at most 2048 pixels wide and high, without the metadata of its file."""
 
     def whole(_: CollectionSpec, file: bytes) -> NDArray[np.uint8]:
-        image = Image.fromarray(decode_rgb(file, name="the item"))
+        image = Image.fromarray(
+            decode_rgb(
+                file, max_pixels=state.settings.max_pixels or DEFAULT_MAX_SHRUNK_PIXELS, name="the item"
+            )
+        )
         image.thumbnail((_MAX_SIDE, _MAX_SIDE))
         return np.asarray(image)
 

@@ -113,6 +113,7 @@ def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dic
             source,
             crop=crop,
             prune=params.prune,
+            max_pixels=state.settings.max_pixels,
             processes=True,
             on_total=job.on_total,
             on_progress=job.on_progress,

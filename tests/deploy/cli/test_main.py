@@ -201,17 +201,18 @@ def test_index_reports_on_stderr_and_nothing_else_without_a_terminal(
     assert report.pop("failed")[0].keys() == {"path", "reason"}
     assert report == {
         "collection": NAME, "store": ".lookalike", "added": 0, "changed": 0, "unchanged": 8, "missing": 1,
-        "pruned": True, "dry": False, "moved": 0, "relabelled": 0, "images_per_second": 0.0,
-        "provider": "CPUExecutionProvider",
+        "pruned": True, "dry": False, "moved": 0, "relabelled": 0, "passed_over": {},
+        "images_per_second": 0.0, "provider": "CPUExecutionProvider",
     }  # fmt: skip
 
 
 def test_a_folder_without_pictures_is_said(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.heic").write_bytes(b"")
+    (tmp_path / "photos" / "a.xyz").write_bytes(b"")
     done = lookalike("index", "photos", "--model", tiny_model, "--collection", NAME, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr.splitlines()[1].startswith("no images found; looked for .bmp, .gif, ")
+    assert done.stderr.splitlines()[1].startswith("no images found; looked for .apng, .avif, .avifs, .bmp, ")
+    assert done.stderr.splitlines()[2:] == ["1 file skipped: 1 .xyz"]
 
 
 def test_a_terminal_gets_a_bar_that_is_wiped_at_the_end(tiny_model: Path, tmp_path: Path) -> None:

@@ -309,3 +309,45 @@ def test_the_filter_of_warnings_can_be_copied_by_its_pattern() -> None:
     )
     assert message is not None
     assert not re.compile(message.pattern).match("anything")  # scikit-learn's workers take filters so
+
+
+@cache
+def phone_photograph(width: int, height: int) -> bytes:
+    """As large as those of a phone with that many pixels, and black: so it is made quickly."""
+    return written(Image.new("L", (width, height)), "JPEG", quality=30)
+
+
+def test_photographs_of_phones_pass() -> None:
+    for spec in (SPEC, ImageSpec(size=64, channels=1), ImageSpec(size=64, crop=Crop.parse("center:0.36"))):
+        assert read_pixels(phone_photograph(8160, 6144), spec, name="x").shape == spec.shape
+
+
+def resized(data: bytes, width: int, height: int) -> bytes:
+    """A JPEG file whose header claims another size."""
+    return data.replace(struct.pack(">HH", 64, 64), struct.pack(">HH", height, width), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "crop", "limit"),
+    [
+        ("JPEG", (12000, 10001), "full", 120_000_000),
+        ("JPEG", (10000, 5001), "0,0,0.0101,0.0101", 50_000_000),  # too small a part to be decoded small
+        ("PNG", (10000, 5001), "full", 50_000_000),
+    ],
+)
+def test_the_limit_depends_on_what_is_decoded(
+    kind: str, size: tuple[int, int], crop: str, limit: int
+) -> None:
+    data = (
+        png_header(*size) if kind == "PNG" else resized(written(Image.fromarray(photograph()), kind), *size)
+    )
+    spec = ImageSpec(size=64, crop=Crop.parse(crop))
+    pixels = size[0] * size[1]
+    hint = "shrink the image or raise the limit (--max-pixels, in Python max_pixels)"
+    with pytest.raises(ImageTooLargeError) as caught:
+        read_pixels(data, spec, name="x")
+    assert (
+        str(caught.value) == f"x: {size[0]}x{size[1]} is {pixels} pixels, above the limit of {limit}; {hint}"
+    )
+    with pytest.raises(ImageTooLargeError, match=f"above the limit of {pixels - 1};"):
+        read_pixels(data, spec, max_pixels=pixels - 1, name="x")

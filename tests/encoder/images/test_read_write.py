@@ -343,3 +343,45 @@ def test_size_is_told_before_anything_is_decoded() -> None:
 def test_every_kind_that_can_be_written_is_written_as_that_kind() -> None:
     for kind in WRITABLE_FORMATS:
         assert read(again(saved(values(3), "PNG"), kind=kind)).kind == kind
+
+
+# BMP
+
+
+def bmp_of(pixels: NDArray[Any], *, version: int = 4, space: bytes = b"BGRs") -> bytes:
+    """BMP with alpha, bottom row first, written by hand from the documentation of BITMAPV4HEADER."""
+    height, width = pixels.shape[:2]
+    size = {4: 108, 5: 124}[version]
+    body = pixels[::-1, :, [2, 1, 0, 3]].tobytes()
+    masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, space)
+    header = struct.pack("<IiiHHIIiiII", size, width, height, 1, 32, 3, len(body), 2835, 2835, 0, 0) + masks
+    start = 14 + size
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header.ljust(size, b"\0") + body
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_alpha_of_bmp_comes_back(version: int) -> None:
+    pixels = values(4)
+    pixels[:, :20, 3] = 0
+    data = bmp_of(pixels, version=version)
+    np.testing.assert_array_equal(read(data).pixels, pixels)
+    written = again(data)
+    np.testing.assert_array_equal(read(written).pixels, pixels)
+    image = opened(written)
+    assert (image.format, image.mode) == ("BMP", "RGBA")
+    np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert image.info["dpi"] == pytest.approx((72, 72), abs=0.1)
+    np.testing.assert_array_equal(read(again(saved(pixels, "PNG"), kind="BMP")).pixels, pixels)
+
+
+@pytest.mark.parametrize("space", [b"DEBM", b"KNIL"])
+def test_a_profile_in_bmp_is_refused_by_name(space: bytes) -> None:
+    with pytest.raises(ImageError, match="a color profile in BMP is not supported"):
+        read(bmp_of(values(4), version=5, space=space))
+
+
+@pytest.mark.parametrize("kind", ["BMP", "PNM"])
+@pytest.mark.parametrize("company", [{"icc_profile": PROFILE}, {"exif": exif()}, {"xmp": XMP}])
+def test_metadata_that_a_format_cannot_hold_are_not_lost_silently(kind: str, company: dict[str, Any]) -> None:
+    with pytest.raises(ImageError, match=rf"{kind} cannot hold its metadata"):
+        again(saved(values(3), "JPEG", **company), kind=kind)

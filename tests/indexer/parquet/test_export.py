@@ -185,7 +185,7 @@ def test_the_command_tells_what_it_did(tiny_model: Path, photos: Path, tmp_path:
     assert report.pop("failed")[0].keys() == {"path", "reason"}
     assert report == {
         "out": "latents.parquet", "model_id": Model.open(tiny_model).model_id, "rows": 9, "embedded": 9,
-        "provider": "CPUExecutionProvider", "kept": 0, "dropped": 0, "unchanged": False,
+        "provider": "CPUExecutionProvider", "kept": 0, "dropped": 0, "passed_over": {}, "unchanged": False,
     }  # fmt: skip
     assert {entry.root for entry in content(tmp_path / "latents.parquet")} == {"mine"}
     again = lookalike(*words, cwd=tmp_path)

@@ -1,5 +1,6 @@
 """A large picture in tiles is the picture in one piece, in memory that does not grow with it."""
 
+import io
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lookalike.encoder.runtime import Denoiser
-from lookalike.searcher.denoising import denoise_in_place, estimate_sigma
+from lookalike.searcher.denoising import UNetDenoiser, denoise_in_place, estimate_sigma
 from lookalike.searcher.denoising import denoiser as module
 from tests.fixtures.handmade_models import make_cleaner
 
@@ -107,3 +109,25 @@ def test_a_hundred_megapixels_take_no_more_than_their_bytes(tmp_path: Path) -> N
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 120_000_000  # 300 MB are the picture's own; as floats it would be 1,200 MB
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_gray_stored_as_rgb_stays_gray(kind: str, alpha: bool) -> None:
+    if alpha and kind == "JPEG":
+        return
+    rng = np.random.default_rng(0)
+    gray = np.clip(120 + rng.normal(0, 25, (48, 64, 1)), 0, 255).astype(np.uint8)
+    pixels = np.concatenate([gray] * 3 + [np.full_like(gray, 200)] * alpha, axis=2)
+    out, one = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(out, kind)
+    Image.fromarray(gray[..., 0]).save(one, "PNG")
+    denoise = UNetDenoiser(denoiser=Denoiser.open("denoise", threads=1), max_pixels=10**6)
+    done = denoise(out.getvalue(), "it")
+    assert done.status == "cleaned"
+    colors = np.asarray(Image.open(io.BytesIO(done.data)))
+    assert (colors[..., :3] == colors[..., :1]).all()
+    if kind != "JPEG":  # and is what the same scan in one channel becomes
+        alone = np.asarray(Image.open(io.BytesIO(denoise(one.getvalue(), "it").data)))
+        np.testing.assert_array_equal(colors[..., 0], alone)
+        assert not alpha or (colors[..., 3] == 200).all()

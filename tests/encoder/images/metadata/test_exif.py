@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.encoder.images.decode import exif_orientation, jpeg_orientation, orient, shown_size, stored_box
+from lookalike.encoder.images.metadata.exif import (
+    exif_orientation,
+    jpeg_orientation,
+    orient,
+    shown_size,
+    stored_box,
+)
 
 # What a viewer does with stored pixels, in words of numpy: EXIF 2.32, tag 274.
 EXPECTED: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {

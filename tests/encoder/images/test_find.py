@@ -4,12 +4,27 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import IMAGE_SUFFIXES, find_images
+from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.images import (
+    IMAGE_SUFFIXES,
+    decode,
+    decode_rgb,
+    encode_png,
+    find,
+    find_images,
+    formats,
+    skipped_summary,
+)
+from tests.fixtures.heic import TURNED_HEIC
+from tests.fixtures.photos import photograph
+
+PNG = encode_png(np.zeros((4, 4, 3), np.uint8))
+JPEG = photograph(0)
 
 
 def make(root: Path, *names: str) -> None:
@@ -109,3 +124,87 @@ def test_folder_that_cannot_be_listed_stops_the_search(tmp_path: Path) -> None:
     for root in (tmp_path / "b", tmp_path / "file"):
         with pytest.raises(DataError, match="cannot be read"):
             list(find_images(root))
+
+
+def skipped_in(root: Path, *, hidden: bool = False) -> dict[str, str]:
+    passed: dict[str, str] = {}
+    list(find_images(root, hidden=hidden, on_skipped=lambda path, kind: passed.setdefault(path, kind)))
+    return passed
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "a.jpg",
+        "b.ZIP",
+        "c/d.zip",
+        "c/README",
+        "c/.hidden.zip",
+        "e.",
+        ".f/g.txt",
+        "h.i j k l m n o p",
+    )
+    (tmp_path / "away").symlink_to(tmp_path / "c")
+    assert skipped_in(tmp_path) == {
+        "b.ZIP": ".zip",
+        "c/d.zip": ".zip",
+        "c/README": "without a suffix",
+        "e.": "without a suffix",
+        "h.i j k l m n o p": "without a suffix",
+        "away": "link to a folder",
+    }
+    assert skipped_in(tmp_path, hidden=True).keys() - skipped_in(tmp_path) == {"c/.hidden.zip", ".f/g.txt"}
+
+
+def test_the_summary_tells_kinds_the_most_frequent_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "_OTHER_ENDINGS", (".heic", ".heif", ".hif"))
+    counts = {".zip": 3, ".heic": 9, "link to a folder": 2}
+    assert skipped_summary(counts) == (
+        "14 files skipped: 9 .heic (pip install 'lookalike[heic]'), 3 .zip, 2 links to folders"
+    )
+    assert skipped_summary({}) == ""
+    assert skipped_summary({"link to a folder": 1}) == "1 file skipped: 1 link to a folder"
+    many = {f".{letter}": 2 for letter in "abcdefghij"}
+    assert skipped_summary(many).endswith("2 .g, 2 .h, 4 others")
+
+
+def test_without_the_package_a_jpeg_called_heic_is_found_and_heic_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_heic(monkeypatch)
+    make(tmp_path, "empty.heic", "folder.heic/x")
+    for name, content in {
+        "real.heic": TURNED_HEIC,
+        "jpeg.HEIC": JPEG,
+        "png.hif": PNG,
+        "jpeg.txt": JPEG,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.heic")  # would wait for ever
+    assert found(tmp_path) == ["jpeg.HEIC", "png.hif"]
+    assert skipped_in(tmp_path) == {
+        "empty.heic": ".heic",
+        "real.heic": ".heic",
+        "pipe.heic": ".heic",
+        "jpeg.txt": ".txt",
+        "folder.heic/x": "without a suffix",
+    }
+
+
+def without_heic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine on which pi-heif is not installed."""
+    known = tuple(each for each in formats.formats() if each.kind != "HEIC")
+    for module in (formats, find, decode):
+        monkeypatch.setattr(module, "formats", lambda: known)
+    suffixes = frozenset(suffix for each in known for suffix in each.suffixes)
+    monkeypatch.setattr(find, "IMAGE_SUFFIXES", suffixes)
+    monkeypatch.setattr(find, "_ENDINGS", tuple(suffixes))
+    monkeypatch.setattr(find, "_OTHER_ENDINGS", (".heic", ".heif", ".hif"))
+
+
+def test_without_the_package_heic_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_rgb(TURNED_HEIC, name="x.heic").shape == (64, 80, 3)
+    without_heic(monkeypatch)
+    with pytest.raises(ImageError) as caught:
+        decode_rgb(TURNED_HEIC, name="x.heic")
+    assert str(caught.value) == "x.heic: reading HEIC needs another package; pip install 'lookalike[heic]'"
