@@ -23,6 +23,7 @@ import numpy as np
 
 from lookalike.encoder.bundle.storage import Golden, check_array
 from lookalike.encoder.errors import BundleError, BundleTooNewError, InvalidArgumentError, one_line, printable
+from lookalike.encoder.files import parse_json
 from lookalike.encoder.images import ImageSpec, NoiseSpec
 
 Kind = Literal["ae", "vae", "cvae", "encoder"]
@@ -306,7 +307,7 @@ class Manifest:
             InvalidArgumentError: It is damaged.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             body = {key: content[key] for key in content if key != "model_id"}
             model_id, version = digest_of(body), body.get("format")
         except (ValueError, TypeError, RecursionError) as error:  # TypeError: not a JSON object

@@ -29,7 +29,7 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.encoder.files import atomic_write, fsync_path, parse_json, read_bounded
 from lookalike.indexer.store import CollectionSpec, Layout, aliased_collection, is_name, missing_alias
 
 SHARD: Final = "shard"
@@ -39,6 +39,7 @@ LAYOUT_FILE: Final = "layout.json"
 SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
 MIN_FREE: Final = 48 << 20
 """Free bytes needed: opening a shard takes 8 MiB, on tmpfs 32 more; anything but points takes less."""
+_MOST_JSON: Final = 16 << 20
 STALE_SECONDS: Final = 3600  # a create takes under a second: after an hour its process is gone
 
 
@@ -57,6 +58,8 @@ def map_errors(place: Path) -> Iterator[None]:
         # Exception, and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        if isinstance(error, MemoryError | RecursionError):
+            raise  # they say nothing of the files
         reason = " ".join(str(error).split())
         if len(reason) > 200:  # what failed comes first, the system's reason last
             reason = f"{reason[:100]} ... {reason[-95:]}"
@@ -159,7 +162,7 @@ def read_spec(folder: Path) -> CollectionSpec:
     """
     file = folder / SPEC_FILE
     with map_errors(file):
-        content = file.read_bytes()
+        content = read_bounded(file, most=_MOST_JSON)
     return CollectionSpec.from_json(_parse_object(content, file), where=str(file))
 
 
@@ -172,7 +175,7 @@ def read_layout(folder: Path) -> Layout:
     file = folder / LAYOUT_FILE
     with map_errors(file):
         try:
-            content = file.read_bytes()
+            content = read_bounded(file, most=_MOST_JSON)
         except FileNotFoundError:
             return Layout()
     try:
@@ -184,7 +187,7 @@ def read_layout(folder: Path) -> Layout:
 def _parse_object(content: bytes, file: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -1,34 +1,41 @@
 """Tables of payload fields by path: CSV, JSON lines, or scores in the form of LFW's attributes.
 
-CSV: RFC 4180, UTF-8, a header with the column ``path``. JSON lines: an object with ``path`` on each line.
+CSV: RFC 4180, UTF-8, a header with the column ``path``. JSON lines: an object with ``path`` on each line. A
+person is text, also one called 123. A column of a CSV holds numbers when each of its cells is one, written
+without leading zeros (00123 is a name); else it holds text.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lookalike.encoder.datasets import read_scores
 from lookalike.encoder.errors import DataError, printable
+from lookalike.encoder.files import parse_json
 from lookalike.indexer.sources.source import Source
-from lookalike.indexer.store import RESERVED, is_text
+from lookalike.indexer.store import RESERVED, payload_fault
+
+_NUMBER: Final = re.compile(r" *-?(?:0|[1-9][0-9]{0,18})(?P<broken>(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?) *")
+"""As JSON writes numbers; ``+41...`` is a telephone number, ``1_000`` a name."""
 
 
 def read_payload(file: Path) -> dict[str, dict[str, Any]]:
     """Return the fields that a table has for each path, relative to its root and with ``/``.
 
-    An empty cell of a CSV is left out; a cell that reads as a number becomes one.
+    An empty cell of a CSV is left out; a column in which every cell is a number becomes numbers.
 
     Raises:
         DataError: the file is missing or malformed (with its line), or has a column that the index fills
             itself.
     """
-    rows = _json_lines(file) if file.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows(file)
+    is_json = file.suffix.lower() in {".jsonl", ".ndjson"}
+    rows = _json_lines(file) if is_json else _csv_rows(file)
     fields: dict[str, dict[str, Any]] = {}
     for line, row in rows:
         path = row.pop("path", None)
@@ -38,9 +45,15 @@ def read_payload(file: Path) -> dict[str, dict[str, Any]]:
             raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
         if path in fields:
             raise _malformed(file, line, f"name each image once, {printable(path)} was named before")
-        if not all(is_text(value) for value in row.values() if isinstance(value, str)):
-            raise _malformed(file, line, "be valid Unicode")
+        if type(row.get("person")) is int:
+            row["person"] = str(row["person"])
+        if not isinstance(row.get("person"), str | None):
+            raise _malformed(file, line, "have text as its person")
+        if (fault := payload_fault({"path": path, **row})) is not None:
+            raise _malformed(file, line, f"hold what can be stored, but {fault}")
         fields[path] = row
+    if not is_json:
+        _read_numbers(fields.values())
     return fields
 
 
@@ -82,7 +95,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise _malformed(file, reader.line_num, "have as many cells as the header")
                 yield (
                     reader.line_num,
-                    {key: cell if key == "path" else _value(cell) for key, cell in row.items() if cell != ""},
+                    {key: cell for key, cell in row.items() if cell != ""},
                 )
         except (csv.Error, UnicodeDecodeError) as error:
             raise _malformed(file, reader.line_num + 1, f"be CSV in UTF-8 ({error})") from error
@@ -94,7 +107,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, parse_constant=_refuse)
+                row = parse_json(line, parse_constant=_refuse)
             except ValueError as error:
                 raise _malformed(file, number, f"be JSON ({error})") from error
             if not isinstance(row, dict):
@@ -111,15 +124,23 @@ def _text(file: Path) -> Any:
         ) from error
 
 
-def _value(cell: str) -> Any:
-    for kind in (int, float):
-        try:
-            number = kind(cell)
-        except ValueError:
-            continue
-        if math.isfinite(number) and abs(number) < 2**63:
-            return number
-    return cell
+def _read_numbers(rows: Collection[dict[str, str | int | float]]) -> None:
+    """Turn the cells of each column that holds nothing but numbers into numbers, in place."""
+    texts = {
+        key for row in rows for key, cell in row.items() if key == "person" or _number(str(cell)) is None
+    }
+    for row in rows:
+        for key, cell in row.items():
+            if key not in texts and (number := _number(str(cell))) is not None:
+                row[key] = number
+
+
+def _number(cell: str) -> int | float | None:
+    match = _NUMBER.fullmatch(cell)
+    if match is None:
+        return None
+    number = float(cell) if match["broken"] else int(cell)
+    return number if math.isfinite(number) and abs(number) < 2**63 else None
 
 
 def _refuse(constant: str) -> Any:

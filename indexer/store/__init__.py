@@ -6,6 +6,7 @@ from lookalike.indexer.store.base import (
     alias_conflict,
     aliased_collection,
     check_unaliased,
+    damage_of,
     missing_alias,
     resolve_alias,
     value_counts,
@@ -34,6 +35,7 @@ from lookalike.indexer.store.points import (
     check_points,
     is_text,
     known_payload,
+    payload_fault,
     scroll_pages,
 )
 
@@ -60,6 +62,7 @@ __all__ = [
     "check_name",
     "check_points",
     "check_unaliased",
+    "damage_of",
     "differing_options",
     "is_name",
     "is_text",
@@ -67,6 +70,7 @@ __all__ = [
     "missing_alias",
     "oversampling",
     "parse_where",
+    "payload_fault",
     "resolve_alias",
     "scroll_pages",
     "value_counts",

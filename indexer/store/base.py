@@ -13,15 +13,23 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import CollectionExistsError, CollectionNotFoundError, StoreError
+from lookalike.encoder.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    StoreBusyError,
+    StoreError,
+    StoreUnreachableError,
+)
 from lookalike.indexer.store.filters import Condition, Filter
 from lookalike.indexer.store.layout import CollectionSpec, Layout, StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record
+
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +256,26 @@ def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
             f"collection {name!r} on {address} is what {', '.join(pointing)} stands for; point that on with "
             f"lookalike collections switch {pointing[0]} OTHER, or remove it with --remove"
         )
+
+
+def damage_of(store: VectorStore, name: str) -> StoreError | None:
+    """Return why a collection of the store cannot be opened; None when it can.
+
+    One that another process holds, or has deleted meanwhile, is not damaged.
+
+    Raises:
+        StoreUnreachableError: the server does not answer.
+    """
+    try:
+        store.info(name)
+        store.get(name, [_NO_ID])
+    except StoreUnreachableError:
+        raise
+    except (StoreBusyError, CollectionNotFoundError):
+        return None
+    except StoreError as error:
+        return error
+    return None
 
 
 def value_counts(

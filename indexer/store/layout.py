@@ -284,6 +284,8 @@ class CollectionSpec:
 
     def _typed(self) -> bool:
         """Whether values read from outside have their declared types."""
+        if not isinstance(self.roots, Mapping):
+            return False
         texts = (self.model_id, self.model_name, self.crop, *self.roots, *self.roots.values())
         return (
             all(isinstance(text, str) for text in texts)

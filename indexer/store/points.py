@@ -31,6 +31,8 @@ place (1 part in 10^15), so compare floats with a tolerance.
 
 RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns"})
 """Payload fields that every item has."""
+MAX_DEPTH: Final = 32
+"""Lists and objects within one another in a payload field; Qdrant cannot read back more than some hundred."""
 PREDICTED: Final = "predicted"
 """Payload field that lists the fields predicted by a model; all others are known."""
 
@@ -138,18 +140,35 @@ def _check_payload(payload: Payload) -> dict[str, Any]:
     """Return ``payload`` as a dict, checked that every store can hold it.
 
     Raises:
-        StoreError: a value is not JSON (NaN, bytes, numpy scalars, numbers beyond 64 bits) or not valid
-            Unicode; the message names the key.
+        StoreError: as :func:`payload_fault` says; the message names the key.
+    """
+    if (fault := payload_fault(payload)) is not None:
+        raise StoreError(f"a payload cannot be stored: {fault}; convert, flatten or escape it")
+    return dict(payload)
+
+
+def payload_fault(payload: Payload) -> str | None:
+    """Return why a payload cannot be stored, with the field; None when it can.
+
+    Its values are JSON (no NaN, bytes or numpy scalars, no numbers beyond 64 bits), text is valid Unicode,
+    and at most :data:`MAX_DEPTH` lists and objects are within one another.
     """
     for key, value in payload.items():
         # A shortcut for plain text and numbers, the usual case: half the time.
         plain = value.isascii() if type(value) is str else type(value) is int and _LEAST <= value <= _MOST
-        if not (plain and key.isascii()) and not (is_text(key) and _is_json(value)):
-            raise StoreError(
-                "a payload holds JSON values of valid Unicode text and finite 64-bit numbers; "
-                f"field {key!r} does not; convert or escape it"
-            )
-    return dict(payload)
+        if plain and key.isascii():
+            continue
+        if _is_deep(value, MAX_DEPTH):
+            return f"field {key!r} is nested more than {MAX_DEPTH} lists or objects deep"
+        if not (is_text(key) and _is_json(value)):
+            return f"field {key!r} is not a JSON value of valid Unicode text and finite 64-bit numbers"
+    return None
+
+
+def _is_deep(value: object, most: int) -> bool:
+    """Whether more than ``most`` lists and objects are within one another."""
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return isinstance(inner, list) and (most == 0 or any(_is_deep(each, most - 1) for each in inner))
 
 
 def is_text(value: object) -> bool:
