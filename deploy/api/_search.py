@@ -17,7 +17,7 @@ from lookalike._models import ModelLike, as_model, load_denoiser
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, ImageSpec, Tile, contact_sheet, read_pixels
 from lookalike.encoder.runtime import Denoiser, Model
-from lookalike.indexer.sources import SourceList, as_path
+from lookalike.indexer.sources import SourceList, file_below, leads_out
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
@@ -94,7 +94,8 @@ class Hit(SearchHit):
         payload: Everything stored with it: root, path, sha256, size, mtime_ns, person, attributes.
         probability: That it shows the query's person, in (0, 1); None if the model is not calibrated.
         match: Whether the score is above the model's threshold; None if it has none.
-        file: The image file; of an item in a tar archive its path as if the archive were a folder.
+        file: The image file; of an item in a tar archive its path as if the archive were a folder. Relative
+            where the collection knows the folder only from a file of latents.
     """
 
     file: Path = Path()
@@ -228,8 +229,8 @@ class Searcher:
         return SearchResults(sheet, query.name, hits, result.match, result.warning, result.took_ms)
 
     def _hit(self, hit: SearchHit) -> Hit:
-        root = self._searcher.spec.roots.get(str(hit.payload.get("root")), "")
-        file = as_path(root) / as_path(hit.path)
+        folder = self._searcher.spec.folder_of(hit.payload.get("root"))
+        file = Path() if leads_out(hit.path) else file_below(folder or "", hit.path)
         return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, file)
 
     def _sheet(self, query: InputImage, crop: Crop, hits: tuple[Hit, ...]) -> NDArray[np.uint8]:

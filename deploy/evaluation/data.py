@@ -27,7 +27,7 @@ from lookalike.encoder.images import (
     read_pixels,
 )
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import as_path, as_text
+from lookalike.indexer.sources import as_text, file_below
 from lookalike.indexer.store import CollectionSpec, Record, VectorStore
 
 Floats = NDArray[np.float32]
@@ -152,8 +152,7 @@ def _from_lfw(lfw: LFW) -> LabeledImages:
 
 def _file(record: Record, spec: CollectionSpec) -> Path:
     values: dict[str, Any] = dict(record.payload)
-    root = spec.roots.get(str(values.get("root")), "")
-    return as_path(root) / as_path(str(values.get("path", record.id)))
+    return file_below(spec.folder_of(values.get("root")) or "", str(values.get("path", record.id)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -21,7 +21,7 @@ from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import BundleError, DataError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import Contained, Source, as_path, item_id, located
+from lookalike.indexer.sources import Contained, Source, as_path, file_below, item_id, leads_out, located
 from lookalike.indexer.store import CollectionSpec, Payload, Record, VectorStore
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
@@ -58,7 +58,8 @@ class VerifyReport:
 
     Attributes:
         items: Points that were checked.
-        without_file: Points without root and path, which cannot be compared with a file.
+        without_file: Points without root and path, or whose root only a file of latents told: they cannot be
+            compared with a file.
         sampled: Files that were embedded again and compared.
         issues: The problems.
     """
@@ -166,7 +167,7 @@ class _Checker:
 
     def __init__(self, spec: CollectionSpec, checksum: bool) -> None:
         self._dimension, self._checksum = spec.dimension, checksum
-        self._roots = {name: as_path(folder) for name, folder in spec.roots.items()}
+        self._roots, self._foreign = spec.roots, spec.foreign_roots
         self.seen: set[bytes] = set()
         self.plain: set[str] = set()
 
@@ -186,7 +187,11 @@ class _Checker:
         self.seen.add(key)
         if root not in self._roots:
             return None, [*issues, Issue("missing", shown, "the collection does not know its root")]
-        file, disk_fault = self._find_file(self._roots[root] / as_path(path), record.payload)
+        if leads_out(path):
+            return None, [*issues, Issue("unreadable", shown, "its path leads out of its root")]
+        if root in self._foreign:
+            return None, issues
+        file, disk_fault = self._find_file(file_below(self._roots[root], path), record.payload)
         if disk_fault is not None:
             issues.append(Issue(disk_fault[0], shown, disk_fault[1]))
         if isinstance(file, Path):

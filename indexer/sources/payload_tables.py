@@ -45,10 +45,11 @@ def read_payload(file: Path) -> dict[str, dict[str, Any]]:
             raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
         if path in fields:
             raise _malformed(file, line, f"name each image once, {printable(path)} was named before")
-        if type(row.get("person")) is int:
-            row["person"] = str(row["person"])
-        if not isinstance(row.get("person"), str | None):
-            raise _malformed(file, line, "have text as its person")
+        if "person" in row:
+            try:
+                row["person"] = person_name(row["person"])
+            except ValueError as error:
+                raise _malformed(file, line, f"name a person, but {error}") from error
         if (fault := payload_fault({"path": path, **row})) is not None:
             raise _malformed(file, line, f"hold what can be stored, but {fault}")
         fields[path] = row
@@ -122,6 +123,19 @@ def _text(file: Path) -> Any:
         raise DataError(
             f"a table must be readable, {printable(str(file))} is not ({error.strerror}); check the path"
         ) from error
+
+
+def person_name(value: object) -> str | None:
+    """Return the name of a person as text: the number 123 is ``"123"``; None is nobody.
+
+    Raises:
+        ValueError: it is neither text nor a whole number.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if type(value) is int:
+        return str(value)
+    raise ValueError(f"{printable(repr(value)[:40])} is not text")
 
 
 def _read_numbers(rows: Collection[dict[str, str | int | float]]) -> None:

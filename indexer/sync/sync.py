@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Literal
 
@@ -27,14 +27,15 @@ from lookalike.encoder.embed import (
 from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
+from lookalike.indexer.sources import Source, Sources, numeric_fields
 from lookalike.indexer.store import CollectionSpec, Payload, Record, StorageConfig, VectorStore, resolve_alias
 from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,
-    known_roots,
+    open_sources,
     prefetch,
     prepare_collection,
+    with_sources,
 )
 from lookalike.indexer.sync.plan import (
     SourceScan,
@@ -206,7 +207,7 @@ def sync(
     """
     attributes = attributes_to_predict(model, predict)
     name = resolve_alias(store, collection)
-    opened = as_sources(sources, known_roots(store, name))
+    opened = open_sources(store, name, sources)
     storage = storage or StorageConfig()
     warning = ignored_options_warning(store, name, storage)
     fields = [*numeric_fields(opened), *(each.name for each in attributes)]
@@ -217,7 +218,7 @@ def sync(
         log(warning)
     report = SyncReport(collection=name, provider=model.provider, pruned=prune and not dry_run, dry=dry_run)
     began = time.monotonic()
-    spec = replace(before, roots=merge_roots(before.roots, opened))
+    spec = with_sources(before, opened)
     run = _Run(store, name, model, spec, max_pixels, processes, SyncReporter(report, on_event))
     scan = SourceScan(opened)
     with ExitStack() as stack:

@@ -29,7 +29,7 @@ from lookalike.encoder.errors import (
 )
 from lookalike.encoder.images import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime import Model, Provider
-from lookalike.indexer.sources import as_path, located
+from lookalike.indexer.sources import file_below, leads_out, located
 from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, resolve_alias
 from lookalike.indexer.sync import DEGENERATE
 from lookalike.searcher.generation import attributes_of
@@ -326,10 +326,10 @@ class Searcher:
 
         It shows a little more than the model sees.
         """
-        root = self.spec.roots.get(payload["root"])
-        if root is None:
+        folder = self.spec.folder_of(payload["root"])
+        if folder is None or leads_out(payload["path"]):
             return None
-        return self.query_image(as_path(root) / as_path(payload["path"]), side=side)
+        return self.query_image(file_below(folder, payload["path"]), side=side)
 
     def query_image(self, file: Path, *, side: int, crop: Crop | None = None) -> Pixels | None:
         """Return the image in a file as :meth:`item_image` does."""
@@ -340,12 +340,13 @@ class Searcher:
             return None
 
     def _read_item(self, payload: dict[str, Any]) -> bytes:
-        root = self.spec.roots.get(str(payload.get("root")))
-        if root is None:
+        folder, path = self.spec.folder_of(payload.get("root")), str(payload["path"])
+        if folder is None or leads_out(path):
             raise ImageError(
-                f"{printable(str(payload['path']))}: the folder it was indexed from is not recorded"
+                f"{printable(path)}: the folder it was indexed from is not recorded, or only in a file of "
+                "latents; index that folder"
             )
-        return _read_located(as_path(root) / as_path(str(payload["path"])))
+        return _read_located(file_below(folder, path))
 
     def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
         return attributes_of(self.model).change(add) if add else None

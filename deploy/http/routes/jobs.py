@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -16,8 +18,9 @@ from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
 from lookalike.encoder.errors import printable
 from lookalike.encoder.images import Crop
-from lookalike.indexer.store import check_name
-from lookalike.indexer.sync import sync
+from lookalike.indexer.sources import Item, Refused, Source
+from lookalike.indexer.store import check_name, resolve_alias
+from lookalike.indexer.sync import open_sources, sync
 
 router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
 
@@ -93,7 +96,7 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
         real = Path(source).resolve(strict=True) if Path(source).is_absolute() else None
     except (OSError, RuntimeError, ValueError):
         real = None
-    if real is None or not any(real.is_relative_to(root.resolve()) for root in roots):
+    if real is None or not _is_within(real, tuple(root.resolve() for root in roots)):
         raise ApiError(
             "folder-not-allowed",
             f"'{printable(source)}' does not exist, or is in no folder that may be indexed; such folders are "
@@ -102,15 +105,48 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
     return real
 
 
+@dataclass(frozen=True)
+class _ConfinedSource(Source):
+    """A source whose links are followed within some folders only."""
+
+    folders: tuple[Path, ...] = ()
+
+    def items(self, *arguments: Any) -> Iterator[Item]:
+        """See :meth:`Source.items`; a link that leads out is an image that must not be read."""
+        for item in Source.items(self, *arguments):
+            if item.member is None and item.file.is_symlink() and not _is_within(item.file, self.folders):
+                reason = "it is a link out of the folders that may be indexed"
+                yield replace(item, member=Refused(str(item.file), reason))
+            else:
+                yield item
+
+
+def _is_within(path: Path, folders: tuple[Path, ...]) -> bool:
+    """Whether the real path of a file is below one of these real folders."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return any(real.is_relative_to(folder) for folder in folders)
+
+
+def _confined(source: Source, folders: tuple[Path, ...]) -> Source:
+    values = {each.name: getattr(source, each.name) for each in fields(Source)}
+    return _ConfinedSource(**values, folders=folders)
+
+
 def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
     model = state.registry.model(params.model)
     crop = None if params.crop is None else Crop.parse(params.crop)
+    folders = tuple(root.resolve() for root in state.settings.roots)
+    store = state.registry.store
     try:
+        opened = open_sources(store, resolve_alias(store, params.collection), source)
         report = sync(
-            state.registry.store,
+            store,
             params.collection,
             model,
-            source,
+            [_confined(each, folders) for each in opened],
             crop=crop,
             prune=params.prune,
             processes=True,
