@@ -11,6 +11,7 @@ Legend: n rows, D dimensions of an embedding.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -358,8 +359,7 @@ def _reading(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: null where there may be none
         if isinstance(error, OSError) and error.errno is not None:  # the system's: no word about the content
-            reason = error.strerror or _line(error)
-            raise DataError(f"{printable(str(file))} cannot be read ({printable(reason)})") from error
+            raise DataError(f"{printable(str(file))} cannot be read ({os.strerror(error.errno)})") from error
         raise DataError(
             f"{printable(str(file))} must be a whole Parquet file, but: {_line(error)}; fetch it again "
             "or embed again"

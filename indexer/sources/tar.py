@@ -140,7 +140,7 @@ def find_members(archive: Path) -> Iterator[Member | Refused]:
 def _member(archive: Path, info: tarfile.TarInfo) -> Member | Refused:
     path = PurePosixPath(info.name)
     if path.is_absolute() or ".." in path.parts or "\0" in info.name:
-        name = info.name.replace("/", "%2F")
+        name = info.name.replace("/", "%2F").replace("\0", "%00")
         hidden = name.startswith(".")  # the name that is shown must not look hidden
         return Refused(f"%2E{name[1:]}" if hidden else name, "its name leads out of the archive")
     name, time = path.as_posix(), info.mtime * 1e9

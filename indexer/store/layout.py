@@ -303,6 +303,7 @@ class CollectionSpec:
             all(isinstance(text, str) for text in texts)
             and type(self.dimension) is int
             and self.dimension > 0
+            and type(self.format) is int
             and self.metric == "cosine"
         )
 
