@@ -33,11 +33,11 @@ def read_bounded(file: str | os.PathLike[str], *, most: int = MAX_BYTES, pipe: b
         OSError: It cannot be read, is not a file, or is larger.
     """
     # Checked before it is opened, as opening a pipe waits, and after, as it may have been replaced.
-    _check_readable(Path(file).stat(), pipe=pipe)
+    check_readable(Path(file).stat(), pipe=pipe)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | (0 if pipe else getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(os.open(file, flags), "rb") as stream:
         status = os.fstat(stream.fileno())
-        _check_readable(status, pipe=pipe)
+        check_readable(status, pipe=pipe)
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes are more than {most}")
         return read_stream(stream, most=most)
@@ -59,7 +59,12 @@ def read_stream(stream: BinaryIO, *, most: int = MAX_BYTES) -> bytes:
     return b"".join(pieces)
 
 
-def _check_readable(status: os.stat_result, *, pipe: bool) -> None:
+def check_readable(status: os.stat_result, *, pipe: bool = False) -> None:
+    """Check that something is a file, or a pipe where that is allowed: a device may never end.
+
+    Raises:
+        OSError: It is not.
+    """
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not (stat.S_ISREG(status.st_mode) or (pipe and stat.S_ISFIFO(status.st_mode))):

@@ -118,6 +118,14 @@ def main() -> None:
     except LookalikeError as error:
         click.echo(f"lookalike: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidArgumentError) else 1)
+    except MemoryError:
+        click.echo(
+            "lookalike: there is not enough memory for this; close other programs, or ask for less", err=True
+        )
+        sys.exit(1)
+    except RecursionError:
+        click.echo("lookalike: an input is nested too deeply to be read; flatten it", err=True)
+        sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"lookalike: {where}{error.strerror or error}", err=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.datasets import CLASSES, LFW, find_lfw, find_mnist, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import (
     IMAGE_SUFFIXES,
     LFW_CROP,
@@ -319,10 +320,10 @@ def open_test_set(name: TestSetName, count: int | None = None) -> DenoisingTestS
         return DenoisingTestSet(name, titles, _floats(digits))
     files = _held_out_faces(count)
     if name == "lfw-250":
-        pixels = [decode_rgb(file.read_bytes(), name=file.name) for file in files]
+        pixels = [decode_rgb(read_bounded(file), name=file.name) for file in files]
     else:
         spec = ImageSpec(size=_SIDE, channels=3, crop=LFW_CROP)
-        pixels = [read_pixels(file.read_bytes(), spec, name=file.name) for file in files]
+        pixels = [read_pixels(read_bounded(file), spec, name=file.name) for file in files]
     return DenoisingTestSet(name, tuple(file.stem for file in files), _floats(pixels))
 
 

@@ -115,6 +115,8 @@ class OnnxModel:
         expected = golden[output]
         try:
             got = _run(session, *(golden[name] for name in inputs), shape=expected.shape[1:])
+        except (MemoryError, RecursionError):
+            raise  # they say nothing of the input
         except Exception as error:  # onnxruntime's own types, and ValueError from other inputs or outputs
             raise BundleCorruptError(
                 f"bundle {printable(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
@@ -168,6 +170,8 @@ def open_session(
     providers = _providers(provider)
     try:
         session = ort.InferenceSession(data, options, providers=providers)
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
     except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
         raise BundleCorruptError(
             f"bundle {printable(str(folder))} is damaged: onnxruntime cannot load {graph}.onnx "

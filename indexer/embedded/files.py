@@ -40,6 +40,7 @@ SPEC_DRAFT: Final = f"{SPEC_FILE}.new"
 MIN_FREE: Final = 48 << 20
 """Free bytes needed: opening a shard takes 8 MiB, on tmpfs 32 more; anything but points takes less."""
 _MOST_JSON: Final = 16 << 20
+_MOST_NAME: Final = 4096
 STALE_SECONDS: Final = 3600  # a create takes under a second: after an hour its process is gone
 
 
@@ -282,7 +283,7 @@ def read_alias(root: Path, alias: str) -> str | None:
     file = root / FOLDER / f"{alias}{_SUFFIX}"
     with map_errors(file):
         try:
-            name = file.read_text("ascii", errors="replace").strip()
+            name = read_bounded(file, most=_MOST_NAME).decode("ascii", "replace").strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
     if not is_name(name):

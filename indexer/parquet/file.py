@@ -357,6 +357,8 @@ def _reading(file: Path) -> Iterator[None]:
     pa, _ = require_pyarrow(file)  # the boundary: what pyarrow raises at a file leaves as a DataError
     try:
         yield
+    except MemoryError:
+        raise  # says nothing of the file
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: null where there may be none
         if isinstance(error, OSError) and error.errno is not None:  # the system's: no word about the content
             raise DataError(f"{printable(str(file))} cannot be read ({os.strerror(error.errno)})") from error

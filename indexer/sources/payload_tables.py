@@ -11,16 +11,18 @@ import csv
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from lookalike.encoder.datasets import read_scores
 from lookalike.encoder.errors import DataError, printable
-from lookalike.encoder.files import parse_json
+from lookalike.encoder.files import check_readable, parse_json
 from lookalike.indexer.sources.source import Source
 from lookalike.indexer.store import RESERVED, payload_fault
 
+_LONGEST_LINE: Final = 1 << 24
 _NUMBER: Final = re.compile(r" *-?(?:0|[1-9][0-9]{0,18})(?P<broken>(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?) *")
 """As JSON writes numbers; ``+41...`` is a telephone number, ``1_000`` a name."""
 
@@ -86,8 +88,8 @@ def numeric_fields(sources: Iterable[Source]) -> list[str]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _text(file) as text:
-        reader = csv.DictReader(text, strict=True)
+    with _lines(file) as lines:
+        reader = csv.DictReader(lines, strict=True)
         try:
             if "path" not in (reader.fieldnames or ()):
                 raise _malformed(file, 1, "be a header with the column path")
@@ -103,8 +105,8 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _text(file) as text:
-        for number, line in enumerate(text, start=1):
+    with _lines(file) as lines:
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
@@ -116,13 +118,27 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _text(file: Path) -> Any:
+@contextmanager
+def _lines(file: Path) -> Iterator[Iterator[str]]:
+    """Open a table, or a pipe that brings one, as lines of bounded length; a device may never end."""
+
+    def lines() -> Iterator[str]:
+        number = 0
+        while line := text.readline(_LONGEST_LINE):
+            number += 1
+            if len(line) == _LONGEST_LINE:
+                raise _malformed(file, number, f"be shorter than {_LONGEST_LINE} characters")
+            yield line
+
     try:
-        return file.open(encoding="utf-8-sig", newline="")
+        check_readable(file.stat(), pipe=True)
+        text = file.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise DataError(
             f"a table must be readable, {printable(str(file))} is not ({error.strerror}); check the path"
         ) from error
+    with text:
+        yield lines()
 
 
 def person_name(value: object) -> str | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle, GaussianMixture
 from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, read_pixels, to_uint8
 from lookalike.encoder.runtime import Model
 
@@ -196,7 +197,7 @@ def read_all(
     failed: list[str] = []
     for file in files:
         try:
-            pixels.append(read_pixels(file.read_bytes(), image, crop=crop, name=str(file)))
+            pixels.append(read_pixels(read_bounded(file, pipe=True), image, crop=crop, name=str(file)))
             good.append(file)
         except ImageError as error:
             failed.append(str(error))

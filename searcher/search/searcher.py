@@ -27,6 +27,7 @@ from lookalike.encoder.errors import (
     VectorError,
     printable,
 )
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import file_below, leads_out, located
@@ -413,7 +414,7 @@ class Searcher:
     def _load(self, query: Query, crop: Crop, denoiser: QueryDenoiser | None) -> _LoadedQuery:
         spec, info = self.model.bundle.spec.image, None
         try:
-            data = query.read_bytes()
+            data = read_bounded(query, pipe=True) if isinstance(query, Path) else query.read_bytes()
             if denoiser is None:
                 pixels = read_pixels(data, spec, crop=crop, name=str(query))
             else:
@@ -434,4 +435,4 @@ def _no_vector(query: Query) -> VectorError:
 def _read_located(file: Path) -> bytes:
     """Return the bytes of a file, which may be a member of an archive."""
     place = located(file)
-    return place.read_bytes() if isinstance(place, Path) else place.read()[0]
+    return read_bounded(place) if isinstance(place, Path) else place.read()[0]
