@@ -35,6 +35,7 @@ def index(
     store: VectorStore,
     collection: str,
     crop: str | None = None,
+    root_name: str | None = None,
     prune: bool = False,
     checksum: bool = False,
     on_progress: Callable[[int], object] = lambda _: None,
@@ -50,6 +51,8 @@ def index(
         store: From :func:`lookalike.open_store`.
         collection: Name or alias of the collection.
         crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        root_name: Name of the source's folder in the collection, if the folder was renamed; None: as the
+            collection calls it, else the folder's name.
         prune: Remove items whose files are gone.
         checksum: Compare files by SHA-256 instead of size and time.
         on_progress: Called with the number of images of each batch once it is stored.
@@ -74,7 +77,10 @@ def index(
         store,
         collection,
         as_model(model),
-        sources if isinstance(sources, str | os.PathLike) else SourceList(sources=list(sources)),
+        SourceList(
+            sources=[sources] if isinstance(sources, str | os.PathLike) else list(sources),
+            root_name=root_name,
+        ),
         crop=None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,

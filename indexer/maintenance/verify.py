@@ -168,6 +168,11 @@ class _Checker:
     def __init__(self, spec: CollectionSpec, checksum: bool) -> None:
         self._dimension, self._checksum = spec.dimension, checksum
         self._roots, self._foreign = spec.roots, spec.foreign_roots
+        self._gone = {name for name, folder in spec.roots.items() if not as_path(folder).exists()}
+        first = {folder: name for name, folder in sorted(spec.roots.items(), reverse=True)}
+        self._first_name = {name: first[folder] for name, folder in spec.roots.items()}
+        self._names = Counter(self._first_name.values())  # of each folder
+        self._shared: set[bytes] = set()
         self.seen: set[bytes] = set()
         self.plain: set[str] = set()
 
@@ -185,18 +190,38 @@ class _Checker:
         if key in self.seen:
             issues.append(Issue("duplicate", shown, f"stored once more as {record.id}"))
         self.seen.add(key)
-        if root not in self._roots:
-            return None, [*issues, Issue("missing", shown, "the collection does not know its root")]
-        if leads_out(path):
-            return None, [*issues, Issue("unreadable", shown, "its path leads out of its root")]
+        if self._is_twin(root, path):
+            issues.append(Issue("duplicate", shown, "stored once more under another name of its root"))
         if root in self._foreign:
             return None, issues
-        file, disk_fault = self._find_file(file_below(self._roots[root], path), record.payload)
+        file, disk_fault = self._file_of(root, path, record.payload)
         if disk_fault is not None:
             issues.append(Issue(disk_fault[0], shown, disk_fault[1]))
         if isinstance(file, Path):
             self.plain.add(root)
         return file, issues
+
+    def _is_twin(self, root: str, path: str) -> bool:
+        """Whether another root has the same folder, and an item of this path was seen there."""
+        first_name = self._first_name.get(root)
+        if first_name is None or self._names[first_name] == 1:
+            return False
+        key = UUID(item_id(first_name, path)).bytes
+        seen = key in self._shared
+        self._shared.add(key)
+        return seen
+
+    def _file_of(
+        self, root: str, path: str, payload: Payload
+    ) -> tuple[Path | Contained | None, tuple[Kind, str] | None]:
+        """Return the file of an item, and what is wrong with it."""
+        if root not in self._roots:
+            return None, ("missing", "the collection does not know its root")
+        if leads_out(path):
+            return None, ("unreadable", "its path leads out of its root")
+        if root in self._gone:
+            return None, ("missing", f"the folder of its root is gone: {self._roots[root]}")
+        return self._find_file(file_below(self._roots[root], path), payload)
 
     def _find_file(self, file: Path, payload: Payload) -> tuple[Path | Contained, tuple[Kind, str] | None]:
         """Return the file or archive entry of an image, and what is wrong with it."""

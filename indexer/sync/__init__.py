@@ -4,7 +4,6 @@ from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,
     new_spec,
-    open_sources,
 )
 from lookalike.indexer.sync.plan import ToEmbed
 from lookalike.indexer.sync.sync import DEGENERATE, SyncReport, drop_degenerate, sync
@@ -17,6 +16,5 @@ __all__ = [
     "ignored_options_warning",
     "index_when_large",
     "new_spec",
-    "open_sources",
     "sync",
 ]

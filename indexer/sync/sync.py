@@ -27,7 +27,7 @@ from lookalike.encoder.embed import (
 from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.images import DEFAULT_MAX_PIXELS, Crop
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import Source, Sources, numeric_fields
+from lookalike.indexer.sources import Source, SourceList, Sources, numeric_fields
 from lookalike.indexer.store import CollectionSpec, Payload, Record, StorageConfig, VectorStore, resolve_alias
 from lookalike.indexer.sync.collection import (
     ignored_options_warning,
@@ -49,6 +49,7 @@ from lookalike.indexer.sync.plan import (
     payload_of,
 )
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+from lookalike.indexer.sync.renamed import absorb_doubles, check_renamed
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
@@ -199,8 +200,8 @@ def sync(
 
     Raises:
         ModelMismatchError: the collection holds vectors of another model or crop.
-        InvalidArgumentError: a name is not allowed, the model has no such attribute, or two sources have one
-            root name and different folders.
+        InvalidArgumentError: a name is not allowed, the model has no such attribute, two sources have one
+            root name and different folders, or a new folder holds the images of a root whose folder is gone.
         DataError: a source does not exist, an archive cannot be read, or pruning would remove everything (an
             unmounted disk looks like that).
         StoreError: the store failed; what was acknowledged before stays.
@@ -218,7 +219,9 @@ def sync(
         log(warning)
     report = SyncReport(collection=name, provider=model.provider, pruned=prune and not dry_run, dry=dry_run)
     began = time.monotonic()
-    spec = with_sources(before, opened)
+    if not (isinstance(sources, SourceList) and sources.root_name is not None):
+        check_renamed(store, name, before, opened)
+    spec = with_sources(before if dry_run else absorb_doubles(store, name, before, opened, log), opened)
     run = _Run(store, name, model, spec, max_pixels, processes, SyncReporter(report, on_event))
     scan = SourceScan(opened)
     with ExitStack() as stack:

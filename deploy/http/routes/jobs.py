@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,9 @@ from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
 from lookalike.encoder.errors import printable
 from lookalike.encoder.images import Crop
-from lookalike.indexer.sources import Item, Refused, Source
-from lookalike.indexer.store import check_name, resolve_alias
-from lookalike.indexer.sync import open_sources, sync
+from lookalike.indexer.sources import Item, Refused, Source, SourceList
+from lookalike.indexer.store import check_name
+from lookalike.indexer.sync import sync
 
 router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
 
@@ -37,6 +37,9 @@ class IndexRequest(BaseModel, extra="forbid"):
     model: str = Field("faces", max_length=200, description="Name of a model, as in GET models.")
     crop: str | None = Field(None, max_length=200, description="Part of the images; default: the model's.")
     prune: bool = Field(False, description="Remove items whose files are gone.")
+    root_name: str | None = Field(
+        None, max_length=200, description="Name of the folder in the collection, if it was renamed."
+    )
 
 
 class JobJson(BaseModel):
@@ -130,23 +133,32 @@ def _is_within(path: Path, folders: tuple[Path, ...]) -> bool:
     return any(real.is_relative_to(folder) for folder in folders)
 
 
-def _confined(source: Source, folders: tuple[Path, ...]) -> Source:
-    values = {each.name: getattr(source, each.name) for each in fields(Source)}
-    return _ConfinedSource(**values, folders=folders)
+@dataclass(frozen=True, kw_only=True)
+class _ConfinedSources(SourceList):
+    """Sources whose links are followed within some folders only."""
+
+    folders: tuple[Path, ...] = ()
+
+    def open(self, known_roots: Mapping[str, str]) -> list[Source]:
+        """See :meth:`SourceList.open`."""
+        found = SourceList.open(self, known_roots)
+        names = [each.name for each in fields(Source)]
+        return [
+            _ConfinedSource(**{name: getattr(source, name) for name in names}, folders=self.folders)
+            for source in found
+        ]
 
 
 def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
     model = state.registry.model(params.model)
     crop = None if params.crop is None else Crop.parse(params.crop)
     folders = tuple(root.resolve() for root in state.settings.roots)
-    store = state.registry.store
     try:
-        opened = open_sources(store, resolve_alias(store, params.collection), source)
         report = sync(
-            store,
+            state.registry.store,
             params.collection,
             model,
-            [_confined(each, folders) for each in opened],
+            _ConfinedSources(sources=[source], root_name=params.root_name, folders=folders),
             crop=crop,
             prune=params.prune,
             processes=True,
