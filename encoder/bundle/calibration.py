@@ -281,7 +281,9 @@ class Calibration:
             content = parse_json(data)
             digest = content.pop("sha256")
             intact = digest == digest_of(content)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        except RecursionError:
+            raise InvalidArgumentError("it cannot be read (it is nested too deeply)") from None
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InvalidArgumentError(f"it cannot be read ({one_line(error)})") from error
         if not intact:
             raise InvalidArgumentError("it does not match its SHA-256")

@@ -310,7 +310,9 @@ class Manifest:
             content = parse_json(text)
             body = {key: content[key] for key in content if key != "model_id"}
             model_id, version = digest_of(body), body.get("format")
-        except (ValueError, TypeError, RecursionError) as error:  # TypeError: not a JSON object
+        except RecursionError:
+            raise InvalidArgumentError("bundle.json cannot be read (it is nested too deeply)") from None
+        except (ValueError, TypeError) as error:  # TypeError: not a JSON object
             raise InvalidArgumentError(f"bundle.json cannot be read ({one_line(error)})") from error
         if type(version) is int and version != FORMAT:
             kind, way_out = (

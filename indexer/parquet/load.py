@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def load_latents(
     before = existing or replace(first, roots={}, model_name=bundle.address if bundle else first.model_name)
     names = [_root_names(file, root, root_name, before.roots) for file in described]
     spec = _with_roots(before, described, names, root)
-    repeated = _repeated_ids(described, names)
+    repeated = _repeated_images(described, names)
     count = sum(file.rows for file in described)
     if existing is None:
         store.create(name, spec, storage.with_known(expect=count))
@@ -159,8 +159,8 @@ def _with_roots(
     return replace(spec, roots=roots, foreign_roots=tuple(sorted(foreign)))
 
 
-def _repeated_ids(files: Sequence[_File], names: Sequence[Mapping[str, str]]) -> Counter[str]:
-    """Check all rows, and return the ids that several rows have, with the number of rows.
+def _repeated_images(files: Sequence[_File], names: Sequence[Mapping[str, str]]) -> Counter[bytes]:
+    """Check all rows, and return the keys of the images that several rows name, with the number of rows.
 
     Memory holds 16 bytes of each row.
     """
@@ -169,12 +169,17 @@ def _repeated_ids(files: Sequence[_File], names: Sequence[Mapping[str, str]]) ->
         with file.opened() as opened:
             for roots, paths in opened.check_rows():
                 for root, path in zip(roots, paths, strict=True):
-                    keys += bytes.fromhex(item_id(root_names[root], path).replace("-", ""))
-    ids = np.frombuffer(keys, "V16").view("S16")  # compared as bytes; a copy would take as much again
-    ids = np.sort(ids)
-    again, counts = np.unique(ids[1:][ids[1:] == ids[:-1]], return_counts=True)
+                    keys += _image_key(root_names[root], path)
+    ordered = np.frombuffer(keys, "S16").copy()
+    ordered.sort()
+    again, counts = np.unique(ordered[1:][ordered[1:] == ordered[:-1]], return_counts=True)
     rows = zip(again.tolist(), counts.tolist(), strict=True)
-    return Counter({str(UUID(bytes=key.ljust(16, b"\0"))): number + 1 for key, number in rows})
+    return Counter({key.ljust(16, b"\0"): number + 1 for key, number in rows})
+
+
+def _image_key(root_name: str, path: str) -> bytes:
+    """Return 16 bytes that tell an image from all others; an item's id takes four times as long."""
+    return blake2b(f"{root_name}\0{path}".encode(), digest_size=16).digest()
 
 
 def _check_requested(file: _File, bundle: Bundle | None, crop: Crop | None) -> None:
@@ -237,7 +242,7 @@ def _load(
     name: str,
     file: LatentsFile,
     root_names: Mapping[str, str],
-    repeated: Counter[str],
+    repeated: Counter[bytes],
     report: SyncReport,
     on_progress: Callable[[int], object],
 ) -> int:
@@ -248,7 +253,7 @@ def _load(
         name: The collection.
         file: The file.
         root_names: The collection's name for each of its roots.
-        repeated: Ids that several rows have, with the number of rows that are still to come; counted down.
+        repeated: Keys of images that several rows name, with the number of rows still to come; counted down.
         report: Is added to.
         on_progress: Called after each piece with the number of rows done.
     """
@@ -281,11 +286,11 @@ def _load(
     return left_out
 
 
-def _last_rows(rows: Rows, root_names: Mapping[str, str], repeated: Counter[str]) -> Rows:
+def _last_rows(rows: Rows, root_names: Mapping[str, str], repeated: Counter[bytes]) -> Rows:
     """Return the rows whose image no later row names; ``repeated`` is counted down."""
     keep = np.ones(len(rows.entries), np.bool_)
     for place, entry in enumerate(rows.entries):
-        key = item_id(root_names[entry.root], entry.path)
+        key = _image_key(root_names[entry.root], entry.path)
         if key in repeated:
             repeated[key] -= 1
             keep[place] = repeated[key] == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from lookalike.encoder.errors import InvalidArgumentError, StoreError, VectorErr
 QUERIES: Final = 64
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
+_FLOAT_MOST: Final = sys.float_info.max
+_FLOAT_LEAST: Final = -_FLOAT_MOST
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Payload = Mapping[str, Any]
@@ -155,7 +158,13 @@ def payload_fault(payload: Payload) -> str | None:
     """
     for key, value in payload.items():
         # A shortcut for plain text and numbers, the usual case: half the time.
-        plain = value.isascii() if type(value) is str else type(value) is int and _LEAST <= value <= _MOST
+        kind = type(value)
+        if kind is str:
+            plain = value.isascii()
+        elif kind is float:
+            plain = _FLOAT_LEAST <= value <= _FLOAT_MOST
+        else:
+            plain = kind is int and _LEAST <= value <= _MOST
         if plain and key.isascii():
             continue
         if _is_deep(value, MAX_DEPTH):

@@ -12,7 +12,6 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.metrics import MEDIA_TYPE
 from lookalike.deploy.http.state import State
 from lookalike.encoder.errors import LookalikeError
-from lookalike.indexer.store import damage_of
 
 router: Final = APIRouter(tags=["the service itself"])
 _READY_SECONDS: Final = 5
@@ -31,14 +30,9 @@ async def readyz(state: State) -> dict[str, Any]:
     Where collections are damaged, the status is ``degraded`` and ``damaged`` says how many: searches of the
     others are answered. GET /api/v1/collections names them.
     """
-    store = state.registry.store
-
-    def count_damaged() -> int:
-        return sum(damage_of(store, name) is not None for name in store.list_collections())
-
     try:
         # Not on a worker: a full queue does not make the service unready.
-        damaged = await asyncio.wait_for(asyncio.to_thread(count_damaged), _READY_SECONDS)
+        damaged = await asyncio.wait_for(asyncio.to_thread(state.registry.count_damaged), _READY_SECONDS)
     except (LookalikeError, TimeoutError) as error:
         raise ApiError("not-ready", "the store does not answer") from error
     providers = {name: model.provider for name, model in state.registry.models.items()}
