@@ -1,19 +1,86 @@
-"""Files and folders that appear whole or not at all, and the temporary files that a killed writer leaves."""
+"""Files and folders that appear whole or not at all, and reads that end, whatever others have written."""
 
 from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 _PREFIX, _SUFFIX = ".lookalike-", ".part"
 _TOKEN_BYTES: Final = 8
+MAX_BYTES: Final = 1 << 30
+"""No file that is read whole is larger, in bytes."""
+_PIECE: Final = 1 << 20
+
+
+def read_bounded(file: str | os.PathLike[str], *, most: int = MAX_BYTES, pipe: bool = False) -> bytes:
+    """Return the bytes of a file; devices, which may never end, are refused.
+
+    Args:
+        file: The file; links are followed.
+        most: Largest size in bytes.
+        pipe: Whether it may be a pipe (``<(command)`` in a shell), which is read until it is closed.
+
+    Raises:
+        OSError: It cannot be read, is not a file, or is larger.
+    """
+    # Checked before it is opened, as opening a pipe waits, and after, as it may have been replaced.
+    check_readable(Path(file).stat(), pipe=pipe)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | (0 if pipe else getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(os.open(file, flags), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        check_readable(status, pipe=pipe)
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"{status.st_size} bytes are more than {most}")
+        return read_stream(stream, most=most)
+
+
+def read_stream(stream: BinaryIO, *, most: int = MAX_BYTES) -> bytes:
+    """Return what is left of a stream, such as standard input, of ``most`` bytes at most.
+
+    Raises:
+        OSError: It cannot be read, or has more.
+    """
+    pieces: list[bytes] = []
+    left = most + 1
+    while left and (piece := stream.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    if not left:
+        raise OSError(errno.EFBIG, f"there are more than {most} bytes")
+    return b"".join(pieces)
+
+
+def check_readable(status: os.stat_result, *, pipe: bool = False) -> None:
+    """Check that something is a file, or a pipe where that is allowed: a device may never end.
+
+    Raises:
+        OSError: It is not.
+    """
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if not (stat.S_ISREG(status.st_mode) or (pipe and stat.S_ISFIFO(status.st_mode))):
+        raise OSError(errno.EINVAL, "it is not a file")
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Return what a JSON text holds; ``options`` are those of ``json.loads``.
+
+    Raises:
+        ValueError: It is not JSON, or nested more deeply than Python can read.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def atomic_write(target: Path, data: bytes, *, durable: bool = False) -> None:

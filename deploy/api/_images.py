@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
-from lookalike.encoder.files import atomic_write
+from lookalike.encoder.files import atomic_write, read_bounded
 from lookalike.encoder.images import (
     Crop,
     ImageSpec,
@@ -75,7 +75,7 @@ class InputImage:
         if isinstance(image, str | os.PathLike):
             path = Path(image)
             try:
-                return cls(str(path), path.read_bytes(), True)
+                return cls(str(path), read_bounded(path, pipe=True), True)
             except (OSError, ValueError) as error:  # ValueError: a null byte in the path
                 reason = getattr(error, "strerror", None) or error
                 raise ImageError(f"{printable(str(path))}: cannot be read ({reason})") from error
@@ -215,6 +215,8 @@ def _png_of(image: Image.Image, name: str) -> bytes:
         elif image.mode not in _PNG_MODES:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         image.save(out, "PNG", compress_level=1, exif=exif)
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
     except Exception as error:  # Pillow reads lazily and raises whatever a damaged file makes it stumble over
         raise ImageError(f"{name}: this PIL image cannot be read ({printable(str(error))})") from error
     return out.getvalue()

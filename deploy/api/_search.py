@@ -17,7 +17,7 @@ from lookalike._models import ModelLike, as_model, load_denoiser
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, ImageSpec, Tile, contact_sheet, read_pixels
 from lookalike.encoder.runtime import Denoiser, Model
-from lookalike.indexer.sources import SourceList, as_path
+from lookalike.indexer.sources import SourceList, file_below, leads_out
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
@@ -35,6 +35,7 @@ def index(
     store: VectorStore,
     collection: str,
     crop: str | None = None,
+    root_name: str | None = None,
     prune: bool = False,
     checksum: bool = False,
     max_pixels: int | None = None,
@@ -51,6 +52,8 @@ def index(
         store: From :func:`lookalike.open_store`.
         collection: Name or alias of the collection.
         crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        root_name: Name of the source's folder in the collection, if the folder was renamed; None: as the
+            collection calls it, else the folder's name.
         prune: Remove items whose files are gone.
         checksum: Compare files by SHA-256 instead of size and time.
         max_pixels: Larger images fail; None: 120 million pixels for JPEG, which is decoded small, 50 million
@@ -77,7 +80,10 @@ def index(
         store,
         collection,
         as_model(model),
-        sources if isinstance(sources, str | os.PathLike) else SourceList(sources=list(sources)),
+        SourceList(
+            sources=[sources] if isinstance(sources, str | os.PathLike) else list(sources),
+            root_name=root_name,
+        ),
         crop=None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,
@@ -98,7 +104,8 @@ class Hit(SearchHit):
         payload: Everything stored with it: root, path, sha256, size, mtime_ns, person, attributes.
         probability: That it shows the query's person, in (0, 1); None if the model is not calibrated.
         match: Whether the score is above the model's threshold; None if it has none.
-        file: The image file; of an item in a tar archive its path as if the archive were a folder.
+        file: The image file; of an item in a tar archive its path as if the archive were a folder. Relative
+            where the collection knows the folder only from a file of latents.
     """
 
     file: Path = Path()
@@ -240,8 +247,8 @@ class Searcher:
         return SearchResults(sheet, query.name, hits, result.match, result.warning, result.took_ms)
 
     def _hit(self, hit: SearchHit) -> Hit:
-        root = self._searcher.spec.roots.get(str(hit.payload.get("root")), "")
-        file = as_path(root) / as_path(hit.path)
+        folder = self._searcher.spec.folder_of(hit.payload.get("root"))
+        file = Path() if leads_out(hit.path) else file_below(folder or "", hit.path)
         return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, file)
 
     def _sheet(self, query: InputImage, crop: Crop, hits: tuple[Hit, ...]) -> NDArray[np.uint8]:

@@ -38,30 +38,37 @@ def collections() -> None:
 @collections.command("list", epilog="Example: lookalike collections list")
 @store_option
 @json_option("Print a list of objects as JSON on stdout.")
-def list_(store: str, as_json: bool) -> None:
-    """List the collections of a store and their aliases."""
+@click.pass_context
+def list_(ctx: click.Context, store: str, as_json: bool) -> None:
+    """List the collections of a store and their aliases.
+
+    One that is damaged is listed with the reason; the exit code is then 3.
+    """
     from lookalike.indexer.open import open_store
+    from lookalike.indexer.store import damage_of
 
     with open_store(store) as opened:
         aliases = opened.aliases()
-        rows = [
-            {
-                "name": name,
-                "count": opened.count(name),
-                **opened.info(name).to_json(),
-                "aliases": [alias for alias, real in aliases.items() if real == name],
-            }
-            for name in opened.list_collections()
-        ]
+        rows: list[dict[str, Any]] = []
+        for name in opened.list_collections():
+            damage = damage_of(opened, name)
+            row = {"count": opened.count(name), **opened.info(name).to_json()} if damage is None else {}
+            names = [alias for alias, real in aliases.items() if real == name]
+            rows.append(
+                {"name": name, **row, "aliases": names} | ({"damaged": str(damage)} if damage else {})
+            )
     if as_json:
         print_json(rows)
-        return
-    if not rows:
+    elif not rows:
         log(f"no collection in {store}; lookalike index creates one")
-    for row in rows:
-        names = "".join(f", alias {alias}" for alias in row["aliases"])
+    for row in () if as_json else rows:
+        marks = "".join(f", alias {alias}" for alias in row["aliases"])
+        if "damaged" in row:
+            click.echo(f"{row['name']:<24} {'damaged':>9}  {row['damaged']}{marks}")
+            continue
         model = f"{row['model_name']} ({str(row['model_id'])[:12]})"
-        click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{names}")
+        click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{marks}")
+    ctx.exit(3 if any("damaged" in row for row in rows) else 0)
 
 
 @collections.command(epilog="Example: lookalike collections show faces")

@@ -214,7 +214,9 @@ def _check_stdin(options: _Options) -> None:
 
 
 def _denoise_stdin(denoiser: UNetDenoiser | AutoencoderDenoiser) -> None:
-    denoised = denoiser(sys.stdin.buffer.read(), "standard input")
+    from lookalike.encoder.files import read_stream
+
+    denoised = denoiser(read_stream(sys.stdin.buffer), "standard input")
     sys.stdout.buffer.write(denoised.data)
     sys.stdout.buffer.flush()
 

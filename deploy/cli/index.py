@@ -75,9 +75,17 @@ class SourceOptions:
             raise click.UsageError(
                 "name a source: a folder, an image file, a tar archive, lfw, mnist, or --files-from"
             )
-        check_root(self.root, self.files_from)
+        if self.root is not None and not self.is_latents:
+            check_root(self.root, self.files_from)
         if self.split is not None and (self.files_from is not None or set(self.sources) != {"mnist"}):
             raise click.UsageError("--split works only with mnist; index other sources in a separate run")
+
+    @property
+    def is_latents(self) -> bool:
+        """Whether a source is a file of latents."""
+        from lookalike.indexer.parquet import is_latents
+
+        return any(map(is_latents, self.sources))
 
     def read_list(self) -> list[Path]:
         """Read the list of ``--files-from``; without it, an empty list.
@@ -221,10 +229,8 @@ def index(
     unchanged folder opens no image, and moved files are not embedded again. Files that cannot be read are
     reported and skipped; the exit code is then 3.
     """
-    from lookalike.indexer.parquet import is_latents
-
-    if any(map(is_latents, sources.sources)):
-        _index_latents(ctx, sources.sources, layout.build())
+    if sources.is_latents:
+        _index_latents(ctx, sources, layout.build())
         return
     from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
@@ -269,20 +275,21 @@ def index(
     ctx.exit(3 if done.failed else 0)
 
 
-def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageConfig) -> None:
+def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageConfig) -> None:
     """Do what ``lookalike index`` does when its sources are files of latents."""
     from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet import load_latents
 
     options = ctx.params
-    files = _check_latents(ctx, sources)
+    files = _check_latents(ctx, sources.sources)
     is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with open_store(options["store"]) as store, progress_bar(unit="row") as bar:
         report = load_latents(
             store,
             options["collection"],
             files,
+            root=sources.root,
             root_name=options["root_name"],
             bundle=None if is_default else Bundle.open(options["model_name"]),
             crop=options["crop"],
@@ -302,7 +309,7 @@ def _index_latents(ctx: click.Context, sources: Sequence[str], layout: StorageCo
 def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
     """Refuse options that make no sense for a file of latents."""
     from lookalike.encoder.errors import InvalidArgumentError, printable
-    from lookalike.indexer.parquet import is_latents
+    from lookalike.indexer.parquet import is_latents, latents_files
 
     other = [source for source in sources if not is_latents(source)]
     if other:
@@ -320,7 +327,7 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
                 f"{parameter.opts[-1]} does not work with a file of latents, which is indexed whole; "
                 "leave it out, or index the images"
             )
-    return [Path(source) for source in sources]
+    return [file for source in sources for file in latents_files(source)]
 
 
 @command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")

@@ -131,6 +131,10 @@ def _run() -> int:
         return error.exit_code
     except LookalikeError as error:
         return _fail(str(error), 2 if isinstance(error, InvalidArgumentError) else 1)
+    except MemoryError:
+        return _fail("there is not enough memory for this; close other programs, or ask for less", 1)
+    except RecursionError:
+        return _fail("an input is nested too deeply to be read; flatten it", 1)
     except BrokenPipeError:
         raise
     except SystemExit as error:  # click's way to say that a pipe is broken

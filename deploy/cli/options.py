@@ -375,7 +375,7 @@ files_from_options = combine(
         "--root",
         type=LocalPath(file_okay=False, exists=True),
         group=SOURCES,
-        help="Folder that the files of --files-from belong to.",
+        help="Folder that the files of --files-from, or the images in a file of latents, belong to.",
         show_default="the deepest folder that holds them all",
     ),
 )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.datasets import CLASSES, LFW, find_lfw, find_mnist, person_from_folder
 from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import (
     IMAGE_SUFFIXES,
     LFW_CROP,
@@ -27,7 +28,7 @@ from lookalike.encoder.images import (
     read_pixels,
 )
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import as_path, as_text
+from lookalike.indexer.sources import as_text, file_below
 from lookalike.indexer.store import CollectionSpec, Record, VectorStore
 
 Floats = NDArray[np.float32]
@@ -152,8 +153,7 @@ def _from_lfw(lfw: LFW) -> LabeledImages:
 
 def _file(record: Record, spec: CollectionSpec) -> Path:
     values: dict[str, Any] = dict(record.payload)
-    root = spec.roots.get(str(values.get("root")), "")
-    return as_path(root) / as_path(str(values.get("path", record.id)))
+    return file_below(spec.folder_of(values.get("root")) or "", str(values.get("path", record.id)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -320,10 +320,10 @@ def open_test_set(name: TestSetName, count: int | None = None) -> DenoisingTestS
         return DenoisingTestSet(name, titles, _floats(digits))
     files = _held_out_faces(count)
     if name == "lfw-250":
-        pixels = [decode_rgb(file.read_bytes(), name=file.name) for file in files]
+        pixels = [decode_rgb(read_bounded(file), name=file.name) for file in files]
     else:
         spec = ImageSpec(size=_SIDE, channels=3, crop=LFW_CROP)
-        pixels = [read_pixels(file.read_bytes(), spec, name=file.name) for file in files]
+        pixels = [read_pixels(read_bounded(file), spec, name=file.name) for file in files]
     return DenoisingTestSet(name, tuple(file.stem for file in files), _floats(pixels))
 
 

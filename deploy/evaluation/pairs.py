@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
+from lookalike.encoder.files import read_bounded
 
 FOLDS: Final = 10
 MAX_PAIRS: Final = 300
@@ -122,7 +123,7 @@ def read_folds(file: Path, images: LabeledImages) -> Folds:
         DataError: the file is malformed (with its line) or names an image that does not exist.
     """
     try:
-        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in read_bounded(file).decode("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{printable(str(file))} must be a readable text file, but: {error}") from error
     counts = lines[0].split() if lines else []

@@ -18,11 +18,12 @@ from lookalike.encoder.errors import (
     printable,
 )
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.indexer.store import CollectionSpec, VectorStore, resolve_alias
+from lookalike.indexer.store import CollectionSpec, VectorStore, damage_of, resolve_alias
 from lookalike.searcher.search import QueryDenoiser, Searcher, Timer
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _SEARCHER_SECONDS: Final = 1.0
+_DAMAGE_SECONDS: Final = 10.0
 
 
 class ModelRegistry:
@@ -42,6 +43,7 @@ class ModelRegistry:
         self._searchers: dict[str, tuple[float, Searcher]] = {}
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self._damage: dict[str, tuple[float, bool]] = {}
         self._provider: Provider = "auto"
 
     @property
@@ -189,6 +191,27 @@ class ModelRegistry:
 
     def _by_id(self, model_id: str) -> Model | None:
         return next((model for model in self.models.values() if model.model_id == model_id), None)
+
+    def count_damaged(self) -> int:
+        """Return how many collections cannot be opened; each is tried at most every ten seconds.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        names = self.store.list_collections()
+        now = time.monotonic()
+        with self._lock:
+            known = {
+                name: made
+                for name, made in self._damage.items()
+                if name in names and now < made[0] + _DAMAGE_SECONDS
+            }
+        for name in names:
+            if name not in known:
+                known[name] = now, damage_of(self.store, name) is not None
+        with self._lock:
+            self._damage = known
+        return sum(damaged for _, damaged in known.values())
 
     def close(self) -> None:
         """Flush and close the store."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle.storage import ATTRIBUTES, json_float, json_int, npz_bytes, read_npz
 from lookalike.encoder.errors import InvalidArgumentError, printable
+from lookalike.encoder.files import parse_json
 
 Floats = NDArray[np.float32]
 
@@ -195,7 +196,7 @@ class Attributes:
         if digest.tobytes() != _digest(about, directions, probes):
             raise InvalidArgumentError("it does not match its SHA-256")
         try:
-            content = json.loads(about.tobytes())
+            content = parse_json(about.tobytes())
             version, owner, records = content["format"], content["model_id"], list(content["attributes"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InvalidArgumentError("its description cannot be read") from error

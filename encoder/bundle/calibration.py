@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from lookalike.encoder.bundle.spec import digest_of
 from lookalike.encoder.bundle.storage import json_float, json_int
 from lookalike.encoder.errors import InvalidArgumentError, one_line
+from lookalike.encoder.files import parse_json
 
 Reals = NDArray[np.float64]
 
@@ -277,10 +278,12 @@ class Calibration:
             InvalidArgumentError: It is damaged, of another format, or belongs to another model.
         """
         try:
-            content = json.loads(data)
+            content = parse_json(data)
             digest = content.pop("sha256")
             intact = digest == digest_of(content)
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        except RecursionError:
+            raise InvalidArgumentError("it cannot be read (it is nested too deeply)") from None
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InvalidArgumentError(f"it cannot be read ({one_line(error)})") from error
         if not intact:
             raise InvalidArgumentError("it does not match its SHA-256")

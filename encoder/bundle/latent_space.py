@@ -379,6 +379,8 @@ def _names_in(data: bytes) -> set[str]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
+    except MemoryError:
+        raise  # says nothing of the file
     except Exception as error:  # zipfile and struct each raise their own
         raise ValueError(
             f"{LATENT_PRIOR} does not hold the arrays of mixtures ({one_line(error)})"

@@ -23,6 +23,7 @@ import numpy as np
 
 from lookalike.encoder.bundle.storage import Golden, check_array
 from lookalike.encoder.errors import BundleError, BundleTooNewError, InvalidArgumentError, one_line, printable
+from lookalike.encoder.files import parse_json
 from lookalike.encoder.images import ImageSpec, NoiseSpec
 
 Kind = Literal["ae", "vae", "cvae", "encoder"]
@@ -306,10 +307,12 @@ class Manifest:
             InvalidArgumentError: It is damaged.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             body = {key: content[key] for key in content if key != "model_id"}
             model_id, version = digest_of(body), body.get("format")
-        except (ValueError, TypeError, RecursionError) as error:  # TypeError: not a JSON object
+        except RecursionError:
+            raise InvalidArgumentError("bundle.json cannot be read (it is nested too deeply)") from None
+        except (ValueError, TypeError) as error:  # TypeError: not a JSON object
             raise InvalidArgumentError(f"bundle.json cannot be read ({one_line(error)})") from error
         if type(version) is int and version != FORMAT:
             kind, way_out = (

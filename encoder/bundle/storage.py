@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import reprlib
+import zipfile
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +24,7 @@ from lookalike.encoder.errors import (
     one_line,
     printable,
 )
-from lookalike.encoder.files import atomic_replace_dir
+from lookalike.encoder.files import atomic_replace_dir, read_bounded
 
 Golden: TypeAlias = Mapping[str, NDArray[Any]]
 """Reference inputs and outputs by name, recorded where the bundle was made; see :data:`GOLDEN_RUNS`."""
@@ -34,6 +36,10 @@ GOLDEN_RUNS: Final = {
 }
 """Graph to the golden arrays it is fed, in the order of its inputs, and the one that it must return."""
 
+_MOST_JSON: Final = 64 << 20
+_MOST_BYTES: Final = 1 << 31
+"""No ONNX file is larger (protobuf)."""
+_MOST_UNPACKED: Final = 1 << 29
 T = TypeVar("T")
 
 
@@ -68,10 +74,10 @@ def read_file(folder: Path, name: str) -> bytes:
     """Return a file of the bundle in ``folder``.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: It cannot be read, is not a file, or is larger than any file of a bundle.
     """
     try:
-        return (folder / name).read_bytes()
+        return read_bounded(folder / name, most=_MOST_JSON if name.endswith(".json") else _MOST_BYTES)
     except OSError as error:
         raise ValueError(f"{name} cannot be read ({error.strerror})") from error
 
@@ -134,10 +140,43 @@ def read_npz(file: str, files: Mapping[str, bytes], *names: str) -> list[NDArray
         ValueError: It does not hold them.
     """
     try:
-        with np.load(io.BytesIO(files[file]), allow_pickle=False) as archive:
-            return [np.asarray(archive[name]) for name in names]
+        with zipfile.ZipFile(io.BytesIO(files[file])) as archive:
+            members = [archive.getinfo(f"{name}.npy") for name in names]
+            _check_unpacked(sum(member.file_size for member in members))
+            return [_read_array(archive.read(member)) for member in members]
+    except MemoryError:
+        raise  # says nothing of the file
     except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
         raise ValueError(f"{file} does not hold the arrays {', '.join(names)} ({one_line(error)})") from error
+
+
+def _check_unpacked(size: int) -> None:
+    if size > _MOST_UNPACKED:
+        raise ValueError(f"they unpack to {size:,} bytes, the limit is {_MOST_UNPACKED:,}")
+
+
+def _read_array(data: bytes) -> NDArray[Any]:
+    """Return the array of an ``.npy``, whose header may say anything.
+
+    Raises:
+        ValueError: It is not one, holds objects, or has not the size that its header says.
+    """
+    stream = io.BytesIO(data)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(np.lib.format.read_magic(stream))
+    if read_header is None:
+        raise ValueError("an array has a format of a later numpy")
+    try:
+        shape, fortran_order, dtype = read_header(stream)
+    except (MemoryError, RecursionError):  # Python's parser: the header is text
+        raise ValueError("the header of an array is nested too deeply") from None
+    at, count = stream.tell(), math.prod(shape)
+    if dtype.hasobject or count * dtype.itemsize != len(data) - at:
+        raise ValueError(f"an array of {dtype} {shape} cannot have {len(data) - at} bytes")
+    flat = np.frombuffer(data, dtype, count, at) if count else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran_order else "C").copy(order="K")
 
 
 def npz_bytes(**arrays: NDArray[Any]) -> bytes:

@@ -43,12 +43,14 @@ class RemoteFile:
         urls: complete addresses, tried in this order.
         sha256: the digest in hexadecimal; wins over `md5`.
         md5: the digest in hexadecimal, for old archives that publish no better one.
+        most: its largest size in bytes; a server that sends more is given up.
     """
 
     name: str
     urls: tuple[str, ...]
     sha256: str | None = None
     md5: str | None = None
+    most: int = 1 << 30
 
     @property
     def digest(self) -> str:
@@ -198,7 +200,7 @@ def _take_from(url: str, file: RemoteFile, part: Path, *, progress: bool) -> Non
     longest, stalls = _size(part), 0
     while True:
         try:
-            _append(url, part, progress=progress)
+            _append(url, part, most=file.most, progress=progress)
         except _CutOffError as error:
             grown = _size(part) > longest
             longest, stalls = max(longest, _size(part)), 0 if grown else stalls + 1
@@ -216,13 +218,13 @@ def _take_from(url: str, file: RemoteFile, part: Path, *, progress: bool) -> Non
         inherited, longest, stalls = False, 0, 0
 
 
-def _append(url: str, part: Path, *, progress: bool) -> None:
+def _append(url: str, part: Path, *, most: int, progress: bool) -> None:
     """Request the rest of `part` once; if the server sends the whole file, start over."""
     import requests
     import urllib3.exceptions
     from tqdm import tqdm
 
-    start = _size(part)
+    start, too_much = _size(part), False
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as answer:
@@ -242,12 +244,17 @@ def _append(url: str, part: Path, *, progress: bool) -> None:
             pieces: Callable[..., Iterator[bytes]] = answer.raw.stream
             with bar, part.open("ab" if start else "wb") as sink:
                 for piece in pieces(PIECE, decode_content=False):
+                    if too_much := sink.tell() + len(piece) > most:
+                        break
                     sink.write(piece)
                     bar.update(len(piece))
     except requests.RequestException as error:
         raise _MirrorError(_root(error)) from error
     except urllib3.exceptions.HTTPError as error:
         raise _CutOffError(_root(error)) from error
+    if too_much:
+        part.unlink()  # it is not our file, and would fill the disk
+        raise _MirrorError(f"sent more than {most} bytes")
 
 
 def _start_of(status: int, reason: str | None, content_range: str | None, start: int) -> int:

@@ -20,6 +20,7 @@ from typing import Final, Literal, final
 
 from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one, unpack
 from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.files import read_bounded
 
 _UMASS: Final = "http://vis-www.cs.umass.edu/lfw"
 _FIGSHARE: Final = "https://ndownloader.figshare.com/files"
@@ -276,7 +277,7 @@ def _download(folder: Path, *, progress: bool) -> LFW:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield `file:number` and text of each line that is not blank."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} must be a readable text file, but: {error}; fetch it again") from error
     for number, line in enumerate(text.splitlines(), start=1):

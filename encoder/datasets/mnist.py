@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, final
 
 from lookalike.encoder.datasets.download import RemoteFile, cache_folder, fetch, only_one
 from lookalike.encoder.errors import DataError, InvalidArgumentError
+from lookalike.encoder.files import MAX_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,7 +220,7 @@ def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     try:
         with _opened(path) as file:
             shape = _sizes_in(file.read(4 + 4 * dimensions), path, dimensions)
-            content = bytearray(file.read())
+            content = bytearray(file.read(MAX_BYTES))  # it may unpack to more
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     values = np.frombuffer(content, np.uint8)

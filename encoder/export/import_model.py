@@ -26,6 +26,7 @@ from lookalike.encoder.bundle import (
     check_target,
 )
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, ImageSpec
 
 if TYPE_CHECKING:
@@ -121,9 +122,12 @@ def import_onnx(
     )
 
 
+_MOST_BYTES: Final = 1 << 31  # of any ONNX file (protobuf)
+
+
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_bounded(file, most=_MOST_BYTES)
     except OSError as error:
         raise OnnxImportError(
             f"{printable(str(file))}: cannot be read ({error.strerror}); check the path"
@@ -208,6 +212,8 @@ def _run(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> list[NDArray[An
     try:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: pixels})
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
     except Exception as error:  # onnxruntime raises its own types from C++
         raise OnnxImportError(
             f"{printable(str(file))}: onnxruntime cannot run it ({one_line(error)[:300]}); export it again"

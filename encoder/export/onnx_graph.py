@@ -95,6 +95,8 @@ class OnnxGraph:
         where = printable(str(file))
         try:
             model = onnx.load_from_string(data)
+        except (MemoryError, RecursionError):
+            raise  # they say nothing of the input
         except Exception as error:  # protobuf and onnx each raise their own
             raise OnnxImportError(
                 f"{where}: is not an ONNX file ({one_line(error)[:200]}); export it again"

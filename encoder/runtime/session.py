@@ -115,6 +115,8 @@ class OnnxModel:
         expected = golden[output]
         try:
             got = _run(session, *(golden[name] for name in inputs), shape=expected.shape[1:])
+        except (MemoryError, RecursionError):
+            raise  # they say nothing of the input
         except Exception as error:  # onnxruntime's own types, and ValueError from other inputs or outputs
             raise BundleCorruptError(
                 f"bundle {printable(str(folder))} is damaged: {graph}.onnx does not run ({one_line(error)}); "
@@ -169,6 +171,8 @@ def open_session(
     _check_self_contained(data, graph=graph, folder=folder)
     try:
         session = ort.InferenceSession(data, options, providers=providers)
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
     except Exception as error:  # onnxruntime raises its own types from C++, RuntimeError and ValueError
         raise BundleCorruptError(
             f"bundle {printable(str(folder))} is damaged: onnxruntime cannot load {graph}.onnx "

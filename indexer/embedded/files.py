@@ -32,7 +32,7 @@ from lookalike.encoder.errors import (
     StoreBusyError,
     StoreError,
 )
-from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.encoder.files import atomic_write, fsync_path, parse_json, read_bounded
 from lookalike.indexer.store import CollectionSpec, Layout, aliased_collection, is_name, missing_alias
 
 SHARD: Final = "shard"
@@ -44,6 +44,8 @@ MIN_FREE: Final = 48 << 20
 """Free bytes needed: opening a shard takes 8 MiB, on tmpfs 32 more; anything but points takes less."""
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 _NOT_WRITABLE: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+_MOST_JSON: Final = 16 << 20
+_MOST_NAME: Final = 4096
 STALE_SECONDS: Final = 3600  # a create takes under a second: after an hour its process is gone
 
 
@@ -62,6 +64,8 @@ def map_errors(place: Path) -> Iterator[None]:
         # Exception, and its class cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        if isinstance(error, MemoryError | RecursionError):
+            raise  # they say nothing of the files
         reason = " ".join(str(error).split())
         if len(reason) > 200:  # what failed comes first, the system's reason last
             reason = f"{reason[:100]} ... {reason[-95:]}"
@@ -169,7 +173,7 @@ def read_spec(folder: Path) -> CollectionSpec:
     """
     file = folder / SPEC_FILE
     with map_errors(file):
-        content = file.read_bytes()
+        content = read_bounded(file, most=_MOST_JSON)
     return CollectionSpec.from_json(_parse_object(content, file), where=str(file))
 
 
@@ -182,7 +186,7 @@ def read_layout(folder: Path) -> Layout:
     file = folder / LAYOUT_FILE
     with map_errors(file):
         try:
-            content = file.read_bytes()
+            content = read_bounded(file, most=_MOST_JSON)
         except FileNotFoundError:
             return Layout()
     try:
@@ -194,7 +198,7 @@ def read_layout(folder: Path) -> Layout:
 def _parse_object(content: bytes, file: Path) -> dict[str, Any]:
     """Return the JSON object in a file."""
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -289,7 +293,7 @@ def read_alias(root: Path, alias: str) -> str | None:
     file = root / FOLDER / f"{alias}{_SUFFIX}"
     with map_errors(file):
         try:
-            name = file.read_text("ascii", errors="replace").strip()
+            name = read_bounded(file, most=_MOST_NAME).decode("ascii", "replace").strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
     if not is_name(name):

@@ -27,7 +27,7 @@ import qdrant_edge as qe
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import StoreBusyError, StoreError
-from lookalike.encoder.files import atomic_write, fsync_path
+from lookalike.encoder.files import atomic_write, fsync_path, read_bounded
 from lookalike.indexer.embedded.files import SHARD, check_disk_space, map_errors, read_layout
 from lookalike.indexer.store import (
     EF_SEARCH,
@@ -260,6 +260,7 @@ def _filter(where: Filter | None) -> qe.Filter | None:
 
 SHARD_NAME: Final = "shard.name"
 _SHARD: Final = re.compile(r"shard(-[0-9a-f]{8})?")
+_MOST_NAME: Final = 4096
 _HOLE: Final = bytes(1 << 16)
 
 
@@ -272,7 +273,7 @@ def current_shard(folder: Path) -> Path:
     file = folder / SHARD_NAME
     with map_errors(file):
         try:
-            name = file.read_text("ascii", errors="replace").strip()
+            name = read_bounded(file, most=_MOST_NAME).decode("ascii", "replace").strip()
         except FileNotFoundError:
             name = SHARD
     if _SHARD.fullmatch(name) is None:

@@ -158,8 +158,12 @@ def _prepare_target(
                 "--root-name"
             )
     roots = {**existing.roots, **spec.roots}
-    if existing.roots != roots:
-        target.update_info(target_name, replace(existing, roots=roots))
+    # Where both know a root, it is foreign only if it is to both.
+    foreign = {name for name in spec.foreign_roots if name not in existing.roots}
+    foreign |= {name for name in existing.foreign_roots if spec.folder_of(name) is None}
+    new = replace(existing, roots=roots, foreign_roots=tuple(sorted(foreign)))
+    if existing != new:
+        target.update_info(target_name, new)
 
 
 def _compare(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tuple[Record, bool, bool]]:

@@ -20,7 +20,7 @@ from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import BundleError, DataError, InvalidArgumentError, ModelMismatchError
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import Contained, Source, as_path, item_id, located
+from lookalike.indexer.sources import Contained, Source, as_path, file_below, item_id, leads_out, located
 from lookalike.indexer.store import CollectionSpec, Payload, Record, VectorStore
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
@@ -57,7 +57,8 @@ class VerifyReport:
 
     Attributes:
         items: Points that were checked.
-        without_file: Points without root and path, which cannot be compared with a file.
+        without_file: Points without root and path, or whose root only a file of latents told: they cannot be
+            compared with a file.
         sampled: Files that were embedded again and compared.
         issues: The problems.
     """
@@ -165,7 +166,12 @@ class _Checker:
 
     def __init__(self, spec: CollectionSpec, checksum: bool) -> None:
         self._dimension, self._checksum = spec.dimension, checksum
-        self._roots = {name: as_path(folder) for name, folder in spec.roots.items()}
+        self._roots, self._foreign = spec.roots, spec.foreign_roots
+        self._gone = {name for name, folder in spec.roots.items() if not as_path(folder).exists()}
+        first = {folder: name for name, folder in sorted(spec.roots.items(), reverse=True)}
+        self._first_name = {name: first[folder] for name, folder in spec.roots.items()}
+        self._names = Counter(self._first_name.values())  # of each folder
+        self._shared: set[bytes] = set()
         self.seen: set[bytes] = set()
         self.plain: set[str] = set()
 
@@ -183,14 +189,38 @@ class _Checker:
         if key in self.seen:
             issues.append(Issue("duplicate", shown, f"stored once more as {record.id}"))
         self.seen.add(key)
-        if root not in self._roots:
-            return None, [*issues, Issue("missing", shown, "the collection does not know its root")]
-        file, disk_fault = self._find_file(self._roots[root] / as_path(path), record.payload)
+        if self._is_twin(root, path):
+            issues.append(Issue("duplicate", shown, "stored once more under another name of its root"))
+        if root in self._foreign:
+            return None, issues
+        file, disk_fault = self._file_of(root, path, record.payload)
         if disk_fault is not None:
             issues.append(Issue(disk_fault[0], shown, disk_fault[1]))
         if isinstance(file, Path):
             self.plain.add(root)
         return file, issues
+
+    def _is_twin(self, root: str, path: str) -> bool:
+        """Whether another root has the same folder, and an item of this path was seen there."""
+        first_name = self._first_name.get(root)
+        if first_name is None or self._names[first_name] == 1:
+            return False
+        key = UUID(item_id(first_name, path)).bytes
+        seen = key in self._shared
+        self._shared.add(key)
+        return seen
+
+    def _file_of(
+        self, root: str, path: str, payload: Payload
+    ) -> tuple[Path | Contained | None, tuple[Kind, str] | None]:
+        """Return the file of an item, and what is wrong with it."""
+        if root not in self._roots:
+            return None, ("missing", "the collection does not know its root")
+        if leads_out(path):
+            return None, ("unreadable", "its path leads out of its root")
+        if root in self._gone:
+            return None, ("missing", f"the folder of its root is gone: {self._roots[root]}")
+        return self._find_file(file_below(self._roots[root], path), payload)
 
     def _find_file(self, file: Path, payload: Payload) -> tuple[Path | Contained, tuple[Kind, str] | None]:
         """Return the file or archive entry of an image, and what is wrong with it."""

@@ -11,8 +11,10 @@ Legend: n rows, D dimensions of an embedding.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +23,25 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import DataError, MissingExtraError, StoreError, printable
-from lookalike.encoder.files import fsync_path
-from lookalike.indexer.store import CollectionSpec
+from lookalike.encoder.errors import (
+    DataError,
+    InvalidArgumentError,
+    MissingExtraError,
+    StoreError,
+    printable,
+)
+from lookalike.encoder.files import fsync_path, parse_json
+from lookalike.encoder.images import Crop, find_names
+from lookalike.indexer.sources import leads_out, person_name
+from lookalike.indexer.store import CollectionSpec, payload_fault
 
 FORMAT: Final = 1
 """Version of the file format."""
 ROWS: Final = 4096
 """Rows in a row group, which is in memory at a time: 4 MB at 256 dimensions."""
 
+_SUFFIX: Final = ".parquet"
+_MAX_DIMENSION: Final = 65_536
 _KEY: Final = b"lookalike"
 _COLUMNS: Final = ("path", "root", "sha256", "size", "mtime_ns", "person", "vector")
 _PAYLOAD: Final = "payload"
@@ -70,10 +82,12 @@ def key_of(root: str, path: str, size: int, mtime_ns: int) -> bytes:
 
 
 def is_latents(source: str) -> bool:
-    """Whether a source is a file of latents, by its name or else its first bytes."""
+    """Whether a source is a file of latents, by its name or its first bytes, or a folder of such files."""
     path = Path(source)
-    if path.suffix.lower() == ".parquet":
-        return not path.is_dir()
+    if path.is_dir():
+        return bool(latents_files(source))
+    if path.suffix.lower() == _SUFFIX:
+        return True
     try:
         if not path.is_file():  # reading a pipe would block
             return False
@@ -81,6 +95,22 @@ def is_latents(source: str) -> bool:
             return file.read(4) == b"PAR1"
     except OSError:
         return False
+
+
+def latents_files(source: str) -> list[Path]:
+    """Return the files of latents that a source names: itself, or those of a folder that holds no image.
+
+    Other programs write a table as a folder of parts; what begins with a dot or ``_`` is their bookkeeping.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return [path]
+    try:
+        names = sorted(each.name for each in path.iterdir() if each.suffix.lower() == _SUFFIX)
+        parts = [path / name for name in names if name[0] not in "._"]
+        return [] if not parts or next(find_names(path), None) is not None else parts
+    except (OSError, DataError):  # a folder that cannot be listed: indexing it says so
+        return []
 
 
 def write_latents(
@@ -176,12 +206,39 @@ class LatentsFile:
         for batch in self._batches(_COLUMNS + optional):
             with _reading(self.file):
                 columns = [batch[name].to_pylist() for name in _COLUMNS[:-1] + optional]
-                entries = [Entry(*row[:6], *map(_object, row[6:])) for row in zip(*columns, strict=True)]
+                entries = [
+                    Entry(*row[:6], *map(parse_payload, row[6:])) for row in zip(*columns, strict=True)
+                ]
                 flat = batch["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
                 vectors = flat.reshape(len(entries), self.spec.dimension)
             for entry in entries:
-                self._check(entry)
+                self._check(entry.root, entry.path)
             yield Rows(entries, vectors)
+
+    def check_rows(self) -> Iterator[tuple[list[str], list[str]]]:
+        """Check the roots, paths and payloads of all rows, and yield roots and paths; no vector is read.
+
+        Raises:
+            DataError: the file is damaged, or a row is invalid.
+        """
+        columns = ("root", "path") + ((_PAYLOAD,) if self._has_payload else ())
+        row = 0
+        for batch in self._batches(columns):
+            with _reading(self.file):
+                roots, paths, *payloads = (batch[name].to_pylist() for name in columns)
+            for root, path, *texts in zip(roots, paths, *payloads, strict=True):
+                row += 1
+                self._check(root, path)
+                try:
+                    fault = payload_fault((parse_payload(texts[0]) if texts else None) or {})
+                except ValueError as error:
+                    fault = str(error)
+                if fault is not None:
+                    raise DataError(
+                        f"{printable(str(self.file))}: row {row} has a payload that cannot be "
+                        f"stored, {fault}; correct it, or embed again"
+                    )
+            yield roots, paths
 
     def _batches(self, columns: tuple[str, ...]) -> Iterator[Any]:
         pa, _ = require_pyarrow(self.file)
@@ -198,14 +255,14 @@ class LatentsFile:
             if left:
                 raise ValueError(f"{abs(left)} of {self.count} rows are missing or too many")
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, root: str, path: str) -> None:
         """Refuse a path that leads out of its root: images are opened by it to show results."""
-        if entry.root not in self.spec.roots:
-            raise DataError(f"{printable(str(self.file))}: no root is called {entry.root!r}; embed again")
-        if not entry.path or entry.path.startswith("/") or ".." in entry.path.split("/"):
+        if root not in self.spec.roots:
+            raise DataError(f"{printable(str(self.file))}: no root is called {root!r}; embed again")
+        if leads_out(path):
             raise DataError(
-                f"{printable(str(self.file))}: a path leads from its root to an image, {entry.path!r} does "
-                "not; embed again"
+                f"{printable(str(self.file))}: a path leads from its root to an image, {path!r} does not; "
+                "embed again"
             )
 
     def close(self) -> None:
@@ -249,17 +306,26 @@ def _table(pa: Any, schema: Any, rows: Rows) -> Any:
     return pa.table(columns, schema=schema)
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
-    value = None if text is None else json.loads(text)
-    if text is not None and not isinstance(value, dict):
-        raise ValueError(f"a payload is a JSON object, {printable(text[:40])} is not")
+def parse_payload(text: str | None) -> dict[str, Any] | None:
+    """Return the payload that a row holds as JSON text; the person in it is text.
+
+    Raises:
+        ValueError: it is not a JSON object, or its person is no text.
+    """
+    if text is None:
+        return None
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"a payload is a JSON object, {printable(text[:40])} is not")  # noqa: TRY004  # as bad JSON
+    if "person" in value:
+        value["person"] = person_name(value["person"])
     return value
 
 
 def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> CollectionSpec:
     name = printable(str(file))
     try:
-        record = json.loads(metadata.get(_KEY, b""))
+        record = parse_json(metadata.get(_KEY, b""))
         version = record.pop("latents")
         spec = None if version != FORMAT else CollectionSpec.from_json(record, where=name)
     except (ValueError, AttributeError, KeyError, TypeError, StoreError) as error:
@@ -269,12 +335,21 @@ def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> Coll
         ) from error
     if spec is None:
         raise DataError(f"{name} was written by a later lookalike (latents {version}); upgrade to read it")
+    try:
+        Crop.parse(spec.crop)
+    except InvalidArgumentError as error:
+        raise DataError(f"{name} names a crop that cannot be read ({error}); embed again") from error
+    if spec.dimension > _MAX_DIMENSION:
+        raise DataError(
+            f"{name} says that its vectors have {spec.dimension} dimensions, the most is {_MAX_DIMENSION}; "
+            "embed again"
+        )
     if any(names.count(column) != 1 for column in _COLUMNS) or names.count(_PAYLOAD) > 1:
         raise DataError(
             f"{name} must have columns {', '.join(_COLUMNS)}, it has {printable(', '.join(names))}; "
             "embed again"
         )
-    return spec
+    return replace(spec, foreign_roots=())  # it may say nothing of who knows its roots
 
 
 @contextmanager
@@ -282,7 +357,11 @@ def _reading(file: Path) -> Iterator[None]:
     pa, _ = require_pyarrow(file)  # the boundary: what pyarrow raises at a file leaves as a DataError
     try:
         yield
+    except MemoryError:
+        raise  # says nothing of the file
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: null where there may be none
+        if isinstance(error, OSError) and error.errno is not None:  # the system's: no word about the content
+            raise DataError(f"{printable(str(file))} cannot be read ({os.strerror(error.errno)})") from error
         raise DataError(
             f"{printable(str(file))} must be a whole Parquet file, but: {_line(error)}; fetch it again "
             "or embed again"

@@ -7,30 +7,53 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import (
     CollectionNotFoundError,
+    DataError,
     InvalidArgumentError,
     ModelMismatchError,
     printable,
 )
 from lookalike.encoder.images import Crop
-from lookalike.indexer.parquet.file import Entry, LatentsFile
-from lookalike.indexer.sources import Source, as_path, item_id, with_root_name
+from lookalike.indexer.parquet.file import Entry, LatentsFile, Rows
+from lookalike.indexer.sources import Source, as_path, as_text, item_id, with_root_name
 from lookalike.indexer.store import CollectionSpec, Record, StorageConfig, VectorStore, resolve_alias
-from lookalike.indexer.sync import SyncReport, ignored_options_warning
+from lookalike.indexer.sync import SyncReport, ignored_options_warning, index_when_large
 
 _NEW, _CHANGED, _SAME = range(3)
 _CHUNK: Final = 1024
 _FILE_FIELDS: Final = ("sha256", "size", "mtime_ns")
+
+
+class _File(NamedTuple):
+    """What a file says of itself; opened when it is needed, as there may be more than can be open at once."""
+
+    file: Path
+    spec: CollectionSpec
+    rows: int
+
+    @classmethod
+    def read(cls, file: Path) -> _File:
+        with LatentsFile.open(file) as opened:
+            return cls(file, opened.spec, opened.count)
+
+    @contextmanager
+    def opened(self) -> Iterator[LatentsFile]:
+        with LatentsFile.open(self.file) as opened:
+            if (opened.spec, opened.count) != (self.spec, self.rows):
+                raise DataError(f"{printable(str(self.file))} has changed while it was read; run it again")
+            yield opened
 
 
 def load_latents(
@@ -38,6 +61,7 @@ def load_latents(
     collection: str,
     files: Sequence[Path],
     *,
+    root: Path | None = None,
     root_name: str | None = None,
     bundle: Bundle | None = None,
     crop: Crop | None = None,
@@ -49,13 +73,19 @@ def load_latents(
     """Bring the rows of files into a collection, which is created if there is none.
 
     Rows whose SHA-256, size, time and payload are as stored are left alone, so a run that is killed and
-    started again ends where a whole run ends. Stored items that are in no file stay, and are not counted as
-    missing: a file does not say what has left a folder.
+    started again ends where a whole run ends. Of rows that name the same image, in one file or several, the
+    last counts. Stored items that are in no file stay, and are not counted as missing: a file does not say
+    what has left a folder. All rows are checked before the first is stored. A collection that has grown large
+    gets a search index at the end.
+
+    The folders that files name are not used to open images, unless the collection was indexed from there or
+    ``root`` says so: whoever wrote the file may have named any.
 
     Args:
         store: The store.
         collection: Name or alias of the collection.
-        files: Written by ``lookalike embed``; all are opened before anything is stored.
+        files: Written by ``lookalike embed``; all are checked before anything is stored.
+        root: Folder that holds the images of the one root of the files; None: it is not known.
         root_name: Name in the collection for the one root of the files; None: as the files call their roots.
         bundle: The model that the files must be of; a new collection remembers its address. None: any model,
             and its address as the files have it.
@@ -63,7 +93,7 @@ def load_latents(
         storage: Storage options of a new collection; for an existing one they are ignored, with a warning.
         on_total: Called with the number of rows.
         on_progress: Called after each piece with the number of rows done.
-        log: Called with the warning about ignored options.
+        log: Called with one-line messages: ignored options, roots that are not used, the start of an index.
 
     Raises:
         ModelMismatchError: the collection, or another of the files, is of another model or crop, or a file is
@@ -76,36 +106,83 @@ def load_latents(
     """
     began = time.monotonic()
     storage = storage or StorageConfig()
-    with ExitStack() as stack:
-        opened = [stack.enter_context(LatentsFile.open(file)) for file in files]
-        for file in opened:
-            _check_requested(file, bundle, crop)
-        name = resolve_alias(store, collection)
-        existing = _existing_spec(store, name, opened)
-        first = opened[0].spec
-        spec = existing or replace(first, roots={}, model_name=bundle.address if bundle else first.model_name)
-        root_names = [_root_names(file, root_name, spec.roots) for file in opened]
-        roots = dict(spec.roots)
-        for file, names in zip(opened, root_names, strict=True):
-            roots |= {names[root]: folder for root, folder in file.spec.roots.items()}
-        count = sum(file.count for file in opened)
-        if existing is None:
-            store.create(name, replace(spec, roots=roots), storage.with_known(expect=count))
-        else:
-            if (warning := ignored_options_warning(store, name, storage)) is not None:
-                log(warning)
-            if roots != spec.roots:
-                store.update_info(name, replace(spec, roots=roots))
-        on_total(count)
-        report = SyncReport(collection=name)
-        for file, names in zip(opened, root_names, strict=True):
-            _load(store, name, file, names, report, on_progress)
+    described = [_File.read(file) for file in files]
+    for file in described:
+        _check_requested(file, bundle, crop)
+    name = resolve_alias(store, collection)
+    existing = _existing_spec(store, name, described)
+    first = described[0].spec
+    before = existing or replace(first, roots={}, model_name=bundle.address if bundle else first.model_name)
+    names = [_root_names(file, root, root_name, before.roots) for file in described]
+    spec = _with_roots(before, described, names, root)
+    repeated = _repeated_images(described, names)
+    count = sum(file.rows for file in described)
+    if existing is None:
+        store.create(name, spec, storage.with_known(expect=count))
+    else:
+        if (warning := ignored_options_warning(store, name, storage)) is not None:
+            log(warning)
+        if spec != existing:
+            store.update_info(name, spec)
+    on_total(count)
+    report, rows_left_out = SyncReport(collection=name), 0
+    for file, root_names in zip(described, names, strict=True):
+        with file.opened() as opened:
+            rows_left_out += _load(store, name, opened, root_names, repeated, report, on_progress)
     store.flush(name)
     report.seconds = time.monotonic() - began
+    index_when_large(store, name, log=log)
+    if rows_left_out:
+        log(f"{rows_left_out} rows name an image that a later row names again; the last of them counts")
+    for foreign in set(spec.foreign_roots) - set(before.foreign_roots):
+        log(
+            f"images of {printable(foreign)} will not be shown: only the file says that they are in "
+            f"{printable(spec.roots[foreign])}; if they are, index it again with --root and that folder"
+        )
     return report
 
 
-def _check_requested(file: LatentsFile, bundle: Bundle | None, crop: Crop | None) -> None:
+def _with_roots(
+    spec: CollectionSpec, files: Sequence[_File], names: Sequence[Mapping[str, str]], root: Path | None
+) -> CollectionSpec:
+    """Return a spec with the roots of the files; those that only a file tells are foreign."""
+    roots, foreign = dict(spec.roots), set(spec.foreign_roots)
+    for file, root_names in zip(files, names, strict=True):
+        for own, folder in file.spec.roots.items():
+            name = root_names[own]
+            if root is not None:
+                roots[name] = as_text(root.resolve())
+                foreign.discard(name)
+            elif name not in roots or name in foreign:
+                roots[name] = folder
+                foreign.add(name)
+    return replace(spec, roots=roots, foreign_roots=tuple(sorted(foreign)))
+
+
+def _repeated_images(files: Sequence[_File], names: Sequence[Mapping[str, str]]) -> Counter[bytes]:
+    """Check all rows, and return the keys of the images that several rows name, with the number of rows.
+
+    Memory holds 16 bytes of each row.
+    """
+    keys = bytearray()
+    for file, root_names in zip(files, names, strict=True):
+        with file.opened() as opened:
+            for roots, paths in opened.check_rows():
+                for root, path in zip(roots, paths, strict=True):
+                    keys += _image_key(root_names[root], path)
+    ordered = np.frombuffer(keys, "S16").copy()
+    ordered.sort()
+    again, counts = np.unique(ordered[1:][ordered[1:] == ordered[:-1]], return_counts=True)
+    rows = zip(again.tolist(), counts.tolist(), strict=True)
+    return Counter({key.ljust(16, b"\0"): number + 1 for key, number in rows})
+
+
+def _image_key(root_name: str, path: str) -> bytes:
+    """Return 16 bytes that tell an image from all others; an item's id takes four times as long."""
+    return blake2b(f"{root_name}\0{path}".encode(), digest_size=16).digest()
+
+
+def _check_requested(file: _File, bundle: Bundle | None, crop: Crop | None) -> None:
     spec, name = file.spec, printable(str(file.file))
     if bundle is not None and bundle.model_id != spec.model_id:
         raise ModelMismatchError(
@@ -118,7 +195,7 @@ def _check_requested(file: LatentsFile, bundle: Bundle | None, crop: Crop | None
         )
 
 
-def _existing_spec(store: VectorStore, name: str, files: Sequence[LatentsFile]) -> CollectionSpec | None:
+def _existing_spec(store: VectorStore, name: str, files: Sequence[_File]) -> CollectionSpec | None:
     """Return the spec of the collection, when all files fit it and one another; None: there is none yet."""
     first = files[0]
     for file in files[1:]:
@@ -132,7 +209,7 @@ def _existing_spec(store: VectorStore, name: str, files: Sequence[LatentsFile]) 
     return spec
 
 
-def _check_same_model(file: LatentsFile, spec: CollectionSpec, holder: str) -> None:
+def _check_same_model(file: _File, spec: CollectionSpec, holder: str) -> None:
     own = file.spec
     if not own.same_embedding(spec):
         raise ModelMismatchError(
@@ -142,16 +219,21 @@ def _check_same_model(file: LatentsFile, spec: CollectionSpec, holder: str) -> N
         )
 
 
-def _root_names(file: LatentsFile, root_name: str | None, known_roots: Mapping[str, str]) -> dict[str, str]:
+def _root_names(
+    file: _File, root: Path | None, root_name: str | None, known_roots: Mapping[str, str]
+) -> dict[str, str]:
     """Return the collection's name for each root of a file."""
     roots = file.spec.roots
-    if root_name is not None and len(roots) > 1:
-        raise InvalidArgumentError(
-            f"--root-name names one root, {printable(str(file.file))} has {', '.join(roots)}; leave it out"
-        )
+    for option, given in (("--root-name", root_name), ("--root", root)):
+        if given is not None and len(roots) > 1:
+            raise InvalidArgumentError(
+                f"{option} names one root, {printable(str(file.file))} has {', '.join(roots)}; leave it out"
+            )
     return {
-        root: with_root_name(Source(root, as_path(folder)), root_name, known_roots).root_name
-        for root, folder in roots.items()
+        own: with_root_name(
+            Source(own, as_path(folder) if root is None else root.resolve()), root_name, known_roots
+        ).root_name
+        for own, folder in roots.items()
     }
 
 
@@ -160,11 +242,28 @@ def _load(
     name: str,
     file: LatentsFile,
     root_names: Mapping[str, str],
+    repeated: Counter[bytes],
     report: SyncReport,
     on_progress: Callable[[int], object],
-) -> None:
+) -> int:
+    """Store the rows of a file, and return how many were left out because a later row has the same id.
+
+    Args:
+        store: The store.
+        name: The collection.
+        file: The file.
+        root_names: The collection's name for each of its roots.
+        repeated: Keys of images that several rows name, with the number of rows still to come; counted down.
+        report: Is added to.
+        on_progress: Called after each piece with the number of rows done.
+    """
     empty = store.count(name) == 0  # the usual case: nothing has to be compared
+    left_out = 0
     for rows in file.rows():
+        done = len(rows.entries)
+        if repeated:
+            rows = _last_rows(rows, root_names, repeated)  # the same rows, fewer
+            left_out += done - len(rows.entries)
         entries = [entry._replace(root=root_names[entry.root]) for entry in rows.entries]
         ids = [item_id(entry.root, entry.path) for entry in entries]
         payloads = [_payload(entry) for entry in entries]
@@ -183,7 +282,19 @@ def _load(
         report.added += int((states == _NEW).sum())
         report.changed += int((states == _CHANGED).sum())
         report.unchanged += int((states == _SAME).sum())
-        on_progress(len(entries))
+        on_progress(done)
+    return left_out
+
+
+def _last_rows(rows: Rows, root_names: Mapping[str, str], repeated: Counter[bytes]) -> Rows:
+    """Return the rows whose image no later row names; ``repeated`` is counted down."""
+    keep = np.ones(len(rows.entries), np.bool_)
+    for place, entry in enumerate(rows.entries):
+        key = _image_key(root_names[entry.root], entry.path)
+        if key in repeated:
+            repeated[key] -= 1
+            keep[place] = repeated[key] == 0
+    return rows.select(keep)
 
 
 def _payload(entry: Entry) -> dict[str, Any]:

@@ -311,6 +311,8 @@ def _map_errors(address: str, name: str | None = None) -> Iterator[None]:
         raise busy from error
     except (ApiException, QdrantException) as error:
         raise StoreError(f"the server at {address} failed ({one_line(error)}); see its log") from error
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
     except Exception as error:
         # The in-memory engine and the client's own checks raise plain ValueError and the like.
         reason = one_line(error)

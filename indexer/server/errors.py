@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from lookalike.encoder.errors import (
     StoreUnavailableError,
     StoreUnreachableError,
 )
+from lookalike.encoder.files import parse_json
 from lookalike.indexer.store import Filter
 
 MIN_VERSION: Final = (1, 16)  # the first that stores metadata
@@ -77,7 +77,7 @@ def error_from_status(status: int, reason: str, *, address: str, name: str | Non
 def error_text(content: bytes, *, default: str) -> object:
     """Return the error message in the body of a response, or ``default`` when it is not Qdrant's."""
     try:
-        return json.loads(content)["status"]["error"]
+        return parse_json(content)["status"]["error"]
     except (ValueError, KeyError, TypeError):
         return default
 

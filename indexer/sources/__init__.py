@@ -2,7 +2,8 @@
 
 from lookalike.indexer.sources.file_list import read_list
 from lookalike.indexer.sources.mnist import MnistImage
-from lookalike.indexer.sources.payload_tables import numeric_fields, read_payload, read_tables
+from lookalike.indexer.sources.payload_tables import numeric_fields, person_name, read_payload, read_tables
+from lookalike.indexer.sources.place import file_below, leads_out
 from lookalike.indexer.sources.source import (
     Item,
     Source,
@@ -17,12 +18,14 @@ from lookalike.indexer.sources.source import (
     person_pattern,
     with_root_name,
 )
-from lookalike.indexer.sources.tar import Contained, located
+from lookalike.indexer.sources.tar import Contained, Member, Refused, located
 
 __all__ = [
     "Contained",
     "Item",
+    "Member",
     "MnistImage",
+    "Refused",
     "Source",
     "SourceFilter",
     "SourceList",
@@ -30,10 +33,13 @@ __all__ = [
     "as_path",
     "as_sources",
     "as_text",
+    "file_below",
     "item_id",
+    "leads_out",
     "located",
     "merge_roots",
     "numeric_fields",
+    "person_name",
     "person_pattern",
     "read_list",
     "read_payload",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from lookalike.encoder.errors import DataError, printable
+from lookalike.encoder.files import read_bounded, read_stream
 
 
 def read_list(source: str, *, nul: bool) -> list[Path]:
@@ -20,7 +21,7 @@ def read_list(source: str, *, nul: bool) -> list[Path]:
         DataError: the list cannot be read, or is empty.
     """
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        data = read_stream(sys.stdin.buffer) if source == "-" else read_bounded(source, pipe=True)
     except OSError as error:
         raise DataError(
             f"--files-from is a file or - for standard input, {printable(source)} cannot be read "

@@ -1,34 +1,43 @@
 """Tables of payload fields by path: CSV, JSON lines, or scores in the form of LFW's attributes.
 
-CSV: RFC 4180, UTF-8, a header with the column ``path``. JSON lines: an object with ``path`` on each line.
+CSV: RFC 4180, UTF-8, a header with the column ``path``. JSON lines: an object with ``path`` on each line. A
+person is text, also one called 123. A column of a CSV holds numbers when each of its cells is one, written
+without leading zeros (00123 is a name); else it holds text.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lookalike.encoder.datasets import read_scores
 from lookalike.encoder.errors import DataError, printable
+from lookalike.encoder.files import check_readable, parse_json
 from lookalike.indexer.sources.source import Source
-from lookalike.indexer.store import RESERVED, is_text
+from lookalike.indexer.store import RESERVED, payload_fault
+
+_LONGEST_LINE: Final = 1 << 24
+_NUMBER: Final = re.compile(r" *-?(?:0|[1-9][0-9]{0,18})(?P<broken>(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,4})?) *")
+"""As JSON writes numbers; ``+41...`` is a telephone number, ``1_000`` a name."""
 
 
 def read_payload(file: Path) -> dict[str, dict[str, Any]]:
     """Return the fields that a table has for each path, relative to its root and with ``/``.
 
-    An empty cell of a CSV is left out; a cell that reads as a number becomes one.
+    An empty cell of a CSV is left out; a column in which every cell is a number becomes numbers.
 
     Raises:
         DataError: the file is missing or malformed (with its line), or has a column that the index fills
             itself.
     """
-    rows = _json_lines(file) if file.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows(file)
+    is_json = file.suffix.lower() in {".jsonl", ".ndjson"}
+    rows = _json_lines(file) if is_json else _csv_rows(file)
     fields: dict[str, dict[str, Any]] = {}
     for line, row in rows:
         path = row.pop("path", None)
@@ -38,9 +47,16 @@ def read_payload(file: Path) -> dict[str, dict[str, Any]]:
             raise _malformed(file, line, f"leave {', '.join(sorted(taken))} to the index")
         if path in fields:
             raise _malformed(file, line, f"name each image once, {printable(path)} was named before")
-        if not all(is_text(value) for value in row.values() if isinstance(value, str)):
-            raise _malformed(file, line, "be valid Unicode")
+        if "person" in row:
+            try:
+                row["person"] = person_name(row["person"])
+            except ValueError as error:
+                raise _malformed(file, line, f"name a person, but {error}") from error
+        if (fault := payload_fault({"path": path, **row})) is not None:
+            raise _malformed(file, line, f"hold what can be stored, but {fault}")
         fields[path] = row
+    if not is_json:
+        _read_numbers(fields.values())
     return fields
 
 
@@ -72,8 +88,8 @@ def numeric_fields(sources: Iterable[Source]) -> list[str]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _text(file) as text:
-        reader = csv.DictReader(text, strict=True)
+    with _lines(file) as lines:
+        reader = csv.DictReader(lines, strict=True)
         try:
             if "path" not in (reader.fieldnames or ()):
                 raise _malformed(file, 1, "be a header with the column path")
@@ -82,19 +98,19 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise _malformed(file, reader.line_num, "have as many cells as the header")
                 yield (
                     reader.line_num,
-                    {key: cell if key == "path" else _value(cell) for key, cell in row.items() if cell != ""},
+                    {key: cell for key, cell in row.items() if cell != ""},
                 )
         except (csv.Error, UnicodeDecodeError) as error:
             raise _malformed(file, reader.line_num + 1, f"be CSV in UTF-8 ({error})") from error
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _text(file) as text:
-        for number, line in enumerate(text, start=1):
+    with _lines(file) as lines:
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, parse_constant=_refuse)
+                row = parse_json(line, parse_constant=_refuse)
             except ValueError as error:
                 raise _malformed(file, number, f"be JSON ({error})") from error
             if not isinstance(row, dict):
@@ -102,24 +118,59 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _text(file: Path) -> Any:
+@contextmanager
+def _lines(file: Path) -> Iterator[Iterator[str]]:
+    """Open a table, or a pipe that brings one, as lines of bounded length; a device may never end."""
+
+    def lines() -> Iterator[str]:
+        number = 0
+        while line := text.readline(_LONGEST_LINE):
+            number += 1
+            if len(line) == _LONGEST_LINE:
+                raise _malformed(file, number, f"be shorter than {_LONGEST_LINE} characters")
+            yield line
+
     try:
-        return file.open(encoding="utf-8-sig", newline="")
+        check_readable(file.stat(), pipe=True)
+        text = file.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise DataError(
             f"a table must be readable, {printable(str(file))} is not ({error.strerror}); check the path"
         ) from error
+    with text:
+        yield lines()
 
 
-def _value(cell: str) -> Any:
-    for kind in (int, float):
-        try:
-            number = kind(cell)
-        except ValueError:
-            continue
-        if math.isfinite(number) and abs(number) < 2**63:
-            return number
-    return cell
+def person_name(value: object) -> str | None:
+    """Return the name of a person as text: the number 123 is ``"123"``; None is nobody.
+
+    Raises:
+        ValueError: it is neither text nor a whole number.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if type(value) is int:
+        return str(value)
+    raise ValueError(f"{printable(repr(value)[:40])} is not text")
+
+
+def _read_numbers(rows: Collection[dict[str, str | int | float]]) -> None:
+    """Turn the cells of each column that holds nothing but numbers into numbers, in place."""
+    texts = {
+        key for row in rows for key, cell in row.items() if key == "person" or _number(str(cell)) is None
+    }
+    for row in rows:
+        for key, cell in row.items():
+            if key not in texts and (number := _number(str(cell))) is not None:
+                row[key] = number
+
+
+def _number(cell: str) -> int | float | None:
+    match = _NUMBER.fullmatch(cell)
+    if match is None:
+        return None
+    number = float(cell) if match["broken"] else int(cell)
+    return number if math.isfinite(number) and abs(number) < 2**63 else None
 
 
 def _refuse(constant: str) -> Any:

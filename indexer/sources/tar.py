@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Final
 
 from lookalike.encoder.embed import FileInfo
 from lookalike.encoder.errors import DataError, printable
+from lookalike.encoder.files import MAX_BYTES
 from lookalike.encoder.images import is_image
 from lookalike.indexer.sources.mnist import MnistImage, digit_at
+
+_LATEST: Final = 2**63
+_LARGEST_HEADER: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,30 @@ class Member:
         return f"{self.archive}/{self.name}"
 
 
-Contained = Member | MnistImage
-"""An image inside another file."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An image that is named and must not be read: each run tells why.
+
+    Attributes:
+        name: What it is called, never a path that leads anywhere else.
+        reason: In a few words.
+    """
+
+    name: str
+    reason: str
+    size: ClassVar[int] = 0
+    mtime_ns: ClassVar[int] = 0
+
+    def read(self) -> tuple[bytes, FileInfo]:
+        """Raise OSError with the reason."""
+        raise OSError(self.reason)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Contained = Member | MnistImage | Refused
+"""An image inside another file, or one that is refused."""
 
 
 def located(file: Path) -> Path | Contained:
@@ -73,7 +102,7 @@ def located(file: Path) -> Path | Contained:
 @lru_cache(maxsize=64)
 def _members(archive: Path, _size: int, _mtime_ns: int) -> dict[str, Member]:
     """Return the images of an archive, cached as long as its size and time do not change."""
-    return {member.name: member for member in find_members(archive)}
+    return {member.name: member for member in find_members(archive) if isinstance(member, Member)}
 
 
 def is_archive(file: Path) -> bool:
@@ -81,22 +110,65 @@ def is_archive(file: Path) -> bool:
     return file.name.endswith(".tar")
 
 
-def find_members(archive: Path) -> Iterator[Member]:
+def find_members(archive: Path) -> Iterator[Member | Refused]:
     """Yield the images of an archive in its order; of a name that occurs twice, the last, as tar does.
+
+    A member that leads out of the archive (``/etc/a.jpg``, ``../a.jpg``), is sparse, too large, or has no
+    possible time is refused.
 
     Raises:
         DataError: it cannot be read, or is compressed.
     """
-    members: dict[str, Member] = {}
+    members: dict[str, Member | Refused] = {}
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with _Headers(io.FileIO(archive)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            end = -1
             for info in tar:
+                if info.offset_data <= end:  # a negative size: read on, it would never end
+                    raise tarfile.ReadError(f"{printable(info.name)} lies before the member ahead of it")
+                end = info.offset_data
                 if info.isreg() and is_image(info.name):
-                    name = info.name.removeprefix("./")
-                    members[name] = Member(archive, name, info.offset_data, info.size, int(info.mtime * 1e9))
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(
-            f"an archive is a whole, uncompressed tar file, {printable(str(archive))} is not ({error}); "
-            "unpack a compressed one with gunzip first, or fetch it again"
-        ) from error
+                    member = _member(archive, info)
+                    members[member.name] = member
+    except RecursionError:
+        raise _unreadable(archive, "headers of headers of headers") from None
+    except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError) as error:
+        raise _unreadable(archive, str(error)) from error  # the last three: damaged extended headers
     yield from members.values()
+
+
+def _member(archive: Path, info: tarfile.TarInfo) -> Member | Refused:
+    path = PurePosixPath(info.name)
+    if path.is_absolute() or ".." in path.parts or "\0" in info.name:
+        name = info.name.replace("/", "%2F").replace("\0", "%00")
+        hidden = name.startswith(".")  # the name that is shown must not look hidden
+        return Refused(f"%2E{name[1:]}" if hidden else name, "its name leads out of the archive")
+    name, time = path.as_posix(), info.mtime * 1e9
+    if not (math.isfinite(time) and abs(time) < _LATEST):
+        return Refused(name, f"its time is {info.mtime} seconds, which no file has")
+    if info.issparse():
+        return Refused(name, "it is stored as a sparse file; pack the archive again without --sparse")
+    if not 0 <= info.size <= MAX_BYTES:
+        return Refused(name, f"{info.size} bytes are more than {MAX_BYTES}")
+    return Member(archive, name, info.offset_data, info.size, int(time))
+
+
+def _unreadable(archive: Path, reason: str) -> DataError:
+    return DataError(
+        f"an archive is a whole, uncompressed tar file, {printable(str(archive))} is not "
+        f"({printable(reason)}); unpack a compressed one with gunzip first, or fetch it again"
+    )
+
+
+class _Headers(io.BufferedReader):
+    """An archive of which only headers are read: one that says it is larger than any is refused."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read so many bytes.
+
+        Raises:
+            tarfile.ReadError: no header is so large.
+        """
+        if size is None or not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)

@@ -7,6 +7,7 @@ from lookalike.indexer.store.base import (
     aliased_collection,
     check_fields,
     check_unaliased,
+    damage_of,
     missing_alias,
     resolve_alias,
     value_counts,
@@ -36,6 +37,7 @@ from lookalike.indexer.store.points import (
     check_points,
     is_text,
     known_payload,
+    payload_fault,
     scroll_pages,
 )
 
@@ -64,6 +66,7 @@ __all__ = [
     "check_name",
     "check_points",
     "check_unaliased",
+    "damage_of",
     "differing_options",
     "is_name",
     "is_text",
@@ -72,6 +75,7 @@ __all__ = [
     "missing_alias",
     "oversampling",
     "parse_where",
+    "payload_fault",
     "resolve_alias",
     "scroll_pages",
     "value_counts",

@@ -24,7 +24,9 @@ from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     InvalidArgumentError,
+    StoreBusyError,
     StoreError,
+    StoreUnreachableError,
     printable,
 )
 from lookalike.indexer.store.filters import Condition, Filter
@@ -33,6 +35,8 @@ from lookalike.indexer.store.points import Hit, Payload, Record
 
 _SAMPLE: Final = 256
 """Items that are looked at for the names of fields before all are asked for one."""
+
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,26 @@ def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
             f"collection {name!r} on {address} is what {', '.join(pointing)} stands for; point that on with "
             f"lookalike collections switch {pointing[0]} OTHER, or remove it with --remove"
         )
+
+
+def damage_of(store: VectorStore, name: str) -> StoreError | None:
+    """Return why a collection of the store cannot be opened; None when it can.
+
+    One that another process holds, or has deleted meanwhile, is not damaged.
+
+    Raises:
+        StoreUnreachableError: the server does not answer.
+    """
+    try:
+        store.info(name)
+        store.get(name, [_NO_ID])
+    except StoreUnreachableError:
+        raise
+    except (StoreBusyError, CollectionNotFoundError):
+        return None
+    except StoreError as error:
+        return error
+    return None
 
 
 def value_counts(

@@ -247,6 +247,8 @@ class CollectionSpec:
         crop: How its images are framed, as ``lookalike.encoder.images.preprocess.Crop`` writes it.
         metric: Always ``cosine``: embeddings have unit length.
         roots: Root name -> folder that item paths are relative to.
+        foreign_roots: Names of the roots whose folder only a file of latents told: whoever wrote it may have
+            named any, so no image is opened there.
         format: Version of this record's format.
     """
 
@@ -256,11 +258,20 @@ class CollectionSpec:
     crop: str
     metric: Literal["cosine"] = "cosine"
     roots: Mapping[str, str] = field(default_factory=dict)
+    foreign_roots: tuple[str, ...] = ()
     format: int = SPEC_FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict of JSON values that :meth:`from_json` reads back equal."""
-        return asdict(self) | {"roots": dict(self.roots)}
+        """Return JSON values that :meth:`from_json` reads back equal; ``foreign_roots`` if there are any."""
+        values = asdict(self) | {"roots": dict(self.roots), "foreign_roots": list(self.foreign_roots)}
+        return {key: value for key, value in values.items() if value or key != "foreign_roots"}
+
+    def folder_of(self, root: object) -> str | None:
+        """Return the folder that images of a root are opened in.
+
+        None: the collection knows no such root, or only from a file of latents.
+        """
+        return None if root in self.foreign_roots or not isinstance(root, str) else self.roots.get(root)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], *, where: str) -> Self:
@@ -275,7 +286,7 @@ class CollectionSpec:
                 f"{where} was written by a later lookalike (format {version}); upgrade to read it"
             )
         try:
-            spec = cls(**value)
+            spec = cls(**{**value, "foreign_roots": tuple(value.get("foreign_roots", ()))})
         except TypeError:
             spec = None
         if spec is None or not spec._typed():
@@ -284,11 +295,15 @@ class CollectionSpec:
 
     def _typed(self) -> bool:
         """Whether values read from outside have their declared types."""
+        if not isinstance(self.roots, Mapping):
+            return False
         texts = (self.model_id, self.model_name, self.crop, *self.roots, *self.roots.values())
+        texts += self.foreign_roots
         return (
             all(isinstance(text, str) for text in texts)
             and type(self.dimension) is int
             and self.dimension > 0
+            and type(self.format) is int
             and self.metric == "cosine"
         )
 

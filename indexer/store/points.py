@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from lookalike.encoder.errors import InvalidArgumentError, StoreError, VectorErr
 QUERIES: Final = 64
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
+_FLOAT_MOST: Final = sys.float_info.max
+_FLOAT_LEAST: Final = -_FLOAT_MOST
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Payload = Mapping[str, Any]
@@ -30,6 +33,8 @@ Strings, integers and booleans come back unchanged. A float may come back from Q
 place (1 part in 10^15), so compare floats with a tolerance.
 """
 
+MAX_DEPTH: Final = 32
+"""Lists and objects within one another in a payload field; Qdrant cannot read back more than some hundred."""
 MOVED_TO: Final = "moved_to"
 """Payload field of the old point of a moved item, while the move is written: the id of the new one."""
 _CHECKSUM: Final = "vector_checksum"
@@ -203,18 +208,41 @@ def _check_payload(payload: Payload) -> dict[str, Any]:
     """Return ``payload`` as a dict, checked that every store can hold it.
 
     Raises:
-        StoreError: a value is not JSON (NaN, bytes, numpy scalars, numbers beyond 64 bits) or not valid
-            Unicode; the message names the key.
+        StoreError: as :func:`payload_fault` says; the message names the key.
+    """
+    if (fault := payload_fault(payload)) is not None:
+        raise StoreError(f"a payload cannot be stored: {fault}; convert, flatten or escape it")
+    return dict(payload)
+
+
+def payload_fault(payload: Payload) -> str | None:
+    """Return why a payload cannot be stored, with the field; None when it can.
+
+    Its values are JSON (no NaN, bytes or numpy scalars, no numbers beyond 64 bits), text is valid Unicode,
+    and at most :data:`MAX_DEPTH` lists and objects are within one another.
     """
     for key, value in payload.items():
         # A shortcut for plain text and numbers, the usual case: half the time.
-        plain = value.isascii() if type(value) is str else type(value) is int and _LEAST <= value <= _MOST
-        if not (plain and key.isascii()) and not (is_text(key) and _is_json(value)):
-            raise StoreError(
-                "a payload holds JSON values of valid Unicode text and finite 64-bit numbers; "
-                f"field {key!r} does not; convert or escape it"
-            )
-    return dict(payload)
+        kind = type(value)
+        if kind is str:
+            plain = value.isascii()
+        elif kind is float:
+            plain = _FLOAT_LEAST <= value <= _FLOAT_MOST
+        else:
+            plain = kind is int and _LEAST <= value <= _MOST
+        if plain and key.isascii():
+            continue
+        if _is_deep(value, MAX_DEPTH):
+            return f"field {key!r} is nested more than {MAX_DEPTH} lists or objects deep"
+        if not (is_text(key) and _is_json(value)):
+            return f"field {key!r} is not a JSON value of valid Unicode text and finite 64-bit numbers"
+    return None
+
+
+def _is_deep(value: object, most: int) -> bool:
+    """Whether more than ``most`` lists and objects are within one another."""
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return isinstance(inner, list) and (most == 0 or any(_is_deep(each, most - 1) for each in inner))
 
 
 def is_text(value: object) -> bool:

@@ -1,6 +1,10 @@
 """Bringing a collection up to date with its sources."""
 
-from lookalike.indexer.sync.collection import ignored_options_warning, index_when_large, new_spec
+from lookalike.indexer.sync.collection import (
+    ignored_options_warning,
+    index_when_large,
+    new_spec,
+)
 from lookalike.indexer.sync.plan import ToEmbed
 from lookalike.indexer.sync.sync import DEGENERATE, SyncReport, drop_degenerate, sync
 

@@ -5,10 +5,12 @@ Of each of a million items a run keeps 16 bytes of its id and some tens of the r
 
 from __future__ import annotations
 
+import os
 import pickle  # reads nothing but what this process wrote into its own memory
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,18 +21,47 @@ from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.errors import CollectionNotFoundError
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
+from lookalike.indexer.sources import Source, SourceList, Sources, as_sources, merge_roots
 from lookalike.indexer.store import CollectionSpec, StorageConfig, VectorStore, differing_options
 
 INDEX_ABOVE: Final = 100_000
 """Vectors that one search compares in some 5 ms at 128 dimensions: below, an index gains nothing."""
 
 
-def known_roots(store: VectorStore, name: str) -> Mapping[str, str]:
-    """Return the roots of a collection, root name to folder; empty when there is no such collection."""
+def open_sources(store: VectorStore, name: str, sources: Sources) -> list[Source]:
+    """Open sources under the names that a collection gives their roots.
+
+    What lies in a root that only a file of latents told is not part of that root: the file may have named any
+    folder, and all below it would become the user's own.
+
+    Raises:
+        DataError, InvalidArgumentError: as :func:`as_sources` says.
+    """
+    if not isinstance(sources, SourceList | str | os.PathLike | Source):
+        sources = list(sources)
     try:
-        return store.info(name).roots
+        spec = store.info(name)
     except CollectionNotFoundError:
-        return {}
+        return as_sources(sources, {})
+    opened = as_sources(sources, spec.roots)
+    inside = {source.root_name for source in opened if source.only is not None or source.listed is not None}
+    if inside.isdisjoint(spec.foreign_roots):
+        return opened
+    untold = {
+        root: folder for root, folder in spec.roots.items() if root not in inside & {*spec.foreign_roots}
+    }
+    return as_sources(sources, untold)
+
+
+def with_sources(spec: CollectionSpec, sources: Sequence[Source]) -> CollectionSpec:
+    """Return a spec that knows the roots of these sources as the user's own.
+
+    Raises:
+        InvalidArgumentError: as :func:`merge_roots` says.
+    """
+    own = {source.root_name for source in sources}
+    foreign = tuple(name for name in spec.foreign_roots if name not in own)
+    return replace(spec, roots=merge_roots(spec.roots, sources), foreign_roots=foreign)
 
 
 def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from typing import Any, Final, Literal
 
@@ -27,7 +27,7 @@ from lookalike.encoder.embed import (
 from lookalike.encoder.errors import DataError, printable
 from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import Source, Sources, as_sources, merge_roots, numeric_fields
+from lookalike.indexer.sources import Source, SourceList, Sources, numeric_fields
 from lookalike.indexer.store import (
     MOVED_TO,
     CollectionSpec,
@@ -40,9 +40,10 @@ from lookalike.indexer.store import (
 from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,
-    known_roots,
+    open_sources,
     prefetch,
     prepare_collection,
+    with_sources,
 )
 from lookalike.indexer.sync.plan import (
     SourceScan,
@@ -56,6 +57,7 @@ from lookalike.indexer.sync.plan import (
     payload_of,
 )
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
+from lookalike.indexer.sync.renamed import absorb_doubles, check_renamed
 
 Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
 
@@ -209,15 +211,15 @@ def sync(
 
     Raises:
         ModelMismatchError: the collection holds vectors of another model or crop.
-        InvalidArgumentError: a name is not allowed, the model has no such attribute, or two sources have one
-            root name and different folders.
+        InvalidArgumentError: a name is not allowed, the model has no such attribute, two sources have one
+            root name and different folders, or a new folder holds the images of a root whose folder is gone.
         DataError: a source does not exist, an archive cannot be read, or pruning would remove everything, or
             everything in a folder that is there and empty (an unmounted disk looks like that).
         StoreError: the store failed; what was acknowledged before stays.
     """
     attributes = attributes_to_predict(model, predict)
     name = resolve_alias(store, collection)
-    opened = as_sources(sources, known_roots(store, name))
+    opened = open_sources(store, name, sources)
     storage = storage or StorageConfig()
     warning = ignored_options_warning(store, name, storage)
     fields = [*numeric_fields(opened), *(each.name for each in attributes)]
@@ -228,7 +230,9 @@ def sync(
         log(warning)
     report = SyncReport(collection=name, provider=model.provider, pruned=prune and not dry_run, dry=dry_run)
     began = time.monotonic()
-    spec = replace(before, roots=merge_roots(before.roots, opened))
+    if not (isinstance(sources, SourceList) and sources.root_name is not None):
+        check_renamed(store, name, before, opened)
+    spec = with_sources(before if dry_run else absorb_doubles(store, name, before, opened, log), opened)
     run = _Run(store, name, model, spec, max_pixels, processes, SyncReporter(report, on_event))
     scan = SourceScan(opened)
     with ExitStack() as stack:

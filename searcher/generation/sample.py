@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle, GaussianMixture
 from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, read_pixels, to_uint8
 from lookalike.encoder.runtime import Model
 
@@ -196,9 +197,8 @@ def read_all(
     failed: list[str] = []
     for file in files:
         try:
-            pixels.append(
-                read_pixels(file.read_bytes(), image, crop=crop, max_pixels=max_pixels, name=str(file))
-            )
+            data = read_bounded(file, pipe=True)
+            pixels.append(read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(file)))
             good.append(file)
         except ImageError as error:
             failed.append(str(error))

@@ -47,7 +47,8 @@ class SearchHit:
     @property
     def person(self) -> str | None:
         """The person in the image, where known."""
-        return self.payload.get("person")
+        person = self.payload.get("person")
+        return None if person is None else str(person)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: rank, score, probability, match, path, person, payload."""

@@ -27,9 +27,10 @@ from lookalike.encoder.errors import (
     VectorError,
     printable,
 )
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, ImageSpec, read_pixels
 from lookalike.encoder.runtime import Model, Provider
-from lookalike.indexer.sources import as_path, located
+from lookalike.indexer.sources import file_below, leads_out, located
 from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, check_fields, resolve_alias
 from lookalike.indexer.sync import DEGENERATE
 from lookalike.searcher.generation import attributes_of
@@ -339,10 +340,10 @@ class Searcher:
 
         It shows a little more than the model sees.
         """
-        root = self.spec.roots.get(payload["root"])
-        if root is None:
+        folder = self.spec.folder_of(payload["root"])
+        if folder is None or leads_out(payload["path"]):
             return None
-        return self.query_image(as_path(root) / as_path(payload["path"]), side=side)
+        return self.query_image(file_below(folder, payload["path"]), side=side)
 
     def query_image(self, file: Path, *, side: int, crop: Crop | None = None) -> Pixels | None:
         """Return the image in a file as :meth:`item_image` does."""
@@ -354,12 +355,13 @@ class Searcher:
             return None
 
     def _read_item(self, payload: dict[str, Any]) -> bytes:
-        root = self.spec.roots.get(str(payload.get("root")))
-        if root is None:
+        folder, path = self.spec.folder_of(payload.get("root")), str(payload["path"])
+        if folder is None or leads_out(path):
             raise ImageError(
-                f"{printable(str(payload['path']))}: the folder it was indexed from is not recorded"
+                f"{printable(path)}: the folder it was indexed from is not recorded, or only in a file of "
+                "latents; index that folder"
             )
-        return _read_located(as_path(root) / as_path(str(payload["path"])))
+        return _read_located(file_below(folder, path))
 
     def _check_fields(self, where: Filter | None) -> None:
         """Check once that the fields in a filter are those of some item."""
@@ -433,7 +435,7 @@ class Searcher:
     def _load(self, query: Query, crop: Crop, denoiser: QueryDenoiser | None) -> _LoadedQuery:
         spec, info = self.model.bundle.spec.image, None
         try:
-            data = query.read_bytes()
+            data = read_bounded(query, pipe=True) if isinstance(query, Path) else query.read_bytes()
             if denoiser is None:
                 pixels = read_pixels(data, spec, crop=crop, max_pixels=self.max_pixels, name=str(query))
             else:
@@ -456,4 +458,4 @@ def _no_vector(query: Query) -> VectorError:
 def _read_located(file: Path) -> bytes:
     """Return the bytes of a file, which may be a member of an archive."""
     place = located(file)
-    return place.read_bytes() if isinstance(place, Path) else place.read()[0]
+    return read_bounded(place) if isinstance(place, Path) else place.read()[0]

@@ -34,6 +34,7 @@ from lookalike.encoder.datasets import (
     person_from_folder,
 )
 from lookalike.encoder.errors import DataError, ImageError, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import (
     IMAGE_SUFFIXES,
     LFW_CROP,
@@ -110,7 +111,7 @@ class Dataset:
         path = self.root / self.paths[index]
         if not path.is_file():  # reading a pipe would block
             raise OSError("it is not a file or a broken link")
-        return path.read_bytes()
+        return read_bounded(path)
 
     def split(self, usable: Iterable[int]) -> Split:
         """Split the images at the indices ``usable`` by person.

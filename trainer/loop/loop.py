@@ -65,6 +65,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         data = io.BytesIO(_checked_content(path))
         state: dict[str, Any] = dict(torch.load(data, map_location="cpu", weights_only=True))
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
     except Exception as error:  # torch, zipfile and pickle each raise their own
         # torch's own message advises to load objects anyway, which would execute them.
         holds_objects = isinstance(error, pickle.UnpicklingError)

@@ -12,7 +12,7 @@ from lookalike.deploy.http.errors import PROBLEMS
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.state import State
 from lookalike.encoder.runtime import Denoiser, Model
-from lookalike.indexer.store import parse_where, value_counts
+from lookalike.indexer.store import damage_of, parse_where, value_counts
 
 router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
 
@@ -32,10 +32,18 @@ class CollectionJson(BaseModel):
     index: dict[str, Any]
 
 
+class DamagedJson(BaseModel):
+    """A collection that cannot be opened, and why."""
+
+    name: str
+    reason: str
+
+
 class CollectionsResponse(BaseModel):
     """All collections of the store."""
 
     collections: list[CollectionJson]
+    damaged: list[DamagedJson]
 
 
 class FacetsResponse(BaseModel):
@@ -76,13 +84,17 @@ class ModelsResponse(BaseModel):
 @router.get("/collections", response_model=CollectionsResponse, summary="List the collections")
 async def collections(state: State) -> JSONResponse:
     """List the collections of the store; of their folders only the names."""
-    return JSONResponse({"collections": await state.executor.run(lambda: _collections(state.registry))})
+    return JSONResponse(await state.executor.run(lambda: _collections(state.registry)))
 
 
-def _collections(registry: ModelRegistry) -> list[dict[str, Any]]:
-    rows = []
+def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
+    rows, damaged = [], []
     aliases = registry.store.aliases()
     for name in registry.store.list_collections():
+        if (damage := damage_of(registry.store, name)) is not None:
+            # The reason, without the place of the store: that is the service's own.
+            damaged.append({"name": name, "reason": str(damage).replace(registry.store.address, "")})
+            continue
         spec, index = registry.store.info(name), registry.store.index_state(name)
         models = [model.bundle.name for model in registry.models.values() if model.model_id == spec.model_id]
         rows.append(
@@ -99,7 +111,7 @@ def _collections(registry: ModelRegistry) -> list[dict[str, Any]]:
                 "index": index.to_json()["index"],
             }
         )
-    return rows
+    return {"collections": rows, "damaged": damaged}
 
 
 @router.get("/facets", response_model=FacetsResponse, summary="Count the values of a metadata field")

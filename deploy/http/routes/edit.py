@@ -75,7 +75,10 @@ async def edit(request: Request, state: State) -> Response:
         images, crop = uploads, params.crop
         if params.item is not None:
             spec, payload = get_item(state, str(params.collection), params.item)
-            images, crop = [Upload(str(payload["path"]), item_file(spec, payload))], crop or spec.crop
+            images, crop = (
+                [Upload(str(payload["path"]), item_file(spec, payload, allowed=state.settings.roots))],
+                crop or spec.crop,
+            )
         pixels = read_uploads(model, images, crop, denoiser, max_pixels=state.settings.max_pixels)
         rows = edit_steps(model, pixels, strengths, steps, keep_detail=params.keep_detail)
         results = [[png_base64(image) for image in row] for row in rows]

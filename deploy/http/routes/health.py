@@ -25,14 +25,20 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", summary="Check that searches can be answered")
 async def readyz(state: State) -> dict[str, Any]:
-    """Check that the store answers, and return the execution provider of each model."""
+    """Check that the store answers, and return the execution provider of each model.
+
+    Where collections are damaged, the status is ``degraded`` and ``damaged`` says how many: searches of the
+    others are answered. GET /api/v1/collections names them.
+    """
     try:
         # Not on a worker: a full queue does not make the service unready.
-        await asyncio.wait_for(asyncio.to_thread(state.registry.store.list_collections), _READY_SECONDS)
+        damaged = await asyncio.wait_for(asyncio.to_thread(state.registry.count_damaged), _READY_SECONDS)
     except (LookalikeError, TimeoutError) as error:
         raise ApiError("not-ready", "the store does not answer") from error
     providers = {name: model.provider for name, model in state.registry.models.items()}
     providers |= {name: denoiser.provider for name, denoiser in state.registry.denoisers.items()}
+    if damaged:
+        return {"status": "degraded", "damaged": damaged, "providers": providers}
     return {"status": "ready", "providers": providers}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -20,8 +20,9 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.state import AppState, State
 from lookalike.encoder.datasets import MNIST
 from lookalike.encoder.errors import DataError, ImageError
+from lookalike.encoder.files import read_stream
 from lookalike.encoder.images import DEFAULT_MAX_SHRUNK_PIXELS, Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.indexer.sources import MnistImage, as_path, located
+from lookalike.indexer.sources import Member, MnistImage, as_path, file_below, leads_out, located
 from lookalike.indexer.store import CollectionSpec
 
 router: Final = APIRouter(prefix="/api/v1", tags=["items"])
@@ -122,7 +123,7 @@ async def _send_image(
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         try:
-            pixels = render(spec, item_file(spec, payload))
+            pixels = render(spec, item_file(spec, payload, allowed=state.settings.roots))
         except ImageError as error:
             raise _gone() from error
         out = io.BytesIO()
@@ -146,39 +147,47 @@ def get_item(state: AppState, collection: str, item: UUID) -> tuple[CollectionSp
     return spec, dict(record.payload)
 
 
-def item_file(spec: CollectionSpec, payload: dict[str, Any]) -> bytes:
+def item_file(spec: CollectionSpec, payload: dict[str, Any], *, allowed: Sequence[Path] = ()) -> bytes:
     """Return the bytes of an item's image file.
 
-    The file must really lie under the collection's folder: a link that leads out of it is refused, also one
-    that is swapped in while the file is being opened.
+    The file must really lie under the folder of its root, which the collection was indexed from; where only a
+    file of latents told that folder, under one that may be indexed. A link that leads out of it is refused,
+    also one that is swapped in while the file is being opened.
+
+    Args:
+        spec: The item's collection.
+        payload: Of the item.
+        allowed: The folders that requests may index.
 
     Raises:
         ApiError: it is gone, cannot be read, or lies elsewhere.
     """
-    root = spec.roots.get(str(payload.get("root")))
-    relative = as_path(str(payload.get("path", "")))
-    if root is None or relative.is_absolute() or ".." in relative.parts:
+    root, path = str(payload.get("root")), str(payload.get("path", ""))
+    if root not in spec.roots or leads_out(path):
         raise _gone()
-    folder = as_path(root)
+    folder = spec.folder_of(root)
     try:
-        place = located(folder / relative)
+        place = located(file_below(spec.roots[root], path))
+        folders = [real.resolve(strict=True) for real in ([as_path(folder)] if folder else allowed)]
         if isinstance(place, Path):
-            return _read_below(folder, place)
+            return _read_below(folders, place)
         if isinstance(place, MnistImage):
             archive = MNIST(place.folder).images_file(place.split)
-        else:
+        elif isinstance(place, Member):
             archive = place.archive
-        if not archive.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
+        else:
+            raise _gone()
+        if not _is_below(archive.resolve(strict=True), folders):
             raise _gone()
         return place.read()[0]
     except (OSError, DataError, ValueError, RuntimeError) as error:  # ValueError: a null byte in the path
         raise _gone() from error
 
 
-def _read_below(folder: Path, path: Path) -> bytes:
-    """Read a file that lies below a folder, links followed."""
+def _read_below(folders: Sequence[Path], path: Path) -> bytes:
+    """Read a file that lies below one of these folders, links followed."""
     real = path.resolve(strict=True)
-    if not real.is_relative_to(folder.resolve(strict=True)):
+    if not _is_below(real, folders):
         raise _gone()
     flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(real, os.O_RDONLY | flags), "rb") as file:
@@ -187,7 +196,11 @@ def _read_below(folder: Path, path: Path) -> bytes:
         same_file = (opened.st_dev, opened.st_ino) == (current.st_dev, current.st_ino)
         if not same_file or real != path.resolve(strict=True) or not stat.S_ISREG(opened.st_mode):
             raise _gone()
-        return file.read()
+        return read_stream(file)
+
+
+def _is_below(real: Path, folders: Sequence[Path]) -> bool:
+    return any(real.is_relative_to(folder) for folder in folders)
 
 
 def _gone() -> ApiError:

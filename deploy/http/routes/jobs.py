@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -16,6 +18,7 @@ from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
 from lookalike.encoder.errors import printable
 from lookalike.encoder.images import Crop
+from lookalike.indexer.sources import Item, Refused, Source, SourceList
 from lookalike.indexer.store import check_name
 from lookalike.indexer.sync import sync
 
@@ -34,6 +37,9 @@ class IndexRequest(BaseModel, extra="forbid"):
     model: str = Field("faces", max_length=200, description="Name of a model, as in GET models.")
     crop: str | None = Field(None, max_length=200, description="Part of the images; default: the model's.")
     prune: bool = Field(False, description="Remove items whose files are gone.")
+    root_name: str | None = Field(
+        None, max_length=200, description="Name of the folder in the collection, if it was renamed."
+    )
 
 
 class JobJson(BaseModel):
@@ -93,7 +99,7 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
         real = Path(source).resolve(strict=True) if Path(source).is_absolute() else None
     except (OSError, RuntimeError, ValueError):
         real = None
-    if real is None or not any(real.is_relative_to(root.resolve()) for root in roots):
+    if real is None or not _is_within(real, tuple(root.resolve() for root in roots)):
         raise ApiError(
             "folder-not-allowed",
             f"'{printable(source)}' does not exist, or is in no folder that may be indexed; such folders are "
@@ -102,15 +108,57 @@ def allowed_source(roots: tuple[Path, ...], source: str) -> Path:
     return real
 
 
+@dataclass(frozen=True)
+class _ConfinedSource(Source):
+    """A source whose links are followed within some folders only."""
+
+    folders: tuple[Path, ...] = ()
+
+    def items(self, *arguments: Any) -> Iterator[Item]:
+        """See :meth:`Source.items`; a link that leads out is an image that must not be read."""
+        for item in Source.items(self, *arguments):
+            if item.member is None and item.file.is_symlink() and not _is_within(item.file, self.folders):
+                reason = "it is a link out of the folders that may be indexed"
+                yield replace(item, member=Refused(str(item.file), reason))
+            else:
+                yield item
+
+
+def _is_within(path: Path, folders: tuple[Path, ...]) -> bool:
+    """Whether the real path of a file is below one of these real folders."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    return any(real.is_relative_to(folder) for folder in folders)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ConfinedSources(SourceList):
+    """Sources whose links are followed within some folders only."""
+
+    folders: tuple[Path, ...] = ()
+
+    def open(self, known_roots: Mapping[str, str]) -> list[Source]:
+        """See :meth:`SourceList.open`."""
+        found = SourceList.open(self, known_roots)
+        names = [each.name for each in fields(Source)]
+        return [
+            _ConfinedSource(**{name: getattr(source, name) for name in names}, folders=self.folders)
+            for source in found
+        ]
+
+
 def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
     model = state.registry.model(params.model)
     crop = None if params.crop is None else Crop.parse(params.crop)
+    folders = tuple(root.resolve() for root in state.settings.roots)
     try:
         report = sync(
             state.registry.store,
             params.collection,
             model,
-            source,
+            _ConfinedSources(sources=[source], root_name=params.root_name, folders=folders),
             crop=crop,
             prune=params.prune,
             max_pixels=state.settings.max_pixels,

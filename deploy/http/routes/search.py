@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -127,7 +128,8 @@ async def search(request: Request, state: State) -> JSONResponse:
     denoiser = registry.query_denoiser(params.denoise_model) if params.denoise else None
 
     def answer(queries: Sequence[Upload]) -> list[QueryResult]:
-        return _search(registry.searcher(params.collection), params, queries, denoiser)
+        searcher = registry.searcher(params.collection)
+        return _search(searcher, params, queries, denoiser, allowed=state.settings.roots)
 
     if params.item is None and len(uploads) == 1:
         kind = (SearchRequest, params.model_dump_json(exclude={"images"}))
@@ -143,7 +145,12 @@ async def search(request: Request, state: State) -> JSONResponse:
 
 
 def _search(
-    searcher: Searcher, params: SearchRequest, uploads: Sequence[Upload], denoiser: QueryDenoiser | None
+    searcher: Searcher,
+    params: SearchRequest,
+    uploads: Sequence[Upload],
+    denoiser: QueryDenoiser | None,
+    *,
+    allowed: Sequence[Path],
 ) -> list[QueryResult]:
     """Search with images, or with the item of the parameters."""
     options: dict[str, Any] = {
@@ -160,7 +167,7 @@ def _search(
             searcher.similar_to_item(
                 str(params.item),
                 exclude_self=params.exclude_self is not False,
-                read=lambda payload: item_file(searcher.spec, payload),
+                read=lambda payload: item_file(searcher.spec, payload, allowed=allowed),
                 **options,
             )
         ]

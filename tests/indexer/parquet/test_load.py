@@ -77,9 +77,9 @@ def store(any_store: VectorStore) -> Iterator[VectorStore]:
 
 
 def test_every_point_is_as_indexing_the_folder_makes_it(
-    store: VectorStore, direct: VectorStore, latents: Path
+    store: VectorStore, direct: VectorStore, latents: Path, photos: Path
 ) -> None:
-    report = load_latents(store, NAME, [latents])
+    report = load_latents(store, NAME, [latents], root=photos)
     assert (report.added, report.changed, report.unchanged) == (10, 0, 0)
     ours, theirs = stored(store), stored(direct)
     assert ours.payloads == theirs.payloads
@@ -100,8 +100,10 @@ def test_loading_twice_equals_once_and_so_does_indexing_the_folder_then(
 ) -> None:
     load_latents(store, NAME, [latents])
     once = stored(store)
-    again = load_latents(store, NAME, [latents, latents])
-    assert (again.added, again.changed, again.unchanged) == (0, 0, 20)
+    lines: list[str] = []
+    again = load_latents(store, NAME, [latents, latents], log=lines.append)
+    assert (again.added, again.changed, again.unchanged) == (0, 0, 10)  # an image counts once
+    assert lines == ["10 rows name an image that a later row names again; the last of them counts"]
     assert index(store, model, photos).unchanged == 10
     assert stored(store) == once
 
@@ -284,7 +286,12 @@ def test_the_command_takes_a_file_for_a_source(latents: Path, tiny_model: Path, 
     latents = latents.rename(tmp_path / "latents.bin")  # known by its first bytes
     done = lookalike("index", "latents.bin", "--collection", NAME, "--json", cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr.startswith("photos: 10 added, 0 changed, 0 unchanged; ")
+    hint, line = done.stderr.splitlines()
+    assert hint == (
+        "images of photos will not be shown: only the file says that they are in "
+        f"{(tmp_path / 'photos').resolve()}; if they are, index it again with --root and that folder"
+    )
+    assert line.startswith("photos: 10 added, 0 changed, 0 unchanged; ")
     report = json.loads(done.stdout)
     assert (report["added"], report["failed"], report["provider"]) == (10, [], None)
     words = ["index", "latents.bin", "--collection", NAME, "--model", str(tiny_model), "--crop", "center:0.5"]

@@ -180,6 +180,7 @@ def test_an_archive_that_is_cut_or_compressed_is_refused_on_one_line(tmp_path: P
     archive = tar(tmp_path / "a.tar", [("0.jpg", photograph(0)), ("1.jpg", photograph(1))])
     data = archive.read_bytes()
     member = list(find_members(archive))[1]
+    assert isinstance(member, Member)
     archive.write_bytes(data[: member.start + 10])
     with pytest.raises(DataError, match="whole, uncompressed tar file"):
         list(find_members(archive))
