@@ -161,7 +161,8 @@ class SyncPlan:
         to_update: Items to store again with the vector that is stored.
         unchanged: How many items stay as they are.
         missing: Stored items that are no longer in the sources, id to path.
-        emptied: Folders that are there and empty, and how many stored items they or folders below them held.
+        emptied: Folders that are there and empty, and how many stored items they or folders below them held,
+            without those that may have moved.
         superseded: Old points of items that an earlier run moved, and was killed before it deleted them.
         missing_by_content: (size, SHA-256) to the ids of missing items with that content, not matched so far.
         vector_points: (size, SHA-256) to the point that holds the vector of a matched item.
@@ -231,8 +232,11 @@ def make_plan(store: VectorStore, name: str, scan: SourceScan, *, checksum: bool
         for point in stored:
             seen.add(point)
     seen.settle()
-    _find_missing(store, name, scan, plan, seen, seen_per_root)
-    _match_contents(store, name, plan)
+    held = _find_missing(store, name, scan, plan, seen, seen_per_root)
+    maybe_moved = _match_contents(store, name, plan)
+    for (folder, size), count in held.items():
+        if size not in maybe_moved and (empty := _empty_folder(folder)) is not None:
+            plan.emptied[empty] = plan.emptied.get(empty, 0) + count
     return plan
 
 
@@ -304,14 +308,17 @@ def _find_missing(
     plan: SyncPlan,
     seen: IdSet,
     seen_per_root: Mapping[str, int],
-) -> None:
-    """Note the stored items that a source should hold and that the scan did not see."""
+) -> Counter[tuple[Path, int]]:
+    """Note the stored items that a source should hold and that the scan did not see.
+
+    Returns how many of each size each folder held.
+    """
     missing: dict[str, str] = {}
     moved: dict[str, str] = {}
-    held = Counter[Path]()
+    held = Counter[tuple[Path, int]]()
     for source, record in _unseen(store, name, scan, seen, seen_per_root):
         missing[record.id] = path = record.payload["path"]
-        held[(source.root / path).parent] += 1
+        held[(source.root / path).parent, record.payload["size"]] += 1
         if isinstance(new_id := record.payload.get(MOVED_TO), str):
             moved[record.id] = new_id
     for chunk in chunked(moved):
@@ -320,9 +327,7 @@ def _find_missing(
     for old in plan.superseded:
         del missing[old]
     plan.missing = dict(sorted(missing.items()))
-    for folder, count in held.items():
-        if (empty := _empty_folder(folder)) is not None:
-            plan.emptied[empty] = plan.emptied.get(empty, 0) + count
+    return held
 
 
 def _unseen(
@@ -362,10 +367,13 @@ def _empty_folder(folder: Path) -> str | None:
     return None
 
 
-def _match_contents(store: VectorStore, name: str, plan: SyncPlan) -> None:
-    """Note in new entries which missing items they may be, moved; only those of equal size can be."""
+def _match_contents(store: VectorStore, name: str, plan: SyncPlan) -> set[int]:
+    """Note in new entries which missing items they may be, moved; only those of equal size can be.
+
+    Returns the sizes of these entries.
+    """
     if not plan.missing or not any(entry.new for entry in plan.to_embed):
-        return
+        return set()
     hashes: dict[int, set[str]] = {}
     for points in chunked(plan.missing):
         records = store.get(name, points)
@@ -376,8 +384,12 @@ def _match_contents(store: VectorStore, name: str, plan: SyncPlan) -> None:
                 hashes.setdefault(info.size, set()).add(info.sha256)
     hashes_by_size = {size: frozenset(some) for size, some in hashes.items()}
     to_embed: CompressedList[ToEmbed] = CompressedList()
+    sizes: set[int] = set()
     for entry in plan.to_embed:
         now = entry.item.size_and_mtime() if entry.new else None
         known = None if now is None else hashes_by_size.get(now[0])
+        if known is not None and now is not None:
+            sizes.add(now[0])
         to_embed.append(entry if known is None else replace(entry, known_hashes=known))
     plan.to_embed = to_embed
+    return sizes

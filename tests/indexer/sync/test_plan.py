@@ -179,6 +179,14 @@ def test_an_empty_folder_that_held_pictures_is_not_pruned(
     assert_as_fresh(store, model, photos)
 
 
+def test_a_folder_whose_pictures_moved_may_be_empty(store: VectorStore, model: Model, photos: Path) -> None:
+    index(store, model, photos)
+    for file in (photos / "Hypatia").iterdir():
+        file.rename(photos / f"once Hypatia {file.name}")
+    assert index(store, model, photos, prune=True).moved == 3
+    assert_as_fresh(store, model, photos)
+
+
 def test_a_copy_is_new_and_its_first_stays(store: VectorStore, model: Model, photos: Path) -> None:
     index(store, model, photos)
     shutil.copy2(photos / "Hypatia" / "0.jpg", photos / "copy.jpg")
