@@ -72,8 +72,8 @@ async function restoreSearch(view) {
 
 async function start() {
   try {
-    const [{ collections }, { models }] = await Promise.all([service.json("collections"), service.json("models")]);
-    showError(null);
+    const [{ collections, damaged }, { models }] = await Promise.all([service.json("collections"), service.json("models")]);
+    showError(damaged.length ? new Error(`Damaged: ${damaged.map((each) => each.name).join(", ")}`) : null);
     fill(
       byId("collection"),
       collections.map((each) => each.name),

@@ -27,12 +27,14 @@ from lookalike.encoder.errors import (
 )
 from lookalike.encoder.images import Crop
 from lookalike.indexer.parquet.file import Entry, LatentsFile, Rows
+from lookalike.indexer.parquet.resume import concatenate
 from lookalike.indexer.sources import Source, as_path, as_text, item_id, with_root_name
 from lookalike.indexer.store import CollectionSpec, Record, StorageConfig, VectorStore, resolve_alias
 from lookalike.indexer.sync import SyncReport, ignored_options_warning, index_when_large
 
 _NEW, _CHANGED, _SAME = range(3)
 _CHUNK: Final = 1024
+_TOGETHER: Final = 512
 _FILE_FIELDS: Final = ("sha256", "size", "mtime_ns")
 
 
@@ -125,14 +127,17 @@ def load_latents(
         if spec != existing:
             store.update_info(name, spec)
     on_total(count)
-    report, rows_left_out = SyncReport(collection=name), 0
-    for file, root_names in zip(described, names, strict=True):
-        with file.opened() as opened:
-            rows_left_out += _load(store, name, opened, root_names, repeated, report, on_progress)
+    report = SyncReport(collection=name)
+    empty = store.count(name) == 0  # the usual case: nothing has to be compared
+    for rows in _joined(_last_rows(described, names, repeated)):
+        _store(store, name, rows, report, compare=not empty)
+        on_progress(len(rows.entries))
+    rows_left_out = count - (report.added + report.changed + report.unchanged)
     store.flush(name)
     report.seconds = time.monotonic() - began
     index_when_large(store, name, log=log)
     if rows_left_out:
+        on_progress(rows_left_out)
         log(f"{rows_left_out} rows name an image that a later row names again; the last of them counts")
     for foreign in set(spec.foreign_roots) - set(before.foreign_roots):
         log(
@@ -237,64 +242,60 @@ def _root_names(
     }
 
 
-def _load(
-    store: VectorStore,
-    name: str,
-    file: LatentsFile,
-    root_names: Mapping[str, str],
-    repeated: Counter[bytes],
-    report: SyncReport,
-    on_progress: Callable[[int], object],
-) -> int:
-    """Store the rows of a file, and return how many were left out because a later row has the same id.
+def _last_rows(
+    files: Sequence[_File], names: Sequence[Mapping[str, str]], repeated: Counter[bytes]
+) -> Iterator[Rows]:
+    """Yield all rows under the collection's root names, without those whose image a later row names.
 
     Args:
-        store: The store.
-        name: The collection.
-        file: The file.
-        root_names: The collection's name for each of its roots.
+        files: The files.
+        names: The collection's name for each root, of each file.
         repeated: Keys of images that several rows name, with the number of rows still to come; counted down.
-        report: Is added to.
-        on_progress: Called after each piece with the number of rows done.
     """
-    empty = store.count(name) == 0  # the usual case: nothing has to be compared
-    left_out = 0
-    for rows in file.rows():
-        done = len(rows.entries)
-        if repeated:
-            rows = _last_rows(rows, root_names, repeated)  # the same rows, fewer
-            left_out += done - len(rows.entries)
-        entries = [entry._replace(root=root_names[entry.root]) for entry in rows.entries]
-        ids = [item_id(entry.root, entry.path) for entry in entries]
-        payloads = [_payload(entry) for entry in entries]
-        states = np.full(len(ids), _NEW)
-        for start in range(0, 0 if empty else len(ids), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            stored = store.get(name, ids[part])
-            states[part] = [
-                _state(stored.get(key), entry, payload)
-                for key, entry, payload in zip(ids[part], entries[part], payloads[part], strict=True)
-            ]
-        to_write = np.flatnonzero(states != _SAME)
-        if to_write.size:
-            written = [payloads[row] for row in to_write]
-            store.upsert(name, [ids[row] for row in to_write], rows.vectors[to_write], written)
-        report.added += int((states == _NEW).sum())
-        report.changed += int((states == _CHANGED).sum())
-        report.unchanged += int((states == _SAME).sum())
-        on_progress(done)
-    return left_out
+    for file, root_names in zip(files, names, strict=True):
+        with file.opened() as opened:
+            for rows in opened.rows():
+                entries = [entry._replace(root=root_names[entry.root]) for entry in rows.entries]
+                keep = np.ones(len(entries), np.bool_)
+                for place, entry in enumerate(entries if repeated else ()):
+                    key = _image_key(entry.root, entry.path)
+                    if key in repeated:
+                        repeated[key] -= 1
+                        keep[place] = repeated[key] == 0
+                yield Rows(entries, rows.vectors) if keep.all() else Rows(entries, rows.vectors).select(keep)
 
 
-def _last_rows(rows: Rows, root_names: Mapping[str, str], repeated: Counter[bytes]) -> Rows:
-    """Return the rows whose image no later row names; ``repeated`` is counted down."""
-    keep = np.ones(len(rows.entries), np.bool_)
-    for place, entry in enumerate(rows.entries):
-        key = _image_key(root_names[entry.root], entry.path)
-        if key in repeated:
-            repeated[key] -= 1
-            keep[place] = repeated[key] == 0
-    return rows.select(keep)
+def _joined(groups: Iterator[Rows]) -> Iterator[Rows]:
+    """Join small groups: making a few points durable costs a store as much as making a thousand."""
+    held: list[Rows] = []
+    for rows in groups:
+        held.append(rows)
+        if sum(len(each.entries) for each in held) >= _TOGETHER:
+            yield held[0] if len(held) == 1 else concatenate(held)
+            held = []
+    if held:
+        yield concatenate(held)
+
+
+def _store(store: VectorStore, name: str, rows: Rows, report: SyncReport, *, compare: bool) -> None:
+    """Store the rows that are new or have changed, and count all."""
+    ids = [item_id(entry.root, entry.path) for entry in rows.entries]
+    payloads = [_payload(entry) for entry in rows.entries]
+    states = np.full(len(ids), _NEW)
+    for start in range(0, len(ids) if compare else 0, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        stored = store.get(name, ids[part])
+        states[part] = [
+            _state(stored.get(key), entry, payload)
+            for key, entry, payload in zip(ids[part], rows.entries[part], payloads[part], strict=True)
+        ]
+    to_write = np.flatnonzero(states != _SAME)
+    if to_write.size:
+        written = [payloads[row] for row in to_write]
+        store.upsert(name, [ids[row] for row in to_write], rows.vectors[to_write], written)
+    report.added += int((states == _NEW).sum())
+    report.changed += int((states == _CHANGED).sum())
+    report.unchanged += int((states == _SAME).sum())
 
 
 def _payload(entry: Entry) -> dict[str, Any]:

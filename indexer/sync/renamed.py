@@ -26,8 +26,8 @@ from lookalike.indexer.store import (
 _SAMPLE: Final = 200
 """Stored images that are looked for; ids are digests, so the first are as good as random ones."""
 _NEARLY_ALL: Final = 0.9
-_CANDIDATES: Final = 8
-"""Files of the size of an image that are read to find it."""
+_CANDIDATES: Final = 10_000
+"""Files of the sizes of these images that are read to find them."""
 _CHUNK: Final = 1024
 
 
@@ -62,12 +62,8 @@ def _share_found(store: VectorStore, name: str, root: str, source: Source) -> fl
     left = [content for content in sample if not _has_content(source.root, *content)]
     if sample and len(left) > (1 - _NEARLY_ALL) * len(sample):  # not under the old paths
         sizes = {size for _, size, _ in left}
-        files: dict[int, list[Item]] = {}
-        for item in source.items(lambda _: None):
-            now = item.size_and_mtime()
-            if now is not None and now[0] in sizes and len(files.setdefault(now[0], [])) < _CANDIDATES:
-                files[now[0]].append(item)
-        infos = (file_info(item.where) for some in files.values() for item in some)
+        same_size = (item for item in source.items(lambda _: None) if _size(item) in sizes)
+        infos = (file_info(item.where) for item in islice(same_size, _CANDIDATES))
         digests = {info.sha256 for info in infos if info is not None}
         left = [content for content in left if content[2] not in digests]
     return (len(sample) - len(left)) / len(sample) if sample else 0.0
@@ -77,6 +73,11 @@ def _content(record: Record) -> tuple[str, int, str]:
     """Return path, size and SHA-256 of a stored image."""
     payload = record.payload
     return str(payload.get("path", "")), int(payload.get("size", -1)), str(payload.get("sha256", ""))
+
+
+def _size(item: Item) -> int | None:
+    now = item.size_and_mtime()
+    return None if now is None else now[0]
 
 
 def _has_content(root: Path, path: str, size: int, sha256: str) -> bool:

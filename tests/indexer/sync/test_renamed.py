@@ -197,3 +197,19 @@ def test_the_command_and_the_service_say_what_to_do(tmp_path: Path, tiny_model: 
     assert states[0]["state"] == "failed"
     assert "--root-name ph" in states[0]["problem"]["detail"]
     assert states[1]["report"]["unchanged"] == 9, json.dumps(states[1])
+
+
+def test_stopped_between_writing_and_deleting_nothing_is_lost_and_the_next_run_ends_the_same(
+    store: VectorStore, model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index(store, model, photos)
+    moved = photos.rename(photos.with_name("ph2"))
+    tabled(store, model, moved, **{"Hypatia/0.jpg": {"late": 2}})
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            named(store, model, moved, "ph")
+    assert store.count(NAME) == 18
+    assert named(store, model, moved, "ph").unchanged == 9
+    assert (store.count(NAME), set(store.info(NAME).roots)) == (9, {"ph"})
+    assert stored(store).payloads[item_id("ph", "Hypatia/0.jpg")]["late"] == 2
