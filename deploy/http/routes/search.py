@@ -159,7 +159,7 @@ def _search(
         "group_by": params.group_by,
         "prior": params.prior,
         "fmr": params.fmr,
-        "add": parse_strengths(params.add),
+        "add": parse_strengths(params.add) if params.add else {},
         "denoiser": denoiser,
     }
     if params.item is not None:
