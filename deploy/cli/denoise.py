@@ -214,9 +214,14 @@ def _check_stdin(options: _Options) -> None:
 
 
 def _denoise_stdin(denoiser: UNetDenoiser | AutoencoderDenoiser) -> None:
+    from lookalike.encoder.errors import ImageError
     from lookalike.encoder.files import read_stream
 
-    denoised = denoiser(read_stream(sys.stdin.buffer), "standard input")
+    try:
+        data = read_stream(sys.stdin.buffer)
+    except OSError as error:
+        raise ImageError(f"standard input cannot be read as an image ({error.strerror})") from error
+    denoised = denoiser(data, "standard input")
     sys.stdout.buffer.write(denoised.data)
     sys.stdout.buffer.flush()
 

@@ -218,9 +218,10 @@ class _Checker:
             return None, ("missing", "the collection does not know its root")
         if leads_out(path):
             return None, ("unreadable", "its path leads out of its root")
+        file = file_below(self._roots[root], path)
         if root in self._gone:
-            return None, ("missing", f"the folder of its root is gone: {self._roots[root]}")
-        return self._find_file(file_below(self._roots[root], path), payload)
+            return file, ("missing", f"the folder of its root is gone: {self._roots[root]}")
+        return self._find_file(file, payload)
 
     def _find_file(self, file: Path, payload: Payload) -> tuple[Path | Contained, tuple[Kind, str] | None]:
         """Return the file or archive entry of an image, and what is wrong with it."""

@@ -106,7 +106,9 @@ def test_with_a_new_name_it_is_a_second_root(store: VectorStore, model: Model, p
     moved = photos.rename(photos.with_name("ph2"))
     assert named(store, model, moved, "ph2").added == 9
     assert store.count(NAME) == 18
-    issues = verify(store, NAME).issues
+    checked = verify(store, NAME)
+    issues = checked.issues
+    assert checked.without_file == 0
     assert [issue.kind for issue in issues] == ["missing"] * 9
     assert {issue.reason for issue in issues} == {f"the folder of its root is gone: {photos}"}
 
