@@ -131,7 +131,9 @@ def _absorb(store: VectorStore, name: str, other: str, root_name: str) -> int:
         payloads = [
             _merged(record, stored.get(key), root_name) for key, record in zip(ids, records, strict=True)
         ]
-        vectors = [stored.get(key, record).vector for key, record in zip(ids, records, strict=True)]
+        vectors = [
+            stored.get(key, record).undamaged_vector() for key, record in zip(ids, records, strict=True)
+        ]
         store.upsert(name, ids, np.array(vectors, np.float32), payloads)
         store.delete(name, [record.id for record in records])
         count += len(records)
