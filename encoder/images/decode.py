@@ -117,7 +117,7 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
         raise ImageTooLargeError(
             f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
             f"{max_pixels}; "
-            "shrink the image or raise the limit (--max-pixels, in Python max_pixels)"
+            "shrink the image or raise --max-pixels (in Python max_pixels), where there is such an option"
         )
 
 
