@@ -107,7 +107,8 @@ def decode(
         decoded = _decode_jpeg(data, channels, shrink, max_pixels, on_size, name)
         if decoded is not None:
             return decoded
-    return _decode_with_pillow(data, channels, max_pixels or DEFAULT_MAX_PIXELS, on_size, name)
+    limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    return _decode_with_pillow(data, channels, limit, on_size, name)
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
@@ -117,7 +118,7 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
         raise ImageTooLargeError(
             f"{printable(name)}: {width}x{height} is {width * height} pixels, above the limit of "
             f"{max_pixels}; "
-            "shrink the image or raise the limit (--max-pixels, in Python max_pixels)"
+            "shrink the image or raise --max-pixels (in Python max_pixels), where there is such an option"
         )
 
 
@@ -139,8 +140,8 @@ def _decode_jpeg(
         return None
     orientation = jpeg_orientation(data)
     times = shrink(width, height, orientation)
-    limit = max_pixels or (DEFAULT_MAX_PIXELS if times == 1 else DEFAULT_MAX_SHRUNK_PIXELS)
-    _check_size(width, height, limit, name)
+    default = DEFAULT_MAX_PIXELS if times == 1 else DEFAULT_MAX_SHRUNK_PIXELS
+    _check_size(width, height, default if max_pixels is None else max_pixels, name)
     # A progressive file is unpacked as a whole, whatever is made of it.
     on_size(width * height // times**2 + is_progressive(data) * width * height)
     try:

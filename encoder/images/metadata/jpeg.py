@@ -110,4 +110,5 @@ def _moved(index: bytes, size: int, moved: int) -> bytes:
                 out[entry + 4 : entry + 8] = size.to_bytes(4, order)
             elif offset := number(entry + 8):
                 out[entry + 8 : entry + 12] = ((offset + moved) % (1 << 32)).to_bytes(4, order)
+        break  # there is one table
     return bytes(out)

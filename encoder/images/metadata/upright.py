@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,13 @@ _THUMBNAIL_AT, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 _THUMBNAIL_QUALITIES: Final = (90, 75, 60, 40)
 _XMP_SEGMENT: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_CHUNK: Final = b"XML:com.adobe.xmp\0"
+# Attributes and elements; strangers write packets, so that this must not look back.
+_XMP_NUMBER: Final = re.compile(
+    rb":(Orientation|ImageWidth|ImageLength|PixelXDimension|PixelYDimension)(?:\s*=\s*[\"']\s*|>\s*)(\d+)"
+)
+_MAX_PREFIX: Final = 64
+_MAX_THUMBNAIL: Final = 1 << 20
+"""Pixels of a thumbnail; a few bytes may claim to hold millions."""
 _XMP_SIZES: Final = (
     (b"http://ns.adobe.com/tiff/1.0/", b"ImageWidth", b"ImageLength"),
     (b"http://ns.adobe.com/exif/1.0/", b"PixelXDimension", b"PixelYDimension"),
@@ -90,6 +97,9 @@ def _swap(block: ExifBlock, entries: Sequence[ExifNumber]) -> None:
 def _turned(thumbnail: bytes, orientation: int) -> bytes | None:
     """Return a JPEG thumbnail turned upright in no more bytes than before; None where that fails."""
     try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(thumbnail)
+        if height * width > _MAX_THUMBNAIL:
+            return None
         pixels = simplejpeg.decode_jpeg(thumbnail, colorspace="RGB")
     except ValueError:
         return None
@@ -112,24 +122,25 @@ def upright_xmp(xmp: bytes, orientation: int) -> bytes:
     if orientation == 1:
         return xmp
     for namespace, width, height in _XMP_SIZES:
-        for prefix in re.findall(rb"xmlns:([\w.-]+)\s*=\s*[\"']" + re.escape(namespace) + rb"[\"']", xmp):
-            xmp = _replaced(xmp, prefix, {b"Orientation": b"1"})
-            found = {match[2]: match[4] for match in _pattern(prefix, [width, height]).finditer(xmp)}
-            if is_sideways(orientation) and len(found) == 2:
-                xmp = _replaced(xmp, prefix, {width: found[height], height: found[width]})
+        prefixes = set(re.findall(rb"xmlns:([\w.-]+)\s*=\s*[\"']" + re.escape(namespace) + rb"[\"']", xmp))
+        found = [match for match in _XMP_NUMBER.finditer(xmp) if _prefix(xmp, match.start()) in prefixes]
+        values = {match[1]: match[2] for match in found}
+        changed = {b"Orientation": b"1"}
+        if is_sideways(orientation) and {width, height} <= values.keys():
+            changed |= {width: values[height], height: values[width]}
+        pieces, at = [], 0
+        for match in found:
+            if match[1] in changed:
+                pieces += [xmp[at : match.start(2)], changed[match[1]]]
+                at = match.end(2)
+        xmp = b"".join([*pieces, xmp[at:]])
     return xmp
 
 
-def _pattern(prefix: bytes, names: Iterable[bytes]) -> re.Pattern[bytes]:
-    """Find the numbers of some properties, as attributes or as elements."""
-    return re.compile(rb"(%s:)(%s)(\s*=\s*[\"']\s*|>\s*)(\d+)" % (re.escape(prefix), b"|".join(names)))
-
-
-def _replaced(xmp: bytes, prefix: bytes, values: Mapping[bytes, bytes]) -> bytes:
-    def new(match: re.Match[bytes]) -> bytes:
-        return match[1] + match[2] + match[3] + values[match[2]]
-
-    return _pattern(prefix, values).sub(new, xmp)
+def _prefix(xmp: bytes, end: int) -> bytes:
+    """Return the name that ends before an offset, such as ``tiff`` before ``:Orientation``."""
+    found = re.search(rb"[\w.-]+\Z", xmp[max(0, end - _MAX_PREFIX) : end])
+    return found[0] if found else b""
 
 
 def upright_segment(segment: bytes, orientation: int) -> bytes:

@@ -343,7 +343,7 @@ def test_the_limit_depends_on_what_is_decoded(
     )
     spec = ImageSpec(size=64, crop=Crop.parse(crop))
     pixels = size[0] * size[1]
-    hint = "shrink the image or raise the limit (--max-pixels, in Python max_pixels)"
+    hint = "shrink the image or raise --max-pixels (in Python max_pixels), where there is such an option"
     with pytest.raises(ImageTooLargeError) as caught:
         read_pixels(data, spec, name="x")
     assert (

@@ -58,7 +58,7 @@ def test_every_suffix_belongs_to_a_format_and_counts_as_an_image() -> None:
         assert not is_image(suffix)
 
 
-@pytest.mark.parametrize(("content", "name"), list(itertools.product(FILES, [*FILES, "", ".txt"])))
+@pytest.mark.parametrize(("content", "name"), list(itertools.product(FILES, [".jpg", ".heic", ".txt", ""])))
 def test_the_content_decides_not_the_name(content: str, name: str) -> None:
     data = FILES[content]()
     found = format_of(data)

@@ -3,6 +3,7 @@
 import io
 import itertools
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -211,3 +212,30 @@ def test_a_damaged_packet_of_png_is_kept_as_it_is() -> None:
     data = turned_file("PNG", 6)
     data = data[:33] + chunk + data[33:]
     assert chunk in write_image_file(read_image_file(data, max_pixels=10**6, name="it"), name="it")
+
+
+def test_a_thumbnail_that_claims_to_be_huge_is_not_decoded() -> None:
+    small = jpeg(scene(20, 25))
+    huge = small.replace(struct.pack(">HH", 20, 25), struct.pack(">HH", 60000, 60000), 1)
+    block = ExifBlock(upright_exif(exif(6, thumbnail=huge)))
+    assert block.read(block.thumbnail_link()) == 0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"a" * 1000,
+        b" xmlns:a='http://ns.adobe.com/tiff/1.0/'",
+        b" tiff:Orientation='",
+        b":Orientation = ",
+        b"xmlns:",
+        b" ",
+        b"tiff:Orientation='6' ",
+        b"1",
+    ],
+)
+def test_odd_packets_take_no_time(part: bytes) -> None:
+    packet = f"<d {NAMESPACES}>".encode() + part * (1_000_000 // len(part))
+    began = time.process_time()
+    assert len(upright_xmp(packet, 6)) == len(packet)
+    assert time.process_time() - began < 2
