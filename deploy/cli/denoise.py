@@ -165,8 +165,8 @@ def denoise(
 
     Size, bit depth, alpha, metadata and color profile are kept, and further images in a JPEG file, such as
     gain maps, stay as they are. Source files are never overwritten; images without noise are copied. Run it
-    again after an interruption to continue. Images that cannot be read are reported and skipped; the exit code
-    is then 3.
+    again after an interruption to continue. Images that cannot be read are reported and skipped; the exit
+    code is then 3.
     """
     from lookalike.searcher.denoising import AutoencoderDenoiser, open_file_denoiser, resolve_destination
 
