@@ -171,8 +171,9 @@ def denoise(
     SOURCE is an image file, a folder, or - for standard input.
 
     Size, bit depth, alpha, metadata and color profile are kept, and further images in a JPEG file, such as
-    gain maps, stay as they are. Source files are never overwritten; images without noise are copied. Run it again after an interruption to continue. Images that cannot be read are
-    reported and skipped; the exit code is then 3.
+    gain maps, stay as they are. Source files are never overwritten; images without noise are copied. Run it
+    again after an interruption to continue. Images that cannot be read are reported and skipped; the exit
+    code is then 3.
     """
     from lookalike.searcher.denoising import AutoencoderDenoiser, open_file_denoiser, resolve_destination
 

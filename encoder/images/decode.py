@@ -95,7 +95,8 @@ def decode(
         channels: 1 for gray (ITU-R 601 luma), 3 for RGB.
         shrink: Called once the header is read; only used for JPEG.
         max_pixels: Larger images are refused, before they are decoded; None:
-            :data:`DEFAULT_MAX_SHRUNK_PIXELS` for JPEG files that are shrunk, :data:`DEFAULT_MAX_PIXELS` else.
+            :data:`DEFAULT_MAX_SHRUNK_PIXELS` for JPEG files that are shrunk and not progressive,
+            :data:`DEFAULT_MAX_PIXELS` else.
         on_size: Called with the number of pixels in memory before they are decoded; may block.
         name: Name of the file in messages.
 
@@ -140,10 +141,11 @@ def _decode_jpeg(
         return None
     orientation = jpeg_orientation(data)
     times = shrink(width, height, orientation)
-    default = DEFAULT_MAX_PIXELS if times == 1 else DEFAULT_MAX_SHRUNK_PIXELS
-    _check_size(width, height, default if max_pixels is None else max_pixels, name)
     # A progressive file is unpacked as a whole, whatever is made of it.
-    on_size(width * height // times**2 + is_progressive(data) * width * height)
+    progressive = is_progressive(data)
+    default = DEFAULT_MAX_PIXELS if times == 1 or progressive else DEFAULT_MAX_SHRUNK_PIXELS
+    _check_size(width, height, default if max_pixels is None else max_pixels, name)
+    on_size(width * height // times**2 + progressive * width * height)
     try:
         pixels = simplejpeg.decode_jpeg(
             data,

@@ -332,15 +332,19 @@ def resized(data: bytes, width: int, height: int) -> bytes:
     [
         ("JPEG", (12000, 10001), "full", 120_000_000),
         ("JPEG", (10000, 5001), "0,0,0.0101,0.0101", 50_000_000),  # too small a part to be decoded small
+        ("JPEG-progressive", (10000, 5001), "full", 50_000_000),  # unpacked as a whole
         ("PNG", (10000, 5001), "full", 50_000_000),
     ],
 )
 def test_the_limit_depends_on_what_is_decoded(
     kind: str, size: tuple[int, int], crop: str, limit: int
 ) -> None:
-    data = (
-        png_header(*size) if kind == "PNG" else resized(written(Image.fromarray(photograph()), kind), *size)
-    )
+    kind, _, progressive = kind.partition("-")
+    if kind == "PNG":
+        data = png_header(*size)
+    else:
+        image = Image.fromarray(photograph())
+        data = resized(written(image, kind, progressive=bool(progressive)), *size)
     spec = ImageSpec(size=64, crop=Crop.parse(crop))
     pixels = size[0] * size[1]
     hint = "shrink the image or raise --max-pixels (in Python max_pixels), where there is such an option"
