@@ -124,6 +124,7 @@ def test_local_features_have_unit_length_and_say_nothing_of_flat_pictures() -> N
     assert not hog_features(flat).any()
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_gives() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (300, 64, 64), np.uint8)
     with feature_pool(10_000) as extract_in_parts:

@@ -66,15 +66,11 @@ def fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
 def test_folder_becomes_a_bundle(tmp_path: Path, data: Path) -> None:
     # Other systems take no such name.
     out = tmp_path / os.fsdecode(b"mod\xe8l\ne" if sys.platform == "linux" else b"model")
-    done = subprocess.run(
-        [COMMAND, "train", "ae", "--data", data, "--out", out, *TINY, "--gray", "--crop", "center:0.75"],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    said = done.stderr.decode()
+    words = ("--data", data, "--out", out, *TINY, "--gray", "--crop", "center:0.75")
+    done = lookalike("train", "ae", *words, cwd=tmp_path)
+    said = done.stderr
     assert done.returncode == 0, said
-    assert done.stdout == os.fsencode(out) + b"\n"
+    assert done.stdout == f"{out}\n"
     lines = said.splitlines()
     assert lines[0].startswith("left out: ")
     assert "broken.png" in lines[0]

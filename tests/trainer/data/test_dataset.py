@@ -277,6 +277,7 @@ def test_reader_that_is_killed_leaves_nothing_half(tmp_path: Path, cache: Path) 
     assert {path.name for path in cache.glob("*/*")} == {".lock", "failed.tsv", "pixels.npy"}
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_agree(tmp_path: Path, cache: Path) -> None:
     folder = write_people(tmp_path / "people", people=20, each=20)
     for broken in ("person-3/3.png", "person-7/7.png"):

@@ -94,6 +94,7 @@ def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:
     assert made.figures.recall_at_1 == pytest.approx(np.mean(right), abs=0.04)  # one query in thirty
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_search_compares_by_the_descriptor_and_pictures_are_drawn_of_the_appearance(tmp_path: Path) -> None:
     spec = DescriptorSpec(size=SIDE, dim=12, filters=4, patch=5)

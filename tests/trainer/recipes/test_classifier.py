@@ -47,6 +47,7 @@ def bars(count: int, *, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.in
     return images, labels
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_classifier_is_trained_cached_and_found_again() -> None:
     images, labels = bars(192)

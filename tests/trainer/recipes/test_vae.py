@@ -86,7 +86,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("data") / "shapes")
 
 
-@pytest.fixture(scope="module", params=["vae", "cvae"])
+@pytest.fixture(scope="module", params=[pytest.param("vae", marks=pytest.mark.slow), "cvae"])
 def made(
     request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Bundle, VAEMetrics]:
