@@ -11,9 +11,8 @@ from lookalike.encoder.bundle.calibration import (
     reconstruction_errors,
 )
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
-from lookalike.encoder.bundle.onnx_format import has_external_tensors
 from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec
-from lookalike.encoder.bundle.storage import GOLDEN_RUNS, absolute_path, shipped_bundles
+from lookalike.encoder.bundle.storage import GOLDEN_RUNS, absolute_path, has_external_tensors, shipped_bundles
 
 __all__ = [
     "GOLDEN_RUNS",

@@ -1,8 +1,12 @@
 """Image files to pixels and back, noise, and contact sheets."""
 
-from lookalike.encoder.images.budget import DECODING, PixelBudget
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
-from lookalike.encoder.images.decode import DEFAULT_MAX_PIXELS, DEFAULT_MAX_SHRUNK_PIXELS
+from lookalike.encoder.images.decode import (
+    DECODING,
+    DEFAULT_MAX_PIXELS,
+    DEFAULT_MAX_SHRUNK_PIXELS,
+    PixelBudget,
+)
 from lookalike.encoder.images.find import (
     IMAGE_SUFFIXES,
     OnSkipped,
@@ -10,8 +14,8 @@ from lookalike.encoder.images.find import (
     find_names,
     is_image,
     skipped_summary,
+    suffixes_of,
 )
-from lookalike.encoder.images.formats import suffixes_of
 from lookalike.encoder.images.noise import (
     MIN_POISSON_LEVEL,
     NoiseKind,

@@ -20,6 +20,8 @@ applied. Rules for less common pixel formats:
 
 Nothing is printed, with one exception out of Python's reach: libtiff reports errors in a damaged compressed
 TIFF file on stderr.
+
+The pixels that are decoded at the same time can be limited, and with them the memory that images take.
 """
 
 from __future__ import annotations
@@ -40,9 +42,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
-from lookalike.encoder.images.formats import HEIC_HINT, Format, format_of, formats
-from lookalike.encoder.images.metadata.exif import exif_orientation, jpeg_orientation
-from lookalike.encoder.images.metadata.jpeg import is_progressive
+from lookalike.encoder.images.find import HEIC_HINT, Format, format_of, formats
+from lookalike.encoder.images.metadata import exif_orientation, is_progressive, jpeg_orientation
 from lookalike.encoder.images.samples import bytes_of, raw_mode
 
 DEFAULT_MAX_PIXELS: Final = 50_000_000
@@ -269,3 +270,52 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         _DECODING.on = False
+
+
+class PixelBudget:
+    """A semaphore that counts the pixels of the images in progress. Who comes first is served first.
+
+    Attributes:
+        limit: Pixels in progress; an image with more runs alone. None: no limit.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._used = 0
+        self._turn = threading.Lock()
+        self._change = threading.Condition()
+
+    @contextmanager
+    def acquire(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that waits for room for some pixels; they are released when the block ends.
+
+        Called again, it gives back what it was given before: the image is decoded in another way.
+        """
+        acquired = 0
+
+        def wait_for(pixels: int) -> None:
+            nonlocal acquired
+            release()
+            with self._turn, self._change:  # a large image is not passed by small ones for ever
+                self._change.wait_for(lambda: self._has_room(pixels))
+                self._used += pixels
+                acquired = pixels
+
+        def release() -> None:
+            nonlocal acquired
+            with self._change:
+                self._used -= acquired
+                acquired = 0
+                self._change.notify_all()
+
+        try:
+            yield wait_for
+        finally:
+            release()
+
+    def _has_room(self, pixels: int) -> bool:
+        return not self._used or self.limit is None or self._used + pixels <= self.limit
+
+
+DECODING: Final = PixelBudget(None)
+"""The images that this process is decoding; the HTTP service sets its limit. A pixel takes some 7 bytes."""

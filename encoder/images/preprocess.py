@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.encoder.images.budget import DECODING
-from lookalike.encoder.images.decode import DecodedImage, decode
-from lookalike.encoder.images.metadata.exif import Box, orient, shown_size, stored_box
+from lookalike.encoder.images.decode import DECODING, DecodedImage, decode
+from lookalike.encoder.images.metadata import Box, orient, shown_size, stored_box
 
 _CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
 _MIN_FRACTION = 0.01

@@ -27,23 +27,23 @@ from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import ImageError, printable
 from lookalike.encoder.images.decode import open_image
-from lookalike.encoder.images.formats import HEIC
-from lookalike.encoder.images.metadata.exif import ORIENTATION, exif_orientation, orient, valid_orientation
-from lookalike.encoder.images.metadata.jpeg import (
+from lookalike.encoder.images.find import HEIC
+from lookalike.encoder.images.metadata import (
+    ORIENTATION,
     distance_to_tail,
     end_of_image,
+    exif_orientation,
     holds_images,
     is_index,
+    orient,
     segments,
-)
-from lookalike.encoder.images.metadata.upright import (
     upright_chunk,
     upright_exif,
     upright_segment,
     upright_xmp,
+    valid_orientation,
 )
-from lookalike.encoder.images.samples import deep_values, raw_mode
-from lookalike.encoder.images.tiff import TiffFile
+from lookalike.encoder.images.samples import TiffFile, deep_values, raw_mode
 
 Values = NDArray[np.uint8] | NDArray[np.uint16]
 

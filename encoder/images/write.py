@@ -19,8 +19,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from lookalike.encoder.errors import ImageError, printable
-from lookalike.encoder.images.metadata.jpeg import holds_images, with_tail
-from lookalike.encoder.images.metadata.upright import png_chunk
+from lookalike.encoder.images.metadata import holds_images, png_chunk, with_tail
 from lookalike.encoder.images.read import BMP_V4, ImageFile, ImageMetadata, Values
 
 DEFAULT_QUALITY: Final = 95

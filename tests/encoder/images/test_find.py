@@ -17,7 +17,6 @@ from lookalike.encoder.images import (
     encode_png,
     find,
     find_images,
-    formats,
     skipped_summary,
 )
 from tests.fixtures.heic import TURNED_HEIC
@@ -193,8 +192,8 @@ def test_without_the_package_a_jpeg_called_heic_is_found_and_heic_is_not(
 
 def without_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine on which pi-heif is not installed."""
-    known = tuple(each for each in formats.formats() if each.kind != "HEIC")
-    for module in (formats, find, decode):
+    known = tuple(each for each in find.formats() if each.kind != "HEIC")
+    for module in (find, decode):
         monkeypatch.setattr(module, "formats", lambda: known)
     suffixes = frozenset(suffix for each in known for suffix in each.suffixes)
     monkeypatch.setattr(find, "IMAGE_SUFFIXES", suffixes)

@@ -18,7 +18,7 @@ from lookalike.encoder.images import (
     read_pixels,
     write_image_file,
 )
-from lookalike.encoder.images.formats import format_of, formats
+from lookalike.encoder.images.find import format_of, formats
 from tests.fixtures.heic import TURNED_HEIC, gradient
 
 PIXELS = np.full((16, 20, 3), 77, np.uint8)

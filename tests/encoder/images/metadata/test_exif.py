@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
-from lookalike.encoder.images.metadata.exif import (
+from lookalike.encoder.images.metadata import (
     exif_orientation,
     jpeg_orientation,
     orient,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images import ImageFile, read_image_file, write_image_file
-from lookalike.encoder.images.metadata.jpeg import end_of_image, holds_images, is_progressive, segments
+from lookalike.encoder.images.metadata import end_of_image, holds_images, is_progressive, segments
 
 XMP = b'<d xmlns:Container="http://ns.google.com/photos/1.0/container/" Item:Semantic="GainMap"/>'
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from lookalike.encoder.images import read_image_file, write_image_file
-from lookalike.encoder.images.metadata.exif import ExifBlock, orient
-from lookalike.encoder.images.metadata.upright import upright_exif, upright_xmp
+from lookalike.encoder.images.metadata import ExifBlock, orient, upright_exif, upright_xmp
 
 WIDTH, HEIGHT = 50, 40
 NAMESPACES = 'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/"'

@@ -1,1 +1,0 @@
-"""What a file says of its image: EXIF, XMP, and the parts of a JPEG file."""
