@@ -12,7 +12,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
 
 _PREFIX, _SUFFIX = ".lookalike-", ".part"
 _TOKEN_BYTES: Final = 8
@@ -22,7 +27,18 @@ _PIECE: Final = 1 << 20
 
 
 def read_bounded(file: str | os.PathLike[str], *, most: int = MAX_BYTES, pipe: bool = False) -> bytes:
-    """Return the bytes of a file; devices, which may never end, are refused.
+    """Return the bytes of a file as :func:`read_with_status` reads them.
+
+    Raises:
+        OSError: It cannot be read, is not a file, or is larger.
+    """
+    return read_with_status(file, most=most, pipe=pipe)[0]
+
+
+def read_with_status(
+    file: str | os.PathLike[str], *, most: int = MAX_BYTES, pipe: bool = False
+) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of a file and its status; devices, which may never end, are refused.
 
     Args:
         file: The file; links are followed.
@@ -33,17 +49,17 @@ def read_bounded(file: str | os.PathLike[str], *, most: int = MAX_BYTES, pipe: b
         OSError: It cannot be read, is not a file, or is larger.
     """
     # Checked before it is opened, as opening a pipe waits, and after, as it may have been replaced.
-    check_readable(Path(file).stat(), pipe=pipe)
+    check_readable(os.stat(file), pipe=pipe)  # noqa: PTH116  # called for each of many files
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | (0 if pipe else getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(os.open(file, flags), "rb") as stream:
+    with os.fdopen(os.open(file, flags), "rb", buffering=0) as stream:
         status = os.fstat(stream.fileno())
         check_readable(status, pipe=pipe)
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes are more than {most}")
-        return read_stream(stream, most=most)
+        return read_stream(stream, most=most), status
 
 
-def read_stream(stream: BinaryIO, *, most: int = MAX_BYTES) -> bytes:
+def read_stream(stream: _Readable, *, most: int = MAX_BYTES) -> bytes:
     """Return what is left of a stream, such as standard input, of ``most`` bytes at most.
 
     Raises:

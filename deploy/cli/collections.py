@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -59,16 +60,21 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
             )
     if as_json:
         print_json(rows)
-    elif not rows:
+    elif rows:
+        _print_collections(rows)
+    else:
         log(f"no collection in {store}; lookalike index creates one")
-    for row in () if as_json else rows:
+    ctx.exit(3 if any("damaged" in row for row in rows) else 0)
+
+
+def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
         marks = "".join(f", alias {alias}" for alias in row["aliases"])
         if "damaged" in row:
             click.echo(f"{row['name']:<24} {'damaged':>9}  {row['damaged']}{marks}")
             continue
         model = f"{row['model_name']} ({str(row['model_id'])[:12]})"
         click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{marks}")
-    ctx.exit(3 if any("damaged" in row for row in rows) else 0)
 
 
 @collections.command(epilog="Example: lookalike collections show faces")

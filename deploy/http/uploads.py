@@ -62,28 +62,24 @@ async def parse_body(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
 
 
 def _parse_json(body: bytes, kind: type[M]) -> M:
-    _check_amount(body, kind)
-    try:
-        return kind.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        if error.errors(include_input=False)[0]["type"] == "json_invalid":
-            raise ApiError("malformed", "the body is not valid JSON") from error
-        raise ApiError("invalid-request", _first_error(error)) from error
-
-
-def _check_amount(body: bytes, kind: type[BaseModel]) -> None:
-    """Refuse what pydantic would make an error of for each of a million keys or items.
-
-    Raises:
-        ApiError: it is not JSON (``malformed``), or has an unknown field or too many values
-            (``invalid-request``).
-    """
     try:
         values = from_json(body)
     except ValueError as error:  # also for JSON that is nested too deeply
         raise ApiError("malformed", "the body is not valid JSON") from error
-    if not isinstance(values, dict):
-        return
+    if isinstance(values, dict):
+        _check_amount(values, kind)
+    try:
+        return kind.model_validate_json(body, strict=True)  # of Python values it takes no text for a UUID
+    except ValidationError as error:
+        raise ApiError("invalid-request", _first_error(error)) from error
+
+
+def _check_amount(values: dict[str, Any], kind: type[BaseModel]) -> None:
+    """Refuse what pydantic would make an error of for each of a million keys or items.
+
+    Raises:
+        ApiError: there is an unknown field, or there are too many values (``invalid-request``).
+    """
     known = {name for field, info in kind.model_fields.items() for name in (field, info.alias)}
     unknown = next((name for name in values if name not in known), None)
     if unknown is not None:

@@ -9,7 +9,6 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import stat
 import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -27,13 +26,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from lookalike.encoder.errors import BundleError, ImageError, WorkerDiedError, printable
+from lookalike.encoder.files import read_with_status
 from lookalike.encoder.images import Crop, read_pixels
 from lookalike.encoder.runtime import Model
-
-_MAX_BYTES: Final = 1 << 30  # three times an image of the default pixel limit with 16 bits a channel
-_PIECE: Final = 1 << 20
-_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-"""O_NONBLOCK: opening a pipe that replaced a file must not wait for a writer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +124,7 @@ def read_file(path: str | Path) -> tuple[bytes, FileInfo]:
     Raises:
         OSError: It cannot be read, is not a regular file, or holds more than 1 GiB.
     """
-    # Checked before it is opened, as a device never ends, and after, as it may have been replaced.
-    _check_regular(os.stat(path))  # noqa: PTH116  # may be text
-    number = os.open(path, _OPEN_FLAGS)
-    try:
-        status = os.fstat(number)
-        _check_regular(status)
-        if status.st_size > _MAX_BYTES:
-            raise OSError(f"{status.st_size} bytes are more than {_MAX_BYTES}")
-        data = _read_whole(number, status.st_size)
-    finally:
-        os.close(number)
+    data, status = read_with_status(path)
     return data, FileInfo(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)
 
 
@@ -149,22 +134,6 @@ def file_info(file: str | Path | Readable) -> FileInfo | None:
         return (read_file(file) if isinstance(file, str | Path) else file.read())[1]
     except OSError:
         return None
-
-
-def _read_whole(number: int, size: int) -> bytes:
-    """Read an open file of about this size to its end, usually in one call."""
-    data = os.read(number, size + 1)
-    if len(data) == size:
-        return data
-    pieces = [data]
-    while pieces[-1]:
-        pieces.append(os.read(number, _PIECE))
-    return b"".join(pieces)
-
-
-def _check_regular(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is not a file")
 
 
 Files = Sequence[str | Path | Readable]

@@ -181,8 +181,10 @@ def check_points(
             f"each point has an id, a vector and a payload; got {len(ids)}, {len(rows)} and {len(payloads)} "
             "of them; pass as many of each"
         )
+    for payload in payloads:
+        _check_payload(payload)
     checked = [
-        {**_check_payload(payload), _CHECKSUM: checksum}
+        {**payload, _CHECKSUM: checksum}
         for payload, checksum in zip(payloads, _checksums(rows).tolist(), strict=True)
     ]
     return check_ids(ids), rows, checked
@@ -204,15 +206,14 @@ def _canonical(text: str) -> str:
         raise StoreError(f"point ids are UUID strings, {text!r} is not; derive one with uuid.uuid5") from None
 
 
-def _check_payload(payload: Payload) -> dict[str, Any]:
-    """Return ``payload`` as a dict, checked that every store can hold it.
+def _check_payload(payload: Payload) -> None:
+    """Check that every store can hold a payload.
 
     Raises:
         StoreError: as :func:`payload_fault` says; the message names the key.
     """
     if (fault := payload_fault(payload)) is not None:
         raise StoreError(f"a payload cannot be stored: {fault}; convert, flatten or escape it")
-    return dict(payload)
 
 
 def payload_fault(payload: Payload) -> str | None:

@@ -120,7 +120,7 @@ class Searcher:
         self.collection = resolve_alias(store, collection)  # so that model and collection stay together
         self.model = model
         self.timer = timer
-        self._checked: set[Filter] = set()
+        self._fields: set[str] = set()  # that some item is known to have
         self.max_pixels = max_pixels
         self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
@@ -364,10 +364,11 @@ class Searcher:
         return _read_located(file_below(folder, path))
 
     def _check_fields(self, where: Filter | None) -> None:
-        """Check once that the fields in a filter are those of some item."""
-        if where is not None and where not in self._checked:
+        """Check once for each field in a filter that some item has it."""
+        keys = set() if where is None else {condition.key for condition in where.conditions}
+        if where is not None and keys - self._fields:
             check_fields(self.store, self.collection, where)
-            self._checked.add(where)
+            self._fields |= keys
 
     def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
         return attributes_of(self.model).change(add) if add else None

@@ -1,4 +1,4 @@
-"""What a folder holds beside images is counted, by kind, at every door; and every kind of image is taken."""
+"""What folders hold beside images is counted, by kind, by every command; every kind of image is taken."""
 
 import json
 from pathlib import Path
@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cleaner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cleaner(tmp_path_factory.mktemp("cleaner") / "box").folder
+def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cleaner(tmp_path_factory.mktemp("denoiser") / "model").folder
 
 
 def run(words: list[str], folder: Path) -> tuple[list[str], dict[str, Any]]:
@@ -41,25 +41,25 @@ def run(words: list[str], folder: Path) -> tuple[list[str], dict[str, Any]]:
     return done.stderr.splitlines(), json.loads(done.stdout)
 
 
-def commands(tiny_model: Path, cleaner: Path) -> dict[str, list[str]]:
+def commands(tiny_model: Path, denoiser: Path) -> dict[str, list[str]]:
     return {
         "index": ["index", "photos", "--collection", NAME, "--model", str(tiny_model)],
         "embed": ["embed", "photos", "--out", "out.parquet", "--model", str(tiny_model)],
-        "denoise": ["denoise", "photos", "--out", "clean", "--model", str(cleaner)],
+        "denoise": ["denoise", "photos", "--out", "clean", "--model", str(denoiser)],
     }
 
 
-@pytest.mark.parametrize("door", ["index", "embed", "denoise"])
-def test_every_door_counts_the_same(door: str, folder: Path, tiny_model: Path, cleaner: Path) -> None:
-    words = commands(tiny_model, cleaner)[door]
+@pytest.mark.parametrize("command", ["index", "embed", "denoise"])
+def test_every_command_counts_the_same(command: str, folder: Path, tiny_model: Path, denoiser: Path) -> None:
+    words = commands(tiny_model, denoiser)[command]
     for _ in range(2):  # also where nothing is left to do
         lines, record = run(words, folder)
         assert lines.count(SUMMARY) == 1
         assert record["passed_over"] == SKIPPED
-    lines, record = run([*words, "photos/inner"], folder) if door == "index" else (lines, record)
+    lines, record = run([*words, "photos/inner"], folder) if command == "index" else (lines, record)
     assert record["passed_over"] == SKIPPED  # once, also where sources overlap
     lines, record = run(
-        [*words, "--exclude", "*.zip", "--exclude", "*.ZIP"] + ["--overwrite"] * (door != "index"), folder
+        [*words, "--exclude", "*.zip", "--exclude", "*.ZIP"] + ["--overwrite"] * (command != "index"), folder
     )
     assert record["passed_over"] == {kind: count for kind, count in SKIPPED.items() if kind != ".zip"}
     (folder / "only").mkdir()
@@ -86,10 +86,10 @@ def test_every_kind_of_image_in_a_folder_is_taken_as_when_it_is_named(
 
 @pytest.mark.parametrize("name", ["photo", "photo.HEIC"])
 def test_a_file_whose_name_lies_is_read_when_it_is_named(
-    name: str, tmp_path: Path, tiny_model: Path, cleaner: Path
+    name: str, tmp_path: Path, tiny_model: Path, denoiser: Path
 ) -> None:
     (tmp_path / name).write_bytes(photograph(3))
-    for words in commands(tiny_model, cleaner).values():
+    for words in commands(tiny_model, denoiser).values():
         run([words[0], name, *words[2:]], tmp_path)
     done = lookalike("search", name, "--collection", NAME, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

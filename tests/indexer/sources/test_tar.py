@@ -1,4 +1,4 @@
-"""Archives from anybody: what leads out, never ends or has an impossible header is told, the rest is read."""
+"""Archives of unknown origin: members that lead out, never end or have bad headers fail, others do not."""
 
 import io
 import random

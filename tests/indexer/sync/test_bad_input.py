@@ -251,7 +251,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_keeps_nobody_waiting(tmp_path: Pa
             try:
                 read += read_file(file)[0] == picture
             except OSError as error:
-                assert str(error) == "it is not a file"  # noqa: PT017 # either outcome is right
+                assert error.strerror == "it is not a file"  # noqa: PT017 # either outcome is right
     finally:
         stop.set()
         swapper.join()
