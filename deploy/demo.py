@@ -308,23 +308,22 @@ def denoising_sheet(
 
     from lookalike.encoder.images import Tile, add_noise, contact_sheet, to_uint8
     from lookalike.encoder.metrics import psnr_from_mse
+    from lookalike.searcher.denoising import denoise_blind
 
     columns = []
     for seed, (pixels, name, sigma) in enumerate(zip(images, captions, sigmas, strict=True)):
         clean = pixels[None].astype(np.float32) / np.float32(255)  # (1, H, W, C)
         level, rng = np.array([sigma / 255], np.float32), np.random.default_rng(seed)
-        noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng)).astype(np.float32)
-        noisy /= np.float32(255)
-        estimate = denoiser.estimate(noisy)
-        denoised = denoiser.denoise(noisy, estimate).clip(0, 1)
-        found = 255 * estimate[0]
+        noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng))[0]
+        denoised, noise = denoise_blind(denoiser, noisy)
         before, after = (
-            f"{psnr_from_mse(float(np.square(x - clean).mean())):.1f} dB" for x in (noisy, denoised)
+            f"{psnr_from_mse(float(np.square(x / np.float32(255) - clean).mean())):.1f} dB"
+            for x in (noisy.astype(np.float32), denoised.astype(np.float32))
         )
         columns.append(
             (
-                Tile(pixels=to_uint8(noisy)[0], caption=f"sigma {sigma}", subcaption=before),
-                Tile(pixels=to_uint8(denoised)[0], caption=f"estimate {found:.0f}", subcaption=after),
+                Tile(pixels=noisy, caption=f"sigma {sigma}", subcaption=before),
+                Tile(pixels=denoised, caption=f"estimate {255 * noise.percentile(50):.0f}", subcaption=after),
                 Tile(pixels=pixels, caption=name),
             )
         )

@@ -155,24 +155,22 @@ def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions
     return contact_sheet(rows, title=title, side=112)
 
 
-def denoised_sheet(views: Sequence[tuple[Path, float | None, tuple[Pixels, Pixels]]]) -> Pixels:
-    """Return the middle of images before and after, six in a row, uint8 (H, W, 3).
+def denoised_sheet(views: Sequence[tuple[Path, str, tuple[Pixels, ...]]]) -> Pixels:
+    """Return the middle of images before and after, and their noise maps, six in a row, uint8 (H, W, 3).
 
     Args:
-        views: File, estimated sigma in [0, 1] (None: unknown), and uint8 (h, w, 1 or 3) before and after.
+        views: File, what was found, and uint8 (h, w, 1 or 3) before, after and, where it was estimated, of
+            the noise: black is clean, white a sigma of 50 of 255 and more.
     """
     rows: list[list[Tile]] = []
     for start in range(0, len(views), _PAIR_COLUMNS):
         part = views[start : start + _PAIR_COLUMNS]
-        labels = ["" if sigma is None else f"sigma {255 * sigma:.1f}" for _, sigma, _ in part]
         rows.append(
-            [
-                Tile(pixels=before, caption=caption(file), subcaption=text)
-                for (file, _, (before, _)), text in zip(part, labels, strict=True)
-            ]
+            [Tile(pixels=view[0], caption=caption(file), subcaption=text) for file, text, view in part]
         )
-        rows.append([Tile(pixels=after) for _, _, (_, after) in part])
-    return contact_sheet(rows, title="Denoised", side=160)
+        rows += [[Tile(pixels=view[row]) for _, _, view in part] for row in range(1, len(part[0][2]))]
+    title = "Before, after, and the noise that was found: white is a sigma of 50 and more"
+    return contact_sheet(rows, title=title if len(views[0][2]) > 2 else "Before and after", side=160)
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:

@@ -312,12 +312,13 @@ class DenoiserShape:
     Attributes:
         widths: Features at a half, a quarter and an eighth of the side.
         blocks: Residual blocks at each of these, before and after the next scale; at the last one in all.
-        estimator: Features of the network that estimates the noise level.
+        estimator: Features of the network that estimates the noise level, at a quarter of the side; twice as
+            many at an eighth.
     """
 
-    widths: tuple[int, int, int] = (64, 96, 128)
-    blocks: tuple[int, int, int] = (2, 2, 2)
-    estimator: int = 48
+    widths: tuple[int, int, int] = (48, 96, 128)
+    blocks: tuple[int, int, int] = (1, 1, 3)
+    estimator: int = 32
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("blocks", self.blocks)):
@@ -336,6 +337,12 @@ class DenoiserShape:
         convolutions = (2 + 4 * self.blocks[0], 4 * self.blocks[1], 2 * self.blocks[2])  # at each scale
         cells = (FOLD, 2 * FOLD, 4 * FOLD)  # side of a cell in pixels
         # A 3x3 convolution extends the field by one cell; a pixel can lie anywhere in its cell.
+        return sum(n * cell for n, cell in zip(convolutions, cells, strict=True)) + cells[-1] - 1
+
+    @property
+    def estimator_field(self) -> int:
+        """Distance in pixels beyond which nothing changes an estimated noise level."""
+        convolutions, cells = (3, 4, 2), (4, 8, 16)  # at each scale of the estimator
         return sum(n * cell for n, cell in zip(convolutions, cells, strict=True)) + cells[-1] - 1
 
     def to_json(self) -> dict[str, Any]:

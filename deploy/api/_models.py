@@ -322,9 +322,10 @@ def denoise(
             1].
         model: A denoiser, from :func:`load_denoiser` or by name; or a model trained with ``--denoise``, whose
             results are of the size that it sees.
-        sigma: Standard deviation of the noise in [0, 1] of white; None: estimated, and an image with hardly
-            any noise is left as it is.
-        strength: How much of the noise is removed, 0 to 1; 0.7 leaves some grain.
+        sigma: Standard deviation of the noise in [0, 1] of white; None: estimated at each place, and places
+            with hardly any noise are left as they are.
+        strength: How much of the noise is removed, 0 to 2: 0.7 leaves some grain, above 1 the noise counts as
+            stronger than it was found to be.
         max_pixels: Larger images are refused.
 
     Returns:
@@ -338,9 +339,9 @@ def denoise(
     Example:
         >>> lookalike.denoise("scan.png").save("denoised.png")
     """
-    if not 0 <= strength <= 1:
+    if not 0 <= strength <= 2:
         raise InvalidArgumentError(
-            f"strength lies in [0, 1], not {strength}; leave it out to remove all noise"
+            f"strength lies in [0, 2], not {strength}; leave it out to remove all noise"
         )
     source = InputImage.of(image)
     denoiser = make_file_denoiser(

@@ -90,14 +90,15 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     default="auto",
     show_default=True,
     metavar="auto|N",
-    help="Standard deviation of the noise, of 255; auto: estimate it per image.",
+    help="Standard deviation of the noise, of 255; auto: estimate it at each place of each image.",
 )
 @option(
     "--strength",
-    type=click.FloatRange(0, 1),
+    type=click.FloatRange(0, 2),
     default=1.0,
     show_default=True,
-    help="Share of the estimated noise to remove: 0.7 leaves some grain.",
+    help="Share of the noise to remove: 0.7 leaves some grain. Above 1: count the noise as stronger than "
+    "estimated.",
 )
 @max_pixels_option(200_000_000)
 @option("--threads", type=click.IntRange(1, 1024), help="Number of threads.", show_default="one per core")
@@ -142,15 +143,16 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
 )
 @option(
     "--sheet",
+    "--compare",
     type=LocalPath(dir_okay=False),
     group=_OUTPUT,
-    help="Save images before and after as one image.",
+    help="Save the first images before and after, and the noise that was found, as one image.",
 )
 @option(
     "--report",
     type=LocalPath(dir_okay=False),
     group=_OUTPUT,
-    help="Write JSON lines to this file: the status and estimated sigma of each image.",
+    help="Write JSON lines to this file: what was found in each image, and what changed.",
 )
 @json_option("Print the report as JSON on stdout.", group=_OUTPUT)
 @click.pass_context
@@ -170,10 +172,11 @@ def denoise(
 
     SOURCE is an image file, a folder, or - for standard input.
 
-    Size, bit depth, alpha, metadata and color profile are kept, and further images in a JPEG file, such as
-    gain maps, stay as they are. Source files are never overwritten; images without noise are copied. Run it
-    again after an interruption to continue. Images that cannot be read are reported and skipped; the exit
-    code is then 3.
+    The noise is estimated at each place, and only noisy places are changed. Images without noise, and drawn
+    or dithered ones, are copied. JPEG artifacts are left. Size, bit depth, alpha, metadata and color profile
+    are kept, and further images in a JPEG file, such as gain maps, stay as they are. Source files are never
+    overwritten. Run it again after an interruption to continue. Images that cannot be read are reported and
+    skipped; the exit code is then 3.
     """
     from lookalike.searcher.denoising import AutoencoderDenoiser, open_file_denoiser, resolve_destination
 
@@ -284,7 +287,7 @@ def _run(
         def on_outcome(outcome: Outcome) -> None:
             bar.on_progress()
             write_row(outcome)
-            if outcome.view is not None and outcome.status == "cleaned" and len(shown) < _MAX_ON_SHEET:
+            if outcome.view is not None and len(shown) < _MAX_ON_SHEET:
                 shown.append(outcome)
             if options.as_json:
                 outcomes.append(replace(outcome, view=None))
@@ -302,10 +305,17 @@ def _save_sheet(file: Path, outcomes: list[Outcome]) -> None:
     from lookalike.searcher.figures import denoised_sheet
 
     if not outcomes:
-        log("no image was denoised: --sheet has nothing to show")
+        log("no image was read: --sheet has nothing to show")
         return
-    rows = [(Path(each.task.path), each.sigma, each.view) for each in outcomes if each.view is not None]
+    rows = [(Path(each.task.path), _found(each), each.view) for each in outcomes if each.view is not None]
     save_image(file, denoised_sheet(rows))
+
+
+def _found(outcome: Outcome) -> str:
+    """Return what was found in an image, for its place on the sheet."""
+    if outcome.status == "clean":
+        return f"left: {outcome.reason}"
+    return "" if outcome.sigmas is None else f"sigma {255 * outcome.sigmas[0]:.1f}"
 
 
 def _log_report(report: BatchReport, provider: str, tasks: list[Task]) -> None:

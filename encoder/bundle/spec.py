@@ -152,8 +152,10 @@ class DenoiserSpec:
         size_multiple: H and W must be multiples of it, 1..256; images are padded to one, and cut again.
         receptive_field: The largest distance in pixels, 0..1024, over which an input pixel changes an output
             pixel: tiles that overlap by this much show no seams.
+        estimator_field: The same for the estimated sigma.
+        cell: Side in pixels of the squares that sigma is estimated in; ``size_multiple`` is a multiple of it.
         deviations: The smallest and the largest sigma it was trained for, in [0, 1].
-        clean_below: Estimated sigma below which an image counts as clean, in [0, 1].
+        clean_below: Estimated sigma below which a place counts as clean, in [0, 1].
         opset: ONNX opset of the graphs.
         kind: Always ``denoiser``.
         training: Configuration, data fingerprint, seed and versions it was trained with.
@@ -168,6 +170,8 @@ class DenoiserSpec:
 
     size_multiple: int
     receptive_field: int
+    estimator_field: int
+    cell: int
     deviations: tuple[float, float]
     clean_below: float
     opset: int
@@ -180,8 +184,9 @@ class DenoiserSpec:
             "kind": self.kind == "denoiser",
             "size_multiple": type(self.size_multiple) is int
             and 1 <= self.size_multiple <= _MAX_SIZE_MULTIPLE,
-            "receptive_field": type(self.receptive_field) is int
-            and 0 <= self.receptive_field <= _MAX_RECEPTIVE_FIELD,
+            "receptive_field": _is_field(self.receptive_field),
+            "estimator_field": _is_field(self.estimator_field),
+            "cell": _divides(self.cell, self.size_multiple),
             "deviations": _is_range(self.deviations),
             "clean_below": _is_deviation(self.clean_below),
             "opset": type(self.opset) is int and self.opset > 0,
@@ -207,8 +212,9 @@ class DenoiserSpec:
             )
         for name in ("pixels", "denoised"):
             check_array(f"golden {name}", golden[name], np.float32, shape)
-        for name in ("sigma", "estimated"):
-            check_array(f"golden {name}", golden[name], np.float32, shape[:1])
+        check_array("golden sigma", golden["sigma"], np.float32, shape[:3])
+        cells = (shape[0], *(side // self.cell for side in shape[1:3]))
+        check_array("golden estimated", golden["estimated"], np.float32, cells)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""
@@ -249,6 +255,14 @@ def _are_names(value: Any) -> bool:
         and all(isinstance(name, str) and name.strip() for name in value)
         and len(set(value)) == len(value)
     )
+
+
+def _is_field(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_RECEPTIVE_FIELD
+
+
+def _divides(value: object, whole: object) -> bool:
+    return type(value) is int and type(whole) is int and value >= 1 and whole % value == 0
 
 
 def _is_deviation(value: object) -> bool:

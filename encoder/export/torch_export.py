@@ -7,8 +7,8 @@ It takes any encoder and decoder:
 
 and any denoiser and noise estimator for images of any size:
 
-    denoiser   float32 (N, 3, H, W) in [0, 1], sigma (N,)  ->  (N, 3, H, W), not clipped
-    estimator  float32 (N, 3, H, W) in [0, 1]              ->  sigma (N,)
+    denoiser   float32 (N, 3, H, W) in [0, 1], sigma (N, H, W)  ->  (N, 3, H, W), not clipped
+    estimator  float32 (N, 3, H, W) in [0, 1]                   ->  sigma (N, H/C, W/C), in cells of C x C
 
 Legend: N images, H = W = S pixels, C channels, D latent size, Z dimensions of it with a prior.
 """
@@ -137,7 +137,7 @@ def export_graphs(
 
 
 def export_denoiser(
-    denoiser: nn.Module, estimator: nn.Module, *, size_multiple: int, seed: int = 0
+    denoiser: nn.Module, estimator: nn.Module, *, size_multiple: int, cell: int, seed: int = 0
 ) -> Exported:
     """Export both modules and compare them with torch on random images of two sizes.
 
@@ -145,9 +145,10 @@ def export_denoiser(
     for :func:`~lookalike.encoder.runtime.denoiser.save_denoiser`.
 
     Args:
-        denoiser: float32 (N, 3, H, W) and (N,) to (N, 3, H, W).
-        estimator: float32 (N, 3, H, W) to (N,).
+        denoiser: float32 (N, 3, H, W) and (N, H, W) to (N, 3, H, W).
+        estimator: float32 (N, 3, H, W) to (N, H/C, W/C).
         size_multiple: What H and W are multiples of.
+        cell: C; divides the size multiple.
         seed: Of the random images.
 
     Raises:
@@ -163,13 +164,12 @@ def export_denoiser(
         module = copy.deepcopy(fresh).cpu().eval()
         for high, wide in ((2, 3), (5, 2)):
             pixels = torch.rand(5, high * unit, wide * unit, 3, generator=source)
-            sigma = torch.rand(5, generator=source) * 0.3
-            given, dims = (
-                ((pixels, sigma), (free, {0: free[0]})) if name == "denoiser" else ((pixels,), (free,))
-            )
+            sigma = torch.rand(pixels.shape[:3], generator=source) * 0.3
+            given, dims = ((pixels, sigma), (free, free)) if name == "denoiser" else ((pixels,), (free,))
             if name not in exported.graphs:
                 exported.graphs[name] = _to_onnx(name, module, given, dims, 1)
-            shape = tuple(pixels.shape) if name == "denoiser" else (5,)
+            cells = (5, high * unit // cell, wide * unit // cell)
+            shape = tuple(pixels.shape) if name == "denoiser" else cells
             difference = _parity(name, exported.graphs[name], module, given, [shape])
             exported.parity[name] = max(difference, exported.parity.get(name, 0.0))
     return exported
@@ -241,7 +241,7 @@ class _ToImage(nn.Module):
 
 
 class _Denoise(nn.Module):
-    """pixels (N, H, W, 3), sigma (N,) -> denoised (N, H, W, 3)."""
+    """pixels (N, H, W, 3), sigma (N, H, W) -> denoised (N, H, W, 3)."""
 
     def __init__(self, denoiser: nn.Module) -> None:
         super().__init__()
@@ -253,14 +253,14 @@ class _Denoise(nn.Module):
 
 
 class _Estimates(nn.Module):
-    """pixels (N, H, W, 3) -> sigma (N,)."""
+    """pixels (N, H, W, 3) -> sigma (N, H/C, W/C)."""
 
     def __init__(self, estimator: nn.Module) -> None:
         super().__init__()
         self.estimator = estimator
 
     def forward(self, pixels: Tensor) -> Tensor:
-        sigma: Tensor = self.estimator(pixels.permute(0, 3, 1, 2))  # (N, 3, H, W) -> (N,)
+        sigma: Tensor = self.estimator(pixels.permute(0, 3, 1, 2))  # (N, 3, H, W) -> (N, H/C, W/C)
         return sigma
 
 

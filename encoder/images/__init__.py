@@ -1,5 +1,6 @@
 """Image files to pixels and back, noise, and contact sheets."""
 
+from lookalike.encoder.images.camera_noise import Camera, add_camera_noise, sample_camera
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
 from lookalike.encoder.images.decode import (
     DECODING,
@@ -45,6 +46,7 @@ __all__ = [
     "LFW_CROP",
     "MIN_POISSON_LEVEL",
     "WRITABLE_FORMATS",
+    "Camera",
     "Crop",
     "ImageFile",
     "ImageMetadata",
@@ -55,6 +57,7 @@ __all__ = [
     "PixelBudget",
     "Tile",
     "Values",
+    "add_camera_noise",
     "add_noise",
     "contact_sheet",
     "decode_rgb",
@@ -66,6 +69,7 @@ __all__ = [
     "is_image",
     "read_image_file",
     "read_pixels",
+    "sample_camera",
     "sample_noise",
     "save_image",
     "saved_as_jpeg",

@@ -174,17 +174,20 @@ def apply_noise(pixels: Floats, levels: Floats, samples: Floats, *, kind: NoiseK
     return clipped
 
 
-def saved_as_jpeg(pixels: Floats, qualities: Floats) -> Floats:
+def saved_as_jpeg(pixels: Floats, qualities: Floats, *, subsampling: int = 2) -> Floats:
     """Return images float32 (N, H, W, C) saved as JPEG with these qualities and decoded again, by Pillow.
 
-    Chroma is stored at half the resolution, Pillow's default.
+    Args:
+        pixels: float32 (N, H, W, C) in [0, 1].
+        qualities: float32 (N,), 1 to 100.
+        subsampling: 2 stores chroma at half the resolution, Pillow's default; 0 at the full one.
     """
     back = np.empty_like(pixels)
     for row, (values, quality) in enumerate(zip(pixels, qualities, strict=True)):
         whole = np.rint(np.clip(values, 0, 1) * np.float32(255)).astype(np.uint8)
         file = io.BytesIO()
         image = Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole)
-        image.save(file, "JPEG", quality=int(np.rint(quality)))
+        image.save(file, "JPEG", quality=int(np.rint(quality)), subsampling=subsampling)
         with Image.open(file) as read:
             back[row] = np.asarray(read, np.float32).reshape(whole.shape) / np.float32(255)
     return back

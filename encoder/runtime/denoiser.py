@@ -1,7 +1,7 @@
-"""A denoiser on onnxruntime: images of any size to their noise level, and to images without noise.
+"""A denoiser on onnxruntime: images of any size to a map of their noise, and to images without noise.
 
 Legend: N images, H, W height and width, C channels (1 gray, 3 RGB), sigma the standard deviation of the noise
-where white is 1.
+where white is 1; h, w rows and columns of cells, the squares of pixels that sigma is estimated in.
 """
 
 from __future__ import annotations
@@ -38,15 +38,19 @@ class Denoiser(OnnxModel):
         self.spec = bundle.denoiser_spec
 
     def estimate(self, pixels: Floats) -> Floats:
-        """Return the sigma of the noise, float32 (N,) in [0, 1], of float32 (N, H, W, C) in [0, 1].
+        """Return sigma in each cell, float32 (N, h, w) in [0, 1], of float32 (N, H, W, C) in [0, 1].
+
+        The last cells are cut by the border where H or W are no multiples of a cell's side.
 
         Raises:
             InvalidArgumentError: Another dtype or shape, or values that are not finite.
         """
         _check(pixels)
-        rgb = _pad(pixels, self.spec.size_multiple)
-        sigma = self._run("estimator", rgb, shape=(), batch=_batch(pixels))
-        return sigma.clip(0, 1)
+        rgb, cell = _pad(pixels, self.spec.size_multiple), self.spec.cell
+        shape = (rgb.shape[1] // cell, rgb.shape[2] // cell)
+        sigma = self._run("estimator", rgb, shape=shape, batch=_batch(pixels))
+        height, width = (-(-side // cell) for side in pixels.shape[1:3])
+        return sigma[:, :height, :width].clip(0, 1)
 
     def denoise(self, pixels: Floats, sigma: Floats | None = None) -> Floats:
         """Return images without their noise, float32 (N, H, W, C), not clipped.
@@ -54,28 +58,57 @@ class Denoiser(OnnxModel):
         Args:
             pixels: float32 (N, H, W, C) in [0, 1]; of gray images, the result is the mean of three channels.
                 Sides are padded by reflection to the model's multiple, and cut again.
-            sigma: float32 (N,) in [0, 1]; None estimates it.
+            sigma: float32 (N, H, W), of each pixel, or (N,), of each image, in [0, 1]; None estimates it.
 
         Raises:
             InvalidArgumentError: Another dtype or shape, values that are not finite, or a sigma outside [0,
                 1].
         """
         _check(pixels)
-        levels = self.estimate(pixels) if sigma is None else sigma
+        height, width, channels = pixels.shape[1:]
+        if sigma is None:
+            cells = self.estimate(pixels)
+            sigma = np.stack([sigma_at(each, range(height), range(width), self.spec.cell) for each in cells])
         if (
-            levels.dtype != np.float32
-            or levels.shape != pixels.shape[:1]
-            or not ((levels >= 0) & (levels <= 1)).all()
+            sigma.dtype != np.float32
+            or sigma.shape not in (pixels.shape[:1], pixels.shape[:3])
+            or not ((sigma >= 0) & (sigma <= 1)).all()
         ):
             raise InvalidArgumentError(
-                f"sigma must be float32 ({len(pixels)},) in [0, 1] (25/255 for 25), "
-                f"got {levels.dtype} {levels.shape}"
+                f"sigma must be float32 ({len(pixels)},) or {pixels.shape[:3]} in [0, 1] (25/255 for 25), "
+                f"got {sigma.dtype} {sigma.shape}"
             )
-        height, width, channels = pixels.shape[1:]
-        rgb = _pad(pixels, self.spec.size_multiple)
+        levels = np.broadcast_to(sigma if sigma.ndim == 3 else sigma[:, None, None], pixels.shape[:3])
+        rgb, levels = _pad(pixels, self.spec.size_multiple), _pad_map(levels, self.spec.size_multiple)
         denoised = self._run("denoiser", rgb, levels, shape=rgb.shape[1:], batch=_batch(pixels))
         denoised = denoised[:, :height, :width]
         return np.ascontiguousarray(denoised if channels == 3 else denoised.mean(axis=3, keepdims=True))
+
+
+def sigma_at(cells: Floats, rows: range, columns: range, cell: int) -> Floats:
+    """Interpolate sigma between the centers of cells: float32 (len(rows), len(columns)).
+
+    Args:
+        cells: float32 (h, w), sigma in each cell of an image.
+        rows: Of the image, in pixels.
+        columns: Of the image, in pixels.
+        cell: Side of a cell in pixels.
+    """
+    (top, down), (left, right) = (
+        _between(part, count, cell) for part, count in zip((rows, columns), cells.shape, strict=True)
+    )
+    across = (
+        cells[:, left] * (1 - right) + cells[:, np.minimum(left + 1, cells.shape[1] - 1)] * right
+    )  # (h, len(columns))
+    below = across[np.minimum(top + 1, len(cells) - 1)]
+    return np.asarray(across[top] * (1 - down[:, None]) + below * down[:, None], np.float32)
+
+
+def _between(pixels: range, count: int, cell: int) -> tuple[NDArray[np.int64], Floats]:
+    """Return the cell before each pixel, and how far the pixel lies towards the next one, 0 to 1."""
+    position = ((np.arange(pixels.start, pixels.stop) + 0.5) / cell - 0.5).clip(0, count - 1)
+    before = np.floor(position).astype(np.int64)
+    return before, (position - before).astype(np.float32)
 
 
 def save_denoiser(
@@ -101,27 +134,27 @@ def save_denoiser(
         for name, data in graphs.items()
     }
     rng = np.random.default_rng(seed)
-    sigma = rng.uniform(*spec.deviations, 3).astype(np.float32)
-    pixels = _synthetic(rng, sigma, multiple=spec.size_multiple)
+    levels = rng.uniform(*spec.deviations, 3).astype(np.float32)
+    pixels = _synthetic(rng, levels, multiple=spec.size_multiple)
+    sigma = np.ascontiguousarray(np.broadcast_to(levels[:, None, None], pixels.shape[:3]))
     try:
         (denoised,) = _feed(sessions["denoiser"], pixels, sigma)
         (estimated,) = _feed(sessions["estimator"], pixels)
         smallest = pixels[:1, : spec.size_multiple, : spec.size_multiple]
         _feed(sessions["estimator"], smallest)
-        _feed(sessions["denoiser"], smallest, sigma[:1])
-        change = _change_beyond(sessions["denoiser"], rng, spec)
+        _feed(sessions["denoiser"], smallest, sigma[:1, : spec.size_multiple, : spec.size_multiple])
+        changes = {name: _change_beyond(session, name, rng, spec) for name, session in sessions.items()}
     except Exception as error:  # onnxruntime raises its own types from C++
         raise InvalidArgumentError(
-            f"a denoiser takes float32 (N, H, W, 3), H and W multiples of {spec.size_multiple}, and sigma; "
-            "these "
-            f"graphs do not ({one_line(error)[:300]})"
+            f"a denoiser takes float32 (N, H, W, 3), H and W multiples of {spec.size_multiple}, and sigma of "
+            f"(N, H, W); these graphs do not ({one_line(error)[:300]})"
         ) from error
-    if not change <= _SEAM:
-        raise InvalidArgumentError(
-            f"no pixel may depend on pixels beyond the receptive field of {spec.receptive_field}, one "
-            "changes by "
-            f"{change:.1e}; give a larger one"
-        )
+    for name, change in changes.items():
+        if not change <= _SEAM:
+            raise InvalidArgumentError(
+                f"no output of the {name} may depend on pixels beyond its receptive field of "
+                f"{_field(name, spec)}, one changes by {change:.1e}; give a larger one"
+            )
     golden = {"pixels": pixels, "sigma": sigma, "denoised": denoised, "estimated": estimated}
     return Bundle.save(folder, spec=spec, graphs=graphs, golden=golden)
 
@@ -153,6 +186,11 @@ def _pad(pixels: Floats, multiple: int) -> Floats:
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 
+def _pad_map(sigma: Floats, multiple: int) -> Floats:
+    """(N, H, W) -> (N, H', W'), padded as the pixels are."""
+    return _pad(sigma[..., None], multiple)[..., 0]
+
+
 def _synthetic(rng: np.random.Generator, sigma: Floats, *, multiple: int) -> Floats:
     """Blotches with noise, float32 (N, H, W, 3) in [0, 1], H and W multiples and at least 32 and 48."""
     height, width = (-(-side // multiple) * multiple for side in (32, 48))
@@ -162,14 +200,19 @@ def _synthetic(rng: np.random.Generator, sigma: Floats, *, multiple: int) -> Flo
     return np.asarray(noisy.clip(0, 1), np.float32)
 
 
-def _change_beyond(session: Session, rng: np.random.Generator, spec: DenoiserSpec) -> float:
+def _field(graph: str, spec: DenoiserSpec) -> int:
+    return spec.receptive_field if graph == "denoiser" else spec.estimator_field
+
+
+def _change_beyond(session: Session, graph: str, rng: np.random.Generator, spec: DenoiserSpec) -> float:
     """Return the largest change farther than the receptive field from columns that were inverted."""
-    side, reach = spec.size_multiple, spec.receptive_field
+    side, reach = spec.size_multiple, _field(graph, spec)
     height = -(-16 // side) * side
     width = side + -(-(reach + 16) // side) * side
     one = rng.uniform(size=(1, height, width, 3)).astype(np.float32)
     other = one.copy()
     other[:, :, :side] = 1 - other[:, :, :side]
-    sigma = np.array([max(spec.deviations)], np.float32)
-    outputs = [_feed(session, each, sigma)[0] for each in (one, other)]
-    return float(np.abs(outputs[0] - outputs[1])[:, :, side + reach :].max())
+    sigma = [np.full(one.shape[:3], max(spec.deviations), np.float32)] if graph == "denoiser" else []
+    outputs = [_feed(session, each, *sigma)[0] for each in (one, other)]
+    first = side + reach if graph == "denoiser" else -(-(side + reach) // spec.cell)
+    return float(np.abs(outputs[0] - outputs[1])[:, :, first:].max())

@@ -12,30 +12,36 @@ from lookalike.searcher.denoising.batch import (
 )
 from lookalike.searcher.denoising.denoiser import (
     AutoencoderDenoiser,
+    Change,
     DenoisedFile,
     FileDenoiser,
     UNetDenoiser,
+    denoise_blind,
     denoise_in_place,
-    estimate_sigma,
     make_file_denoiser,
     open_file_denoiser,
 )
+from lookalike.searcher.denoising.noise_map import NoiseMap, estimate_noise, uniform_map
 
 __all__ = [
     "AutoencoderDenoiser",
     "BatchReport",
+    "Change",
     "DenoisedFile",
     "Destination",
     "FileDenoiser",
+    "NoiseMap",
     "Outcome",
     "Task",
     "UNetDenoiser",
     "check_tasks",
     "denoise_all",
+    "denoise_blind",
     "denoise_in_place",
-    "estimate_sigma",
+    "estimate_noise",
     "find_tasks",
     "make_file_denoiser",
     "open_file_denoiser",
     "resolve_destination",
+    "uniform_map",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import os
 import stat
 import threading
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ from lookalike.encoder.images import (
     suffixes_of,
 )
 from lookalike.indexer.sources import SourceFilter, as_text
-from lookalike.searcher.denoising.denoiser import FileDenoiser
+from lookalike.searcher.denoising.denoiser import DenoisedFile, FileDenoiser
 
 _EXTENSIONS: Final = {kind: suffixes_of(kind) for kind in WRITABLE_FORMATS}
 
@@ -271,25 +272,48 @@ class Outcome:
 
     Attributes:
         task: The image.
-        status: cleaned; clean (no noise to remove: unchanged); skipped (its target exists); or failed.
-        sigma: Estimated noise level, in [0, 1]; None: not estimated.
-        reason: Why it failed, one line.
-        view: The middle before and after, uint8 (h, w, 1 or 3).
+        status: cleaned; clean (left as it is); skipped (its target exists); or failed.
+        reason: Why it failed, one line; or why it was left as it is.
+        sigmas: Estimated noise level, in [0, 1]: median, 10th and 90th percentile of its places; None: not
+            estimated.
+        changed: Share of its pixels that changed; None: it was made anew.
+        psnr: Between input and output, in dB; None: it was made anew, or is unchanged.
+        view: The middle before, after, and of the noise map, uint8 (h, w, 1 or 3).
     """
 
     task: Task
     status: Status
-    sigma: float | None = None
     reason: str = ""
-    view: tuple[Pixels, Pixels] | None = None
+    sigmas: tuple[float, float, float] | None = None
+    changed: float | None = None
+    psnr: float | None = None
+    view: tuple[Pixels, ...] | None = None
+
+    @classmethod
+    def of(cls, task: Task, result: DenoisedFile) -> Self:
+        """Return the outcome of an image that was denoised, or left as it is."""
+        noise, change = result.noise, result.change
+        return cls(
+            task,
+            result.status,
+            result.reason,
+            None if noise is None else (noise.percentile(50), noise.percentile(10), noise.percentile(90)),
+            None if change is None else change.share,
+            None if change is None or not math.isfinite(change.psnr) else change.psnr,
+            result.view,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values, without empty ones; sigma in 0..255."""
+        """Return JSON values, without empty ones; sigma in 0..255, PSNR in dB."""
+        names = ("sigma", "sigma_p10", "sigma_p90")
+        sigmas = () if self.sigmas is None else (round(255 * sigma, 2) for sigma in self.sigmas)
         values = {
             "path": self.task.path,
             "out": str(self.task.target) if self.status != "failed" else "",
             "status": self.status,
-            "sigma": None if self.sigma is None else round(255 * self.sigma, 2),
+            **dict(zip(names, sigmas, strict=False)),
+            "changed": None if self.changed is None else round(self.changed, 4),
+            "psnr_to_input_db": None if self.psnr is None else round(self.psnr, 2),
             "reason": self.reason,
         }
         return {key: value for key, value in values.items() if value not in (None, "")}
@@ -301,7 +325,8 @@ class BatchReport:
 
     Attributes:
         cleaned: Denoised and written.
-        clean: Written unchanged: there was no noise to remove.
+        clean: Written as they were.
+        reasons: Why these were left: reason to how many.
         skipped: Left out because their targets exist.
         failed: Path and one-line reason.
         passed_over: What folders hold beside images that can be read: kind to how many.
@@ -310,6 +335,7 @@ class BatchReport:
 
     cleaned: int = 0
     clean: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
@@ -326,10 +352,16 @@ class BatchReport:
             self.failed.append((outcome.task.path, outcome.reason))
         else:
             setattr(self, outcome.status, getattr(self, outcome.status) + 1)
+        if outcome.status == "clean":
+            self.reasons[outcome.reason] = self.reasons.get(outcome.reason, 0) + 1
 
     def summary(self) -> str:
         """Return one line for people."""
-        words = [f"{self.cleaned} denoised", f"{self.clean} already clean"]
+        left = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items(), reverse=True))
+        words = [
+            f"{self.cleaned} denoised",
+            f"{self.clean} left as they are" + (f" ({left})" if left else ""),
+        ]
         words += [f"{self.skipped} skipped (exist)"] if self.skipped else []
         return ", ".join([*words, f"{len(self.failed)} failed"])
 
@@ -338,6 +370,7 @@ class BatchReport:
         return {
             "cleaned": self.cleaned,
             "clean": self.clean,
+            "reasons": self.reasons,
             "skipped": self.skipped,
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
             "passed_over": self.passed_over,
@@ -435,7 +468,7 @@ class WorkerPool:
             if error.errno not in _SINGLE_FILE_ERRORS:
                 raise
             return Outcome(task, "failed", reason=f"cannot be written ({error.strerror})")
-        return Outcome(task, result.status, result.sigma, view=result.view)
+        return Outcome.of(task, result)
 
     def _map_tiles(self, tile: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
         def unless_canceled(argument: Any) -> Any:

@@ -12,7 +12,7 @@ Legend: H, W = height and width, C channels; sigma is the noise level in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -31,72 +31,95 @@ from lookalike.encoder.images import (
     to_uint8,
     write_image_file,
 )
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime import Denoiser, Model, Provider
+from lookalike.searcher.denoising.noise_map import Mapper, NoiseMap, as_floats, estimate_noise, uniform_map
 
 Floats = NDArray[np.float32]
-Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
-"""``map``, or the same on several threads."""
 
-_TILE: Final = 640
+_TILE: Final = 832
 """Side of a tile with its margin: it bounds the activations."""
 _MIN_INSIDE: Final = 256
-_PATCH: Final = 256
-_PATCHES: Final = 25
 
 
-def estimate_sigma(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = map) -> float:
-    """Return the noise level of (H, W, C): of a large image, the median of patches spread over it."""
-    height, width = pixels.shape[:2]
-    if height * width <= _TILE**2:
-        return float(denoiser.estimate(_floats(pixels)[None])[0])
-    corners = [(top, left) for top in _patch_starts(height) for left in _patch_starts(width)]
+@dataclass(slots=True)
+class Change:
+    """What denoising changed in an image.
 
-    def estimate(corner: tuple[int, int]) -> float:
-        top, left = corner
-        return float(denoiser.estimate(_floats(pixels[top : top + _PATCH, left : left + _PATCH])[None])[0])
+    Attributes:
+        pixels: How many pixels are another color now.
+        of: Pixels of the image.
+        squares: Sum over all values of the squared change, of values in [0, 1].
+        values: Number of these values.
+    """
 
-    return float(np.median(list(map_tiles(estimate, corners))))
+    pixels: int = 0
+    of: int = 0
+    squares: float = 0.0
+    values: int = 0
+
+    def count(self, before: Values, after: Values) -> None:
+        """Add a part of the image."""
+        difference = after.astype(np.float32) - before.astype(np.float32)
+        self.pixels += int(difference.any(axis=2).sum())
+        self.of += difference.shape[0] * difference.shape[1]
+        self.squares += float(np.square(difference, dtype=np.float64).sum()) / np.iinfo(before.dtype).max ** 2
+        self.values += difference.size
+
+    @property
+    def share(self) -> float:
+        """Share of the pixels that are another color now."""
+        return self.pixels / max(1, self.of)
+
+    @property
+    def psnr(self) -> float:
+        """PSNR between input and output in dB; infinite where nothing changed."""
+        return psnr_from_mse(self.squares / max(1, self.values))
 
 
 def denoise_in_place(
     denoiser: Denoiser,
     pixels: Values,
-    sigma: float,
+    noise: NoiseMap,
     *,
     strength: float = 1.0,
     tile_size: int = _TILE,
     map_tiles: Mapper = map,
-) -> None:
-    """Denoise ``uint8`` or ``uint16`` (H, W, C) in place.
+) -> Change:
+    """Denoise ``uint8`` or ``uint16`` (H, W, C) in place, where there is noise.
 
     Args:
         denoiser: The network.
         pixels: May be a view; rounded to its own depth.
-        sigma: Noise level.
-        strength: 1 removes all that the denoiser removes, 0.5 half of it, 0 nothing.
+        noise: Where it is, and how strong.
+        strength: 1 removes the noise, 0.5 half of it, 0 nothing; above 1 the noise counts as so many times
+            stronger than it is.
         tile_size: Side of a tile with its margin, in pixels; a smaller image is one tile.
         map_tiles: Runs the tiles of a row, in parallel where it can.
     """
     height, width = pixels.shape[:2]
-    multiple = denoiser.spec.size_multiple
+    multiple, limit = denoiser.spec.size_multiple, np.float32(denoiser.spec.deviations[1])
     margin = max(multiple, -(-denoiser.spec.receptive_field // multiple) * multiple)
     inside = max(-(-_MIN_INSIDE // multiple), (tile_size - 2 * margin) // multiple) * multiple
     tile_height, tile_width = (side if side <= tile_size else inside for side in (height, width))
-    known_sigma, max_value = np.array([sigma], np.float32), np.iinfo(pixels.dtype).max
+    max_value, change = np.iinfo(pixels.dtype).max, Change()
 
     def tile(left: int) -> Values:
         start = max(0, left - margin)
         part = block[:, start : left + tile_width + margin]
-        output = denoiser.denoise(_floats(part)[None], known_sigma)[0]
-        across = slice(left - start, left - start + min(tile_width, width - left))
-        denoised: Floats = output[above : above + bottom - top, across]
-        if strength != 1:
-            before = _floats(part[above : above + bottom - top, across])
-            denoised = before + np.float32(strength) * (denoised - before)
-        values = np.rint(denoised.clip(0, 1) * np.float32(max_value))
-        if pixels.dtype == np.uint8:
-            return values.astype(np.uint8)
-        return values.astype(np.uint16)
+        middle = np.s_[
+            above : above + bottom - top, left - start : left - start + min(tile_width, width - left)
+        ]
+        sigma = noise.sigma(range(top - above, top - above + len(part)), range(start, start + part.shape[1]))
+        weight = noise.weight(sigma[middle])[..., None] * np.float32(min(strength, 1))
+        if not weight.any():
+            return block[:, start:][middle]
+        given = (sigma * np.float32(max(strength, 1))).clip(0, limit)
+        floats = as_floats(part)
+        denoised = denoiser.denoise(floats[None], given[None])[0][middle]
+        blended = floats[middle] + weight * (denoised - floats[middle])
+        values: Values = np.rint(blended.clip(0, 1) * np.float32(max_value)).astype(pixels.dtype)
+        return values
 
     above_rows = pixels[:0].copy()  # rows above the tiles, as they were before
     for top in range(0, height, tile_height):
@@ -105,20 +128,20 @@ def denoise_in_place(
         block: Values = np.concatenate(parts)
         lefts = range(0, width, tile_width)
         for left, output in zip(lefts, map_tiles(tile, lefts), strict=True):
+            change.count(pixels[top:bottom, left : left + tile_width], output)
             pixels[top:bottom, left : left + tile_width] = output
         done = above + bottom - top
         above_rows = block[max(0, done - margin) : done].copy()
+    return change
 
 
-def _floats(values: Values) -> Floats:
-    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
-
-
-def _patch_starts(side: int) -> list[int]:
-    """Return where up to five patches begin along a side."""
-    count = min(round(_PATCHES**0.5), max(1, side // _PATCH))
-    last = max(0, side - _PATCH)
-    return [round(last * i / max(1, count - 1)) if count > 1 else last // 2 for i in range(count)]
+def denoise_blind(denoiser: Denoiser, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NoiseMap]:
+    """Return ``uint8`` (H, W, C) as a file with these pixels is denoised, and the noise that was found."""
+    noise = estimate_noise(denoiser, pixels)
+    denoised = pixels.copy()
+    if not noise.is_clean:
+        denoise_in_place(denoiser, denoised, noise)
+    return denoised, noise
 
 
 Pixels = NDArray[np.uint8]
@@ -131,15 +154,24 @@ class DenoisedFile:
 
     Attributes:
         data: The bytes of the file to write.
-        status: ``cleaned``, or ``clean``: there was no noise to remove, and it is unchanged.
-        sigma: Estimated noise level; None: not estimated.
-        view: The middle before and after, both uint8 (h, w, 1 or 3) with sides of at most 160.
+        status: ``cleaned``, or ``clean``: it was left as it is.
+        reason: Why it was left: ``no noise``, or ``few colors`` of a drawn or dithered image.
+        noise: Estimated noise; None: not estimated.
+        change: What changed; None: of an autoencoder, which makes another image.
+        view: The middle before, after, and of the noise map, uint8 (h, w, 1 or 3) with sides of at most 160.
     """
 
     data: bytes
     status: Literal["cleaned", "clean"]
-    sigma: float | None
-    view: tuple[Pixels, Pixels]
+    noise: NoiseMap | None
+    change: Change | None
+    view: tuple[Pixels, ...]
+    reason: Literal["", "no noise", "few colors"] = ""
+
+    @property
+    def sigma(self) -> float | None:
+        """Median of the estimated noise level; None: not estimated."""
+        return None if self.noise is None else self.noise.percentile(50)
 
 
 class FileDenoiser(Protocol):
@@ -176,9 +208,9 @@ class UNetDenoiser:
 
     Attributes:
         denoiser: The network.
-        sigma: Noise level; None: estimated for each image, and an image below the denoiser's threshold is
-            left as it is.
-        strength: 1 removes all that the denoiser removes, 0.5 half of it.
+        sigma: Noise level of all images; None: estimated at each place, and places below the denoiser's
+            limit are left as they are.
+        strength: As of :func:`denoise_in_place`.
         kind: Format to write; None: as it was.
         quality: 1..100 of JPEG, WebP and AVIF; None: as it was, as far as possible.
         max_pixels: Larger images are refused.
@@ -210,18 +242,23 @@ class UNetDenoiser:
         # Gray stored as RGB stays gray: the network would give the channels different values.
         gray = _is_gray(image.colors)
         pixels: Values = image.colors[..., :1].copy() if gray else image.colors
-        estimate = estimate_sigma(self.denoiser, pixels, map_tiles=map_tiles)
+        noise = estimate_noise(self.denoiser, pixels, map_tiles=map_tiles)
         before = _middle(pixels)
-        if self.sigma is None and estimate < spec.clean_below:
+        if self.sigma is None and noise.is_clean:
             if self.kind not in (None, image.kind):
                 data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-            return DenoisedFile(data, "clean", estimate, (before, before))
-        sigma = min(estimate, spec.deviations[1]) if self.sigma is None else self.sigma
-        denoise_in_place(self.denoiser, pixels, sigma, strength=self.strength, map_tiles=map_tiles)
+            view = (before, before, _middle_of_map(noise, pixels))
+            reason: Literal["few colors", "no noise"] = "few colors" if noise.drawn else "no noise"
+            return DenoisedFile(
+                data, "clean", noise, Change(of=pixels.shape[0] * pixels.shape[1]), view, reason
+            )
+        used = noise if self.sigma is None else uniform_map(self.sigma, pixels.shape, spec.cell)
+        change = denoise_in_place(self.denoiser, pixels, used, strength=self.strength, map_tiles=map_tiles)
         if gray:
             image.colors[...] = pixels
         output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(output, "cleaned", estimate, (before, _middle(pixels)))
+        view = (before, _middle(pixels), _middle_of_map(used, pixels))
+        return DenoisedFile(output, "cleaned", noise, change, view)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +299,7 @@ class AutoencoderDenoiser:
         denoised = to_uint8(noisy + np.float32(self.strength) * change)
         image = ImageFile(kind="PNG", pixels=denoised, metadata=ImageMetadata(), upright=True)
         output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(output, "cleaned", None, (_middle(pixels), _middle(denoised)))
+        return DenoisedFile(output, "cleaned", None, None, (_middle(pixels), _middle(denoised)))
 
 
 def open_file_denoiser(
@@ -347,7 +384,18 @@ def _is_gray(pixels: Values) -> bool:
 
 
 def _middle(values: Values) -> Pixels:
-    height, width = values.shape[:2]
-    top, left = max(0, height - _VIEW) // 2, max(0, width - _VIEW) // 2
-    part = values[top : top + _VIEW, left : left + _VIEW]
+    rows, columns = _middle_ranges(values)
+    part = values[rows.start : rows.stop, columns.start : columns.stop]
     return (part >> 8 if part.dtype == np.uint16 else part).astype(np.uint8)
+
+
+def _middle_of_map(noise: NoiseMap, values: Values) -> Pixels:
+    return noise.image(*_middle_ranges(values))
+
+
+def _middle_ranges(values: Values) -> tuple[range, range]:
+    starts = [max(0, side - _VIEW) // 2 for side in values.shape[:2]]
+    rows, columns = (
+        range(start, min(start + _VIEW, side)) for start, side in zip(starts, values.shape, strict=False)
+    )
+    return rows, columns

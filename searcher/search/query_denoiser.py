@@ -14,7 +14,7 @@ from PIL import Image
 
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
 from lookalike.encoder.runtime import Denoiser
-from lookalike.searcher.denoising import denoise_in_place, estimate_sigma
+from lookalike.searcher.denoising import denoise_in_place, estimate_noise
 
 _MARGIN: Final = 16
 """Pixels around the crop that are denoised too, so that the denoiser sees the neighbors of its edges."""
@@ -32,7 +32,7 @@ class DenoiseInfo:
 
     Attributes:
         denoiser: Name of the denoiser.
-        sigma: Estimated standard deviation of the noise, in [0, 1].
+        sigma: Median of the estimated standard deviation of the noise, in [0, 1].
         denoised: Whether noise was removed; a clean image is left as it is.
     """
 
@@ -65,7 +65,7 @@ class QueryDenoiser:
     ) -> tuple[NDArray[np.uint8], DenoiseInfo]:
         """Read one query: uint8 (S, S, C), and what was done to it.
 
-        Only the crop is denoised, by the noise level estimated there. A clean image gives exactly the pixels
+        Only the crop is denoised, by the noise estimated there. A clean image gives exactly the pixels
         of :func:`read_pixels`.
 
         Args:
@@ -80,13 +80,11 @@ class QueryDenoiser:
         """
         image = _reduce(decode_rgb(data, max_pixels=max_pixels, name=name), crop, spec.size)
         part = _crop_slices(crop, image)
-        sigma = estimate_sigma(self.denoiser, image[part])
-        bundle = self.denoiser.bundle
-        noisy = sigma >= self.denoiser.spec.clean_below
-        info = DenoiseInfo(bundle.name, sigma, noisy)
-        if not noisy:
+        noise = estimate_noise(self.denoiser, image[part])
+        info = DenoiseInfo(self.denoiser.bundle.name, noise.percentile(50), not noise.is_clean)
+        if noise.is_clean:
             return read_pixels(data, spec, crop=crop, max_pixels=max_pixels, name=name), info
-        denoise_in_place(self.denoiser, image[part], sigma, strength=_STRENGTH)
+        denoise_in_place(self.denoiser, image[part], noise, strength=_STRENGTH)
         return read_pixels(encode_png(image), spec, crop=crop, name=name), info
 
 

@@ -15,14 +15,25 @@ from lookalike.trainer.data.dataset import (
     subsample,
     to_floats,
 )
+from lookalike.trainer.data.degradation import NoiseMix, noise_mix
 from lookalike.trainer.data.labels import by_attribute, by_subfolder
 from lookalike.trainer.data.noise import add_noise, make_noisy
-from lookalike.trainer.data.patches import Source, noisy_batches, photographs, sources_of, views_of
+from lookalike.trainer.data.patches import (
+    Photographs,
+    Source,
+    noisy_batches,
+    read_photographs,
+    sample_photographs,
+    sources_of,
+    views_of,
+)
 
 __all__ = [
     "EVAL_BATCH",
     "AugmentConfig",
     "Dataset",
+    "NoiseMix",
+    "Photographs",
     "Pixels",
     "Source",
     "Split",
@@ -35,10 +46,12 @@ __all__ = [
     "default_shape",
     "labelled_batches",
     "make_noisy",
+    "noise_mix",
     "noisy_batches",
     "open_dataset",
-    "photographs",
+    "read_photographs",
     "read_pixel_cache",
+    "sample_photographs",
     "sources_of",
     "subsample",
     "to_floats",

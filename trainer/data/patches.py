@@ -1,29 +1,33 @@
-"""Training data of the denoiser: patches of images in several sizes, with Gaussian noise on them.
+"""Training data of the denoiser: patches of images in several sizes, with noise on them.
 
-Legend: B patches in a batch, C = 3 channels, S side of a patch in pixels; sigma the standard deviation of the
-noise, of 1, where white is 1.
+Legend: B patches in a batch, C channels (1 gray, 3 RGB), S side of a patch in pixels, P with its border;
+sigma the standard deviation of the noise, of 1, where white is 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from lookalike.encoder.datasets import SIDE
-from lookalike.encoder.errors import DataError, InvalidArgumentError
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec
+from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
+from lookalike.encoder.files import read_bounded
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, decode_rgb
 from lookalike.trainer.config import PatchSpec
-from lookalike.trainer.data.dataset import Dataset, read_pixel_cache, to_floats
+from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
+from lookalike.trainer.data.degradation import BORDER, NoiseMix, degrade
 
+Floats = NDArray[np.float32]
 Images = NDArray[np.uint8]
-_QUANTIZED: Final = 0.6
-"""Share of the patches that are rounded to 256 levels after the noise, as an image file is."""
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's
 
 
@@ -53,8 +57,7 @@ def views_of(dataset: Dataset) -> dict[ImageSpec, float]:
         shares = {250: 0.24, 125: 0.22, 84: 0.14}
         whole = {ImageSpec(size=size, channels=3, crop=Crop()): share for size, share in shares.items()}
         return {ImageSpec(size=64, channels=3, crop=LFW_CROP): 0.4} | whole
-    shares = {128: 0.4, 256: 0.4, 64: 0.2}
-    return {ImageSpec(size=size, channels=3, crop=dataset.crop): share for size, share in shares.items()}
+    return {ImageSpec(size=128, channels=3, crop=dataset.crop): 1.0}  # photographs are trained on whole
 
 
 def sources_of(
@@ -90,11 +93,105 @@ def sources_of(
     return sources, fingerprints
 
 
-def photographs(*, side: int) -> list[Images]:
-    """Return scikit-learn's two sample photographs, and both at half the size: uint8 (H, W, 3).
+_SCALES: Final = (1, 2, 4)
+"""Photographs are used at their own size, a half and a quarter of it: leaves become grass."""
+_SCALE_SHARES: Final = (0.45, 0.35, 0.2)
+_MAX_PIXELS: Final = 600_000_000
+"""Of all photographs together: 2.4 GB with the smaller sizes. Of larger folders a part of each is used."""
+_MAX_PHOTOGRAPH: Final = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Photographs:
+    """Photographs to cut patches from, in memory.
+
+    Attributes:
+        images: uint8 (H, W, 3) each: as they are, then at a half and at a quarter of the size.
+        scales: For each image, how many times smaller it is than the photograph: 1, 2 or 4.
+        fingerprint: SHA-256 of all their pixels.
+    """
+
+    images: tuple[Images, ...]
+    scales: tuple[int, ...]
+    fingerprint: str
+
+    def sources(self, share: float, *, side: int) -> list[Source]:
+        """Return a source for each scale that has images of at least S; together they have the share.
+
+        Raises:
+            InvalidArgumentError: S is larger than all photographs.
+        """
+        sources = []
+        for scale, part in zip(_SCALES, _SCALE_SHARES, strict=True):
+            rows = [
+                row
+                for row, (image, its) in enumerate(zip(self.images, self.scales, strict=True))
+                if its == scale and min(image.shape[:2]) >= side
+            ]
+            if rows:
+                sources.append(Source(self.images, np.array(rows, np.int64), share * part))
+        if not sources:
+            largest = max(min(image.shape[:2]) for image in self.images)
+            raise InvalidArgumentError(
+                f"patches are cut from photographs of {largest} pixels at most, --patch {side} is larger; "
+                "take a smaller one"
+            )
+        return sources
+
+
+def in_memory(photographs: Sequence[Images]) -> Photographs:
+    """Reduce photographs, uint8 (H, W, 3) each, to all scales."""
+    images, scales, digest = [], [], hashlib.sha256()
+    for photograph in photographs:
+        digest.update(repr(photograph.shape).encode())
+        digest.update(np.ascontiguousarray(photograph).data)
+        image = photograph
+        for scale in _SCALES:
+            if scale > 1:
+                image = _half(image)
+            if min(image.shape[:2]) > 0:
+                images.append(image)
+                scales.append(scale)
+    return Photographs(tuple(images), tuple(scales), digest.hexdigest())
+
+
+def read_photographs(
+    files: Sequence[Path], *, seed: int = 0, log: Callable[[str], None] = lambda _: None
+) -> Photographs:
+    """Read photographs into memory; those that cannot be read are left out, and logged.
 
     Args:
-        side: S; smaller images are left out.
+        files: Image files.
+        seed: Of the part of each that is used when all of them are too large for the memory.
+        log: Called with each line of text.
+
+    Raises:
+        DataError: none can be read.
+    """
+    rng, photographs = np.random.default_rng(seed), []
+    most = _MAX_PIXELS // max(1, len(files))
+    for file in tqdm(files, desc="reading photographs", unit="image", disable=None, leave=False):
+        try:
+            image = decode_rgb(read_bounded(file), max_pixels=_MAX_PHOTOGRAPH, name=str(file))
+        except ImageError as error:
+            log(f"left out: {error}")
+        except OSError as error:
+            log(f"left out: {printable(str(file))}: cannot be read ({error.strerror or error})")
+        else:
+            photographs.append(_window(image, most, rng))
+    if not photographs:
+        raise DataError(f"none of the {len(files)} photographs can be read; name a folder of photographs")
+    found = in_memory(photographs)
+    size = sum(image.size for image in found.images)
+    log(
+        f"{len(photographs)} photographs, {sum(image.size for image in photographs) / 3e6:.0f} megapixels: "
+        f"{size / 1e9:.1f} GB of memory"
+    )
+    return found
+
+
+def sample_photographs() -> Photographs:
+    """Return scikit-learn's two sample photographs.
 
     Raises:
         DataError: this scikit-learn has no sample images.
@@ -104,8 +201,16 @@ def photographs(*, side: int) -> list[Images]:
     full = [np.asarray(image, np.uint8) for image in load_sample_images().images]
     if not full:
         raise DataError("scikit-learn has no sample images; install it again")
-    every = full + [_half(image) for image in full]
-    return [image for image in every if min(image.shape[:2]) >= side]
+    return in_memory(full)
+
+
+def _window(image: Images, most: int, rng: np.random.Generator) -> Images:
+    """Return a random part of at most ``most`` pixels and of the same proportions."""
+    height, width = image.shape[:2]
+    factor = min(1.0, (most / (height * width)) ** 0.5)
+    rows, columns = max(1, int(height * factor)), max(1, int(width * factor))
+    top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+    return image[top : top + rows, left : left + columns].copy()
 
 
 def _half(image: Images) -> Images:
@@ -118,68 +223,60 @@ def _half(image: Images) -> Images:
 def noisy_batches(
     sources: Sequence[Source],
     spec: PatchSpec,
+    mix: NoiseMix,
     *,
-    low: float,
-    high: float,
     size: int,
     steps: int,
     seed: int,
     epoch: int,
+    spread: float = 0.0,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield noisy patches in [0, 1], the sigma of each, and clean ones; the same epoch is always the same.
-
-    Sigma is uniform for seven patches in ten; for two it comes from the middle of the range, for one from the
-    low end, where nothing must change.
+    """Yield noisy patches in [0, 1], sigma at each pixel, and clean ones; the same epoch is always the same.
 
     Args:
         sources: Images to cut patches from.
         spec: How to cut them.
-        low: Lowest sigma.
-        high: Highest sigma.
+        mix: Which noise.
         size: B.
         steps: Batches in the epoch.
         seed: Of the run.
         epoch: From 0.
+        spread: Half of the patches come with a sigma that is wrong by a factor; the standard deviation of
+            its logarithm.
 
     Yields:
-        Noisy (B, C, S, S), sigma (B,), clean (B, C, S, S); float32.
+        Noisy (B, 3, S, S), sigma (B, S, S), clean (B, 3, S, S); float32.
     """
     rng = np.random.default_rng((seed, epoch))
     shares = np.array([source.share for source in sources])
     for _ in range(steps):
         chosen = rng.choice(len(sources), size, p=shares / shares.sum())
-        clean = to_floats(np.stack([_patch(sources[index], spec, rng) for index in chosen]))
-        sigma = low + (high - low) * _levels(size, rng)
-        yield _add_noise(clean, sigma, rng), torch.from_numpy(sigma.astype(np.float32)), clean
+        patches = [degrade(_patch(sources[index], spec, rng), mix, spec.side, rng) for index in chosen]
+        noisy, sigma, clean = zip(*patches, strict=True)
+        wrong = np.where(rng.random(size) < 0.5, np.exp(spread * rng.standard_normal(size)), 1)
+        yield (
+            _to_rgb(noisy),
+            torch.from_numpy(np.stack(sigma) * wrong[:, None, None].astype(np.float32)),
+            _to_rgb(clean),
+        )
 
 
-def _levels(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    part, level = rng.random(count), rng.random(count)
-    return np.where(part < 0.7, level, np.where(part < 0.92, 0.13 + 0.67 * level, 0.13 * level))
+def _to_rgb(patches: Sequence[Floats]) -> Tensor:
+    """B of (S, S, C) -> (B, 3, S, S)."""
+    same = [np.broadcast_to(patch, (*patch.shape[:2], 3)) for patch in patches]
+    return torch.from_numpy(np.stack(same)).permute(0, 3, 1, 2)
 
 
 def _patch(source: Source, spec: PatchSpec, rng: np.random.Generator) -> Images:
-    """Cut a patch, uint8 (S, S, 3)."""
+    """Cut a patch with a border, uint8 (P, P, C); P is smaller where the image is."""
     image = source.images[int(rng.choice(source.rows))]
-    top, left = (int(rng.integers(side - spec.side + 1)) for side in image.shape[:2])
-    patch = image[top : top + spec.side, left : left + spec.side]
+    side = min(spec.side + BORDER, *image.shape[:2])
+    top, left = (int(rng.integers(whole - side + 1)) for whole in image.shape[:2])
+    patch = image[top : top + side, left : left + side]
     if spec.mirror and rng.random() < 0.5:
         patch = patch[:, ::-1]
     if rng.random() < spec.rotated:
         patch = np.rot90(patch, int(rng.integers(1, 4)))
-    if patch.shape[2] == 1:
-        return patch.repeat(3, 2)
-    if rng.random() < spec.gray:
-        patch = (patch @ _LUMA).round().astype(np.uint8)[..., None].repeat(3, 2)
+    if patch.shape[2] == 3 and rng.random() < spec.gray:
+        patch = (patch @ _LUMA).round().astype(np.uint8)[..., None]
     return patch
-
-
-def _add_noise(clean: Tensor, sigma: NDArray[np.float64], rng: np.random.Generator) -> Tensor:
-    """Add Gaussian noise, clip, and round some patches to 256 levels; gray patches have one noise channel."""
-    noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
-    gray = ((clean[:, :1] == clean).flatten(1)).all(1)  # (B,)
-    noise[gray] = noise[gray][:, :1]
-    noisy = (clean + torch.from_numpy(sigma.astype(np.float32))[:, None, None, None] * noise).clamp(0, 1)
-    rounded = torch.from_numpy(rng.random(len(clean)) < _QUANTIZED)
-    noisy[rounded] = (noisy[rounded] * 255).round() / 255
-    return noisy

@@ -2,7 +2,14 @@
 
 from lookalike.trainer.models.autoencoder import AE, principal_axes
 from lookalike.trainer.models.classifier import Classifier, ClassifierSpec
-from lookalike.trainer.models.denoiser import SIZE_MULTIPLE, BlindDenoiser, DenoiserOutput
+from lookalike.trainer.models.denoiser import (
+    CELL,
+    SIZE_MULTIPLE,
+    UNIT,
+    DenoiserNet,
+    NoiseEstimator,
+    reflect_pad,
+)
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.models.identity import CosineClassifier, Identity, IdentitySpec
@@ -10,19 +17,22 @@ from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
 
 __all__ = [
     "AE",
+    "CELL",
     "CVAE",
     "SIZE_MULTIPLE",
+    "UNIT",
     "VAE",
-    "BlindDenoiser",
     "Classifier",
     "ClassifierSpec",
     "CosineClassifier",
-    "DenoiserOutput",
+    "DenoiserNet",
     "Descriptor",
     "DescriptorSpec",
     "FaceModel",
     "Identity",
     "IdentitySpec",
+    "NoiseEstimator",
     "principal_axes",
+    "reflect_pad",
     "to_pixels",
 ]

@@ -1,4 +1,4 @@
-"""The denoiser, which is given the noise level, and the network that estimates the level.
+"""The denoiser, which is given a map of the noise level, and the network that estimates the map.
 
 A residual U-Net on pixels folded two by two, with the noise level as one more plane: Zhang, Zuo, Zhang,
 "FFDNet", arXiv:1710.04026, and Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior",
@@ -10,7 +10,7 @@ Pixels are float32, 0 black to 1 white; sigma, the standard deviation of the noi
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,19 @@ from torch.nn import functional
 
 from lookalike.trainer.config import FOLD, DenoiserShape
 
-SIZE_MULTIPLE: Final = 8
-"""Height and width must be multiples of this: pixels are folded once and halved twice."""
+SIZE_MULTIPLE: Final = 16
+"""Height and width must be multiples of this: the estimator folds four by four and halves twice."""
+CELL: Final = 8
+"""Side in pixels of the squares that sigma is estimated in."""
+UNIT: Final = 2 / 255
+"""The sigma that the estimator counts in: errors well below it matter little."""
 _CHANNELS: Final = 3
+_ESTIMATOR_FOLD: Final = 4
 
 
 @final
 class DenoiserNet(nn.Module):
-    """Noisy pixels and the sigma of their noise to clean pixels."""
+    """Noisy pixels and the sigma of their noise at each to clean pixels."""
 
     def __init__(self, spec: DenoiserShape) -> None:
         super().__init__()
@@ -43,9 +48,9 @@ class DenoiserNet(nn.Module):
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # it has a bias
 
     def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
-        """(N, C, H, W) and (N,) -> (N, C, H, W), not clipped."""
+        """(N, C, H, W) and (N, H, W) -> (N, C, H, W), not clipped."""
         folded = functional.pixel_unshuffle(pixels, FOLD)  # (N, C, H, W) -> (N, 4C, H/2, W/2)
-        plane = torch.zeros_like(folded[:, :1]) + sigma.to(folded.dtype)[:, None, None, None]
+        plane = functional.avg_pool2d(sigma.to(folded.dtype)[:, None], FOLD)  # (N, H, W) -> (N, 1, H/2, W/2)
         first = self.before1(self.head(torch.cat([folded, plane], 1)))  # -> (N, F1, H/2, W/2)
         second = self.before2(self.down1(first))  # -> (N, F2, H/4, W/4)
         third = self.middle(self.down2(second))  # -> (N, F3, H/8, W/8)
@@ -55,63 +60,35 @@ class DenoiserNet(nn.Module):
 
 
 @final
-class Estimator(nn.Module):
-    """Noisy pixels to the sigma of their noise: a weighted mean of one estimate for each position."""
+class NoiseEstimator(nn.Module):
+    """Noisy pixels to sigma in each cell of 8 x 8 pixels: pixels are folded four by four and halved twice.
+
+    What it learns is log(1 + sigma / 2 of 255), so that weak noise counts as much as strong noise.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.local = nn.Sequential(
-            nn.Conv2d(_CHANNELS * FOLD**2, features, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(features, features, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(features, features, 2, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(features, features, 3, padding=1),
-            nn.ReLU(),
+        wide = 2 * features
+        self.fine = nn.Sequential(
+            nn.Conv2d(_CHANNELS * _ESTIMATOR_FOLD**2, features, 3, padding=1), _Block(features)
         )
-        self.estimate = nn.Conv2d(features, 2, 1)
+        self.cells = nn.Sequential(nn.Conv2d(features, wide, 2, stride=2), _Block(wide))
+        self.around = nn.Sequential(
+            nn.Conv2d(wide, wide, 2, stride=2), _Block(wide), nn.ConvTranspose2d(wide, wide, 2, stride=2)
+        )
+        self.estimate = nn.Sequential(_Block(wide), nn.Conv2d(wide, 1, 1))
+
+    def logarithm(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, H/8, W/8), log(1 + sigma / 2 of 255); may be below 0."""
+        fine = self.fine(functional.pixel_unshuffle(pixels, _ESTIMATOR_FOLD))  # -> (N, F, H/4, W/4)
+        cells = self.cells(fine)  # -> (N, 2F, H/8, W/8)
+        logarithm: Tensor = self.estimate(cells + self.around(cells))[:, 0]  # -> (N, H/8, W/8)
+        return logarithm
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N,), 0 or more in evaluation; negative too in training, to keep the gradient."""
-        local = self.local(functional.pixel_unshuffle(pixels, FOLD))  # -> (N, F, H/4, W/4)
-        estimate, weight = self.estimate(local).flatten(2).unbind(1)  # -> (N, HW/16) each
-        sigma: Tensor = (estimate * weight.softmax(1)).sum(1)  # -> (N,)
-        return sigma if self.training else sigma.relu()
-
-
-class DenoiserOutput(NamedTuple):
-    """The output of both networks for noisy pixels.
-
-    Attributes:
-        denoised: (N, C, H, W), not clipped.
-        estimated: (N,), the estimated sigma.
-        sigma: (N,), the sigma given to the denoiser.
-    """
-
-    denoised: Tensor
-    estimated: Tensor
-    sigma: Tensor
-
-
-@final
-class BlindDenoiser(nn.Module):
-    """Both networks, trained side by side: they share no weights and no outputs."""
-
-    def __init__(self, shape: DenoiserShape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.denoiser = DenoiserNet(shape)
-        self.estimator = Estimator(shape.estimator)
-
-    def forward(self, pixels: Tensor, sigma: Tensor | None = None) -> DenoiserOutput:
-        """(N, C, H, W), any H and W, and sigma (N,); None: the denoiser is given the estimate."""
-        padded = reflect_pad(pixels)  # -> (N, C, H', W'), multiples
-        with torch.autocast(pixels.device.type, enabled=False):  # bfloat16 rounds weak noise away
-            estimated = self.estimator(padded)
-        given = estimated if sigma is None else sigma
-        height, width = pixels.shape[2:]
-        return DenoiserOutput(self.denoiser(padded, given)[:, :, :height, :width], estimated, given)
+        """(N, C, H, W) -> (N, H/8, W/8), sigma; in training :meth:`logarithm`."""
+        logarithm = self.logarithm(pixels)
+        return logarithm if self.training else UNIT * logarithm.relu().expm1()
 
 
 def reflect_pad(pixels: Tensor) -> Tensor:

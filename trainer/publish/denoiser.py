@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from lookalike.encoder.bundle import Bundle, DenoiserSpec
 from lookalike.encoder.export.torch_export import OPSET, export_denoiser, quantize_weights
 from lookalike.encoder.runtime import save_denoiser
 from lookalike.trainer.data import Split, add_noise, subsample, to_floats
-from lookalike.trainer.models import SIZE_MULTIPLE, BlindDenoiser
+from lookalike.trainer.models import CELL, SIZE_MULTIPLE, DenoiserNet, NoiseEstimator, reflect_pad
 from lookalike.trainer.publish.ae import record_versions, rounded_parity
 
 Images = NDArray[np.uint8]
@@ -43,8 +44,8 @@ class LevelMetrics:
         psnr_noisy: Of the input.
         psnr_known_sigma: Of the output, given sigma.
         psnr_blind: Of the output, given the estimated sigma.
-        estimate: Mean estimate.
-        estimate_error: Mean absolute error of the estimate.
+        estimate: Mean estimate, over all places.
+        estimate_error: Mean absolute error of the estimate at a place.
     """
 
     sigma: float
@@ -99,22 +100,29 @@ class DenoiserMetrics:
         }
 
 
-def measure_levels(low: float, high: float) -> tuple[float, float]:
-    """Return the sigmas to measure an epoch at: a third and two thirds of the way, 25 and 50 of 75."""
-    return low + (high - low) / 3, low + 2 * (high - low) / 3
-
-
 @torch.no_grad()
 def measure_level(
-    network: BlindDenoiser, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
+    denoiser: DenoiserNet,
+    estimator: NoiseEstimator,
+    images: Images,
+    rows: NDArray[np.int64],
+    sigma: float,
+    *,
+    device: torch.device,
 ) -> LevelMetrics:
     """Measure on ``images[rows]``, uint8 (N, S, S, C), always with the same noise."""
-    network.eval()
+    denoiser.eval()
+    estimator.eval()
     columns = []
     for noisy, clean in _noisy(images, rows, sigma, device):
-        known, blind = network(noisy, _full(noisy, sigma)).denoised, network(noisy)
-        values = [_psnr(each, clean) for each in (noisy, known, blind.denoised)]
-        values += [blind.estimated, (blind.estimated - sigma).abs()]
+        height, width = noisy.shape[2:]
+        padded = reflect_pad(noisy)
+        cells = estimator(padded)  # (B, H/8, W/8)
+        spread = functional.interpolate(cells[:, None], scale_factor=float(CELL), mode="bilinear")[:, 0]
+        known = denoiser(padded, torch.full_like(padded[:, 0], sigma))[:, :, :height, :width]
+        blind = denoiser(padded, spread)[:, :, :height, :width]
+        values = [psnr(each, clean) for each in (noisy, known, blind)]
+        values += [cells.mean((1, 2)), (cells - sigma).abs().mean((1, 2))]
         columns.append(torch.stack(values, 1).double().cpu().numpy())  # (B, 5)
     psnr_noisy, known_sigma, psnr_blind, estimate, error = np.concatenate(columns).mean(0).tolist()
     return LevelMetrics(
@@ -125,19 +133,6 @@ def measure_level(
         estimate=estimate,
         estimate_error=error,
     )
-
-
-@torch.no_grad()
-def psnr_known_sigma(
-    network: BlindDenoiser, images: Images, rows: NDArray[np.int64], sigma: float, *, device: torch.device
-) -> float:
-    """Return ``psnr_known_sigma`` of :func:`measure_level`, with half the work."""
-    network.eval()
-    values = [
-        _psnr(network(noisy, _full(noisy, sigma)).denoised, clean).double()
-        for noisy, clean in _noisy(images, rows, sigma, device)
-    ]
-    return torch.cat(values).mean().item()
 
 
 def _noisy(
@@ -155,14 +150,15 @@ def _full(images: Tensor, sigma: float) -> Tensor:
     return torch.full((len(images),), sigma, device=images.device)
 
 
-def _psnr(output: Tensor, clean: Tensor) -> Tensor:
+def psnr(output: Tensor, clean: Tensor) -> Tensor:
     """Return the PSNR in dB of each image, (B,)."""
     error = (output.float().clamp(0, 1) - clean).square().mean((1, 2, 3))
     return (-10 * error.clamp_min(1e-12).log10()).clamp_max(_MAX_PSNR)
 
 
 def export_bundle(
-    network: BlindDenoiser,
+    denoiser: DenoiserNet,
+    estimator: NoiseEstimator,
     folder: Path,
     *,
     images: Images,
@@ -175,7 +171,8 @@ def export_bundle(
     """Round the weights to sixteen bits, in place, measure, export, and write the bundle.
 
     Args:
-        network: Trained, on the CPU.
+        denoiser: Trained, on the CPU.
+        estimator: Trained, on the CPU.
         folder: Folder of the bundle.
         images: uint8 (N, S, S, C).
         split: The parts they belong to.
@@ -188,22 +185,25 @@ def export_bundle(
         ExportError: ONNX and torch disagree.
         InvalidArgumentError: ``folder`` is something other than a bundle.
     """
-    quantize_weights(network.eval())
-    exported = export_denoiser(network.denoiser, network.estimator, size_multiple=SIZE_MULTIPLE)
+    for network in (denoiser, estimator):
+        quantize_weights(network.eval())
+    exported = export_denoiser(denoiser, estimator, size_multiple=SIZE_MULTIPLE, cell=CELL)
     rows = subsample(split.held_out, _MEASURED)
-    network = network.to(device)
+    denoiser, estimator = denoiser.to(device), estimator.to(device)
     metrics = DenoiserMetrics(
         levels=[
-            measure_level(network, images, rows, sigma, device=device)
-            for sigma in sorted({0.0, *measure_levels(low, high), high})
+            measure_level(denoiser, estimator, images, rows, sigma, device=device)
+            for sigma in sorted({0.0, low + (high - low) / 3, low + 2 * (high - low) / 3, high})
         ],
         images=len(rows),
-        parameters=sum(weight.numel() for weight in network.parameters()),
+        parameters=sum(weight.numel() for net in (denoiser, estimator) for weight in net.parameters()),
         parity=exported.parity,
     )
     spec = DenoiserSpec(
         size_multiple=SIZE_MULTIPLE,
-        receptive_field=network.shape.receptive_field,
+        receptive_field=denoiser.spec.receptive_field,
+        estimator_field=denoiser.spec.estimator_field,
+        cell=CELL,
         deviations=(low, high),
         clean_below=_CLEAN_SIGMA,
         opset=OPSET,

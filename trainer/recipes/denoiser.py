@@ -1,47 +1,74 @@
-"""Train a denoiser, from images to bundle."""
+"""Train a denoiser, from images to bundle: the network that removes noise, then the one that estimates it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import NoiseSpec
+from lookalike.encoder.errors import DataError
 from lookalike.trainer.config import DenoiserShape, Device, PatchSpec, TrainingSpec
 from lookalike.trainer.data import (
     Dataset,
+    NoiseMix,
+    Photographs,
     Source,
     Split,
     noisy_batches,
-    photographs,
+    read_photographs,
+    sample_photographs,
     sources_of,
-    subsample,
     views_of,
 )
-from lookalike.trainer.loop import Objective, muon, prepare_run, run_epochs
-from lookalike.trainer.models import BlindDenoiser, DenoiserOutput
+from lookalike.trainer.loop import Objective, Run, muon, prepare_run, run_epochs
+from lookalike.trainer.loop.setup import RunInputs
+from lookalike.trainer.models import CELL, UNIT, DenoiserNet, NoiseEstimator, reflect_pad
 from lookalike.trainer.objectives import denoising_loss, estimation_loss
-from lookalike.trainer.publish.denoiser import (
-    DenoiserMetrics,
-    export_bundle,
-    measure_levels,
-    psnr_known_sigma,
-)
+from lookalike.trainer.publish.denoiser import DenoiserMetrics, export_bundle, psnr
 
-_MEASURED: Final = 64
-"""Images that an epoch's metric is measured on; the bundle's is measured on more."""
+_MEASURED: Final = 8
+"""Batches that an epoch's metric is measured on; the bundle's is measured on more."""
+_MAX_MEASURED: Final = 50.0
+"""dB: clean patches, which nothing may change, would outweigh all others."""
 _MIN_PATCHES: Final = 1024
 """Patches in an epoch at least: many can be cut from a few large images."""
-_PHOTOGRAPHS: Final = 0.1
-"""Share of the patches from scikit-learn's photographs, in addition to LFW's faces."""
+_SAMPLES: Final = 0.1
+"""Share of scikit-learn's photographs beside one of LFW's faces."""
+_PHOTOGRAPHS: Final = 1.3
+"""The same of photographs that are given beside another data set."""
+_VALIDATION_EVERY: Final = 5
+_SPREAD: Final = 0.2
+"""The denoiser sees a sigma that is wrong by this much, as estimates are."""
+_ESTIMATOR_SIDE: Final = 128
+"""Side of the patches for the estimator, which needs more of an image to tell noise from texture."""
+_ESTIMATOR_EPOCHS: Final = 1 / 3
+"""Of those of the denoiser: it is a small network."""
+_ESTIMATOR_CLEAN: Final = 0.35
+_OVER: Final = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserData:
+    """The images of a run, by part.
+
+    Attributes:
+        train: Sources of the patches.
+        validation: Sources that the best epoch is chosen on.
+        held_out: Sources that are reported, of the data set alone.
+        fingerprints: Of all images.
+    """
+
+    train: list[Source]
+    validation: list[Source]
+    held_out: list[Source]
+    fingerprints: list[str]
 
 
 def train_denoiser(
@@ -50,70 +77,51 @@ def train_denoiser(
     *,
     shape: DenoiserShape,
     patches: PatchSpec,
-    noise: NoiseSpec,
+    noise: NoiseMix,
     spec: TrainingSpec,
+    photographs: Sequence[Path] = (),
     device: Device = "auto",
     resume: bool = False,
     log: Callable[[str], None] = lambda _: None,
 ) -> tuple[Bundle, DenoiserMetrics]:
-    """Train, keep the epoch with the highest PSNR on the validation images, write the bundle.
+    """Train both networks, keep the best epoch of each on the validation images, write the bundle.
 
     Args:
         dataset: The training data.
-        out: Folder of the bundle; ``out.run`` beside it holds the checkpoint and log.csv.
+        out: Folder of the bundle; ``out.run`` beside it holds the checkpoints and log.csv.
         shape: Sizes of the networks.
         patches: How patches are cut.
-        noise: Added to them; Gaussian.
+        noise: Added to them.
         spec: How to train; its ``noise`` and ``shift`` are not used.
+        photographs: More images to train on, used whole; every fifth by name is for validation.
         device: Where to train.
         resume: Whether to resume the run in ``out.run``; if there is none, it starts.
         log: Called with each line of text.
 
     Raises:
         TrainingError: an unfinished run is in the way, or cannot be resumed, or the loss is not finite.
-        InvalidArgumentError: ``out`` is something other than a bundle, the noise is not Gaussian, or a patch
-            is larger than the images.
+        InvalidArgumentError: ``out`` is something other than a bundle, or a patch is larger than the images.
         DataError: too few images.
         ExportError: ONNX and torch disagree.
     """
-    if noise.kind != "gaussian" or noise.is_zero:
-        raise InvalidArgumentError(
-            f"a denoiser is trained on Gaussian noise, got {noise}; take a SIGMA or LO:HI of 255, "
-            "or train an autoencoder for other kinds"
-        )
-    views = views_of(dataset)
-    inputs = prepare_run(dataset, out, next(iter(views)), device=device, resume=resume, log=log)
-    images, split = inputs.pixels.images, inputs.split
-    sources, fingerprints = sources_of(dataset, views, split.train, side=patches.side)
-    if dataset.name == "lfw":
-        extra = photographs(side=patches.side)
-        sources.append(Source(extra, np.arange(len(extra)), _PHOTOGRAPHS))
+    inputs = prepare_run(dataset, out, next(iter(views_of(dataset))), device=device, resume=resume, log=log)
+    data = denoiser_data(dataset, inputs.split, photographs, side=patches.side, log=log)
     record = inputs.record | {
-        "views": fingerprints,
+        "sources": data.fingerprints,
+        "photographs": len(photographs),
         "network": shape.to_json(),
         "patches": asdict(patches),
-        "noise": noise.to_json(),
+        "noise": asdict(noise),
         "training": spec.to_json(),
     }
-    torch.manual_seed(spec.seed)
-    # With the channels last a step on small patches takes half the time in bfloat16; on large ones the same.
-    start = BlindDenoiser(shape).to(memory_format=torch.channels_last)
-    log(
-        f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
-        f"{len(split.held_out)} held-out images; "
-        f"{sum(weight.numel() for weight in start.parameters()):,} weights; training on {inputs.device.type}"
-    )
-    best = run_epochs(
-        inputs.start(start, spec, record, optimizer=muon),
-        denoising_objective(sources, images, split, patches, noise, spec, device=inputs.device),
-        metric="{:.2f} dB",
-        log=log,
-    )
+    denoiser = fit_denoiser(inputs, data, record, shape=shape, patches=patches, noise=noise, spec=spec)
+    estimator = fit_estimator(inputs, data, record, shape=shape, patches=patches, noise=noise, spec=spec)
     bundle, metrics = export_bundle(
-        best,
+        denoiser,
+        estimator,
         out,
-        images=images,
-        split=split,
+        images=inputs.pixels.images,
+        split=inputs.split,
         low=noise.low,
         high=noise.high,
         training=record,
@@ -125,58 +133,219 @@ def train_denoiser(
     return bundle, metrics
 
 
-def denoising_objective(
-    sources: Sequence[Source],
-    images: NDArray[np.uint8],
+def denoiser_data(
+    dataset: Dataset,
     split: Split,
-    patches: PatchSpec,
-    noise: NoiseSpec,
-    spec: TrainingSpec,
+    photographs: Sequence[Path],
     *,
-    device: torch.device,
-) -> Objective[BlindDenoiser]:
-    """Return the objective of denoising patches and of estimating their noise level.
+    side: int,
+    log: Callable[[str], None] = lambda _: None,
+) -> DenoiserData:
+    """Read the images of a run into memory.
 
-    An epoch has as many patches as there are training images, but at least 1,024. Its metric is the mean PSNR
-    in dB at two known sigmas, on some validation images and on as many held-out ones.
-
-    Args:
-        sources: Images to cut patches from.
-        images: uint8 (N, S, S, C), to measure on.
-        split: The parts they belong to.
-        patches: How patches are cut.
-        noise: Added to them.
-        spec: Batch size and seed.
-        device: Where the network is.
+    Raises:
+        InvalidArgumentError: a patch is larger than the images.
+        DataError: no photograph can be read, or there are too few of them.
     """
-    steps = -(-max(len(split.train), _MIN_PATCHES) // spec.batch)
-    parts = [subsample(part, _MEASURED) for part in (split.validation, split.held_out)]
-    sigmas = measure_levels(noise.low, noise.high)
+    parts: list[list[Source]] = []
+    fingerprints: list[str] = []
+    for rows in (split.train, split.validation, split.held_out):
+        if dataset.name in ("lfw", "mnist"):
+            sources, fingerprints = sources_of(dataset, views_of(dataset), rows, side=side)
+        else:
+            read = read_photographs([dataset.root / dataset.paths[row] for row in rows], log=log)
+            sources = read.sources(1.0, side=side)
+            fingerprints.append(read.fingerprint)
+        parts.append(sources)
+    if dataset.name == "lfw":
+        samples = sample_photographs()
+        parts[0] += samples.sources(_SAMPLES, side=side)
+        fingerprints.append(samples.fingerprint)
+    if photographs:
+        for part, read in zip(parts, _read_photographs(photographs, log), strict=False):
+            part += read.sources(_PHOTOGRAPHS, side=side)
+            fingerprints.append(read.fingerprint)
+    train, validation, held_out = parts
+    return DenoiserData(train, validation, held_out, fingerprints)
+
+
+def _read_photographs(files: Sequence[Path], log: Callable[[str], None]) -> tuple[Photographs, Photographs]:
+    ordered = sorted(files, key=lambda file: file.name)
+    validation = ordered[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY]
+    training = [file for file in ordered if file not in set(validation)]
+    if not training:
+        raise DataError(f"photographs to train on: 2 or more are needed, got {len(files)}; add some")
+    return read_photographs(training, log=log), read_photographs(validation, log=log)
+
+
+def fit_denoiser(
+    inputs: RunInputs,
+    data: DenoiserData,
+    record: dict[str, Any],
+    *,
+    shape: DenoiserShape,
+    patches: PatchSpec,
+    noise: NoiseMix,
+    spec: TrainingSpec,
+) -> DenoiserNet:
+    """Train the network that removes noise, which is given sigma; return its best epoch.
+
+    The metric is the mean PSNR in dB of noisy patches, given sigma.
+    """
+    torch.manual_seed(spec.seed)
+    # With the channels last a step on small patches takes half the time in bfloat16; on large ones the same.
+    start = DenoiserNet(shape).to(memory_format=torch.channels_last)
+    inputs.log(
+        f"denoiser: {_parameters(start):,} weights; {_steps(inputs, spec) * spec.epochs:,} steps of "
+        f"{spec.batch} patches; training on {inputs.device.type}"
+    )
 
     def batches(epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         for noisy, sigma, clean in noisy_batches(
-            sources,
+            data.train,
             patches,
-            low=noise.low,
-            high=noise.high,
+            noise,
             size=spec.batch,
-            steps=steps,
+            steps=_steps(inputs, spec),
+            seed=spec.seed,
+            epoch=epoch,
+            spread=_SPREAD,
+        ):
+            yield (_channels_last(noisy), sigma), torch.cat([clean, sigma[:, None]], 1)
+
+    def loss(denoised: Tensor, target: Tensor, _: float) -> Tensor:
+        return denoising_loss(denoised, target[:, :-1], target[:, -1])
+
+    @torch.no_grad()
+    def measure(network: DenoiserNet) -> tuple[float, float]:
+        network.eval()
+        validation, held_out = (
+            np.mean(
+                [
+                    psnr(network(noisy.to(inputs.device), sigma.to(inputs.device)).cpu(), clean)
+                    .clamp_max(_MAX_MEASURED)
+                    .mean()
+                    .item()
+                    for noisy, sigma, clean in _fixed(sources, patches, noise, spec)
+                ]
+            )
+            for sources in (data.validation, data.held_out)
+        )
+        return float(validation), float(held_out)
+
+    objective = Objective(
+        batches=batches, steps=_steps(inputs, spec), loss=loss, measure=measure, metric="psnr_db"
+    )
+    run = inputs.start(start, spec, record, optimizer=muon)
+    return run_epochs(run, objective, metric="{:.2f} dB", log=inputs.log)
+
+
+def fit_estimator(
+    inputs: RunInputs,
+    data: DenoiserData,
+    record: dict[str, Any],
+    *,
+    shape: DenoiserShape,
+    patches: PatchSpec,
+    noise: NoiseMix,
+    spec: TrainingSpec,
+) -> NoiseEstimator:
+    """Train the network that estimates sigma, in the run's subfolder ``estimator``; return its best epoch.
+
+    More of its patches are clean, and of those with noise more have it in a part only. The metric is the
+    negative loss.
+    """
+    side = patches.side if patches.side < CELL * 4 else max(patches.side, _ESTIMATOR_SIDE)
+    patches = replace(patches, side=_largest_side(data, side))
+    spec = replace(spec, epochs=max(1, round(spec.epochs * _ESTIMATOR_EPOCHS)))
+    white_only = noise.camera == noise.grain == 0
+    noise = noise if white_only else replace(noise, clean=_ESTIMATOR_CLEAN, partial=2 * noise.partial)
+    torch.manual_seed(spec.seed)
+    start = NoiseEstimator(shape.estimator).to(memory_format=torch.channels_last)
+    folder = inputs.folder / "estimator"
+    record = record | {
+        "patches": asdict(patches),
+        "noise": asdict(noise),
+        "training": spec.to_json(),
+        "over": _OVER,
+    }
+    run = Run(folder, start, spec, record=record, device=inputs.device, optimizer=muon)
+    if Run.unfinished(folder):
+        run.resume()
+    inputs.log(
+        f"estimator of the noise: {_parameters(start):,} weights; {run.done} of {spec.epochs} epochs done"
+    )
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for noisy, sigma, _ in noisy_batches(
+            _at_least(data.train, patches.side),
+            patches,
+            noise,
+            size=spec.batch,
+            steps=_steps(inputs, spec),
             seed=spec.seed,
             epoch=epoch,
         ):
-            yield (noisy.contiguous(memory_format=torch.channels_last), sigma), clean
+            yield _channels_last(reflect_pad(noisy)), _target(sigma)
 
-    def loss(output: DenoiserOutput, clean: Tensor, _: float) -> Tensor:
-        denoising = denoising_loss(output.denoised, clean, output.sigma)
-        return denoising + estimation_loss(output.estimated, output.sigma)
+    def loss(estimated: Tensor, target: Tensor, progress: float) -> Tensor:
+        return estimation_loss(estimated, target, over=0.5 + (_OVER - 0.5) * min(1, 3 * progress))
 
-    def measure(network: BlindDenoiser) -> tuple[float, float]:
+    @torch.no_grad()
+    def measure(network: NoiseEstimator) -> tuple[float, float]:
+        network.eval()
         validation, held_out = (
-            float(
-                np.mean([psnr_known_sigma(network, images, rows, sigma, device=device) for sigma in sigmas])
+            -np.mean(
+                [
+                    loss(
+                        network.logarithm(reflect_pad(noisy).to(inputs.device)).cpu(), _target(sigma), 1
+                    ).item()
+                    for noisy, sigma, _ in _fixed(_at_least(sources, patches.side), patches, noise, spec)
+                ]
             )
-            for rows in parts
+            for sources in (data.validation, data.held_out)
         )
-        return validation, held_out
+        return float(validation), float(held_out)
 
-    return Objective(batches=batches, steps=steps, loss=loss, measure=measure, metric="psnr_db")
+    objective = Objective(
+        batches=batches, steps=_steps(inputs, spec), loss=loss, measure=measure, metric="negative_loss"
+    )
+    return run_epochs(run, objective, metric="{:.3f}", log=inputs.log)
+
+
+def _steps(inputs: RunInputs, spec: TrainingSpec) -> int:
+    return -(-max(len(inputs.split.train), _MIN_PATCHES) // spec.batch)
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def _fixed(
+    sources: Sequence[Source], patches: PatchSpec, noise: NoiseMix, spec: TrainingSpec
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the batches that every epoch is measured on: of one seed, so that epochs can be compared."""
+    return noisy_batches(sources, patches, noise, size=spec.batch, steps=_MEASURED, seed=0, epoch=0)
+
+
+def _smallest_side(source: Source) -> int:
+    return min(int(min(source.images[int(row)].shape[:2])) for row in (source.rows[0], source.rows[-1]))
+
+
+def _largest_side(data: DenoiserData, wanted: int) -> int:
+    """Return the wanted side of patches, or less where all images of a part are smaller."""
+    parts = (data.train, data.validation, data.held_out)
+    return min(wanted, *(max(map(_smallest_side, part)) for part in parts))
+
+
+def _at_least(sources: Sequence[Source], side: int) -> list[Source]:
+    return [source for source in sources if _smallest_side(source) >= side]
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _target(sigma: Tensor) -> Tensor:
+    """(B, S, S) -> (B, S/8, S/8): what the estimator learns, after the padding that the images get."""
+    return (functional.avg_pool2d(reflect_pad(sigma[:, None]), CELL)[:, 0] / UNIT).log1p()

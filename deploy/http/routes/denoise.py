@@ -39,7 +39,10 @@ class DenoiseRequest(BaseModel, extra="forbid", allow_inf_nan=False):
         json_schema_extra={"minimum": 0, "maximum": 255},
     )
     strength: float = Field(
-        1.0, ge=0, le=1, description="How much of the noise is removed: 0.7 leaves some grain."
+        1.0,
+        ge=0,
+        le=2,
+        description="How much of the noise is removed: 0.7 leaves some grain; above 1 it counts as stronger.",
     )
 
     @field_validator("sigma", mode="before")

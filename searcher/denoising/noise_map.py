@@ -1,0 +1,120 @@
+"""How much noise an image has at each place: a noisy sky is denoised, and the clean bark beside it is not.
+
+Legend: H, W = height and width, C channels, h, w rows and columns of cells; sigma is the standard deviation
+of the noise in [0, 1], where white is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.images import Values
+from lookalike.encoder.runtime import Denoiser, sigma_at
+from lookalike.searcher.denoising.flat_colors import has_few_values, repeated_cells
+
+Floats = NDArray[np.float32]
+Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
+"""``map``, or the same on several threads."""
+
+_TILE: Final = 1024
+_MIN_SHARE: Final = 0.01
+"""An image with noise in fewer of its cells is left as it is."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class NoiseMap:
+    """The noise of an image.
+
+    Attributes:
+        cells: float32 (h, w), sigma in each cell.
+        cell: Side of a cell in pixels.
+        clean_below: Cells below this sigma are left as they are; 0: none is.
+        drawn: Whether it is no photograph but has few colors: it is left as it is.
+    """
+
+    cells: Floats
+    cell: int
+    clean_below: float
+    drawn: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the image is left as it is."""
+        return self.drawn or self.share < _MIN_SHARE
+
+    @property
+    def share(self) -> float:
+        """Share of the cells with noise."""
+        return float((self.cells >= self.clean_below).mean())
+
+    def percentile(self, percent: float) -> float:
+        """Return the sigma that so many percent of the cells are below: 50 gives the median."""
+        return float(np.percentile(self.cells, percent))
+
+    def sigma(self, rows: range, columns: range) -> Floats:
+        """Return sigma at pixels, float32 (len(rows), len(columns))."""
+        return sigma_at(self.cells, rows, columns, self.cell)
+
+    def weight(self, sigma: Floats) -> Floats:
+        """Return how much of the denoised image is taken: 0 in clean cells, 1 from twice their limit on."""
+        if self.clean_below == 0:
+            return np.ones_like(sigma)
+        return (sigma / np.float32(self.clean_below) - 1).clip(0, 1)
+
+    def image(self, rows: range, columns: range) -> NDArray[np.uint8]:
+        """Return uint8 (len(rows), len(columns), 1): black is clean, white a sigma of 50 of 255 and more."""
+        share = (self.sigma(rows, columns) * np.float32(255 / 50)).clip(0, 1)
+        return np.rint(share * np.float32(255)).astype(np.uint8)[..., None]
+
+
+def uniform_map(sigma: float, shape: tuple[int, ...], cell: int) -> NoiseMap:
+    """Return the map of an image (H, W, ...) with the same noise everywhere, all of which is removed."""
+    height, width = (-(-side // cell) for side in shape[:2])
+    return NoiseMap(np.full((height, width), sigma, np.float32), cell, 0.0)
+
+
+def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = map) -> NoiseMap:
+    """Estimate the noise of ``uint8`` or ``uint16`` (H, W, C), tile by tile.
+
+    Dithered and drawn images have few values, and enlarged ones repeat them exactly: neither is noise.
+
+    Args:
+        denoiser: The model.
+        pixels: The image.
+        map_tiles: Runs the tiles of a row, in parallel where it can.
+    """
+    spec = denoiser.spec
+    height, width = pixels.shape[:2]
+    cells = np.zeros((-(-height // spec.cell), -(-width // spec.cell)), np.float32)
+    if has_few_values(pixels):
+        return NoiseMap(cells, spec.cell, spec.clean_below, drawn=True)
+    margin = -(-spec.estimator_field // spec.size_multiple) * spec.size_multiple
+    inside = (_TILE - 2 * margin) // spec.size_multiple * spec.size_multiple
+
+    def estimate(corner: tuple[int, int]) -> None:
+        top, left = corner
+        start, begin = max(0, top - margin), max(0, left - margin)
+        part = pixels[start : top + inside + margin, begin : left + inside + margin]
+        found = denoiser.estimate(as_floats(part)[None])[0]
+        found[repeated_cells(part, spec.cell)] = 0
+        rows = slice(top // spec.cell, (top + inside) // spec.cell)
+        columns = slice(left // spec.cell, (left + inside) // spec.cell)
+        target = cells[rows, columns]
+        above, before = (top - start) // spec.cell, (left - begin) // spec.cell
+        target[...] = found[above : above + len(target), before : before + target.shape[1]]
+
+    corners = [(top, left) for top in range(0, height, inside) for left in range(0, width, inside)]
+    for _ in map_tiles(estimate, corners):
+        pass
+    limit = np.float32(spec.deviations[1])
+    return NoiseMap(np.minimum(cells, limit), spec.cell, spec.clean_below)
+
+
+def as_floats(values: Values) -> Floats:
+    """Return uint8 or uint16 values as float32 in [0, 1]."""
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
