@@ -78,7 +78,7 @@ _noise_option = option(
     callback=_to_noise,
     group=_TRAINING,
     help="Train to denoise: add noise to the input, not to the target. Sigma of Gaussian noise, of 255; or "
-    "salt-pepper:0.1, poisson:25, masking:0.5, jpeg:10:60.",
+    "salt-pepper:0.1, poisson:25, masking:0.5, jpeg:10:60, camera:20:60, resized:25, shadows:40.",
 )
 _SCHEDULE: Final[Helps] = {
     "learning_rate": "Peak learning rate.",

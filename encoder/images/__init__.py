@@ -22,6 +22,7 @@ from lookalike.encoder.images.noise import (
     NoiseKind,
     NoiseSpec,
     add_noise,
+    correlated_noise,
     sample_noise,
     saved_as_jpeg,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "add_camera_noise",
     "add_noise",
     "contact_sheet",
+    "correlated_noise",
     "decode_rgb",
     "encode_png",
     "encode_pnm",

@@ -120,7 +120,8 @@ def _to_light(pixels: Floats, camera: Camera) -> Floats:
     light: Floats = _from_srgb(pixels) if camera.tone else pixels
     if pixels.shape[2] == 1:
         return light
-    return np.divide(_saturate(light, 1 / camera.saturation).clip(0, 1), _gains(camera), dtype=np.float32)
+    colors: Floats = np.divide(_saturate(light, 1 / camera.saturation).clip(0, 1), _gains(camera))
+    return colors
 
 
 def _develop(raw: Floats, camera: Camera, *, colored: bool) -> Floats:

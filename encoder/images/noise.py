@@ -10,11 +10,16 @@ kind              level                                               written on
 ``poisson``       deviation of a white pixel: 1/level² photons        of 255: ``poisson:25``
 ``masking``       share of the pixels that become black               ``masking:0.5``
 ``jpeg``          quality it is saved with, 1 to 100                  ``jpeg:30``
+``camera``        photon noise of a white pixel: 1/level² photons     of 255: ``camera:25``
+``resized``       deviation of noise that is correlated over pixels   of 255: ``resized:25``
+``shadows``       deviation where it is black; none from gray on      of 255: ``shadows:25``
 ================  ==================================================  =======================
 
 The result is clipped to [0, 1], as in an image file. Salt, pepper and masking change all channels of a pixel
-at once. Masking: P. Vincent et al.: Extracting and Composing Robust Features with Denoising
-Autoencoders. ICML 2008. ``trainer/data/noise.py`` does the same in torch and is tested to agree.
+at once. Camera noise is that of a random camera, see ``camera_noise``; resized noise is as in images that
+were enlarged by up to three times, and as the grain of film. Masking: P. Vincent et al.: Extracting and
+Composing Robust Features with Denoising Autoencoders. ICML 2008. ``trainer/data/noise.py`` does the same in
+torch and is tested to agree.
 
 Legend: N images, H height, W width, C channels (1 gray, 3 RGB).
 """
@@ -30,13 +35,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
+from lookalike.encoder.images.camera_noise import add_camera_noise, sample_camera
 
 Floats = NDArray[np.float32]
-NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg"]
+NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg", "camera", "resized", "shadows"]
 
 MIN_POISSON_LEVEL: Final = 1 / 4096
 """Poisson noise below this level (1/16 of a gray level) is left out: too many photons to sample."""
-_UNITS: Final[dict[str, float]] = {"gaussian": 255.0, "poisson": 255.0}
+_UNITS: Final[dict[str, float]] = dict.fromkeys(
+    ("gaussian", "poisson", "camera", "resized", "shadows"), 255.0
+)
 _FORMS: Final = (
     "write SIGMA or LO:HI of 255, or another kind before it, as in poisson:25, salt-pepper:0.1, "
     "masking:0.25:0.5 or jpeg:30"
@@ -141,13 +149,22 @@ def add_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random
 
 
 def sample_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.random.Generator) -> Floats:
-    """Sample noise, float32: normal or uniform numbers, photon counts; nothing for JPEG.
+    """Sample noise, float32: normal or uniform numbers, photon counts; for cameras the noisy images.
 
     Returns:
-        (N, H, W, C), or (N, H, W, 1) for noise on all channels at once, or (0,).
+        (N, H, W, C), or (N, H, W, 1) for noise on all channels at once, or (0,) for JPEG.
     """
-    if kind == "gaussian":
+    if kind in ("gaussian", "shadows"):
         return rng.standard_normal(pixels.shape, np.float32)
+    if kind == "resized":
+        return np.stack([correlated_noise(image.shape, rng) for image in pixels])
+    if kind == "camera":
+        return np.stack(
+            [
+                add_camera_noise(image, sample_camera(float(level), rng), rng)[0] if level else image
+                for image, level in zip(pixels, levels, strict=True)
+            ]
+        )
     if kind == "poisson":
         photons = 1 / np.square(np.maximum(levels.astype(np.float64), MIN_POISSON_LEVEL))  # of a white pixel
         return rng.poisson(pixels * photons[:, None, None, None]).astype(np.float32)
@@ -159,8 +176,13 @@ def sample_noise(pixels: Floats, levels: Floats, *, kind: NoiseKind, rng: np.ran
 def apply_noise(pixels: Floats, levels: Floats, samples: Floats, *, kind: NoiseKind) -> Floats:
     """Apply the noise from :func:`sample_noise`; returns float32 (N, H, W, C) in [0, 1]."""
     each = levels[:, None, None, None]
-    if kind == "gaussian":
+    if kind in ("gaussian", "resized"):
         noisy = pixels + each * samples
+    elif kind == "shadows":
+        brightness = pixels.mean(3, keepdims=True)
+        noisy = pixels + each * samples * np.clip(1 - 2 * brightness, 0, 1)
+    elif kind == "camera":
+        noisy = samples
     elif kind == "poisson":
         noisy = np.where(each < np.float32(MIN_POISSON_LEVEL), pixels, samples * np.square(each))
     elif kind == "masking":
@@ -191,6 +213,26 @@ def saved_as_jpeg(pixels: Floats, qualities: Floats, *, subsampling: int = 2) ->
         with Image.open(file) as read:
             back[row] = np.asarray(read, np.float32).reshape(whole.shape) / np.float32(255)
     return back
+
+
+def correlated_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Return noise of deviation 1 that is correlated over one to three pixels, float32 (H, W, C).
+
+    Half of it is the same in all channels, as the grain of film is.
+    """
+    factor = rng.uniform(1.0, 3.0)
+    height, width = (max(1, round(side / factor)) for side in shape[:2])
+    small = rng.standard_normal((height, width, shape[2]), np.float32)
+    size = (shape[1], shape[0])
+    planes = [
+        np.asarray(Image.fromarray(small[..., channel]).resize(size, Image.Resampling.BICUBIC))
+        for channel in range(shape[2])
+    ]
+    field = np.stack(planes, 2)
+    if rng.random() < 0.5:
+        field = np.broadcast_to(field[..., :1], shape)
+    noise: Floats = field / max(float(field.std()), np.finfo(np.float32).tiny)
+    return noise
 
 
 def _number(value: float) -> str:

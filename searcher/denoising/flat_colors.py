@@ -51,11 +51,12 @@ def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
     Black and white do not count: noise ends there, and repeats them.
     """
     most = np.iinfo(pixels.dtype).max
-    inner = np.asarray((pixels > 0) & (pixels < most)).any(axis=2)
+    inner: NDArray[np.bool_] = np.any(np.asarray((pixels > 0) & (pixels < most)), axis=2)
     across = np.zeros(pixels.shape[:2], bool)
     down = across.copy()
-    across[:, 1:] = (np.diff(pixels.astype(np.int32), axis=1) == 0).all(axis=2) & inner[:, 1:]
-    down[1:] = (np.diff(pixels.astype(np.int32), axis=0) == 0).all(axis=2) & inner[1:]
+    values = pixels.astype(np.int32)
+    across[:, 1:] = ~np.any(np.diff(values, axis=1), axis=2) & inner[:, 1:]
+    down[1:] = ~np.any(np.diff(values, axis=0), axis=2) & inner[1:]
     return (_means(across, cell) >= _REPEATED) & (_means(down, cell) >= _REPEATED)
 
 

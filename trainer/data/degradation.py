@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import Camera, NoiseSpec, add_camera_noise, sample_camera, saved_as_jpeg
+from lookalike.encoder.images import (
+    Camera,
+    NoiseSpec,
+    add_camera_noise,
+    correlated_noise,
+    sample_camera,
+    saved_as_jpeg,
+)
 
 Floats = NDArray[np.float32]
 
@@ -96,7 +103,7 @@ def degrade(
     else:
         grain = kind == 1
         level = _grain_level(mix, rng) if grain else mix.low + (mix.high - mix.low) * _white_level(rng)
-        field = _grain(clean.shape, rng) if grain else rng.standard_normal(clean.shape, np.float32)
+        field = correlated_noise(clean.shape, rng) if grain else rng.standard_normal(clean.shape, np.float32)
         sigma = np.full(clean.shape[:2], level, np.float32)
         if rng.random() < mix.partial:
             sigma *= _region(clean, rng)
@@ -156,17 +163,6 @@ def _resize(values: Floats, side: int) -> Floats:
         for channel in range(values.shape[2])
     ]
     return np.stack(planes, 2)
-
-
-def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
-    """Return noise of deviation 1 that is correlated over one to three pixels; half of it in all channels."""
-    side, channels = shape[0], shape[2]
-    small = round(side / rng.uniform(1.0, 3.0))
-    field = _resize(rng.standard_normal((small, small, channels), np.float32), side)
-    if rng.random() < 0.5:
-        field = np.broadcast_to(field[..., :1], shape)
-    grain: Floats = field / field.std()
-    return grain
 
 
 def _region(clean: Floats, rng: np.random.Generator) -> Floats:

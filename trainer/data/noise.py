@@ -46,8 +46,13 @@ def apply_noise(images: Tensor, levels: Tensor, noise: Tensor, *, kind: NoiseKin
         kind: As in ``encoder/images/noise.py``.
     """
     level = levels[:, None, None, None]
-    if kind == "gaussian":
+    if kind in ("gaussian", "resized"):
         noisy = images + level * noise
+    elif kind == "shadows":
+        brightness = images.mean(1, keepdim=True)
+        noisy = images + level * noise * (1 - 2 * brightness).clamp(0, 1)
+    elif kind == "camera":
+        noisy = noise
     elif kind == "poisson":
         noisy = torch.where(level < MIN_POISSON_LEVEL, images, noise * level.square())
     elif kind == "masking":
