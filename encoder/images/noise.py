@@ -218,7 +218,8 @@ def saved_as_jpeg(pixels: Floats, qualities: Floats, *, subsampling: int = 2) ->
 def correlated_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """Return noise of deviation 1 that is correlated over one to three pixels, float32 (H, W, C).
 
-    Half of it is the same in all channels, as the grain of film is.
+    It differs between the channels, as grain does between the layers of a color film. Dots that are the same in
+    all channels could as well be leather or sand.
     """
     factor = rng.uniform(1.0, 3.0)
     height, width = (max(1, round(side / factor)) for side in shape[:2])
@@ -229,8 +230,6 @@ def correlated_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats
         for channel in range(shape[2])
     ]
     field = np.stack(planes, 2)
-    if rng.random() < 0.5:
-        field = np.broadcast_to(field[..., :1], shape)
     noise: Floats = field / max(float(field.std()), np.finfo(np.float32).tiny)
     return noise
 

@@ -50,8 +50,10 @@ _ESTIMATOR_SIDE: Final = 128
 """Side of the patches for the estimator, which needs more of an image to tell noise from texture."""
 _ESTIMATOR_EPOCHS: Final = 1 / 3
 """Of those of the denoiser: it is a small network."""
-_ESTIMATOR_CLEAN: Final = 0.35
-_OVER: Final = 0.7
+_ESTIMATOR_CLEAN: Final = 0.45
+_ESTIMATOR_GRAY: Final = 0.15
+"""Share of its patches that are gray, at most: without colors, noise and texture are hard to tell apart."""
+_OVER: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,8 @@ def fit_estimator(
     negative loss.
     """
     side = patches.side if patches.side < CELL * 4 else max(patches.side, _ESTIMATOR_SIDE)
-    patches = replace(patches, side=_largest_side(data, side))
+    gray = min(patches.gray, _ESTIMATOR_GRAY)
+    patches = replace(patches, side=_largest_side(data, side), gray=gray)
     spec = replace(spec, epochs=max(1, round(spec.epochs * _ESTIMATOR_EPOCHS)))
     white_only = noise.camera == noise.grain == 0
     noise = noise if white_only else replace(noise, clean=_ESTIMATOR_CLEAN, partial=2 * noise.partial)
