@@ -218,8 +218,8 @@ def saved_as_jpeg(pixels: Floats, qualities: Floats, *, subsampling: int = 2) ->
 def correlated_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
     """Return noise of deviation 1 that is correlated over one to three pixels, float32 (H, W, C).
 
-    It differs between the channels, as grain does between the layers of a color film. Dots that are the same in
-    all channels could as well be leather or sand.
+    It differs between the channels, as grain does between the layers of a color film. Dots that are the same
+    in all channels could as well be leather or sand.
     """
     factor = rng.uniform(1.0, 3.0)
     height, width = (max(1, round(side / factor)) for side in shape[:2])

@@ -7,7 +7,7 @@ Legend: H, W = height and width, C channels, h, w rows and columns of cells.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,15 +57,15 @@ def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
     values = pixels.astype(np.int32)
     across[:, 1:] = ~np.any(np.diff(values, axis=1), axis=2) & inner[:, 1:]
     down[1:] = ~np.any(np.diff(values, axis=0), axis=2) & inner[1:]
-    return (_means(across, cell) >= _REPEATED) & (_means(down, cell) >= _REPEATED)
+    return (cell_means(across, cell) >= _REPEATED) & (cell_means(down, cell) >= _REPEATED)
 
 
-def _means(flags: NDArray[np.bool_], cell: int) -> NDArray[np.float64]:
-    """(H, W) -> (h, w): the share of true values in each cell; the last ones are cut by the border."""
-    rows, columns = (np.arange(0, side, cell) for side in flags.shape)
-    sums = np.add.reduceat(np.add.reduceat(flags.astype(np.int32), rows, axis=0), columns, axis=1)
+def cell_means(values: NDArray[Any], cell: int) -> NDArray[np.float64]:
+    """Return the mean of (H, W) in each cell, (h, w); the last cells are cut by the border."""
+    rows, columns = (np.arange(0, side, cell) for side in values.shape)
+    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1)
     sides = [
-        np.diff(np.append(starts, side)) for starts, side in zip((rows, columns), flags.shape, strict=True)
+        np.diff(np.append(starts, side)) for starts, side in zip((rows, columns), values.shape, strict=True)
     ]
     means: NDArray[np.float64] = sums / np.outer(*sides)
     return means

@@ -15,13 +15,23 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.images import Values
 from lookalike.encoder.runtime import Denoiser, sigma_at
-from lookalike.searcher.denoising.flat_colors import has_few_values, repeated_cells
+from lookalike.searcher.denoising.flat_colors import cell_means, has_few_values, repeated_cells
 
 Floats = NDArray[np.float32]
 Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
 """``map``, or the same on several threads."""
 
 _TILE: Final = 1024
+_WINDOW: Final = 32
+"""Side in cells of the squares that noise is confirmed in: 256 pixels."""
+_STEP: Final = 4
+_CONFIRMING: Final = 0.2
+"""Share of the cells of a square that may have less noise than it is said to have."""
+_MOST: Final = 1.5
+"""A cell may have so many times the noise of its square: noise depends on the brightness."""
+_BLACK: Final = 5 / 255
+_WHITE: Final = 250 / 255
+"""Cells darker or brighter than these say nothing: noise ends at black and white."""
 _MIN_SHARE: Final = 0.01
 """An image with noise in fewer of its cells is left as it is."""
 
@@ -91,6 +101,7 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
     spec = denoiser.spec
     height, width = pixels.shape[:2]
     cells = np.zeros((-(-height // spec.cell), -(-width // spec.cell)), np.float32)
+    saturated = np.zeros(cells.shape, bool)
     if has_few_values(pixels):
         return NoiseMap(cells, spec.cell, spec.clean_below, drawn=True)
     margin = -(-spec.estimator_field // spec.size_multiple) * spec.size_multiple
@@ -100,19 +111,58 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
         top, left = corner
         start, begin = max(0, top - margin), max(0, left - margin)
         part = pixels[start : top + inside + margin, begin : left + inside + margin]
-        found = denoiser.estimate(as_floats(part)[None])[0]
+        floats = as_floats(part)
+        found = denoiser.estimate(floats[None])[0]
         found[repeated_cells(part, spec.cell)] = 0
+        brightness = cell_means(floats.mean(2), spec.cell)
+        ends = (brightness < _BLACK) | (brightness > _WHITE)
         rows = slice(top // spec.cell, (top + inside) // spec.cell)
         columns = slice(left // spec.cell, (left + inside) // spec.cell)
-        target = cells[rows, columns]
+        high, wide = cells[rows, columns].shape
         above, before = (top - start) // spec.cell, (left - begin) // spec.cell
-        target[...] = found[above : above + len(target), before : before + target.shape[1]]
+        cells[rows, columns] = found[above : above + high, before : before + wide]
+        saturated[rows, columns] = ends[above : above + high, before : before + wide]
 
     corners = [(top, left) for top in range(0, height, inside) for left in range(0, width, inside)]
     for _ in map_tiles(estimate, corners):
         pass
     limit = np.float32(spec.deviations[1])
+    if (cells >= spec.clean_below).any():
+        cells = np.minimum(cells, np.float32(_MOST) * confirmed_noise(cells, saturated))
     return NoiseMap(np.minimum(cells, limit), spec.cell, spec.clean_below)
+
+
+def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_]) -> Floats:
+    """Return the noise of the noisiest square that each cell lies in, float32 (h, w).
+
+    A square has the noise that four in five of its cells have at least: it covers smooth places and textures
+    alike, while what is taken for noise in textures does not cover the smooth places among them. A part of an
+    image with noise keeps it up to its edge, if it is as large as a square.
+
+    Args:
+        cells: float32 (h, w), the estimates.
+        saturated: (h, w), cells that are black or white and do not count.
+    """
+    sides = [min(_WINDOW, side) for side in cells.shape]
+    tops, lefts = (
+        sorted({*range(0, whole - side + 1, _STEP), whole - side})
+        for whole, side in zip(cells.shape, sides, strict=True)
+    )
+    counted = np.where(saturated, np.float32(np.inf), cells)
+    windows = np.lib.stride_tricks.sliding_window_view(counted, sides)
+    confirmed = np.zeros_like(cells)
+    for top in tops:
+        values = np.sort(
+            windows[top, lefts].reshape(len(lefts), -1), axis=1
+        )  # each window's cells, ascending
+        count = np.isfinite(values).sum(axis=1)
+        levels = values[
+            np.arange(len(lefts)), (_CONFIRMING * count).astype(np.int64).clip(0, values.shape[1] - 1)
+        ]
+        for left, level in zip(lefts, np.where(count > 0, levels, 0), strict=True):
+            square = confirmed[top : top + sides[0], left : left + sides[1]]
+            np.maximum(square, np.float32(level), out=square)
+    return confirmed
 
 
 def as_floats(values: Values) -> Floats:
