@@ -73,6 +73,47 @@ class DenoiserData:
     fingerprints: list[str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserPlan:
+    """How one of the two networks is trained. Saved in the bundle.
+
+    Attributes:
+        shape: Sizes of the networks.
+        patches: How patches are cut.
+        noise: Added to them.
+        spec: How to train; its ``noise`` and ``shift`` are not used.
+    """
+
+    shape: DenoiserShape
+    patches: PatchSpec
+    noise: NoiseMix
+    spec: TrainingSpec
+
+    def for_estimator(self, data: DenoiserData) -> DenoiserPlan:
+        """Return the plan of the estimator: larger patches, fewer epochs, and more that is clean or partly so."""
+        small = self.patches.side < 4 * CELL
+        side = self.patches.side if small else max(self.patches.side, _ESTIMATOR_SIDE)
+        white_only = self.noise.camera == self.noise.grain == 0
+        mixed = replace(self.noise, clean=_ESTIMATOR_CLEAN, partial=2 * self.noise.partial)
+        return replace(
+            self,
+            patches=replace(
+                self.patches, side=_largest_side(data, side), gray=min(self.patches.gray, _ESTIMATOR_GRAY)
+            ),
+            noise=self.noise if white_only else mixed,
+            spec=replace(self.spec, epochs=max(1, round(self.spec.epochs * _ESTIMATOR_EPOCHS))),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "network": self.shape.to_json(),
+            "patches": asdict(self.patches),
+            "noise": asdict(self.noise),
+            "training": self.spec.to_json(),
+        }
+
+
 def train_denoiser(
     dataset: Dataset,
     out: Path,
@@ -108,16 +149,12 @@ def train_denoiser(
     """
     inputs = prepare_run(dataset, out, next(iter(views_of(dataset))), device=device, resume=resume, log=log)
     data = denoiser_data(dataset, inputs.split, photographs, side=patches.side, log=log)
-    record = inputs.record | {
-        "sources": data.fingerprints,
-        "photographs": len(photographs),
-        "network": shape.to_json(),
-        "patches": asdict(patches),
-        "noise": asdict(noise),
-        "training": spec.to_json(),
-    }
-    denoiser = fit_denoiser(inputs, data, record, shape=shape, patches=patches, noise=noise, spec=spec)
-    estimator = fit_estimator(inputs, data, record, shape=shape, patches=patches, noise=noise, spec=spec)
+    plan = DenoiserPlan(shape=shape, patches=patches, noise=noise, spec=spec)
+    estimation = plan.for_estimator(data)
+    record = inputs.record | {"sources": data.fingerprints, "photographs": len(photographs), **plan.to_json()}
+    record |= {"estimator": estimation.to_json() | {"over": _OVER}}
+    denoiser = fit_denoiser(inputs, data, plan, record)
+    estimator = fit_estimator(inputs, data, estimation, record)
     bundle, metrics = export_bundle(
         denoiser,
         estimator,
@@ -181,22 +218,16 @@ def _read_photographs(files: Sequence[Path], log: Callable[[str], None]) -> tupl
 
 
 def fit_denoiser(
-    inputs: RunInputs,
-    data: DenoiserData,
-    record: dict[str, Any],
-    *,
-    shape: DenoiserShape,
-    patches: PatchSpec,
-    noise: NoiseMix,
-    spec: TrainingSpec,
+    inputs: RunInputs, data: DenoiserData, plan: DenoiserPlan, record: dict[str, Any]
 ) -> DenoiserNet:
     """Train the network that removes noise, which is given sigma; return its best epoch.
 
     The metric is the mean PSNR in dB of noisy patches, given sigma.
     """
+    spec = plan.spec
     torch.manual_seed(spec.seed)
     # With the channels last a step on small patches takes half the time in bfloat16; on large ones the same.
-    start = DenoiserNet(shape).to(memory_format=torch.channels_last)
+    start = DenoiserNet(plan.shape).to(memory_format=torch.channels_last)
     inputs.log(
         f"denoiser: {_parameters(start):,} weights; {_steps(inputs, spec) * spec.epochs:,} steps of "
         f"{spec.batch} patches; training on {inputs.device.type}"
@@ -205,8 +236,8 @@ def fit_denoiser(
     def batches(epoch: int) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         for noisy, sigma, clean in noisy_batches(
             data.train,
-            patches,
-            noise,
+            plan.patches,
+            plan.noise,
             size=spec.batch,
             steps=_steps(inputs, spec),
             seed=spec.seed,
@@ -228,7 +259,7 @@ def fit_denoiser(
                     .clamp_max(_MAX_MEASURED)
                     .mean()
                     .item()
-                    for noisy, sigma, clean in _fixed(sources, patches, noise, spec)
+                    for noisy, sigma, clean in _fixed(sources, plan)
                 ]
             )
             for sources in (data.validation, data.held_out)
@@ -243,35 +274,16 @@ def fit_denoiser(
 
 
 def fit_estimator(
-    inputs: RunInputs,
-    data: DenoiserData,
-    record: dict[str, Any],
-    *,
-    shape: DenoiserShape,
-    patches: PatchSpec,
-    noise: NoiseMix,
-    spec: TrainingSpec,
+    inputs: RunInputs, data: DenoiserData, plan: DenoiserPlan, record: dict[str, Any]
 ) -> NoiseEstimator:
     """Train the network that estimates sigma, in the run's subfolder ``estimator``; return its best epoch.
 
-    More of its patches are clean, and of those with noise more have it in a part only. The metric is the
-    negative loss.
+    The metric is the negative loss.
     """
-    side = patches.side if patches.side < CELL * 4 else max(patches.side, _ESTIMATOR_SIDE)
-    gray = min(patches.gray, _ESTIMATOR_GRAY)
-    patches = replace(patches, side=_largest_side(data, side), gray=gray)
-    spec = replace(spec, epochs=max(1, round(spec.epochs * _ESTIMATOR_EPOCHS)))
-    white_only = noise.camera == noise.grain == 0
-    noise = noise if white_only else replace(noise, clean=_ESTIMATOR_CLEAN, partial=2 * noise.partial)
+    spec, side = plan.spec, plan.patches.side
     torch.manual_seed(spec.seed)
-    start = NoiseEstimator(shape.estimator).to(memory_format=torch.channels_last)
+    start = NoiseEstimator(plan.shape.estimator).to(memory_format=torch.channels_last)
     folder = inputs.folder / "estimator"
-    record = record | {
-        "patches": asdict(patches),
-        "noise": asdict(noise),
-        "training": spec.to_json(),
-        "over": _OVER,
-    }
     run = Run(folder, start, spec, record=record, device=inputs.device, optimizer=muon)
     if Run.unfinished(folder):
         run.resume()
@@ -281,9 +293,9 @@ def fit_estimator(
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for noisy, sigma, _ in noisy_batches(
-            _at_least(data.train, patches.side),
-            patches,
-            noise,
+            _at_least(data.train, side),
+            plan.patches,
+            plan.noise,
             size=spec.batch,
             steps=_steps(inputs, spec),
             seed=spec.seed,
@@ -303,7 +315,7 @@ def fit_estimator(
                     loss(
                         network.logarithm(reflect_pad(noisy).to(inputs.device)).cpu(), _target(sigma), 1
                     ).item()
-                    for noisy, sigma, _ in _fixed(_at_least(sources, patches.side), patches, noise, spec)
+                    for noisy, sigma, _ in _fixed(_at_least(sources, side), plan)
                 ]
             )
             for sources in (data.validation, data.held_out)
@@ -324,11 +336,11 @@ def _parameters(network: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def _fixed(
-    sources: Sequence[Source], patches: PatchSpec, noise: NoiseMix, spec: TrainingSpec
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _fixed(sources: Sequence[Source], plan: DenoiserPlan) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield the batches that every epoch is measured on: of one seed, so that epochs can be compared."""
-    return noisy_batches(sources, patches, noise, size=spec.batch, steps=_MEASURED, seed=0, epoch=0)
+    return noisy_batches(
+        sources, plan.patches, plan.noise, size=plan.spec.batch, steps=_MEASURED, seed=0, epoch=0
+    )
 
 
 def _smallest_side(source: Source) -> int:

@@ -201,3 +201,31 @@ def test_levels_are_drawn_evenly_between_the_two() -> None:
     assert levels.max() <= np.float32(0.3)
     assert levels.mean() == pytest.approx(0.2, abs=0.002)
     assert set(NoiseSpec(low=0.1, high=0.1).levels(3, np.random.default_rng(0))) == {np.float32(0.1)}
+
+
+def test_noise_of_cameras_grows_with_the_brightness_and_is_correlated() -> None:
+    dark, bright = (put_on(flat(value, count=8), 0.05, "camera") - np.float32(value) for value in (0.05, 0.6))
+    inner = np.s_[:, 8:-8, 8:-8]
+    linear = [((value + 0.055) / 1.055) ** 2.4 for value in (0.05, 0.6)]
+    assert linear[1] > 10 * linear[0]
+    assert bright[inner].std() != pytest.approx(dark[inner].std(), rel=0.05)
+    centered = bright[inner] - bright[inner].mean((1, 2), keepdims=True)
+    neighbors = (centered[:, :, 1:] * centered[:, :, :-1]).mean() / np.square(centered).mean()
+    assert neighbors > 0.15  # of white noise it is 0
+
+
+def test_resized_noise_has_the_deviation_asked_for_and_is_smoother_than_white_noise() -> None:
+    apart = put_on(flat(0.5, count=8), 0.05, "resized") - np.float32(0.5)
+    assert apart.std() == pytest.approx(0.05, rel=0.02)
+    neighbors = (apart[:, :, 1:] * apart[:, :, :-1]).mean() / np.square(apart).mean()
+    assert neighbors > 0.3
+    assert (apart[..., 0] != apart[..., 1]).any()
+
+
+def test_noise_in_the_shadows_fades_towards_gray() -> None:
+    deviations = [
+        (put_on(flat(value), 0.04, "shadows") - np.float32(value)).std() for value in (0.2, 0.4, 0.5, 0.9)
+    ]
+    assert deviations[0] == pytest.approx(0.04 * 0.6, rel=0.03)
+    assert deviations[1] == pytest.approx(0.04 * 0.2, rel=0.03)
+    assert deviations[2:] == [0, 0]
