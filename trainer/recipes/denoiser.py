@@ -90,7 +90,7 @@ class DenoiserPlan:
     spec: TrainingSpec
 
     def for_estimator(self, data: DenoiserData) -> DenoiserPlan:
-        """Return the plan of the estimator: larger patches, fewer epochs, and more that is clean or partly so."""
+        """Return the plan of the estimator: larger patches, fewer epochs, more of them without noise."""
         small = self.patches.side < 4 * CELL
         side = self.patches.side if small else max(self.patches.side, _ESTIMATOR_SIDE)
         white_only = self.noise.camera == self.noise.grain == 0
