@@ -21,7 +21,9 @@ _PIXELS_A_COLOR: Final = 8
 _MAX_GRAYS: Final = 16
 _MIN_STEP: Final = 1 / 64
 """Mean distance of the values of a gray image that was dithered; those of a photograph follow one another."""
-_ROWS: Final = 64
+_MAX_ROWS: Final = 256
+_FIRST_ROWS: Final = 8
+"""Rows whose colors are counted first: those of a photograph are too many already."""
 _REPEATED: Final = 0.45
 """Share of neighbors that are equal, each way, in an image that was enlarged by repeating its pixels."""
 
@@ -31,8 +33,10 @@ def has_few_values(pixels: Values) -> bool:
     height, width, channels = pixels.shape
     most = min(_MAX_COLORS if channels == 3 else _MAX_GRAYS, height * width // _PIXELS_A_COLOR)
     values: NDArray[np.uint64] = np.empty(0, np.uint64)
-    for top in range(0, height, _ROWS):
-        part = pixels[top : top + _ROWS].astype(np.uint64)
+    top, rows = 0, _FIRST_ROWS
+    while top < height:
+        part = pixels[top : top + rows].astype(np.uint64)
+        top, rows = top + rows, min(2 * rows, _MAX_ROWS)
         codes = part[..., 0]
         for channel in range(1, channels):
             codes = codes << np.uint64(16) | part[..., channel]
@@ -51,19 +55,22 @@ def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
     Black and white do not count: noise ends there, and repeats them.
     """
     most = np.iinfo(pixels.dtype).max
-    inner: NDArray[np.bool_] = np.any(np.asarray((pixels > 0) & (pixels < most)), axis=2)
-    across = np.zeros(pixels.shape[:2], bool)
-    down = across.copy()
-    values = pixels.astype(np.int32)
-    across[:, 1:] = ~np.any(np.diff(values, axis=1), axis=2) & inner[:, 1:]
-    down[1:] = ~np.any(np.diff(values, axis=0), axis=2) & inner[1:]
+    across, down = np.ones(pixels.shape[:2], bool), np.ones(pixels.shape[:2], bool)
+    ends = across.copy()  # black or white in all channels
+    for channel in range(pixels.shape[2]):
+        plane: NDArray[Any] = pixels[..., channel]
+        across[:, 1:] &= plane[:, 1:] == plane[:, :-1]
+        down[1:] &= plane[1:] == plane[:-1]
+        ends &= (plane == 0) | (plane == most)
+    across[:, 0] = down[0] = False
+    across, down = across & ~ends, down & ~ends
     return (cell_means(across, cell) >= _REPEATED) & (cell_means(down, cell) >= _REPEATED)
 
 
 def cell_means(values: NDArray[Any], cell: int) -> NDArray[np.float64]:
     """Return the mean of (H, W) in each cell, (h, w); the last cells are cut by the border."""
     rows, columns = (np.arange(0, side, cell) for side in values.shape)
-    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows, axis=0), columns, axis=1)
+    sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.float32), columns, axis=1)
     sides = [
         np.diff(np.append(starts, side)) for starts, side in zip((rows, columns), values.shape, strict=True)
     ]
