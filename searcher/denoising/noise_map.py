@@ -27,13 +27,16 @@ _WINDOW: Final = 32
 _STEP: Final = 4
 _CONFIRMING: Final = 0.2
 """Share of the cells of a square that may have less noise than it is said to have."""
-_MOST: Final = 1.5
+_MOST: Final = 1.25
 """A cell may have so many times the noise of its square: noise depends on the brightness."""
 _BLACK: Final = 5 / 255
 _WHITE: Final = 250 / 255
 """Cells darker or brighter than these say nothing: noise ends at black and white."""
 _MIN_SHARE: Final = 0.01
 """An image with noise in fewer of its cells is left as it is."""
+_MIN_WEAK_SHARE: Final = 0.25
+_WEAK: Final = 10 / 255
+"""Noise this weak is in most of an image, or is none; see docs/experiments.md."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,7 +58,10 @@ class NoiseMap:
     @property
     def is_clean(self) -> bool:
         """Whether the image is left as it is."""
-        return self.drawn or self.share < _MIN_SHARE
+        noisy = self.cells[self.cells >= self.clean_below]
+        share = noisy.size / self.cells.size
+        weak = noisy.size == 0 or float(np.median(noisy)) < _WEAK
+        return self.drawn or share < (_MIN_WEAK_SHARE if weak else _MIN_SHARE)
 
     @property
     def share(self) -> float:

@@ -53,7 +53,7 @@ _ESTIMATOR_EPOCHS: Final = 1 / 3
 _ESTIMATOR_CLEAN: Final = 0.45
 _ESTIMATOR_GRAY: Final = 0.15
 """Share of its patches that are gray, at most: without colors, noise and texture are hard to tell apart."""
-_OVER: Final = 0.75
+_OVER: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
