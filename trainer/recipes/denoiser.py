@@ -27,8 +27,7 @@ from lookalike.trainer.data import (
     sources_of,
     views_of,
 )
-from lookalike.trainer.loop import Objective, Run, muon, prepare_run, run_epochs
-from lookalike.trainer.loop.setup import RunInputs
+from lookalike.trainer.loop import Objective, Run, RunInputs, muon, prepare_run, run_epochs
 from lookalike.trainer.models import CELL, UNIT, DenoiserNet, NoiseEstimator, reflect_pad
 from lookalike.trainer.objectives import denoising_loss, estimation_loss
 from lookalike.trainer.publish.denoiser import DenoiserMetrics, export_bundle, psnr
@@ -244,10 +243,11 @@ def fit_denoiser(
             epoch=epoch,
             spread=_SPREAD,
         ):
-            yield (_channels_last(noisy), sigma), torch.cat([clean, sigma[:, None]], 1)
+            yield _padded(noisy, sigma), torch.cat([clean, sigma[:, None]], 1)
 
     def loss(denoised: Tensor, target: Tensor, _: float) -> Tensor:
-        return denoising_loss(denoised, target[:, :-1], target[:, -1])
+        height, width = target.shape[2:]
+        return denoising_loss(denoised[:, :, :height, :width], target[:, :-1], target[:, -1])
 
     @torch.no_grad()
     def measure(network: DenoiserNet) -> tuple[float, float]:
@@ -255,10 +255,7 @@ def fit_denoiser(
         validation, held_out = (
             np.mean(
                 [
-                    psnr(network(noisy.to(inputs.device), sigma.to(inputs.device)).cpu(), clean)
-                    .clamp_max(_MAX_MEASURED)
-                    .mean()
-                    .item()
+                    _mean_psnr(network, noisy, sigma, clean, inputs.device)
                     for noisy, sigma, clean in _fixed(sources, plan)
                 ]
             )
@@ -326,6 +323,19 @@ def fit_estimator(
         batches=batches, steps=_steps(inputs, spec), loss=loss, measure=measure, metric="negative_loss"
     )
     return run_epochs(run, objective, metric="{:.3f}", log=inputs.log)
+
+
+def _mean_psnr(
+    network: DenoiserNet, noisy: Tensor, sigma: Tensor, clean: Tensor, device: torch.device
+) -> float:
+    pixels, levels = (each.to(device) for each in _padded(noisy, sigma))
+    denoised = network(pixels, levels).cpu()[:, :, : clean.shape[2], : clean.shape[3]]
+    return psnr(denoised, clean).clamp_max(_MAX_MEASURED).mean().item()
+
+
+def _padded(noisy: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Pad (B, 3, S, S) and (B, S, S) to the size that the network takes."""
+    return _channels_last(reflect_pad(noisy)), reflect_pad(sigma[:, None])[:, 0]
 
 
 def _steps(inputs: RunInputs, spec: TrainingSpec) -> int:
