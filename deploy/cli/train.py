@@ -26,6 +26,9 @@ from lookalike.deploy.cli.output import log, print_path
 from lookalike.encoder.errors import DataError, TrainingError
 from lookalike.trainer.config import (
     DENOISER_DEFAULTS,
+    DIGIT_DENOISER,
+    DIGIT_EPOCHS,
+    DIGIT_PATCHES,
     IDENTITY_CONFIG,
     VAE_DEFAULTS,
     AESpec,
@@ -407,14 +410,6 @@ def _vae_schedule(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, i
     return dict(zip(("epochs", "batch"), default_schedule(len(split.train)), strict=True))
 
 
-# Denoiser
-
-_DIGIT_WIDTHS: Final = (48, 64, 96)
-_DIGIT_BLOCKS: Final = (2, 2, 2)
-_DIGIT_EPOCHS: Final = 3
-_DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
-
-
 @train.command(
     epilog="Example: lookalike train denoiser --data lfw --out runs/denoise --epochs 40",
     short_help="Train a denoiser for images of any size.",
@@ -424,10 +419,7 @@ _DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
     DenoiserShape,
     "network",
     {
-        "widths": auto(
-            "Channels at 1/2, 1/4 and 1/8 of the side.",
-            "48,64,96 for mnist, else 48,96,128",
-        ),
+        "widths": auto("Channels at 1/2, 1/4 and 1/8 of the side.", "48,64,96 for mnist, else 48,96,128"),
         "blocks": auto("Residual blocks at these scales.", "2,2,2 for mnist, else 1,1,3"),
     },
     group=_NETWORK,
@@ -437,7 +429,7 @@ _DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
     type=click.IntRange(min=8),
     group=_TRAINING,
     help="Side of a training patch in pixels.",
-    show_default=f"{_DIGIT_PATCHES.side} for mnist, else {PatchSpec().side}",
+    show_default=f"{DIGIT_PATCHES.side} for mnist, else {PatchSpec().side}",
 )
 @options_of(
     TrainingSpec,
@@ -445,7 +437,7 @@ _DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
     {
         "epochs": auto(
             "Epochs of as many patches as there are training images, at least 1,024.",
-            f"{_DIGIT_EPOCHS} for mnist, else {DENOISER_DEFAULTS.epochs}",
+            f"{DIGIT_EPOCHS} for mnist, else {DENOISER_DEFAULTS.epochs}",
         ),
         "batch": "Patches per step.",
         **_schedule("learning_rate", "precision", "seed"),
@@ -495,19 +487,15 @@ def denoiser(
     digits = data == "mnist"
     if digits and photographs is not None:
         raise click.UsageError("--photographs are for faces and other photographs; leave it out for mnist")
-    shape = network.build(
-        widths=_DIGIT_WIDTHS if digits else DenoiserShape().widths,
-        blocks=_DIGIT_BLOCKS if digits else DenoiserShape().blocks,
-    )
-    spec = training.build(epochs=_DIGIT_EPOCHS if digits else DENOISER_DEFAULTS.epochs)
-    patches = _DIGIT_PATCHES if digits else PatchSpec()
+    usual = DIGIT_DENOISER if digits else DenoiserShape()
+    patches = DIGIT_PATCHES if digits else PatchSpec()
     train_denoiser(
         open_dataset(data, progress=True),
         out,
-        shape=shape,
+        shape=network.build(widths=usual.widths, blocks=usual.blocks),
         patches=patches if patch is None else replace(patches, side=patch),
         noise=noise_mix(noise or NoiseSpec.parse("0:191" if digits else "0:75"), white_only=digits),
-        spec=spec,
+        spec=training.build(epochs=DIGIT_EPOCHS if digits else DENOISER_DEFAULTS.epochs),
         photographs=() if photographs is None else [photographs / each for each in find_images(photographs)],
         device=run.values["device"],
         resume=run.values["resume"],
