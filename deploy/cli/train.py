@@ -451,8 +451,7 @@ def _vae_schedule(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, i
     metavar="SIGMA|LO:HI",
     callback=_to_noise,
     group=_TRAINING,
-    help="Sigma of the Gaussian noise to learn, of 255. Except for mnist, noise of cameras, grain and JPEG "
-    "are learned too.",
+    help="Sigma of the Gaussian noise to learn, of 255. All but mnist learn camera noise and grain too.",
     show_default="0:191 for mnist, else 0:75",
 )
 @option(
@@ -474,10 +473,9 @@ def denoiser(
 ) -> None:
     """Train a denoiser: a residual U-Net that gets the noise level, and a network that estimates it.
 
-    It denoises gray and RGB images of any size. A folder of images is taken for photographs, which are read
-    whole and kept in memory, at most 2.4 GB of them; 40 photographs of textures, skies and low light are a
-    start. Metrics are reported on people, or images, that it never saw. Checkpoints and log.csv go to
-    OUT.run.
+    It denoises gray and RGB images of any size. Photographs in a folder are read whole and kept in memory, at
+    most 2.4 GB of them; 40 of textures, skies and low light are a start. Metrics are reported on people, or
+    images, that it never saw. Checkpoints and log.csv go to OUT.run.
     """
     need_extra()
     from lookalike.encoder.images import NoiseSpec, find_images
@@ -487,8 +485,7 @@ def denoiser(
     digits = data == "mnist"
     if digits and photographs is not None:
         raise click.UsageError("--photographs are for faces and other photographs; leave it out for mnist")
-    usual = DIGIT_DENOISER if digits else DenoiserShape()
-    patches = DIGIT_PATCHES if digits else PatchSpec()
+    usual, patches = (DIGIT_DENOISER, DIGIT_PATCHES) if digits else (DenoiserShape(), PatchSpec())
     train_denoiser(
         open_dataset(data, progress=True),
         out,
@@ -497,8 +494,7 @@ def denoiser(
         noise=noise_mix(noise or NoiseSpec.parse("0:191" if digits else "0:75"), white_only=digits),
         spec=training.build(epochs=DIGIT_EPOCHS if digits else DENOISER_DEFAULTS.epochs),
         photographs=() if photographs is None else [photographs / each for each in find_images(photographs)],
-        device=run.values["device"],
-        resume=run.values["resume"],
+        **run.values,
         log=log,
     )
     print_path(out)
