@@ -265,20 +265,20 @@ def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
     """Return a sheet of whole images of faces, and of photographs if scikit-image is installed."""
     from lookalike.deploy.evaluation import open_test_set
     from lookalike.encoder.errors import MissingExtraError
-    from lookalike.encoder.images import decode_rgb, to_uint8
+    from lookalike.encoder.images import decode_rgb
     from lookalike.encoder.runtime import Denoiser
     from lookalike.searcher.figures import caption
 
     images = [_one_channel_if_gray(decode_rgb(f.read_bytes(), name=f.name)) for f in faces[:_NOISY_FACES]]
     captions = [caption(file) for file in faces[:_NOISY_FACES]]
     try:
-        photographs = open_test_set("photographs")
+        photographs = open_test_set("skimage")
     except MissingExtraError:
         pass  # the faces are enough
     else:
         for name, pixels in zip(photographs.titles, photographs.clean, strict=True):
             if name in _PHOTOGRAPHS:
-                images.append(to_uint8(pixels))
+                images.append(pixels)
                 captions.append(name)
     sigmas = [
         _SIGMAS[index % len(_SIGMAS)] if len(pixels) >= _SMALL else _SIGMAS[0]

@@ -16,7 +16,6 @@ from lookalike.deploy.cli.options import LocalPath, store_option
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import (
         AttributeReport,
-        DenoisingResult,
         EvaluationTable,
         Folds,
         LabeledImages,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 _KINDS: Final = ("model", "collection", "vectors")
 _MAX_FAILURES: Final = 20
-_TEST_SETS: Final = ("lfw-64", "lfw-250", "mnist", "photographs")
+_TEST_SETS: Final = ("cbsd68", "polyu", "photographs", "skimage", "lfw-64", "lfw-250", "mnist")
 _PARTS: Final = ("likelihood", "accuracy", "diversity", "distance", "neighbours")
 _KEPT: Final = 8
 _HELD_OUT_NOTE: Final = (
@@ -193,12 +192,16 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
     click.option("--data", "sets", multiple=True, default=("lfw-64",), show_default=True,
                  type=click.Choice((*_TEST_SETS, "all")),
                  help="Faces of held-out people at 64x64 or whole at 250x250, test digits, scikit-image's "
-                 "photographs. Repeatable."),
+                 "photographs; and in LOOKALIKE_DATA cbsd68/, polyu/ (real camera noise), photos/ (every "
+                 "fifth). cbsd68 and polyu may be used for research only. all: those found. Repeatable."),
     click.option("--sigma", "sigmas", multiple=True, type=click.FloatRange(0, 255, min_open=True),
-                 help="Standard deviation of the noise, of 255; default: 25 and 50, for mnist 127.5. "
+                 help="Standard deviation of white noise, of 255; default: 25 and 50, for cbsd68 also 15, "
+                 "for mnist 127.5. polyu has its own noise. Repeatable."),
+    click.option("--photons", multiple=True, type=click.FloatRange(1, 1e6),
+                 help="Camera noise: photons of a white pixel, on a mosaic of colors, then JPEG 90. "
                  "Repeatable."),
     click.option("--pictures", "count", type=click.IntRange(min=1), metavar="N",
-                 help="Most images of each set; lfw-64 has 200, lfw-250 50, mnist 1,000, photographs 7."),
+                 help="Most images of each set; lfw-64 has 200, lfw-250 50, mnist 1,000."),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True,
                  help="Of the models."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the noise."),
@@ -210,20 +213,20 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
 @click.pass_context
 def denoising(
     ctx: click.Context, /, models: tuple[str, ...], sets: tuple[str, ...], sigmas: tuple[float, ...],
-    count: int | None, threads: int, seed: int, sheet: Path | None, as_json: bool, provider: Provider,
+    photons: tuple[float, ...], count: int | None, threads: int, seed: int, sheet: Path | None, as_json: bool,
+    provider: Provider,
 ) -> None:  # fmt: skip
-    """Measure how much noise denoisers remove, and how fast.
+    """Measure how much noise denoisers remove, how fast, and what they do to images without noise.
 
-    All get the same noisy arrays; values are medians over the images. A denoiser has two rows: blind, and
-    non-blind with the true sigma.
+    All get the same arrays of 8 bits. A denoiser is blind, as `lookalike denoise` is, and for white noise
+    also told the true sigma. "unchanged" and "left as they are" are shares of the images.
     """
     from lookalike.deploy.evaluation import (
         DenoisingModel,
-        Method,
         denoising_lines,
         denoising_sheet,
-        evaluate_denoising,
-        open_test_set,
+        evaluate_denoisers,
+        open_test_sets,
         require_skimage,
     )
     from lookalike.encoder.images import save_image
@@ -232,26 +235,18 @@ def denoising(
     opened = [
         DenoisingModel.open(name, threads=threads, provider=provider) for name in models or ("denoise",)
     ]
-    names: Any = _TEST_SETS if "all" in sets else dict.fromkeys(sets)
-    results: list[DenoisingResult] = []
-    left_out: dict[str, None] = {}
-    for name in names:
-        images = open_test_set(name, count)
-        methods: list[Method] = []
-        for model in opened:
-            rows, reason = model.methods(images)
-            methods += rows
-            left_out |= {} if reason is None else {reason: None}
-        for sigma in sigmas or ((127.5,) if name == "mnist" else (25.0, 50.0)):
-            keep = _KEPT if sheet is not None and not results else 0
-            results.append(
-                evaluate_denoising(images, sigma / 255, methods, seed=seed, keep=keep, progress=_progress)
-            )
+    found, missing = open_test_sets(sets, count)
+    keep = 0 if sheet is None else _KEPT
+    report = evaluate_denoisers(
+        opened, found, sigmas=sigmas, photons=photons, seed=seed, keep=keep, progress=_progress
+    )
+    left_out = [*missing, *report.left_out]
     for reason in left_out:
         click.echo(reason, err=True)
     if sheet is not None:
-        save_image(sheet, denoising_sheet(results[0]))
+        save_image(sheet, denoising_sheet(report.noisy[0]))
         _print_written(sheet)
+    results = report.results
     click.echo(json.dumps([result.to_json() for result in results]) if as_json else denoising_lines(results))
     ctx.exit(3 if left_out else 0)
 

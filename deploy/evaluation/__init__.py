@@ -7,13 +7,18 @@ from lookalike.deploy.evaluation.data import (
     collection_images,
     lfw_behind,
     open_labeled,
-    open_test_set,
 )
 from lookalike.deploy.evaluation.denoising import (
+    CleanResult,
     DenoisingModel,
+    DenoisingReport,
     DenoisingResult,
+    InputNoise,
     Method,
+    evaluate_denoisers,
     evaluate_denoising,
+    open_test_set,
+    open_test_sets,
     require_skimage,
 )
 from lookalike.deploy.evaluation.fit_data import (
@@ -54,12 +59,15 @@ from lookalike.deploy.evaluation.verification import evaluate_pairs
 
 __all__ = [
     "AttributeReport",
+    "CleanResult",
     "DenoisingModel",
+    "DenoisingReport",
     "DenoisingResult",
     "EvaluationTable",
     "Folds",
     "GenerationBenchmark",
     "GenerationPlan",
+    "InputNoise",
     "LabeledImages",
     "Method",
     "MnistData",
@@ -76,6 +84,7 @@ __all__ = [
     "embed_images",
     "encode_examples",
     "evaluate_attributes",
+    "evaluate_denoisers",
     "evaluate_denoising",
     "evaluate_generation",
     "evaluate_pairs",
@@ -87,6 +96,7 @@ __all__ = [
     "measure_people",
     "open_labeled",
     "open_test_set",
+    "open_test_sets",
     "plot_reliability",
     "plot_roc",
     "plot_trade_off",

@@ -1,45 +1,24 @@
-"""The data that models are evaluated on: labeled images, MNIST, and clean images for denoising.
+"""The data that models are evaluated on: labeled images, and MNIST.
 
-Legend: N images, H height, W width, S side, C channels (1 gray, 3 RGB).
+Legend: N images, S side.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.datasets import CLASSES, LFW, find_lfw, find_mnist, person_from_folder
-from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, printable
-from lookalike.encoder.files import read_bounded
-from lookalike.encoder.images import (
-    IMAGE_SUFFIXES,
-    LFW_CROP,
-    Crop,
-    ImageSpec,
-    add_noise,
-    decode_rgb,
-    find_images,
-    read_pixels,
-)
+from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
+from lookalike.encoder.images import IMAGE_SUFFIXES, LFW_CROP, Crop, find_images
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import as_text, file_below
 from lookalike.indexer.store import CollectionSpec, Record, VectorStore
-
-Floats = NDArray[np.float32]
-TestSetName = Literal["lfw-64", "lfw-250", "mnist", "photographs"]
-
-PHOTOGRAPHS: Final = ("astronaut", "camera", "chelsea", "coffee", "coins", "motorcycle_left", "rocket")
-"""Photographs in scikit-image's wheel, gray and RGB; the middle 256 x 256 pixels of each are used."""
-_MIDDLE: Final = 256
-_SUFFIXES: Final = (".png", ".jpg")
-_SIDE: Final = 64
-_DEFAULT_COUNTS: Final[dict[str, int]] = {"lfw-64": 200, "lfw-250": 50, "mnist": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,114 +232,3 @@ class MnistData:
             paths,
             tuple(self.classes[label] for label in digits.labels.tolist()),
         )
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class DenoisingTestSet:
-    """N clean images that no shipped model was trained on.
-
-    Attributes:
-        name: Of the set.
-        titles: Name of each image.
-        clean: float32 (H, W, C) in [0, 1] each.
-    """
-
-    name: TestSetName
-    titles: tuple[str, ...]
-    clean: tuple[Floats, ...]
-
-    def __len__(self) -> int:
-        return len(self.clean)
-
-    def first(self, count: int | None) -> Self:
-        """Return the first ``count`` images; None: all."""
-        return replace(self, titles=self.titles[:count], clean=self.clean[:count])
-
-    def noisy(self, sigma: float, *, seed: int = 0) -> list[Floats]:
-        """Return the images with Gaussian noise of standard deviation ``sigma`` in [0, 1], clipped to [0, 1].
-
-        An image's noise depends on the seed, sigma and its index alone, not on how many images there are.
-        """
-        level = np.array([sigma], np.float32)
-        return [
-            add_noise(
-                image[None],
-                level,
-                kind="gaussian",
-                rng=np.random.default_rng((seed, round(sigma * 1e6), index)),
-            )[0]
-            for index, image in enumerate(self.clean)
-        ]
-
-
-def open_test_set(name: TestSetName, count: int | None = None) -> DenoisingTestSet:
-    """Read a set of clean images.
-
-    ``lfw-64`` and ``lfw-250`` are faces of people in the pairs of View 2's folds 1 to 5, one each, in a fixed
-    random order; the first in the tight crop at 64 x 64 as our models see them, the second whole at 250 x
-    250. ``mnist`` are the first test digits. ``photographs`` are :data:`PHOTOGRAPHS`.
-
-    Args:
-        name: Which set.
-        count: Most images; None: 200, 50, 1,000 or all.
-
-    Raises:
-        DataError: the data set is not found.
-        MissingExtraError: the photographs come with scikit-image, which is not installed.
-    """
-    if name not in get_args(TestSetName):
-        raise InvalidArgumentError(f"test sets are {', '.join(get_args(TestSetName))}; {name!r} is not one")
-    if count is None:
-        count = _DEFAULT_COUNTS.get(name)
-    if name == "photographs":
-        return _photographs().first(count)
-    if name == "mnist":
-        digits = find_mnist(progress=True).images("test")[:count, :, :, None]
-        titles = tuple(f"digit {index}" for index in range(len(digits)))
-        return DenoisingTestSet(name, titles, _floats(digits))
-    files = _held_out_faces(count)
-    if name == "lfw-250":
-        pixels = [decode_rgb(read_bounded(file), name=file.name) for file in files]
-    else:
-        spec = ImageSpec(size=_SIDE, channels=3, crop=LFW_CROP)
-        pixels = [read_pixels(read_bounded(file), spec, name=file.name) for file in files]
-    return DenoisingTestSet(name, tuple(file.stem for file in files), _floats(pixels))
-
-
-def _held_out_faces(count: int | None) -> list[Path]:
-    """Return the first image of each held-out person, in a fixed random order."""
-    lfw = find_lfw(progress=True)
-    people = sorted(lfw.held_out_people())
-    order = np.random.default_rng(0).permutation(len(people))[:count]
-    return [lfw.root / people[index] / f"{people[index]}_0001.jpg" for index in order]
-
-
-def _photographs() -> DenoisingTestSet:
-    try:
-        import skimage
-    except ImportError as error:
-        raise MissingExtraError(
-            "the photographs come with scikit-image; pip install 'lookalike[evaluate]', or leave them out"
-        ) from error
-    folder = Path(skimage.__file__).parent / "data"
-    files = [
-        file for name in PHOTOGRAPHS for suffix in _SUFFIXES if (file := folder / f"{name}{suffix}").is_file()
-    ]
-    if not files:
-        raise DataError(f"this scikit-image has none of its photographs in {folder}; install it again")
-    pixels = [_middle(_drop_gray_channels(decode_rgb(file.read_bytes(), name=file.name))) for file in files]
-    return DenoisingTestSet("photographs", tuple(file.stem for file in files), _floats(pixels))
-
-
-def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    top, left = ((side - _MIDDLE) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + _MIDDLE, left : left + _MIDDLE]
-
-
-def _drop_gray_channels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return one channel of an image whose channels are equal."""
-    return pixels[:, :, :1] if (pixels == pixels[:, :, :1]).all() else pixels
-
-
-def _floats(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> tuple[Floats, ...]:
-    return tuple(image.astype(np.float32) / np.float32(255) for image in images)

@@ -15,13 +15,13 @@ from lookalike.deploy.evaluation.attributes import (
     AttributeSearchResult,
     EditResult,
 )
-from lookalike.deploy.evaluation.denoising import DenoisingResult
+from lookalike.deploy.evaluation.denoising import CleanResult, DenoisingResult
 from lookalike.deploy.evaluation.generation import Generation, GenerationBenchmark
 from lookalike.deploy.evaluation.retrieval import KnnResult
 from lookalike.deploy.evaluation.verification import FAR, Roc
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images import Tile, contact_sheet, save_image, to_uint8
-from lookalike.encoder.metrics import psnr_from_mse
+from lookalike.encoder.images import Tile, contact_sheet, save_image
+from lookalike.encoder.metrics import psnr
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -106,21 +106,53 @@ def _search_line(row: AttributeSearchResult) -> str:
     )
 
 
-def denoising_lines(results: Sequence[DenoisingResult]) -> str:
-    """Return a table for each set of images and noise level: medians over the images."""
-    return "\n\n".join("\n".join(_denoising_block(result)) for result in results)
+def denoising_lines(results: Sequence[DenoisingResult | CleanResult]) -> str:
+    """Return a table for each set of images and noise, and for each set without noise."""
+    blocks = [
+        _clean_block(each) if isinstance(each, CleanResult) else _denoising_block(each) for each in results
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def _denoising_block(result: DenoisingResult) -> list[str]:
     width = max(len(row.name) for row in result.rows)
-    many = "image" if len(result.images) == 1 else "images"
     lines = [
-        f"{result.images.name}, sigma {255 * result.sigma:.4g}, {len(result.images)} {many}",
-        f"{'row':<{width}}  {'PSNR dB':>8} {'SSIM':>6} {'images/s':>9}  told",
+        f"{_title(result)}: PSNR in dB, to the clean images",
+        f"{'row':<{width}}  {'median':>6} {'mean':>6} {'worst gain':>10} {'SSIM':>6} {'unchanged':>9} "
+        f"{'images/s':>8}  told",
     ]
     for row in result.rows:
+        gain, unchanged = f"{row.worst_gain:+.2f}", f"{row.unchanged:.0%}"
+        if row is result.rows[0]:  # the input
+            gain = unchanged = "-"
         speed = "-" if row.speed is None else f"{row.speed:.3g}"
-        lines.append(f"{row.name:<{width}}  {row.psnr:>8.2f} {row.ssim:>6.3f} {speed:>9}  {row.told}")
+        lines.append(
+            f"{row.name:<{width}}  {row.psnr:>6.2f} {row.mean_psnr:>6.2f} {gain:>10} {row.ssim:>6.3f} "
+            f"{unchanged:>9} {speed:>8}  {row.told}"
+        )
+    return lines
+
+
+def _title(result: DenoisingResult) -> str:
+    many = "image" if len(result.images) == 1 else "images"
+    return f"{result.images.name}, {result.input.noise}, {len(result.images)} {many}"
+
+
+def _clean_block(result: CleanResult) -> list[str]:
+    width = max(len(row.name) for row in result.rows)
+    many = "image" if len(result.images) == 1 else "images"
+    lines = [
+        f"{result.images.name}, no noise, {len(result.images)} {many}: PSNR in dB, to the input",
+        f"{'row':<{width}}  {'input':<9}  {'median':>9} {'5 % below':>9} {'lowest':>9}  left as they are",
+    ]
+    for row in result.rows:
+        median, low, lowest = (
+            f"{value:.2f}" if np.isfinite(value) else "unchanged"
+            for value in (row.median, row.low, row.lowest)
+        )
+        lines.append(
+            f"{row.name:<{width}}  {row.input:<9}  {median:>9} {low:>9} {lowest:>9}  {row.left:>15.0%}"
+        )
     return lines
 
 
@@ -129,21 +161,17 @@ def denoising_sheet(result: DenoisingResult, *, side: int = 96) -> NDArray[np.ui
 
     As many columns as outputs were kept; under each image its PSNR in dB.
     """
-    clean = result.images.clean[: len(result.rows[0].output)]
-    rows = [[Tile(pixels=to_uint8(image)) for image in clean]]
+    clean = result.input.clean[: len(result.rows[0].output)]
+    rows = [[Tile(pixels=image) for image in clean]]
     rows += [
         [
-            Tile(
-                pixels=to_uint8(made),
-                subcaption=f"{psnr_from_mse(float(np.square(made - image).mean())):.1f} dB",
-            )
+            Tile(pixels=made, subcaption=f"{psnr(made, image):.1f} dB")
             for made, image in zip(row.output, clean, strict=True)
         ]
         for row in result.rows
     ]
-    title = f"{result.images.name}, sigma {255 * result.sigma:.4g}"
     labels = ["clean", *(row.name for row in result.rows)]
-    return contact_sheet(rows, title=title, row_labels=labels, side=side)
+    return contact_sheet(rows, title=_title(result), row_labels=labels, side=side)
 
 
 def generation_lines(benchmark: GenerationBenchmark, models: Sequence[Generation]) -> str:
