@@ -1,10 +1,11 @@
-"""Classical denoisers that ours are compared with, each given the true sigma.
+"""Classical denoisers that ours are compared with, given the true sigma or one that is estimated.
 
 BM3D: K. Dabov, A. Foi, V. Katkovnik, K. Egiazarian: Image Denoising by Sparse 3-D Transform-Domain
 Collaborative Filtering. IEEE TIP 16, 2007; Y. Makinen, L. Azzari, A. Foi, IEEE TIP 29, 2020, whose package
 ``bm3d`` it is. Non-local means: A. Buades, B. Coll, J.-M. Morel, CVPR 2005. Total variation: A. Chambolle,
 JMIV 20, 2004. Wavelets: S. G. Chang, B. Yu, M. Vetterli (BayesShrink), IEEE TIP 9, 2000. These are
-scikit-image's.
+scikit-image's, and so is the estimate of sigma: the median of the finest diagonal wavelets (D. L. Donoho,
+I. M. Johnstone, Biometrika 81, 1994), averaged over the channels.
 
 Legend: N images, H height, W width, C channels (1 gray, 3 RGB).
 
@@ -17,20 +18,26 @@ import importlib.util
 import io
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation import Method
+from lookalike.deploy.evaluation.denoising import Row
 from lookalike.encoder.datasets import cache_folder
 from lookalike.encoder.errors import MissingExtraError
+from lookalike.encoder.images import to_uint8
 
 Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+FIXED_SIGMAS: Final = (2.5, 5.0, 7.5, 10.0)
+"""Of 255: BM3D of real noise is tried with each."""
 _MISSING: Final = (
     "BM3D is left out: pip install bm3d (its licence forbids commercial use, so nothing here depends on it)"
 )
@@ -52,15 +59,25 @@ class FilterMethod:
     filtered: Callable[[Floats, float], NDArray[Any]]
     debias: bool = False
 
-    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+    @property
+    def needs_sigma(self) -> bool:
+        """It estimates one where it is told none."""
+        return False
+
+    def denoise(self, noisy: Sequence[Pixels], sigma: float | None) -> list[Pixels]:
         """See :meth:`Method.denoise`."""
-        return [_clipped(self.filtered(image, sigma), sigma, self.debias) for image in noisy]
+        return [self._one(_as_floats(image), sigma) for image in noisy]
+
+    def _one(self, image: Floats, sigma: float | None) -> Pixels:
+        level = estimated_sigma(image) if sigma is None else sigma
+        return _rounded(self.filtered(image, level), level, self.debias)
 
 
 class BM3D:
-    """BM3D with the true sigma. Its output is cached: it takes seconds an image.
+    """BM3D. Its output is cached: it takes seconds an image.
 
     Attributes:
+        sigma: ``true``, ``estimated`` for each image, or the same for all images, of 255.
         debias: Whether to undo the effect of clipping on the mean, see :func:`undo_clipping`.
         name: What its row is called.
         told: What it is given.
@@ -69,52 +86,116 @@ class BM3D:
         MissingExtraError: the package is not installed.
     """
 
-    def __init__(self, *, debias: bool = False, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        sigma: Literal["true", "estimated"] | float = "true",
+        *,
+        debias: bool = False,
+        folder: Path | None = None,
+    ) -> None:
         if importlib.util.find_spec("bm3d") is None:
             raise MissingExtraError(_MISSING)
-        self.debias = debias
+        self.sigma, self.debias = sigma, debias
         self.name = "BM3D, debiased" if debias else "BM3D"
         self.told = "true sigma, and how it was clipped" if debias else "true sigma"
+        if sigma == "estimated":
+            self.name, self.told = "BM3D, estimated sigma", "sigma estimated from each image"
+        elif sigma != "true":
+            self.name, self.told = f"BM3D, sigma {sigma:g}", f"sigma {sigma:g} for all images"
         self._folder = cache_folder() / "bm3d" if folder is None else folder
 
-    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+    @property
+    def needs_sigma(self) -> bool:
+        """Whether it is told the true one."""
+        return self.sigma == "true"
+
+    def denoise(self, noisy: Sequence[Pixels], sigma: float | None) -> list[Pixels]:
         """See :meth:`Method.denoise`."""
-        return [_clipped(_bm3d(image, sigma), sigma, self.debias) for image in noisy]
+        pairs = ((_as_floats(image), self._level(image, sigma)) for image in noisy)
+        return [_rounded(_bm3d(image, level), level, self.debias) for image, level in pairs]
 
     def denoise_cached(
-        self, noisy: Sequence[Floats], sigma: float, *, on_progress: Callable[[int], object]
-    ) -> list[Floats]:
+        self, noisy: Sequence[Pixels], sigma: float | None, *, on_progress: Callable[[int], object]
+    ) -> list[Pixels]:
         """Return what :meth:`denoise` does, from the cache where it is there."""
-        return [self._one_cached(image, sigma, on_progress) for image in noisy]
+        return [self._one_cached(image, self._level(image, sigma), on_progress) for image in noisy]
 
-    def _one_cached(self, image: Floats, sigma: float, on_progress: Callable[[int], object]) -> Floats:
+    def _level(self, image: Pixels, sigma: float | None) -> float:
+        """Return the sigma it uses for an image, in [0, 1]."""
+        if self.sigma == "estimated":
+            return round(estimated_sigma(_as_floats(image)), 6)
+        if isinstance(self.sigma, float):
+            return self.sigma / 255
+        assert sigma is not None  # it is left out where there is none
+        return sigma
+
+    def _one_cached(self, image: Pixels, sigma: float, on_progress: Callable[[int], object]) -> Pixels:
         digest = hashlib.sha256(repr((version("bm3d"), image.shape, f"{sigma:.9g}")).encode())
         digest.update(np.ascontiguousarray(image).tobytes())
         file = self._folder / f"{digest.hexdigest()}.npy"
         try:
             output: NDArray[Any] = np.load(file, allow_pickle=False)
         except (OSError, ValueError):  # missing or damaged
-            output = _bm3d(image, sigma).astype(np.float32)
+            output = _bm3d(_as_floats(image), sigma).astype(np.float32)
             _store(file, output)
         on_progress(1)
-        return _clipped(output, sigma, self.debias)
+        return _rounded(output, sigma, self.debias)
 
 
-def classical_methods(sigma: float, *, digits: bool) -> list[Method]:
+def bm3d_methods(*, real: bool, known: bool) -> list[BM3D]:
+    """Return the rows of BM3D.
+
+    Args:
+        real: Whether the noise is real: BM3D is tried with each of :data:`FIXED_SIGMAS` too.
+        known: Whether the noise has one true sigma.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    methods = [BM3D(), BM3D(debias=True)] if known else []
+    methods.append(BM3D("estimated"))
+    return methods + [BM3D(sigma) for sigma in FIXED_SIGMAS if real]
+
+
+def keep_best_fixed(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the rows with that of the best fixed sigma alone, by mean PSNR of these images, and say so."""
+    fixed = [row for row in rows if row.name.startswith("BM3D, sigma ")]
+    best = max(fixed, key=lambda row: row.mean_psnr, default=None)
+    tried = ", ".join(f"{sigma:g}" for sigma in FIXED_SIGMAS)
+    return tuple(
+        replace(row, told=f"the best sigma of {tried} for these images, by mean PSNR") if row is best else row
+        for row in rows
+        if row is best or row not in fixed
+    )
+
+
+def classical_methods(sigma: float | None, *, digits: bool) -> list[Method]:
     """Return scikit-image's filters with the settings that were best on training faces or training digits.
 
     Args:
         sigma: Standard deviation of the noise, in [0, 1]: the settings for the nearer of 25 and 50 of 255 are
-            used.
+            used. None: it is estimated for each image, with the settings for 25.
         digits: Whether the images are digits, where clipping halves the noise.
     """
-    nlm, tv, wavelet = _DIGITS if digits else _STRONG if 255 * sigma > _BETWEEN else _WEAK
+    strong = sigma is not None and 255 * sigma > _BETWEEN
+    nlm, tv, wavelet = _DIGITS if digits else _STRONG if strong else _WEAK
+    prefix = "estimated sigma" if sigma is None else "true sigma"
     suffix = "; debiased" if digits else ""
     return [
-        FilterMethod("non-local means", f"true sigma; {nlm}{suffix}", nlm.filtered, digits),
-        FilterMethod("total variation", f"true sigma; {tv}{suffix}", tv.filtered, digits),
-        FilterMethod("wavelet", f"true sigma; {wavelet}{suffix}", wavelet.filtered, digits),
+        FilterMethod("non-local means", f"{prefix}; {nlm}{suffix}", nlm.filtered, digits),
+        FilterMethod("total variation", f"{prefix}; {tv}{suffix}", tv.filtered, digits),
+        FilterMethod("wavelet", f"{prefix}; {wavelet}{suffix}", wavelet.filtered, digits),
     ]
+
+
+def estimated_sigma(image: Floats) -> float:
+    """Return the estimated standard deviation of the noise of float32 (H, W, C), at least 1/16 of 255."""
+    from skimage.restoration import estimate_sigma
+
+    estimate: Callable[..., float] = estimate_sigma  # scikit-image leaves it untyped
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # NaN where nothing varies
+        sigma = float(estimate(image, channel_axis=-1, average_sigmas=True))
+    return max(_LEAST, sigma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +268,7 @@ class _Wavelet:
 
 
 _BETWEEN: Final = 37.5
+_LEAST: Final = 1 / (16 * 255)
 _WEAK: Final = (_Means(0.5, 1.0, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
 _STRONG: Final = (_Means(0.6, 0.7, 5, 6), _Variation(1.15), _Wavelet(1.0, "db1"))
 _DIGITS: Final = (_Means(0.5, 0.5, 5, 6), _Variation(0.4), _Wavelet(1.0, "sym6"))
@@ -216,9 +298,13 @@ def _density(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi))
 
 
-def _clipped(output: NDArray[Any], sigma: float, debias: bool) -> Floats:
-    back = undo_clipping(output, sigma) if debias else np.clip(output, 0, 1)
-    return np.asarray(back, np.float32)
+def _as_floats(image: Pixels) -> Floats:
+    return image.astype(np.float32) / np.float32(255)
+
+
+def _rounded(output: NDArray[Any], sigma: float, debias: bool) -> Pixels:
+    back = undo_clipping(output, sigma) if debias else output
+    return to_uint8(np.asarray(back, np.float32))
 
 
 def _bm3d(image: Floats, sigma: float) -> NDArray[Any]:

@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 
 from lookalike.deploy.evaluation import DenoisingResult, Method, evaluate_denoising
-from lookalike.deploy.evaluation.denoising import BATCH, Floats
+from lookalike.deploy.evaluation.denoising.measure import BATCH
+from lookalike.deploy.evaluation.denoising.noisy_images import Pixels
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
-from tests.benchmarks.classical_denoisers import BM3D
+from tests.benchmarks.classical_denoisers import BM3D, keep_best_fixed
 
 _TURN_SECONDS: Final = 0.25
 """A turn takes this long at least, so that the clock and the first call count little."""
@@ -37,22 +38,22 @@ def compare_denoisers(
         keep: Number of images whose results are kept.
         progress: Shows the progress.
     """
-    known = {row.name for row in result.rows}
+    noise, known = result.input.noise, {row.name for row in result.rows}
     others = [_Cached(each) if isinstance(each, BM3D) else each for each in methods if each.name not in known]
-    more = evaluate_denoising(
-        result.images, result.sigma, others, seed=seed, keep=keep, progress=progress
-    ).rows[1:]
-    timed = [method for method in methods if not (isinstance(method, BM3D) and method.debias)]
-    speeds = dict(time_methods(timed, result.noisy, result.sigma, rounds=rounds, progress=progress))
-    if "BM3D" in speeds:  # undoing the clipping takes no time
-        speeds["BM3D, debiased"] = speeds["BM3D"]
-    rows = tuple(replace(row, speed=speeds.get(row.name)) for row in (*result.rows, *more))
-    return replace(result, rows=rows)
+    more = evaluate_denoising(result.images, noise, others, seed=seed, keep=keep, progress=progress).rows[1:]
+    usable = [method for method in methods if noise.sigma is not None or not method.needs_sigma]
+    bm3d = [method for method in usable if isinstance(method, BM3D)]
+    timed = [method for method in usable if method not in bm3d[1:]]  # one stands for all: they take the same
+    speeds = dict(time_methods(timed, result.input.noisy, noise.sigma, rounds=rounds, progress=progress))
+    if bm3d and speeds:
+        speeds |= {method.name: speeds[bm3d[0].name] for method in bm3d}
+    rows = (replace(row, speed=speeds.get(row.name)) for row in (*result.rows, *more))
+    return replace(result, rows=keep_best_fixed(tuple(rows)))
 
 
 def speed_lines(result: DenoisingResult) -> str:
     """Return how many times as fast as BM3D each method is, in one line."""
-    bm3d = next((row.speed for row in result.rows if row.name == "BM3D"), None)
+    bm3d = next((row.speed for row in result.rows if row.name.startswith("BM3D")), None)
     if bm3d is None:
         return "speeds are not compared: BM3D was not timed"
     ratios = [f"{row.name} {row.speed / bm3d:.3g}" for row in result.rows if row.speed is not None]
@@ -63,16 +64,17 @@ class _Cached:
     """BM3D from the cache."""
 
     def __init__(self, method: BM3D) -> None:
-        self.name, self.told, self._method = method.name, method.told, method
+        self.name, self.told, self.needs_sigma = method.name, method.told, method.needs_sigma
+        self._method = method
 
-    def denoise(self, noisy: Sequence[Floats], sigma: float) -> list[Floats]:
+    def denoise(self, noisy: Sequence[Pixels], sigma: float | None) -> list[Pixels]:
         return self._method.denoise_cached(noisy, sigma, on_progress=lambda _: None)
 
 
 def time_methods(
     methods: Sequence[Method],
-    noisy: Sequence[Floats],
-    sigma: float,
+    noisy: Sequence[Pixels],
+    sigma: float | None,
     *,
     rounds: int,
     progress: Progress = no_progress,
@@ -95,13 +97,13 @@ def time_methods(
     return {name: float(np.median(found)) for name, found in speeds.items()}
 
 
-def _images_per_turn(method: Method, noisy: Sequence[Floats], sigma: float) -> int:
+def _images_per_turn(method: Method, noisy: Sequence[Pixels], sigma: float | None) -> int:
     method.denoise(noisy[:1], sigma)
     each = _seconds(method, noisy[:1], sigma)
     return max(1, min(len(noisy), BATCH, round(_TURN_SECONDS / max(each, 1e-9))))
 
 
-def _seconds(method: Method, noisy: Sequence[Floats], sigma: float) -> float:
+def _seconds(method: Method, noisy: Sequence[Pixels], sigma: float | None) -> float:
     began = time.perf_counter()
     method.denoise(noisy, sigma)
     return time.perf_counter() - began

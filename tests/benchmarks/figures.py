@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 from tqdm import tqdm
@@ -23,8 +23,8 @@ from lookalike.deploy.evaluation import (
     Folds,
     GenerationBenchmark,
     GenerationPlan,
+    InputNoise,
     LabeledImages,
-    Method,
     MnistData,
     Ranking,
     denoising_lines,
@@ -35,7 +35,7 @@ from lookalike.deploy.evaluation import (
     evaluate_pairs,
     lfw_folds,
     open_labeled,
-    open_test_set,
+    open_test_sets,
     plot_roc,
     rank_all,
     retrieval_table,
@@ -43,20 +43,21 @@ from lookalike.deploy.evaluation import (
     temporary_collection,
     verification_table,
 )
+from lookalike.deploy.evaluation.denoising.noisy_images import TestSetName
 from lookalike.deploy.evaluation.verification import Roc
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images import Crop, save_image
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.searcher.search import QueryDenoiser
 from tests.benchmarks.build_table import build_table
-from tests.benchmarks.classical_denoisers import BM3D, classical_methods
+from tests.benchmarks.classical_denoisers import BM3D, bm3d_methods, classical_methods
 from tests.benchmarks.denoising_speed import compare_denoisers, speed_lines
 from tests.benchmarks.failure_cases import FailureSheet
 from tests.benchmarks.knn import baseline_knn
 from tests.benchmarks.noisy_queries import noisy_recall, recall_lines
-from tests.benchmarks.published import generation_markdown
+from tests.benchmarks.published import generation_markdown, published_denoising, published_lines
 
-_SETS: Final = ("lfw-64", "lfw-250", "mnist", "photographs")
+_SETS: Final = ("lfw-64", "lfw-250", "mnist", "skimage")
 _KEPT: Final = 8
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -163,18 +164,27 @@ def digits(models: tuple[str, ...], images: int, samples: int, drawn: int, seed:
 
 @main.command()
 @click.option("--model", "models", multiple=True, default=("denoise",), show_default=True)
-@click.option("--data", "sets", multiple=True, default=_SETS, show_default=True, type=click.Choice(_SETS))
+@click.option(
+    "--data",
+    "sets",
+    multiple=True,
+    default=_SETS,
+    show_default=True,
+    type=click.Choice(get_args(TestSetName)),
+)
 @click.option("--sigma", "sigmas", multiple=True, type=click.FloatRange(0, 255, min_open=True))
+@click.option("--photons", multiple=True, type=click.FloatRange(1, 1e6), help="Camera noise.")
 @click.option("--pictures", "count", type=click.IntRange(min=1), metavar="N")
-@click.option("--no-bm3d", is_flag=True, help="Leave BM3D out: it takes seconds an image.")
+@click.option("--no-bm3d", is_flag=True, help="Leave BM3D out: it takes seconds to minutes an image.")
 @click.option("--rounds", type=click.IntRange(min=0), default=3, show_default=True, help="Of the timing.")
 @click.option("--sheet", **_image, help="A contact sheet of the first set.")
 @_seed
 @_json
 def denoising(
     models: tuple[str, ...],
-    sets: tuple[Any, ...],
+    sets: tuple[str, ...],
     sigmas: tuple[float, ...],
+    photons: tuple[float, ...],
     count: int | None,
     no_bm3d: bool,
     rounds: int,
@@ -184,33 +194,37 @@ def denoising(
 ) -> None:
     """PSNR, SSIM and speed of denoisers, BM3D, non-local means, total variation and wavelets.
 
-    The classical rows get the true sigma and the settings that were best on other images; for digits the
-    effect of clipping is undone after them, and after BM3D in a row of its own.
+    The classical rows get the true sigma, or where there is none an estimated one, and the settings that were
+    best on other images; for digits the effect of clipping is undone after them, and after BM3D in a row of
+    its own. BM3D is also told an estimated sigma, and of real noise the sigma that is best for the whole set.
     """
     opened = [DenoisingModel.open(name, threads=1, provider="auto") for name in models]
+    found, _ = open_test_sets(sets, count)
     results: list[DenoisingResult] = []
-    for name in sets:
-        images = open_test_set(name, count)
+    for images in found:
         ours = [method for model in opened for method in model.methods(images)[0]]
-        for sigma in sigmas or ((127.5,) if name == "mnist" else (25.0, 50.0)):
+        for noise in images.noises(sigmas, photons):
             keep = _KEPT if sheet is not None and not results else 0
-            result = evaluate_denoising(images, sigma / 255, ours, seed=seed, keep=keep, progress=_progress)
-            methods: list[Method] = [*ours, *([] if no_bm3d else _bm3d())]
-            methods += classical_methods(sigma / 255, digits=name == "mnist")
+            result = evaluate_denoising(images, noise, ours, seed=seed, keep=keep, progress=_progress)
+            bm3d = [] if no_bm3d else _bm3d(real=noise.kind == "real", known=noise.sigma is not None)
+            methods = [*ours, *bm3d, *classical_methods(noise.sigma, digits=images.name == "mnist")]
             results.append(
                 compare_denoisers(result, methods, rounds=rounds, seed=seed, keep=keep, progress=_progress)
             )
     if sheet is not None:
         save_image(sheet, denoising_sheet(results[0]))
     if as_json:
-        click.echo(json.dumps([result.to_json() for result in results]))
+        click.echo(
+            json.dumps([each.to_json() | {"published": published_denoising(each)} for each in results])
+        )
     else:
-        click.echo("\n\n".join(f"{denoising_lines([each])}\n{speed_lines(each)}" for each in results))
+        blocks = ([denoising_lines([each]), published_lines(each), speed_lines(each)] for each in results)
+        click.echo("\n\n".join("\n".join(filter(None, lines)) for lines in blocks))
 
 
-def _bm3d() -> list[BM3D]:
+def _bm3d(*, real: bool, known: bool) -> list[BM3D]:
     try:
-        return [BM3D(), BM3D(debias=True)]
+        return bm3d_methods(real=real, known=known)
     except MissingExtraError as error:
         click.echo(str(error), err=True)
         return []
@@ -220,12 +234,28 @@ def _bm3d() -> list[BM3D]:
 @click.option("--model", default="faces", show_default=True)
 @click.option("--denoiser", default="denoise", show_default=True)
 @click.option("--sigma", "sigmas", multiple=True, default=(25.0, 50.0), show_default=True, type=float)
-@click.option("--queries", "count", type=click.IntRange(min=1), default=500, show_default=True)
+@click.option(
+    "--photons", multiple=True, default=(80.0,), show_default=True, type=float, help="Camera noise."
+)
+@click.option(
+    "--queries",
+    "count",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Most queries; 100000 takes all there are, in an hour or two.",
+)
 @_seed
 @_json
 def queries(
-    model: str, denoiser: str, sigmas: tuple[float, ...], count: int, seed: int, as_json: bool
-) -> None:
+    model: str,
+    denoiser: str,
+    sigmas: tuple[float, ...],
+    photons: tuple[float, ...],
+    count: int,
+    seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Recall of noisy queries in LFW, as they are and denoised."""
     images = open_labeled("lfw", progress=True)
     recalls = noisy_recall(
@@ -233,7 +263,10 @@ def queries(
         images,
         lfw_folds(images).held_out_people,
         denoiser=QueryDenoiser(Denoiser.open(denoiser)),
-        sigmas=sigmas,
+        noises=[
+            *(InputNoise("white", sigma / 255) for sigma in sigmas),
+            *(InputNoise("camera", number) for number in photons),
+        ],
         count=count,
         seed=seed,
         progress=_progress,

@@ -6,17 +6,17 @@ Legend: N images, Q queries.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from lookalike.deploy.evaluation import LabeledImages, embed_images, temporary_collection
+from lookalike.deploy.evaluation import InputNoise, LabeledImages, embed_images, temporary_collection
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import DataError
-from lookalike.encoder.images import add_noise, decode_rgb, encode_png, to_uint8
+from lookalike.encoder.images import decode_rgb, encode_png
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.store import CollectionSpec
 from lookalike.searcher.search import QueryDenoiser, Searcher
@@ -27,7 +27,7 @@ class Recall:
     """How often queries find their person first.
 
     Attributes:
-        sigma: Standard deviation of the noise on the queries, of 255; 0: none.
+        noise: On the queries; None: none.
         denoiser: What denoised them; None: nothing.
         queries: Their number.
         others: Images that each was compared with, its own left out.
@@ -36,7 +36,7 @@ class Recall:
         regained: Of what noise took, the share that denoising gives back; None where noise took nothing.
     """
 
-    sigma: float
+    noise: InputNoise | None
     denoiser: str | None
     queries: int
     others: int
@@ -46,7 +46,10 @@ class Recall:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {name: round(v, 4) if isinstance(v, float) else v for name, v in asdict(self).items()}
+        none = {"noise": "none", "sigma": None, "photons": None}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "noise"}
+        rounded = {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
+        return (none if self.noise is None else self.noise.to_json()) | rounded
 
 
 def noisy_recall(
@@ -55,7 +58,7 @@ def noisy_recall(
     held_out: frozenset[str],
     *,
     denoiser: QueryDenoiser | None,
-    sigmas: Sequence[float],
+    noises: Sequence[InputNoise],
     count: int,
     seed: int = 0,
     progress: Progress = no_progress,
@@ -70,7 +73,7 @@ def noisy_recall(
         images: N images and the person in each.
         held_out: People whose images are queries, where there are two of them or more.
         denoiser: Denoises the queries; None: they are compared as they are.
-        sigmas: Standard deviations of the noise, of 255.
+        noises: What the queries get.
         count: Q at most, chosen by the seed.
         seed: Of the queries and of the noise.
         progress: Shows the progress.
@@ -101,12 +104,12 @@ def noisy_recall(
         TemporaryDirectory(prefix="lookalike-") as folder,
     ):
         searcher = Searcher(store, name, model)
-        for sigma in (0.0, *sigmas):
-            files = _noisy_files(images, chosen, sigma, Path(folder), seed)
+        for noise in (None, *noises):
+            files = _noisy_files(images, chosen, noise, Path(folder), seed)
             for each in (None, denoiser) if denoiser is not None else (None,):
                 task = "searching" if each is None else "denoising"
-                with progress(f"{task}, sigma {sigma:g}", len(chosen)) as advance:
-                    recalls.append(_recall(searcher, images, chosen, files, sigma, each, advance))
+                with progress(f"{task}, {noise or 'no noise'}", len(chosen)) as advance:
+                    recalls.append(_recall(searcher, images, chosen, files, noise, each, advance))
     clean = recalls[0].recall_at_1
     return [_with_regained(recall, clean, recalls) for recall in recalls]
 
@@ -114,9 +117,10 @@ def noisy_recall(
 def recall_lines(recalls: Sequence[Recall]) -> str:
     """Return a table."""
     first = recalls[0]
+    width = max(len("noise of the queries"), *(len(str(each.noise)) for each in recalls))
     lines = [
         f"search, {first.queries:,} queries among {first.others:,} others",
-        f"{'sigma':>5}  {'Recall@1':>8}  {'regained':>10}  queries",
+        f"{'noise of the queries':<{width}}  {'Recall@1':>8}  {'regained':>8}  queries",
     ]
     for each in recalls:
         regained = "-" if each.regained is None else f"{each.regained:.0%}"
@@ -125,24 +129,22 @@ def recall_lines(recalls: Sequence[Recall]) -> str:
             if each.denoiser is None
             else f"denoised by {each.denoiser} ({each.unchanged:.0%} left as they are)"
         )
-        lines.append(f"{each.sigma:>5g}  {each.recall_at_1:>8.3f}  {regained:>10}  {how}")
+        lines.append(f"{each.noise or 'none'!s:<{width}}  {each.recall_at_1:>8.3f}  {regained:>8}  {how}")
     return "\n".join(lines)
 
 
 def _noisy_files(
-    images: LabeledImages, chosen: Sequence[int], sigma: float, folder: Path, seed: int
+    images: LabeledImages, chosen: Sequence[int], noise: InputNoise | None, folder: Path, seed: int
 ) -> list[Path]:
     """Return the files to search with: the images' own, or noisy ones that are written for it."""
-    if not sigma:
+    if noise is None:
         return [images.files[index] for index in chosen]
     files = []
     for index in chosen:
         clean = decode_rgb(images.files[index].read_bytes(), name=images.paths[index])
-        pixels = clean.astype(np.float32)[None] / np.float32(255)
-        level = np.array([sigma / 255], np.float32)
-        rng = np.random.default_rng((seed, round(1000 * sigma), index))
-        files.append(folder / f"{sigma:g}-{index}.png")
-        files[-1].write_bytes(encode_png(to_uint8(add_noise(pixels, level, kind="gaussian", rng=rng)[0])))
+        rng = np.random.default_rng((seed, noise.kind == "camera", round(1e6 * noise.level), index))
+        files.append(folder / f"{noise.kind}-{noise.level:g}-{index}.png")
+        files[-1].write_bytes(encode_png(noise.add(clean, rng)[0]))
     return files
 
 
@@ -151,7 +153,7 @@ def _recall(
     images: LabeledImages,
     chosen: Sequence[int],
     files: Sequence[Path],
-    sigma: float,
+    noise: InputNoise | None,
     denoiser: QueryDenoiser | None,
     advance: Callable[[int], object],
 ) -> Recall:
@@ -163,7 +165,7 @@ def _recall(
         unchanged += result.denoise_info is not None and not result.denoise_info.denoised
         advance(1)
     return Recall(
-        sigma,
+        noise,
         None if denoiser is None else denoiser.denoiser.bundle.name,
         len(chosen),
         searcher.size - 1,
@@ -175,8 +177,8 @@ def _recall(
 def _with_regained(recall: Recall, clean: float, recalls: Sequence[Recall]) -> Recall:
     """Add what denoising gave back of what noise took."""
     noisy = next(
-        other.recall_at_1 for other in recalls if other.sigma == recall.sigma and other.denoiser is None
+        other.recall_at_1 for other in recalls if other.noise == recall.noise and other.denoiser is None
     )
-    if recall.denoiser is None or not recall.sigma or noisy >= clean:
+    if recall.denoiser is None or recall.noise is None or noisy >= clean:
         return recall
     return replace(recall, regained=(recall.recall_at_1 - noisy) / (clean - noisy))

@@ -1,6 +1,7 @@
 """The program that prints the README's tables: our rows are those of the command, baselines follow."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,21 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from lookalike.deploy.evaluation import GenerationBenchmark, GenerationPlan, MnistData
+from lookalike.deploy.evaluation import (
+    DenoisingResult,
+    GenerationBenchmark,
+    GenerationPlan,
+    InputNoise,
+    MnistData,
+)
 from lookalike.deploy.evaluation.data import DigitImages
+from lookalike.deploy.evaluation.denoising import DenoisingTestSet
 from lookalike.deploy.evaluation.generation import ClassAccuracy, Diversity, FidResult, Generation
 from lookalike.deploy.evaluation.likelihood import LikelihoodResult
 from lookalike.deploy.evaluation.retrieval import KnnResult
 from lookalike.encoder.datasets import LFW
 from tests.benchmarks.figures import main
-from tests.benchmarks.published import generation_markdown
+from tests.benchmarks.published import generation_markdown, published_denoising, published_lines
 from tests.fixtures.command import lookalike
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
@@ -73,7 +81,7 @@ def test_failures_and_curves_are_shown(people: Path, tiny_model: Path, tmp_path:
 
 def test_denoisers_are_compared_with_filters(tmp_path: Path) -> None:
     box = make_cleaner(tmp_path / "box").folder
-    words = ("denoising", "--data", "photographs", "--pictures", "1", "--sigma", "25", "--no-bm3d")
+    words = ("denoising", "--data", "skimage", "--pictures", "1", "--sigma", "25", "--no-bm3d")
     done = run(*words, "--model", box, "--rounds", "1", "--sheet", tmp_path / "sheet.png", "--json")
     (result,) = json.loads(done.stdout)
     rows = {row["name"]: row for row in result["rows"]}
@@ -85,7 +93,44 @@ def test_denoisers_are_compared_with_filters(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > 6 * 96
     table = run(*words, "--model", box, "--rounds", "0").stdout
-    assert table.startswith("photographs, sigma 25, 1 image\n")
+    assert table.startswith("skimage, sigma 25, 1 image: PSNR in dB, to the clean images\n")
+
+
+def test_without_a_sigma_the_filters_estimate_one(tmp_path: Path) -> None:
+    box = make_cleaner(tmp_path / "box").folder
+    words = ("denoising", "--data", "skimage", "--pictures", "1", "--photons", "80", "--no-bm3d")
+    (result,) = json.loads(run(*words, "--model", box, "--rounds", "0", "--json").stdout)
+    assert (result["noise"], result["photons"], result["published"]) == ("camera", 80, [])
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == ["noisy", "box, blind", "non-local means", "total variation", "wavelet"]
+    for name in list(rows)[2:]:
+        assert rows[name]["told"].startswith("estimated sigma; ")
+        assert rows[name]["mean_psnr_db"] > rows["noisy"]["mean_psnr_db"] - 0.1
+
+
+@pytest.mark.parametrize(
+    ("sigma", "expected"), [(15, (33.52, 33.87)), (25, (30.71, 31.21)), (50, (27.38, 27.96))]
+)
+def test_published_denoisers_stand_beside_the_same_images_alone(
+    sigma: int, expected: tuple[float, float]
+) -> None:
+    gray = np.zeros((8, 8, 3), np.uint8)
+    white = InputNoise("white", sigma / 255)
+    images = DenoisingTestSet("cbsd68", 68 * ("a",), 68 * (gray,))
+    result = DenoisingResult(images, images.first(1).noisy(white), ())
+    rows = published_denoising(result)
+    assert tuple(row["mean_psnr_db"] for row in rows) == expected
+    assert "CBM3D (Dabov et al. 2007)" in published_lines(result)
+    assert "noise not clipped" in published_lines(result)
+    for other, noise in (
+        (images.first(67), white),
+        (replace(images, name="skimage"), white),
+        (images, InputNoise("white", 20 / 255)),
+        (images, InputNoise("camera", 80)),
+    ):
+        result = DenoisingResult(other, other.first(1).noisy(noise), ())
+        assert published_denoising(result) == []
+        assert published_lines(result) == ""
 
 
 def likelihood(protocol: str, measured: str) -> LikelihoodResult:
@@ -126,4 +171,4 @@ def test_search_under_noise_on_lfw(lfw: LFW, tmp_path: Path) -> None:
     box = make_cleaner(tmp_path / "box").folder
     done = run("queries", "--queries", "50", "--sigma", "50", "--denoiser", box)
     assert done.stdout.startswith("search, 50 queries among 13,232 others")
-    assert len(done.stdout.splitlines()) == 6
+    assert len(done.stdout.splitlines()) == 8

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.deploy.evaluation import open_labeled
+from lookalike.deploy.evaluation import InputNoise, open_labeled
 from lookalike.encoder.datasets import LFW
 from lookalike.encoder.images import read_pixels
 from lookalike.encoder.runtime import Denoiser, Model
@@ -14,6 +14,8 @@ from lookalike.searcher.search import QueryDenoiser
 from tests.benchmarks.noisy_queries import noisy_recall, recall_lines
 from tests.fixtures.handmade_models import make_cleaner
 from tests.fixtures.people import write_people
+
+NOISES = (InputNoise("white", 50 / 255), InputNoise("camera", 10), InputNoise("white", 200 / 255))
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +34,14 @@ def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
 ) -> None:
     images = open_labeled(str(people))
     held = frozenset(f"person-{number}" for number in range(6))
-    rows = noisy_recall(
-        Model.open(tiny_model), images, held, denoiser=denoiser, sigmas=(50.0, 200.0), count=20
-    )
-    assert [(row.sigma, row.denoiser) for row in rows] == [
-        (sigma, name) for sigma in (0.0, 50.0, 200.0) for name in (None, "box")
+    rows = noisy_recall(Model.open(tiny_model), images, held, denoiser=denoiser, noises=NOISES, count=20)
+    assert [(row.noise, row.denoiser) for row in rows] == [
+        (noise, name) for noise in (None, *NOISES) for name in (None, "box")
     ]
     assert {row.queries for row in rows} == {20}
     assert {row.others for row in rows} == {47}
-    clean, _, noisy, *_, noisiest, cleaned = rows
+    clean, _, noisy, _, camera, _, noisiest, cleaned = rows
+    assert camera.recall_at_1 <= clean.recall_at_1
     assert clean.recall_at_1 > noisiest.recall_at_1
     assert noisy.unchanged is None
     assert cleaned.unchanged == 0
@@ -48,14 +49,20 @@ def test_recall_is_of_noisy_queries_as_they_are_and_cleaned(
         taken = clean.recall_at_1 - noisiest.recall_at_1
         given = cleaned.recall_at_1 - noisiest.recall_at_1
         assert cleaned.regained == pytest.approx(given / taken)
-    assert json.dumps([row.to_json() for row in rows])
-    assert len(recall_lines(rows).splitlines()) == 8
+    values = json.loads(json.dumps([row.to_json() for row in rows]))
+    assert [(each["noise"], each["sigma"], each["photons"]) for each in values[::2]] == [
+        ("none", None, None), ("white", 50, None), ("camera", None, 10), ("white", 200, None),
+    ]  # fmt: skip
+    lines = recall_lines(rows).splitlines()
+    assert [line.split("  ")[0].strip() for line in lines[2::2]] == [
+        "none", "sigma 50", "camera noise of 10 photons", "sigma 200",
+    ]  # fmt: skip
 
 
 def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> None:
     images = open_labeled(str(people))
     held = frozenset(map(str, images.people))
-    (row,) = noisy_recall(Model.open(tiny_model), images, held, denoiser=None, sigmas=(), count=1000)
+    (row,) = noisy_recall(Model.open(tiny_model), images, held, denoiser=None, noises=(), count=1000)
     assert row.queries == 48
     rows = Model.open(tiny_model).embed(
         np.stack(
@@ -78,6 +85,6 @@ def test_clean_queries_are_those_of_a_search(people: Path, tiny_model: Path) -> 
 def test_noise_costs_recall_on_lfw(lfw: LFW, denoiser: QueryDenoiser) -> None:
     images = open_labeled("lfw")
     rows = noisy_recall(
-        Model.open("faces"), images, lfw.held_out_people(), denoiser=None, sigmas=(50.0,), count=200
+        Model.open("faces"), images, lfw.held_out_people(), denoiser=None, noises=NOISES[:1], count=200
     )
     assert rows[0].recall_at_1 > rows[1].recall_at_1

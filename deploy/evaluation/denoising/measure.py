@@ -320,7 +320,8 @@ def half_size(pixels: Pixels) -> Pixels:
     """Return the means of 2 x 2 pixels, uint8 (H // 2, W // 2, C)."""
     height, width = (side // 2 for side in pixels.shape[:2])
     blocks = pixels[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1)
-    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    means: Pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return means
 
 
 def jpeg_copy(pixels: Pixels) -> Pixels:

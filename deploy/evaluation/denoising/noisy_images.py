@@ -41,7 +41,7 @@ _SIDE: Final = 64
 _DEFAULT_COUNTS: Final[dict[str, int]] = {"lfw-64": 200, "lfw-250": 50, "mnist": 1000}
 _DEFAULT_SIGMAS: Final[dict[str, tuple[float, ...]]] = {"cbsd68": (15, 25, 50), "mnist": (127.5,)}
 _CAMERA_QUALITY: Final = 90
-_HEADROOM: Final = np.float32(1 / 4)
+_HEADROOM: Final = 1 / 4
 """White of the scene, where 1 saturates the sensor: photon noise above white must not be cut there."""
 _REAL, _MEAN = "_real", "_mean"
 _VALIDATION_EVERY: Final = 5
@@ -99,7 +99,8 @@ class InputNoise:
         if self.kind == "camera":
             camera = Camera(photon=(_HEADROOM / self.level) ** 0.5, tone=False, demosaic="smooth")
             noisy, reference = (
-                (each / _HEADROOM).clip(0, 1) for each in add_camera_noise(pixels * _HEADROOM, camera, rng)
+                (each / np.float32(_HEADROOM)).clip(0, 1)
+                for each in add_camera_noise(pixels * np.float32(_HEADROOM), camera, rng)
             )
             quality = np.array([_CAMERA_QUALITY], np.float32)
             return to_uint8(saved_as_jpeg(noisy[None], quality)[0]), to_uint8(reference)

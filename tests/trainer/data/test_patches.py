@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation import open_test_set
-from lookalike.deploy.evaluation.data import PHOTOGRAPHS
+from lookalike.deploy.evaluation.denoising.noisy_images import PHOTOGRAPHS
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, ImageSpec, encode_png
 from lookalike.trainer.config import PatchSpec
