@@ -126,19 +126,20 @@ def test_bm3d_of_grey_has_one_channel(tmp_path: Path) -> None:
 
 
 @bm3d_only
-def test_bm3d_is_told_the_true_sigma_an_estimated_or_a_fixed_one(tmp_path: Path) -> None:
+def test_bm3d_is_told_the_true_sigma_an_estimated_or_a_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = photograph()[:32, :32]
     noisy = with_noise(clean, SIGMA)
-    with pytest.MonkeyPatch.context() as patch:
-        used: list[float] = []
-        patch.setattr(
-            classical_denoisers, "_bm3d", lambda image, sigma: used.append(round(255 * sigma, 3)) or image
-        )
-        for rival in bm3d_methods(real=True, known=True):
-            rival.denoise([noisy], SIGMA)
-        as_float = noisy.astype(np.float32) / np.float32(255)
-        estimate = pytest.approx(255 * estimated_sigma(as_float), abs=0.01)
-        assert used == [25, 25, estimate, 2.5, 5, 7.5, 10]
+    used: list[float] = []
+
+    def unchanged(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+        used.append(255 * sigma)
+        return image
+
+    monkeypatch.setattr(classical_denoisers, "_bm3d", unchanged)
+    for rival in bm3d_methods(real=True, known=True):
+        rival.denoise([noisy], SIGMA)
+    estimate = 255 * estimated_sigma(noisy.astype(np.float32) / np.float32(255))
+    assert used == pytest.approx([25, 25, estimate, 2.5, 5, 7.5, 10], abs=0.01)
     names = [rival.name for rival in bm3d_methods(real=True, known=False)]
     assert names == [
         "BM3D, estimated sigma",

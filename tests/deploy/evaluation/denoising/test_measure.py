@@ -149,8 +149,8 @@ def test_clean_images_are_measured_at_three_sizes_each_against_its_own_input(box
     assert [(row.name, row.input) for row in result.rows] == [
         ("box, blind", name) for name in ("originals", "half size", "JPEG 95")
     ]
-    for row, prepare in zip(result.rows, (np.asarray, half_size, jpeg_copy), strict=True):
-        given = prepare(textured)
+    inputs = (textured, half_size(textured), jpeg_copy(textured))
+    for row, given in zip(result.rows, inputs, strict=True):
         assert row.lowest == pytest.approx(psnr(methods[0].denoise_one(given)[0], given))
         assert row.psnr[1] > 45
     assert result.rows[0].left == 0.5
