@@ -191,9 +191,9 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
                  help="A denoiser, or an autoencoder trained to denoise; default: denoise. Repeatable."),
     click.option("--data", "sets", multiple=True, default=("lfw-64",), show_default=True,
                  type=click.Choice((*_TEST_SETS, "all")),
-                 help="Faces of held-out people at 64x64 or whole at 250x250, test digits, scikit-image's "
-                 "photographs; and in LOOKALIKE_DATA cbsd68/, polyu/ (real camera noise), photos/ (every "
-                 "fifth). cbsd68 and polyu may be used for research only. all: those found. Repeatable."),
+                 help="lfw-64, lfw-250: faces of held-out people at 64x64, or whole. mnist: test digits. "
+                 "skimage: its photographs. Of LOOKALIKE_DATA: cbsd68, polyu with real camera noise (both "
+                 "for research only); photographs: every fifth in photos/. all: those found. Repeatable."),
     click.option("--sigma", "sigmas", multiple=True, type=click.FloatRange(0, 255, min_open=True),
                  help="Standard deviation of white noise, of 255; default: 25 and 50, for cbsd68 also 15, "
                  "for mnist 127.5. polyu has its own noise. Repeatable."),
