@@ -24,7 +24,8 @@ _MIN_DISTANCE: Final = 1.6 / 255
 they follow one another at 1 of 255 (at most 1.3 was seen); those of palettes are 2 and more apart."""
 _ROWS: Final = 64
 _REPEATED: Final = 0.45
-"""Share of neighbors that are equal, each way, in an image that was enlarged by repeating its pixels."""
+"""Share of neighbors that are equal, each way, in an image that was enlarged by repeating its pixels; twice
+as large, half of them are."""
 
 
 def has_few_values(pixels: Values) -> bool:
@@ -52,23 +53,23 @@ def has_few_values(pixels: Values) -> bool:
 def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
     """Return which cells, (h, w), repeat their pixels exactly, across and down.
 
-    Black and white do not count: noise ends there, and repeats them.
+    Black and white do not count: noise ends there, and repeats them. A cell with nothing else has no noise.
     """
     most = np.iinfo(pixels.dtype).max
     inner = np.asarray((pixels > 0) & (pixels < most)).any(axis=2)
-    across = np.zeros(pixels.shape[:2], bool)
-    down = across.copy()
-    across[:, 1:] = (np.diff(pixels.astype(np.int32), axis=1) == 0).all(axis=2) & inner[:, 1:]
-    down[1:] = (np.diff(pixels.astype(np.int32), axis=0) == 0).all(axis=2) & inner[1:]
-    return (_means(across, cell) >= _REPEATED) & (_means(down, cell) >= _REPEATED)
-
-
-def _means(flags: NDArray[np.bool_], cell: int) -> NDArray[np.float64]:
-    """(H, W) -> (h, w): the share of true values in each cell; the last ones are cut by the border."""
-    rows, columns = (np.arange(0, side, cell) for side in flags.shape)
-    sums = np.add.reduceat(np.add.reduceat(flags.astype(np.int32), rows, axis=0), columns, axis=1)
-    sides = [
-        np.diff(np.append(starts, side)) for starts, side in zip((rows, columns), flags.shape, strict=True)
+    across, down = (pixels[:, 1:] == pixels[:, :-1]).all(axis=2), (pixels[1:] == pixels[:-1]).all(axis=2)
+    repeated = [
+        _sums(equal & inner[part], shift, cell) >= _REPEATED * _sums(inner[part], shift, cell)
+        for equal, part, shift in ((across, np.s_[:, 1:], (0, 1)), (down, np.s_[1:], (1, 0)))
     ]
-    means: NDArray[np.float64] = sums / np.outer(*sides)
-    return means
+    return repeated[0] & repeated[1]
+
+
+def _sums(flags: NDArray[np.bool_], shift: tuple[int, int], cell: int) -> NDArray[np.int32]:
+    """(H - 1, W) or (H, W - 1) -> (h, w): how many are true in each cell; the first pixels have no flag."""
+    flags = np.pad(flags, [(before, 0) for before in shift])
+    rows, columns = (np.arange(0, side, cell) for side in flags.shape)
+    sums: NDArray[np.int32] = np.add.reduceat(
+        np.add.reduceat(flags.astype(np.int32), rows, axis=0), columns, axis=1
+    )
+    return sums
