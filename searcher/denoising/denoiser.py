@@ -324,7 +324,7 @@ def open_file_denoiser(
         provider: As for :class:`Model`.
 
     Raises:
-        InvalidArgumentError: the model was not trained to denoise, or not at this sigma.
+        InvalidArgumentError: the model was not trained to denoise, or not at this sigma or strength.
         BundleError: the bundle cannot be used.
     """
     bundle = Bundle.open(where)
@@ -348,7 +348,7 @@ def make_file_denoiser(
     """Return the file denoiser for a model that is open; see :func:`open_file_denoiser`.
 
     Raises:
-        InvalidArgumentError: the model was not trained to denoise, or not at this sigma.
+        InvalidArgumentError: the model was not trained to denoise, or not at this sigma or strength.
     """
     if isinstance(model, Denoiser):
         low, high = model.spec.deviations
@@ -373,6 +373,11 @@ def make_file_denoiser(
         )
     if sigma is not None:
         raise InvalidArgumentError(f"model {printable(model.bundle.name)} takes no sigma; leave it at auto")
+    if strength > 1:
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} takes a strength of 0 to 1, not {strength:g}; "
+            "lower it, or take a denoiser"
+        )
     return AutoencoderDenoiser(
         model=model, strength=strength, kind=kind or "PNG", quality=quality, max_pixels=max_pixels
     )
