@@ -244,20 +244,24 @@ class UNetDenoiser:
         pixels: Values = image.colors[..., :1].copy() if gray else image.colors
         noise = estimate_noise(self.denoiser, pixels, map_tiles=map_tiles)
         before = _middle(pixels)
-        if self.sigma is None and noise.is_clean:
+        used = noise if self.sigma is None else uniform_map(self.sigma, pixels.shape, spec.cell)
+        left = self.sigma is None and noise.is_clean
+        change = Change(of=pixels.shape[0] * pixels.shape[1])
+        if not left:
+            change = denoise_in_place(
+                self.denoiser, pixels, used, strength=self.strength, map_tiles=map_tiles
+            )
+            # Noise so weak that no value changes is none: writing the file again could only lose.
+            left = self.sigma is None and self.strength > 0 and not change.pixels
+        view = (before, _middle(pixels), _middle_of_map(used, pixels))
+        if left:
             if self.kind not in (None, image.kind):
                 data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-            view = (before, before, _middle_of_map(noise, pixels))
             reason: Literal["few colors", "no noise"] = "few colors" if noise.drawn else "no noise"
-            return DenoisedFile(
-                data, "clean", noise, Change(of=pixels.shape[0] * pixels.shape[1]), view, reason
-            )
-        used = noise if self.sigma is None else uniform_map(self.sigma, pixels.shape, spec.cell)
-        change = denoise_in_place(self.denoiser, pixels, used, strength=self.strength, map_tiles=map_tiles)
+            return DenoisedFile(data, "clean", noise, change, view, reason)
         if gray:
             image.colors[...] = pixels
         output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        view = (before, _middle(pixels), _middle_of_map(used, pixels))
         return DenoisedFile(output, "cleaned", noise, change, view)
 
 
