@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,17 @@ def test_why_images_are_left_is_counted_and_told(denoiser: UNetDenoiser, tmp_pat
     decibels = psnr_from_mse(((before - after) ** 2).mean() / 255**2)
     assert of_half["psnr_to_input_db"] == pytest.approx(decibels, abs=0.006)
     assert set(told["bad.png"]) == {"path", "status", "reason"}
+
+
+def test_an_image_that_would_come_out_the_same_is_copied(denoiser: UNetDenoiser, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noisy = 120 + np.random.default_rng(0).normal(size=(64, 96)) * 6
+    Image.fromarray(noisy.astype(np.uint8)).save(tmp_path / "in" / "a.jpg", quality=95)
+    assert denoiser((tmp_path / "in" / "a.jpg").read_bytes(), "a").status == "cleaned"
+    weak = replace(denoiser, strength=0.001)  # less than half a step of 255
+    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), weak)
+    assert (report.cleaned, report.clean, report.reasons) == (0, 1, {"no noise": 1})
+    assert contents(tmp_path / "out") == contents(tmp_path / "in")
 
 
 def test_a_second_run_reads_nothing_and_overwriting_does_all_again(
