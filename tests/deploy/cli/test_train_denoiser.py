@@ -137,7 +137,9 @@ def trained(done: Done) -> Denoiser:
 
 def test_the_command_tells_how_it_goes_and_where_the_model_is(done: Done, trained: Denoiser) -> None:
     lines = done.stderr.splitlines()
-    assert [line.split(":")[0] for line in lines[:3]] == [f"{part} photographs, 0 megapixels" for part in (40, 8, 16)]
+    assert [line.split(":")[0] for line in lines[:3]] == [
+        f"{part} photographs, 0 megapixels" for part in (40, 8, 16)
+    ]
     assert re.fullmatch(r"denoiser: [\d,]+ weights; 48 steps of 32 patches; training on cpu", lines[3])
     assert [line.split()[1] for line in lines[4:16]] == [f"{epoch}/12" for epoch in range(1, 13)]
     assert re.fullmatch(r"estimator of the noise: [\d,]+ weights; 0 of 4 epochs done", lines[16])

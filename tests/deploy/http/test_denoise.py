@@ -163,7 +163,10 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
     (image,) = client.post(f"{API}/denoise", json=asked).json()["images"]
     np.testing.assert_array_equal(pixels(image["image"]), deep((tmp_path / "out" / "a.png").read_bytes())[1])
     assert image["sigma"] is None
-    for wrong, rule in (({"sigma": 5}, "takes no sigma"), ({"strength": 1.5}, "a strength of 0 to 1, not 1.5")):
+    for wrong, rule in (
+        ({"sigma": 5}, "takes no sigma"),
+        ({"strength": 1.5}, "a strength of 0 to 1, not 1.5"),
+    ):
         told = problem(client.post(f"{API}/denoise", json={**asked, **wrong}), 422, "invalid-request")
         assert rule in told["detail"]
 

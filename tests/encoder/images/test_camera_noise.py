@@ -39,7 +39,12 @@ def cameras() -> list[Camera]:
     """Random ones, and each way of development by itself."""
     each = [sample_camera(0.05, rng(seed)) for seed in range(12)]
     each += [replace(PLAIN, photon=0.05, demosaic=kind) for kind in KINDS]
-    return [*each, Camera(photon=0.1, color_blur=2), Camera(photon=0.1, sharpening=0.8), replace(PLAIN, read=0.1)]
+    return [
+        *each,
+        Camera(photon=0.1, color_blur=2),
+        Camera(photon=0.1, sharpening=0.8),
+        replace(PLAIN, read=0.1),
+    ]
 
 
 # The whole
@@ -70,7 +75,9 @@ def test_the_same_seed_gives_the_same_noise(camera: Camera, shape: tuple[int, in
 
 @pytest.mark.parametrize("level", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize(("photon", "read"), [(0.05, 0.0), (0.0, 0.04), (0.04, 0.03)])
-def test_the_variance_on_gray_is_that_of_photons_and_of_reading(level: float, photon: float, read: float) -> None:
+def test_the_variance_on_gray_is_that_of_photons_and_of_reading(
+    level: float, photon: float, read: float
+) -> None:
     flat = np.full((400, 400, 1), level, np.float32)
     noisy, clean = add_camera_noise(flat, replace(PLAIN, photon=photon, read=read), rng())
     np.testing.assert_array_equal(clean, flat)
@@ -109,7 +116,11 @@ def test_white_balance_makes_the_noise_of_red_and_blue_stronger() -> None:
     gray = np.full((200, 200, 3), 0.3, np.float32)
     camera = replace(PLAIN, read=0.01, red=2.0, blue=1.5)
     noisy, clean = add_camera_noise(gray, camera, rng())
-    red, green, blue = ((noisy - clean)[::2, ::2, 0], (noisy - clean)[::2, 1::2, 1], (noisy - clean)[1::2, 1::2, 2])
+    red, green, blue = (
+        (noisy - clean)[::2, ::2, 0],
+        (noisy - clean)[::2, 1::2, 1],
+        (noisy - clean)[1::2, 1::2, 2],
+    )
     assert float(green.std()) == pytest.approx(0.01, rel=0.05)
     assert float(red.std()) == pytest.approx(0.02, rel=0.05)
     assert float(blue.std()) == pytest.approx(0.015, rel=0.05)
@@ -120,7 +131,9 @@ def test_sharpening_adds_the_difference_to_a_blur() -> None:
     plain = add_camera_noise(pixels, camera, rng())
     sharpened = add_camera_noise(pixels, replace(camera, sharpening=0.5), rng())
     for one, sharp in zip(plain, sharpened, strict=True):
-        blurred = np.stack([convolve(one[..., c], np.full((3, 3), 1 / 9), mode="mirror") for c in range(3)], 2)
+        blurred = np.stack(
+            [convolve(one[..., c], np.full((3, 3), 1 / 9), mode="mirror") for c in range(3)], 2
+        )
         np.testing.assert_allclose(sharp, (one + 0.5 * (one - blurred)).clip(0, 1), atol=1e-5)
     assert (sharpened[0] - sharpened[1]).std() > (plain[0] - plain[1]).std()
 
@@ -220,9 +233,21 @@ def test_bilinear_is_the_mean_of_neighbors() -> None:
         ((4, 4), 1, {(0, 0): 4, (0, 1): 2, (1, 0): 2, (0, 2): -1, (2, 0): -1}),  # green at red
         ((5, 5), 1, {(0, 0): 4, (0, 1): 2, (1, 0): 2, (0, 2): -1, (2, 0): -1}),  # green at blue
         ((4, 5), 0, {(0, 0): 5, (0, 1): 4, (0, 2): -1, (1, 1): -1, (2, 0): 0.5}),  # red at green in a red row
-        ((5, 4), 0, {(0, 0): 5, (1, 0): 4, (2, 0): -1, (1, 1): -1, (0, 2): 0.5}),  # red at green in a blue row
-        ((5, 4), 2, {(0, 0): 5, (0, 1): 4, (0, 2): -1, (1, 1): -1, (2, 0): 0.5}),  # blue at green in a blue row
-        ((4, 5), 2, {(0, 0): 5, (1, 0): 4, (2, 0): -1, (1, 1): -1, (0, 2): 0.5}),  # blue at green in a red row
+        (
+            (5, 4),
+            0,
+            {(0, 0): 5, (1, 0): 4, (2, 0): -1, (1, 1): -1, (0, 2): 0.5},
+        ),  # red at green in a blue row
+        (
+            (5, 4),
+            2,
+            {(0, 0): 5, (0, 1): 4, (0, 2): -1, (1, 1): -1, (2, 0): 0.5},
+        ),  # blue at green in a blue row
+        (
+            (4, 5),
+            2,
+            {(0, 0): 5, (1, 0): 4, (2, 0): -1, (1, 1): -1, (0, 2): 0.5},
+        ),  # blue at green in a red row
         ((5, 5), 0, {(0, 0): 6, (1, 1): 2, (0, 2): -1.5, (2, 0): -1.5}),  # red at blue
         ((4, 4), 2, {(0, 0): 6, (1, 1): 2, (0, 2): -1.5, (2, 0): -1.5}),  # blue at red
     ],

@@ -165,7 +165,10 @@ def test_parts_of_an_interpolated_sigma_are_those_of_the_whole(height: int, widt
     assert whole.shape == (height, width)
     assert cells.min() <= whole.min()
     assert whole.max() <= cells.max()
-    for rows, columns in ((range(height // 2, height), range(width)), (range(height), range(width // 3, width))):
+    for rows, columns in (
+        (range(height // 2, height), range(width)),
+        (range(height), range(width // 3, width)),
+    ):
         part = sigma_at(cells, rows, columns, cell)
         np.testing.assert_array_equal(part, whole[rows.start : rows.stop, columns.start : columns.stop])
     flat = np.full(shape, 0.1, np.float32)
@@ -331,7 +334,11 @@ def test_golden_values_are_held_against_this_machine(denoiser: Denoiser, tmp_pat
 @pytest.mark.parametrize(
     ("graphs", "changes", "error"),
     [
-        ({"denoiser": box_denoiser(9, 4)}, {}, "denoiser may depend on pixels beyond its receptive field of 3"),
+        (
+            {"denoiser": box_denoiser(9, 4)},
+            {},
+            "denoiser may depend on pixels beyond its receptive field of 3",
+        ),
         ({}, {"estimator_field": 4}, "estimator may depend on pixels beyond its receptive field of 4"),
         ({"estimator": laplacian_estimator(2)}, {"estimator_field": 60}, "golden estimated"),
         ({}, {"size_multiple": 6, "cell": 3}, "multiples of 6"),

@@ -68,7 +68,9 @@ def drawings() -> dict[str, Image.Image]:
             found[f"halftone of {levels} {number}"] = halftone(gray, levels)
             palette = Image.new("P", (1, 1))
             palette.putpalette([round(255 * level / (levels - 1)) for level in range(levels) for _ in "rgb"])
-            found[f"dither of {levels} {number}"] = photo.convert("RGB").quantize(palette=palette).convert("L")
+            found[f"dither of {levels} {number}"] = (
+                photo.convert("RGB").quantize(palette=palette).convert("L")
+            )
     return found
 
 

@@ -117,7 +117,10 @@ def test_strength_is_a_share_of_what_goes(denoiser: Denoiser) -> None:
 @pytest.mark.parametrize("strength", [1.3, 2.0])
 def test_above_one_the_noise_counts_as_so_many_times_stronger(denoiser: Denoiser, strength: float) -> None:
     before = noisy(64, 72)
-    for noise in (uniform_map(SIGMA, before.shape, denoiser.spec.cell), uneven(before.shape, denoiser.spec.cell)):
+    for noise in (
+        uniform_map(SIGMA, before.shape, denoiser.spec.cell),
+        uneven(before.shape, denoiser.spec.cell),
+    ):
         stronger = before.copy()
         denoise_in_place(denoiser, stronger, noise, strength=strength)
         assert steps_between(stronger, whole(denoiser, before, noise, strength=strength)) <= 1

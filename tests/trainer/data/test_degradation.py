@@ -14,15 +14,20 @@ from lookalike.trainer.data.degradation import BORDER, degrade
 
 Floats = NDArray[np.float32]
 SIDE = 48
-KINDS = {"white": (0.0, 0.0, 0.0), "camera": (1.0, 0.0, 0.0), "grain": (0.0, 1.0, 0.0), "clean": (0.0, 0.0, 1.0)}
+KINDS = {
+    "white": (0.0, 0.0, 0.0),
+    "camera": (1.0, 0.0, 0.0),
+    "grain": (0.0, 1.0, 0.0),
+    "clean": (0.0, 0.0, 1.0),
+}
 
 
-def mix_of(kind: str, *, jpeg: float = 0.0, partial: float = 0.0, low: float = 0.02, high: float = 0.1) -> NoiseMix:
+def mix_of(
+    kind: str, *, jpeg: float = 0.0, partial: float = 0.0, low: float = 0.02, high: float = 0.1
+) -> NoiseMix:
     """A mix with one kind of noise only."""
     camera, grain, clean = KINDS[kind]
-    return NoiseMix(
-        low=low, high=high, camera=camera, grain=grain, clean=clean, partial=partial, jpeg=jpeg
-    )
+    return NoiseMix(low=low, high=high, camera=camera, grain=grain, clean=clean, partial=partial, jpeg=jpeg)
 
 
 def gray(side: int = SIDE + BORDER, *, level: int = 128, channels: int = 3) -> NDArray[np.uint8]:

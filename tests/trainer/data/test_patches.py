@@ -96,7 +96,9 @@ def test_no_photograph_that_cleaning_is_measured_on_is_learned_from() -> None:
         sources = samples.sources(1.0, side=side)
         assert [source.share for source in sources] == expected
         assert [source.rows.tolist() for source in sources] == [[0, 3], [1, 4], [2, 5]][: len(expected)]
-    with pytest.raises(InvalidArgumentError, match=r"photographs of 427 pixels at most, --patch 428 is larger"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"photographs of 427 pixels at most, --patch 428 is larger"
+    ):
         samples.sources(1.0, side=428)
 
 
@@ -161,7 +163,9 @@ def test_photographs_that_cannot_be_read_are_logged_and_left_out(tmp_path: Path)
     assert said[0].startswith(f"left out: {files[1]}: ")
     assert said[1] == f"left out: {files[3]}: cannot be read (No such file or directory)"
     assert said[2].startswith("2 photographs, 0 megapixels: ")
-    with pytest.raises(DataError, match="none of the 1 photographs can be read; name a folder of photographs"):
+    with pytest.raises(
+        DataError, match="none of the 1 photographs can be read; name a folder of photographs"
+    ):
         read_photographs(files[1:2])
 
 
