@@ -68,7 +68,8 @@ class Denoiser(OnnxModel):
         height, width, channels = pixels.shape[1:]
         if sigma is None:
             cells = self.estimate(pixels)
-            sigma = np.stack([sigma_at(each, range(height), range(width), self.spec.cell) for each in cells])
+            maps = [sigma_at(each, range(height), range(width), self.spec.cell) for each in cells]
+            sigma = np.array(maps, np.float32).reshape(pixels.shape[:3])  # of no images too
         if (
             sigma.dtype != np.float32
             or sigma.shape not in (pixels.shape[:1], pixels.shape[:3])

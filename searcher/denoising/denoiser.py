@@ -244,20 +244,24 @@ class UNetDenoiser:
         pixels: Values = image.colors[..., :1].copy() if gray else image.colors
         noise = estimate_noise(self.denoiser, pixels, map_tiles=map_tiles)
         before = _middle(pixels)
-        if self.sigma is None and noise.is_clean:
+        used = noise if self.sigma is None else uniform_map(self.sigma, pixels.shape, spec.cell)
+        left = self.sigma is None and noise.is_clean
+        change = Change(of=pixels.shape[0] * pixels.shape[1])
+        if not left:
+            change = denoise_in_place(
+                self.denoiser, pixels, used, strength=self.strength, map_tiles=map_tiles
+            )
+            # Noise so weak that no value changes is none: writing the file again could only lose.
+            left = self.sigma is None and self.strength > 0 and not change.pixels
+        view = (before, _middle(pixels), _middle_of_map(used, pixels))
+        if left:
             if self.kind not in (None, image.kind):
                 data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-            view = (before, before, _middle_of_map(noise, pixels))
             reason: Literal["few colors", "no noise"] = "few colors" if noise.drawn else "no noise"
-            return DenoisedFile(
-                data, "clean", noise, Change(of=pixels.shape[0] * pixels.shape[1]), view, reason
-            )
-        used = noise if self.sigma is None else uniform_map(self.sigma, pixels.shape, spec.cell)
-        change = denoise_in_place(self.denoiser, pixels, used, strength=self.strength, map_tiles=map_tiles)
+            return DenoisedFile(data, "clean", noise, change, view, reason)
         if gray:
             image.colors[...] = pixels
         output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        view = (before, _middle(pixels), _middle_of_map(used, pixels))
         return DenoisedFile(output, "cleaned", noise, change, view)
 
 
@@ -324,7 +328,7 @@ def open_file_denoiser(
         provider: As for :class:`Model`.
 
     Raises:
-        InvalidArgumentError: the model was not trained to denoise, or not at this sigma.
+        InvalidArgumentError: the model was not trained to denoise, or not at this sigma or strength.
         BundleError: the bundle cannot be used.
     """
     bundle = Bundle.open(where)
@@ -348,7 +352,7 @@ def make_file_denoiser(
     """Return the file denoiser for a model that is open; see :func:`open_file_denoiser`.
 
     Raises:
-        InvalidArgumentError: the model was not trained to denoise, or not at this sigma.
+        InvalidArgumentError: the model was not trained to denoise, or not at this sigma or strength.
     """
     if isinstance(model, Denoiser):
         low, high = model.spec.deviations
@@ -373,6 +377,11 @@ def make_file_denoiser(
         )
     if sigma is not None:
         raise InvalidArgumentError(f"model {printable(model.bundle.name)} takes no sigma; leave it at auto")
+    if strength > 1:
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} takes a strength of 0 to 1, not {strength:g}; "
+            "lower it, or take a denoiser"
+        )
     return AutoencoderDenoiser(
         model=model, strength=strength, kind=kind or "PNG", quality=quality, max_pixels=max_pixels
     )

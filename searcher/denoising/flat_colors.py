@@ -19,17 +19,19 @@ _MAX_COLORS: Final = 256
 _PIXELS_A_COLOR: Final = 8
 """A small image has few colors because it has few pixels."""
 _MAX_GRAYS: Final = 16
-_MIN_STEP: Final = 1 / 64
-"""Mean distance of the values of a gray image that was dithered; those of a photograph follow one another."""
-_MAX_ROWS: Final = 256
+_MIN_DISTANCE: Final = 1.6 / 255
+"""Mean distance from a color to the nearest other one. Weak noise on a flat image makes few colors too, but
+they follow one another at 1 of 255 (at most 1.3 was seen); those of palettes are 2 and more apart."""
 _FIRST_ROWS: Final = 8
 """Rows whose colors are counted first: those of a photograph are too many already."""
+_MAX_ROWS: Final = 256
 _REPEATED: Final = 0.45
-"""Share of neighbors that are equal, each way, in an image that was enlarged by repeating its pixels."""
+"""Share of neighbors that are equal, each way, in an image that was enlarged by repeating its pixels; twice
+as large, half of them are."""
 
 
 def has_few_values(pixels: Values) -> bool:
-    """Whether (H, W, C) has so few colors, or gray values so far apart, that its dots are no noise."""
+    """Whether (H, W, C) has so few colors, and so far apart, that its dots are no noise."""
     height, width, channels = pixels.shape
     most = min(_MAX_COLORS if channels == 3 else _MAX_GRAYS, height * width // _PIXELS_A_COLOR)
     values: NDArray[np.uint64] = np.empty(0, np.uint64)
@@ -43,16 +45,19 @@ def has_few_values(pixels: Values) -> bool:
         values = np.union1d(values, codes)
         if len(values) > most:
             return False
-    if channels == 3 or len(values) < 2:
+    if len(values) < 2:
         return True
-    span = float(values[-1] - values[0]) / float(np.iinfo(pixels.dtype).max)
-    return span / (len(values) - 1) >= _MIN_STEP
+    shifts = np.arange(channels, dtype=np.uint64) * np.uint64(16)
+    colors = (values[:, None] >> shifts & np.uint64(0xFFFF)).astype(np.int64)  # (colors, C)
+    distances = np.abs(colors[:, None] - colors).sum(2)
+    np.fill_diagonal(distances, np.iinfo(np.int64).max)
+    return float(distances.min(1).mean()) >= _MIN_DISTANCE * np.iinfo(pixels.dtype).max
 
 
 def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
     """Return which cells, (h, w), repeat their pixels exactly, across and down.
 
-    Black and white do not count: noise ends there, and repeats them.
+    Black and white do not count: noise ends there, and repeats them. A cell with nothing else has no noise.
     """
     most = np.iinfo(pixels.dtype).max
     across, down = np.ones(pixels.shape[:2], bool), np.ones(pixels.shape[:2], bool)
@@ -62,9 +67,12 @@ def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
         across[:, 1:] &= plane[:, 1:] == plane[:, :-1]
         down[1:] &= plane[1:] == plane[:-1]
         ends &= (plane == 0) | (plane == most)
-    across[:, 0] = down[0] = False
-    across, down = across & ~ends, down & ~ends
-    return (cell_means(across, cell) >= _REPEATED) & (cell_means(down, cell) >= _REPEATED)
+    repeated = np.ones(tuple(-(-side // cell) for side in pixels.shape[:2]), bool)
+    for equal, first in ((across, np.s_[:, :1]), (down, np.s_[:1])):
+        counted = ~ends
+        counted[first] = False  # the first pixels have no neighbor before them
+        repeated &= cell_means(equal & counted, cell) >= _REPEATED * cell_means(counted, cell)
+    return repeated
 
 
 def cell_means(values: NDArray[Any], cell: int) -> NDArray[np.float64]:

@@ -215,7 +215,7 @@ def _window(image: Images, most: int, rng: np.random.Generator) -> Images:
 
 def _half(image: Images) -> Images:
     height, width = (side // 2 for side in image.shape[:2])
-    blocks = image[: height * 2, : width * 2].reshape(height, 2, width, 2, -1)
+    blocks = image[: height * 2, : width * 2].reshape(height, 2, width, 2, image.shape[2])
     half: Images = blocks.mean((1, 3)).round().astype(np.uint8)
     return half
 

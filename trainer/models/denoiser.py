@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -93,8 +94,13 @@ class NoiseEstimator(nn.Module):
 
 def reflect_pad(pixels: Tensor) -> Tensor:
     """Pad (N, C, H, W) below and at the right by reflection to multiples of :data:`SIZE_MULTIPLE`."""
-    below, right = (-side % SIZE_MULTIPLE for side in pixels.shape[2:])
-    return functional.pad(pixels, (0, right, 0, below), "reflect") if below or right else pixels
+    for axis in (2, 3):
+        side = pixels.shape[axis]
+        if missing := -side % SIZE_MULTIPLE:
+            # torch's own padding reflects no side by more than its length.
+            rows = torch.from_numpy(np.pad(np.arange(side), (0, missing), "reflect"))
+            pixels = pixels.index_select(axis, rows.to(pixels.device))
+    return pixels
 
 
 class _Block(nn.Module):

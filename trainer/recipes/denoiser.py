@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -211,8 +212,11 @@ def _read_photographs(files: Sequence[Path], log: Callable[[str], None]) -> tupl
     ordered = sorted(files, key=lambda file: file.name)
     validation = ordered[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY]
     training = [file for file in ordered if file not in set(validation)]
-    if not training:
-        raise DataError(f"photographs to train on: 2 or more are needed, got {len(files)}; add some")
+    if not validation:
+        raise DataError(
+            f"every fifth photograph is for validation, so {_VALIDATION_EVERY} or more are needed, "
+            f"got {len(files)}; add some"
+        )
     return read_photographs(training, log=log), read_photographs(validation, log=log)
 
 
@@ -353,18 +357,21 @@ def _fixed(sources: Sequence[Source], plan: DenoiserPlan) -> Iterator[tuple[Tens
     )
 
 
-def _smallest_side(source: Source) -> int:
-    return min(int(min(source.images[int(row)].shape[:2])) for row in (source.rows[0], source.rows[-1]))
+def _sides(source: Source) -> NDArray[np.int64]:
+    """Return the smaller side of each image of a source."""
+    return np.array([min(source.images[int(row)].shape[:2]) for row in source.rows], np.int64)
 
 
 def _largest_side(data: DenoiserData, wanted: int) -> int:
     """Return the wanted side of patches, or less where all images of a part are smaller."""
     parts = (data.train, data.validation, data.held_out)
-    return min(wanted, *(max(map(_smallest_side, part)) for part in parts))
+    return min(wanted, *(max(int(_sides(source).max()) for source in part) for part in parts))
 
 
 def _at_least(sources: Sequence[Source], side: int) -> list[Source]:
-    return [source for source in sources if _smallest_side(source) >= side]
+    """Return the sources without images that are too small for a patch."""
+    large = (replace(source, rows=source.rows[_sides(source) >= side]) for source in sources)
+    return [source for source in large if len(source.rows)]
 
 
 def _channels_last(images: Tensor) -> Tensor:

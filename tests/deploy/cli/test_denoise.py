@@ -149,7 +149,7 @@ def test_a_folder_with_all_there_is_to_say(model: Path, tmp_path: Path) -> None:
         "--model",
         model,
         "--json",
-        "--sheet",
+        "--compare",
         "s.png",
         "--report",
         "r.jsonl",
@@ -161,12 +161,27 @@ def test_a_folder_with_all_there_is_to_say(model: Path, tmp_path: Path) -> None:
     assert [row["path"] for row in told["failed"]] == ["bad.png"]
     by_path = {row["path"]: row for row in told["images"]}
     assert by_path["a.png"]["sigma"] == pytest.approx(25, rel=0.1)
-    assert by_path["flat.png"] == {"path": "flat.png", "out": "out/flat.png", "status": "clean", "sigma": 0.0}
+    assert by_path["a.png"]["sigma_p10"] < by_path["a.png"]["sigma"] < by_path["a.png"]["sigma_p90"]
+    assert by_path["a.png"]["changed"] > 0.9
+    assert 15 < by_path["a.png"]["psnr_to_input_db"] < 35
+    assert by_path["flat.png"] == {
+        "path": "flat.png",
+        "out": "out/flat.png",
+        "status": "clean",
+        "sigma": 0.0,
+        "sigma_p10": 0.0,
+        "sigma_p90": 0.0,
+        "changed": 0.0,
+        "reason": "few colors",
+    }
+    assert told["reasons"] == {"few colors": 1}
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert lines == told["images"]
     assert done.stderr.splitlines()[0].startswith("failed: bad.png: ")
-    assert done.stderr.splitlines()[1].startswith("2 denoised, 1 already clean, 1 failed; ")
-    assert pixels_of(tmp_path / "s.png").shape[1] > 320
+    assert done.stderr.splitlines()[1].startswith("2 denoised, 1 left as they are (1 few colors), 1 failed; ")
+    sheet = pixels_of(tmp_path / "s.png")
+    assert sheet.shape[0] > 3 * 64  # before, after and the noise of three images
+    assert sheet.shape[1] > 320
     done = lookalike("denoise", "in", "--out", "out", "--model", model, cwd=tmp_path)
     assert "3 skipped (exist)" in done.stderr
     assert "--overwrite" in done.stderr.splitlines()[-1]
@@ -215,13 +230,15 @@ def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Pat
         "none": ["--strength", "0"],
         "some": ["--strength", "0.5"],
         "auto": [],
+        "more": ["--strength", "2"],
         "told": ["--sigma", "75"],
         "zero": ["--sigma", "0"],
     }.items():
         words = ["denoise", "a.png", "--out", f"{name}.png", "--model", str(model), *words]
         assert lookalike(*words, cwd=tmp_path).returncode == 0
         spreads[name] = pixels_of(tmp_path / f"{name}.png")[8:-8, 8:-8].std()
-    assert spreads["none"] == spreads["zero"] > spreads["some"] > spreads["auto"] > spreads["told"]
+    assert spreads["none"] == spreads["zero"] > spreads["some"] > spreads["auto"]
+    assert spreads["auto"] > spreads["more"] > spreads["told"]
     sizes = []
     for quality in ("20", "90"):
         words = ["denoise", "a.png", "--out", f"q{quality}", "--format", "jpeg", "--quality", quality]
@@ -242,7 +259,7 @@ def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Pat
         ("a.png --out out --sigma loud", "neither auto nor a number"),
         ("a.png --out out --sigma nan", "neither auto nor a number"),
         ("a.png --out out --sigma 200", "denoises sigma 0 to 75, not 200"),
-        ("a.png --out out --strength 2", "0<=x<=1"),
+        ("a.png --out out --strength 2.1", "0<=x<=2"),
         ("a.png --out out --root .", "--root works only with --files-from"),
         ("a.png --out a.png", "would be overwritten"),
     ],
@@ -292,3 +309,8 @@ def test_a_model_that_was_taught_works_and_says_that_it_resizes(tmp_path: Path) 
     assert isinstance(open_file_denoiser(taught.folder, sigma=None, **how), AutoencoderDenoiser)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="takes no sigma"):
         open_file_denoiser(taught.folder, sigma=0.1, **how)  # type: ignore[arg-type]
+    words = ("denoise", "in", "--out", "more", "--model", taught.folder, "--strength", "1.5")
+    done = lookalike(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "taught takes a strength of 0 to 1, not 1.5" in one_line(done)
+    assert not (tmp_path / "more").exists()

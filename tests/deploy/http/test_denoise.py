@@ -37,8 +37,8 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cleaner that takes no time."""
-    return make_cleaner(tmp_path_factory.mktemp("cleaner") / "box").folder
+    """A denoiser that takes no time."""
+    return make_cleaner(tmp_path_factory.mktemp("denoiser") / "box").folder
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,8 @@ def test_it_gives_the_pixels_of_the_command(
     got_mode, got = deep(base64.b64decode(image["image"]))
     assert got_mode == mode
     np.testing.assert_array_equal(got, want)
-    assert image["status"] == ("clean" if kind == "clean" and not options else "cleaned")
+    left = kind in ("clean", "palette") and not options  # the noise of a palette is a drawing's dither
+    assert image["status"] == ("clean" if left else "cleaned")
     if kind == "clean" and not options:
         np.testing.assert_array_equal(got, np.asarray(Image.open(io.BytesIO(data))))
 
@@ -135,7 +136,7 @@ def test_it_gives_the_pixels_of_the_command(
 def test_noise_is_found_and_goes(client: httpx.Client) -> None:
     name, data = written("alpha")
     (image,) = client.post(f"{API}/denoise", files={"image": (name, data)}).json()["images"]
-    assert image["sigma"] == pytest.approx(25, abs=4)
+    assert image["sigma"] == pytest.approx(25, abs=6)  # where it is unsure, it errs to the low side
     clean, made = cuttings()[4].astype(float), pixels(image["image"])
     before, after = ((each[:, :, :3] - clean).std() for each in (noisy().astype(float), made))
     assert after < before / 2
@@ -162,8 +163,12 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
     (image,) = client.post(f"{API}/denoise", json=asked).json()["images"]
     np.testing.assert_array_equal(pixels(image["image"]), deep((tmp_path / "out" / "a.png").read_bytes())[1])
     assert image["sigma"] is None
-    told = problem(client.post(f"{API}/denoise", json={**asked, "sigma": 5}), 422, "invalid-request")
-    assert "takes no sigma" in told["detail"]
+    for wrong, rule in (
+        ({"sigma": 5}, "takes no sigma"),
+        ({"strength": 1.5}, "a strength of 0 to 1, not 1.5"),
+    ):
+        told = problem(client.post(f"{API}/denoise", json={**asked, **wrong}), 422, "invalid-request")
+        assert rule in told["detail"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_a_model_that_was_taught_to_clean_cleans(client: httpx.Client, taught: P
         ({"sigma": "much"}, 422, "invalid-request", "neither auto nor a number from 0 to 255"),
         ({"sigma": None}, 422, "invalid-request", "neither auto nor a number from 0 to 255"),
         ({"sigma": 200}, 422, "invalid-request", "denoises sigma 0 to 75, not 200"),
-        ({"strength": 1.5}, 422, "invalid-request", "strength"),
+        ({"strength": 2.5}, 422, "invalid-request", "strength"),
         ({"images": []}, 422, "invalid-request", "send an image"),
         ({"images": ["no Base64!"]}, 422, "invalid-request", "number 1 is not valid Base64"),
         ({"images": [as_text(b"no picture")]}, 422, "image-unreadable", "not an image"),
@@ -344,7 +349,7 @@ def test_an_edit_of_an_item_is_that_of_its_picture(tmp_path: Path) -> None:
 # What is there
 
 
-def test_cleaners_are_listed_beside_models(client: httpx.Client) -> None:
+def test_denoisers_are_listed_beside_models(client: httpx.Client) -> None:
     models = {each["name"]: each for each in client.get(f"{API}/models").json()["models"]}
     assert {name: each["kind"] for name, each in models.items()} == {
         "tiny": "ae", "digits": "cvae", "taught": "vae", "denoise": "denoiser", "box": "denoiser"
@@ -358,7 +363,7 @@ def test_cleaners_are_listed_beside_models(client: httpx.Client) -> None:
     assert 'lookalike_step_seconds_count{step="denoise"}' in client.get("/metrics").text
 
 
-def test_shipped_cleaners_are_served_where_no_model_is_named(tmp_path: Path) -> None:
+def test_shipped_denoisers_are_served_where_no_model_is_named(tmp_path: Path) -> None:
     with open_store(str(tmp_path / "store")) as store:
         registry = ModelRegistry(store, timer=lambda _: nullcontext())
         registry.open_models((), provider="cpu")

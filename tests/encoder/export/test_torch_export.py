@@ -298,9 +298,7 @@ class Smoother(nn.Module):
         self.further = nn.Sequential(nn.Conv2d(64, 64, 2, stride=2), nn.ConvTranspose2d(64, 64, 2, stride=2))
 
     def forward(self, pixels: Tensor, sigma: Tensor) -> Tensor:
-        h, w = pixels.shape[2:]
-        told = sigma.view(-1, 1, 1, 1).expand(-1, 1, h, w)
-        inner = nn.functional.pixel_unshuffle(torch.cat([pixels, told], 1), 2)  # (N, 16, H/2, W/2)
+        inner = nn.functional.pixel_unshuffle(torch.cat([pixels, sigma[:, None]], 1), 2)  # (N, 16, H/2, W/2)
         inner = self.down(inner).relu()
         return pixels - nn.functional.pixel_shuffle(self.up(inner + self.further(inner)), 2)
 
@@ -311,34 +309,43 @@ class Estimator(nn.Module):
         self.features = nn.Conv2d(3, 8, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return nn.functional.softplus(self.features(pixels).mean((1, 2, 3)) - 3)
+        cells = nn.functional.avg_pool2d(self.features(pixels), 4)  # (N, 8, H/4, W/4)
+        return nn.functional.softplus(cells.mean(1) - 3)
 
 
-def test_a_cleaner_of_any_size_goes_through(tmp_path: Path) -> None:
+def test_a_denoiser_of_any_size_goes_through(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, estimator = Smoother(), Estimator()
     quantize_weights(network)
-    exported = export_denoiser(network, estimator, size_multiple=4)
+    exported = export_denoiser(network, estimator, size_multiple=4, cell=4)
     assert set(exported.parity) == {"denoiser", "estimator"}
     assert max(exported.parity.values()) <= PARITY
     spec = DenoiserSpec(
-        size_multiple=4, receptive_field=16, deviations=(0, 0.3), clean_below=0.01, opset=OPSET
+        size_multiple=4,
+        receptive_field=16,
+        estimator_field=8,
+        cell=4,
+        deviations=(0, 0.3),
+        clean_below=0.01,
+        opset=OPSET,
     )
-    cleaner = Denoiser(save_denoiser(tmp_path / "net", spec=spec, graphs=exported.graphs))
-    cleaner.check()
+    denoiser = Denoiser(save_denoiser(tmp_path / "net", spec=spec, graphs=exported.graphs))
+    denoiser.check()
     for height, width in ((4, 4), (12, 40), (52, 36)):
-        pixels, sigma = torch.rand(2, height, width, 3), torch.tensor([0.1, 0.2])
+        pixels, sigma = torch.rand(2, height, width, 3), torch.rand(2, height, width)
         with torch.no_grad():
             image = pixels.permute(0, 3, 1, 2)
             expected, estimated = network(image, sigma).permute(0, 2, 3, 1), estimator(image)
-        got = cleaner.denoise(pixels.numpy(), sigma.numpy())
+        got = denoiser.denoise(pixels.numpy(), sigma.numpy())
         np.testing.assert_allclose(got, expected.numpy(), atol=PARITY)
-        np.testing.assert_allclose(cleaner.estimate(pixels.numpy()), estimated.numpy(), atol=PARITY)
+        np.testing.assert_allclose(denoiser.estimate(pixels.numpy()), estimated.numpy(), atol=PARITY)
 
 
 @pytest.mark.slow
-def test_a_cleaner_that_is_none_is_refused() -> None:
+def test_a_denoiser_that_is_none_is_refused() -> None:
     with pytest.raises(ExportError, match="the estimator must return"):
-        export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), size_multiple=4)
+        export_denoiser(Smoother(), nn.Conv2d(3, 3, 1), size_multiple=4, cell=4)
+    with pytest.raises(ExportError, match="the estimator must return"):
+        export_denoiser(Smoother(), Estimator(), size_multiple=4, cell=2)
     with pytest.raises(ExportError, match="the denoiser"):
-        export_denoiser(Smoother(), Estimator(), size_multiple=1)
+        export_denoiser(Smoother(), Estimator(), size_multiple=1, cell=1)

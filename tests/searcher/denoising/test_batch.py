@@ -1,4 +1,4 @@
-"""A batch of pictures: killed anywhere and run again it is whole; a bad picture costs only itself."""
+"""A batch of images: killed anywhere and run again it is whole; a bad image costs only itself."""
 
 import errno
 import os
@@ -7,8 +7,10 @@ import resource
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.files import atomic_write, remove_stale
+from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime import Denoiser
 from lookalike.indexer.sources import SourceFilter
 from lookalike.searcher.denoising import (
@@ -78,7 +81,16 @@ def test_every_picture_is_written_in_its_place_and_told_in_order(
     report = denoise_all(tasks, denoiser, on_outcome=told.append)
     assert (report.cleaned, report.clean, report.skipped, report.failed) == (20, 0, 0, [])
     assert [outcome.task for outcome in told] == tasks
-    assert all(outcome.sigma is not None and 12 < 255 * outcome.sigma < 40 for outcome in told)
+    for outcome in told:
+        assert outcome.sigmas is not None
+        median, low, high = (255 * sigma for sigma in outcome.sigmas)
+        assert 12 < median < 40
+        assert low < median < high
+        assert outcome.changed is not None
+        assert outcome.changed > 0.9
+        old, new = pixels_of(outcome.task.source), pixels_of(outcome.task.target)
+        assert outcome.changed == (old != new).any(2).mean()
+        assert outcome.psnr == pytest.approx(psnr_from_mse(((old - new) ** 2).mean() / 255**2))
     assert set(contents(tmp_path / "out")) == set(before)
     assert contents(tmp_path / "in") == before
     noisy, clean = (pixels_of(tmp_path / where / "0" / "0.png") for where in ("in", "out"))
@@ -102,7 +114,54 @@ def test_what_is_clean_is_copied_byte_for_byte(denoiser: UNetDenoiser, tmp_path:
     flat.save(tmp_path / "in" / "a.jpg", quality=71, comment=b"mine")
     flat.save(tmp_path / "in" / "b.png")
     report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), denoiser)
-    assert (report.cleaned, report.clean) == (0, 2)
+    assert (report.cleaned, report.clean, report.reasons) == (0, 2, {"few colors": 2})
+    assert contents(tmp_path / "out") == contents(tmp_path / "in")
+
+
+def test_why_images_are_left_is_counted_and_told(denoiser: UNetDenoiser, tmp_path: Path) -> None:
+    write_noisy(tmp_path / "in", 2)
+    Image.new("RGB", (60, 40), (10, 200, 30)).save(tmp_path / "in" / "drawn.png")
+    slope = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    Image.fromarray(slope).save(tmp_path / "in" / "slope.png")
+    Image.fromarray(np.stack([slope, slope.T, slope], 2)).save(tmp_path / "in" / "slopes.png")
+    half = np.stack([slope] * 3, 2).astype(float)
+    half[:, 128:] += np.random.default_rng(0).normal(0, 30, (256, 128, 3))
+    Image.fromarray(half.clip(0, 255).astype(np.uint8)).save(tmp_path / "in" / "half.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no")
+    told: dict[str, dict[str, Any]] = {}
+    report = denoise_all(
+        tasks_of(tmp_path / "in", tmp_path / "out"),
+        denoiser,
+        on_outcome=lambda outcome: told.__setitem__(outcome.task.path, outcome.to_json()),
+    )
+    assert report.summary() == "3 denoised, 3 left as they are (2 no noise, 1 few colors), 1 failed"
+    assert report.to_json()["reasons"] == {"no noise": 2, "few colors": 1}
+    left = {"status": "clean", "sigma": 0.0, "sigma_p10": 0.0, "sigma_p90": 0.0, "changed": 0.0}
+    for name, reason in (("drawn", "few colors"), ("slope", "no noise")):
+        path = f"{name}.png"
+        assert told[path] == {"path": path, "out": str(tmp_path / "out" / path), **left, "reason": reason}
+    of_half = told["half.png"]
+    assert list(of_half) == [
+        "path", "out", "status", "sigma", "sigma_p10", "sigma_p90", "changed", "psnr_to_input_db"
+    ]  # fmt: skip
+    assert of_half["status"] == "cleaned"
+    assert of_half["sigma_p10"] == 0 < of_half["sigma"] < 30
+    assert of_half["sigma_p90"] == pytest.approx(30, rel=0.2)
+    assert of_half["changed"] == pytest.approx(0.5, abs=0.06)
+    before, after = (pixels_of(tmp_path / where / "half.png") for where in ("in", "out"))
+    decibels = psnr_from_mse(((before - after) ** 2).mean() / 255**2)
+    assert of_half["psnr_to_input_db"] == pytest.approx(decibels, abs=0.006)
+    assert set(told["bad.png"]) == {"path", "status", "reason"}
+
+
+def test_an_image_that_would_come_out_the_same_is_copied(denoiser: UNetDenoiser, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noisy = 120 + np.random.default_rng(0).normal(size=(64, 96)) * 6
+    Image.fromarray(noisy.astype(np.uint8)).save(tmp_path / "in" / "a.jpg", quality=95)
+    assert denoiser((tmp_path / "in" / "a.jpg").read_bytes(), "a").status == "cleaned"
+    weak = replace(denoiser, strength=0.001)  # less than half a step of 255
+    report = denoise_all(tasks_of(tmp_path / "in", tmp_path / "out"), weak)
+    assert (report.cleaned, report.clean, report.reasons) == (0, 1, {"no noise": 1})
     assert contents(tmp_path / "out") == contents(tmp_path / "in")
 
 
@@ -284,5 +343,7 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path) -> None:
 
 def test_a_report_counts_and_says() -> None:
     report = BatchReport(cleaned=3, clean=1, skipped=2, failed=[("a", "why")], seconds=2.0)
-    assert report.summary() == "3 denoised, 1 already clean, 2 skipped (exist), 1 failed"
+    assert report.summary() == "3 denoised, 1 left as they are, 2 skipped (exist), 1 failed"
+    report.reasons = {"few colors": 1}
+    assert report.summary() == "3 denoised, 1 left as they are (1 few colors), 2 skipped (exist), 1 failed"
     assert report.to_json()["images_per_second"] == 2.0

@@ -1,5 +1,6 @@
-"""The cleaner's networks: what they begin as, how far they see, and sizes of any kind."""
+"""The denoiser's networks: what they begin as, how far they see, and sizes of any kind."""
 
+import math
 from typing import TypeVar
 
 import pytest
@@ -7,8 +8,7 @@ import torch
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.trainer.config import DenoiserShape
-from lookalike.trainer.models import SIZE_MULTIPLE, BlindDenoiser
-from lookalike.trainer.models.denoiser import DenoiserNet, Estimator, reflect_pad
+from lookalike.trainer.models import CELL, SIZE_MULTIPLE, UNIT, DenoiserNet, NoiseEstimator, reflect_pad
 
 NARROW = DenoiserShape(widths=(4, 6, 8), blocks=(1, 1, 1), estimator=4)
 
@@ -27,12 +27,12 @@ def awake(network: Network) -> Network:
 
 def test_it_begins_as_what_changes_nothing() -> None:
     pixels = torch.rand(2, 3, 16, 24)
-    assert torch.equal(DenoiserNet(NARROW)(pixels, torch.tensor([0.1, 0.2])), pixels)
+    assert torch.equal(DenoiserNet(NARROW)(pixels, torch.rand(2, 16, 24)), pixels)
 
 
-def test_each_picture_is_cleaned_by_itself_and_by_its_own_sigma() -> None:
+def test_each_image_is_denoised_by_itself_and_by_its_own_sigma() -> None:
     network = awake(DenoiserNet(NARROW)).double()
-    pixels, sigma = torch.rand(3, 3, 16, 16).double(), torch.tensor([0.0, 0.1, 0.3]).double()
+    pixels, sigma = torch.rand(3, 3, 16, 16).double(), torch.rand(3, 16, 16).double()
     together = network(pixels, sigma)
     for row in range(3):
         alone = network(pixels[row : row + 1], sigma[row : row + 1])
@@ -40,76 +40,73 @@ def test_each_picture_is_cleaned_by_itself_and_by_its_own_sigma() -> None:
     assert not torch.allclose(network(pixels, sigma + 0.1), together)
 
 
-@pytest.mark.parametrize("blocks", [(1, 1, 1), (2, 1, 1), (1, 2, 3)])
-def test_it_sees_as_far_as_its_shape_says_and_no_farther(blocks: tuple[int, int, int]) -> None:
-    shape = DenoiserShape(widths=(4, 6, 8), blocks=blocks, estimator=4)
-    network = awake(DenoiserNet(shape)).double()
-    side = SIZE_MULTIPLE * (2 * shape.receptive_field // SIZE_MULTIPLE + 3)
+def test_sigma_counts_where_it_is() -> None:
+    network = awake(DenoiserNet(NARROW)).double()
+    side = SIZE_MULTIPLE * (2 * NARROW.receptive_field // SIZE_MULTIPLE + 3)
+    pixels, sigma = torch.rand(1, 3, 16, side).double(), torch.full((1, 16, side), 0.1).double()
+    other = sigma.clone()
+    other[:, :, 0] = 0.3
+    change = (network(pixels, sigma) - network(pixels, other)).abs().amax((0, 1, 2))
+    assert change[0] > 1e-6
+    assert change[NARROW.receptive_field + 1 :].max() == 0
+
+
+def farthest_seen(network: torch.nn.Module, side: int, cell: int) -> int:
+    """The largest distance from an output, of so many pixels, to an input pixel that changes it."""
     pixels = torch.rand(1, 3, SIZE_MULTIPLE, side, dtype=torch.float64).requires_grad_()
+    sigma = [] if cell > 1 else [torch.full((1, SIZE_MULTIPLE, side), 0.1).double()]
     farthest = 0
-    for place in range(
-        side // 2, side // 2 + SIZE_MULTIPLE
-    ):  # cells hold several pixels: each may see otherwise
+    for place in range(side // 2, side // 2 + SIZE_MULTIPLE):  # each pixel of a fold may see otherwise
         pixels.grad = None
-        network(pixels, torch.tensor([0.1]).double())[0, :, :, place].sum().backward()
+        network(pixels, *sigma)[..., place // cell].sum().backward()
         assert pixels.grad is not None
         seen = pixels.grad.abs().amax((0, 1, 2)).nonzero().flatten()
         farthest = max(farthest, int((seen - place).abs().max()))
+    return farthest
+
+
+@pytest.mark.parametrize("blocks", [(1, 1, 1), (2, 1, 1), (1, 2, 3), (1, 1, 3)])
+def test_it_sees_as_far_as_its_shape_says_and_no_farther(blocks: tuple[int, int, int]) -> None:
+    shape = DenoiserShape(widths=(4, 6, 8), blocks=blocks, estimator=4)
+    side = SIZE_MULTIPLE * (2 * shape.receptive_field // SIZE_MULTIPLE + 3)
+    farthest = farthest_seen(awake(DenoiserNet(shape)).double(), side, 1)
     assert shape.receptive_field - SIZE_MULTIPLE < farthest <= shape.receptive_field
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 15), (31, 8), (28, 28)])
-def test_sides_are_reflected_to_multiples_and_cut_again(height: int, width: int) -> None:
+def test_the_estimator_sees_as_far_as_its_shape_says_and_no_farther() -> None:
+    field = NARROW.estimator_field
+    side = SIZE_MULTIPLE * (2 * field // SIZE_MULTIPLE + 3)
+    farthest = farthest_seen(awake(NoiseEstimator(4)).double(), side, CELL)
+    assert field - 2 * SIZE_MULTIPLE < farthest <= field
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (9, 17), (31, 16), (28, 28), (8, 8), (1, 5), (2, 1)])
+def test_sides_are_reflected_to_multiples(height: int, width: int) -> None:
     pixels = torch.rand(2, 3, height, width)
     padded = reflect_pad(pixels)
     assert [side % SIZE_MULTIPLE for side in padded.shape[2:]] == [0, 0]
     assert torch.equal(padded[:, :, :height, :width], pixels)
-    if width % SIZE_MULTIPLE:
+    if width % SIZE_MULTIPLE and width > 1:
         assert torch.equal(padded[:, :, :height, width], pixels[:, :, :, width - 2])
-    made = awake(BlindDenoiser(NARROW))(pixels)
-    assert made.denoised.shape == pixels.shape
-    assert made.estimated.shape == (2,)
+    assert awake(NoiseEstimator(4))(padded).shape == (2, padded.shape[2] // CELL, padded.shape[3] // CELL)
 
 
-def test_blind_is_told_its_own_estimate_and_told_is_told() -> None:
-    network = awake(BlindDenoiser(NARROW))
-    pixels = torch.rand(3, 3, 16, 16)
-    blind = network(pixels)
-    assert torch.equal(blind.sigma, blind.estimated)
-    sigma = torch.full((3,), 0.2)
-    told = network(pixels, sigma)
-    assert torch.equal(told.sigma, sigma)
-    assert torch.equal(told.estimated, blind.estimated)
-    torch.testing.assert_close(network(pixels, blind.estimated).denoised, blind.denoised)
-
-
-def test_neither_network_teaches_the_other() -> None:
-    network = awake(BlindDenoiser(NARROW))
-    network(torch.rand(2, 3, 16, 16), torch.tensor([0.1, 0.2])).denoised.sum().backward()
-    assert all(weight.grad is None for weight in network.estimator.parameters())
-    assert all(weight.grad is not None for weight in network.denoiser.parameters())
-
-
-def test_estimates_are_never_negative_but_in_training() -> None:
-    network = Estimator(4)
-    assert network.estimate.bias is not None
+def test_estimates_are_of_cells_and_never_negative_but_in_training() -> None:
+    network = awake(NoiseEstimator(4))
+    last = network.estimate[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    assert last.bias is not None
     with torch.no_grad():
-        for weight in network.parameters():
-            weight.zero_()
-        network.estimate.bias.copy_(torch.tensor([-0.5, 0.0]))
-    pixels = torch.rand(2, 3, 16, 16)
-    assert network.eval()(pixels).tolist() == [0, 0]
-    assert network.train()(pixels).tolist() == pytest.approx([-0.5, -0.5])
-
-
-def test_bfloat16_reaches_the_cleaner_and_not_the_estimator() -> None:
-    network = awake(BlindDenoiser(NARROW))
-    pixels = torch.rand(2, 3, 16, 16)
-    whole = network(pixels)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = network(pixels)
-    assert torch.equal(half.estimated, whole.estimated)
-    assert not torch.equal(half.denoised.float(), whole.denoised)
+        last.weight.zero_()
+        last.bias.fill_(-0.5)
+    pixels = torch.rand(2, 3, 32, 48)
+    assert network(pixels).shape == (2, 4, 6)
+    assert (network(pixels) == 0).all()
+    assert network.train()(pixels).flatten().tolist() == pytest.approx([-0.5] * 48)
+    with torch.no_grad():
+        last.bias.fill_(math.log(1 + 25 / 2))
+    assert (255 * network.eval()(pixels)).flatten().tolist() == pytest.approx([25] * 48, rel=1e-5)
+    assert pytest.approx(2 / 255) == UNIT
 
 
 @pytest.mark.parametrize(

@@ -56,18 +56,33 @@ def test_psnr_of_equal_images_is_infinite() -> None:
     assert psnr_from_mse(0.0) == math.inf
 
 
-def test_cleaning_loss_of_known_errors() -> None:
+def test_denoising_loss_of_known_errors() -> None:
     clean = torch.zeros(2, 3, 2, 2)
-    cleaned = torch.tensor([0.1, 0.2])[:, None, None, None].expand(clean.shape)
-    sigma = torch.tensor([0.1, 0.0])
+    denoised = torch.tensor([0.1, 0.2])[:, None, None, None].expand(clean.shape)
+    sigma = torch.zeros(2, 2, 2)
+    sigma[0] = torch.tensor([[0.2, 0.0], [0.0, 0.0]])  # its mean square is 0.01
     expected = (math.log(0.01 + 0.0003 + 1e-6) + math.log(0.04 + 1e-6)) / 2
-    assert denoising_loss(cleaned, clean, sigma).item() == pytest.approx(expected, rel=1e-5)
+    assert denoising_loss(denoised, clean, sigma).item() == pytest.approx(expected, rel=1e-5)
     assert denoising_loss(clean, clean, sigma * 0).item() == pytest.approx(math.log(1e-6), rel=1e-5)
 
 
-def test_estimation_loss_is_of_relative_errors() -> None:
-    made, true = torch.tensor([0.12, 0.0]), torch.tensor([0.08, 0.02])
-    assert estimation_loss(made, true).item() == pytest.approx((0.04 / 0.1 + 0.02 / 0.04) / 2)
+def test_estimation_loss_weighs_what_is_too_high() -> None:
+    estimated, target = torch.tensor([[[0.5, 0.1]], [[0.2, 0.3]]]), torch.tensor([[[0.1, 0.2]], [[0.2, 0.1]]])
+    # Too high by 0.4 and 0.2, too low by 0.1: twice the mean of these, weighted.
+    assert estimation_loss(estimated, target, over=0.7).item() == pytest.approx(
+        2 * (0.7 * 0.6 + 0.3 * 0.1) / 4
+    )
+    equal = (estimated - target).abs().mean().item()
+    assert estimation_loss(estimated, target, over=0.5).item() == pytest.approx(equal)
+    assert estimation_loss(target, target, over=0.7).item() == 0
+
+
+@pytest.mark.parametrize("over", [0.5, 0.7, 0.9])
+def test_the_best_estimate_is_a_quantile(over: float) -> None:
+    target = torch.linspace(0, 1, 1001)[None, None]
+    losses = [estimation_loss(torch.full_like(target, level), target, over=over) for level in target[0, 0]]
+    best = target[0, 0, int(torch.stack(losses).argmin())].item()
+    assert best == pytest.approx(1 - over, abs=0.002)
 
 
 def test_divergence_of_known_gaussians_from_the_standard_one() -> None:

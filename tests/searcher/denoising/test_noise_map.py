@@ -1,0 +1,143 @@
+"""Where the noise is: estimated tile by tile as in one piece, and only there an image changes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lookalike.encoder.metrics import psnr
+from lookalike.encoder.runtime import Denoiser
+from lookalike.searcher.denoising import NoiseMap, denoise_blind, estimate_noise, noise_map, uniform_map
+from lookalike.searcher.denoising.noise_map import as_floats
+from tests.fixtures.handmade_models import AROUND, make_cleaner
+
+LIMIT = 2 / 255
+
+
+@pytest.fixture(scope="module", params=[(4, 4), (8, 4), (8, 8), (16, 4)])
+def denoiser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
+    multiple, cell = request.param
+    made = make_cleaner(tmp_path_factory.mktemp("c") / "box", multiple=multiple, cell=cell)
+    return Denoiser(made, threads=1)
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
+    return Denoiser(make_cleaner(tmp_path_factory.mktemp("b") / "box", multiple=8), threads=1)
+
+
+def uneven(height: int, width: int, channels: int = 3, dtype: Any = np.uint8) -> Any:
+    """Noise that grows from left to right."""
+    rng = np.random.default_rng(height)
+    sigma = np.linspace(0.03, 0.2, width)[:, None]
+    values = 0.5 + rng.normal(size=(height, width, channels)) * sigma
+    return np.rint(values.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(200, 150), (61, 300), (300, 61), (1, 400), (400, 1), (9, 9)])
+def test_tiles_are_the_whole(
+    denoiser: Denoiser, height: int, width: int, channels: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = uneven(height, width, channels, dtype)
+    whole = denoiser.estimate(as_floats(pixels)[None])[0].clip(0, denoiser.spec.deviations[1])
+    monkeypatch.setattr(noise_map, "_TILE", 64)
+    with ThreadPoolExecutor(3) as pool:
+        for found in (
+            estimate_noise(denoiser, pixels),
+            estimate_noise(denoiser, pixels, map_tiles=pool.map),
+        ):
+            assert found.cell == denoiser.spec.cell
+            assert found.clean_below == denoiser.spec.clean_below
+            assert found.cells.shape == (-(-height // found.cell), -(-width // found.cell))
+            if min(height, width) > 1:  # a line that happens to repeat itself is no noise
+                np.testing.assert_allclose(found.cells, whole, atol=1e-6)
+            assert found.cells.dtype == np.float32
+
+
+def test_no_estimate_is_above_what_the_denoiser_was_trained_for(box: Denoiser) -> None:
+    stripes = np.random.default_rng(0).integers(0, 2, (64, 64, 3)) * np.array([255, 254, 253])
+    stripes[::7, ::5] = np.arange(3)[None, None] + np.random.default_rng(1).integers(0, 90, (10, 13, 1))
+    pixels = stripes.astype(np.uint8)
+    assert box.estimate(as_floats(pixels)[None]).max() > box.spec.deviations[1]
+    assert float(estimate_noise(box, pixels).cells.max()) <= np.float32(box.spec.deviations[1])
+
+
+def test_sigma_at_pixels_is_that_of_the_map_and_has_no_steps() -> None:
+    cells = np.random.default_rng(0).uniform(size=(5, 7)).astype(np.float32)
+    found = NoiseMap(cells, 4, LIMIT)
+    whole = found.sigma(range(18), range(27))  # the last cells are cut
+    np.testing.assert_array_equal(whole[3:11, 5:22], found.sigma(range(3, 11), range(5, 22)))
+    largest = max(np.abs(np.diff(cells, axis=axis)).max() for axis in (0, 1))
+    for axis in (0, 1):
+        assert np.abs(np.diff(whole, axis=axis)).max() <= largest / 4 + 1e-6
+    np.testing.assert_allclose(whole[1:3, 1:3].mean(), 0.25 * whole[1:3, 1:3].sum())
+    flat = uniform_map(0.3, (18, 27, 3), 4)
+    assert flat.cells.shape == (5, 7)
+    np.testing.assert_allclose(flat.sigma(range(18), range(27)), np.float32(0.3), rtol=1e-6)
+
+
+def test_weights_rise_from_the_limit_to_twice_of_it() -> None:
+    found = NoiseMap(np.zeros((1, 1), np.float32), 8, LIMIT)
+    sigma = np.array([0, 0.5, 1, 1.25, 1.5, 2, 3, 100], np.float32) * np.float32(LIMIT)
+    np.testing.assert_allclose(found.weight(sigma), [0, 0, 0, 0.25, 0.5, 1, 1, 1], atol=1e-6)
+    everywhere = uniform_map(0.0, (8, 8), 8)
+    np.testing.assert_array_equal(everywhere.weight(sigma), np.ones(8))
+
+
+def test_percentiles_and_shares_are_of_the_places() -> None:
+    cells = np.arange(101, dtype=np.float32).reshape(1, 101) / 255
+    found = NoiseMap(cells, 8, LIMIT)
+    for percent in (0, 10, 50, 90, 100):
+        assert 255 * found.percentile(percent) == pytest.approx(percent)
+    assert found.share == 99 / 101  # all but 0 and 1
+    assert not found.is_clean
+
+
+@pytest.mark.parametrize(("noisy", "clean"), [(0, True), (1, True), (2, False), (200, False)])
+def test_an_image_is_clean_with_noise_in_fewer_than_one_place_in_a_hundred(noisy: int, clean: bool) -> None:
+    cells = np.full(200, 0.99 * LIMIT, np.float32)
+    cells[:noisy] = LIMIT * 1.01
+    assert NoiseMap(cells.reshape(10, 20), 8, LIMIT).is_clean == clean
+    assert NoiseMap(cells.reshape(10, 20), 8, LIMIT, drawn=True).is_clean
+    assert not NoiseMap(cells.reshape(10, 20), 8, 0.0).is_clean
+
+
+def test_the_map_as_an_image_is_white_from_50_on() -> None:
+    found = NoiseMap(np.array([[0, 25, 50, 75]], np.float32) / 255, 1, LIMIT)
+    image = found.image(range(1), range(4))
+    assert (image.shape, image.dtype) == ((1, 4, 1), np.uint8)
+    assert image[0, :, 0].tolist() == [0, 128, 255, 255]
+
+
+def partly_noisy(side: int, columns: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Slopes of three colors, (side, side, 3), and the same with noise of sigma 40 in the first columns."""
+    down, across = np.mgrid[:side, :side] * 256 / side
+    clean = np.stack([across, down, (across + down) / 2], 2)
+    noisy = clean.copy()
+    noisy[:, :columns] += np.random.default_rng(0).normal(0, 40, (side, columns, 3))
+    return clean.astype(np.uint8), noisy.clip(0, 255).astype(np.uint8)
+
+
+def test_of_an_image_with_noise_in_a_quarter_only_that_changes(box: Denoiser) -> None:
+    clean, noisy = partly_noisy(768, 192)
+    denoised, found = denoise_blind(box, noisy)
+    assert not found.is_clean
+    assert found.share == pytest.approx(0.25, abs=0.02)
+    assert 255 * found.percentile(10) < 2
+    assert 255 * found.percentile(90) > 25
+    beyond = 192 + AROUND + 8  # the estimator sees the noise from there, and the map is interpolated
+    np.testing.assert_array_equal(denoised[:, beyond:], noisy[:, beyond:])
+    assert psnr(denoised[:, :180], clean[:, :180]) > psnr(noisy[:, :180], clean[:, :180]) + 6
+    assert psnr(denoised[:, 192:], clean[:, 192:]) > 42
+
+
+def test_the_denoiser_of_this_package_finds_the_noisy_part_too() -> None:
+    clean, noisy = partly_noisy(320, 160)
+    denoised, found = denoise_blind(Denoiser.open("denoise", threads=1), noisy)
+    assert not found.is_clean
+    assert psnr(denoised[:, :150], clean[:, :150]) > psnr(noisy[:, :150], clean[:, :150]) + 6
+    assert psnr(denoised[:, 160:], clean[:, 160:]) > 42
