@@ -419,8 +419,8 @@ def _vae_schedule(dataset: Dataset, kind: Literal["vae", "cvae"]) -> dict[str, i
     DenoiserShape,
     "network",
     {
-        "widths": auto("Channels at 1/2, 1/4 and 1/8 of the side.", "48,64,96 for mnist, else 48,96,128"),
-        "blocks": auto("Residual blocks at these scales.", "2,2,2 for mnist, else 1,1,3"),
+        "widths": auto("Channels at 1/2, 1/4 and 1/8 of the side.", "48,64,96 for mnist, else 64,96,128"),
+        "blocks": "Residual blocks at these scales.",
     },
     group=_NETWORK,
 )
@@ -489,7 +489,7 @@ def denoiser(
     train_denoiser(
         open_dataset(data, progress=True),
         out,
-        shape=network.build(widths=usual.widths, blocks=usual.blocks),
+        shape=network.build(widths=usual.widths),
         patches=patches if patch is None else replace(patches, side=patch),
         noise=noise_mix(noise or NoiseSpec.parse("0:191" if digits else "0:75"), white_only=digits),
         spec=training.build(epochs=DIGIT_EPOCHS if digits else DENOISER_DEFAULTS.epochs),

@@ -22,8 +22,8 @@ Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
 """``map``, or the same on several threads."""
 
 _TILE: Final = 1024
-_WINDOW: Final = 32
-"""Side in cells of the squares that noise is confirmed in: 256 pixels."""
+_SQUARE: Final = (8, 24)
+"""Smallest and largest side in cells of the squares that confirm noise; between, half of the image."""
 _STEP: Final = 4
 _CONFIRMING: Final = 0.2
 """Share of the cells of a square that may have less noise than it is said to have."""
@@ -149,7 +149,8 @@ def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_]) -> Floats:
         cells: float32 (h, w), the estimates.
         saturated: (h, w), cells that are black or white and do not count.
     """
-    sides = [min(_WINDOW, side) for side in cells.shape]
+    square = min(_SQUARE[1], max(_SQUARE[0], min(cells.shape) // 2))
+    sides = [min(square, side) for side in cells.shape]
     tops, lefts = (
         sorted({*range(0, whole - side + 1, _STEP), whole - side})
         for whole, side in zip(cells.shape, sides, strict=True)
@@ -166,8 +167,8 @@ def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_]) -> Floats:
             np.arange(len(lefts)), (_CONFIRMING * count).astype(np.int64).clip(0, values.shape[1] - 1)
         ]
         for left, level in zip(lefts, np.where(count > 0, levels, 0), strict=True):
-            square = confirmed[top : top + sides[0], left : left + sides[1]]
-            np.maximum(square, np.float32(level), out=square)
+            part = confirmed[top : top + sides[0], left : left + sides[1]]
+            np.maximum(part, np.float32(level), out=part)
     return confirmed
 
 

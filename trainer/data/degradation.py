@@ -35,8 +35,8 @@ _WINDOW: Final = 17
 """Side in pixels of the squares that the noise is measured in."""
 _QUANTIZED: Final = 0.6
 """Share of the patches that are rounded to 256 levels after the noise, as an image file is."""
-_PHOTONS: Final = (0.008, 0.2)
-"""Photon noise of a white pixel, of 1: from bright daylight to 25 photons."""
+_PHOTONS: Final = (0.012, 0.2)
+"""Photon noise of a white pixel, of 1: from 7,000 photons to 25."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +57,14 @@ class NoiseMix:
     high: float = 75 / 255
     camera: float = 0.35
     grain: float = 0.1
-    clean: float = 0.08
+    clean: float = 0.04
     partial: float = 0.15
     jpeg: float = 0.25
+
+    @property
+    def white_only(self) -> bool:
+        """Whether there is no other noise than white noise on whole patches."""
+        return not (self.camera or self.grain or self.partial or self.jpeg)
 
 
 def noise_mix(noise: NoiseSpec, *, white_only: bool) -> NoiseMix:
@@ -109,7 +114,9 @@ def degrade(
             sigma *= _region(clean, rng)
         noisy, jpeg = (clean + sigma[..., None] * field).clip(0, 1), mix.jpeg
     noisy, reference, saved = _save(noisy, clean, jpeg, rng, whole=kind == 0)
-    if sigma is None or saved or rng.random() < 0.5:
+    # Half of the white noise counts as it was added, half as it is after clipping; of digits, which are black
+    # and white, clipping takes half of it, and all counts as it was added.
+    if sigma is None or saved or (not mix.white_only and rng.random() < 0.5):
         sigma = _measure(noisy, reference)
     target = reference if kind == 2 else clean
     top, left = rng.integers(0, len(patch) - side + 1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -48,6 +49,8 @@ _SPREAD: Final = 0.2
 """The denoiser sees a sigma that is wrong by this much, as estimates are."""
 _ESTIMATOR_SIDE: Final = 128
 """Side of the patches for the estimator, which needs more of an image to tell noise from texture."""
+_ESTIMATOR_SMALL_SIDE: Final = 64
+"""Side of every other batch of its patches: small images are sharp, and have no smooth places."""
 _ESTIMATOR_EPOCHS: Final = 1 / 3
 """Of those of the denoiser: it is a small network."""
 _ESTIMATOR_CLEAN: Final = 0.45
@@ -93,14 +96,13 @@ class DenoiserPlan:
         """Return the plan of the estimator: larger patches, fewer epochs, more of them without noise."""
         small = self.patches.side < 4 * CELL
         side = self.patches.side if small else max(self.patches.side, _ESTIMATOR_SIDE)
-        white_only = self.noise.camera == self.noise.grain == 0
         mixed = replace(self.noise, clean=_ESTIMATOR_CLEAN, partial=2 * self.noise.partial)
         return replace(
             self,
             patches=replace(
                 self.patches, side=_largest_side(data, side), gray=min(self.patches.gray, _ESTIMATOR_GRAY)
             ),
-            noise=self.noise if white_only else mixed,
+            noise=self.noise if self.noise.white_only else mixed,
             spec=replace(self.spec, epochs=max(1, round(self.spec.epochs * _ESTIMATOR_EPOCHS))),
         )
 
@@ -281,7 +283,7 @@ def fit_estimator(
 
     The metric is the negative loss.
     """
-    spec, side = plan.spec, plan.patches.side
+    spec, half = plan.spec, -(-_steps(inputs, plan.spec) // 2)
     torch.manual_seed(spec.seed)
     start = NoiseEstimator(plan.shape.estimator).to(memory_format=torch.channels_last)
     folder = inputs.folder / "estimator"
@@ -293,15 +295,13 @@ def fit_estimator(
     )
 
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for noisy, sigma, _ in noisy_batches(
-            _at_least(data.train, side),
-            plan.patches,
-            plan.noise,
-            size=spec.batch,
-            steps=_steps(inputs, spec),
-            seed=spec.seed,
-            epoch=epoch,
-        ):
+        parts = [
+            noisy_batches(
+                sources, patches, plan.noise, size=spec.batch, steps=half, seed=spec.seed, epoch=epoch
+            )
+            for sources, patches in _both_sides(data.train, plan)
+        ]
+        for noisy, sigma, _ in itertools.chain.from_iterable(zip(*parts, strict=True)):
             yield _channels_last(reflect_pad(noisy)), _target(sigma)
 
     def loss(estimated: Tensor, target: Tensor, progress: float) -> Tensor:
@@ -316,16 +316,15 @@ def fit_estimator(
                     loss(
                         network.logarithm(reflect_pad(noisy).to(inputs.device)).cpu(), _target(sigma), 1
                     ).item()
-                    for noisy, sigma, _ in _fixed(_at_least(sources, side), plan)
+                    for part, patches in _both_sides(sources, plan)
+                    for noisy, sigma, _ in _fixed(part, replace(plan, patches=patches))
                 ]
             )
             for sources in (data.validation, data.held_out)
         )
         return float(validation), float(held_out)
 
-    objective = Objective(
-        batches=batches, steps=_steps(inputs, spec), loss=loss, measure=measure, metric="negative_loss"
-    )
+    objective = Objective(batches=batches, steps=2 * half, loss=loss, measure=measure, metric="negative_loss")
     return run_epochs(run, objective, metric="{:.3f}", log=inputs.log)
 
 
@@ -366,6 +365,14 @@ def _largest_side(data: DenoiserData, wanted: int) -> int:
     """Return the wanted side of patches, or less where all images of a part are smaller."""
     parts = (data.train, data.validation, data.held_out)
     return min(wanted, *(max(int(_sides(source).max()) for source in part) for part in parts))
+
+
+def _both_sides(sources: Sequence[Source], plan: DenoiserPlan) -> list[tuple[list[Source], PatchSpec]]:
+    """Return the sources and the patches of the estimator: large ones, and small ones of all images."""
+    small = min(plan.patches.side, _ESTIMATOR_SMALL_SIDE)
+    return [
+        (_at_least(sources, side), replace(plan.patches, side=side)) for side in (plan.patches.side, small)
+    ]
 
 
 def _at_least(sources: Sequence[Source], side: int) -> list[Source]:

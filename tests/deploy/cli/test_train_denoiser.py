@@ -27,7 +27,7 @@ from lookalike.trainer.data import NoiseMix, open_dataset, read_pixel_cache, vie
 from lookalike.trainer.loop import Run, prepare_run
 from lookalike.trainer.models import CELL, SIZE_MULTIPLE, DenoiserNet, NoiseEstimator
 from lookalike.trainer.publish.denoiser import export_bundle, measure_level
-from lookalike.trainer.recipes.denoiser import denoiser_data, fit_denoiser, fit_estimator
+from lookalike.trainer.recipes.denoiser import DenoiserPlan, denoiser_data, fit_denoiser, fit_estimator
 from tests.fixtures.command import lookalike
 from tests.fixtures.digit_files import write_digits
 from tests.fixtures.people import portraits, write_people
@@ -342,9 +342,10 @@ def _fit(folder: Path, data: Path, *, epochs: int, seed: int, white_only: bool =
     )
     images = denoiser_data(dataset, inputs.split, (), side=16)
     noise = NoiseMix(camera=0, grain=0, clean=0, partial=0, jpeg=0) if white_only else NoiseMix()
-    patches = PatchSpec(side=16)
-    denoiser = fit_denoiser(inputs, images, {}, shape=SHAPE, patches=patches, noise=noise, spec=spec)
-    return denoiser, fit_estimator(inputs, images, {}, shape=SHAPE, patches=patches, noise=noise, spec=spec)
+    plan = DenoiserPlan(shape=SHAPE, patches=PatchSpec(side=16), noise=noise, spec=spec)
+    return fit_denoiser(inputs, images, plan, {}), fit_estimator(
+        inputs, images, plan.for_estimator(images), {}
+    )
 
 
 def _stopped(*words: str | Path, after: int, by: signal.Signals, of: int = 12) -> int:

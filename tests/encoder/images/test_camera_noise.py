@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import convolve
+from scipy.ndimage import convolve  # type: ignore[import-untyped]
 
 from lookalike.encoder.images import Camera, add_camera_noise, sample_camera
 from lookalike.encoder.images.camera_noise import (
@@ -28,7 +28,8 @@ def scene(height: int = 24, width: int = 32, channels: int = 3) -> Floats:
 
 def smooth(height: int = 24, width: int = 32) -> Floats:
     down, across = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([across / width, down / height, (across + down) / (width + height)], 2) * 0.6 + 0.2
+    image = np.stack([across / width, down / height, (across + down) / (width + height)], 2) * 0.6 + 0.2
+    return image.astype(np.float32)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -64,7 +65,8 @@ def test_the_same_seed_gives_the_same_noise(camera: Camera, shape: tuple[int, in
     before = pixels.copy()
     one, again, other = (add_camera_noise(pixels, camera, rng(seed)) for seed in (1, 1, 2))
     for each in (*one, *other):
-        assert (each.shape, each.dtype) == (shape, np.float32)
+        assert each.shape == shape
+        assert each.dtype == np.float32
         assert each.min() >= 0
         assert each.max() <= 1
     np.testing.assert_array_equal(one[0], again[0])
@@ -94,7 +96,7 @@ def test_the_tone_curve_makes_noise_stronger_in_the_shadows() -> None:
 
     # photon sqrt(x) times the slope of the curve, 1.055 / 2.4 x^(1 / 2.4 - 1), where x is the light.
     for value in (0.3, 0.6, 0.9):
-        light = float(_from_srgb(np.float32(value)))
+        light = float(_from_srgb(np.array(value, np.float32)))
         expected = 0.02 * light**0.5 * 1.055 / 2.4 * light ** (1 / 2.4 - 1)
         assert deviation(value) == pytest.approx(expected, rel=0.03)
     assert deviation(0.3) > deviation(0.9)
@@ -181,7 +183,7 @@ def test_the_curve_is_that_of_srgb() -> None:
     light = [0, 0.0031308, 0.0508761, 0.2140411, 0.5225216, 1.0]
     np.testing.assert_allclose(_from_srgb(values), light, atol=1e-6)
     np.testing.assert_allclose(_to_srgb(np.array(light, np.float32)), values, atol=1e-5)
-    every = np.arange(256, dtype=np.float32) / 255
+    every = (np.arange(256) / 255).astype(np.float32)
     np.testing.assert_allclose(_to_srgb(_from_srgb(every)), every, atol=1e-5)
     assert (np.diff(_from_srgb(every)) > 0).all()
 

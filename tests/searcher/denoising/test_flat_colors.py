@@ -128,8 +128,8 @@ def test_only_the_enlarged_part_of_an_image_is_left() -> None:
 def with_noise(clean: NDArray[np.float64], sigma: float, dtype: type = np.uint8) -> Values:
     rng = np.random.default_rng(round(sigma))
     most = np.iinfo(dtype).max
-    noisy = np.rint((clean + rng.normal(0, sigma / 255, clean.shape)).clip(0, 1) * most)
-    return noisy.astype(dtype)
+    noisy: Values = np.rint((clean + rng.normal(0, sigma / 255, clean.shape)).clip(0, 1) * most).astype(dtype)
+    return noisy
 
 
 def digit(side: int) -> NDArray[np.float64]:

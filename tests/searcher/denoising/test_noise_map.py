@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import NoiseMap, denoise_blind, estimate_noise, noise_map, uniform_map
-from lookalike.searcher.denoising.noise_map import as_floats
+from lookalike.searcher.denoising.noise_map import as_floats, confirmed_noise
 from tests.fixtures.handmade_models import AROUND, make_cleaner
 
 LIMIT = 2 / 255
@@ -45,6 +45,7 @@ def test_tiles_are_the_whole(
     pixels = uneven(height, width, channels, dtype)
     whole = denoiser.estimate(as_floats(pixels)[None])[0].clip(0, denoiser.spec.deviations[1])
     monkeypatch.setattr(noise_map, "_TILE", 64)
+    monkeypatch.setattr(noise_map, "confirmed_noise", lambda cells, _: np.full_like(cells, np.inf))
     with ThreadPoolExecutor(3) as pool:
         for found in (
             estimate_noise(denoiser, pixels),
@@ -89,7 +90,7 @@ def test_weights_rise_from_the_limit_to_twice_of_it() -> None:
 
 
 def test_percentiles_and_shares_are_of_the_places() -> None:
-    cells = np.arange(101, dtype=np.float32).reshape(1, 101) / 255
+    cells = (np.arange(101).reshape(1, 101) / 255).astype(np.float32)
     found = NoiseMap(cells, 8, LIMIT)
     for percent in (0, 10, 50, 90, 100):
         assert 255 * found.percentile(percent) == pytest.approx(percent)
@@ -97,19 +98,34 @@ def test_percentiles_and_shares_are_of_the_places() -> None:
     assert not found.is_clean
 
 
-@pytest.mark.parametrize(("noisy", "clean"), [(0, True), (1, True), (2, False), (200, False)])
-def test_an_image_is_clean_with_noise_in_fewer_than_one_place_in_a_hundred(noisy: int, clean: bool) -> None:
+@pytest.mark.parametrize(
+    ("noisy", "sigma", "clean"),
+    [
+        (0, 40, True),
+        (1, 40, True),
+        (2, 40, False),
+        (200, 40, False),
+        (2, 9.9, True),
+        (49, 9.9, True),
+        (50, 9.9, False),
+        (200, 3, False),
+    ],
+)
+def test_strong_noise_counts_in_one_place_in_a_hundred_and_weak_noise_in_25(
+    noisy: int, sigma: float, clean: bool
+) -> None:
     cells = np.full(200, 0.99 * LIMIT, np.float32)
-    cells[:noisy] = LIMIT * 1.01
+    cells[:noisy] = sigma / 255
     assert NoiseMap(cells.reshape(10, 20), 8, LIMIT).is_clean == clean
     assert NoiseMap(cells.reshape(10, 20), 8, LIMIT, drawn=True).is_clean
     assert not NoiseMap(cells.reshape(10, 20), 8, 0.0).is_clean
 
 
 def test_the_map_as_an_image_is_white_from_50_on() -> None:
-    found = NoiseMap(np.array([[0, 25, 50, 75]], np.float32) / 255, 1, LIMIT)
+    found = NoiseMap((np.array([[0, 25, 50, 75]]) / 255).astype(np.float32), 1, LIMIT)
     image = found.image(range(1), range(4))
-    assert (image.shape, image.dtype) == ((1, 4, 1), np.uint8)
+    assert image.shape == (1, 4, 1)
+    assert image.dtype == np.uint8
     assert image[0, :, 0].tolist() == [0, 128, 255, 255]
 
 
@@ -141,3 +157,35 @@ def test_the_denoiser_of_this_package_finds_the_noisy_part_too() -> None:
     assert not found.is_clean
     assert psnr(denoised[:, :150], clean[:, :150]) > psnr(noisy[:, :150], clean[:, :150]) + 6
     assert psnr(denoised[:, 160:], clean[:, 160:]) > 42
+
+
+def test_noise_is_confirmed_by_the_smooth_places_of_a_square() -> None:
+    rng = np.random.default_rng(0)
+    cells = np.zeros((60, 80), np.float32)
+    none = np.zeros(cells.shape, bool)
+    leaves = rng.random((60, 80)) < 0.6
+    cells[leaves] = 8 / 255
+    assert (confirmed_noise(cells, none) == 0).all()  # two in five cells are smooth, and have none
+    everywhere = np.where(leaves, np.float32(9 / 255), np.float32(6 / 255))
+    np.testing.assert_array_equal(confirmed_noise(everywhere, none), np.full_like(cells, 6 / 255))
+    saturated = rng.random((60, 80)) < 0.5
+    np.testing.assert_array_equal(
+        confirmed_noise(np.where(saturated, np.float32(0), everywhere), saturated),
+        np.full_like(cells, 6 / 255),
+    )
+    assert (confirmed_noise(everywhere, ~none) == 0).all()  # a black image says nothing
+
+
+@pytest.mark.parametrize("wide", [24, 30, 56, 80])
+def test_a_part_with_noise_keeps_it_up_to_its_edge(wide: int) -> None:
+    cells = np.zeros((60, 80), np.float32)
+    cells[:, :wide] = 0.1
+    confirmed = confirmed_noise(cells, np.zeros(cells.shape, bool))
+    assert (confirmed[:, :wide] == np.float32(0.1)).all()
+    assert (np.minimum(cells, confirmed)[:, wide:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 5), (7, 30), (40, 17)])
+def test_small_images_confirm_noise_too(shape: tuple[int, int]) -> None:
+    cells = np.full(shape, 0.05, np.float32)
+    np.testing.assert_array_equal(confirmed_noise(cells, np.zeros(shape, bool)), cells)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import uniform_filter  # type: ignore[import-untyped]
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import NoiseSpec

@@ -136,7 +136,7 @@ def test_every_fifth_photograph_by_name_is_for_validation_and_never_trained_on(
         assert colors_of(data.train) == set(range(1, count + 1)) - fifth | {200}
         assert colors_of(data.held_out) == {200}  # what is reported is of the data set alone
         _, _, clean = drawn(*data.train)
-        assert not fifth & {int(value) for value in (clean * 255).round().unique()}
+        assert not fifth & {int(value) for value in np.unique((clean * 255).round().numpy())}
 
 
 def test_fewer_than_five_photographs_are_refused(tmp_path: Path) -> None:
