@@ -26,9 +26,13 @@ _SQUARE: Final = (8, 24)
 """Smallest and largest side in cells of the squares that confirm noise; between, half of the image."""
 _STEP: Final = 4
 _CONFIRMING: Final = 0.2
-"""Share of the cells of a square that may have less noise than it is said to have."""
-_MOST: Final = 1.25
-"""A cell may have so many times the noise of its square: noise depends on the brightness."""
+"""Share of the cells of a square that may be clean; with more, the others are taken for texture."""
+_TYPICAL: Final = 0.75
+"""The noise of a square is that of this share of its cells at most: estimates in textures are too low."""
+_MOST: Final = 1.2
+"""A cell may have so many times the noise of its square."""
+_LEAST: Final = 0.25
+"""A cell with less of it is clean, beside a part with noise; others have at least that of their square."""
 _BLACK: Final = 5 / 255
 _WHITE: Final = 250 / 255
 """Cells darker or brighter than these say nothing: noise ends at black and white."""
@@ -134,20 +138,23 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
         pass
     limit = np.float32(spec.deviations[1])
     if (cells >= spec.clean_below).any():
-        cells = np.minimum(cells, np.float32(_MOST) * confirmed_noise(cells, saturated))
+        level = confirmed_noise(cells, saturated, clean_below=spec.clean_below)
+        least = np.where(cells >= np.float32(_LEAST) * level, level, 0)
+        cells = cells.clip(least, np.float32(_MOST) * level)
     return NoiseMap(np.minimum(cells, limit), spec.cell, spec.clean_below)
 
 
-def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_]) -> Floats:
+def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_], *, clean_below: float) -> Floats:
     """Return the noise of the noisiest square that each cell lies in, float32 (h, w).
 
-    A square has the noise that four in five of its cells have at least: it covers smooth places and textures
-    alike, while what is taken for noise in textures does not cover the smooth places among them. A part of an
-    image with noise keeps it up to its edge, if it is as large as a square.
+    A square has noise where four in five of its cells have: noise covers smooth places and textures alike,
+    while what is taken for noise in textures does not cover the smooth places among them. A part of an image
+    with noise keeps it up to its edge, if it is as large as a square.
 
     Args:
         cells: float32 (h, w), the estimates.
         saturated: (h, w), cells that are black or white and do not count.
+        clean_below: Cells below this sigma are clean.
     """
     square = min(_SQUARE[1], max(_SQUARE[0], min(cells.shape) // 2))
     sides = [min(square, side) for side in cells.shape]
@@ -159,14 +166,14 @@ def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_]) -> Floats:
     windows = np.lib.stride_tricks.sliding_window_view(counted, sides)
     confirmed = np.zeros_like(cells)
     for top in tops:
-        values = np.sort(
-            windows[top, lefts].reshape(len(lefts), -1), axis=1
-        )  # each window's cells, ascending
+        values = np.sort(windows[top, lefts].reshape(len(lefts), -1), axis=1)  # cells of each, ascending
         count = np.isfinite(values).sum(axis=1)
-        levels = values[
-            np.arange(len(lefts)), (_CONFIRMING * count).astype(np.int64).clip(0, values.shape[1] - 1)
-        ]
-        for left, level in zip(lefts, np.where(count > 0, levels, 0), strict=True):
+        fewest, typical = (
+            values[np.arange(len(lefts)), (share * count).astype(np.int64).clip(0, values.shape[1] - 1)]
+            for share in (_CONFIRMING, _TYPICAL)
+        )
+        levels = np.where((count > 0) & (fewest >= clean_below), typical, 0)
+        for left, level in zip(lefts, levels, strict=True):
             part = confirmed[top : top + sides[0], left : left + sides[1]]
             np.maximum(part, np.float32(level), out=part)
     return confirmed

@@ -45,7 +45,7 @@ def test_tiles_are_the_whole(
     pixels = uneven(height, width, channels, dtype)
     whole = denoiser.estimate(as_floats(pixels)[None])[0].clip(0, denoiser.spec.deviations[1])
     monkeypatch.setattr(noise_map, "_TILE", 64)
-    monkeypatch.setattr(noise_map, "confirmed_noise", lambda cells, _: np.full_like(cells, np.inf))
+    monkeypatch.setattr(noise_map, "confirmed_noise", lambda cells, _, clean_below: cells)
     with ThreadPoolExecutor(3) as pool:
         for found in (
             estimate_noise(denoiser, pixels),
@@ -161,31 +161,31 @@ def test_the_denoiser_of_this_package_finds_the_noisy_part_too() -> None:
 
 def test_noise_is_confirmed_by_the_smooth_places_of_a_square() -> None:
     rng = np.random.default_rng(0)
-    cells = np.zeros((60, 80), np.float32)
-    none = np.zeros(cells.shape, bool)
-    leaves = rng.random((60, 80)) < 0.6
-    cells[leaves] = 8 / 255
-    assert (confirmed_noise(cells, none) == 0).all()  # two in five cells are smooth, and have none
+    none = np.zeros((60, 80), bool)
+    leaves = rng.random(none.shape) < 0.6
+    cells = np.where(leaves, np.float32(8 / 255), np.float32(0))
+    assert (
+        confirmed_noise(cells, none, clean_below=LIMIT) == 0
+    ).all()  # two in five are smooth, and have none
     everywhere = np.where(leaves, np.float32(9 / 255), np.float32(6 / 255))
-    np.testing.assert_array_equal(confirmed_noise(everywhere, none), np.full_like(cells, 6 / 255))
-    saturated = rng.random((60, 80)) < 0.5
-    np.testing.assert_array_equal(
-        confirmed_noise(np.where(saturated, np.float32(0), everywhere), saturated),
-        np.full_like(cells, 6 / 255),
-    )
-    assert (confirmed_noise(everywhere, ~none) == 0).all()  # a black image says nothing
+    expected = np.full(none.shape, 9 / 255, np.float32)
+    np.testing.assert_array_equal(confirmed_noise(everywhere, none, clean_below=LIMIT), expected)
+    saturated = rng.random(none.shape) < 0.5
+    hidden = np.where(saturated, np.float32(0), everywhere)
+    np.testing.assert_array_equal(confirmed_noise(hidden, saturated, clean_below=LIMIT), expected)
+    assert (confirmed_noise(everywhere, ~none, clean_below=LIMIT) == 0).all()  # a black image says nothing
 
 
 @pytest.mark.parametrize("wide", [24, 30, 56, 80])
 def test_a_part_with_noise_keeps_it_up_to_its_edge(wide: int) -> None:
     cells = np.zeros((60, 80), np.float32)
     cells[:, :wide] = 0.1
-    confirmed = confirmed_noise(cells, np.zeros(cells.shape, bool))
+    confirmed = confirmed_noise(cells, np.zeros(cells.shape, bool), clean_below=LIMIT)
     assert (confirmed[:, :wide] == np.float32(0.1)).all()
-    assert (np.minimum(cells, confirmed)[:, wide:] == 0).all()
+    assert (cells.clip(confirmed, 1.2 * confirmed)[:, wide + 5 :] == 0).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 5), (7, 30), (40, 17)])
 def test_small_images_confirm_noise_too(shape: tuple[int, int]) -> None:
     cells = np.full(shape, 0.05, np.float32)
-    np.testing.assert_array_equal(confirmed_noise(cells, np.zeros(shape, bool)), cells)
+    np.testing.assert_array_equal(confirmed_noise(cells, np.zeros(shape, bool), clean_below=LIMIT), cells)
