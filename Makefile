@@ -11,8 +11,8 @@
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE
-#   make denoiser       train the shipped denoiser again, on LFW's faces and the photographs in PHOTOGRAPHS (two hours of
-#                       one core without bfloat16 arithmetic)
+#   make denoiser       train a denoiser on LFW's faces and the photographs in PHOTOGRAPHS (a day of one core without
+#                       bfloat16 arithmetic)
 #   make denoiser-digits   the same for digits (half an hour of one core)
 #   make clean          remove what these targets made, the virtual environment too
 
@@ -105,7 +105,7 @@ digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train vae --data mnist --out encoder/shipped/digits-vae --epochs 32 --importance 5 $(DIGITS_ARGS)
 
 denoiser: $(VENV)/.installed-dev$(comma)train
-	@$(BIN)/lookalike train denoiser --data lfw --photographs $(PHOTOGRAPHS) --out encoder/shipped/denoise --epochs 20 $(DENOISER_ARGS)
+	@$(BIN)/lookalike train denoiser --data lfw --photographs $(PHOTOGRAPHS) --out encoder/shipped/denoise --epochs 94 $(DENOISER_ARGS)
 
 denoiser-digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(DENOISER_ARGS)

@@ -493,7 +493,7 @@ def denoiser(
         patches=patches if patch is None else replace(patches, side=patch),
         noise=noise_mix(noise or NoiseSpec.parse("0:191" if digits else "0:75"), white_only=digits),
         spec=training.build(epochs=DIGIT_EPOCHS if digits else DENOISER_DEFAULTS.epochs),
-        photographs=() if photographs is None else [photographs / each for each in find_images(photographs)],
+        photographs=None if photographs is None else [photographs / p for p in find_images(photographs)],
         **run.values,
         log=log,
     )

@@ -124,7 +124,7 @@ def train_denoiser(
     patches: PatchSpec,
     noise: NoiseMix,
     spec: TrainingSpec,
-    photographs: Sequence[Path] = (),
+    photographs: Sequence[Path] | None = None,
     device: Device = "auto",
     resume: bool = False,
     log: Callable[[str], None] = lambda _: None,
@@ -153,7 +153,11 @@ def train_denoiser(
     data = denoiser_data(dataset, inputs.split, photographs, side=patches.side, log=log)
     plan = DenoiserPlan(shape=shape, patches=patches, noise=noise, spec=spec)
     estimation = plan.for_estimator(data)
-    record = inputs.record | {"sources": data.fingerprints, "photographs": len(photographs), **plan.to_json()}
+    record = inputs.record | {
+        "sources": data.fingerprints,
+        "photographs": len(photographs or ()),
+        **plan.to_json(),
+    }
     record |= {"estimator": estimation.to_json() | {"over": _OVER}}
     denoiser = fit_denoiser(inputs, data, plan, record)
     estimator = fit_estimator(inputs, data, estimation, record)
@@ -177,7 +181,7 @@ def train_denoiser(
 def denoiser_data(
     dataset: Dataset,
     split: Split,
-    photographs: Sequence[Path],
+    photographs: Sequence[Path] | None,
     *,
     side: int,
     log: Callable[[str], None] = lambda _: None,
@@ -202,7 +206,7 @@ def denoiser_data(
         samples = sample_photographs()
         parts[0] += samples.sources(_SAMPLES, side=side)
         fingerprints.append(samples.fingerprint)
-    if photographs:
+    if photographs is not None:
         for part, read in zip(parts, _read_photographs(photographs, log), strict=False):
             part += read.sources(_PHOTOGRAPHS, side=side)
             fingerprints.append(read.fingerprint)

@@ -66,7 +66,7 @@ def test_people_who_are_held_out_or_validate_are_never_shown(tmp_path: Path) -> 
     split = dataset.split(range(len(dataset.paths)))
     for row in split.train:
         (tmp_path / dataset.paths[row]).write_bytes(encode_png(np.tile(BLUE, (40, 40, 1))))
-    data = recipe.denoiser_data(dataset, split, (), side=8)
+    data = recipe.denoiser_data(dataset, split, None, side=8)
     assert len(set(data.fingerprints)) == 3
     for sources, color in ((data.train, BLUE), (data.validation, RED), (data.held_out, RED)):
         assert len(sources) == 3  # whole, a half and a quarter
