@@ -169,7 +169,7 @@ def denoised_sheet(views: Sequence[tuple[Path, str, tuple[Pixels, ...]]]) -> Pix
             [Tile(pixels=view[0], caption=caption(file), subcaption=text) for file, text, view in part]
         )
         rows += [[Tile(pixels=view[row]) for _, _, view in part] for row in range(1, len(part[0][2]))]
-    title = "Before, after, and the noise that was found: white is a sigma of 50 and more"
+    title = "Before, after, noise (white: 50)"
     return contact_sheet(rows, title=title if len(views[0][2]) > 2 else "Before and after", side=160)
 
 
