@@ -196,7 +196,7 @@ def test_a_wrong_image_is_one_clear_error(faces: Model, image: Any, message: str
         (lambda model, store: lookalike.edit(model, photograph(0), {"Smilling": 1}), "Smilling"),
         (lambda model, store: lookalike.interpolate(model, [photograph(0)]), "2"),
         (lambda model, store: lookalike.denoise(photograph(0), model=model), "denois|clean"),
-        (lambda model, store: lookalike.denoise(photograph(0), strength=2), r"\[0, 1\], not 2"),
+        (lambda model, store: lookalike.denoise(photograph(0), strength=3), r"\[0, 2\], not 3"),
         (lambda model, store: lookalike.Searcher(store, "none"), "none"),
         (lambda model, store: lookalike.Searcher("photos", NAME), "pass lookalike.open_store"),  # type: ignore[arg-type]
         (lambda model, store: lookalike.Searcher(store, NAME, model=model), "model"),
