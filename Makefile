@@ -11,9 +11,9 @@
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
 #   make model          train the shipped face model again (about forty minutes on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE
-#   make denoiser       train a denoiser on LFW's faces and the photographs in PHOTOGRAPHS (a day of one core without
-#                       bfloat16 arithmetic)
-#   make denoiser-digits   the same for digits (half an hour of one core)
+#   make denoiser       train a denoiser on LFW's faces and the photographs in PHOTOGRAPHS (some 14 hours of one core
+#                       without bfloat16 arithmetic, judging by the time of one step)
+#   make denoiser-digits   the same for digits (three quarters of an hour of one core)
 #   make clean          remove what these targets made, the virtual environment too
 
 VENV   ?= .venv

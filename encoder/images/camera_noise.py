@@ -24,7 +24,6 @@ Floats = NDArray[np.float32]
 Demosaic = Literal["smooth", "bilinear", "malvar"]
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as JPEG's
-_SITES: Final = {"red": (0, 0), "green": (0, 1), "other green": (1, 0), "blue": (1, 1)}  # an RGGB mosaic
 _BINOMIAL: Final = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 4
 _CROSS: Final = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
 # H. Malvar, L. He, R. Cutler: High-Quality Linear Interpolation for Demosaicing of Bayer-Patterned Color

@@ -63,9 +63,8 @@ class NoiseMap:
     def is_clean(self) -> bool:
         """Whether the image is left as it is."""
         noisy = self.cells[self.cells >= self.clean_below]
-        share = noisy.size / self.cells.size
         weak = noisy.size == 0 or float(np.median(noisy)) < _WEAK
-        return self.drawn or share < (_MIN_WEAK_SHARE if weak else _MIN_SHARE)
+        return self.drawn or self.share < (_MIN_WEAK_SHARE if weak else _MIN_SHARE)
 
     @property
     def share(self) -> float:

@@ -25,8 +25,7 @@ def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
 
     Without the two last terms it is the negative PSNR in nepers, as in Chen et al., "Simple Baselines for
     Image Restoration", arXiv:2204.04676. They keep easy, flat patches from dominating, and patches without
-    noise: their errors are small, and the gradient of the logarithm is large there. With 1e-6 for 2e-5 and a
-    tenth of clean patches a network was 3 dB worse on white noise (docs/experiments.md).
+    noise: their errors are small, and the gradient of the logarithm is large there.
 
     Args:
         denoised: float32 (B, C, H, W).

@@ -136,7 +136,7 @@ def test_it_gives_the_pixels_of_the_command(
 def test_noise_is_found_and_goes(client: httpx.Client) -> None:
     name, data = written("alpha")
     (image,) = client.post(f"{API}/denoise", files={"image": (name, data)}).json()["images"]
-    assert image["sigma"] == pytest.approx(25, abs=6)  # where it is unsure, it errs to the low side
+    assert image["sigma"] == pytest.approx(25, abs=4)
     clean, made = cuttings()[4].astype(float), pixels(image["image"])
     before, after = ((each[:, :, :3] - clean).std() for each in (noisy().astype(float), made))
     assert after < before / 2
