@@ -58,6 +58,7 @@ class Camera:
         demosaic: How the missing colors of a pixel are found: ``smooth`` averages neighbors of the color, the
             pixel's own value too; ``bilinear`` keeps it; ``malvar`` uses the other colors.
         color_blur: Radius in pixels over which the noise of the colors, not of the brightness, is averaged.
+        smoothing: Share of the noise of the brightness that is averaged over 3 x 3 pixels, as cameras do.
         sharpening: Share of the difference to a blurred image that is added; 0: none.
     """
 
@@ -70,6 +71,7 @@ class Camera:
     demosaic: Demosaic = "bilinear"
     color_blur: int = 0
     sharpening: float = 0.0
+    smoothing: float = 0.0
 
 
 def sample_camera(photon: float, rng: np.random.Generator) -> Camera:
@@ -85,7 +87,8 @@ def sample_camera(photon: float, rng: np.random.Generator) -> Camera:
         blue=float(rng.uniform(1.3, 2.2)),
         saturation=float(rng.uniform(1.0, 1.6)),
         demosaic=get_args(Demosaic)[int(rng.integers(3))],
-        color_blur=int(rng.integers(1, 4)) if rng.random() < 0.25 else 0,
+        color_blur=int(rng.integers(1, 7)) if rng.random() < 0.5 else 0,
+        smoothing=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.4 else 0.0,
         sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0,
     )
 
@@ -107,9 +110,14 @@ def add_camera_noise(pixels: Floats, camera: Camera, rng: np.random.Generator) -
     deviation = np.sqrt(np.float32(camera.photon**2) * raw + np.float32(camera.read**2))
     disturbed = raw + deviation * rng.standard_normal(raw.shape, np.float32)
     clean, noisy = (_develop(each.clip(0, 1), camera, colored=colored) for each in (raw, disturbed))
-    if camera.color_blur and colored:
-        luma = _luma(noisy - clean)
-        noisy = clean + luma + _box(noisy - clean - luma, camera.color_blur)
+    if camera.smoothing or (camera.color_blur and colored):
+        noise = noisy - clean
+        luma = _luma(noise) if colored else noise
+        color = noise - luma
+        if camera.color_blur and colored:
+            color = _box(color, camera.color_blur)
+        luma = luma + np.float32(camera.smoothing) * (_box(luma, 1) - luma)
+        noisy = clean + luma + color
     if camera.sharpening:
         clean, noisy = (_sharpen(each, camera.sharpening) for each in (clean, noisy))
     return noisy.clip(0, 1), clean.clip(0, 1)

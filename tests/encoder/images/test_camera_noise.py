@@ -43,6 +43,7 @@ def cameras() -> list[Camera]:
     return [
         *each,
         Camera(photon=0.1, color_blur=2),
+        Camera(photon=0.1, smoothing=0.7),
         Camera(photon=0.1, sharpening=0.8),
         replace(PLAIN, read=0.1),
     ]
@@ -159,6 +160,20 @@ def test_color_blur_averages_the_noise_of_colors_alone(radius: int) -> None:
     np.testing.assert_array_equal(reference, expected[1])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_smoothing_averages_the_noise_of_the_brightness_alone(channels: int) -> None:
+    pixels, camera = scene(channels=channels), replace(PLAIN, photon=0.02)
+    plain, clean = add_camera_noise(pixels, camera, rng())
+    smoothed, same = add_camera_noise(pixels, replace(camera, smoothing=0.5), rng())
+    np.testing.assert_array_equal(clean, same)
+    weights = np.array([0.299, 0.587, 0.114]) if channels == 3 else np.ones(1)
+    luma, luma_after = (plain - clean) @ weights, (smoothed - clean) @ weights
+    means = convolve(luma, np.full((3, 3), 1 / 9), mode="mirror")
+    np.testing.assert_allclose(luma_after, (luma + means) / 2, atol=1e-5)
+    colors, colors_after = plain - clean - luma[..., None], smoothed - clean - luma_after[..., None]
+    np.testing.assert_allclose(colors_after, colors, atol=1e-5)
+
+
 def test_cameras_are_within_what_the_sources_say() -> None:
     drawn = [sample_camera(0.05, rng(seed)) for seed in range(300)]
     assert drawn[:9] == [sample_camera(0.05, rng(seed)) for seed in range(9)]
@@ -170,7 +185,7 @@ def test_cameras_are_within_what_the_sources_say() -> None:
         assert low <= min(values) < low + 0.2 * (high - low)
         assert high - 0.2 * (high - low) < max(values) <= high
     assert {each.demosaic for each in drawn} == set(KINDS)
-    assert {each.color_blur for each in drawn} == {0, 1, 2, 3}
+    assert {each.color_blur for each in drawn} == set(range(7))
     assert np.mean([each.sharpening > 0 for each in drawn]) == pytest.approx(0.3, abs=0.1)
 
 
