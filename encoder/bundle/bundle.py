@@ -12,6 +12,7 @@
       latents.npz       mean, covariance of the training latents; matrix, offset of the map to embeddings
       sampling.npz      Gaussian mixtures to sample latents from; optional
       calibration.json  what a score means; optional, not part of the model_id
+      calibration-faces.json  the same of faces that were found and turned upright; optional too
       attributes.npz    edit directions and probes of attributes; likewise
 
 A denoiser takes float32 (N, H, W, 3) in [0, 1] of any size and sigma float32 (N,), returns float32 that is
@@ -38,6 +39,7 @@ from lookalike.encoder.bundle.spec import KNOWN_FILES, LATENT_PRIOR, BundleSpec,
 from lookalike.encoder.bundle.storage import (
     ATTRIBUTES,
     CALIBRATION,
+    FACE_CALIBRATION,
     SIDECARS,
     Golden,
     absolute_path,
@@ -54,6 +56,7 @@ from lookalike.encoder.bundle.storage import (
     write_all,
     write_error,
 )
+from lookalike.encoder.detect import Frame
 from lookalike.encoder.errors import (
     BundleCorruptError,
     BundleKindError,
@@ -64,7 +67,11 @@ from lookalike.encoder.errors import (
 from lookalike.encoder.files import atomic_write
 
 _Sidecar = TypeVar("_Sidecar")
-_FITTED_BY: Final = {CALIBRATION: "calibrate", ATTRIBUTES: "attributes fit"}
+_FITTED_BY: Final = {
+    CALIBRATION: "calibrate",
+    FACE_CALIBRATION: "calibrate --faces",
+    ATTRIBUTES: "attributes fit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class Bundle:
         golden: Reference inputs and outputs by name.
         latent_map: Statistics of the training latents and the map to embeddings; None for a denoiser.
         calibration: None where none was fitted.
+        face_calibration: The same, of faces found in photographs and turned upright.
         sampling: None where none was fitted.
         attributes: None where none were fitted.
     """
@@ -88,6 +96,7 @@ class Bundle:
     calibration: Calibration | None = None
     sampling: LatentPrior | None = None
     attributes: Attributes | None = None
+    face_calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other.
@@ -157,6 +166,24 @@ class Bundle:
         """Latents to embeddings; BundleKindError for a denoiser."""
         return self._latent_map()[1]
 
+    @property
+    def face_frame(self) -> Frame:
+        """Where the landmarks of a face lie in its input.
+
+        Raises:
+            InvalidArgumentError: That is not known.
+        """
+        if self.spec.frame is None:
+            raise InvalidArgumentError(
+                f"model {printable(self.name)} does not say where faces lie in its pictures, so none can be "
+                "cut out for it; choose another --model, or import one with --frame"
+            )
+        return self.spec.frame
+
+    def calibration_of(self, *, faces: bool) -> Calibration | None:
+        """Return the calibration of faces found in photographs, or of pictures as they are."""
+        return (self.face_calibration or self.calibration) if faces else self.calibration
+
     def _latent_map(self) -> tuple[LatentStatistics, AffineMap]:
         if self.latent_map is None:
             _ = self.spec  # raises for a denoiser
@@ -223,6 +250,9 @@ class Bundle:
                 calibration=_read_sidecar(folder, CALIBRATION, Calibration.from_bytes, manifest.model_id),
                 sampling=LatentPrior.from_npz(data),
                 attributes=_read_sidecar(folder, ATTRIBUTES, Attributes.from_bytes, manifest.model_id),
+                face_calibration=_read_sidecar(
+                    folder, FACE_CALIBRATION, Calibration.from_bytes, manifest.model_id
+                ),
             )
         except (ValueError, InvalidArgumentError) as error:
             raise BundleCorruptError(
@@ -283,17 +313,25 @@ class Bundle:
             contents[CALIBRATION] = calibration.to_bytes(manifest.model_id)
         return cls._write(target, contents)
 
-    def recalibrated(self, calibration: Calibration, folder: str | os.PathLike[str]) -> Self:
+    def recalibrated(
+        self, calibration: Calibration, folder: str | os.PathLike[str], *, faces: bool = False
+    ) -> Self:
         """Write this bundle with another calibration, and open it: same files, same model_id.
 
-        Into its own folder, only calibration.json is written.
+        Into its own folder, only the calibration is written.
+
+        Args:
+            calibration: What a score means.
+            folder: Where to.
+            faces: Whether it is that of faces found in photographs.
 
         Raises:
             InvalidArgumentError: It is a shipped bundle's own folder, or holds something else than a bundle.
             BundleKindError: It is a denoiser.
             BundleError: The folder cannot be written.
         """
-        return self._with_sidecar(CALIBRATION, calibration.to_bytes(self.model_id), folder)
+        name = FACE_CALIBRATION if faces else CALIBRATION
+        return self._with_sidecar(name, calibration.to_bytes(self.model_id), folder)
 
     def with_attributes(self, attributes: Attributes, folder: str | os.PathLike[str]) -> Self:
         """Write this bundle with other attributes, like :meth:`recalibrated`.

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 import numpy as np
 
 from lookalike.encoder.bundle.storage import Golden, check_array
+from lookalike.encoder.detect import Frame
 from lookalike.encoder.errors import BundleError, BundleTooNewError, InvalidArgumentError, one_line, printable
 from lookalike.encoder.files import parse_json
 from lookalike.encoder.images import ImageSpec, NoiseSpec
@@ -30,6 +31,7 @@ Kind = Literal["ae", "vae", "cvae", "encoder"]
 Labels = Literal["none", "person", "class", "unknown"]
 
 LATENT_PRIOR: Final = "sampling.npz"
+_OPTIONAL: Final = frozenset({"denoises", "frame"})
 _MAX_SIZE_MULTIPLE: Final = 256
 _MAX_RECEPTIVE_FIELD: Final = 1024
 
@@ -52,6 +54,8 @@ class BundleSpec:
         training: Configuration, data fingerprint, seed and versions it was trained with.
         figures: Measured values by name.
         denoises: The noise it was trained to remove; None if it was not. Left out of the JSON where None.
+        frame: Where the landmarks of a face lie in its input; None: it is not for faces, or that is unknown.
+            Left out of the JSON where None.
     """
 
     REQUIRED_FILES: ClassVar = frozenset({"encoder.onnx", "latents.npz", "golden.npz"})
@@ -69,6 +73,7 @@ class BundleSpec:
     training: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     denoises: NoiseSpec | None = None
+    frame: Frame | None = None
 
     @property
     def conditional(self) -> bool:
@@ -103,11 +108,9 @@ class BundleSpec:
         """Return JSON values that :meth:`from_json` reads back equal."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values |= {"image": self.image.to_json(), "classes": list(self.classes)}
-        if self.denoises is None:
-            del values["denoises"]
-        else:
-            values["denoises"] = self.denoises.to_json()
-        return values
+        values["denoises"] = None if self.denoises is None else self.denoises.to_json()
+        values["frame"] = None if self.frame is None else str(self.frame)
+        return {key: value for key, value in values.items() if value is not None or key not in _OPTIONAL}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -116,7 +119,7 @@ class BundleSpec:
         Raises:
             InvalidArgumentError: A key is unknown or missing, or a value is invalid.
         """
-        _check_keys(value, {f.name for f in fields(cls)} - {"denoises"}, what="model", optional={"denoises"})
+        _check_keys(value, {f.name for f in fields(cls)} - _OPTIONAL, what="model", optional=_OPTIONAL)
         classes = value["classes"]
         rules = {
             "kind": value["kind"] in get_args(Kind),
@@ -125,6 +128,7 @@ class BundleSpec:
             "labels": value["labels"] in get_args(Labels),
             "classes": _are_names(classes),
             "metric": value["metric"] == "cosine",
+            "frame": "frame" not in value or isinstance(value["frame"], str),
         }
         rules |= {name: isinstance(value[name], dict) for name in ("training", "figures")}
         rules |= {
@@ -141,6 +145,8 @@ class BundleSpec:
         read = {"image": ImageSpec.from_json(value["image"]), "classes": tuple(classes)}
         if "denoises" in value:
             read["denoises"] = NoiseSpec.from_json(value["denoises"])
+        if "frame" in value:
+            read["frame"] = Frame.parse(value["frame"])
         return cls(**{**value, **read})
 
 
@@ -243,9 +249,9 @@ KNOWN_FILES: Final = frozenset(
 """The files a bundle of any kind may have besides bundle.json."""
 
 
-def _check_keys(value: Any, names: set[str], *, what: str, optional: Collection[str] = ()) -> None:
-    if not isinstance(value, dict) or set(value) - set(optional) != names:
-        odd = printable(", ".join(sorted(set(value) ^ names))) if isinstance(value, dict) else "all"
+def _check_keys(value: Any, names: Collection[str], *, what: str, optional: Collection[str] = ()) -> None:
+    if not isinstance(value, dict) or set(value) - set(optional) != set(names):
+        odd = printable(", ".join(sorted(set(value) ^ set(names)))) if isinstance(value, dict) else "all"
         raise InvalidArgumentError(f"a {what} is described by {len(names)} keys; unknown or missing: {odd}")
 
 

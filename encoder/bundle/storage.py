@@ -218,7 +218,8 @@ def check_array(name: str, array: NDArray[Any], dtype: DTypeLike, shape: tuple[i
 
 CALIBRATION: Final = "calibration.json"
 ATTRIBUTES: Final = "attributes.npz"
-SIDECARS: Final = (CALIBRATION, ATTRIBUTES)
+FACE_CALIBRATION: Final = "calibration-faces.json"
+SIDECARS: Final = (CALIBRATION, FACE_CALIBRATION, ATTRIBUTES)
 """Optional files in a bundle's folder, not part of the model."""
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from lookalike.encoder.detect import Face, Framing
 from lookalike.encoder.embed.workers import (
     Batch,
     FileInfo,
@@ -30,7 +31,6 @@ from lookalike.encoder.embed.workers import (
     may_fork,
 )
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 
 Key = TypeVar("Key")
@@ -49,6 +49,7 @@ class EmbeddedBatch(Generic[Key]):
         embeddings: float32 (n, E), unit length.
         failures: Key and one-line reason of each file that failed.
         skipped: Key and file info of each file with a known hash; it was not embedded.
+        faces: The n lists of faces, where faces are embedded: ``embeddings`` then has a row for each face.
     """
 
     keys: list[Key]
@@ -56,9 +57,12 @@ class EmbeddedBatch(Generic[Key]):
     embeddings: NDArray[np.float32]
     failures: list[tuple[Key, str]]
     skipped: list[tuple[Key, FileInfo]] = field(default_factory=list)
+    faces: list[list[Face]] | None = None
 
 
-def fork_workers(model: Model, *, crop: Crop | None = None, max_pixels: int | None = None) -> Workers | None:
+def fork_workers(
+    model: Model, *, crop: Framing | None = None, max_pixels: int | None = None
+) -> Workers | None:
     """Fork one embedding process for each core, where that is safe; see :class:`ProcessEmbedder`.
 
     For a caller with many images that is about to start threads (opening an embedded store does). Close them,
@@ -79,7 +83,7 @@ def embed_files(
     model: Model,
     files: Iterable[tuple[Key, str | Path | Readable]],
     *,
-    crop: Crop | None = None,
+    crop: Framing | None = None,
     max_pixels: int | None = None,
     threads: int | None = None,
     processes: bool = False,
@@ -95,7 +99,7 @@ def embed_files(
         model: The model.
         files: Any key and its file (or other readable source); consumed at most two batches for each thread
             ahead, and one.
-        crop: Replaces the model's crop.
+        crop: Replaces the model's crop; with ``Faces`` each face of a file is embedded.
         max_pixels: Larger images fail; None: the default limit.
         threads: Number of workers, 1 or more; None for one on each core. The model should have one thread
             of its own.
@@ -120,7 +124,7 @@ def embed_files(
 
 
 def _workers(
-    model: Model, count: int, *, processes: bool, crop: Crop | None, max_pixels: int | None
+    model: Model, count: int, *, processes: bool, crop: Framing | None, max_pixels: int | None
 ) -> Workers:
     if processes and count > 1 and model.provider == "CPUExecutionProvider":
         return ProcessEmbedder(model, count, crop=crop, max_pixels=max_pixels, forked=may_fork(model))
@@ -160,6 +164,7 @@ def _embedded(
                 done.embeddings,
                 [(keys[row], reason) for row, reason in done.failures],
                 [(keys[row], facts) for row, facts in done.skipped],
+                done.faces,
             )
 
 

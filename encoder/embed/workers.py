@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from lookalike.encoder.detect import Face, Faces, Framing, read_faces
 from lookalike.encoder.errors import BundleError, ImageError, WorkerDiedError, printable
 from lookalike.encoder.files import read_with_status
 from lookalike.encoder.images import Crop, read_pixels
@@ -66,6 +67,8 @@ class Batch:
         embeddings: float32 (n, E), unit length.
         failures: Index and one-line reason of each file that failed.
         skipped: Index and file info of each file with a known hash; it was not decoded.
+        faces: The faces of each embedded file, where faces are embedded: ``embeddings`` then has a row for
+            each face, in the same order. None: it has one for each file.
     """
 
     rows: list[int]
@@ -73,13 +76,14 @@ class Batch:
     embeddings: NDArray[np.float32]
     failures: list[tuple[int, str]]
     skipped: list[tuple[int, FileInfo]]
+    faces: list[list[Face]] | None = None
 
 
 def embed_batch(
     model: Model,
     files: Sequence[str | Path | Readable],
     *,
-    crop: Crop | None,
+    crop: Framing | None,
     max_pixels: int | None,
     known_hashes: Sequence[Collection[str]] | None = None,
 ) -> Batch:
@@ -95,19 +99,22 @@ def embed_batch(
         max_pixels: Larger images fail; None: the default limit.
         known_hashes: SHA-256 sums (hex) for each file; a file that has one of its sums is skipped.
     """
-    image = model.bundle.spec.image
+    read = (
+        _FaceBatch(model, crop, max_pixels)
+        if isinstance(crop, Faces)
+        else _ImageBatch(model, crop, max_pixels)
+    )
     rows: list[int] = []
     facts: list[FileInfo] = []
     failures: list[tuple[int, str]] = []
     skipped: list[tuple[int, FileInfo]] = []
-    pixels = np.empty((len(files), *image.shape), np.uint8)
     for row, file in enumerate(files):
         try:
             data, info = read_file(file) if isinstance(file, str | Path) else file.read()
             if known_hashes is not None and info.sha256 in known_hashes[row]:
                 skipped.append((row, info))
                 continue
-            pixels[len(rows)] = read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(file))
+            read.add(data, str(file))
         except ImageError as error:
             failures.append((row, str(error)))
         except OSError as error:
@@ -115,7 +122,49 @@ def embed_batch(
         else:
             rows.append(row)
             facts.append(info)
-    return Batch(rows, facts, model.embed(pixels[: len(rows)]), failures, skipped)
+    return Batch(rows, facts, model.embed(read.pixels()), failures, skipped, read.faces)
+
+
+class _ImageBatch:
+    """The images of a batch, each as the model takes it."""
+
+    faces: None = None
+
+    def __init__(self, model: Model, crop: Crop | None, max_pixels: int | None) -> None:
+        self._spec, self._crop, self._max_pixels = model.bundle.spec.image, crop, max_pixels
+        self._images: list[NDArray[np.uint8]] = []
+
+    def add(self, data: bytes, name: str) -> None:
+        """Decode an image."""
+        self._images.append(
+            read_pixels(data, self._spec, crop=self._crop, max_pixels=self._max_pixels, name=name)
+        )
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the images, uint8 (n, S, S, C)."""
+        return np.array(self._images, np.uint8).reshape(-1, *self._spec.shape)
+
+
+class _FaceBatch:
+    """The faces in the images of a batch."""
+
+    def __init__(self, model: Model, framing: Faces, max_pixels: int | None) -> None:
+        self._spec, self._frame = model.bundle.spec.image, model.bundle.face_frame
+        self._framing, self._max_pixels = framing, max_pixels
+        self._cut: list[NDArray[np.uint8]] = []
+        self.faces: list[list[Face]] = []
+
+    def add(self, data: bytes, name: str) -> None:
+        """Decode an image and cut its faces out."""
+        faces, cut = read_faces(
+            data, self._spec, self._frame, self._framing, max_pixels=self._max_pixels, name=name
+        )
+        self.faces.append(faces)
+        self._cut.append(cut)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return all faces, uint8 (n, S, S, C)."""
+        return np.concatenate([np.empty((0, *self._spec.shape), np.uint8), *self._cut])
 
 
 def read_file(path: str | Path) -> tuple[bytes, FileInfo]:
@@ -174,7 +223,7 @@ class Workers(Protocol):
 class ThreadEmbedder:
     """``count`` threads that share the model."""
 
-    def __init__(self, model: Model, count: int, *, crop: Crop | None, max_pixels: int | None) -> None:
+    def __init__(self, model: Model, count: int, *, crop: Framing | None, max_pixels: int | None) -> None:
         self._model, self._crop, self._max_pixels = model, crop, max_pixels
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="embed")
         self.prefetch = count + 1
@@ -217,7 +266,7 @@ class ProcessEmbedder:
     """
 
     def __init__(
-        self, model: Model, count: int, *, crop: Crop | None, max_pixels: int | None, forked: bool = False
+        self, model: Model, count: int, *, crop: Framing | None, max_pixels: int | None, forked: bool = False
     ) -> None:
         self._job = (model.bundle.folder, model.model_id, crop, max_pixels)
         self._pool = ProcessPoolExecutor(
@@ -355,7 +404,7 @@ def _model(folder: Path, model_id: str) -> Model:
 def _embed(
     folder: Path,
     model_id: str,
-    crop: Crop | None,
+    crop: Framing | None,
     max_pixels: int | None,
     files: Files,
     known_hashes: KnownHashes | None,

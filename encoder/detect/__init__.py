@@ -1,0 +1,34 @@
+"""Faces in whole photographs: found, turned upright, cut out."""
+
+from lookalike.encoder.detect.align import ARCFACE_FRAME, LFW_FRAME, Frame, Similarity, cut_out
+from lookalike.encoder.detect.face import Face
+from lookalike.encoder.detect.finder import (
+    INDEX_THRESHOLD,
+    MIN_WIDTH,
+    QUERY_THRESHOLD,
+    FaceFinder,
+    choose_face,
+    cut_faces,
+    face_finder,
+)
+from lookalike.encoder.detect.framing import Faces, Framing, parse_framing, read_faces
+
+__all__ = [
+    "ARCFACE_FRAME",
+    "INDEX_THRESHOLD",
+    "LFW_FRAME",
+    "MIN_WIDTH",
+    "QUERY_THRESHOLD",
+    "Face",
+    "FaceFinder",
+    "Faces",
+    "Frame",
+    "Framing",
+    "Similarity",
+    "choose_face",
+    "cut_faces",
+    "cut_out",
+    "face_finder",
+    "parse_framing",
+    "read_faces",
+]
