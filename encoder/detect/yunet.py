@@ -72,7 +72,8 @@ class YuNet:
         network.setScoreThreshold(threshold)
         network.setNMSThreshold(_OVERLAP if merged else 1.0)
         found = network.detect(np.ascontiguousarray(pixels[..., ::-1]))[1]
-        return np.empty((0, 15), np.float32) if found is None else np.asarray(found, np.float32)
+        # None where there is no face, whatever OpenCV's stubs say.
+        return np.zeros((0, 15), np.float32) if found is None else np.asarray(found, np.float32)  # type: ignore[redundant-expr]
 
     def _network(self) -> cv2.FaceDetectorYN:
         network: cv2.FaceDetectorYN
