@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.encoder.detect import Face, cut_for_model
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import Crop, Tile, contact_sheet, save_image
+from lookalike.encoder.files import read_bounded
+from lookalike.encoder.images import Crop, Tile, contact_sheet, decode_rgb, save_image
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
 from lookalike.searcher.generation import edit, read_all
@@ -120,16 +122,26 @@ def _query_tiles(
     tiles = []
     for name, kind in (examples or {answer.query: label}).items():
         file = Path(name)
-        pixels = searcher.query_image(file, side=side, crop=crop)
+        face = None if answer.face is None else answer.face.face
+        pixels = searcher.query_image(file, side=side, crop=crop, face=face)
         tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
         if add and kind != "unlike" and searcher.model.has_decoder:
-            framing = Crop.parse(searcher.spec.crop) if crop is None else crop
-            _, loaded, _ = read_all(searcher.model, [file], crop=framing)
+            loaded = _as_model_sees(searcher, file, crop, face)
             if len(loaded):
                 edited = edit(searcher.model, loaded, add)[0]
                 text = _edit_text(add)
                 tiles.append(Tile(pixels=edited, caption=text, subcaption="edited query", accent=True))
     return tiles
+
+
+def _as_model_sees(searcher: Searcher, file: Path, crop: Crop | None, face: Face | None) -> Pixels:
+    """Return the query image, uint8 (1, S, S, C), or an empty array (0, S, S, C)."""
+    spec = searcher.model.bundle.spec.image
+    if face is None:
+        framing = Crop.parse(searcher.spec.crop) if crop is None and not searcher.spec.has_faces else crop
+        return read_all(searcher.model, [file], crop=framing)[1]
+    pixels = decode_rgb(read_bounded(file), max_pixels=searcher.max_pixels, name=str(file))
+    return cut_for_model(pixels, [face], searcher.model.bundle.face_frame, spec)
 
 
 def _score_text(result: SearchHit) -> str:

@@ -42,6 +42,7 @@ from lookalike.deploy.cli.output import (
 )
 
 if TYPE_CHECKING:
+    from lookalike.encoder.detect import Framing
     from lookalike.encoder.images import Crop
     from lookalike.indexer.sources import SourceList
     from lookalike.indexer.store import StorageConfig
@@ -50,7 +51,7 @@ Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
 _NOT_FOR_LATENTS: Final = {
     *("files_from", "include", "exclude", "hidden", "person_from"),
-    *("payload", "attributes", "checksum", "dry_run", "report"),
+    *("payload", "attributes", "checksum", "dry_run", "report", "faces", "face_threshold"),
 }
 """Options of ``lookalike index`` that would be ignored for a file of latents."""
 
@@ -167,6 +168,18 @@ def source_options(function: Function) -> Function:
 @store_option
 @crop_option()
 @option(
+    "--faces",
+    is_flag=True,
+    help="Find the faces in each picture and store each one, turned upright. A collection remembers it.",
+)
+@option(
+    "--face-threshold",
+    type=click.FloatRange(0.1, 1, max_open=True),
+    metavar="SCORE",
+    help="Smallest score of a face.",
+    show_default="0.8",
+)
+@option(
     "--checksum",
     is_flag=True,
     help="Detect changes by content (SHA-256), not by size and time, and damage of stored vectors.",
@@ -212,6 +225,8 @@ def index(
     collection: str,
     store: str,
     crop: Crop | None,
+    faces: bool,
+    face_threshold: float | None,
     payload: Path | None,
     attributes: Path | None,
     predict: str | None,
@@ -237,6 +252,7 @@ def index(
     from lookalike.indexer.sources import read_tables
     from lookalike.indexer.sync import sync
 
+    framing = _framing(crop, faces, face_threshold)
     listed = sources.build(read_tables(payload, attributes))
     names = [] if predict is None else [name.strip() for name in predict.split(",")]
     with ExitStack() as stack:
@@ -249,7 +265,7 @@ def index(
             collection,
             model,
             listed,
-            crop=crop,
+            crop=framing,
             storage=layout.build(),
             predict=names,
             prune=prune,
@@ -273,6 +289,19 @@ def index(
     if as_json:
         print_json({"store": store, **done.to_json()})
     ctx.exit(3 if done.failed else 0)
+
+
+def _framing(crop: Crop | None, faces: bool, threshold: float | None) -> Framing | None:
+    """Return how images are framed; None: as the collection remembers."""
+    if not faces and threshold is None:
+        return crop
+    from lookalike.encoder.detect import INDEX_THRESHOLD, Faces
+
+    if crop is not None:
+        raise click.UsageError(
+            "--crop and --faces exclude each other: faces are cut out where they are found"
+        )
+    return Faces(INDEX_THRESHOLD if threshold is None else threshold)
 
 
 def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageConfig) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
-    from lookalike.searcher.search import QueryDenoiser, QueryResult
+    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult
 
 _MAX_NAME: Final = 32
 _FILE: Final = LocalPath()
@@ -41,6 +41,20 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 @option("--model", metavar="BUNDLE", help="Bundle folder, if it has moved since indexing.")
 @provider_option
 @crop_option("Crop of the query images, if not the model's own.", group=_QUERY)
+@option(
+    "--faces",
+    is_flag=True,
+    group=_QUERY,
+    help="Search for the most prominent face of each query; the default where the collection holds faces.",
+)
+@option(
+    "--face",
+    type=click.IntRange(min=1),
+    metavar="N",
+    group=_QUERY,
+    help="Search for the Nth face from the left instead.",
+)
+@option("--all-faces", is_flag=True, group=_QUERY, help="Search for each face of the queries.")
 @option(
     "--add",
     "added",
@@ -119,6 +133,9 @@ def search(
     count: int,
     model: str | None,
     crop: Crop | None,
+    faces: bool,
+    face: int | None,
+    all_faces: bool,
     where: Filter | None,
     added: tuple[str, ...],
     liked: tuple[Path, ...],
@@ -156,6 +173,7 @@ def search(
         raise click.UsageError(
             "--prior and --fmr do not work with --like and --unlike: they are for one image"
         )
+    wanted = _faces(faces, face, all_faces, crop=crop, combined=combined)
     strengths = parse_strengths(added) if added else {}
     params = SearchParams(k=count, where=where, exclude_self=exclude_self, group_by=group_by)
     with open_store(store) as opened:
@@ -165,7 +183,13 @@ def search(
             examples = (*images, *liked)
             answers = [
                 searcher.similar_to_examples(
-                    examples, unliked, params=params, crop=crop, add=strengths, denoiser=denoiser
+                    examples,
+                    unliked,
+                    params=params,
+                    crop=crop,
+                    faces=wanted,
+                    add=strengths,
+                    denoiser=denoiser,
                 )
             ]
         else:
@@ -176,6 +200,7 @@ def search(
                 where=where,
                 group_by=group_by,
                 crop=crop,
+                faces=wanted,
                 prior=prior,
                 fmr=fmr,
                 add=strengths,
@@ -199,6 +224,23 @@ def search(
     ctx.exit(exit_code(len(answers) - len(good), len(answers)))
 
 
+def _faces(
+    faces: bool, number: int | None, every: bool, *, crop: Crop | None, combined: bool
+) -> QueryFaces | None:
+    """Return which faces of the queries are compared; None: as the collection is."""
+    from lookalike.searcher.search import QueryFaces
+
+    if number is not None and every:
+        raise click.UsageError("--face and --all-faces exclude each other")
+    if not (faces or number is not None or every):
+        return None
+    if crop is not None:
+        raise click.UsageError("--crop does not work with --faces, --face and --all-faces: leave one out")
+    if combined and every:
+        raise click.UsageError("--all-faces does not work with --like and --unlike, which form one query")
+    return QueryFaces(number=number, every=every)
+
+
 def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
     from lookalike.encoder.runtime import Denoiser
     from lookalike.searcher.search import QueryDenoiser
@@ -212,7 +254,8 @@ def _print_table(answers: Sequence[QueryResult]) -> None:
     from lookalike.searcher.search import format_probability
 
     for number, answer in enumerate(answers):
-        click.echo(f"{chr(10) if number else ''}{printable(answer.query)}  ({answer.took_ms:.1f} ms)")
+        which = "" if answer.face is None or answer.face.count == 1 else f"  {answer.face.summary()}"
+        click.echo(f"{chr(10) if number else ''}{printable(answer.query)}{which}  ({answer.took_ms:.1f} ms)")
         people = [printable(result.person or "") for result in answer.results]
         width = min(max(map(len, people), default=0), _MAX_NAME)
         for person, result in zip(people, answer.results, strict=True):
@@ -228,6 +271,8 @@ def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
 
     for answer in answers:
         name = printable(answer.query)
+        if answer.face is not None and answer.face.count > 1:
+            log(f"{name}: {answer.face.summary()}")
         if answer.denoise_info is not None:
             log(f"{name}: {answer.denoise_info.summary()}")
         if answer.warning is not None:

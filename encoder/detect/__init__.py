@@ -11,7 +11,7 @@ from lookalike.encoder.detect.finder import (
     cut_faces,
     face_finder,
 )
-from lookalike.encoder.detect.framing import Faces, Framing, parse_framing, read_faces
+from lookalike.encoder.detect.framing import Faces, Framing, cut_for_model, parse_framing, read_faces
 
 __all__ = [
     "ARCFACE_FRAME",
@@ -27,6 +27,7 @@ __all__ = [
     "Similarity",
     "choose_face",
     "cut_faces",
+    "cut_for_model",
     "cut_out",
     "face_finder",
     "parse_framing",

@@ -102,8 +102,15 @@ def read_faces(
     """
     pixels = decode_rgb(data, max_pixels=max_pixels, name=name)
     found = face_finder().find(pixels, threshold=faces.threshold)
-    cut = cut_faces(pixels, found, frame, spec.size)
-    if spec.channels == 1:
-        gray = [np.asarray(Image.fromarray(each).convert("L"))[..., None] for each in cut]
-        cut = np.array(gray, np.uint8).reshape(len(found), *spec.shape)
-    return found, cut
+    return found, cut_for_model(pixels, found, frame, spec)
+
+
+def cut_for_model(
+    pixels: NDArray[np.uint8], faces: list[Face], frame: Frame, spec: ImageSpec
+) -> NDArray[np.uint8]:
+    """Return n faces of a picture, uint8 (H, W, 3), as a model takes them: uint8 (n, S, S, C)."""
+    cut = cut_faces(pixels, faces, frame, spec.size)
+    if spec.channels == 3:
+        return cut
+    gray = [np.asarray(Image.fromarray(each).convert("L")) for each in cut]
+    return np.array(gray, np.uint8).reshape(len(faces), *spec.shape)

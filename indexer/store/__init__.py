@@ -12,7 +12,7 @@ from lookalike.indexer.store.base import (
     resolve_alias,
     value_counts,
 )
-from lookalike.indexer.store.filters import Condition, Filter, json_path, parse_where
+from lookalike.indexer.store.filters import HAS_FACE, Condition, Filter, json_path, parse_where
 from lookalike.indexer.store.layout import (
     EF_SEARCH,
     QUANTILE,
@@ -26,6 +26,7 @@ from lookalike.indexer.store.layout import (
     oversampling,
 )
 from lookalike.indexer.store.points import (
+    FACE,
     MOVED_TO,
     PREDICTED,
     RESERVED,
@@ -43,6 +44,8 @@ from lookalike.indexer.store.points import (
 
 __all__ = [
     "EF_SEARCH",
+    "FACE",
+    "HAS_FACE",
     "MOVED_TO",
     "PREDICTED",
     "QUANTILE",

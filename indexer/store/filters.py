@@ -228,3 +228,7 @@ def _value(field: str, op: Op, text: str, *, quoted: bool) -> str | int | float 
     except ValueError:
         return text
     return number if math.isfinite(number) else text
+
+
+HAS_FACE: Final = Condition("face.number", ">=", 1)
+"""Passed by the points of a collection of faces that are faces; pictures without one have a point too."""

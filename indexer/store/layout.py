@@ -244,7 +244,8 @@ class CollectionSpec:
         model_id: Digest of the model whose embeddings it holds.
         model_name: Shipped name or folder that opens the model again.
         dimension: D, the length of every vector.
-        crop: How its images are framed, as ``lookalike.encoder.images.preprocess.Crop`` writes it.
+        crop: How its images are framed, as ``lookalike.encoder.images.Crop`` or
+            ``lookalike.encoder.detect.Faces`` writes it.
         metric: Always ``cosine``: embeddings have unit length.
         roots: Root name -> folder that item paths are relative to.
         foreign_roots: Names of the roots whose folder only a file of latents told: whoever wrote it may have
@@ -307,6 +308,11 @@ class CollectionSpec:
             and self.metric == "cosine"
         )
 
+    @property
+    def has_faces(self) -> bool:
+        """Whether its items are the faces of pictures, not whole pictures."""
+        return self.crop.startswith("faces:")
+
     def same_embedding(self, other: CollectionSpec) -> bool:
         """Whether vectors of both are comparable: the same model, dimension and crop."""
         return (self.model_id, self.dimension, self.crop) == (other.model_id, other.dimension, other.crop)
@@ -321,6 +327,17 @@ class CollectionSpec:
             raise ModelMismatchError(
                 f"collection {name!r} holds vectors of model {self.model_name} ({self.model_id[:12]}), "
                 f"this one is {model_id[:12]}; use that model or index into another collection"
+            )
+        if crop != self.crop and self.has_faces != crop.startswith("faces:"):
+            holds, given = ("faces", "whole pictures") if self.has_faces else ("whole pictures", "faces")
+            raise ModelMismatchError(
+                f"collection {name!r} holds {holds}, this run is for {given}; "
+                f"{'pass' if self.has_faces else 'leave out'} --faces, or index into another collection"
+            )
+        if crop != self.crop and self.has_faces:
+            raise ModelMismatchError(
+                f"collection {name!r} holds {self.crop}, this run finds {crop}; "
+                "leave --face-threshold out, or index into another collection"
             )
         if crop != self.crop:
             raise ModelMismatchError(

@@ -42,7 +42,9 @@ _CHECKSUM: Final = "vector_checksum"
 _CHECKSUM_TOLERANCE: Final = 1e-5
 """Stores normalize vectors again, which changes last places; this is far above that, and a value that is off
 by less changes no search."""
-RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns", MOVED_TO, _CHECKSUM})
+FACE: Final = "face"
+"""Payload field of a face: number and count in its picture, box, landmarks, score, width."""
+RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns", FACE, MOVED_TO, _CHECKSUM})
 """Payload fields that the index fills itself: the first five of every item."""
 PREDICTED: Final = "predicted"
 """Payload field that lists the fields predicted by a model; all others are known."""

@@ -6,7 +6,8 @@ from lookalike.indexer.sync.collection import (
     new_spec,
 )
 from lookalike.indexer.sync.plan import ToEmbed
-from lookalike.indexer.sync.sync import DEGENERATE, SyncReport, drop_degenerate, sync
+from lookalike.indexer.sync.report import SyncReport
+from lookalike.indexer.sync.sync import DEGENERATE, drop_degenerate, sync
 
 __all__ = [
     "DEGENERATE",

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.detect import Framing
 from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import Source, SourceList, Sources, as_sources, merge_roots
 from lookalike.indexer.store import CollectionSpec, StorageConfig, VectorStore, differing_options
@@ -64,7 +64,7 @@ def with_sources(spec: CollectionSpec, sources: Sequence[Source]) -> CollectionS
     return replace(spec, roots=merge_roots(spec.roots, sources), foreign_roots=foreign)
 
 
-def new_spec(bundle: Bundle, *, crop: Crop | None) -> CollectionSpec:
+def new_spec(bundle: Bundle, *, crop: Framing | None) -> CollectionSpec:
     """Return the spec of a new collection for this model's vectors; crop None: the model's own crop."""
     return CollectionSpec(
         model_id=bundle.model_id,
@@ -79,7 +79,7 @@ def prepare_collection(
     name: str,
     model: Model,
     *,
-    crop: Crop | None = None,
+    crop: Framing | None = None,
     storage: StorageConfig | None = None,
 ) -> CollectionSpec:
     """Create the collection for this model, or check that an existing one belongs to it.

@@ -29,6 +29,7 @@ from lookalike.indexer.store import (
     known_payload,
 )
 from lookalike.indexer.sync.collection import CompressedList, IdSet
+from lookalike.indexer.sync.faces import face_count, face_number, face_payloads, points_in, with_more
 
 CHUNK: Final = 1024
 _Each = TypeVar("_Each")
@@ -160,10 +161,12 @@ class SyncPlan:
         to_embed: Items to read.
         to_update: Items to store again with the vector that is stored.
         unchanged: How many items stay as they are.
-        missing: Stored items that are no longer in the sources, id to path.
+        missing: Stored items that are no longer in the sources, id to path; of the faces of a picture the
+            first.
         emptied: Folders that are there and empty, and how many stored items they or folders below them held,
             without those that may have moved.
-        superseded: Old points of items that an earlier run moved, and was killed before it deleted them.
+        superseded: Old points of items that an earlier run moved, and was killed before it deleted them; of
+            the faces of a picture the first.
         missing_by_content: (size, SHA-256) to the ids of missing items with that content, not matched so far.
         vector_points: (size, SHA-256) to the point that holds the vector of a matched item.
     """
@@ -226,9 +229,11 @@ def make_plan(store: VectorStore, name: str, scan: SourceScan, *, checksum: bool
     plan, seen, seen_per_root = SyncPlan(), IdSet(), Counter[str]()
     for source, items in scan:
         stored = store.get(name, [item.id for item in items], with_vectors=checksum)
+        if checksum:
+            stored = _with_damage(store, name, stored)
         for item in items:
             _add_to_plan(plan, item, source.root_name, stored.get(item.id), checksum=checksum)
-        seen_per_root[source.root_name] += len(stored)
+        seen_per_root[source.root_name] += points_in(record.payload for record in stored.values())
         for point in stored:
             seen.add(point)
     seen.settle()
@@ -238,6 +243,14 @@ def make_plan(store: VectorStore, name: str, scan: SourceScan, *, checksum: bool
         if size not in maybe_moved and (empty := _empty_folder(folder)) is not None:
             plan.emptied[empty] = plan.emptied.get(empty, 0) + count
     return plan
+
+
+def _with_damage(store: VectorStore, name: str, stored: dict[str, Record]) -> dict[str, Record]:
+    """Return the first points of pictures, damaged where any of their faces is."""
+    return {
+        key: replace(records[0], damaged=any(record.damaged for record in records))
+        for key, records in with_more(store, name, stored, with_vectors=True).items()
+    }
 
 
 def payload_of(item: Item, root_name: str, info: FileInfo) -> dict[str, Any]:
@@ -251,6 +264,11 @@ def payload_of(item: Item, root_name: str, info: FileInfo) -> dict[str, Any]:
     }
     person = {} if item.person is None else {"person": item.person}
     return {**person, **(item.payload or {}), **own}
+
+
+def folder_person(item: Item) -> str | None:
+    """Return the person that the folder of an item names, unless a table names one."""
+    return None if "person" in (item.payload or {}) else item.person
 
 
 def kept_payload(before: Payload, item: Item, *, same_content: bool) -> dict[str, Any]:
@@ -298,6 +316,8 @@ def _has_same_fields(item: Item, stored: Record) -> bool:
         return {key: value for key, value in payload.items() if key not in RESERVED}
 
     now = payload_of(item, "", _file_info(stored))
+    if face_count(stored.payload) not in (None, 1):
+        (now, *_) = face_payloads(now, [], folder_person=folder_person(item))
     return without_reserved(now) == without_reserved(known_payload(stored.payload))
 
 
@@ -347,6 +367,8 @@ def _unseen(
             continue  # the usual case: all that is stored was seen
         sources = [source for source in scan.sources if source.root_name == root]
         for records in chunked(store.scroll(name, where=of_root)):
+            # The faces of a picture are missing together, and the first stands for all.
+            records = [record for record in records if face_number(record.payload) <= 1]
             was_seen = seen.contains([record.id for record in records])
             for record in (record for record, is_seen in zip(records, was_seen, strict=True) if not is_seen):
                 path = record.payload["path"]

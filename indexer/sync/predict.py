@@ -14,6 +14,7 @@ from lookalike.encoder.bundle import Attribute
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.store import PREDICTED, RESERVED, Record, VectorStore, known_payload
+from lookalike.indexer.sync.faces import face_number
 from lookalike.indexer.sync.plan import chunked
 
 _DIGITS: Final = 3
@@ -62,6 +63,8 @@ def predict_attributes(store: VectorStore, name: str, attributes: Sequence[Attri
         log_odds = {each.name: each.read(vectors).tolist() for each in attributes}
         for row, record in enumerate(records):
             rounded = {key: round(values[row], _DIGITS) for key, values in log_odds.items()}
+            if not face_number(record.payload):
+                continue  # a picture without a face: its vector means nothing
             payload = _with_predictions(record, rounded)
             if payload != record.payload:
                 changed.append((record, payload))

@@ -12,7 +12,7 @@ import numpy as np
 
 from lookalike.encoder.embed import FileInfo, file_info
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.indexer.sources import Item, Source, as_path, as_text, item_id, leads_out
+from lookalike.indexer.sources import Item, Source, as_path, as_text, leads_out
 from lookalike.indexer.store import (
     RESERVED,
     CollectionSpec,
@@ -22,6 +22,7 @@ from lookalike.indexer.store import (
     VectorStore,
     known_payload,
 )
+from lookalike.indexer.sync.faces import face_id, face_number
 
 _SAMPLE: Final = 200
 """Stored images that are looked for; ids are digests, so the first are as good as random ones."""
@@ -126,7 +127,9 @@ def _absorb(store: VectorStore, name: str, other: str, root_name: str) -> int:
     """Bring the points of one root under another root's name, and return how many there were."""
     where, count = Filter((Condition("root", "=", other),)), 0
     while records := list(islice(store.scroll(name, where=where, with_vectors=True), _CHUNK)):
-        ids = [item_id(root_name, str(record.payload["path"])) for record in records]
+        ids = [
+            face_id(root_name, str(record.payload["path"]), face_number(record.payload)) for record in records
+        ]
         stored = store.get(name, ids, with_vectors=True)
         payloads = [
             _merged(record, stored.get(key), root_name) for key, record in zip(ids, records, strict=True)

@@ -6,15 +6,16 @@ Legend: N points, D dimensions of an embedding.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.encoder.detect import Framing, face_finder, parse_framing
 from lookalike.encoder.embed import (
     PROCESSES_FROM,
     EmbeddedBatch,
@@ -25,10 +26,10 @@ from lookalike.encoder.embed import (
     fork_workers,
 )
 from lookalike.encoder.errors import DataError, printable
-from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import Source, SourceList, Sources, numeric_fields
+from lookalike.indexer.sources import Item, Source, SourceList, Sources, numeric_fields
 from lookalike.indexer.store import (
+    FACE,
     MOVED_TO,
     CollectionSpec,
     Payload,
@@ -45,6 +46,15 @@ from lookalike.indexer.sync.collection import (
     prepare_collection,
     with_sources,
 )
+from lookalike.indexer.sync.faces import (
+    face_count,
+    face_id,
+    face_number,
+    face_payloads,
+    face_vectors,
+    more_ids,
+    with_more,
+)
 from lookalike.indexer.sync.plan import (
     SourceScan,
     SyncPlan,
@@ -52,112 +62,14 @@ from lookalike.indexer.sync.plan import (
     ToUpdate,
     all_new,
     chunked,
+    folder_person,
     kept_payload,
     make_plan,
     payload_of,
 )
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
 from lookalike.indexer.sync.renamed import absorb_doubles, check_renamed
-
-Status = Literal["added", "changed", "moved", "relabelled", "missing", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class SyncEvent:
-    """What happened to one item.
-
-    Attributes:
-        status: added, changed (other bytes), moved (same bytes under another path), relabelled (only its
-            payload changed), missing (stored, but the file is gone) or failed.
-        path: Path relative to its root; of a failed file, the file itself.
-        root: Name of its root; empty when it has none.
-        detail: Previous path of a moved item, reason of a failed one.
-    """
-
-    status: Status
-    path: str
-    root: str = ""
-    detail: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return JSON values, without empty ones."""
-        detail = {"moved": "from", "failed": "reason"}.get(self.status, "detail")
-        values = {"status": self.status, "path": self.path, "root": self.root, detail: self.detail}
-        return {key: value for key, value in values.items() if value}
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """The result of a sync; counts are of items.
-
-    Attributes:
-        collection: Name of the collection.
-        provider: What the model ran on (``cpu``, ``cuda``); None when nothing could be embedded.
-        added: Stored for the first time.
-        changed: Stored again because size, time or checksum of the file differ.
-        moved: Stored under another path with the same content; not embedded again.
-        relabelled: Only their payload changed; not embedded again.
-        unchanged: Left as they were.
-        missing: Stored, but no longer in the sources; removed when ``pruned``.
-        pruned: Whether the missing ones were removed.
-        dry: Whether it was a dry run: the counts say what would happen.
-        failed: Path and one-line reason.
-        passed_over: What folders hold beside images that can be read: kind to how many.
-        seconds: From comparing the sources to the last flush.
-        predicted: For how many items attributes were predicted; None when no attribute was asked for.
-    """
-
-    collection: str = ""
-    provider: str | None = None
-    added: int = 0
-    changed: int = 0
-    moved: int = 0
-    relabelled: int = 0
-    unchanged: int = 0
-    missing: int = 0
-    pruned: bool = False
-    dry: bool = False
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    passed_over: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    predicted: int | None = None
-
-    @property
-    def stored(self) -> int:
-        """Images that were written."""
-        return self.added + self.changed + self.moved + self.relabelled
-
-    @property
-    def seen(self) -> int:
-        """Images that were found in the sources, and folders that could not be listed."""
-        return self.stored + self.unchanged + len(self.failed)
-
-    @property
-    def images_per_second(self) -> float:
-        """Embedded images per second of the whole run."""
-        return (self.added + self.changed) / self.seconds if self.seconds and not self.dry else 0.0
-
-    def summary(self) -> str:
-        """Return one line for people."""
-        optional = {"moved": self.moved, "relabelled": self.relabelled}
-        counts = [f"{self.added} added", f"{self.changed} changed"]
-        counts += [f"{count} {kind}" for kind, count in optional.items() if count]
-        counts += [f"{self.unchanged} unchanged", f"{self.missing} missing{' and removed' * self.pruned}"]
-        line = f"{', '.join(counts)}, {len(self.failed)} failed"
-        return f"dry run, nothing was changed; it would be {line}" if self.dry else line
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values; ``predicted`` only when attributes were asked for."""
-        values = asdict(self)
-        if self.predicted is None:
-            del values["predicted"]
-        return {
-            **values,
-            "failed": [{"path": path, "reason": reason} for path, reason in self.failed],
-            "seconds": round(self.seconds, 3),
-            "images_per_second": round(self.images_per_second, 1),
-        }
-
+from lookalike.indexer.sync.report import SyncEvent, SyncReport, SyncReporter
 
 _DURABLE_TOGETHER: Final = 1024
 DEGENERATE: Final = "the model sees nothing in it that could be compared; leave it out"
@@ -169,7 +81,7 @@ def sync(
     model: Model,
     sources: Sources,
     *,
-    crop: Crop | None = None,
+    crop: Framing | None = None,
     storage: StorageConfig | None = None,
     predict: Sequence[str] = (),
     prune: bool = False,
@@ -194,7 +106,8 @@ def sync(
         model: The model whose embeddings it holds.
         sources: What it should hold: paths or names (a folder, an image file, a tar archive, ``lfw``,
             ``mnist``), opened sources, or :class:`SourceList` with the options of reading them.
-        crop: How the images are framed; None: as the collection remembers, or the model's own crop.
+        crop: How the images are framed, or which of their faces are the items; None: as the collection
+            remembers, or the model's own crop.
         storage: Storage options of a new collection; for an existing one they are ignored, with a warning.
         predict: Attributes of the model to predict for each item, where no table knows them.
         prune: Remove items that are stored under a source and no longer in it.
@@ -229,6 +142,7 @@ def sync(
     if warning is not None:
         log(warning)
     report = SyncReport(collection=name, provider=model.provider, pruned=prune and not dry_run, dry=dry_run)
+    _begin_faces(model, before, report)
     began = time.monotonic()
     if not (isinstance(sources, SourceList) and sources.root_name is not None):
         check_renamed(store, name, before, opened)
@@ -241,7 +155,7 @@ def sync(
         # nothing to embed.
         workers: Workers | None = None
         if processes and not dry_run and not before.roots and scan.at_least(PROCESSES_FROM):
-            workers = fork_workers(model, crop=Crop.parse(spec.crop), max_pixels=max_pixels)
+            workers = fork_workers(model, crop=parse_framing(spec.crop), max_pixels=max_pixels)
             if workers is not None:
                 stack.enter_context(closing(workers))
         entries = run.make_plan(scan, checksum=checksum, on_total=on_total)
@@ -262,22 +176,11 @@ def sync(
     return report
 
 
-@dataclass(slots=True)
-class SyncReporter:
-    """Counts each item in the report and passes it on as an event."""
-
-    report: SyncReport
-    on_event: Callable[[SyncEvent], object]
-
-    def event(self, status: Status, path: str, root: str = "", detail: str = "") -> None:
-        """Count an item that is stored, or missing."""
-        setattr(self.report, status, getattr(self.report, status) + 1)
-        self.on_event(SyncEvent(status, path, root, detail))
-
-    def failed(self, path: str, reason: str, root: str = "") -> None:
-        """Note a file that could not be read."""
-        self.report.failed.append((path, reason))
-        self.on_event(SyncEvent("failed", path, root, reason))
+def _begin_faces(model: Model, spec: CollectionSpec, report: SyncReport) -> None:
+    """Check that faces can be found where a collection holds faces, before anything is read."""
+    if spec.has_faces:
+        _ = model.bundle.face_frame, face_finder()
+        report.faces = report.without_face = 0
 
 
 def _check_pruning(name: str, sources: Sequence[Source], plan: SyncPlan) -> None:
@@ -340,12 +243,12 @@ class _Run:
     ) -> None:
         """Carry out the plan; everything is durable when this returns."""
         if self.plan.superseded:
-            self.store.delete(self.name, self.plan.superseded)
+            self._delete(self.plan.superseded)
         self.apply_updates(self.plan.to_update)
         stream = embed_files(
             self.model,
             ((entry, entry.item.where) for entry in entries),
-            crop=Crop.parse(self.spec.crop),
+            crop=parse_framing(self.spec.crop),
             max_pixels=self.max_pixels,
             processes=self.processes,
             workers=workers,
@@ -353,7 +256,7 @@ class _Run:
         )
         self.store_embedded(stream, on_progress)
         if prune and self.plan.missing:
-            self.store.delete(self.name, list(self.plan.missing))
+            self._delete(list(self.plan.missing))
         deleted = self.plan.superseded or (prune and self.plan.missing)
         if self.reporter.report.stored or deleted:  # else there is nothing to flush
             self.store.flush(self.name)
@@ -367,21 +270,26 @@ class _Run:
         store, name = self.store, self.name
         for chunk in chunked(updates, _DURABLE_TOGETHER):
             stored = store.get(name, [update.stored_id for update in chunk], with_vectors=True)
-            moved = [update.stored_id for update in chunk if update.status == "moved"]
-            vectors = np.array([stored[update.stored_id].undamaged_vector() for update in chunk], np.float32)
-            payloads = [_updated_payload(update, stored[update.stored_id]) for update in chunk]
-            new_ids = [update.item.id for update in chunk]
+            points = with_more(store, name, stored, with_vectors=True)
+            moved = [update for update in chunk if update.status == "moved"]
             if moved:
-                is_moved = [update.status == "moved" for update in chunk]
+                firsts = [stored[update.stored_id] for update in moved]
                 marked = [
-                    {**stored[update.stored_id].payload, MOVED_TO: update.item.id}
-                    for update in chunk
-                    if update.status == "moved"
+                    {**record.payload, MOVED_TO: update.item.id}
+                    for update, record in zip(moved, firsts, strict=True)
                 ]
-                store.upsert(name, moved, vectors[is_moved], marked)
-            store.upsert(name, new_ids, vectors, payloads)
+                store.upsert(name, [record.id for record in firsts], _vectors(firsts), marked)
+            # The first face of a picture last: where it stands, all others do.
+            pairs = [(update, record) for update in chunk for record in reversed(points[update.stored_id])]
+            payloads = [_updated_payload(update, record) for update, record in pairs]
+            ids = [
+                _point_id(update.item, payload) for (update, _), payload in zip(pairs, payloads, strict=True)
+            ]
+            store.upsert(name, ids, _vectors([record for _, record in pairs]), payloads)
             if moved:
-                store.delete(name, moved)
+                store.delete(
+                    name, [record.id for update in moved for record in reversed(points[update.stored_id])]
+                )
             for update in chunk:
                 self.plan.mark_written(update)
                 self._report_update(update)
@@ -393,8 +301,7 @@ class _Run:
         with closing(stream):
             for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
                 if batch.keys:
-                    ids = [entry.item.id for entry in batch.keys]
-                    self.store.upsert(self.name, ids, batch.embeddings, self._payloads(batch))
+                    self._store_batch(batch)
                 for entry in batch.keys:
                     self._report_embedded(entry)
                 for entry, reason in batch.failures:
@@ -403,16 +310,57 @@ class _Run:
                 self.apply_updates(update for update in known if update is not None)
                 on_progress(_size(batch))
 
-    def _payloads(self, batch: EmbeddedBatch[ToEmbed]) -> list[Payload]:
-        """Return the payloads to store; of a file with other bytes, what earlier tables said stays."""
-        changed = [entry.item.id for entry in batch.keys if not entry.new and entry.item.payload is None]
+    def _store_batch(self, batch: EmbeddedBatch[ToEmbed]) -> None:
+        changed = [entry.item.id for entry in batch.keys if not entry.new]
         before = self.store.get(self.name, changed) if changed else {}
+        payloads = self._payloads(batch, before)
+        if batch.faces is None:
+            self.store.upsert(self.name, [entry.item.id for entry in batch.keys], batch.embeddings, payloads)
+            return
+        gone = [
+            point
+            for entry, faces in zip(batch.keys, batch.faces, strict=True)
+            if entry.item.id in before
+            for point in more_ids(before[entry.item.id].payload, kept=max(1, len(faces)))
+        ]
+        if gone:  # before the rest: a run that is killed then reads the picture again
+            self.store.delete(self.name, gone)
+        ids: list[str] = []
+        all_payloads: list[Payload] = []
+        vectors: list[NDArray[np.float32]] = []
+        row = 0
+        for entry, faces, payload in zip(batch.keys, batch.faces, payloads, strict=True):
+            each = face_payloads(payload, faces, folder_person=folder_person(entry.item))
+            # The first face last: where it stands, all others do.
+            all_payloads += each[::-1]
+            ids += [_point_id(entry.item, one) for one in each[::-1]]
+            vectors.append(face_vectors(batch.embeddings[row : row + len(faces)], faces)[::-1])
+            row += len(faces)
+        self.store.upsert(self.name, ids, np.concatenate(vectors), all_payloads)
+        report = self.reporter.report
+        report.faces = (report.faces or 0) + row
+        report.without_face = (report.without_face or 0) + sum(not faces for faces in batch.faces)
+
+    def _payloads(self, batch: EmbeddedBatch[ToEmbed], before: Mapping[str, Record]) -> list[Payload]:
+        """Return the payloads to store; of a file with other bytes, what earlier tables said stays."""
         payloads: list[Payload] = []
         for entry, info in zip(batch.keys, batch.facts, strict=True):
             new, old = payload_of(entry.item, entry.root_name, info), before.get(entry.item.id)
-            kept = {} if old is None else kept_payload(old.payload, entry.item, same_content=False)
-            payloads.append({**new, **kept})
+            if old is None or entry.item.payload is not None:
+                payloads.append(new)
+            else:
+                payloads.append({**new, **kept_payload(old.payload, entry.item, same_content=False)})
         return payloads
+
+    def _delete(self, firsts: Sequence[str]) -> None:
+        """Delete items; of the faces of a picture, whose first is given, all."""
+        for chunk in chunked(firsts):
+            more = [
+                each
+                for record in (self.store.get(self.name, chunk).values() if self.spec.has_faces else ())
+                for each in more_ids(record.payload)
+            ]
+            self.store.delete(self.name, [*more, *chunk])
 
     def report_scan(self, scan: SourceScan) -> None:
         """Report folders that could not be listed, what was passed over in others, and missing items."""
@@ -438,24 +386,43 @@ class _Run:
 def _updated_payload(update: ToUpdate, before: Record) -> Payload:
     """Return the payload to store; without a table now, what an earlier table said stays."""
     new = payload_of(update.item, update.root_name, update.info)
-    if update.item.payload is not None or update.status == "added":
+    if update.item.payload is None and update.status != "added":
+        new |= kept_payload(before.payload, update.item, same_content=True)
+    if FACE not in before.payload:
         return new
-    return {**new, **kept_payload(before.payload, update.item, same_content=True)}
+    if face_count(before.payload) != 1:
+        (new, *_) = face_payloads(new, [], folder_person=folder_person(update.item))
+    return {**new, FACE: before.payload[FACE]}
+
+
+def _point_id(item: Item, payload: Payload) -> str:
+    """Return the id of a point of an item: its own, or that of a further face."""
+    number = face_number(payload)
+    return item.id if number < 2 else face_id(str(payload["root"]), item.path, number)
+
+
+def _vectors(records: Sequence[Record]) -> NDArray[np.float32]:
+    return np.array([record.undamaged_vector() for record in records], np.float32)
 
 
 def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
     """Move images whose embedding is zero or not finite to the failures: no store takes them."""
     rows = batch.embeddings
-    good: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
-    if good.all():
+    finite: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
+    if finite.all():
         return batch
-    dropped = [entry for entry, is_good in zip(batch.keys, good, strict=True) if not is_good]
+    counts = np.ones(len(batch.keys), np.int64) if batch.faces is None else np.array([*map(len, batch.faces)])
+    of = np.repeat(np.arange(len(batch.keys)), counts)
+    good = np.ones(len(batch.keys), np.bool_)
+    good[of[~finite]] = False  # a picture with such a face is not stored in part
+    keep, dropped = np.flatnonzero(good), [batch.keys[row] for row in np.flatnonzero(~good)]
     return EmbeddedBatch(
-        [entry for entry, is_good in zip(batch.keys, good, strict=True) if is_good],
-        [info for info, is_good in zip(batch.facts, good, strict=True) if is_good],
-        rows[good],
+        [batch.keys[row] for row in keep],
+        [batch.facts[row] for row in keep],
+        rows[good[of]],
         batch.failures + [(entry, f"{printable(str(entry.item.file))}: {DEGENERATE}") for entry in dropped],
         batch.skipped,
+        None if batch.faces is None else [batch.faces[row] for row in keep],
     )
 
 
@@ -478,6 +445,7 @@ def _joined(batches: Sequence[EmbeddedBatch[ToEmbed]]) -> EmbeddedBatch[ToEmbed]
         np.concatenate([batch.embeddings for batch in batches]),
         [failure for batch in batches for failure in batch.failures],
         [skipped for batch in batches for skipped in batch.skipped],
+        [faces for batch in batches for faces in batch.faces or ()] if batches[0].faces is not None else None,
     )
 
 

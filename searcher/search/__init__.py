@@ -1,11 +1,14 @@
 """Searching a collection."""
 
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.search.query_images import QueryFace, QueryFaces, Timer
 from lookalike.searcher.search.results import QueryResult, SearchHit, SearchParams, format_probability
-from lookalike.searcher.search.searcher import Searcher, Timer
+from lookalike.searcher.search.searcher import Searcher
 
 __all__ = [
     "QueryDenoiser",
+    "QueryFace",
+    "QueryFaces",
     "QueryResult",
     "SearchHit",
     "SearchParams",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.encoder.detect import Face
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import denoise_in_place, estimate_noise
@@ -86,6 +87,26 @@ class QueryDenoiser:
             return read_pixels(data, spec, crop=crop, max_pixels=max_pixels, name=name), info
         denoise_in_place(self.denoiser, image[part], noise, strength=_STRENGTH)
         return read_pixels(encode_png(image), spec, crop=crop, name=name), info
+
+    def face(self, image: NDArray[np.uint8], face: Face, size: int) -> tuple[NDArray[np.uint8], DenoiseInfo]:
+        """Return a picture with one of its faces denoised, and what was done.
+
+        Args:
+            image: uint8 (H, W, 3).
+            face: A face of it.
+            size: S; a picture whose face is much larger is returned reduced.
+        """
+        factor = max(1, int(face.width / (_MAX_RATIO * size)))
+        # A copy: the other faces of the picture are denoised by themselves.
+        image = np.array(Image.fromarray(image).reduce(factor) if factor > 1 else image)
+        height, width = image.shape[:2]
+        x, y, across, down = face.box
+        columns = slice(max(0, int((x - across / 2) * width)), int((x + 1.5 * across) * width) + 1)
+        rows = slice(max(0, int((y - down / 2) * height)), int((y + 1.5 * down) * height) + 1)
+        noise = estimate_noise(self.denoiser, image[rows, columns])
+        if not noise.is_clean:
+            denoise_in_place(self.denoiser, image[rows, columns], noise, strength=_STRENGTH)
+        return image, DenoiseInfo(self.denoiser.bundle.name, noise.percentile(50), not noise.is_clean)
 
 
 def _reduce(image: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from lookalike.encoder.bundle import Bundle, ScoreCalibration, default_prior
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError, printable
 from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
+from lookalike.searcher.search.query_images import QueryFace
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class QueryResult:
         match: Whether any hit is above the threshold; None where there is no threshold or the query failed.
         warning: Why the hits mean little, in one line; None where nothing is known against them.
         denoise_info: How the query was denoised; None where denoising was not requested.
+        face: The face of the query that was compared; None where whole pictures are.
         examples: ``like`` and ``unlike``: the files of a query of several images; empty for a single image.
     """
 
@@ -87,13 +89,14 @@ class QueryResult:
     match: bool | None = None
     warning: str | None = None
     denoise_info: DenoiseInfo | None = None
+    face: QueryFace | None = None
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: query, model_id, took_ms, match, warning, results.
 
-        Also treatment where denoising was requested, like and unlike for a query of several images, and error
-        when it failed.
+        Also face where faces are compared, treatment where denoising was requested, like and unlike for a
+        query of several images, and error when it failed.
         """
         values: dict[str, Any] = {
             "query": self.query,
@@ -104,6 +107,8 @@ class QueryResult:
             "warning": self.warning,
             "results": [result.to_json() for result in self.results],
         }
+        if self.face is not None:
+            values["face"] = self.face.to_json()
         if self.denoise_info is not None:
             values["treatment"] = self.denoise_info.to_json()
         return values if self.error is None else values | {"error": str(self.error)}
@@ -124,7 +129,9 @@ class MatchScorer:
     threshold: float | None = None
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, size: int, prior: float | None, fmr: float | None) -> Self:
+    def from_bundle(
+        cls, bundle: Bundle, *, size: int, prior: float | None, fmr: float | None, faces: bool = False
+    ) -> Self:
         """Return the scorer for a collection of ``size`` images.
 
         Args:
@@ -132,11 +139,13 @@ class MatchScorer:
             size: Images in the collection.
             prior: In (0, 1); None: one match expected, see :func:`default_prior`.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+            faces: Whether faces found in pictures are compared.
 
         Raises:
             InvalidArgumentError: invalid prior or rate, or one was given and the model is not calibrated.
         """
-        calibration = None if bundle.calibration is None else bundle.calibration.scores
+        fitted = bundle.calibration_of(faces=faces)
+        calibration = None if fitted is None else fitted.scores
         if calibration is None:
             if prior is not None or fmr is not None:
                 raise InvalidArgumentError(

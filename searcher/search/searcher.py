@@ -5,36 +5,53 @@ Legend: Q queries, k hits, E embedding size.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.encoder.detect import QUERY_THRESHOLD, Face, Faces, Framing, cut_faces, parse_framing
 from lookalike.encoder.errors import (
     BundleError,
     DataError,
     ImageError,
     InvalidArgumentError,
     ItemNotFoundError,
-    LookalikeError,
     ModelMismatchError,
     VectorError,
     printable,
 )
 from lookalike.encoder.files import read_bounded
-from lookalike.encoder.images import Crop, ImageSpec, read_pixels
+from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import file_below, leads_out, located
-from lookalike.indexer.store import CollectionSpec, Filter, Hit, VectorStore, check_fields, resolve_alias
+from lookalike.indexer.store import (
+    FACE,
+    HAS_FACE,
+    CollectionSpec,
+    Filter,
+    Hit,
+    VectorStore,
+    check_fields,
+    resolve_alias,
+)
 from lookalike.indexer.sync import DEGENERATE
 from lookalike.searcher.generation import attributes_of
-from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.search.query_images import (
+    ItemQuery,
+    LoadedQuery,
+    Query,
+    QueryFaces,
+    Timer,
+    load_query,
+    query_framing,
+)
 from lookalike.searcher.search.results import (
     MatchScorer,
     QueryResult,
@@ -46,10 +63,10 @@ from lookalike.searcher.search.results import (
 
 Pixels = NDArray[np.uint8]
 Vector = NDArray[np.float32]
-Timer = Callable[[str], AbstractContextManager[object]]
-"""Given the name of a step (clean, embed, check, search), returns a context that times it."""
-
 _BATCH: Final = 64
+_WIDENED: Final = 1.5
+_SHOWN_MARGIN: Final = 0.25
+"""What is shown around a crop, and around a face in fractions of its frame: half as much again."""
 OUT_OF_DISTRIBUTION: Final = (
     "this image is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
     "results mean little"
@@ -59,39 +76,6 @@ OUT_OF_DISTRIBUTION: Final = (
 def untimed(_step: str) -> AbstractContextManager[object]:
     """Time nothing."""
     return nullcontext()
-
-
-class Query(Protocol):
-    """A query image: a ``Path``, or any object with bytes and, as ``str``, a name."""
-
-    def read_bytes(self) -> bytes:
-        """Return the whole file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        ...
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _BytesQuery:
-    """The image of a stored item as a query."""
-
-    name: str
-    read_bytes: Callable[[], bytes]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _LoadedQuery:
-    """A query's pixels and the SHA-256 of its file, or the error of reading it."""
-
-    pixels: Pixels | None = None
-    digest: str = ""
-    denoise_info: DenoiseInfo | None = None
-    error: LookalikeError | None = None
 
 
 class Searcher:
@@ -124,9 +108,9 @@ class Searcher:
         self.max_pixels = max_pixels
         self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
-        self.size = store.count(self.collection)
+        self.size = store.count(self.collection, where=self._only_faces(None))
         _ = model.provider  # loads the model now, so that the first query does not wait
-        calibration = model.bundle.calibration
+        calibration = model.bundle.calibration_of(faces=self.spec.has_faces)
         self._usual_errors = (
             None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
         )
@@ -174,12 +158,15 @@ class Searcher:
         where: Filter | None = None,
         group_by: str | None = None,
         crop: Crop | None = None,
+        faces: QueryFaces | None = None,
         prior: float | None = None,
         fmr: float | None = None,
         add: Mapping[str, float] | None = None,
         denoiser: QueryDenoiser | None = None,
     ) -> Iterator[QueryResult]:
         """Yield a result for each query image, in order. One that cannot be read fails alone.
+
+        Where every face of the queries is asked for, there is a result for each face.
 
         Args:
             queries: Image files, or objects like them.
@@ -188,6 +175,8 @@ class Searcher:
             where: Filter that hits must pass.
             group_by: Payload field: only the best hit of each of its values.
             crop: How the queries are framed; None: as the collection is.
+            faces: Which faces of the queries are compared; None: the most prominent where the collection
+                holds faces, none where it holds whole pictures.
             prior: Probability that an image of the collection shows the query's person, before any
                 comparison, in (0, 1); None: one match is expected in the collection.
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
@@ -199,11 +188,11 @@ class Searcher:
                 attribute that the model does not have.
         """
         params = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
-        crop = Crop.parse(self.spec.crop) if crop is None else crop
+        framing = self._framing(crop, faces)
         scorer, change = self.match_scorer(prior=prior, fmr=fmr), self._latent_change(add)
         for start in range(0, len(queries), _BATCH):
             yield from self._search_batch(
-                queries[start : start + _BATCH], params, crop, scorer, change, denoiser
+                queries[start : start + _BATCH], params, framing, faces, scorer, change, denoiser
             )
 
     def similar_to_item(
@@ -248,7 +237,9 @@ class Searcher:
         payload = dict(record.payload)
         name = str(payload["path"])
         if add or denoiser is not None:
-            query = _BytesQuery(name, lambda: self._read_item(payload) if read is None else read(payload))
+            query = ItemQuery(
+                name, lambda: self._read_item(payload) if read is None else read(payload), payload
+            )
             (result,) = self.similar(
                 [query], k=k, exclude_self=exclude_self, where=where, group_by=group_by,
                 prior=prior, fmr=fmr, add=add, denoiser=denoiser,
@@ -268,6 +259,7 @@ class Searcher:
         *,
         params: SearchParams | None = None,
         crop: Crop | None = None,
+        faces: QueryFaces | None = None,
         add: Mapping[str, float] | None = None,
         denoiser: QueryDenoiser | None = None,
     ) -> QueryResult:
@@ -280,6 +272,7 @@ class Searcher:
             unlike: Negative examples.
             params: Which hits.
             crop: As for :meth:`similar`.
+            faces: As for :meth:`similar`; of every face the first counts.
             add: As for :meth:`similar`.
             denoiser: As for :meth:`similar`.
 
@@ -288,11 +281,11 @@ class Searcher:
         """
         if not like:
             raise InvalidArgumentError("--unlike needs at least one IMAGE or --like")
-        crop = Crop.parse(self.spec.crop) if crop is None else crop
+        framing = self._framing(crop, faces)
         scorer, change = self.match_scorer(), self._latent_change(add)
         began = time.perf_counter()
         files = (*like, *unlike)
-        loaded = [self._load(file, crop, denoiser) for file in files]
+        loaded = [self._load(file, framing, faces, denoiser)[0] for file in files]
         images = [each.pixels for each in loaded]
         vectors = self._embed(images[: len(like)], change) + self._embed(images[len(like) :], None)
         usable = [vector for vector in vectors if vector is not None]
@@ -328,28 +321,40 @@ class Searcher:
         """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
         scorer = self.match_scorer(prior=prior, fmr=fmr)
         self._check_fields(where)
-        found = self.store.search(self.collection, embeddings, k=k, where=where)
+        found = self.store.search(self.collection, embeddings, k=k, where=self._only_faces(where))
         return [scorer.rank(hits) for hits in found]
 
     def match_scorer(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
         """Return what turns scores of this collection into probabilities; see :meth:`similar`."""
-        return MatchScorer.from_bundle(self.model.bundle, size=self.size, prior=prior, fmr=fmr)
+        return MatchScorer.from_bundle(
+            self.model.bundle, size=self.size, prior=prior, fmr=fmr, faces=self.spec.has_faces
+        )
 
     def item_image(self, payload: dict[str, Any], *, side: int) -> Pixels | None:
         """Return a stored item's image for people, uint8 (side, side, 3), or None when its file is gone.
 
-        It shows a little more than the model sees.
+        It shows a little more than the model sees; of a face, that face.
         """
         folder = self.spec.folder_of(payload["root"])
         if folder is None or leads_out(payload["path"]):
             return None
-        return self.query_image(file_below(folder, payload["path"]), side=side)
+        face = Face.from_json(payload[FACE]) if FACE in payload else None
+        return self.query_image(file_below(folder, payload["path"]), side=side, face=face)
 
-    def query_image(self, file: Path, *, side: int, crop: Crop | None = None) -> Pixels | None:
-        """Return the image in a file as :meth:`item_image` does."""
-        framing = (Crop.parse(self.spec.crop) if crop is None else crop).widened(1.5)
+    def query_image(
+        self, file: Path, *, side: int, crop: Crop | None = None, face: Face | None = None
+    ) -> Pixels | None:
+        """Return the image in a file as :meth:`item_image` does, or a face in it."""
         try:
-            data, spec = _read_located(file), ImageSpec(size=side, crop=framing)
+            data = _read_located(file)
+            if face is not None:
+                pixels = decode_rgb(data, max_pixels=self.max_pixels, name=str(file))
+                frame = self.model.bundle.face_frame
+                (cut,) = cut_faces(pixels, [face], frame, side, margin=_SHOWN_MARGIN)
+                return np.asarray(cut, np.uint8)
+            framing = parse_framing(self.spec.crop) if crop is None else crop
+            shown = framing.widened(_WIDENED) if isinstance(framing, Crop) else Crop()
+            spec = ImageSpec(size=side, crop=shown)
             return read_pixels(data, spec, max_pixels=self.max_pixels, name=str(file))
         except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
@@ -370,6 +375,13 @@ class Searcher:
             check_fields(self.store, self.collection, where)
             self._fields |= keys
 
+    def _only_faces(self, where: Filter | None) -> Filter | None:
+        """Return the filter that also leaves out the points of pictures without a face."""
+        if not self.spec.has_faces:
+            return where
+        base = Filter() if where is None else where
+        return replace(base, conditions=(*base.conditions, HAS_FACE))
+
     def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
         return attributes_of(self.model).change(add) if add else None
 
@@ -377,13 +389,15 @@ class Searcher:
         self,
         queries: Sequence[Query],
         params: SearchParams,
-        crop: Crop,
+        framing: Framing,
+        faces: QueryFaces | None,
         scorer: MatchScorer,
         change: Vector | None,
         denoiser: QueryDenoiser | None,
     ) -> Iterator[QueryResult]:
         began = time.perf_counter()
-        loaded = [self._load(query, crop, denoiser) for query in queries]
+        pairs = [(query, one) for query in queries for one in self._load(query, framing, faces, denoiser)]
+        loaded = [each for _, each in pairs]
         images = [each.pixels for each in loaded]
         vectors, warnings = self._embed(images, change), self._warnings(images)
         usable = [place for place, vector in enumerate(vectors) if vector is not None]
@@ -392,8 +406,8 @@ class Searcher:
             rows = np.stack([vector for vector in vectors if vector is not None])
             hits = self._retrieve(rows, [[loaded[place].digest] for place in usable], params)
             results = {place: scorer.rank(found) for place, found in zip(usable, hits, strict=True)}
-        took_ms = (time.perf_counter() - began) * 1000 / len(queries)
-        for place, (query, each) in enumerate(zip(queries, loaded, strict=True)):
+        took_ms = (time.perf_counter() - began) * 1000 / len(pairs)
+        for place, (query, each) in enumerate(pairs):
             name, model_id = str(query), self.model.model_id
             if place not in results:
                 yield QueryResult(name, model_id, took_ms, (), each.error or _no_vector(query))
@@ -406,6 +420,7 @@ class Searcher:
                     match=scorer.any_match(results[place]),
                     warning=warnings[place],
                     denoise_info=each.denoise_info,
+                    face=each.face,
                 )
 
     def _retrieve(
@@ -413,7 +428,8 @@ class Searcher:
     ) -> list[list[Hit]]:
         with self.timer("search"):
             self._check_fields(params.where)
-            return retrieve(self.store, self.collection, vectors, digests, params)
+            of_faces = replace(params, where=self._only_faces(params.where))
+            return retrieve(self.store, self.collection, vectors, digests, of_faces)
 
     def _warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:
         """Return a line for each image that the model reconstructs far worse than those it was trained on."""
@@ -433,23 +449,26 @@ class Searcher:
         vectors: list[Vector | None] = [None if pixels is None else next(rows) for pixels in images]
         return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
 
-    def _load(self, query: Query, crop: Crop, denoiser: QueryDenoiser | None) -> _LoadedQuery:
-        spec, info = self.model.bundle.spec.image, None
-        try:
-            data = read_bounded(query, pipe=True) if isinstance(query, Path) else query.read_bytes()
-            if denoiser is None:
-                pixels = read_pixels(data, spec, crop=crop, max_pixels=self.max_pixels, name=str(query))
-            else:
-                with self.timer("denoise"):
-                    pixels, info = denoiser.read(
-                        data, spec, crop=crop, max_pixels=self.max_pixels, name=str(query)
-                    )
-        except ImageError as error:
-            return _LoadedQuery(error=error)
-        except OSError as error:
-            reason = f"{printable(str(query))}: cannot be read ({error.strerror})"
-            return _LoadedQuery(error=ImageError(reason))
-        return _LoadedQuery(pixels, hashlib.sha256(data).hexdigest(), info)
+    def _framing(self, crop: Crop | None, faces: QueryFaces | None) -> Framing:
+        """Return how queries are framed: as the collection is, unless a crop or faces are asked for."""
+        if crop is not None and faces is not None:
+            raise InvalidArgumentError(f"a query is cut to {crop} or to its faces; leave one of the two out")
+        if crop is not None:
+            return crop
+        return query_framing(self.spec.crop if faces is None else str(Faces(QUERY_THRESHOLD)))
+
+    def _load(
+        self, query: Query, framing: Framing, faces: QueryFaces | None, denoiser: QueryDenoiser | None
+    ) -> list[LoadedQuery]:
+        return load_query(
+            self.model,
+            query,
+            framing,
+            faces=faces or QueryFaces(),
+            denoiser=denoiser,
+            max_pixels=self.max_pixels,
+            timer=self.timer,
+        )
 
 
 def _no_vector(query: Query) -> VectorError:

@@ -27,7 +27,7 @@ from lookalike.indexer.sources.mnist import find_mnist_images
 from lookalike.indexer.sources.source import open_source
 from lookalike.indexer.store import VectorStore
 from lookalike.indexer.sync import SyncReport, sync
-from lookalike.indexer.sync.sync import SyncEvent
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.photos import photograph, stored

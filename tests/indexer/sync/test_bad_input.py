@@ -21,7 +21,7 @@ from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import as_path
 from lookalike.indexer.store import VectorStore
-from lookalike.indexer.sync.sync import SyncEvent
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.photos import NAME, cuttings, index, photograph, stored, write_photos
 

@@ -22,7 +22,7 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import SourceFilter, SourceList
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
-from lookalike.indexer.sync.sync import SyncEvent
+from lookalike.indexer.sync.report import SyncEvent
 from tests.fixtures.photos import NAME, photograph, stored, write_photos
 
 

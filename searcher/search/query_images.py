@@ -1,0 +1,195 @@
+"""Query images as the model sees them: read, framed or with their faces cut out, denoised if wanted.
+
+Legend: n faces, S side of a model's input, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.detect import (
+    QUERY_THRESHOLD,
+    Face,
+    Faces,
+    Framing,
+    choose_face,
+    cut_for_model,
+    face_finder,
+)
+from lookalike.encoder.errors import ImageError, InvalidArgumentError, LookalikeError, printable
+from lookalike.encoder.files import read_bounded
+from lookalike.encoder.images import Crop, decode_rgb, read_pixels
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.store import FACE, Payload
+from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
+
+Pixels = NDArray[np.uint8]
+Timer = Callable[[str], AbstractContextManager[object]]
+"""Given the name of a step (denoise, embed, check, search), returns a context that times it."""
+
+
+class Query(Protocol):
+    """A query image: a ``Path``, or any object with bytes and, as ``str``, a name."""
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ItemQuery:
+    """The image of a stored item as a query; of a face, that face."""
+
+    name: str
+    read_bytes: Callable[[], bytes]
+    payload: Payload
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFaces:
+    """Which faces of a query are searched for, where faces are compared.
+
+    Attributes:
+        number: Of the face, from 1 at the left; None: the most prominent one.
+        every: Whether each face is a query of its own.
+
+    Raises:
+        InvalidArgumentError: A number below 1, or both.
+    """
+
+    number: int | None = None
+    every: bool = False
+
+    def __post_init__(self) -> None:
+        if self.number is not None and (self.number < 1 or self.every):
+            raise InvalidArgumentError(
+                f"one face has a number from 1 at the left, or all faces are asked for; got {self.number}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFace:
+    """The face of a picture that a query is about: which of how many, from 1 at the left."""
+
+    face: Face
+    number: int
+    count: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return JSON values: number, count, box, landmarks, score, width."""
+        return {"number": self.number, "count": self.count, **self.face.to_json()}
+
+    def summary(self) -> str:
+        """Return one line for people."""
+        return f"face {self.number} of {self.count}, from the left"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoadedQuery:
+    """A query's pixels, uint8 (S, S, C), and the SHA-256 of its file, or the error of reading it."""
+
+    pixels: Pixels | None = None
+    digest: str = ""
+    denoise_info: DenoiseInfo | None = None
+    face: QueryFace | None = None
+    error: LookalikeError | None = None
+
+
+def load_query(
+    model: Model,
+    query: Query,
+    framing: Framing,
+    *,
+    faces: QueryFaces,
+    denoiser: QueryDenoiser | None,
+    max_pixels: int | None,
+    timer: Timer,
+) -> list[LoadedQuery]:
+    """Read a query: one image, or each of its faces where all are asked for, or one error."""
+    try:
+        data = read_bounded(query, pipe=True) if isinstance(query, Path) else query.read_bytes()
+        if isinstance(framing, Crop):
+            found = [_framed(model, data, str(query), framing, denoiser, max_pixels, timer)]
+        else:
+            found = _faces(model, query, data, faces, denoiser, max_pixels, timer)
+    except ImageError as error:
+        return [LoadedQuery(error=error)]
+    except OSError as error:
+        reason = f"{printable(str(query))}: cannot be read ({error.strerror})"
+        return [LoadedQuery(error=ImageError(reason))]
+    digest = hashlib.sha256(data).hexdigest()
+    return [replace(each, digest=digest) for each in found]
+
+
+def query_framing(crop: str) -> Framing:
+    """Return how queries are framed for a collection that was framed like this."""
+    return Faces(QUERY_THRESHOLD) if crop.startswith("faces:") else Crop.parse(crop)
+
+
+def _framed(
+    model: Model,
+    data: bytes,
+    name: str,
+    crop: Crop,
+    denoiser: QueryDenoiser | None,
+    max_pixels: int | None,
+    timer: Timer,
+) -> LoadedQuery:
+    spec = model.bundle.spec.image
+    if denoiser is None:
+        return LoadedQuery(read_pixels(data, spec, crop=crop, max_pixels=max_pixels, name=name))
+    with timer("denoise"):
+        pixels, info = denoiser.read(data, spec, crop=crop, max_pixels=max_pixels, name=name)
+    return LoadedQuery(pixels, denoise_info=info)
+
+
+def _faces(
+    model: Model,
+    query: Query,
+    data: bytes,
+    wanted: QueryFaces,
+    denoiser: QueryDenoiser | None,
+    max_pixels: int | None,
+    timer: Timer,
+) -> list[LoadedQuery]:
+    spec, frame = model.bundle.spec.image, model.bundle.face_frame
+    image = decode_rgb(data, max_pixels=max_pixels, name=str(query))
+    with timer("faces"):
+        chosen = _chosen(query, image, wanted)
+    loaded = []
+    for each in chosen:
+        part, info = image, None
+        if denoiser is not None:
+            with timer("denoise"):
+                part, info = denoiser.face(image, each.face, spec.size)
+        (pixels,) = cut_for_model(part, [each.face], frame, spec)
+        loaded.append(LoadedQuery(pixels, denoise_info=info, face=each))
+    return loaded
+
+
+def _chosen(query: Query, image: Pixels, wanted: QueryFaces) -> list[QueryFace]:
+    stored = query.payload.get(FACE) if isinstance(query, ItemQuery) else None
+    if stored is not None:
+        return [QueryFace(Face.from_json(stored), int(stored["number"]), int(stored["count"]))]
+    found = face_finder().find(image, threshold=QUERY_THRESHOLD)
+    main = choose_face(found, wanted.number, name=str(query))
+    return [
+        QueryFace(face, number, len(found))
+        for number, face in enumerate(found, 1)
+        if wanted.every or face is main
+    ]
