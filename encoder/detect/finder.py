@@ -31,6 +31,9 @@ _SAME_FACE: Final = 0.4
 _CLOSE_SIDE: Final = 256
 _CLOSE_MARGIN: Final = 0.5
 _CLOSE_THRESHOLD: Final = 0.3
+_SURE: Final = 0.9
+_CLEARLY: Final = 0.03
+"""By how much the score of a turned face must be higher for it to count."""
 
 
 class FaceFinder:
@@ -80,19 +83,36 @@ class FaceFinder:
         return _best_of_overlapping(np.concatenate(found))
 
     def _look_closely(self, pixels: Pixels, row: NDArray[np.float32]) -> Face:
-        """Return a face with the landmarks that are found when it is seen upright and large."""
-        points: Points = row[4:14].reshape(5, 2)
-        close = Similarity.fit(points, LFW_FRAME.scaled(_CLOSE_SIDE, margin=_CLOSE_MARGIN))
+        """Return a face with the landmarks that are found when it is seen upright and large.
+
+        A face that lies on its side may have been taken for one that stands: it is then found again, more
+        surely, when it is turned.
+        """
+        points, score = self._refined(pixels, row[4:14].reshape(5, 2), 0)
+        if score < _SURE:
+            turned = [self._refined(pixels, points, turns) for turns in (1, 2, 3)]
+            best, surer = max(turned, key=lambda each: each[1])
+            if surer > score + _CLEARLY:
+                points, _ = self._refined(pixels, best, 0)
+        height, width = pixels.shape[:2]
+        return Face.from_pixels(row[:4], points, float(row[14]), width=width, height=height)
+
+    def _refined(self, pixels: Pixels, points: Points, turns: int) -> tuple[Points, float]:
+        """Return landmarks as they are found on the face alone, turned by quarter turns, and their score.
+
+        Where none are found they are the same, of score 0.
+        """
+        upright = Similarity.fit(points, LFW_FRAME.scaled(_CLOSE_SIDE, margin=_CLOSE_MARGIN))
+        close = upright.turned(turns, _CLOSE_SIDE)
         found = self._detector.detect(
             cut_out(pixels, close, _CLOSE_SIDE), threshold=_CLOSE_THRESHOLD, merged=False
         )
-        near = found[_overlaps(found, _box_around(close.apply(points))) > _SAME_FACE] if len(found) else found
-        if len(near):
-            weights = near[:, 14:] ** 2
-            mean = (near[:, 4:14] * weights).sum(0) / weights.sum()
-            points = close.inverse().apply(mean.reshape(5, 2).astype(np.float32))
-        height, width = pixels.shape[:2]
-        return Face.from_pixels(row[:4], points, float(row[14]), width=width, height=height)
+        near = found[_overlaps(found, _box_around(upright.apply(points))) > _SAME_FACE]
+        if not len(near):
+            return points, 0.0
+        weights = near[:, 14:] ** 2
+        mean = (near[:, 4:14] * weights).sum(0) / weights.sum()
+        return close.inverse().apply(mean.reshape(5, 2).astype(np.float32)), float(near[:, 14].max())
 
 
 def cut_faces(pixels: Pixels, faces: list[Face], frame: Frame, side: int, *, margin: float = 0.0) -> Pixels:
