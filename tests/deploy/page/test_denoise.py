@@ -100,7 +100,7 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="set by hand")
     page.get_by_label("Standard deviation, of 255").fill("60")
     page.get_by_role("slider", name=re.compile("Strength")).fill("0.5")
-    expect(page.locator("#denoise-status")).to_contain_text("denoised with 60, strength 50 %")
+    expect(page.locator("#denoise-status")).to_have_text("Denoised: noise 60 of 255, as given, strength 50 %")
     asked = {"sigma": "60", "strength": "0.5"}
     alone = client.post(f"{API}/denoise", data=asked, files={"image": NOISY}, headers={"Accept": "image/png"})
     assert saved(page) == alone.content

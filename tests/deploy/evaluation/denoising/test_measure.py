@@ -112,7 +112,7 @@ def test_methods_that_need_a_sigma_are_left_out_where_there_is_none() -> None:
     assert not needs.given
 
 
-@pytest.mark.parametrize("sigma", [None, 25 / 255])
+@pytest.mark.parametrize("sigma", [None, 25 / 255, 0.0])
 @pytest.mark.parametrize(
     "kind", ["colored", "gray stored as RGB", "one channel", "no noise", "two gray values"]
 )
@@ -136,7 +136,8 @@ def test_a_denoiser_gives_what_the_command_makes_of_a_file(
     denoised, left = method.denoise_one(pixels, sigma)
     np.testing.assert_array_equal(denoised, expected)
     assert left == (as_file.status == "clean")
-    np.testing.assert_array_equal(method.denoise([pixels], sigma or 0.5)[0], expected)
+    assert left == np.array_equal(denoised, pixels)
+    np.testing.assert_array_equal(method.denoise([pixels], 0.5 if sigma is None else sigma)[0], expected)
 
 
 def test_clean_images_are_measured_at_three_sizes_each_against_its_own_input(box: Denoiser) -> None:
