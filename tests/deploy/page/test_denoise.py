@@ -117,6 +117,13 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="estimated")
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#denoise-status")).to_contain_text("strength 50 %")
+    page.get_by_role("slider", name=re.compile("Strength")).fill("2")  # as much as the API takes
+    expect(page.locator("#denoise-strength-value")).to_have_text("200 %")
+    expect(page.locator("#denoise-status")).to_have_text(re.compile(r"^Denoised: estimated .*, strength 200 %$"))
+    more = client.post(
+        f"{API}/denoise", data={"strength": "2"}, files={"image": NOISY}, headers={"Accept": "image/png"}
+    )
+    assert saved(page) == more.content
 
 
 @pytest.mark.slow
