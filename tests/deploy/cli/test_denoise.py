@@ -23,13 +23,13 @@ from lookalike.searcher.denoising import (
 )
 from lookalike.searcher.figures import denoised_sheet
 from tests.fixtures.command import COMMAND, lookalike, one_line
-from tests.fixtures.handmade_models import make_cleaner, make_digits
+from tests.fixtures.handmade_models import make_denoiser, make_digits
 from tests.fixtures.tiny_models import save_again
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cleaner(tmp_path_factory.mktemp("model") / "box").folder
+    return make_denoiser(tmp_path_factory.mktemp("model") / "box").folder
 
 
 def noisy(file: Path, *, sigma: float = 25, mode: str = "RGB", size: int = 64) -> Path:

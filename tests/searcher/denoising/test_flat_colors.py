@@ -12,7 +12,7 @@ from lookalike.encoder.images import Values
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import UNetDenoiser
 from lookalike.searcher.denoising.flat_colors import has_few_values, repeated_cells
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.photos import cuttings
 
 Pixels = NDArray[np.uint8]
@@ -22,7 +22,7 @@ CELL = 8
 @pytest.fixture(scope="module")
 def denoise(tmp_path_factory: pytest.TempPathFactory) -> UNetDenoiser:
     """Its estimator takes any edge for noise, so that only what is known for a drawing is left."""
-    made = make_cleaner(tmp_path_factory.mktemp("model") / "box", multiple=CELL)
+    made = make_denoiser(tmp_path_factory.mktemp("model") / "box", multiple=CELL)
     return UNetDenoiser(denoiser=Denoiser(made, threads=1), max_pixels=10**6)
 
 

@@ -11,7 +11,7 @@ from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import NoiseMap, denoise_pixels, estimate_noise, noise_map, uniform_map
 from lookalike.searcher.denoising.noise_map import as_floats, confirmed_noise
-from tests.fixtures.handmade_models import AROUND, make_cleaner
+from tests.fixtures.handmade_models import AROUND, make_denoiser
 
 LIMIT = 2 / 255
 
@@ -19,13 +19,13 @@ LIMIT = 2 / 255
 @pytest.fixture(scope="module", params=[(4, 4), (8, 4), (8, 8), (16, 4)])
 def denoiser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     multiple, cell = request.param
-    made = make_cleaner(tmp_path_factory.mktemp("c") / "box", multiple=multiple, cell=cell)
+    made = make_denoiser(tmp_path_factory.mktemp("c") / "box", multiple=multiple, cell=cell)
     return Denoiser(made, threads=1)
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
-    return Denoiser(make_cleaner(tmp_path_factory.mktemp("b") / "box", multiple=8), threads=1)
+    return Denoiser(make_denoiser(tmp_path_factory.mktemp("b") / "box", multiple=8), threads=1)
 
 
 def uneven(height: int, width: int, channels: int = 3, dtype: Any = np.uint8) -> Any:

@@ -25,7 +25,7 @@ from lookalike.searcher.denoising import (
     uniform_map,
 )
 from lookalike.searcher.denoising import denoiser as module
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 
 SIGMA = 30 / 255
 LIMIT = 2 / 255  # of the denoiser: places with less noise are clean
@@ -34,14 +34,14 @@ LIMIT = 2 / 255  # of the denoiser: places with less noise are clean
 @pytest.fixture(scope="module", params=[(4, 3, 7), (1, 3, 7), (8, 20, 41), (2, 0, 1)])
 def denoiser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     multiple, reach, box = request.param
-    made = make_cleaner(tmp_path_factory.mktemp("c") / "box", multiple=multiple, reach=reach, box=box)
+    made = make_denoiser(tmp_path_factory.mktemp("c") / "box", multiple=multiple, reach=reach, box=box)
     return Denoiser(made, threads=1)
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     """One whose cells are of 4 pixels, in multiples of 8."""
-    return Denoiser(make_cleaner(tmp_path_factory.mktemp("b") / "box", multiple=8, cell=4), threads=1)
+    return Denoiser(make_denoiser(tmp_path_factory.mktemp("b") / "box", multiple=8, cell=4), threads=1)
 
 
 def noisy(height: int, width: int, channels: int = 3, dtype: Any = np.uint16) -> Any:
@@ -225,7 +225,7 @@ def test_blind_gives_what_a_file_gets(box: Denoiser) -> None:
 
 @pytest.mark.parametrize("kind", ["colored", "gray stored as RGB", "one channel"])
 @pytest.mark.parametrize("how", [{"strength": 0.001}, {"strength": 0}, {"sigma": 0.0}], ids=str)
-def test_an_image_in_which_no_pixel_changes_is_left(box: Denoiser, kind: str, how: dict[str, float]) -> None:
+def test_an_image_in_which_no_pixel_changes_is_left(box: Denoiser, kind: str, how: dict[str, Any]) -> None:
     pixels = noisy(40, 50, 1 if kind == "one channel" else 3, np.uint8)
     if kind == "gray stored as RGB":
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
@@ -278,7 +278,7 @@ def test_memory_does_not_grow_with_height(denoiser: Denoiser, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_hundred_megapixels_take_no_more_than_their_bytes(tmp_path: Path) -> None:
-    denoiser = Denoiser(make_cleaner(tmp_path / "box", multiple=8), threads=1)
+    denoiser = Denoiser(make_denoiser(tmp_path / "box", multiple=8), threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (10_000, 10_000, 3), dtype=np.uint8)
     denoise_in_place(denoiser, pixels[:1000, :1000].copy(), uniform_map(SIGMA, (1000, 1000), 8))
     tracemalloc.start()

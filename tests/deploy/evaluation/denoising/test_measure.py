@@ -23,7 +23,7 @@ from lookalike.encoder.images import encode_png, read_image_file
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import UNetDenoiser
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 
 Pixels = NDArray[np.uint8]
 GRAY = np.full((16, 16, 1), 128, np.uint8)
@@ -48,7 +48,7 @@ class Off:
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
-    return Denoiser.open(make_cleaner(tmp_path_factory.mktemp("cleaner") / "box").folder)
+    return Denoiser.open(make_denoiser(tmp_path_factory.mktemp("denoiser") / "box").folder)
 
 
 def test_figures_are_medians_and_means_of_the_images_own() -> None:
