@@ -18,8 +18,8 @@ from lookalike.deploy.evaluation import (
     evaluate_denoising,
 )
 from lookalike.deploy.evaluation.denoising import CleanRow, DenoiserMethod, DenoisingTestSet, evaluate_clean
-from lookalike.deploy.evaluation.denoising.measure import half_size, jpeg_copy
-from lookalike.encoder.images import encode_png, read_image_file
+from lookalike.deploy.evaluation.denoising.measure import jpeg_copy
+from lookalike.encoder.images import encode_png, half_size, read_image_file
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import UNetDenoiser
@@ -171,11 +171,6 @@ def test_images_that_did_not_change_count_as_better_than_any() -> None:
     assert (values["median_psnr_db"], values["5th_percentile_psnr_db"], values["lowest_psnr_db"]) == (
         None, 50, 40,
     )  # fmt: skip
-
-
-def test_half_size_is_the_mean_of_four_pixels() -> None:
-    pixels = np.array([[0, 4, 9], [8, 12, 9], [200, 200, 9]], np.uint8)[..., None]
-    assert half_size(pixels).tolist() == [[[6]]]
 
 
 def test_clean_results_stand_after_those_with_noise_of_each_set(box: Denoiser) -> None:
