@@ -226,8 +226,7 @@ def correlated_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats
     height, width = (max(1, round(side / factor)) for side in shape[:2])
     small = rng.standard_normal((height, width, shape[2]), np.float32)
     field = resize_floats(small, *shape[:2])
-    noise: Floats = field / max(float(field.std()), np.finfo(np.float32).tiny)
-    return noise
+    return field / np.float32(max(float(field.std()), float(np.finfo(np.float32).tiny)))
 
 
 def _number(value: float) -> str:

@@ -1,6 +1,7 @@
 """Dithered, drawn and enlarged images are known, and stay as they are; noise of any kind is never one."""
 
 import io
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -87,6 +88,23 @@ def test_drawn_and_dithered_images_stay_as_they_are(denoise: UNetDenoiser, name:
         assert done.noise.percentile(100) == 0
         assert done.change is not None
         assert done.change.share == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
+@pytest.mark.parametrize("how", ["threshold", "error diffusion", "ordered"])
+def test_dithers_of_one_bit_stay_as_they_are(denoise: UNetDenoiser, kind: str, how: str) -> None:
+    gray = image(4).convert("L").crop((0, 0, 92, 76))
+    if how == "ordered":
+        gray = halftone(np.asarray(gray))
+    dither = gray.convert(
+        "1", dither=Image.Dither.FLOYDSTEINBERG if "diffusion" in how else Image.Dither.NONE
+    )
+    data = file_of(dither, kind)
+    done = denoise(data, "it")
+    assert (done.status, done.reason, done.data == data) == ("clean", "few colors", True)
+    for changed in (replace(denoise, kind="TIFF" if kind == "PNG" else "PNG"), replace(denoise, sigma=0.0)):
+        with Image.open(io.BytesIO(changed(data, "it").data)) as back:
+            np.testing.assert_array_equal(np.asarray(back.convert("L")), np.asarray(dither.convert("L")))
 
 
 def pixel_art(height: int, width: int, *, outlined: bool, channels: int = 3) -> Pixels:
