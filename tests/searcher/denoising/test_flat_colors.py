@@ -317,7 +317,8 @@ def test_noisy_photographs_are_no_screenshots(
     for sigma, clean in itertools.product((15, 40), (color, color.mean(2, keepdims=True))):
         noisy = with_noise(clean, sigma)
         if rim is not None:  # black and white say nothing, as noise ends there
-            noisy = np.pad(noisy, ((32, 32), (32, 32), (0, 0)), constant_values=rim)
+            wide = np.pad(noisy, ((32, 32), (32, 32), (0, 0)), constant_values=rim)
+            noisy = wide.astype(np.uint8)
         if quality is not None:
             out = io.BytesIO()
             Image.fromarray(noisy[..., 0] if noisy.shape[2] == 1 else noisy).save(
