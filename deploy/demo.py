@@ -308,14 +308,15 @@ def denoising_sheet(
 
     from lookalike.encoder.images import Tile, add_noise, contact_sheet, to_uint8
     from lookalike.encoder.metrics import psnr_from_mse
-    from lookalike.searcher.denoising import denoise_blind
+    from lookalike.searcher.denoising import denoise_pixels
 
     columns = []
     for seed, (pixels, name, sigma) in enumerate(zip(images, captions, sigmas, strict=True)):
         clean = pixels[None].astype(np.float32) / np.float32(255)  # (1, H, W, C)
         level, rng = np.array([sigma / 255], np.float32), np.random.default_rng(seed)
         noisy = to_uint8(add_noise(clean, level, kind="gaussian", rng=rng))[0]
-        denoised, noise = denoise_blind(denoiser, noisy)
+        denoised = noisy.copy()
+        noise = denoise_pixels(denoiser, denoised).noise
         before, after = (
             f"{psnr_from_mse(float(np.square(x / np.float32(255) - clean).mean())):.1f} dB"
             for x in (noisy.astype(np.float32), denoised.astype(np.float32))

@@ -174,8 +174,9 @@ class DenoisedImage:
     Attributes:
         data: The bytes of the file: same size, bit depth, alpha and metadata as the input. An image file
             keeps its type; arrays and PIL images become PNG.
-        sigma: Standard deviation of the noise that was estimated, in [0, 1] of white; None if it was not.
-        changed: False where there was so little noise that the image was left as it is.
+        sigma: Standard deviation of the noise, in [0, 1] of white, as estimated or as given; None of a model
+            that does neither.
+        changed: False where no pixel changed, such as of an image with hardly any noise.
     """
 
     data: bytes = field(repr=False)

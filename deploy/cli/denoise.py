@@ -152,7 +152,7 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     "--report",
     type=LocalPath(dir_okay=False),
     group=_OUTPUT,
-    help="Write JSON lines to this file: what was found in each image, and what changed.",
+    help="Write JSON lines to this file: the noise of each image, and what changed.",
 )
 @json_option("Print the report as JSON on stdout.", group=_OUTPUT)
 @click.pass_context
@@ -198,13 +198,14 @@ def denoise(
         _warn_of_resizing(denoiser)
         destination = replace(destination, kind=denoiser.kind)
     tasks, unreadable, passed_over = _find_tasks(options, listed, destination)
-    report, outcomes = _run(options, tasks, denoiser)
+    report, outcomes = _run(options, tasks, denoiser, sigma)
     report.failed[:0] = unreadable
     report.passed_over = passed_over
-    _log_report(report, denoiser.provider, tasks)
+    _log_report(report, denoiser.provider, tasks, sigma)
     if options.as_json:
-        record = {"model": model, "provider": denoiser.provider, "out": options.out, **report.to_json()}
-        print_json({**record, "images": [outcome.to_json() for outcome in outcomes]})
+        given = "auto" if sigma is None else round(255 * sigma, 2)
+        record = {"model": model, "provider": denoiser.provider, "sigma": given, "out": options.out}
+        print_json({**record, **report.to_json(), "images": [outcome.to_json() for outcome in outcomes]})
     ctx.exit(3 if report.failed else 0)
 
 
@@ -275,7 +276,10 @@ def _warn_of_resizing(denoiser: AutoencoderDenoiser) -> None:
 
 
 def _run(
-    options: _Options, tasks: list[Task], denoiser: UNetDenoiser | AutoencoderDenoiser
+    options: _Options,
+    tasks: list[Task],
+    denoiser: UNetDenoiser | AutoencoderDenoiser,
+    sigma: float | None,
 ) -> tuple[BatchReport, list[Outcome]]:
     """Denoise the images; return the report and, for ``--json``, what became of each."""
     from lookalike.searcher.denoising import denoise_all
@@ -296,34 +300,39 @@ def _run(
             tasks, denoiser, overwrite=options.overwrite, threads=options.threads, on_outcome=on_outcome
         )
     if options.sheet is not None:
-        _save_sheet(options.sheet, shown)
+        _save_sheet(options.sheet, shown, sigma)
     return report, outcomes
 
 
-def _save_sheet(file: Path, outcomes: list[Outcome]) -> None:
+def _save_sheet(file: Path, outcomes: list[Outcome], sigma: float | None) -> None:
     from lookalike.encoder.images import save_image
     from lookalike.searcher.figures import denoised_sheet
 
     if not outcomes:
         log("no image was read: --sheet has nothing to show")
         return
-    rows = [(Path(each.task.path), _found(each), each.view) for each in outcomes if each.view is not None]
+    rows = [
+        (Path(each.task.path), _found(each, sigma), each.view) for each in outcomes if each.view is not None
+    ]
     save_image(file, denoised_sheet(rows))
 
 
-def _found(outcome: Outcome) -> str:
-    """Return what was found in an image, for its place on the sheet."""
+def _found(outcome: Outcome, sigma: float | None) -> str:
+    """Return what was found in an image, or the sigma that was given, for its place on the sheet."""
     if outcome.status == "clean":
         return f"left: {outcome.reason}"
+    if sigma is not None:
+        return f"sigma {255 * sigma:g}, as given"
     return "" if outcome.sigmas is None else f"sigma {255 * outcome.sigmas[0]:.1f}"
 
 
-def _log_report(report: BatchReport, provider: str, tasks: list[Task]) -> None:
+def _log_report(report: BatchReport, provider: str, tasks: list[Task], sigma: float | None) -> None:
     from lookalike.encoder.errors import printable
 
     log_failed(f"{printable(path)}: {reason}" for path, reason in report.failed)
     speed = f", {report.images_per_second:.1f} images/s" if report.images_per_second else ""
-    log(f"{report.summary()}; {report.seconds:.1f} s on {provider}{speed}")
+    given = "" if sigma is None else f"; sigma {255 * sigma:g}, as given"
+    log(f"{report.summary()}{given}; {report.seconds:.1f} s on {provider}{speed}")
     log_skipped(report.passed_over)
     if report.skipped:
         log("use --overwrite to write existing outputs again")

@@ -84,11 +84,13 @@ const denoising = {
     denoising.wipe(...denoising.urls);
     byId("denoise-save").href = denoising.urls[1];
     byId("denoise-save").download = `${image.name.replace(/\.\w+$/, "")}-denoised.png`;
-    const noise = `estimated noise ${image.sigma.toFixed(0)} of 255`;
-    const level = values.sigma === "auto" ? "" : `, denoised with ${Number(values.sigma)}`;
-    const part = Number(values.strength) < 1 ? `, strength ${Math.round(100 * values.strength)} %` : "";
-    byId("denoise-status").textContent =
-      image.status === "clean" ? `Unchanged, hardly any noise: ${noise}` : `Denoised: ${noise}${level}${part}`;
+    const estimated = values.sigma === "auto";
+    const level = estimated ? image.sigma.toFixed(0) : Number(values.sigma);
+    const noise = `${estimated ? "estimated noise" : "noise"} ${level} of 255${estimated ? "" : ", as given"}`;
+    const part = Number(values.strength) !== 1 ? `, strength ${Math.round(100 * values.strength)} %` : "";
+    const why = estimated && Number(values.strength) > 0 ? ", hardly any noise" : "";
+    const verdict = image.status === "clean" ? `Unchanged${why}` : "Denoised";
+    byId("denoise-status").textContent = `${verdict}: ${noise}${part}`;
   },
 };
 

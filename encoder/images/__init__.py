@@ -26,6 +26,7 @@ from lookalike.encoder.images.noise import (
     sample_noise,
     saved_as_jpeg,
 )
+from lookalike.encoder.images.planes import box_means, half_size, resize_floats
 from lookalike.encoder.images.preprocess import (
     LFW_CROP,
     Crop,
@@ -60,6 +61,7 @@ __all__ = [
     "Values",
     "add_camera_noise",
     "add_noise",
+    "box_means",
     "contact_sheet",
     "correlated_noise",
     "decode_rgb",
@@ -68,9 +70,11 @@ __all__ = [
     "find_images",
     "find_names",
     "grid",
+    "half_size",
     "is_image",
     "read_image_file",
     "read_pixels",
+    "resize_floats",
     "sample_camera",
     "sample_noise",
     "save_image",

@@ -20,6 +20,8 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.encoder.images.planes import box_means
+
 Floats = NDArray[np.float32]
 Demosaic = Literal["smooth", "bilinear", "malvar"]
 
@@ -210,15 +212,10 @@ def _filter(plane: Floats, kernel: NDArray[np.float64]) -> Floats:
     return result
 
 
-def _box(values: Floats, radius: int) -> Floats:
-    """Average (H, W, C) over squares of 2 radius + 1; the image is reflected at its borders."""
-    side = 2 * radius + 1
-    padded = np.pad(values, ((radius + 1, radius), (radius + 1, radius), (0, 0)), "reflect")
-    sums = padded.cumsum(0, dtype=np.float64).cumsum(1)
-    total = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    means: Floats = (total / side**2).astype(np.float32)
-    return means
-
-
 def _sharpen(values: Floats, amount: float) -> Floats:
     return values + np.float32(amount) * (values - _box(values, 1))
+
+
+def _box(values: Floats, radius: int) -> Floats:
+    """Average (H, W, C) over squares of 2 radius + 1."""
+    return box_means(values, 2 * radius + 1, border="reflect").astype(np.float32)

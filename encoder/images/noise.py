@@ -36,6 +36,7 @@ from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.images.camera_noise import add_camera_noise, sample_camera
+from lookalike.encoder.images.planes import resize_floats
 
 Floats = NDArray[np.float32]
 NoiseKind = Literal["gaussian", "salt-pepper", "poisson", "masking", "jpeg", "camera", "resized", "shadows"]
@@ -224,14 +225,8 @@ def correlated_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Floats
     factor = rng.uniform(1.0, 3.0)
     height, width = (max(1, round(side / factor)) for side in shape[:2])
     small = rng.standard_normal((height, width, shape[2]), np.float32)
-    size = (shape[1], shape[0])
-    planes = [
-        np.asarray(Image.fromarray(small[..., channel]).resize(size, Image.Resampling.BICUBIC))
-        for channel in range(shape[2])
-    ]
-    field = np.stack(planes, 2)
-    noise: Floats = field / max(float(field.std()), np.finfo(np.float32).tiny)
-    return noise
+    field = resize_floats(small, *shape[:2])
+    return field / np.float32(max(float(field.std()), float(np.finfo(np.float32).tiny)))
 
 
 def _number(value: float) -> str:

@@ -4,6 +4,7 @@ Nothing is lost silently: what could not be written again unchanged (several ima
 is refused with the reason. ``encoder/images/write.py`` writes.
 
 - gray, gray and alpha, RGB and RGBA of 8 bits; the same of 16 bits in PNG and TIFF;
+- one bit a pixel, black and white, becomes gray of 8 bits;
 - a palette becomes RGB, or RGBA if one of its colors is transparent;
 - EXIF orientation is applied to the pixels, and EXIF and XMP are corrected: see ``upright.py``;
 - further images in a JPEG file (gain maps, second views, videos) stay as they are; so does its orientation.
@@ -181,19 +182,17 @@ def _refused(kind: str, image: PillowFile, data: bytes) -> str:
         return f"this {kind} file holds {frames} images, only single images are supported; split it"
     if image.mode == "CMYK":
         return "its pixels are CMYK; convert it to RGB first"
-    if image.mode == "1" or bits == 1:
-        return "its pixels have one bit each; convert it to gray first"
     if isinstance(image, TiffFile) and (reason := _refused_tiff(image)):
         return reason
     if kind == HEIC and (reason := _refused_heic(image)):
         return reason
     if reason := _refused_bytes(kind, data):
         return reason
-    if bits not in (2, 4, 8, 16) or image.mode in ("I", "F"):
+    if bits not in (1, 2, 4, 8, 16) or image.mode in ("I", "F"):
         return f"its values have {bits} bits, only 8 and 16 are supported; convert it first"
     if bits == 16 and (kind not in ("PNG", "TIFF") or not _is_plainly_deep(kind, image)):
         return "its 16-bit pixel format is not supported; convert it to plain 16-bit PNG"
-    if bits != 16 and image.mode not in _PLAIN_MODES | {"P"}:
+    if bits != 16 and image.mode not in _PLAIN_MODES | {"1", "P", "PA"}:
         return (
             f"its pixels are {printable(image.mode)}, only gray, RGB and palettes are supported; convert it"
         )
@@ -250,11 +249,9 @@ def _is_plainly_deep(kind: str, image: PillowFile) -> bool:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    if image.mode == "P" or (image.mode in ("L", "RGB") and "transparency" in image.info):
-        gray = image.mode == "L"
-        if image.has_transparency_data:
-            return image.convert("LA" if gray else "RGBA")
-        return image.convert("RGB")
+    if image.mode in ("1", "P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
+        mode = "L" if image.mode in ("1", "L") else "RGB"
+        return image.convert(f"{mode}A" if image.has_transparency_data else mode)
     return image
 
 

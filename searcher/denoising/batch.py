@@ -274,8 +274,8 @@ class Outcome:
         task: The image.
         status: cleaned; clean (left as it is); skipped (its target exists); or failed.
         reason: Why it failed, one line; or why it was left as it is.
-        sigmas: Estimated noise level, in [0, 1]: median, 10th and 90th percentile of its places; None: not
-            estimated.
+        sigmas: Noise level, in [0, 1], as estimated or given: median, 10th and 90th percentile of its
+            places; None: neither.
         changed: Share of its pixels that changed; None: it was made anew.
         psnr: Between input and output, in dB; None: it was made anew, or is unchanged.
         view: The middle before, after, and of the noise map, uint8 (h, w, 1 or 3).

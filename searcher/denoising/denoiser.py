@@ -135,16 +135,57 @@ def denoise_in_place(
     return change
 
 
-def denoise_blind(denoiser: Denoiser, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NoiseMap]:
-    """Return ``uint8`` (H, W, C) as a file with these pixels is denoised, and the noise that was found."""
-    noise = estimate_noise(denoiser, pixels)
-    denoised = pixels.copy()
-    if not noise.is_clean:
-        denoise_in_place(denoiser, denoised, noise)
-    return denoised, noise
+@dataclass(frozen=True, slots=True)
+class DenoisedPixels:
+    """What was found in an image, and what was made of it.
+
+    Attributes:
+        noise: The noise that was estimated, or that was given.
+        change: What changed.
+        left: Whether the image was left as it is: it has no noise, or no pixel is another color now.
+    """
+
+    noise: NoiseMap
+    change: Change
+    left: bool
+
+
+def denoise_pixels(
+    denoiser: Denoiser,
+    pixels: Values,
+    *,
+    sigma: float | None = None,
+    strength: float = 1.0,
+    map_tiles: Mapper = map,
+) -> DenoisedPixels:
+    """Denoise ``uint8`` or ``uint16`` (H, W, 1 or 3) in place, as a file with these pixels is denoised.
+
+    Gray stored as RGB stays gray: the network would give the channels different values.
+
+    Args:
+        denoiser: The network.
+        pixels: May be a view; rounded to its own depth.
+        sigma: Noise level of the whole image; None: estimated at each place, and places below the denoiser's
+            limit are left as they are.
+        strength: As of :func:`denoise_in_place`.
+        map_tiles: Runs the tiles of a row, in parallel where it can.
+    """
+    gray = _is_gray(pixels)
+    part: Values = pixels[..., :1].copy() if gray else pixels
+    if sigma is None:
+        noise = estimate_noise(denoiser, part, map_tiles=map_tiles)
+        if noise.is_clean:
+            return DenoisedPixels(noise, Change(of=part.shape[0] * part.shape[1]), left=True)
+    else:
+        noise = uniform_map(sigma, part.shape, denoiser.spec.cell)
+    change = denoise_in_place(denoiser, part, noise, strength=strength, map_tiles=map_tiles)
+    if gray and change.pixels:
+        pixels[...] = part
+    return DenoisedPixels(noise, change, left=not change.pixels)
 
 
 Pixels = NDArray[np.uint8]
+Reason = Literal["", "no noise", "few colors", "no change"]
 _VIEW = 160
 
 
@@ -155,8 +196,9 @@ class DenoisedFile:
     Attributes:
         data: The bytes of the file to write.
         status: ``cleaned``, or ``clean``: it was left as it is.
-        reason: Why it was left: ``no noise``, or ``few colors`` of a drawn or dithered image.
-        noise: Estimated noise; None: not estimated.
+        reason: Why it was left: ``no noise``, ``few colors`` of a drawn or dithered image, or ``no change``
+            where the noise was given, or strength 0.
+        noise: The noise that was estimated, or that was given; None: of an autoencoder.
         change: What changed; None: of an autoencoder, which makes another image.
         view: The middle before, after, and of the noise map, uint8 (h, w, 1 or 3) with sides of at most 160.
     """
@@ -166,11 +208,11 @@ class DenoisedFile:
     noise: NoiseMap | None
     change: Change | None
     view: tuple[Pixels, ...]
-    reason: Literal["", "no noise", "few colors"] = ""
+    reason: Reason = ""
 
     @property
     def sigma(self) -> float | None:
-        """Median of the estimated noise level; None: not estimated."""
+        """Median of the noise level; None: neither estimated nor given."""
         return None if self.noise is None else self.noise.percentile(50)
 
 
@@ -238,31 +280,24 @@ class UNetDenoiser:
     ) -> DenoisedFile:
         """See :class:`FileDenoiser`."""
         image = read_image_file(data, max_pixels=self.max_pixels, name=name, on_size=on_size)
-        spec = self.denoiser.spec
-        # Gray stored as RGB stays gray: the network would give the channels different values.
-        gray = _is_gray(image.colors)
-        pixels: Values = image.colors[..., :1].copy() if gray else image.colors
-        noise = estimate_noise(self.denoiser, pixels, map_tiles=map_tiles)
+        pixels = image.colors
         before = _middle(pixels)
-        used = noise if self.sigma is None else uniform_map(self.sigma, pixels.shape, spec.cell)
-        left = self.sigma is None and noise.is_clean
-        change = Change(of=pixels.shape[0] * pixels.shape[1])
-        if not left:
-            change = denoise_in_place(
-                self.denoiser, pixels, used, strength=self.strength, map_tiles=map_tiles
-            )
-            # Noise so weak that no value changes is none: writing the file again could only lose.
-            left = self.sigma is None and self.strength > 0 and not change.pixels
-        view = (before, _middle(pixels), _middle_of_map(used, pixels))
-        if left:
-            if self.kind not in (None, image.kind):
-                data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-            reason: Literal["few colors", "no noise"] = "few colors" if noise.drawn else "no noise"
-            return DenoisedFile(data, "clean", noise, change, view, reason)
-        if gray:
-            image.colors[...] = pixels
-        output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
-        return DenoisedFile(output, "cleaned", noise, change, view)
+        done = denoise_pixels(
+            self.denoiser, pixels, sigma=self.sigma, strength=self.strength, map_tiles=map_tiles
+        )
+        view = (before, _middle(pixels), _middle_of_map(done.noise, pixels))
+        if not done.left:
+            output = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
+            return DenoisedFile(output, "cleaned", done.noise, done.change, view)
+        if self.kind not in (None, image.kind):
+            data = write_image_file(image, kind=self.kind, quality=self.quality, name=name)
+        return DenoisedFile(data, "clean", done.noise, done.change, view, self._reason(done.noise))
+
+    def _reason(self, noise: NoiseMap) -> Reason:
+        """Return why an image was left as it is."""
+        if noise.drawn:
+            return "few colors"
+        return "no noise" if self.sigma is None and self.strength > 0 else "no change"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,11 @@ _REPEATED: Final = 0.45
 """Share of neighbors that are equal, each way, in an image that was enlarged by repeating its pixels; twice
 as large, half of them are."""
 
+_EQUAL: Final = 0.25
+"""Share of the pixels like a neighbor: noisy photographs have 0.17 at most, screenshots 0.3 and more."""
+_EQUAL_GRAY: Final = 1.7
+"""In one channel, of weak noise: three times 2 * 0.28 / sigma."""
+
 
 def has_few_values(pixels: Values) -> bool:
     """Whether (H, W, C) has so few colors, and so far apart, that its dots are no noise."""
@@ -59,6 +64,44 @@ def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
 
     Black and white do not count: noise ends there, and repeats them. A cell with nothing else has no noise.
     """
+    across, down, counted = _equal_neighbors(pixels)
+    repeated = np.ones(tuple(-(-side // cell) for side in pixels.shape[:2]), bool)
+    for equal, first in ((across, np.s_[:, :1]), (down, np.s_[:1])):
+        having = counted.copy()
+        having[first] = False  # the first pixels have no neighbor before them
+        repeated &= cell_means(equal & having, cell) >= _REPEATED * cell_means(having, cell)
+    return repeated
+
+
+def equal_cells(pixels: Values, cell: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the share of the pixels of each cell, (h, w), that are like a neighbor, and that count.
+
+    Screenshots and drawings with smooth edges have thousands of colors, but also flat places between their
+    edges. Noise leaves none, but where it ends: black and white do not count.
+    """
+    across, down, counted = _equal_neighbors(pixels)
+    counted[:1] = counted[:, :1] = False
+    return cell_means((across | down) & counted, cell), cell_means(counted, cell)
+
+
+def most_equal_neighbors(sigma: float, channels: int) -> float:
+    """Return the share of pixels like a neighbor that an image with noise has at most.
+
+    White noise in one channel gives two neighbors the same value with a chance of 0.28 of a step over sigma;
+    where it was enlarged or smoothed, the chance is up to three times as large.
+
+    Args:
+        sigma: Of the noise, in [0, 1].
+        channels: C.
+    """
+    return max(_EQUAL, _EQUAL_GRAY / max(255 * sigma, 1)) if channels == 1 else _EQUAL
+
+
+def _equal_neighbors(pixels: Values) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pixels, (H, W), are like the one to the left, like the one above, and not black or white.
+
+    The first of a row or column count as like the one before them.
+    """
     most = np.iinfo(pixels.dtype).max
     across, down = np.ones(pixels.shape[:2], bool), np.ones(pixels.shape[:2], bool)
     ends = across.copy()  # black or white in all channels
@@ -67,12 +110,7 @@ def repeated_cells(pixels: Values, cell: int) -> NDArray[np.bool_]:
         across[:, 1:] &= plane[:, 1:] == plane[:, :-1]
         down[1:] &= plane[1:] == plane[:-1]
         ends &= (plane == 0) | (plane == most)
-    repeated = np.ones(tuple(-(-side // cell) for side in pixels.shape[:2]), bool)
-    for equal, first in ((across, np.s_[:, :1]), (down, np.s_[:1])):
-        counted = ~ends
-        counted[first] = False  # the first pixels have no neighbor before them
-        repeated &= cell_means(equal & counted, cell) >= _REPEATED * cell_means(counted, cell)
-    return repeated
+    return across, down, ~ends
 
 
 def cell_means(values: NDArray[Any], cell: int) -> NDArray[np.float64]:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.images import Values
 from lookalike.encoder.runtime import Denoiser, sigma_at
-from lookalike.searcher.denoising.flat_colors import cell_means, has_few_values, repeated_cells
+from lookalike.searcher.denoising.flat_colors import (
+    cell_means,
+    equal_cells,
+    has_few_values,
+    most_equal_neighbors,
+    repeated_cells,
+)
 
 Floats = NDArray[np.float32]
 Mapper = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
@@ -100,7 +106,8 @@ def uniform_map(sigma: float, shape: tuple[int, ...], cell: int) -> NoiseMap:
 def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = map) -> NoiseMap:
     """Estimate the noise of ``uint8`` or ``uint16`` (H, W, C), tile by tile.
 
-    Dithered and drawn images have few values, and enlarged ones repeat them exactly: neither is noise.
+    Dithered and drawn images have few values, enlarged ones repeat them exactly, and screenshots have flat
+    places beside every edge: none of that is noise.
 
     Args:
         denoiser: The model.
@@ -111,6 +118,7 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
     height, width = pixels.shape[:2]
     cells = np.zeros((-(-height // spec.cell), -(-width // spec.cell)), np.float32)
     saturated = np.zeros(cells.shape, bool)
+    equal, counted = np.zeros_like(cells), np.zeros_like(cells)
     if has_few_values(pixels):
         return NoiseMap(cells, spec.cell, spec.clean_below, drawn=True)
     margin = -(-spec.estimator_field // spec.size_multiple) * spec.size_multiple
@@ -129,8 +137,11 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
         columns = slice(left // spec.cell, (left + inside) // spec.cell)
         high, wide = cells[rows, columns].shape
         above, before = (top - start) // spec.cell, (left - begin) // spec.cell
-        cells[rows, columns] = found[above : above + high, before : before + wide]
-        saturated[rows, columns] = ends[above : above + high, before : before + wide]
+        inner = np.s_[above : above + high, before : before + wide]
+        for whole, values in zip(
+            (cells, saturated, equal, counted), (found, ends, *equal_cells(part, spec.cell)), strict=True
+        ):
+            whole[rows, columns] = values[inner]
 
     corners = [(top, left) for top in range(0, height, inside) for left in range(0, width, inside)]
     for _ in map_tiles(estimate, corners):
@@ -140,6 +151,10 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
         level = confirmed_noise(cells, saturated, clean_below=spec.clean_below)
         least = np.where(cells >= np.float32(_LEAST) * level, level, 0)
         cells = cells.clip(least, np.float32(_MOST) * level)
+        noisy = cells >= spec.clean_below
+        most = most_equal_neighbors(float(np.median(cells[noisy])), pixels.shape[2]) if noisy.any() else 1
+        if equal[noisy].sum() > most * counted[noisy].sum():
+            cells = np.zeros_like(cells)  # the edges of flat places: a screenshot
     return NoiseMap(np.minimum(cells, limit), spec.cell, spec.clean_below)
 
 

@@ -42,8 +42,8 @@ class DenoiseInfo:
     denoised: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: cleaner, sigma (0..255), cleaned."""
-        return {"cleaner": self.denoiser, "sigma": round(255 * self.sigma, 2), "cleaned": self.denoised}
+        """Return JSON values: denoiser, sigma (0..255), cleaned."""
+        return {"denoiser": self.denoiser, "sigma": round(255 * self.sigma, 2), "cleaned": self.denoised}
 
     def summary(self) -> str:
         """Return one line for people."""

@@ -26,7 +26,7 @@ from lookalike.encoder.datasets import LFW
 from tests.benchmarks.figures import main
 from tests.benchmarks.published import generation_markdown, published_denoising, published_lines
 from tests.fixtures.command import lookalike
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.people import write_people
 
 BASELINES = ["raw gray pixels", "PCA-128 whitened", "LBP+HOG, three crops"]
@@ -80,7 +80,7 @@ def test_failures_and_curves_are_shown(people: Path, tiny_model: Path, tmp_path:
 
 
 def test_denoisers_are_compared_with_filters(tmp_path: Path) -> None:
-    box = make_cleaner(tmp_path / "box").folder
+    box = make_denoiser(tmp_path / "box").folder
     words = ("denoising", "--data", "skimage", "--pictures", "1", "--sigma", "25", "--no-bm3d")
     done = run(*words, "--model", box, "--rounds", "1", "--sheet", tmp_path / "sheet.png", "--json")
     (result,) = json.loads(done.stdout)
@@ -97,7 +97,7 @@ def test_denoisers_are_compared_with_filters(tmp_path: Path) -> None:
 
 
 def test_without_a_sigma_the_filters_estimate_one(tmp_path: Path) -> None:
-    box = make_cleaner(tmp_path / "box").folder
+    box = make_denoiser(tmp_path / "box").folder
     words = ("denoising", "--data", "skimage", "--pictures", "1", "--photons", "80", "--no-bm3d")
     (result,) = json.loads(run(*words, "--model", box, "--rounds", "0", "--json").stdout)
     assert (result["noise"], result["photons"], result["published"]) == ("camera", 80, [])
@@ -168,7 +168,7 @@ def test_published_values_stand_only_where_they_are_comparable() -> None:
 @pytest.mark.lfw
 @pytest.mark.slow
 def test_search_under_noise_on_lfw(lfw: LFW, tmp_path: Path) -> None:
-    box = make_cleaner(tmp_path / "box").folder
+    box = make_denoiser(tmp_path / "box").folder
     done = run("queries", "--queries", "50", "--sigma", "50", "--denoiser", box)
     assert done.stdout.startswith("search, 50 queries among 13,232 others")
     assert len(done.stdout.splitlines()) == 8

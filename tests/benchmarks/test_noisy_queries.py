@@ -12,7 +12,7 @@ from lookalike.encoder.images import read_pixels
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.searcher.search import QueryDenoiser
 from tests.benchmarks.noisy_queries import noisy_recall, recall_lines
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.people import write_people
 
 NOISES = (InputNoise("white", 50 / 255), InputNoise("camera", 10), InputNoise("white", 200 / 255))
@@ -21,7 +21,7 @@ NOISES = (InputNoise("white", 50 / 255), InputNoise("camera", 10), InputNoise("w
 @pytest.fixture(scope="module")
 def denoiser(tmp_path_factory: pytest.TempPathFactory) -> QueryDenoiser:
     """A denoiser that blends with a box of 7 x 7 pixels."""
-    return QueryDenoiser(Denoiser.open(make_cleaner(tmp_path_factory.mktemp("denoiser") / "box").folder))
+    return QueryDenoiser(Denoiser.open(make_denoiser(tmp_path_factory.mktemp("denoiser") / "box").folder))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from lookalike.encoder.datasets import (
     person_from_folder,
 )
 from lookalike.encoder.errors import DataError, ImageError, printable
-from lookalike.encoder.files import read_bounded
+from lookalike.encoder.files import atomic_write, read_bounded
 from lookalike.encoder.images import (
     IMAGE_SUFFIXES,
     LFW_CROP,
@@ -220,7 +220,8 @@ class Pixels:
     Attributes:
         images: uint8 (N, S, S, C), memory-mapped; rows that could not be read are black.
         failures: Index to the reason, one line each.
-        fingerprint: SHA-256 of the listing (paths, sizes, times) and the ImageSpec.
+        fingerprint: SHA-256 of the paths below the root, the pixels and the ImageSpec: that of a copy of the
+            data set is the same.
     """
 
     images: NDArray[np.uint8]
@@ -236,23 +237,27 @@ class Pixels:
 def read_pixel_cache(dataset: Dataset, spec: ImageSpec, *, progress: bool = False) -> Pixels:
     """Decode all images once into a memory-mapped file in the user's cache, or open the existing one.
 
-    The files are keyed by the listing's fingerprint and renamed into place when complete; of several
-    processes one decodes and the others wait.
+    The files are keyed by the listing (paths, sizes, times), so that no image is read again, and renamed into
+    place when complete; of several processes one decodes and the others wait.
 
     Raises:
         DataError: the cache cannot be written, or the disk has no room.
     """
-    fingerprint = _fingerprint(dataset, spec)
-    folder = cache_folder() / "pixels" / fingerprint
-    pixels, failed = folder / "pixels.npy", folder / "failed.tsv"
+    folder = cache_folder() / "pixels" / _listing_key(dataset, spec)
+    pixels, failed, digest = folder / "pixels.npy", folder / "failed.tsv", folder / "fingerprint.txt"
     with only_one(folder):
         if not pixels.is_file():  # it is written last
+            digest.unlink(missing_ok=True)
             _write_pixels(dataset, spec, pixels, failed, progress=progress)
-    lines = [line.split("\t", 1) for line in failed.read_text(encoding="utf-8").splitlines()]
+        images = np.load(pixels, mmap_mode="r")
+        lines = [line.split("\t", 1) for line in failed.read_text(encoding="utf-8").splitlines()]
+        failures = {int(index): reason for index, reason in lines}
+        if not digest.is_file():
+            atomic_write(digest, _fingerprint(dataset, spec, images, failures).encode())
     return Pixels(
-        images=np.load(pixels, mmap_mode="r"),
-        failures={int(index): reason for index, reason in lines},
-        fingerprint=fingerprint,
+        images=images,
+        failures=failures,
+        fingerprint=digest.read_text(encoding="ascii"),
     )
 
 
@@ -305,7 +310,16 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _fingerprint(dataset: Dataset, spec: ImageSpec) -> str:
+def _fingerprint(dataset: Dataset, spec: ImageSpec, images: NDArray[np.uint8], failed: Iterable[int]) -> str:
+    digest = hashlib.sha256(repr((sorted(spec.to_json().items()), sorted(failed))).encode())
+    for path in dataset.paths:
+        digest.update(f"{path.as_posix()}\0".encode(errors="surrogateescape"))
+    for start in range(0, len(images), _CHUNK):
+        digest.update(np.ascontiguousarray(images[start : start + _CHUNK]).data)
+    return digest.hexdigest()
+
+
+def _listing_key(dataset: Dataset, spec: ImageSpec) -> str:
     digest = hashlib.sha256(repr(sorted(spec.to_json().items())).encode())
     for index, path in enumerate(dataset.paths):
         if dataset.contents is not None:

@@ -15,14 +15,15 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import (
     Camera,
     NoiseSpec,
     add_camera_noise,
+    box_means,
     correlated_noise,
+    resize_floats,
     sample_camera,
     saved_as_jpeg,
 )
@@ -154,22 +155,14 @@ def _blur(values: Floats, rng: np.random.Generator) -> Floats:
     """Blur (P, P, C) as a reduction by up to two thirds and an enlargement do."""
     side = len(values)
     small = round(side / rng.uniform(1.1, 3.0))
-    return _resize(_resize(values, small), side).clip(0, 1)
+    return resize_floats(resize_floats(values, small, small), side, side).clip(0, 1)
 
 
 def _enlarge(values: Floats, factor: float) -> Floats:
     """Enlarge the corner of (P, P, C) to (P, P, C)."""
     side = len(values)
     part = round(side / factor)
-    return _resize(values[:part, :part], side).clip(0, 1)
-
-
-def _resize(values: Floats, side: int) -> Floats:
-    planes = [
-        np.asarray(Image.fromarray(values[..., channel]).resize((side, side), Image.Resampling.BICUBIC))
-        for channel in range(values.shape[2])
-    ]
-    return np.stack(planes, 2)
+    return resize_floats(values[:part, :part], side, side).clip(0, 1)
 
 
 def _region(clean: Floats, rng: np.random.Generator) -> Floats:
@@ -205,10 +198,5 @@ def _save(
 def _measure(noisy: Floats, clean: Floats) -> Floats:
     """Return the root mean square of the difference around each pixel, (P, P)."""
     square = np.square(noisy - clean).mean(2)
-    reach = _WINDOW // 2
-    padded = np.pad(square, (reach + 1, reach), "symmetric")
-    sums = padded.cumsum(0, dtype=np.float64).cumsum(1)
-    total = sums[_WINDOW:, _WINDOW:] - sums[:-_WINDOW, _WINDOW:] - sums[_WINDOW:, :-_WINDOW]
-    total = total + sums[:-_WINDOW, :-_WINDOW]
-    sigma: Floats = np.sqrt(total.clip(0) / _WINDOW**2).astype(np.float32)
+    sigma: Floats = np.sqrt(box_means(square, _WINDOW, border="symmetric").clip(0)).astype(np.float32)
     return sigma

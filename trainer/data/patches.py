@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lookalike.encoder.datasets import SIDE
 from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
 from lookalike.encoder.files import read_bounded
-from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, decode_rgb
+from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, decode_rgb, half_size
 from lookalike.trainer.config import PatchSpec
 from lookalike.trainer.data.dataset import Dataset, read_pixel_cache
 from lookalike.trainer.data.degradation import BORDER, NoiseMix, degrade
@@ -148,7 +148,7 @@ def in_memory(photographs: Sequence[Images]) -> Photographs:
         image = photograph
         for scale in _SCALES:
             if scale > 1:
-                image = _half(image)
+                image = half_size(image)
             if min(image.shape[:2]) > 0:
                 images.append(image)
                 scales.append(scale)
@@ -211,13 +211,6 @@ def _window(image: Images, most: int, rng: np.random.Generator) -> Images:
     rows, columns = max(1, int(height * factor)), max(1, int(width * factor))
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     return image[top : top + rows, left : left + columns].copy()
-
-
-def _half(image: Images) -> Images:
-    height, width = (side // 2 for side in image.shape[:2])
-    blocks = image[: height * 2, : width * 2].reshape(height, 2, width, 2, image.shape[2])
-    half: Images = blocks.mean((1, 3)).round().astype(np.uint8)
-    return half
 
 
 def noisy_batches(

@@ -25,7 +25,7 @@ from lookalike.deploy.evaluation.denoising.noisy_images import (
 )
 from lookalike.deploy.evaluation.vectors import Progress, no_progress
 from lookalike.encoder.errors import MissingExtraError
-from lookalike.encoder.images import saved_as_jpeg, to_uint8
+from lookalike.encoder.images import half_size, saved_as_jpeg, to_uint8
 from lookalike.encoder.metrics import psnr
 
 BATCH: Final = 50
@@ -314,14 +314,6 @@ def evaluate_clean(
                     advance(1)
             rows.append(CleanRow(method.name, name, tuple(sorted(decibels)), left / len(images)))
     return CleanResult(images, tuple(rows))
-
-
-def half_size(pixels: Pixels) -> Pixels:
-    """Return the means of 2 x 2 pixels, uint8 (H // 2, W // 2, C)."""
-    height, width = (side // 2 for side in pixels.shape[:2])
-    blocks = pixels[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1)
-    means: Pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    return means
 
 
 def jpeg_copy(pixels: Pixels) -> Pixels:

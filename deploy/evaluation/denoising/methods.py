@@ -15,7 +15,7 @@ from lookalike.deploy.evaluation.denoising.noisy_images import DenoisingTestSet,
 from lookalike.encoder.errors import BundleKindError, InvalidArgumentError, printable
 from lookalike.encoder.images import to_uint8
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.searcher.denoising import denoise_blind, denoise_in_place, uniform_map
+from lookalike.searcher.denoising import denoise_pixels
 
 
 class Method(Protocol):
@@ -81,17 +81,8 @@ class DenoiserMethod:
             image: uint8 (H, W, C).
             sigma: Standard deviation of the noise in [0, 1]; None: it is estimated.
         """
-        gray = image.shape[2] == 3 and bool((image == image[..., :1]).all())
-        pixels = image[..., :1] if gray else image  # as files are: gray stored as RGB is one channel
-        if sigma is None:
-            denoised, noise = denoise_blind(self.denoiser, pixels)
-            left = noise.is_clean
-        else:
-            denoised, left = pixels.copy(), False
-            denoise_in_place(
-                self.denoiser, denoised, uniform_map(sigma, pixels.shape, self.denoiser.spec.cell)
-            )
-        return (np.repeat(denoised, 3, axis=2) if gray else denoised), left
+        denoised = image.copy()
+        return denoised, denoise_pixels(self.denoiser, denoised, sigma=sigma).left
 
 
 @dataclass(frozen=True, slots=True)

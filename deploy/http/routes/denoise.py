@@ -62,9 +62,11 @@ class DenoisedJson(BaseModel):
 
     name: str
     status: Literal["cleaned", "clean"] = Field(
-        description="clean: it had hardly any noise and is unchanged."
+        description="clean: it is unchanged, as it had hardly any noise, or nothing to change."
     )
-    sigma: float | None = Field(description="Estimated standard deviation of the noise, of 255.")
+    sigma: float | None = Field(
+        description="Standard deviation of the noise, of 255: as estimated, or as given."
+    )
     image: str
 
 

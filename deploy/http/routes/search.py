@@ -80,7 +80,7 @@ class ResultJson(BaseModel):
 class TreatmentJson(BaseModel):
     """How a query was denoised."""
 
-    cleaner: str
+    denoiser: str
     sigma: float = Field(description="Estimated standard deviation of the noise, of 255.")
     cleaned: bool = Field(description="False: it had hardly any noise and is unchanged.")
 

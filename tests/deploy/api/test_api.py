@@ -18,7 +18,7 @@ from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.store import VectorStore
 from lookalike.searcher import generation
 from lookalike.searcher.denoising import make_file_denoiser
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.photos import NAME, cuttings, photograph, write_photos
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,7 +48,7 @@ def store(photos: Path, tiny_model: Path) -> Iterator[VectorStore]:
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     """A denoiser that takes no time."""
-    return lookalike.load_denoiser(make_cleaner(tmp_path_factory.mktemp("denoiser") / "box").folder)
+    return lookalike.load_denoiser(make_denoiser(tmp_path_factory.mktemp("denoiser") / "box").folder)
 
 
 def shown(result: Any) -> NDArray[np.uint8]:

@@ -21,14 +21,15 @@ from lookalike.searcher.denoising import (
     open_file_denoiser,
     resolve_destination,
 )
+from lookalike.searcher.figures import denoised_sheet
 from tests.fixtures.command import COMMAND, lookalike, one_line
-from tests.fixtures.handmade_models import make_cleaner, make_digits
+from tests.fixtures.handmade_models import make_denoiser, make_digits
 from tests.fixtures.tiny_models import save_again
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cleaner(tmp_path_factory.mktemp("model") / "box").folder
+    return make_denoiser(tmp_path_factory.mktemp("model") / "box").folder
 
 
 def noisy(file: Path, *, sigma: float = 25, mode: str = "RGB", size: int = 64) -> Path:
@@ -245,6 +246,40 @@ def test_sigma_strength_and_quality_reach_the_picture(model: Path, tmp_path: Pat
         assert lookalike(*words, "--model", model, cwd=tmp_path).returncode == 0
         sizes.append((tmp_path / f"q{quality}" / "a.jpg").stat().st_size)
     assert sizes[0] < sizes[1]
+
+
+def test_a_sigma_that_is_given_is_named_everywhere(model: Path, tmp_path: Path) -> None:
+    noisy(tmp_path / "in" / "a.png")
+    Image.new("RGB", (20, 20)).save(tmp_path / "in" / "black.png")
+    words: list[str | Path] = ["denoise", "in", "--out", "out", "--model", model, "--json"]
+    done = lookalike(*words, "--sigma", "12.5", "--report", "r.jsonl", "--compare", "s.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "1 denoised, 1 left as they are (1 no change), 0 failed; sigma 12.5, as given; "
+    )
+    told = json.loads(done.stdout)
+    assert (told["sigma"], told["reasons"]) == (12.5, {"no change": 1})
+    assert [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()] == told["images"]
+    for row in told["images"]:
+        assert (row["sigma"], row["sigma_p10"], row["sigma_p90"]) == (12.5, 12.5, 12.5)
+    assert [row["status"] for row in told["images"]] == ["cleaned", "clean"]
+    denoiser = open_file_denoiser(
+        model, sigma=12.5 / 255, strength=1.0, kind=None, quality=None, max_pixels=10_000
+    )
+    views = [denoiser((tmp_path / "in" / name).read_bytes(), name).view for name in ("a.png", "black.png")]
+    for view in views:
+        assert len(np.unique(view[2])) == 1  # the noise is the same everywhere
+    captions = ("sigma 12.5, as given", "left: no change")
+    expected = denoised_sheet(
+        [
+            (Path(name), caption, view)
+            for name, caption, view in zip(("a.png", "black.png"), captions, views, strict=True)
+        ]
+    )
+    np.testing.assert_array_equal(pixels_of(tmp_path / "s.png"), expected)
+    done = lookalike(*words, "--overwrite", cwd=tmp_path)
+    assert json.loads(done.stdout)["sigma"] == "auto"
+    assert "given" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ from PIL import Image
 
 from lookalike.encoder.errors import DataError
 from tests.fixtures.command import lookalike, lookalike_process, one_line
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 
 WORDS = ("evaluate", "denoising", "--data", "skimage", "--pictures", "1", "--sigma", "25")
 
 
 @pytest.fixture(scope="module")
-def cleaner(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(make_cleaner(tmp_path_factory.mktemp("cleaner") / "box").folder)
+def denoiser(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_denoiser(tmp_path_factory.mktemp("denoiser") / "box").folder)
 
 
-def test_rows_are_the_noise_and_the_models(cleaner: str, tmp_path: Path) -> None:
-    done = lookalike(*WORDS, "--model", cleaner, "--sheet", "sheet.png", "--json", cwd=tmp_path)
+def test_rows_are_the_noise_and_the_models(denoiser: str, tmp_path: Path) -> None:
+    done = lookalike(*WORDS, "--model", denoiser, "--sheet", "sheet.png", "--json", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr == "written: sheet.png\n"
     noisy, clean = json.loads(done.stdout)
@@ -39,8 +39,8 @@ def test_rows_are_the_noise_and_the_models(cleaner: str, tmp_path: Path) -> None
         assert sheet.height > 4 * 96
 
 
-def test_camera_noise_and_white_noise_stand_in_tables_of_their_own(cleaner: str, tmp_path: Path) -> None:
-    done = lookalike(*WORDS, "--photons", "80", "--model", cleaner, cwd=tmp_path)
+def test_camera_noise_and_white_noise_stand_in_tables_of_their_own(denoiser: str, tmp_path: Path) -> None:
+    done = lookalike(*WORDS, "--photons", "80", "--model", denoiser, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     white, camera, clean = done.stdout.split("\n\n")
     assert white.startswith("skimage, sigma 25, 1 image: PSNR in dB, to the clean images\n")
@@ -60,9 +60,9 @@ def write_pairs(folder: Path, count: int) -> None:
             Image.fromarray(pixels.round().astype(np.uint8)).save(folder / f"{number}_{end}.JPG", quality=98)
 
 
-def test_real_noise_is_measured_as_it_is(cleaner: str, tmp_path: Path) -> None:
+def test_real_noise_is_measured_as_it_is(denoiser: str, tmp_path: Path) -> None:
     write_pairs(tmp_path / "polyu", 3)
-    words = ("evaluate", "denoising", "--data", "polyu", "--sigma", "25", "--model", cleaner, "--json")
+    words = ("evaluate", "denoising", "--data", "polyu", "--sigma", "25", "--model", denoiser, "--json")
     done = lookalike(*words, cwd=tmp_path, env={"LOOKALIKE_DATA": str(tmp_path)})
     assert (done.returncode, done.stderr) == (0, "")
     noisy, clean = json.loads(done.stdout)
@@ -77,9 +77,9 @@ def test_real_noise_is_measured_as_it_is(cleaner: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cbsd68", "polyu", "photographs"])
 def test_data_that_are_missing_are_said_before_anything_is_measured(
-    name: str, cleaner: str, tmp_path: Path
+    name: str, denoiser: str, tmp_path: Path
 ) -> None:
-    words = ("--data", name, "--model", cleaner)
+    words = ("--data", name, "--model", denoiser)
     done = lookalike(*WORDS, *words, cwd=tmp_path, env={"LOOKALIKE_DATA": str(tmp_path)})
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{name} needs " in one_line(done)
@@ -87,14 +87,14 @@ def test_data_that_are_missing_are_said_before_anything_is_measured(
 
 
 def test_of_all_sets_the_missing_ones_are_named(
-    cleaner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    denoiser: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(**_: object) -> None:
         raise DataError("not found; get it")
 
     for name in ("find_lfw", "find_mnist"):
         monkeypatch.setattr(f"lookalike.deploy.evaluation.denoising.noisy_images.{name}", missing)
-    done = lookalike(*WORDS, "--data", "all", "--model", cleaner, cwd=tmp_path, env={"LOOKALIKE_DATA": ""})
+    done = lookalike(*WORDS, "--data", "all", "--model", denoiser, cwd=tmp_path, env={"LOOKALIKE_DATA": ""})
     assert done.returncode == 3
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
         f"{name} is left out" for name in ("cbsd68", "polyu", "photographs", "lfw-64", "lfw-250", "mnist")

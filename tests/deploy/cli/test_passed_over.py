@@ -9,7 +9,7 @@ import pytest
 from lookalike.indexer.sources import as_sources
 from tests.encoder.images.test_formats import FILES
 from tests.fixtures.command import lookalike
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.photos import NAME, photograph
 
 SKIPPED = {".zip": 3, ".txt": 1, "without a suffix": 1, "link to a folder": 1}
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cleaner(tmp_path_factory.mktemp("denoiser") / "model").folder
+    return make_denoiser(tmp_path_factory.mktemp("denoiser") / "model").folder
 
 
 def run(words: list[str], folder: Path) -> tuple[list[str], dict[str, Any]]:

@@ -22,7 +22,7 @@ from lookalike.encoder.images import NoiseSpec
 from lookalike.indexer.open import open_store
 from tests.deploy.http.test_app import pixels, without_times
 from tests.fixtures.command import lookalike
-from tests.fixtures.handmade_models import make_cleaner, make_digits
+from tests.fixtures.handmade_models import make_denoiser, make_digits
 from tests.fixtures.photos import NAME, cuttings, make_home, photograph
 from tests.fixtures.service import API, client_of, problem
 from tests.fixtures.tiny_models import save_again
@@ -38,7 +38,7 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A denoiser that takes no time."""
-    return make_cleaner(tmp_path_factory.mktemp("denoiser") / "box").folder
+    return make_denoiser(tmp_path_factory.mktemp("denoiser") / "box").folder
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_a_search_cleans_as_the_command_does(noisy_home: Path, tiny_model: Path,
     assert without_times(text.json()["answers"], ids=True) == told
     assert without_times(several.json()["answers"], ids=True) == told * 2
     treatment = told[0]["treatment"]
-    assert (treatment["cleaner"], treatment["cleaned"]) == ("denoise", name == "noisy.png")
+    assert (treatment["denoiser"], treatment["cleaned"]) == ("denoise", name == "noisy.png")
 
 
 def test_an_item_is_cleaned_by_its_picture(home: Path, client: httpx.Client) -> None:
@@ -279,7 +279,7 @@ def test_an_item_is_cleaned_by_its_picture(home: Path, client: httpx.Client) -> 
     item = found["answers"][0]["results"][0]["id"]
     asked = {"collection": NAME, "item": item, "denoise": True, "denoise_model": "box"}
     (answer,) = client.post(f"{API}/search", json=asked).json()["answers"]
-    assert answer["treatment"]["cleaner"] == "box"
+    assert answer["treatment"]["denoiser"] == "box"
     (by_picture,) = client.post(
         f"{API}/search",
         data={"collection": NAME, "denoise": "true", "denoise_model": "box", "exclude_self": "true"},

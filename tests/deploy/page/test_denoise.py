@@ -100,7 +100,7 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="set by hand")
     page.get_by_label("Standard deviation, of 255").fill("60")
     page.get_by_role("slider", name=re.compile("Strength")).fill("0.5")
-    expect(page.locator("#denoise-status")).to_contain_text("denoised with 60, strength 50 %")
+    expect(page.locator("#denoise-status")).to_have_text("Denoised: noise 60 of 255, as given, strength 50 %")
     asked = {"sigma": "60", "strength": "0.5"}
     alone = client.post(f"{API}/denoise", data=asked, files={"image": NOISY}, headers={"Accept": "image/png"})
     assert saved(page) == alone.content
@@ -111,12 +111,21 @@ def test_noise_and_strength_are_chosen_and_kept_in_the_address(denoised: Page, c
     expect(page.get_by_label("Standard deviation, of 255")).to_have_value("60")
     expect(page.locator("#denoise-strength-value")).to_have_text("50 %")
     expect(page.locator("#denoised")).to_be_hidden()  # a picture of one's own is in no address
-    page.get_by_label("Standard deviation, of 255").fill("90")  # more than the cleaner knows
+    page.get_by_label("Standard deviation, of 255").fill("90")  # more than the denoiser knows
     page.set_input_files("#denoise-file", files=chosen(NOISY))
     expect(page.get_by_role("alert")).to_contain_text("denoises sigma 0 to 75, not 90")
     page.get_by_role("combobox", name=re.compile("^Noise")).select_option(label="estimated")
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#denoise-status")).to_contain_text("strength 50 %")
+    page.get_by_role("slider", name=re.compile("Strength")).fill("2")  # as much as the API takes
+    expect(page.locator("#denoise-strength-value")).to_have_text("200 %")
+    expect(page.locator("#denoise-status")).to_have_text(
+        re.compile(r"^Denoised: estimated .*, strength 200 %$")
+    )
+    more = client.post(
+        f"{API}/denoise", data={"strength": "2"}, files={"image": NOISY}, headers={"Accept": "image/png"}
+    )
+    assert saved(page) == more.content
 
 
 @pytest.mark.slow

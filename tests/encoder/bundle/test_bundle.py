@@ -133,7 +133,7 @@ def test_graph_that_changes_while_the_bundle_is_open_is_refused(copy: Path, tiny
         opened.graph("decoder")
 
 
-@pytest.mark.parametrize("name", ["cleaner", "../encoder", "", "bundle.json"])
+@pytest.mark.parametrize("name", ["denoiser", "../encoder", "", "bundle.json"])
 def test_graph_it_does_not_have_is_an_option_error(tiny: Bundle, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"it has decoder, encoder"):
         tiny.graph(name)

@@ -226,7 +226,7 @@ def test_table_of_files_must_name_what_is_read(copy: Path, name: str) -> None:
 
 def test_files_beside_the_table_are_ignored(copy: Path, tiny: Bundle) -> None:
     (copy / "notes.txt").write_text("mine")
-    (copy / "cleaner.onnx").write_text("not theirs")
+    (copy / "denoiser.onnx").write_text("not theirs")
     assert_same(Bundle.open(copy), tiny)
 
 

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError
-from lookalike.encoder.images import WRITABLE_FORMATS, ImageFile, read_image_file, write_image_file
+from lookalike.encoder.images import (
+    WRITABLE_FORMATS,
+    ImageFile,
+    decode_rgb,
+    read_image_file,
+    write_image_file,
+)
 from lookalike.encoder.images.read import png_chunks
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -259,12 +265,6 @@ def animation(kind: str) -> bytes:
     return out.getvalue()
 
 
-def bilevel(kind: str) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(values(1)[..., 0]).convert("1").save(out, kind)
-    return out.getvalue()
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -277,8 +277,6 @@ def bilevel(kind: str) -> bytes:
         (lambda: animation("WebP"), "holds 3 images"),
         (lambda: animation("PNG"), "holds 3 images"),
         (lambda: animation("TIFF"), "holds 3 images"),
-        (lambda: bilevel("PNG"), "one bit"),
-        (lambda: bilevel("TIFF"), "one bit"),
         (lambda: cmyk("JPEG"), "CMYK"),
         (lambda: cmyk("TIFF"), "CMYK"),
         (lambda: tiff_of(values(1)[..., 0].astype(np.float32)), "32 bits"),
@@ -385,3 +383,101 @@ def test_a_profile_in_bmp_is_refused_by_name(space: bytes) -> None:
 def test_metadata_that_a_format_cannot_hold_are_not_lost_silently(kind: str, company: dict[str, Any]) -> None:
     with pytest.raises(ImageError, match=rf"{kind} cannot hold its metadata"):
         again(saved(values(3), "JPEG", **company), kind=kind)
+
+
+# Every mode of Pillow
+
+
+def of_mode(mode: str, size: tuple[int, int]) -> Image.Image:
+    """Random pixels of a mode, black and white among them."""
+    rng = np.random.default_rng(size[0])
+    color = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8))
+    gray, alpha = color.convert("L"), Image.fromarray(rng.integers(0, 256, size[::-1], np.uint8))
+    if mode.startswith("I"):
+        whole = rng.integers(0, 65536, size[::-1])
+        return Image.fromarray(whole.astype(np.uint16 if mode == "I;16" else np.int32))
+    if mode == "F":
+        return Image.fromarray(rng.random(size[::-1], np.float32))
+    if mode in ("P", "PA"):
+        return color.quantize(16).convert(mode)
+    made = (gray if mode in ("1", "L", "LA") else color).convert(mode)
+    if mode in ("LA", "RGBA"):
+        made.putalpha(alpha)
+    return made
+
+
+READ: list[tuple[str, str, dict[str, Any]]] = [
+    *(("1", kind, {}) for kind in ("PNG", "TIFF", "BMP", "PPM", "GIF")),
+    *(("1", "TIFF", {"compression": way}) for way in ("group3", "group4", "tiff_lzw", "packbits")),
+    *(("1", "PNG", {"transparency": clear}) for clear in (0, 1)),
+    *(("L", kind, {}) for kind in ("PNG", "TIFF", "BMP", "PPM", "GIF")),
+    ("L", "PNG", {"transparency": 9}),
+    *(("LA", kind, {}) for kind in ("PNG", "TIFF")),
+    *(("P", kind, {}) for kind in ("PNG", "TIFF", "BMP", "GIF")),
+    *(("P", kind, {"transparency": 3}) for kind in ("PNG", "GIF")),
+    ("P", "PNG", {"transparency": bytes(range(0, 160, 10))}),
+    ("PA", "TIFF", {}),
+    *(("RGB", kind, {}) for kind in ("PNG", "TIFF", "BMP", "PPM")),
+    ("RGB", "PNG", {"transparency": (1, 2, 3)}),
+    *(("RGBA", kind, {}) for kind in ("PNG", "TIFF")),
+]
+SIZES = ((1, 1), (7, 3), (8, 2), (13, 9), (64, 40))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("mode", "kind", "options"), READ)
+def test_images_of_these_modes_are_read_and_come_back(
+    mode: str, kind: str, options: dict[str, Any], size: tuple[int, int]
+) -> None:
+    image, out = of_mode(mode, size), io.BytesIO()
+    image.save(out, kind, **options)
+    data = out.getvalue()
+    whole = read(data)
+    seen = np.asarray(opened(data).convert("RGBA")).astype(int)  # (H, W, 4)
+    colors = np.broadcast_to(whole.colors, (*whole.pixels.shape[:2], 3))
+    np.testing.assert_array_equal(colors, seen[..., :3])
+    if whole.pixels.shape[2] in (2, 4):
+        np.testing.assert_array_equal(whole.pixels[..., -1], seen[..., 3])
+    else:
+        assert (seen[..., 3] == 255).all()
+    back = read(write_image_file(whole, kind="PNG", name="it"))
+    np.testing.assert_array_equal(back.pixels, whole.pixels)
+    if kind != "GIF":
+        np.testing.assert_array_equal(read(again(data)).pixels, whole.pixels)
+    over_white = seen[..., :3] * seen[..., 3:] / 255 + 255 - seen[..., 3:]
+    assert np.abs(decode_rgb(data, name="it") - over_white).max() <= 1
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_sixteen_bits_with_a_transparent_gray_are_read(size: tuple[int, int]) -> None:
+    image, out = of_mode("I;16", size), io.BytesIO()
+    gray = np.asarray(image)
+    image.save(out, "PNG", transparency=int(gray[0, 0]))
+    whole = read(out.getvalue())
+    np.testing.assert_array_equal(whole.pixels[..., 0], gray)
+    np.testing.assert_array_equal(whole.pixels[..., 1], np.where(gray == gray[0, 0], 0, 65535))
+    assert (decode_rgb(out.getvalue(), name="it")[0, 0] == 255).all()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("mode", "kind", "reason"),
+    [
+        ("CMYK", "JPEG", "its pixels are CMYK"),
+        ("CMYK", "TIFF", "its pixels are CMYK"),
+        ("YCbCr", "TIFF", "its pixels are YCbCr"),
+        ("LAB", "TIFF", "its pixels are LAB"),
+        ("RGBX", "TIFF", "1 channels beside its colors"),
+        ("I", "TIFF", "32 bits"),
+        ("F", "TIFF", "32 bits"),
+        ("I;16", "PPM", "PNM with more than 8 bits"),
+    ],
+)
+def test_images_of_these_modes_are_decoded_but_not_changed(
+    mode: str, kind: str, reason: str, size: tuple[int, int]
+) -> None:
+    image, out = of_mode(mode, size), io.BytesIO()
+    image.save(out, kind)
+    with pytest.raises(ImageError, match=rf"^it: .*{reason}.*; convert it[^\n]*$"):
+        read(out.getvalue())
+    assert decode_rgb(out.getvalue(), name="it").shape == (*size[::-1], 3)

@@ -24,7 +24,7 @@ from tests.fixtures.handmade_models import (
     AROUND,
     box_denoiser,
     laplacian_estimator,
-    make_cleaner,
+    make_denoiser,
     make_digits,
 )
 from tests.fixtures.tiny_models import forge
@@ -34,7 +34,7 @@ Floats = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cleaner(tmp_path_factory.mktemp("denoiser") / "box").folder
+    return make_denoiser(tmp_path_factory.mktemp("denoiser") / "box").folder
 
 
 @pytest.fixture(scope="module")
@@ -367,11 +367,11 @@ def test_graphs_that_are_not_as_they_are_said_to_be_are_not_written(
 
 def test_it_replaces_a_bundle_of_either_kind_and_nothing_else(tmp_path: Path) -> None:
     make_digits(tmp_path / "it")
-    assert make_cleaner(tmp_path / "it").denoiser_spec.kind == "denoiser"
-    make_cleaner(tmp_path / "it")
+    assert make_denoiser(tmp_path / "it").denoiser_spec.kind == "denoiser"
+    make_denoiser(tmp_path / "it")
     (tmp_path / "it" / "letter.txt").write_text("dear")
     with pytest.raises(InvalidArgumentError, match=r"letter\.txt"):
-        make_cleaner(tmp_path / "it")
+        make_denoiser(tmp_path / "it")
 
 
 # Commands

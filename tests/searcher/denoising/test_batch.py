@@ -33,13 +33,13 @@ from lookalike.searcher.denoising import (
     find_tasks,
 )
 from tests.fixtures.command import COMMAND, lookalike, one_line
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.photos import cuttings
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_cleaner(tmp_path_factory.mktemp("model") / "box").folder
+    return make_denoiser(tmp_path_factory.mktemp("model") / "box").folder
 
 
 @pytest.fixture(scope="module")

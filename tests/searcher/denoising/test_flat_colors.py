@@ -1,28 +1,51 @@
 """Dithered, drawn and enlarged images are known, and stay as they are; noise of any kind is never one."""
 
 import io
+import itertools
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
+from lookalike import encoder
 from lookalike.encoder.images import Values
 from lookalike.encoder.runtime import Denoiser
-from lookalike.searcher.denoising import UNetDenoiser
-from lookalike.searcher.denoising.flat_colors import has_few_values, repeated_cells
-from tests.fixtures.handmade_models import make_cleaner
+from lookalike.searcher.denoising import UNetDenoiser, estimate_noise, noise_map
+from lookalike.searcher.denoising.flat_colors import (
+    equal_cells,
+    has_few_values,
+    most_equal_neighbors,
+    repeated_cells,
+)
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.photos import cuttings
 
 Pixels = NDArray[np.uint8]
 CELL = 8
+FONT = Path(encoder.__file__).parent / "images" / "fonts" / "DejaVuSans.ttf"
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "int main(void)",
+    "{ return 0; }",
+]
 
 
 @pytest.fixture(scope="module")
 def denoise(tmp_path_factory: pytest.TempPathFactory) -> UNetDenoiser:
     """Its estimator takes any edge for noise, so that only what is known for a drawing is left."""
-    made = make_cleaner(tmp_path_factory.mktemp("model") / "box", multiple=CELL)
+    made = make_denoiser(tmp_path_factory.mktemp("model") / "box", multiple=CELL)
     return UNetDenoiser(denoiser=Denoiser(made, threads=1), max_pixels=10**6)
 
 
@@ -87,6 +110,23 @@ def test_drawn_and_dithered_images_stay_as_they_are(denoise: UNetDenoiser, name:
         assert done.noise.percentile(100) == 0
         assert done.change is not None
         assert done.change.share == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
+@pytest.mark.parametrize("how", ["threshold", "error diffusion", "ordered"])
+def test_dithers_of_one_bit_stay_as_they_are(denoise: UNetDenoiser, kind: str, how: str) -> None:
+    gray = image(4).convert("L").crop((0, 0, 92, 76))
+    if how == "ordered":
+        gray = halftone(np.asarray(gray))
+    dither = gray.convert(
+        "1", dither=Image.Dither.FLOYDSTEINBERG if "diffusion" in how else Image.Dither.NONE
+    )
+    data = file_of(dither, kind)
+    done = denoise(data, "it")
+    assert (done.status, done.reason, done.data == data) == ("clean", "few colors", True)
+    for changed in (replace(denoise, kind="TIFF" if kind == "PNG" else "PNG"), replace(denoise, sigma=0.0)):
+        with Image.open(io.BytesIO(changed(data, "it").data)) as back:
+            np.testing.assert_array_equal(np.asarray(back.convert("L")), np.asarray(dither.convert("L")))
 
 
 def pixel_art(height: int, width: int, *, outlined: bool, channels: int = 3) -> Pixels:
@@ -197,6 +237,117 @@ def test_images_of_any_size_have_cells(shape: tuple[int, ...]) -> None:
     height, width = (-(-side // CELL) for side in shape[:2])
     assert repeated_cells(pixels, CELL).shape == (height, width)
     assert isinstance(has_few_values(pixels), bool)
+
+
+# Screenshots with smooth edges
+
+
+def smooth_screenshot(
+    *, page: str = "flat", dark: bool = False, scale: float = 1.0, size: tuple[int, int] = (256, 192)
+) -> Image.Image:
+    """Text, disks and a title bar, all antialiased; the title bar or the page may be a gradient."""
+    rng = np.random.default_rng(len(page) + dark)
+    width, height = size
+    back, ink = ((30, 31, 36), (215, 216, 220)) if dark else ((248, 248, 252), (35, 35, 40))
+    slope = np.linspace((70, 110, 190), (20, 50, 110), height if page == "gradient" else 30)
+    window = np.full((height, width, 3), back, np.uint8)
+    if page != "flat":
+        window[: len(slope)] = np.rint(slope)[:, None]
+    drawn = Image.fromarray(window)
+    for _ in range(5):
+        mask = Image.new("L", (4 * width, 4 * height))
+        left, top, side = (int(rng.integers(most)) for most in (4 * width, 4 * height, 200))
+        ImageDraw.Draw(mask).ellipse((left, top, left + side + 40, top + side + 40), 255)
+        drawn.paste(tuple(rng.integers(0, 256, 3).tolist()), mask=mask.resize(size, Image.Resampling.BOX))
+    draw, font = ImageDraw.Draw(drawn), ImageFont.truetype(str(FONT), 11)
+    for row in range(36, height - 14, 13):
+        color = ink if rng.random() < 0.7 else tuple(rng.integers(0, 256, 3).tolist())
+        draw.text((6, row), " ".join(rng.choice(WORDS, 9)), color, font=font)
+    draw.text((8, 8), "Window title", (240, 240, 255), font=font)
+    return drawn.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.25])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("page", ["flat", "title bar", "gradient"])
+def test_smooth_screenshots_stay_as_they_are(
+    denoise: UNetDenoiser, page: str, dark: bool, scale: float
+) -> None:
+    window = smooth_screenshot(page=page, dark=dark, scale=scale)
+    assert not has_few_values(np.asarray(window))
+    for each in (window, window.convert("L")):
+        data = file_of(each)
+        done = denoise(data, "it")
+        assert (done.status, done.reason, done.data == data) == ("clean", "no noise", True)
+        assert done.sigma == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "dark", "scale"),
+    [("flat", True, 0.8), ("flat", False, 1.25), ("title bar", False, 1.25), ("gradient", False, 1.25)],
+)
+def test_the_denoiser_of_this_package_leaves_smooth_screenshots(page: str, dark: bool, scale: float) -> None:
+    data = file_of(smooth_screenshot(page=page, dark=dark, scale=scale))
+    done = UNetDenoiser(denoiser=Denoiser.open("denoise", threads=1), max_pixels=10**6)(data, "it")
+    assert (done.status, done.data == data) == ("clean", True)
+
+
+@pytest.mark.parametrize("sigma", [10, 25, 50])
+@pytest.mark.parametrize("page", ["flat", "gradient"])
+def test_a_screenshot_with_noise_is_denoised(denoise: UNetDenoiser, page: str, sigma: float) -> None:
+    clean = np.asarray(smooth_screenshot(page=page)) / 255
+    for part in (clean, clean[..., :1]):
+        for dtype in (np.uint8, np.uint16):
+            noisy = with_noise(part, sigma, dtype)
+            assert not estimate_noise(denoise.denoiser, noisy).is_clean
+
+
+@pytest.mark.parametrize("quality", [None, 70])
+@pytest.mark.parametrize("rim", [None, 0, 255])
+@pytest.mark.parametrize("number", [0, 10])
+def test_noisy_photographs_are_no_screenshots(
+    denoise: UNetDenoiser,
+    number: int,
+    rim: int | None,
+    quality: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    color = cuttings()[number] / 255
+    found, alone = [], []
+    for sigma, clean in itertools.product((15, 40), (color, color.mean(2, keepdims=True))):
+        noisy = with_noise(clean, sigma)
+        if rim is not None:  # black and white say nothing, as noise ends there
+            wide = np.pad(noisy, ((32, 32), (32, 32), (0, 0)), constant_values=rim)
+            noisy = wide.astype(np.uint8)
+        if quality is not None:
+            out = io.BytesIO()
+            Image.fromarray(noisy[..., 0] if noisy.shape[2] == 1 else noisy).save(
+                out, "JPEG", quality=quality
+            )
+            noisy = np.asarray(Image.open(out)).reshape(noisy.shape)
+        found.append(estimate_noise(denoise.denoiser, noisy).cells)
+        with monkeypatch.context() as patch:
+            patch.setattr(noise_map, "most_equal_neighbors", lambda *_: 1)  # nothing counts as a screenshot
+            alone.append(estimate_noise(denoise.denoiser, noisy).cells)
+    for cells, expected in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(cells, expected)
+        assert quality is not None or np.percentile(cells, 90) > 4 / 255
+
+
+def test_a_noisy_photograph_in_a_screenshot_is_denoised(denoise: UNetDenoiser) -> None:
+    window = np.array(smooth_screenshot(size=(400, 300)))
+    noisy = with_noise(cuttings()[5] / 255, 30)
+    window[60:188, 40:168] = noisy
+    assert estimate_noise(denoise.denoiser, window[60:188, 40:168]).percentile(50) > 15 / 255
+
+
+def test_pixels_like_a_neighbor_are_counted_by_hand() -> None:
+    rows = np.array([[9, 9, 9, 9], [9, 5, 5, 0], [9, 6, 5, 0], [7, 8, 255, 255]], np.uint8)
+    equal, counted = equal_cells(rows[..., None], 4)
+    # The first row and column do not count, and neither do black and white: 5 5 / 6 5 / 8 are left.
+    assert (equal.tolist(), counted.tolist()) == ([[2 / 16]], [[5 / 16]])
+    assert most_equal_neighbors(10 / 255, 3) == most_equal_neighbors(50 / 255, 1) == 0.25
+    assert most_equal_neighbors(3.4 / 255, 1) == pytest.approx(0.5)
 
 
 def test_cells_are_counted_by_hand() -> None:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Denoiser
-from lookalike.searcher.denoising import NoiseMap, denoise_blind, estimate_noise, noise_map, uniform_map
+from lookalike.searcher.denoising import NoiseMap, denoise_pixels, estimate_noise, noise_map, uniform_map
 from lookalike.searcher.denoising.noise_map import as_floats, confirmed_noise
-from tests.fixtures.handmade_models import AROUND, make_cleaner
+from tests.fixtures.handmade_models import AROUND, make_denoiser
 
 LIMIT = 2 / 255
 
@@ -19,13 +19,13 @@ LIMIT = 2 / 255
 @pytest.fixture(scope="module", params=[(4, 4), (8, 4), (8, 8), (16, 4)])
 def denoiser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     multiple, cell = request.param
-    made = make_cleaner(tmp_path_factory.mktemp("c") / "box", multiple=multiple, cell=cell)
+    made = make_denoiser(tmp_path_factory.mktemp("c") / "box", multiple=multiple, cell=cell)
     return Denoiser(made, threads=1)
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
-    return Denoiser(make_cleaner(tmp_path_factory.mktemp("b") / "box", multiple=8), threads=1)
+    return Denoiser(make_denoiser(tmp_path_factory.mktemp("b") / "box", multiple=8), threads=1)
 
 
 def uneven(height: int, width: int, channels: int = 3, dtype: Any = np.uint8) -> Any:
@@ -140,7 +140,8 @@ def partly_noisy(side: int, columns: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 def test_of_an_image_with_noise_in_a_quarter_only_that_changes(box: Denoiser) -> None:
     clean, noisy = partly_noisy(768, 192)
-    denoised, found = denoise_blind(box, noisy)
+    denoised = noisy.copy()
+    found = denoise_pixels(box, denoised).noise
     assert not found.is_clean
     assert found.share == pytest.approx(0.25, abs=0.02)
     assert 255 * found.percentile(10) < 2
@@ -153,7 +154,8 @@ def test_of_an_image_with_noise_in_a_quarter_only_that_changes(box: Denoiser) ->
 
 def test_the_denoiser_of_this_package_finds_the_noisy_part_too() -> None:
     clean, noisy = partly_noisy(320, 160)
-    denoised, found = denoise_blind(Denoiser.open("denoise", threads=1), noisy)
+    denoised = noisy.copy()
+    found = denoise_pixels(Denoiser.open("denoise", threads=1), denoised).noise
     assert not found.is_clean
     assert psnr(denoised[:, :150], clean[:, :150]) > psnr(noisy[:, :150], clean[:, :150]) + 6
     assert psnr(denoised[:, 160:], clean[:, 160:]) > 42

@@ -3,6 +3,7 @@
 import io
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.encoder.images import encode_png
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime import Denoiser
 from lookalike.searcher.denoising import (
     Change,
     NoiseMap,
     UNetDenoiser,
-    denoise_blind,
     denoise_in_place,
+    denoise_pixels,
     estimate_noise,
     uniform_map,
 )
 from lookalike.searcher.denoising import denoiser as module
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 
 SIGMA = 30 / 255
 LIMIT = 2 / 255  # of the denoiser: places with less noise are clean
@@ -32,14 +34,14 @@ LIMIT = 2 / 255  # of the denoiser: places with less noise are clean
 @pytest.fixture(scope="module", params=[(4, 3, 7), (1, 3, 7), (8, 20, 41), (2, 0, 1)])
 def denoiser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     multiple, reach, box = request.param
-    made = make_cleaner(tmp_path_factory.mktemp("c") / "box", multiple=multiple, reach=reach, box=box)
+    made = make_denoiser(tmp_path_factory.mktemp("c") / "box", multiple=multiple, reach=reach, box=box)
     return Denoiser(made, threads=1)
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
     """One whose cells are of 4 pixels, in multiples of 8."""
-    return Denoiser(make_cleaner(tmp_path_factory.mktemp("b") / "box", multiple=8, cell=4), threads=1)
+    return Denoiser(make_denoiser(tmp_path_factory.mktemp("b") / "box", multiple=8, cell=4), threads=1)
 
 
 def noisy(height: int, width: int, channels: int = 3, dtype: Any = np.uint16) -> Any:
@@ -205,16 +207,55 @@ def test_a_change_of_known_parts() -> None:
 
 def test_blind_gives_what_a_file_gets(box: Denoiser) -> None:
     pixels = noisy(70, 90, 3, np.uint8)
-    denoised, noise = denoise_blind(box, pixels)
+    denoised = pixels.copy()
+    done = denoise_pixels(box, denoised)
+    noise = done.noise
     expected = pixels.copy()
     denoise_in_place(box, expected, estimate_noise(box, pixels))
     np.testing.assert_array_equal(denoised, expected)
     assert (denoised != pixels).any()
     assert 255 * noise.percentile(50) == pytest.approx(30, rel=0.1)
     flat = np.full((20, 20, 3), 9, np.uint8)
-    same, found = denoise_blind(box, flat)
+    same = flat.copy()
+    found = denoise_pixels(box, same)
     np.testing.assert_array_equal(same, flat)
-    assert found.is_clean
+    assert found.noise.is_clean
+    assert (done.left, found.left) == (False, True)
+
+
+@pytest.mark.parametrize("kind", ["colored", "gray stored as RGB", "one channel"])
+@pytest.mark.parametrize("how", [{"strength": 0.001}, {"strength": 0}, {"sigma": 0.0}], ids=str)
+def test_an_image_in_which_no_pixel_changes_is_left(box: Denoiser, kind: str, how: dict[str, Any]) -> None:
+    pixels = noisy(40, 50, 1 if kind == "one channel" else 3, np.uint8)
+    if kind == "gray stored as RGB":
+        pixels = np.repeat(pixels[..., :1], 3, axis=2)
+    same = pixels.copy()
+    done = denoise_pixels(box, same, **how)
+    assert done.left
+    assert (done.change.pixels, done.change.of) == (0, 2000)
+    np.testing.assert_array_equal(same, pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_that_is_given_is_not_estimated(
+    box: Denoiser, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noisy(40, 50, channels, np.uint8)
+    data = encode_png(pixels)
+    blind = UNetDenoiser(denoiser=box, max_pixels=10_000)
+    given = replace(blind, sigma=SIGMA)
+    before = given(data, "it").data
+
+    def fail(*_: object) -> None:
+        pytest.fail("the noise was estimated")
+
+    monkeypatch.setattr(Denoiser, "estimate", fail)
+    done = given(data, "it")
+    assert (done.data, done.status) == (before, "cleaned")
+    assert done.noise is not None
+    assert {done.noise.percentile(percent) for percent in (0, 50, 100)} == {float(np.float32(SIGMA))}
+    with pytest.raises(pytest.fail.Exception):
+        blind(data, "it")
 
 
 def peak_of(denoiser: Denoiser, height: int, width: int) -> int:
@@ -237,7 +278,7 @@ def test_memory_does_not_grow_with_height(denoiser: Denoiser, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_hundred_megapixels_take_no_more_than_their_bytes(tmp_path: Path) -> None:
-    denoiser = Denoiser(make_cleaner(tmp_path / "box", multiple=8), threads=1)
+    denoiser = Denoiser(make_denoiser(tmp_path / "box", multiple=8), threads=1)
     pixels = np.random.default_rng(0).integers(0, 256, (10_000, 10_000, 3), dtype=np.uint8)
     denoise_in_place(denoiser, pixels[:1000, :1000].copy(), uniform_map(SIGMA, (1000, 1000), 8))
     tracemalloc.start()

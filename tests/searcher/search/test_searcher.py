@@ -29,7 +29,7 @@ from lookalike.indexer.sync.collection import prepare_collection
 from lookalike.searcher.figures import results_sheet
 from lookalike.searcher.search import QueryDenoiser, QueryResult, Searcher, SearchHit
 from tests.fixtures.command import lookalike, lookalike_process, one_line
-from tests.fixtures.handmade_models import make_cleaner
+from tests.fixtures.handmade_models import make_denoiser
 from tests.fixtures.photos import NAME, index, make_home, photograph, write_photos
 from tests.fixtures.tiny_models import make_bundle, save_again
 
@@ -172,7 +172,7 @@ def test_more_like_an_item_is_a_search_with_its_file(store: VectorStore, home: P
 
 def test_an_item_is_denoised_from_its_file(store: VectorStore, tmp_path: Path) -> None:
     searcher = Searcher.open(store, NAME)
-    denoiser = QueryDenoiser(Denoiser.open(make_cleaner(tmp_path / "box").folder))
+    denoiser = QueryDenoiser(Denoiser.open(make_denoiser(tmp_path / "box").folder))
     item = item_id(next(iter(searcher.spec.roots)), "Hypatia/0.jpg")
     answer = searcher.similar_to_item(item, k=2, denoiser=denoiser)
     assert answer.denoise_info is not None

@@ -197,6 +197,32 @@ def test_changed_added_or_renamed_files_are_seen(people: Path) -> None:
     assert [len(pixels.images) for pixels in seen] == [18, 18, 19, 19, 18]
 
 
+@pytest.mark.parametrize("emptied", [False, True], ids=["same cache", "another machine"])
+def test_a_copy_of_a_data_set_is_the_same_data(cache: Path, people: Path, emptied: bool) -> None:
+    (people / "person-0" / "bad.png").write_bytes(b"no picture")
+    before = read_pixel_cache(open_dataset(str(people)), SPEC)
+    copy = people.with_name("copy") / people.name
+    shutil.copytree(people, copy)
+    for number, file in enumerate(copy.rglob("*.png")):
+        os.utime(file, (number, number))
+    if emptied:
+        shutil.rmtree(cache)
+    again = read_pixel_cache(open_dataset(str(copy)), SPEC)
+    assert again.fingerprint == before.fingerprint
+    # A file that cannot be read is no black image.
+    black = encode_png(np.zeros((16, 16, 3), np.uint8))
+    (copy / "person-0" / "bad.png").write_bytes(black)
+    other = read_pixel_cache(open_dataset(str(copy)), SPEC)
+    assert other.fingerprint != before.fingerprint
+
+
+def test_a_cache_without_a_fingerprint_gets_the_same_one(cache: Path, people: Path) -> None:
+    before = read_pixel_cache(open_dataset(str(people)), SPEC)
+    (file,) = cache.glob("*/fingerprint.txt")
+    file.unlink()  # as an earlier version left it
+    assert read_pixel_cache(open_dataset(str(people)), SPEC).fingerprint == before.fingerprint
+
+
 @pytest.mark.usefixtures("cache")
 def test_other_framing_has_other_pixels(people: Path) -> None:
     dataset = open_dataset(str(people))
