@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from lookalike._images import ImageLike, InputImage, Sheet
 from lookalike._models import ModelLike, as_model, load_denoiser
+from lookalike.encoder.detect import Faces
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import Crop, ImageSpec, Tile, contact_sheet, read_pixels
+from lookalike.encoder.images import Crop, Tile, contact_sheet
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.sources import SourceList, file_below, leads_out
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
-from lookalike.searcher.search import QueryDenoiser, SearchHit, format_probability
+from lookalike.searcher.search import QueryDenoiser, QueryFace, QueryFaces, SearchHit, format_probability
 from lookalike.searcher.search import searcher as search_engine
 
 _SIDE = 128
@@ -35,6 +36,7 @@ def index(
     store: VectorStore,
     collection: str,
     crop: str | None = None,
+    faces: bool = False,
     root_name: str | None = None,
     prune: bool = False,
     checksum: bool = False,
@@ -52,6 +54,8 @@ def index(
         store: From :func:`lookalike.open_store`.
         collection: Name or alias of the collection.
         crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        faces: Whether each face of the images is an item, found and turned upright; a collection remembers
+            it.
         root_name: Name of the source's folder in the collection, if the folder was renamed; None: as the
             collection calls it, else the folder's name.
         prune: Remove items whose files are gone.
@@ -76,6 +80,8 @@ def index(
         >>> print(report.added, report.failed)
     """
     _check_store(store)
+    if faces and crop is not None:
+        raise InvalidArgumentError(f"images are cut to {crop} or to their faces; leave one of the two out")
     return sync(
         store,
         collection,
@@ -84,7 +90,7 @@ def index(
             sources=[sources] if isinstance(sources, str | os.PathLike) else list(sources),
             root_name=root_name,
         ),
-        crop=None if crop is None else Crop.parse(crop),
+        crop=Faces() if faces else None if crop is None else Crop.parse(crop),
         prune=prune,
         checksum=checksum,
         max_pixels=max_pixels,
@@ -191,6 +197,8 @@ class Searcher:
         group_by: str | None = None,
         exclude_self: bool = False,
         crop: str | None = None,
+        faces: bool = False,
+        face: int | None = None,
         add: Mapping[str, float] | None = None,
         denoise: bool | Denoiser = False,
         prior: float | None = None,
@@ -206,6 +214,9 @@ class Searcher:
             group_by: A metadata field, such as ``"person"``: only the best hit for each of its values.
             exclude_self: Leave out items with exactly the bytes of the query file.
             crop: Part of the image that is seen; None: as in the collection.
+            faces: Search for the most prominent face of the image, turned upright; the default where the
+                collection holds faces.
+            face: Search for this face, from 1 at the left.
             add: Attribute to strength: edit the query first, as :func:`lookalike.edit` does.
             denoise: Remove noise from the query first; a denoiser from :func:`lookalike.load_denoiser` saves
                 loading the shipped one each time.
@@ -226,13 +237,14 @@ class Searcher:
             >>> searcher.search("me.jpg", k=20, where="Smiling>0", group_by="person").save("found.png")
         """
         query = InputImage.of(image)
-        framing = Crop.parse(self._searcher.spec.crop if crop is None else crop)
+        wanted = QueryFaces(face) if faces or face is not None else None
         denoiser = load_denoiser() if denoise is True else denoise
         (result,) = self._searcher.similar(
             [query],
             k=k,
             exclude_self=exclude_self,
-            crop=framing,
+            crop=None if crop is None else Crop.parse(crop),
+            faces=wanted,
             prior=prior,
             fmr=fmr,
             denoiser=QueryDenoiser(denoiser) if denoiser else None,
@@ -243,7 +255,7 @@ class Searcher:
         if result.error is not None:
             raise result.error
         hits = tuple(map(self._hit, result.results))
-        sheet = partial(self._sheet, query, framing, hits)
+        sheet = partial(self._sheet, query, crop, result.face, hits)
         return SearchResults(sheet, query.name, hits, result.match, result.warning, result.took_ms)
 
     def _hit(self, hit: SearchHit) -> Hit:
@@ -251,9 +263,16 @@ class Searcher:
         file = Path() if leads_out(hit.path) else file_below(folder or "", hit.path)
         return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, file)
 
-    def _sheet(self, query: InputImage, crop: Crop, hits: tuple[Hit, ...]) -> NDArray[np.uint8]:
-        spec = ImageSpec(size=_SIDE, crop=crop.widened(1.5))
-        asked = read_pixels(query.data, spec, max_pixels=self._searcher.max_pixels, name=query.name)
+    def _sheet(
+        self, query: InputImage, crop: str | None, face: QueryFace | None, hits: tuple[Hit, ...]
+    ) -> NDArray[np.uint8]:
+        asked = self._searcher.shown(
+            query.data,
+            side=_SIDE,
+            crop=None if crop is None else Crop.parse(crop),
+            face=None if face is None else face.face,
+            name=query.name,
+        )
         tiles = [Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)]
         for hit in hits:
             words = f"{hit.score:.3f}"

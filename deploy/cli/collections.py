@@ -53,7 +53,7 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
         rows: list[dict[str, Any]] = []
         for name in opened.list_collections():
             damage = damage_of(opened, name)
-            row = {"count": opened.count(name), **opened.info(name).to_json()} if damage is None else {}
+            row = {"count": _count(opened, name), **opened.info(name).to_json()} if damage is None else {}
             names = [alias for alias, real in aliases.items() if real == name]
             rows.append(
                 {"name": name, **row, "aliases": names} | ({"damaged": str(damage)} if damage else {})
@@ -65,6 +65,13 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     else:
         log(f"no collection in {store}; lookalike index creates one")
     ctx.exit(3 if any("damaged" in row for row in rows) else 0)
+
+
+def _count(store: VectorStore, name: str) -> int:
+    """Return the number of items."""
+    from lookalike.indexer.store import items_filter
+
+    return store.count(name, where=items_filter(store.info(name)))
 
 
 def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
@@ -370,7 +377,7 @@ def _content(store: VectorStore, name: str) -> str:
     )
 
     try:
-        return f"{store.count(name)} items"
+        return f"{_count(store, name)} items"
     except (CollectionNotFoundError, StoreBusyError, StoreUnreachableError):
         raise
     except StoreError:

@@ -86,6 +86,11 @@ def collection_images(store: VectorStore, name: str) -> LabeledImages:
         CollectionNotFoundError: there is no such collection.
     """
     spec = store.info(name)
+    if spec.has_faces:
+        raise InvalidArgumentError(
+            f"collection {name!r} holds faces, an evaluation of a collection is for whole pictures; "
+            "name the data set, with --faces"
+        )
     records = list(store.scroll(name))
     return LabeledImages(
         name,

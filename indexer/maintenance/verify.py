@@ -16,12 +16,13 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from lookalike.encoder.detect import parse_framing
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import BundleError, DataError, InvalidArgumentError, ModelMismatchError
-from lookalike.encoder.images import Crop
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import Contained, Source, as_path, file_below, item_id, leads_out, located
 from lookalike.indexer.store import CollectionSpec, Payload, Record, VectorStore
+from lookalike.indexer.sync import face_count, face_id, face_number
 
 Kind = Literal["missing", "extra", "changed", "unreadable", "vector", "duplicate", "differing"]
 KINDS: Final[tuple[Kind, ...]] = (
@@ -185,11 +186,14 @@ class _Checker:
             issues.append(Issue("vector", shown, fault))
         if not isinstance(root, str) or not isinstance(path, str):
             return None, issues
-        key = _id_bytes(item_id(root, path))
+        if face_number(record.payload) > 1:  # the first stands for the picture
+            key = _id_bytes(face_id(root, path, face_number(record.payload)))
+        else:
+            key = _id_bytes(item_id(root, path))
         if key in self.seen:
             issues.append(Issue("duplicate", shown, f"stored once more as {record.id}"))
         self.seen.add(key)
-        if self._is_twin(root, path):
+        if self._is_twin(root, path, face_number(record.payload)):
             issues.append(Issue("duplicate", shown, "stored once more under another name of its root"))
         if root in self._foreign:
             return None, issues
@@ -200,10 +204,10 @@ class _Checker:
             self.plain.add(root)
         return file, issues
 
-    def _is_twin(self, root: str, path: str) -> bool:
+    def _is_twin(self, root: str, path: str, number: int) -> bool:
         """Whether another root has the same folder, and an item of this path was seen there."""
         first_name = self._first_name.get(root)
-        if first_name is None or self._names[first_name] == 1:
+        if number > 1 or first_name is None or self._names[first_name] == 1:
             return False
         key = _id_bytes(item_id(first_name, path))
         seen = key in self._shared
@@ -312,7 +316,7 @@ def _embed_again(
     """Return how many vectors were compared, and the issues."""
     compared = 0
     issues: list[Issue] = []
-    for batch in embed_files(model, files, crop=Crop.parse(spec.crop), max_pixels=_ANY_SIZE):
+    for batch in embed_files(model, files, crop=parse_framing(spec.crop), max_pixels=_ANY_SIZE):
         compared += len(batch.keys)
         issues += _compare(batch)
         issues += [Issue("unreadable", _shown(record), reason) for record, reason in batch.failures]
@@ -320,11 +324,18 @@ def _embed_again(
 
 
 def _compare(batch: EmbeddedBatch[Record]) -> Iterator[Issue]:
-    for record, info, embedding in zip(batch.keys, batch.facts, batch.embeddings, strict=True):
+    row = 0
+    for place, (record, info) in enumerate(zip(batch.keys, batch.facts, strict=True)):
+        count = 1 if batch.faces is None else len(batch.faces[place])
+        embeddings, row = batch.embeddings[row : row + count], row + count
         if info.sha256 != record.payload.get("sha256"):
             yield Issue("changed", _shown(record), "other content")
-        elif record.vector is not None and not (cosine := float(embedding @ record.vector)) >= MIN_COSINE:
-            yield Issue("differing", _shown(record), f"cosine {cosine:.4f} to the model's embedding now")
+        elif batch.faces is not None and count != face_count(record.payload):
+            yield Issue("differing", _shown(record), f"{count} faces are found now")
+        elif count and record.vector is not None:
+            cosine = float(embeddings[max(face_number(record.payload), 1) - 1] @ record.vector)
+            if not cosine >= MIN_COSINE:
+                yield Issue("differing", _shown(record), f"cosine {cosine:.4f} to the model's embedding now")
 
 
 def _shown(record: Record) -> str:

@@ -12,7 +12,7 @@ from lookalike.indexer.store.base import (
     resolve_alias,
     value_counts,
 )
-from lookalike.indexer.store.filters import HAS_FACE, Condition, Filter, json_path, parse_where
+from lookalike.indexer.store.filters import Condition, Filter, items_filter, json_path, parse_where
 from lookalike.indexer.store.layout import (
     EF_SEARCH,
     QUANTILE,
@@ -45,7 +45,6 @@ from lookalike.indexer.store.points import (
 __all__ = [
     "EF_SEARCH",
     "FACE",
-    "HAS_FACE",
     "MOVED_TO",
     "PREDICTED",
     "QUANTILE",
@@ -73,6 +72,7 @@ __all__ = [
     "differing_options",
     "is_name",
     "is_text",
+    "items_filter",
     "json_path",
     "known_payload",
     "missing_alias",

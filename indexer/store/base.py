@@ -29,7 +29,7 @@ from lookalike.encoder.errors import (
     StoreUnreachableError,
     printable,
 )
-from lookalike.indexer.store.filters import Condition, Filter
+from lookalike.indexer.store.filters import Condition, Filter, items_filter
 from lookalike.indexer.store.layout import CollectionSpec, Layout, StorageConfig
 from lookalike.indexer.store.points import Hit, Payload, Record
 
@@ -301,7 +301,7 @@ def value_counts(
     if where is not None:
         check_fields(store, name, where)
     counts: Counter[tuple[str, Any]] = Counter()
-    for record in store.scroll(name, where=where):
+    for record in store.scroll(name, where=items_filter(store.info(name), where)):
         value: Any = record.payload
         for part in parts:
             value = value.get(part) if isinstance(value, dict) else None

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.indexer.store.points import check_ids, is_text
+from lookalike.indexer.store.layout import CollectionSpec
+from lookalike.indexer.store.points import FACE, check_ids, is_text
 
 Op = Literal["=", "!=", "~", "<", "<=", ">", ">="]
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -230,5 +231,12 @@ def _value(field: str, op: Op, text: str, *, quoted: bool) -> str | int | float 
     return number if math.isfinite(number) else text
 
 
-HAS_FACE: Final = Condition("face.number", ">=", 1)
-"""Passed by the points of a collection of faces that are faces; pictures without one have a point too."""
+def items_filter(spec: CollectionSpec, where: Filter | None = None) -> Filter | None:
+    """Return the filter of a collection's items: of a collection of faces, points that are faces.
+
+    Pictures without a face have a point there too, see ``lookalike.indexer.sync.faces``.
+    """
+    if not spec.has_faces:
+        return where
+    base = Filter() if where is None else where
+    return replace(base, conditions=(*base.conditions, Condition(f"{FACE}.number", ">=", 1)))

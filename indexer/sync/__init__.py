@@ -5,6 +5,7 @@ from lookalike.indexer.sync.collection import (
     index_when_large,
     new_spec,
 )
+from lookalike.indexer.sync.faces import face_count, face_id, face_number
 from lookalike.indexer.sync.plan import ToEmbed
 from lookalike.indexer.sync.report import SyncReport
 from lookalike.indexer.sync.sync import DEGENERATE, drop_degenerate, sync
@@ -14,6 +15,9 @@ __all__ = [
     "SyncReport",
     "ToEmbed",
     "drop_degenerate",
+    "face_count",
+    "face_id",
+    "face_number",
     "ignored_options_warning",
     "index_when_large",
     "new_spec",

@@ -32,12 +32,12 @@ from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import file_below, leads_out, located
 from lookalike.indexer.store import (
     FACE,
-    HAS_FACE,
     CollectionSpec,
     Filter,
     Hit,
     VectorStore,
     check_fields,
+    items_filter,
     resolve_alias,
 )
 from lookalike.indexer.sync import DEGENERATE
@@ -108,7 +108,7 @@ class Searcher:
         self.max_pixels = max_pixels
         self.spec: CollectionSpec = store.info(self.collection)
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
-        self.size = store.count(self.collection, where=self._only_faces(None))
+        self.size = store.count(self.collection, where=items_filter(self.spec))
         _ = model.provider  # loads the model now, so that the first query does not wait
         calibration = model.bundle.calibration_of(faces=self.spec.has_faces)
         self._usual_errors = (
@@ -321,7 +321,7 @@ class Searcher:
         """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
         scorer = self.match_scorer(prior=prior, fmr=fmr)
         self._check_fields(where)
-        found = self.store.search(self.collection, embeddings, k=k, where=self._only_faces(where))
+        found = self.store.search(self.collection, embeddings, k=k, where=items_filter(self.spec, where))
         return [scorer.rank(hits) for hits in found]
 
     def match_scorer(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
@@ -346,18 +346,25 @@ class Searcher:
     ) -> Pixels | None:
         """Return the image in a file as :meth:`item_image` does, or a face in it."""
         try:
-            data = _read_located(file)
-            if face is not None:
-                pixels = decode_rgb(data, max_pixels=self.max_pixels, name=str(file))
-                frame = self.model.bundle.face_frame
-                (cut,) = cut_faces(pixels, [face], frame, side, margin=_SHOWN_MARGIN)
-                return np.asarray(cut, np.uint8)
-            framing = parse_framing(self.spec.crop) if crop is None else crop
-            shown = framing.widened(_WIDENED) if isinstance(framing, Crop) else Crop()
-            spec = ImageSpec(size=side, crop=shown)
-            return read_pixels(data, spec, max_pixels=self.max_pixels, name=str(file))
+            return self.shown(_read_located(file), side=side, crop=crop, face=face, name=str(file))
         except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
+
+    def shown(
+        self, data: bytes, *, side: int, crop: Crop | None = None, face: Face | None = None, name: str
+    ) -> Pixels:
+        """Return an image for people, uint8 (side, side, 3), or a face in it: a little more than is compared.
+
+        Raises:
+            ImageError: the bytes are not a readable image.
+        """
+        if face is not None:
+            pixels = decode_rgb(data, max_pixels=self.max_pixels, name=name)
+            (cut,) = cut_faces(pixels, [face], self.model.bundle.face_frame, side, margin=_SHOWN_MARGIN)
+            return np.asarray(cut, np.uint8)
+        framing = parse_framing(self.spec.crop) if crop is None else crop
+        spec = ImageSpec(size=side, crop=framing.widened(_WIDENED) if isinstance(framing, Crop) else Crop())
+        return read_pixels(data, spec, max_pixels=self.max_pixels, name=name)
 
     def _read_item(self, payload: dict[str, Any]) -> bytes:
         folder, path = self.spec.folder_of(payload.get("root")), str(payload["path"])
@@ -374,13 +381,6 @@ class Searcher:
         if where is not None and keys - self._fields:
             check_fields(self.store, self.collection, where)
             self._fields |= keys
-
-    def _only_faces(self, where: Filter | None) -> Filter | None:
-        """Return the filter that also leaves out the points of pictures without a face."""
-        if not self.spec.has_faces:
-            return where
-        base = Filter() if where is None else where
-        return replace(base, conditions=(*base.conditions, HAS_FACE))
 
     def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
         return attributes_of(self.model).change(add) if add else None
@@ -428,7 +428,7 @@ class Searcher:
     ) -> list[list[Hit]]:
         with self.timer("search"):
             self._check_fields(params.where)
-            of_faces = replace(params, where=self._only_faces(params.where))
+            of_faces = replace(params, where=items_filter(self.spec, params.where))
             return retrieve(self.store, self.collection, vectors, digests, of_faces)
 
     def _warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:

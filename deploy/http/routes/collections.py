@@ -12,7 +12,7 @@ from lookalike.deploy.http.errors import PROBLEMS
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.state import State
 from lookalike.encoder.runtime import Denoiser, Model
-from lookalike.indexer.store import damage_of, parse_where, value_counts
+from lookalike.indexer.store import damage_of, items_filter, parse_where, value_counts
 
 router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
 
@@ -100,7 +100,9 @@ def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
         rows.append(
             {
                 "name": name,
-                "count": index.points,
+                "count": registry.store.count(name, where=items_filter(spec))
+                if spec.has_faces
+                else index.points,
                 "model_id": spec.model_id,
                 "model": models[0] if models else None,
                 "dimension": spec.dimension,

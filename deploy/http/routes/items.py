@@ -19,11 +19,12 @@ from starlette.responses import JSONResponse, Response
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.state import AppState, State
 from lookalike.encoder.datasets import MNIST
+from lookalike.encoder.detect import LFW_FRAME, Face, cut_faces
 from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.files import read_stream
 from lookalike.encoder.images import DEFAULT_MAX_SHRUNK_PIXELS, Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.indexer.sources import Member, MnistImage, as_path, file_below, leads_out, located
-from lookalike.indexer.store import CollectionSpec
+from lookalike.indexer.store import FACE, CollectionSpec, Payload
 
 router: Final = APIRouter(prefix="/api/v1", tags=["items"])
 _CACHE: Final = "private, max-age=3600"
@@ -79,7 +80,9 @@ async def item_thumbnail(
 ) -> Response:
     """Return an item's image, square, with a little more around it than the model sees."""
 
-    def thumbnail(spec: CollectionSpec, file: bytes) -> NDArray[np.uint8]:
+    def thumbnail(spec: CollectionSpec, payload: Payload, file: bytes) -> NDArray[np.uint8]:
+        if spec.has_faces:
+            return _face_of(payload, file, side, max_pixels=state.settings.max_pixels)
         crop = Crop.parse(spec.crop).widened(1.5)
         return read_pixels(
             file, ImageSpec(size=side, crop=crop), max_pixels=state.settings.max_pixels, name="the item"
@@ -94,7 +97,7 @@ async def item_thumbnail(
 async def item_image(request: Request, state: State, item: UUID, collection: Collection) -> Response:
     """Return an item's whole image, at most 2048 pixels wide and high, without the metadata of its file."""
 
-    def whole(_: CollectionSpec, file: bytes) -> NDArray[np.uint8]:
+    def whole(_: CollectionSpec, _payload: Payload, file: bytes) -> NDArray[np.uint8]:
         image = Image.fromarray(
             decode_rgb(
                 file, max_pixels=state.settings.max_pixels or DEFAULT_MAX_SHRUNK_PIXELS, name="the item"
@@ -106,12 +109,19 @@ async def item_image(request: Request, state: State, item: UUID, collection: Col
     return await _send_image(request, state, collection, item, whole)
 
 
+def _face_of(payload: Payload, file: bytes, side: int, *, max_pixels: int | None) -> NDArray[np.uint8]:
+    """Return the face of an item, upright, with a little more around it than the model sees."""
+    pixels = decode_rgb(file, max_pixels=max_pixels, name="the item")
+    cut = cut_faces(pixels, [Face.from_json(payload[FACE])], LFW_FRAME, side, margin=0.25)
+    return np.asarray(cut[0], np.uint8)
+
+
 async def _send_image(
     request: Request,
     state: AppState,
     collection: str,
     item: UUID,
-    render: Callable[[CollectionSpec, bytes], NDArray[np.uint8]],
+    render: Callable[[CollectionSpec, Payload, bytes], NDArray[np.uint8]],
     *,
     variant: str = "",
 ) -> Response:
@@ -123,7 +133,7 @@ async def _send_image(
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         try:
-            pixels = render(spec, item_file(spec, payload, allowed=state.settings.roots))
+            pixels = render(spec, payload, item_file(spec, payload, allowed=state.settings.roots))
         except ImageError as error:
             raise _gone() from error
         out = io.BytesIO()

@@ -16,6 +16,7 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
+from lookalike.encoder.detect import INDEX_THRESHOLD, Faces, Framing, face_finder
 from lookalike.encoder.errors import printable
 from lookalike.encoder.images import Crop
 from lookalike.indexer.sources import Item, Refused, Source, SourceList
@@ -36,6 +37,10 @@ class IndexRequest(BaseModel, extra="forbid"):
     collection: str = Field(max_length=64, description="Created if there is none.")
     model: str = Field("faces", max_length=200, description="Name of a model, as in GET models.")
     crop: str | None = Field(None, max_length=200, description="Part of the images; default: the model's.")
+    faces: bool = Field(False, description="Store each face of the images, turned upright.")
+    face_threshold: float | None = Field(
+        None, ge=0.1, lt=1, description="Smallest score of a face; default: 0.8. Only with faces."
+    )
     prune: bool = Field(False, description="Remove items whose files are gone.")
     root_name: str | None = Field(
         None, max_length=200, description="Name of the folder in the collection, if it was renamed."
@@ -80,8 +85,8 @@ async def index(request: Request, state: State) -> JSONResponse:
         raise ApiError("invalid-request", "index takes no images, but the name of a folder")
     check_name(params.collection)
     state.registry.model(params.model)
-    if params.crop is not None:
-        Crop.parse(params.crop)
+    if (framing := _framing(params)) is not None and not isinstance(framing, Crop):
+        _ = state.registry.model(params.model).bundle.face_frame, face_finder()
     source = await state.executor.run(lambda: allowed_source(state.settings.roots, params.source))
     about = {"kind": "index", "collection": params.collection, "source": params.source}
     job = state.jobs.start(about, lambda job: _index(state, params, source, job))
@@ -149,9 +154,19 @@ class _ConfinedSources(SourceList):
         ]
 
 
+def _framing(params: IndexRequest) -> Framing | None:
+    """Return how images are framed; None: as the collection remembers."""
+    if params.face_threshold is not None and not params.faces:
+        raise ApiError("invalid-request", "face_threshold needs faces: true")
+    if params.faces and params.crop is not None:
+        raise ApiError("invalid-request", "send crop or faces, not both")
+    if params.faces:
+        return Faces(INDEX_THRESHOLD if params.face_threshold is None else params.face_threshold)
+    return None if params.crop is None else Crop.parse(params.crop)
+
+
 def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dict[str, Any]:
     model = state.registry.model(params.model)
-    crop = None if params.crop is None else Crop.parse(params.crop)
     folders = tuple(root.resolve() for root in state.settings.roots)
     try:
         report = sync(
@@ -159,7 +174,7 @@ def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dic
             params.collection,
             model,
             _ConfinedSources(sources=[source], root_name=params.root_name, folders=folders),
-            crop=crop,
+            crop=_framing(params),
             prune=params.prune,
             max_pixels=state.settings.max_pixels,
             processes=True,

@@ -19,7 +19,7 @@ from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
 from lookalike.encoder.images import Crop
 from lookalike.indexer.store import parse_where
 from lookalike.searcher.generation import parse_strengths
-from lookalike.searcher.search import QueryDenoiser, QueryResult, Searcher
+from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult, Searcher
 
 router: Final = APIRouter(prefix="/api/v1", tags=["search"])
 
@@ -41,6 +41,11 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
         max_length=200,
         description="Part of the images: full, center:F or X,Y,W,H; default: as in the collection.",
     )
+    faces: bool = Field(
+        False, description="Search for the main face of each image; the default where items are faces."
+    )
+    face: int | None = Field(None, ge=1, description="Search for this face, from 1 at the left.")
+    all_faces: bool = Field(False, description="Search for each face of an image: one answer for each.")
     where: str | None = Field(
         None, max_length=2000, description="Conditions for results: person=Ada_Lovelace, Smiling>0."
     )
@@ -59,9 +64,20 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
 
     @model_validator(mode="after")
     def _images_or_item(self) -> SearchRequest:
+        if self.face is not None and self.all_faces:
+            raise ValueError("send face or all_faces, not both")
+        if self.crop is not None and self.query_faces is not None:
+            raise ValueError("send crop or faces, not both")
         if self.images is not None and self.item is not None:
             raise ValueError("send images or an item, not both")
         return self
+
+    @property
+    def query_faces(self) -> QueryFaces | None:
+        """Which faces of the images are compared; None: as in the collection."""
+        if not (self.faces or self.face is not None or self.all_faces):
+            return None
+        return QueryFaces(self.face, every=self.all_faces)
 
 
 class ResultJson(BaseModel):
@@ -94,6 +110,9 @@ class AnswerJson(BaseModel):
     match: bool | None
     warning: str | None
     results: list[ResultJson]
+    face: dict[str, Any] | None = Field(
+        None, description="The face that was compared: number, count, box, landmarks, score, width."
+    )
     treatment: TreatmentJson | None = None
     error: str | None = None
 
@@ -131,7 +150,7 @@ async def search(request: Request, state: State) -> JSONResponse:
         searcher = registry.searcher(params.collection)
         return _search(searcher, params, queries, denoiser, allowed=state.settings.roots)
 
-    if params.item is None and len(uploads) == 1:
+    if params.item is None and len(uploads) == 1 and not params.all_faces:
         kind = (SearchRequest, params.model_dump_json(exclude={"images"}))
         result = await state.executor.submit_batched(
             kind, uploads[0], lambda batch: [result.error or result for result in answer(batch)]
@@ -172,7 +191,15 @@ def _search(
             )
         ]
     crop = None if params.crop is None else Crop.parse(params.crop)
-    return list(searcher.similar(uploads, exclude_self=bool(params.exclude_self), crop=crop, **options))
+    return list(
+        searcher.similar(
+            uploads,
+            exclude_self=bool(params.exclude_self),
+            crop=crop,
+            faces=params.query_faces,
+            **options,
+        )
+    )
 
 
 def _to_json(result: QueryResult) -> dict[str, Any]:
