@@ -96,13 +96,12 @@ def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
             damaged.append({"name": name, "reason": str(damage).replace(registry.store.address, "")})
             continue
         spec, index = registry.store.info(name), registry.store.index_state(name)
+        count = registry.store.count(name, where=items_filter(spec)) if spec.has_faces else index.points
         models = [model.bundle.name for model in registry.models.values() if model.model_id == spec.model_id]
         rows.append(
             {
                 "name": name,
-                "count": registry.store.count(name, where=items_filter(spec))
-                if spec.has_faces
-                else index.points,
+                "count": count,
                 "model_id": spec.model_id,
                 "model": models[0] if models else None,
                 "dimension": spec.dimension,
