@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
-    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult
+    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult, SearchHit
 
 _MAX_NAME: Final = 32
 _FILE: Final = LocalPath()
@@ -262,7 +262,15 @@ def _print_table(answers: Sequence[QueryResult]) -> None:
             short = person if len(person) <= width else f"{person[: width - 1]}…"
             name = f"{short:<{width}}  " if width else ""
             p = "" if result.probability is None else f"p {format_probability(result.probability):>5}  "
-            click.echo(f"{result.rank:>4}  {result.score:6.3f}  {p}{name}{printable(result.path)}")
+            click.echo(
+                f"{result.rank:>4}  {result.score:6.3f}  {p}{name}{printable(result.path)}{_which_face(result)}"
+            )
+
+
+def _which_face(result: SearchHit) -> str:
+    """Return which face of its picture a result is, where there are several."""
+    face = result.payload.get("face", {"count": 1})
+    return "" if face["count"] == 1 else f"  face {face['number']} of {face['count']}"
 
 
 def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
@@ -271,8 +279,6 @@ def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
 
     for answer in answers:
         name = printable(answer.query)
-        if answer.face is not None and answer.face.count > 1:
-            log(f"{name}: {answer.face.summary()}")
         if answer.denoise_info is not None:
             log(f"{name}: {answer.denoise_info.summary()}")
         if answer.warning is not None:
