@@ -263,7 +263,8 @@ def _print_table(answers: Sequence[QueryResult]) -> None:
             name = f"{short:<{width}}  " if width else ""
             p = "" if result.probability is None else f"p {format_probability(result.probability):>5}  "
             click.echo(
-                f"{result.rank:>4}  {result.score:6.3f}  {p}{name}{printable(result.path)}{_which_face(result)}"
+                f"{result.rank:>4}  {result.score:6.3f}  {p}{name}"
+                f"{printable(result.path)}{_which_face(result)}"
             )
 
 
