@@ -151,6 +151,22 @@ _source_options: Final = combine(
 )
 
 
+_face_options: Final = combine(
+    option(
+        "--faces",
+        is_flag=True,
+        help="Find the faces in each picture; each, turned upright, is an item. A collection remembers it.",
+    ),
+    option(
+        "--face-threshold",
+        type=click.FloatRange(0.1, 1, max_open=True),
+        metavar="SCORE",
+        help="Smallest score of a face.",
+        show_default="0.8",
+    ),
+)
+
+
 def source_options(function: Function) -> Function:
     """Give a command SOURCE and the options that select images, as one argument ``sources``."""
 
@@ -167,18 +183,7 @@ def source_options(function: Function) -> Function:
 @option("--collection", required=True, metavar="NAME", help="Collection to fill; created if missing.")
 @store_option
 @crop_option()
-@option(
-    "--faces",
-    is_flag=True,
-    help="Find the faces in each picture and store each one, turned upright. A collection remembers it.",
-)
-@option(
-    "--face-threshold",
-    type=click.FloatRange(0.1, 1, max_open=True),
-    metavar="SCORE",
-    help="Smallest score of a face.",
-    show_default="0.8",
-)
+@_face_options
 @option(
     "--checksum",
     is_flag=True,
@@ -364,6 +369,7 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
 @option("--out", required=True, metavar="FILE.parquet", type=LocalPath(), help="File to write.")
 @option("--overwrite", is_flag=True, help="Update an existing file.")
 @crop_option()
+@_face_options
 @max_pixels_option()
 @provider_option
 @json_option("Print the report as JSON on stdout.")
@@ -377,6 +383,8 @@ def embed(
     out: Path,
     overwrite: bool,
     crop: Crop | None,
+    faces: bool,
+    face_threshold: float | None,
     max_pixels: int | None,
     provider: Provider,
     as_json: bool,
@@ -391,6 +399,7 @@ def embed(
     from lookalike.encoder.runtime import Model
     from lookalike.indexer.parquet import export_latents
 
+    framing = _framing(crop, faces, face_threshold)
     listed = sources.build()
     model = Model.open(model_name, provider=provider, threads=1)
     with progress_bar() as bar:
@@ -398,7 +407,7 @@ def embed(
             model,
             listed.open({}),
             out,
-            crop=crop,
+            crop=framing,
             max_pixels=max_pixels,
             processes=True,
             overwrite=overwrite,

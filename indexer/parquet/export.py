@@ -15,9 +15,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.detect import Framing, face_finder, parse_framing
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
-from lookalike.encoder.images import Crop, OnSkipped
+from lookalike.encoder.images import OnSkipped
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet.file import ROWS, Entry, LatentsFile, Rows, key_of
 from lookalike.indexer.parquet.resume import (
@@ -28,7 +32,7 @@ from lookalike.indexer.parquet.resume import (
 )
 from lookalike.indexer.sources import Item, Source, merge_roots
 from lookalike.indexer.store import CollectionSpec
-from lookalike.indexer.sync import ToEmbed, drop_degenerate, new_spec
+from lookalike.indexer.sync import ToEmbed, drop_degenerate, face_payloads, face_vectors, new_spec
 
 _PART_SECONDS: Final = 30.0
 """The rows of a slow model are written this often, those of a fast one every :data:`ROWS`."""
@@ -78,14 +82,14 @@ def export_latents(
     sources: Sequence[Source],
     out: Path,
     *,
-    crop: Crop | None = None,
+    crop: Framing | None = None,
     max_pixels: int | None = None,
     processes: bool = False,
     overwrite: bool = False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> EmbedReport:
-    """Write a file with a row for each image of the sources that can be read.
+    """Write a file with a row for each image of the sources that can be read, or for each face in them.
 
     A file that exists and is up to date is left alone. The finished parts of a killed run are kept next to
     ``out`` and reused by the next run; an interrupt keeps everything but the current batch.
@@ -94,7 +98,7 @@ def export_latents(
         model: The model.
         sources: The images.
         out: The file, ``.parquet``.
-        crop: How the images are framed; None: the model's own crop.
+        crop: How the images are framed, or which faces; None: the model's own crop.
         max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes, see :func:`embed_files`.
         overwrite: Bring an existing file up to date; rows that are still valid are reused.
@@ -109,6 +113,8 @@ def export_latents(
     """
     began = time.monotonic()
     spec = replace(new_spec(model.bundle, crop=crop), roots=merge_roots({}, sources))
+    if spec.has_faces:
+        _ = model.bundle.face_frame, face_finder()  # what is missing is said before anything is read
     with ExitStack() as stack:
         parts = stack.enter_context(PartFiles.opened(out))
         if (existing := open_existing(out)) is not None:
@@ -225,7 +231,7 @@ class _Run:
                 yield image, image.item.where
 
     def _stream(self) -> Any:
-        crop = Crop.parse(self.spec.crop)
+        crop = parse_framing(self.spec.crop)
         return embed_files(
             self.model, self._to_embed(), crop=crop, max_pixels=self.max_pixels, processes=self.processes
         )
@@ -261,7 +267,9 @@ class _Run:
             Entry(each.item.path, each.root_name, **asdict(info), person=each.item.person)
             for each, info in zip(batch.keys, batch.facts, strict=True)
         ]
-        return Rows(entries, batch.embeddings)
+        if batch.faces is None:
+            return Rows(entries, batch.embeddings)
+        return _rows_of_faces(batch, entries)
 
     def _is_current(self, existing: LatentsFile) -> bool:
         """Whether the existing file needs no change."""
@@ -277,6 +285,20 @@ class _Run:
         for file in self.new_parts:
             with LatentsFile.open(file) as part:
                 yield from part.rows()
+
+
+def _rows_of_faces(batch: EmbeddedBatch[ToEmbed], entries: Sequence[Entry]) -> Rows:
+    """Return a row for each face; an image without one has a row too, so that it is not read again."""
+    rows: list[Entry] = []
+    vectors: list[NDArray[np.float32]] = []
+    start = 0
+    for entry, faces in zip(entries, batch.faces or (), strict=True):
+        person = {} if entry.person is None else {"person": entry.person}
+        payloads = face_payloads(person, faces, folder_person=entry.person)
+        rows += [entry._replace(person=each.pop("person", None), payload=each) for each in payloads]
+        vectors.append(face_vectors(batch.embeddings[start : start + len(faces)], faces))
+        start += len(faces)
+    return Rows(rows, np.concatenate([np.empty((0, batch.embeddings.shape[1]), np.float32), *vectors]))
 
 
 def _current_key(root_name: str, item: Item) -> bytes | None:

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.encoder.detect import Face, parse_framing
 from lookalike.encoder.errors import (
     DataError,
     InvalidArgumentError,
@@ -31,9 +32,10 @@ from lookalike.encoder.errors import (
     printable,
 )
 from lookalike.encoder.files import fsync_path, parse_json
-from lookalike.encoder.images import Crop, find_names
+from lookalike.encoder.images import find_names
 from lookalike.indexer.sources import leads_out, person_name
-from lookalike.indexer.store import CollectionSpec, payload_fault
+from lookalike.indexer.store import FACE, CollectionSpec, payload_fault
+from lookalike.indexer.sync import face_number
 
 FORMAT: Final = 1
 """Version of the file format."""
@@ -42,6 +44,8 @@ ROWS: Final = 4096
 
 _SUFFIX: Final = ".parquet"
 _MAX_DIMENSION: Final = 65_536
+MOST_FACES: Final = 10_000
+"""In one image: a file that says more is wrong, and deleting them would take forever."""
 _KEY: Final = b"lookalike"
 _COLUMNS: Final = ("path", "root", "sha256", "size", "mtime_ns", "person", "vector")
 _PAYLOAD: Final = "payload"
@@ -57,7 +61,12 @@ class Entry(NamedTuple):
     size: int
     mtime_ns: int
     person: str | None
-    payload: Mapping[str, Any] | None = None
+    payload: Mapping[str, Any] | None = None  # of a face, its payload field
+
+    @property
+    def face(self) -> int:
+        """The number of its face in the image; 0: the image has none. 1 where rows are images."""
+        return face_number(self.payload or {})
 
     @property
     def key(self) -> bytes:
@@ -215,8 +224,8 @@ class LatentsFile:
                 self._check(entry.root, entry.path)
             yield Rows(entries, vectors)
 
-    def check_rows(self) -> Iterator[tuple[list[str], list[str]]]:
-        """Check the roots, paths and payloads of all rows, and yield roots and paths; no vector is read.
+    def check_rows(self) -> Iterator[list[tuple[str, str, int]]]:
+        """Check all rows, and yield root, path and number of the face of each; no vector is read.
 
         Raises:
             DataError: the file is damaged, or a row is invalid.
@@ -226,19 +235,22 @@ class LatentsFile:
         for batch in self._batches(columns):
             with _reading(self.file):
                 roots, paths, *payloads = (batch[name].to_pylist() for name in columns)
+            found: list[tuple[str, str, int]] = []
             for root, path, *texts in zip(roots, paths, *payloads, strict=True):
                 row += 1
                 self._check(root, path)
                 try:
-                    fault = payload_fault((parse_payload(texts[0]) if texts else None) or {})
+                    payload = (parse_payload(texts[0]) if texts else None) or {}
+                    fault = payload_fault(payload) or _face_fault(payload, self.spec)
                 except ValueError as error:
-                    fault = str(error)
+                    payload, fault = {}, str(error)
                 if fault is not None:
                     raise DataError(
                         f"{printable(str(self.file))}: row {row} has a payload that cannot be "
                         f"stored, {fault}; correct it, or embed again"
                     )
-            yield roots, paths
+                found.append((root, path, face_number(payload)))
+            yield found
 
     def _batches(self, columns: tuple[str, ...]) -> Iterator[Any]:
         pa, _ = require_pyarrow(self.file)
@@ -306,6 +318,26 @@ def _table(pa: Any, schema: Any, rows: Rows) -> Any:
     return pa.table(columns, schema=schema)
 
 
+def _face_fault(payload: Mapping[str, Any], spec: CollectionSpec) -> str | None:
+    """Return what is wrong with the face of a row; None if nothing is."""
+    if not spec.has_faces:
+        return f"its field {FACE!r} is of faces, this file of whole images" if FACE in payload else None
+    face = payload.get(FACE)
+    if not isinstance(face, dict):
+        return f"its field {FACE!r} does not describe a face"
+    number, count = face.get("number"), face.get("count")
+    if type(number) is not int or type(count) is not int:
+        return f"its field {FACE!r} has no number and count of the face"
+    if not (1 <= number <= count <= MOST_FACES or number == count == 0):
+        return f"its face has the number {number} of {count}"
+    try:
+        if number:
+            Face.from_json(face)
+    except InvalidArgumentError as error:
+        return str(error)
+    return None
+
+
 def parse_payload(text: str | None) -> dict[str, Any] | None:
     """Return the payload that a row holds as JSON text; the person in it is text.
 
@@ -336,7 +368,7 @@ def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> Coll
     if spec is None:
         raise DataError(f"{name} was written by a later lookalike (latents {version}); upgrade to read it")
     try:
-        Crop.parse(spec.crop)
+        parse_framing(spec.crop)
     except InvalidArgumentError as error:
         raise DataError(f"{name} names a crop that cannot be read ({error}); embed again") from error
     if spec.dimension > _MAX_DIMENSION:

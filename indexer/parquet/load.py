@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.detect import Framing
 from lookalike.encoder.errors import (
     CollectionNotFoundError,
     DataError,
@@ -25,12 +26,18 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     printable,
 )
-from lookalike.encoder.images import Crop
 from lookalike.indexer.parquet.file import Entry, LatentsFile, Rows
 from lookalike.indexer.parquet.resume import concatenate
-from lookalike.indexer.sources import Source, as_path, as_text, item_id, with_root_name
+from lookalike.indexer.sources import Source, as_path, as_text, with_root_name
 from lookalike.indexer.store import CollectionSpec, Record, StorageConfig, VectorStore, resolve_alias
-from lookalike.indexer.sync import SyncReport, ignored_options_warning, index_when_large
+from lookalike.indexer.sync import (
+    SyncReport,
+    face_count,
+    face_id,
+    ignored_options_warning,
+    index_when_large,
+    more_ids,
+)
 
 _NEW, _CHANGED, _SAME = range(3)
 _CHUNK: Final = 1024
@@ -66,7 +73,7 @@ def load_latents(
     root: Path | None = None,
     root_name: str | None = None,
     bundle: Bundle | None = None,
-    crop: Crop | None = None,
+    crop: Framing | None = None,
     storage: StorageConfig | None = None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
@@ -172,9 +179,9 @@ def _repeated_images(files: Sequence[_File], names: Sequence[Mapping[str, str]])
     keys = bytearray()
     for file, root_names in zip(files, names, strict=True):
         with file.opened() as opened:
-            for roots, paths in opened.check_rows():
-                for root, path in zip(roots, paths, strict=True):
-                    keys += _image_key(root_names[root], path)
+            for places in opened.check_rows():
+                for root, path, face in places:
+                    keys += _item_key(root_names[root], path, face)
     ordered = np.frombuffer(keys, "S16").copy()
     ordered.sort()
     again, counts = np.unique(ordered[1:][ordered[1:] == ordered[:-1]], return_counts=True)
@@ -182,12 +189,13 @@ def _repeated_images(files: Sequence[_File], names: Sequence[Mapping[str, str]])
     return Counter({key.ljust(16, b"\0"): number + 1 for key, number in rows})
 
 
-def _image_key(root_name: str, path: str) -> bytes:
-    """Return 16 bytes that tell an image from all others; an item's id takes four times as long."""
-    return blake2b(f"{root_name}\0{path}".encode(), digest_size=16).digest()
+def _item_key(root_name: str, path: str, face: int) -> bytes:
+    """Return 16 bytes that tell an image, or a face in it, from others; its id takes four times as long."""
+    place = f"{root_name}\0{path}" if face < 2 else f"{root_name}\0{path}\0{face}"
+    return blake2b(place.encode(), digest_size=16).digest()
 
 
-def _check_requested(file: _File, bundle: Bundle | None, crop: Crop | None) -> None:
+def _check_requested(file: _File, bundle: Bundle | None, crop: Framing | None) -> None:
     spec, name = file.spec, printable(str(file.file))
     if bundle is not None and bundle.model_id != spec.model_id:
         raise ModelMismatchError(
@@ -258,7 +266,7 @@ def _last_rows(
                 entries = [entry._replace(root=root_names[entry.root]) for entry in rows.entries]
                 keep = np.ones(len(entries), np.bool_)
                 for place, entry in enumerate(entries if repeated else ()):
-                    key = _image_key(entry.root, entry.path)
+                    key = _item_key(entry.root, entry.path, entry.face)
                     if key in repeated:
                         repeated[key] -= 1
                         keep[place] = repeated[key] == 0
@@ -279,16 +287,22 @@ def _joined(groups: Iterator[Rows]) -> Iterator[Rows]:
 
 def _store(store: VectorStore, name: str, rows: Rows, report: SyncReport, *, compare: bool) -> None:
     """Store the rows that are new or have changed, and count all."""
-    ids = [item_id(entry.root, entry.path) for entry in rows.entries]
+    ids = [face_id(entry.root, entry.path, entry.face) for entry in rows.entries]
     payloads = [_payload(entry) for entry in rows.entries]
     states = np.full(len(ids), _NEW)
+    gone: list[str] = []
     for start in range(0, len(ids) if compare else 0, _CHUNK):
         part = slice(start, start + _CHUNK)
         stored = store.get(name, ids[part])
+        for key, payload in zip(ids[part], payloads[part], strict=True):
+            if key in stored and (count := face_count(payload)) is not None:
+                gone += more_ids(stored[key].payload, kept=max(1, count))
         states[part] = [
             _state(stored.get(key), entry, payload)
             for key, entry, payload in zip(ids[part], rows.entries[part], payloads[part], strict=True)
         ]
+    if gone:  # faces of images that have fewer now
+        store.delete(name, gone)
     to_write = np.flatnonzero(states != _SAME)
     if to_write.size:
         written = [payloads[row] for row in to_write]
@@ -318,4 +332,8 @@ def _state(record: Record | None, entry: Entry, payload: Mapping[str, Any]) -> i
 def _equal(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-12)  # stores may change the last place
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
     return one == other

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,7 +60,7 @@ class PartFiles:
         """
         number = max((int(file.stem) for file in self.files()), default=0) + 1
         file = self._folder / f"{number:06d}.parquet"
-        write_latents(file, spec, [rows], draft=self._folder / "part.new")
+        write_latents(file, spec, [rows], draft=self._folder / "part.new", payload=spec.has_faces)
         return file
 
     def finish(self, spec: CollectionSpec, rows: Iterable[Rows]) -> None:
@@ -68,7 +69,8 @@ class PartFiles:
         Raises:
             DataError: the disk is full or cannot be written.
         """
-        write_latents(self._out, spec, regroup(rows), draft=self._folder / "whole.new")
+        draft = self._folder / "whole.new"
+        write_latents(self._out, spec, regroup(rows), draft=draft, payload=spec.has_faces)
 
     def survey(self) -> Iterator[tuple[Path, CollectionSpec, list[bytes]]]:
         """Yield each part with the keys of its rows; one that cannot be read is deleted."""
@@ -112,11 +114,15 @@ class PartFiles:
 
 
 class ReusableRows:
-    """Rows of earlier runs that a new run may reuse; 16 bytes of each are in memory."""
+    """Rows of earlier runs that a new run may reuse; 16 bytes of each are in memory.
+
+    Several rows of one file that are of one image are its faces: they are reused together.
+    """
 
     def __init__(self) -> None:
         self._files: list[Path] = []
         self._keys: dict[bytes, bool] = {}
+        self._more = Counter[bytes]()  # rows of an image beside the first
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a row with this key."""
@@ -125,18 +131,24 @@ class ReusableRows:
     @property
     def taken(self) -> int:
         """How many rows are reused."""
-        return sum(self._keys.values())
+        more = sum(count for key, count in self._more.items() if self._keys[key])
+        return sum(self._keys.values()) + more
 
     @property
     def left(self) -> int:
         """How many rows are not reused."""
-        return len(self._keys) - self.taken
+        return len(self._keys) + self._more.total() - self.taken
 
     def add(self, file: Path, keys: Iterable[bytes]) -> None:
         """Add the rows of a file, by their keys in any order."""
         self._files.append(file)
+        own: set[bytes] = set()
         for key in keys:
-            self._keys[key] = False
+            if key in own:
+                self._more[key] += 1
+            elif key not in self._keys:  # else the rows of an earlier file count
+                own.add(key)
+                self._keys[key] = False
 
     def take(self, key: bytes) -> bool:
         """Reuse the row with this key, if there is one."""
@@ -150,16 +162,20 @@ class ReusableRows:
         return all(self._keys.get(key, False) for key in keys)
 
     def rows(self) -> Iterator[Rows]:
-        """Yield the reused rows; a row that is in two files comes once. To be called once.
+        """Yield the reused rows; those of an image that is in two files come once. To be called once.
 
         Raises:
             DataError: a file is damaged.
         """
         for file in self._files:
+            done: set[bytes] = set()
             with LatentsFile.open(file) as part:
                 for rows in part.rows():
-                    reused = [self._keys.pop(entry.key, False) for entry in rows.entries]
-                    yield rows.select(np.array(reused, np.bool_))
+                    keys = [entry.key for entry in rows.entries]
+                    yield rows.select(np.array([self._keys.get(key, False) for key in keys], np.bool_))
+                    done.update(keys)
+            for key in done:
+                self._keys.pop(key, None)
 
 
 def open_existing(out: Path) -> LatentsFile | None:

@@ -5,7 +5,14 @@ from lookalike.indexer.sync.collection import (
     index_when_large,
     new_spec,
 )
-from lookalike.indexer.sync.faces import face_count, face_id, face_number
+from lookalike.indexer.sync.faces import (
+    face_count,
+    face_id,
+    face_number,
+    face_payloads,
+    face_vectors,
+    more_ids,
+)
 from lookalike.indexer.sync.plan import ToEmbed
 from lookalike.indexer.sync.report import SyncReport
 from lookalike.indexer.sync.sync import DEGENERATE, drop_degenerate, sync
@@ -18,8 +25,11 @@ __all__ = [
     "face_count",
     "face_id",
     "face_number",
+    "face_payloads",
+    "face_vectors",
     "ignored_options_warning",
     "index_when_large",
+    "more_ids",
     "new_spec",
     "sync",
 ]
