@@ -75,7 +75,7 @@ class YuNet:
         network.setNMSThreshold(_OVERLAP if merged else 1.0)
         found = network.detect(np.ascontiguousarray(pixels[..., ::-1]))[1]
         # None where there is no face, whatever OpenCV's stubs say.
-        if found is None:  # type: ignore[redundant-expr]
+        if found is None:
             return np.zeros((0, 15), np.float32)
         rows = np.asarray(found, np.float32)
         # Of pictures a few pixels high it makes boxes of any size, infinite ones too.

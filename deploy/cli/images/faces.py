@@ -131,7 +131,8 @@ def faces(
 
         def on_found(found: FoundFaces) -> None:
             bar.on_progress()
-            _print(found, options)
+            with bar.paused():
+                _print(found, options)
             if found.view is not None:
                 sheet.append(found)
 

@@ -94,8 +94,8 @@ async def faces(request: Request, state: State) -> JSONResponse:
 
 
 def _unreadable(upload: Upload, error: ImageError) -> dict[str, Any]:
-    empty = {"width": None, "height": None, "count": 0, "faces": []}
-    return {"name": upload.name, **empty, "error": one_line(error)}
+    row: dict[str, Any] = {"name": upload.name, "width": None, "height": None, "count": 0, "faces": []}
+    return row | {"error": one_line(error)}
 
 
 def _find(finder: FaceFinder, upload: Upload, threshold: float, max_pixels: int | None) -> dict[str, Any]:
