@@ -3,7 +3,7 @@
 #   docker run --rm -v "$PWD/data:/data" lookalike-trainer train ae --data lfw --out /data/faces
 FROM python:3.12-slim-bookworm
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY encoder encoder
 COPY trainer trainer
 COPY indexer indexer

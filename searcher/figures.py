@@ -15,12 +15,15 @@ from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, Tile, contact_sheet, decode_rgb, save_image
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
+from lookalike.searcher.faces import SHEET_SIDE, FoundFaces
 from lookalike.searcher.generation import edit, read_all
 from lookalike.searcher.search import QueryResult, Searcher, SearchHit, format_probability
 
 Pixels = NDArray[np.uint8]
 _COLUMNS = 10
 _PAIR_COLUMNS = 6
+_FACE_COLUMNS = 6
+_MAX_FACES = 30
 MAX_ROWS = 50
 _MAX_RESULTS = 20
 _MAX_EXAMPLES = 5
@@ -183,6 +186,32 @@ def denoised_sheet(views: Sequence[tuple[Path, str, tuple[Pixels, ...]]]) -> Pix
         rows += [[Tile(pixels=view[row]) for _, _, view in part] for row in range(1, len(part[0][2]))]
     title = "Before, after, noise (white: 50)"
     return contact_sheet(rows, title=title if len(views[0][2]) > 2 else "Before and after", side=160)
+
+
+def faces_sheet(photographs: Sequence[FoundFaces]) -> Pixels:
+    """Return each photograph with numbered boxes and its faces beside it, six in a row, uint8 (H, W, 3).
+
+    Of a photograph at most 30 faces are shown; those without a view are left out.
+
+    Raises:
+        InvalidArgumentError: no photograph has a view.
+    """
+    rows: list[list[Tile]] = []
+    for found in photographs:
+        if found.view is None:
+            continue
+        count = len(found.faces)
+        text = "no face" if not count else "1 face" if count == 1 else f"{count} faces"
+        row = [Tile(pixels=found.view.photograph, caption=Path(found.path).name, subcaption=text)]
+        pairs = zip(found.faces[:_MAX_FACES], found.view.faces, strict=False)
+        for number, (face, pixels) in enumerate(pairs, start=1):
+            if len(row) > _FACE_COLUMNS:
+                rows.append(row)
+                row = []
+            score = f"score {face.score:.2f}, {face.width} px wide"
+            row.append(Tile(pixels=pixels, caption=str(number), subcaption=score))
+        rows.append(row)
+    return contact_sheet(rows, title="Faces found, from left to right", side=SHEET_SIDE)
 
 
 def classes_sheet(model: Model, rows: Pixels) -> Pixels:

@@ -12,6 +12,7 @@
     la.generate(model, n=16)                            # shows itself in a notebook
     la.edit(model, "me.jpg", {"Smiling": 2})
     la.denoise("scan.png").save("denoised.png")
+    la.faces("group.jpg").cut(size=256)                 # the faces of a photograph, upright
 
 An image is a path, the bytes of an image file, a PIL image, or a NumPy array of any size: (H, W), (H, W, 1)
     or
@@ -26,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lookalike._faces import faces
     from lookalike._models import (
         decode,
         denoise,
@@ -53,6 +55,7 @@ __all__ = [
     "edit",
     "embed",
     "encode",
+    "faces",
     "generate",
     "index",
     "interpolate",
@@ -65,6 +68,7 @@ __all__ = [
 _MODULES = {
     "LookalikeError": "lookalike.encoder.errors",
     "Searcher": "lookalike._search",
+    "faces": "lookalike._faces",
     "index": "lookalike._search",
     "open_store": "lookalike.indexer.open",
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lookalike.deploy.cli.face_options import frame_option
 from lookalike.deploy.cli.options import (
     Group,
     LocalPath,
@@ -23,6 +24,7 @@ from lookalike.deploy.cli.output import log, log_failed, print_json, print_path,
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import Reliability, ScoredImages
     from lookalike.encoder.bundle import Attributes, Bundle, Calibration
+    from lookalike.encoder.detect import Frame
     from lookalike.encoder.images import Crop
     from lookalike.trainer.fitting import Method
 
@@ -98,6 +100,9 @@ def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
     show_default=True,
     help="Average the vectors of an image and its mirror image.",
 )
+@frame_option(
+    "Where the network expects the landmarks of a face, so that faces of photographs can be cut out for it."
+)
 def import_(
     network: Path,
     name: str,
@@ -110,6 +115,7 @@ def import_(
     crop: Crop,
     output: str | None,
     mirror: bool,
+    frame: Frame | None,
 ) -> None:
     """Wrap an ONNX encoder as a bundle.
 
@@ -132,9 +138,18 @@ def import_(
     )
     folder = out / name
     bundle = import_onnx(
-        network, folder, size=size, normalization=normalization, crop=crop, output=output, mirror=mirror
+        network,
+        folder,
+        size=size,
+        normalization=normalization,
+        crop=crop,
+        output=output,
+        mirror=mirror,
+        frame=frame,
     )
     log(f"{bundle.name}: {_describe(bundle)}")
+    if bundle.spec.frame is not None:
+        log(_describe_frame(bundle.spec.frame))
     print_path(folder)
 
 
@@ -166,6 +181,10 @@ def _describe(bundle: Bundle) -> str:
         f"{spec.kind}, {image.size}x{image.size}x{image.channels}, latent {spec.latent}, crop {image.crop}, "
         f"id {bundle.model_id[:12]}"
     )
+
+
+def _describe_frame(frame: Frame) -> str:
+    return f"faces of photographs are cut out for it: frame {frame}"
 
 
 def _describe_classes(bundle: Bundle) -> str:
@@ -209,6 +228,8 @@ def _print_model(bundle: Bundle) -> None:
     click.echo(f"  {_LABELS[bundle.spec.labels]}")
     if bundle.spec.classes:
         click.echo(f"  {_describe_classes(bundle)}")
+    if bundle.spec.frame is not None:
+        click.echo(f"  {_describe_frame(bundle.spec.frame)}")
     if "decoder" in bundle.graphs:
         click.echo(f"  {_describe_samplers(bundle)}")
     if bundle.spec.denoises is not None:

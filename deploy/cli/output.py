@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -95,6 +95,11 @@ class Bar:
     def log(self, line: str) -> None:
         """Print a line for people on stderr, above the bar."""
         self.tqdm.write(line, file=sys.stderr)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Take the bar away for a block that prints on stdout, which may be the same terminal."""
+        hidden: AbstractContextManager[None] = self.tqdm.external_write_mode(file=sys.stdout)
+        return hidden
 
     def on_total(self, count: int) -> None:
         """Set the total; items that are already done count."""

@@ -25,6 +25,7 @@ from lookalike.deploy.http.routes import (
     collections,
     denoise,
     edit,
+    faces,
     generate,
     health,
     items,
@@ -39,7 +40,7 @@ from lookalike.indexer.store import VectorStore
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _STATUS_CODES: Final = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
-_RESOURCES: Final = (search, generate, edit, denoise, collections, items, jobs, health, page)
+_RESOURCES: Final = (search, faces, generate, edit, denoise, collections, items, jobs, health, page)
 
 
 def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:

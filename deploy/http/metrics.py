@@ -40,8 +40,8 @@ class Metrics:
         )
         self._steps = Histogram(
             "lookalike_step_seconds",
-            "Time by step: wait for a worker, denoise, embed, check for out-of-distribution images, search, "
-            "draw.",
+            "Time by step: wait for a worker, denoise, find faces, embed, check for out-of-distribution "
+            "images, search, draw.",
             ("step",),
             buckets=_BUCKETS,
             registry=self.registry,

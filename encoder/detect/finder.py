@@ -59,6 +59,8 @@ class FaceFinder:
             threshold: Smallest score.
         """
         height, width = pixels.shape[:2]
+        if min(height, width) < MIN_WIDTH:
+            return []
         for turns in range(4):
             found = self._find_upright(np.rot90(pixels, turns), threshold)
             if len(found):
@@ -193,8 +195,9 @@ def _best_of_overlapping(found: Found) -> Found:
     left = found[np.argsort(-found[:, 14], kind="stable")]
     kept: list[NDArray[np.float32]] = []
     while len(left):
-        kept.append(left[0])
-        left = left[_overlaps(left, left[0, :4]) <= _OVERLAP]
+        best, left = left[0], left[1:]  # a box without area overlaps nothing, not even itself
+        kept.append(best)
+        left = left[_overlaps(left, best[:4]) <= _OVERLAP]
     return np.array(kept, np.float32).reshape(-1, 15)
 
 

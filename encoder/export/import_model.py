@@ -25,6 +25,7 @@ from lookalike.encoder.bundle import (
     absolute_path,
     check_target,
 )
+from lookalike.encoder.detect import Frame
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, ImageSpec
@@ -58,6 +59,7 @@ def import_onnx(
     crop: Crop,
     output: str | None = None,
     mirror: bool = True,
+    frame: Frame | None = None,
 ) -> Bundle:
     """Write the network in ``file`` as a bundle of kind ``encoder``.
 
@@ -69,6 +71,7 @@ def import_onnx(
         crop: How images are framed.
         output: Its output; None for the only one that is a vector for each image.
         mirror: Whether to average with the mirror image.
+        frame: Where the landmarks of a face lie in its input; None: it is not for faces, or not known.
 
     Raises:
         OnnxImportError: It is not a network from an image to a vector, or cannot be run here.
@@ -101,6 +104,7 @@ def import_onnx(
         mirror=mirror,
         opset=network.opset,
         labels="unknown",
+        frame=frame,
         training={
             "imported": file.name,
             "sha256": hashlib.sha256(data).hexdigest(),

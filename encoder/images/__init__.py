@@ -1,5 +1,6 @@
 """Image files to pixels and back, noise, and contact sheets."""
 
+from lookalike.encoder.images.boxes import numbered_boxes
 from lookalike.encoder.images.camera_noise import Camera, add_camera_noise, sample_camera
 from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
 from lookalike.encoder.images.decode import (
@@ -32,6 +33,7 @@ from lookalike.encoder.images.preprocess import (
     Crop,
     ImageSpec,
     decode_rgb,
+    decoded_rgb,
     encode_png,
     encode_pnm,
     read_pixels,
@@ -65,6 +67,7 @@ __all__ = [
     "contact_sheet",
     "correlated_noise",
     "decode_rgb",
+    "decoded_rgb",
     "encode_png",
     "encode_pnm",
     "find_images",
@@ -72,6 +75,7 @@ __all__ = [
     "grid",
     "half_size",
     "is_image",
+    "numbered_boxes",
     "read_image_file",
     "read_pixels",
     "resize_floats",

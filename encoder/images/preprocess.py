@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Final, Literal, cast
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.encoder.images.decode import DECODING, DecodedImage, decode
+from lookalike.encoder.images.decode import DECODING, DecodedImage, PixelBudget, decode
 from lookalike.encoder.images.metadata import Box, orient, shown_size, stored_box
 
 _CROP_FORMS = "write full, center:FRACTION or X,Y,W,H (fractions of width and height)"
@@ -209,11 +210,30 @@ def read_pixels(
 
 def decode_rgb(data: bytes, *, max_pixels: int | None = None, name: str) -> NDArray[np.uint8]:
     """Return the whole image as shown, ``uint8 (H, W, 3)``, contiguous; errors as for ``read_pixels``."""
-    with DECODING.acquire() as wait_for:
+    with decoded_rgb(data, max_pixels=max_pixels, name=name) as pixels:
+        return pixels
+
+
+@contextmanager
+def decoded_rgb(
+    data: bytes, *, max_pixels: int | None = None, budget: PixelBudget = DECODING, name: str
+) -> Iterator[NDArray[np.uint8]]:
+    """Give the whole image as :func:`decode_rgb` does; until the block ends, it counts as in progress.
+
+    Args:
+        data: Content of the file.
+        max_pixels: As for :func:`read_pixels`.
+        budget: Where it waits for room.
+        name: Name of the file in messages.
+
+    Raises:
+        ImageError, ImageTooLargeError: As :func:`read_pixels`.
+    """
+    with budget.acquire() as wait_for:
         decoded: DecodedImage = decode(
             data, channels=3, shrink=lambda *_: 1, max_pixels=max_pixels, on_size=wait_for, name=name
         )
-        return np.require(orient(decoded.pixels, decoded.orientation), requirements=["C", "W"])
+        yield np.require(orient(decoded.pixels, decoded.orientation), requirements=["C", "W"])
 
 
 def to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -33,6 +33,7 @@ from lookalike.encoder.datasets import (
     only_one,
     person_from_folder,
 )
+from lookalike.encoder.detect import LFW_FRAME, Frame
 from lookalike.encoder.errors import DataError, ImageError, printable
 from lookalike.encoder.files import atomic_write, read_bounded
 from lookalike.encoder.images import (
@@ -86,6 +87,7 @@ class Dataset:
         labels: The class of each image as an index into ``classes``; -1: unknown; empty without classes.
         mirrored: Whether a mirror image is a valid image of its kind (a face is, a digit is not).
         contents: Index to the bytes of an image, for images that are not separate files.
+        frame: Where the landmarks of a face lie in the images with their default crop; None: not known.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Dataset:
     labels: tuple[int, ...] = ()
     mirrored: bool = True
     contents: Callable[[int], bytes] | None = None
+    frame: Frame | None = None
 
     def read(self, index: int) -> bytes:
         """Return the bytes of an image.
@@ -112,6 +115,10 @@ class Dataset:
         if not path.is_file():  # reading a pipe would block
             raise OSError("it is not a file or a broken link")
         return read_bounded(path)
+
+    def frame_within(self, crop: Crop) -> Frame | None:
+        """Return where the landmarks of a face lie in the images with this crop; None: not known."""
+        return self.frame if crop == self.crop else None
 
     def split(self, usable: Iterable[int]) -> Split:
         """Split the images at the indices ``usable`` by person.
@@ -167,7 +174,7 @@ def open_dataset(source: str, *, progress: bool = False) -> Dataset:
         lfw = find_lfw(progress=progress)
         paths = tuple(path.relative_to(lfw.root) for path in lfw.images())
         people = tuple(lfw.person_of(lfw.root / path) for path in paths)
-        return Dataset("lfw", lfw.root, paths, people, lfw.held_out_people(), LFW_CROP)
+        return Dataset("lfw", lfw.root, paths, people, lfw.held_out_people(), LFW_CROP, frame=LFW_FRAME)
     if source == "mnist":
         return _open_mnist(progress=progress)
     root = Path(source)

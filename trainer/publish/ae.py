@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, LatentStatistics, reconstruction_errors
+from lookalike.encoder.detect import Frame
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images import ImageSpec, NoiseSpec, Tile, contact_sheet, save_image, to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
@@ -199,6 +200,7 @@ def export_bundle(
     classes: tuple[str, ...] = (),
     labels: Sequence[int] = (),
     noise: NoiseSpec | None = None,
+    frame: Frame | None = None,
 ) -> tuple[Bundle, AEMetrics]:
     """Export the network, fit the embedding map, calibrate on the validation people, measure, and write.
 
@@ -215,6 +217,7 @@ def export_bundle(
         classes: Names of the classes to fit the latent prior to.
         labels: The class of each image, -1 if unknown.
         noise: The noise it was trained to remove.
+        frame: Where the landmarks of a face lie in its images; None: that is not known.
 
     Raises:
         ExportError: ONNX and torch disagree; nothing is written.
@@ -250,6 +253,7 @@ def export_bundle(
         labels="person" if network.supervised else "class" if classes else "none",
         classes=classes,
         denoises=noise,
+        frame=frame,
         training=record_versions(training),
         figures={**metrics.to_json(), **count_images(split)},
     )

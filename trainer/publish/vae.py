@@ -23,6 +23,7 @@ from lookalike.encoder.bundle import (
     LatentStatistics,
     ReconstructionErrorStats,
 )
+from lookalike.encoder.detect import Frame
 from lookalike.encoder.export.torch_export import OPSET, export_graphs, quantize_weights, save_bundle
 from lookalike.encoder.images import ImageSpec, NoiseSpec
 from lookalike.trainer.config import Likelihood
@@ -138,6 +139,7 @@ def export_bundle(
     mirror: bool,
     device: torch.device,
     noise: NoiseSpec | None = None,
+    frame: Frame | None = None,
 ) -> tuple[Bundle, VAEMetrics]:
     """Whiten, round, export, select the embedding map, fit the latent prior, measure, and write.
 
@@ -153,6 +155,7 @@ def export_bundle(
         mirror: Whether an embedding averages the latents of an image and of its mirror image.
         device: Where to measure.
         noise: The noise it was trained to remove.
+        frame: Where the landmarks of a face lie in its images; None: that is not known.
 
     Raises:
         ExportError: ONNX and torch disagree; nothing is written.
@@ -213,6 +216,7 @@ def export_bundle(
         labels="class" if classes else "none",
         classes=classes,
         denoises=noise,
+        frame=frame,
         training=record_versions(training),
         figures={**metrics.to_json(), **count_images(split)},
     )

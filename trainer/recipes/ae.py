@@ -130,6 +130,7 @@ def train_autoencoder(
         classes=dataset.classes,
         labels=dataset.labels,
         noise=spec.noise,
+        frame=dataset.frame_within(image.crop),
     )
     log(
         f"held-out PSNR {metrics.held_out_psnr:.2f} dB, PCA of equal size {metrics.pca_psnr:.2f} dB; "

@@ -102,6 +102,7 @@ def train_vae(
         mirror=elbo.mirror,
         device=inputs.device,
         noise=spec.noise,
+        frame=dataset.frame_within(image.crop),
     )
     log(
         f"held-out -ELBO {metrics.held_out_nelbo:.2f} nats, {metrics.divergence:.2f} of it divergence; "

@@ -62,6 +62,9 @@ class ModelJson(BaseModel):
     size: int | None
     channels: int | None
     crop: str | None
+    frame: str | None = Field(
+        description="Where it has the landmarks of a face: lfw, arcface or x,y,...; null: not for faces."
+    )
     latent: int | None
     classes: list[str]
     attributes: list[str]
@@ -151,6 +154,7 @@ def _model_json(model: Model) -> dict[str, Any]:
         "size": spec.image.size,
         "channels": spec.image.channels,
         "crop": str(spec.image.crop),
+        "frame": None if spec.frame is None else str(spec.frame),
         "latent": spec.latent,
         "classes": list(spec.classes),
         "attributes": [] if model.bundle.attributes is None else list(model.bundle.attributes.names),
@@ -169,7 +173,7 @@ def _denoiser_json(denoiser: Denoiser) -> dict[str, Any]:
         "name": denoiser.bundle.name,
         "model_id": denoiser.model_id,
         "kind": spec.kind,
-        **dict.fromkeys(("size", "channels", "crop", "latent")),
+        **dict.fromkeys(("size", "channels", "crop", "frame", "latent")),
         "classes": [],
         "attributes": [],
         "draws": False,

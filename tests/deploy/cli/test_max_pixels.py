@@ -14,7 +14,7 @@ from tests.fixtures.photos import NAME, make_home
 from tests.fixtures.service import API, client_of, problem
 
 OPTION = "--max-pixels"
-COMMANDS = ("index", "embed", "search", "denoise", "reconstruct", "interpolate", "edit", "serve")
+COMMANDS = ("index", "embed", "search", "denoise", "faces", "reconstruct", "interpolate", "edit", "serve")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def test_every_command_that_reads_images_has_the_option(command: str, tmp_path: 
         ("search", "--like", "me.jpg", "--collection", NAME),
         ("search", "me.jpg", "--denoise", "--collection", NAME),
         ("denoise", "me.jpg", "--out", "clean"),
+        ("faces", "me.jpg"),
         ("reconstruct", "me.jpg", "--out", "x.png", "--model", "MODEL"),
         ("interpolate", "me.jpg", "me.jpg", "--out", "x.png", "--model", "MODEL"),
     ],

@@ -279,7 +279,7 @@ def test_the_description_is_whole_and_has_examples(client: httpx.Client) -> None
     posts = [path for path, ways in told["paths"].items() if "post" in ways]
     assert {
         f"{API}/{verb}"
-        for verb in ("search", "reconstruct", "generate", "interpolate", "edit", "denoise", "index")
+        for verb in ("search", "reconstruct", "generate", "interpolate", "edit", "denoise", "faces", "index")
     } <= set(posts)
     for path in posts:
         content = told["paths"][path]["post"]["requestBody"]["content"]

@@ -25,7 +25,7 @@ def test_mutated_pictures_are_answered_or_refused(client: httpx.Client, tiny_mod
     rng, refused = random.Random(count), 0
     for number in range(count):
         data = mutated(written(rng.choice([*KINDS]), number % 16), rng)
-        verb = rng.choice(["search", "reconstruct", "denoise"])
+        verb = rng.choice(["search", "reconstruct", "denoise", "faces"])
         form = {"search": {"collection": NAME}, "reconstruct": {"model": tiny_model.name}}.get(verb, {})
         response = client.post(f"{API}/{verb}", data=form, files={"image": ("x.bin", data)})
         if response.status_code != 200:

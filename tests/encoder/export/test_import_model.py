@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.detect import ARCFACE_FRAME, LFW_FRAME, Frame
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError
 from lookalike.encoder.export.import_model import import_onnx
 from lookalike.encoder.export.onnx_graph import Normalization
@@ -367,6 +368,39 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "frame"),
+    [
+        ("arcface", ARCFACE_FRAME),
+        ("LFW", LFW_FRAME),
+        (
+            ".3,.4,.7,.4,.5,.6,.35,.8,.65,.8",
+            Frame(((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.8), (0.65, 0.8))),
+        ),
+    ],
+)
+def test_the_frame_of_a_face_network_is_saved_and_named(tmp_path: Path, text: str, frame: Frame) -> None:
+    write(network(), tmp_path)
+    words = f"models import my.onnx --mean 127.5 --std 127.5 --name mine --frame {text}"
+    done = lookalike(*words.split(), cwd=tmp_path)
+    assert done.returncode == 0
+    named = f"faces of photographs are cut out for it: frame {frame}"
+    assert done.stderr.splitlines()[1:] == [named]
+    bundle = Bundle.open(tmp_path / "mine")
+    assert bundle.face_frame == frame
+    assert f"  {named}\n" in lookalike("models", "mine", cwd=tmp_path).stdout
+    (listed,) = json.loads(lookalike("models", "mine", "--json", cwd=tmp_path).stdout)
+    assert listed["frame"] == str(frame)
+
+
+def test_without_a_frame_faces_cannot_be_cut_out(tmp_path: Path) -> None:
+    bundle = wrapped(network(), tmp_path)
+    assert bundle.spec.frame is None
+    assert "frame" not in lookalike("models", "mine", cwd=tmp_path).stdout
+    with pytest.raises(InvalidArgumentError, match="import one with --frame"):
+        _ = bundle.face_frame
+
+
 def test_an_imported_encoder_can_be_calibrated_and_warns_of_nothing(tmp_path: Path) -> None:
     bundle = wrapped(network(), tmp_path)
     write_people(tmp_path / "people", people=16, each=4)
@@ -386,6 +420,13 @@ def test_an_imported_encoder_can_be_calibrated_and_warns_of_nothing(tmp_path: Pa
         (2, "my.onnx --mean 1 --std 0 --name new", "--std must be over 0"),
         (2, "my.onnx --mean 1 --std 1 --name a/b", "--name must be a folder name"),
         (2, "my.onnx --mean 1 --std 1 --name people", "only a bundle is replaced"),
+        (
+            2,
+            "my.onnx --mean 1 --std 1 --name new --frame eyes",
+            "write lfw, arcface or x,y of five landmarks",
+        ),
+        (2, "my.onnx --mean 1 --std 1 --name new --frame 1,2,3", "five landmarks have ten numbers"),
+        (2, "my.onnx --mean 1 --std 1 --name new --frame 9,9,1,1,1,0,0,1,0,0", "from -1 to 2"),
         (2, "my.onnx --mean 1 --std 1 --name new --crop middle", "write full, center:FRACTION or X,Y,W,H"),
         (1, "nowhere.onnx --mean 1 --std 1 --name new", "nowhere.onnx: cannot be read"),
         (1, "people/person-0/0.png --mean 1 --std 1 --name new", "is not an ONNX file"),

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,16 @@ from PIL import Image
 from skimage.data import astronaut
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, encode_png, read_pixels, to_uint8
+from lookalike.encoder.images import (
+    Crop,
+    ImageSpec,
+    PixelBudget,
+    decode_rgb,
+    decoded_rgb,
+    encode_png,
+    read_pixels,
+    to_uint8,
+)
 
 PHOTOGRAPH: NDArray[np.uint8] = astronaut()  # type: ignore[no-untyped-call]  # scikit-image is half typed
 """Eileen Collins (NASA, public domain), 512x512."""
@@ -219,3 +229,20 @@ def test_real_faces_agree_with_pillow(lfw_folder: Path) -> None:
         image = Image.open(io.BytesIO(data)).convert("RGB")
         reference = image.resize((45, 45), Image.Resampling.BILINEAR, box=(80, 80, 170, 170))
         assert psnr(pixels, np.asarray(reference)) > 40
+
+
+def test_a_whole_image_counts_as_in_progress_until_the_block_ends() -> None:
+    budget, entered = PixelBudget(100), threading.Event()
+    data = encode_png(np.zeros((8, 10, 3), np.uint8))
+
+    def other() -> None:
+        with decoded_rgb(data, budget=budget, name="other"):
+            entered.set()
+
+    thread = threading.Thread(target=other)
+    with decoded_rgb(data, budget=budget, name="x") as pixels:
+        assert pixels.shape == (8, 10, 3)
+        thread.start()
+        assert not entered.wait(0.1)
+    assert entered.wait(10)
+    thread.join()

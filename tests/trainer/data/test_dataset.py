@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.datasets import LFW
+from lookalike.encoder.detect import LFW_FRAME
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
 from lookalike.trainer.data import Dataset, Split, open_dataset, read_pixel_cache
@@ -60,6 +61,7 @@ def assert_apart(dataset: Dataset, split: Split) -> None:
 def test_lfw_holds_out_everybody_in_folds_1_to_5(lfw: LFW) -> None:
     dataset = open_dataset("lfw")
     assert (dataset.name, dataset.root, dataset.crop) == ("lfw", lfw.root, LFW_CROP)
+    assert (dataset.frame_within(LFW_CROP), dataset.frame_within(Crop())) == (LFW_FRAME, None)
     assert len(dataset.paths) == 13233
     assert len(dataset.held_out) == 2086
     split = dataset.split(range(13233))
@@ -83,6 +85,9 @@ def test_folder_is_split_by_person(tmp_path: Path) -> None:
     split = dataset.split(range(80))
     assert_apart(dataset, split)
     assert dataset.crop == Crop()
+    assert dataset.frame_within(Crop()) is None
+    framed = replace(dataset, frame=LFW_FRAME)
+    assert (framed.frame_within(Crop()), framed.frame_within(LFW_CROP)) == (LFW_FRAME, None)
     assert [path.as_posix() for path in dataset.paths] == sorted(path.as_posix() for path in dataset.paths)
     train, validation, held_out = people_of(dataset, split)
     assert held_out == {f"person-{i}" for i in range(40) if share_of(f"person-{i}") < 0.15}

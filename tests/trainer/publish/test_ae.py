@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lookalike.encoder.bundle import AffineMap, Bundle, LatentStatistics
+from lookalike.encoder.detect import LFW_FRAME
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.metrics import psnr_from_mse
@@ -76,7 +77,7 @@ def decibels(images: NDArray[np.uint8], back: NDArray[np.floating[Any]]) -> floa
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return publish(tmp_path_factory.mktemp("published") / "model", IMAGES)
+    return publish(tmp_path_factory.mktemp("published") / "model", IMAGES, frame=LFW_FRAME)
 
 
 def test_recorded_held_out_psnr_is_what_the_bundle_measures(made: Made) -> None:
@@ -84,6 +85,10 @@ def test_recorded_held_out_psnr_is_what_the_bundle_measures(made: Made) -> None:
     measured = decibels(held_out, Model.open(made.bundle.folder).reconstruct(held_out))
     assert made.bundle.spec.figures["held_out_psnr_db"] == pytest.approx(measured, abs=0.02)
     assert made.figures.held_out_psnr == pytest.approx(measured, abs=0.01)
+
+
+def test_the_frame_of_faces_is_saved(made: Made) -> None:
+    assert Bundle.open(made.bundle.folder).face_frame == LFW_FRAME
 
 
 def test_recorded_recall_is_that_of_the_bundles_embeddings(made: Made) -> None:

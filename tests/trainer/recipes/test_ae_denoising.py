@@ -1,6 +1,7 @@
 """Autoencoders that are taught to clean: noisy pictures in, clean ones out, and the bundle says so."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.detect import LFW_FRAME
 from lookalike.encoder.images import ImageSpec, NoiseSpec, add_noise, to_uint8
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime import Model
@@ -43,7 +45,7 @@ def train_ae(data: Path, out: Path, noise: NoiseSpec | None) -> tuple[Bundle, An
         epochs=12, batch=20, warmup=4, learning_rate=3e-3, shift=0, averaging=0.9, noise=noise
     )
     return train_autoencoder(
-        open_dataset(str(data)),
+        replace(open_dataset(str(data)), frame=LFW_FRAME),
         out,
         image=ImageSpec(size=SIDE),
         network=AESpec(size=SIDE, channels=3, latent=24, hidden=(64,)),
@@ -72,6 +74,7 @@ def test_an_autoencoder_learns_to_clean_and_says_what(tmp_path: Path, data: Path
     assert figures.denoising.noise == "masking:0.3:0.5"
     told = Bundle.open(bundle.folder).spec
     assert told.denoises == HOLES
+    assert told.frame == LFW_FRAME
     assert told.figures["held_out_cleaned_psnr_db"] == round(figures.denoising.denoised, 2)
     assert told.figures["held_out_noisy_psnr_db"] == round(figures.denoising.noisy, 2)
     assert plain.spec.denoises is None

@@ -17,6 +17,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.detect import LFW_FRAME
 from lookalike.encoder.errors import DataError, InvalidArgumentError, TrainingError
 from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.runtime import Model
@@ -90,9 +91,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(
     request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Bundle, VAEMetrics]:
-    spec = replace(SPEC, epochs=30)
+    spec, framed = replace(SPEC, epochs=30), replace(by_subfolder(open_dataset(str(data))), frame=LFW_FRAME)
     return train(
-        data, tmp_path_factory.mktemp("made") / request.param, request.param, spec=spec, sample_every=30
+        data,
+        tmp_path_factory.mktemp("made") / request.param,
+        request.param,
+        dataset=framed,
+        spec=spec,
+        sample_every=30,
     )
 
 
@@ -100,6 +106,7 @@ def test_bundle_says_what_it_is(made: tuple[Bundle, VAEMetrics]) -> None:
     bundle, figures = made
     spec = Bundle.open(bundle.folder).spec
     conditional = spec.kind == "cvae"
+    assert spec.frame == LFW_FRAME
     assert (spec.latent, spec.prior_dim) == (Z + K * conditional, Z)
     assert (spec.classes, spec.labels, spec.mirror) == (CLASSES, "class", False)
     assert spec.training["bound"]["binarise"] == "dynamic"

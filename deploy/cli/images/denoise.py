@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from lookalike.deploy.cli.images.sources import SourceOptions
 from lookalike.deploy.cli.options import (
     LocalPath,
     Provider,
-    check_root,
     command,
     files_from_options,
     json_option,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from lookalike.searcher.denoising import (
         AutoencoderDenoiser,
         BatchReport,
-        Destination,
         Outcome,
         Task,
         UNetDenoiser,
@@ -49,19 +47,12 @@ _OUTPUT: Final = "Output"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Options:
+class _Options(SourceOptions):
     """The options of a run; each attribute has the name of its option."""
 
-    sources: tuple[str, ...]
     out: str | None
     suffix: str
     overwrite: bool
-    files_from: str | None
-    nul: bool
-    root: Path | None
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    hidden: bool
     sheet: Path | None
     report: Path | None
     threads: int | None
@@ -178,7 +169,13 @@ def denoise(
     overwritten. Run it again after an interruption to continue. Images that cannot be read are reported and
     skipped; the exit code is then 3.
     """
-    from lookalike.searcher.denoising import AutoencoderDenoiser, open_file_denoiser, resolve_destination
+    from lookalike.searcher.denoising import (
+        AutoencoderDenoiser,
+        check_tasks,
+        find_tasks,
+        open_file_denoiser,
+        resolve_destination,
+    )
 
     options = _Options(**others)
     how: dict[str, Any] = {"sigma": sigma, "strength": strength, "quality": quality, "max_pixels": max_pixels}
@@ -189,7 +186,7 @@ def denoise(
         return
     if options.out is None:
         raise click.UsageError("name the output folder with --out")
-    listed = _read_list(options)
+    listed = options.read_list("a folder, an image file, -")
     destination = resolve_destination(
         options.sources, listed, out=options.out, kind=output_format, suffix=options.suffix
     )
@@ -197,7 +194,10 @@ def denoise(
     if isinstance(denoiser, AutoencoderDenoiser):
         _warn_of_resizing(denoiser)
         destination = replace(destination, kind=denoiser.kind)
-    tasks, unreadable, passed_over = _find_tasks(options, listed, destination)
+    tasks, unreadable, passed_over = options.find_tasks(
+        lambda **how: find_tasks(options.sources, listed, destination=destination, **how)
+    )
+    check_tasks(tasks)
     report, outcomes = _run(options, tasks, denoiser, sigma)
     report.failed[:0] = unreadable
     report.passed_over = passed_over
@@ -229,42 +229,6 @@ def _denoise_stdin(denoiser: UNetDenoiser | AutoencoderDenoiser) -> None:
     denoised = denoiser(data, "standard input")
     sys.stdout.buffer.write(denoised.data)
     sys.stdout.buffer.flush()
-
-
-def _read_list(options: _Options) -> list[Path]:
-    from lookalike.indexer.sources import read_list
-
-    if not options.sources and options.files_from is None:
-        raise click.UsageError("name a source: a folder, an image file, - or --files-from")
-    check_root(options.root, options.files_from)
-    return [] if options.files_from is None else read_list(options.files_from, nul=options.nul)
-
-
-def _find_tasks(
-    options: _Options, listed: list[Path], destination: Destination
-) -> tuple[list[Task], list[tuple[str, str]], dict[str, int]]:
-    """Return the images to denoise, folders that cannot be listed with the reason, and what was skipped."""
-    from lookalike.encoder.errors import printable
-    from lookalike.indexer.sources import SourceFilter
-    from lookalike.searcher.denoising import check_tasks, find_tasks
-
-    unreadable: list[tuple[str, str]] = []
-    skipped: dict[str, str] = {}
-
-    def on_unreadable(error: OSError) -> None:
-        unreadable.append((printable(str(error.filename)), f"cannot be listed ({error.strerror})"))
-
-    tasks = find_tasks(
-        options.sources,
-        listed,
-        root=options.root,
-        reading=SourceFilter(include=options.include, exclude=options.exclude, hidden=options.hidden),
-        destination=destination,
-        on_unreadable=on_unreadable,
-        on_skipped=lambda path, kind: skipped.setdefault(path, kind),
-    )
-    check_tasks(tasks)
-    return tasks, unreadable, dict(Counter(skipped.values()).most_common())
 
 
 def _warn_of_resizing(denoiser: AutoencoderDenoiser) -> None:

@@ -1,0 +1,1 @@
+"""Commands that read images and make images."""
