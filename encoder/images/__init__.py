@@ -1,8 +1,7 @@
 """Image files to pixels and back, noise, and contact sheets."""
 
-from lookalike.encoder.images.boxes import numbered_boxes
 from lookalike.encoder.images.camera_noise import Camera, add_camera_noise, sample_camera
-from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, save_image
+from lookalike.encoder.images.contact_sheet import Tile, contact_sheet, grid, numbered_boxes, save_image
 from lookalike.encoder.images.decode import (
     DECODING,
     DEFAULT_MAX_PIXELS,

@@ -1,4 +1,4 @@
-"""Contact sheets with captions, plain image grids, and saving them.
+"""Contact sheets with captions, plain image grids, images with numbered boxes, and saving them.
 
 Legend: h, w = height and width of one image; H, W = of the whole sheet; C channels (1 gray, 3 RGB).
 Pixels are ``uint8``, 0 black to 255 white.
@@ -29,6 +29,9 @@ _FADED: Final[_Color] = (110, 114, 120)
 _EMPTY: Final[_Color] = (243, 244, 246)
 _HAIRLINE: Final[_Color] = (222, 224, 228)
 _ACCENT: Final[_Color] = (26, 104, 214)
+
+_NUMBER: Final = 13
+_PADDING: Final = 2
 
 _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
     ".png": ("PNG", {}),
@@ -282,3 +285,37 @@ def _draw_tile(
         if text:
             Line.of(text, size, width=side).draw(draw, (left, baseline), color, anchor="ls")
             baseline += layout.line
+
+
+def numbered_boxes(
+    pixels: NDArray[np.uint8], boxes: Sequence[tuple[float, float, float, float]], *, side: int
+) -> NDArray[np.uint8]:
+    """Return an image with its boxes and their numbers, from 1, uint8 (h, w, 3).
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        boxes: x, y, width and height of each, in fractions of the image; they may reach out of it.
+        side: Largest of h and w, in pixels; a smaller image is not enlarged.
+    """
+    image = Image.fromarray(pixels)
+    scale = min(1.0, side / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    draw = ImageDraw.Draw(image)
+    thick = max(1, round(max(size) / 150))
+    corners = [
+        (x * size[0], y * size[1], (x + across) * size[0], (y + down) * size[1])
+        for x, y, across, down in boxes
+    ]
+    for box in corners:
+        draw.rectangle(box, outline=_ACCENT, width=thick)
+    for number, (left, top, _, _) in enumerate(corners, start=1):  # above all boxes, and inside the image
+        line = Line.of(str(number), _NUMBER)
+        room = line.width + 2 * _PADDING, _NUMBER + 2 * _PADDING
+        x, y = (
+            max(0.0, min(at, limit - need)) for at, limit, need in zip((left, top), size, room, strict=True)
+        )
+        draw.rectangle((x, y, x + room[0], y + room[1]), fill=_ACCENT)
+        line.draw(draw, (x + room[0] / 2, y + room[1] - _PADDING - 1), _BACKGROUND, anchor="ms")
+    return np.array(image)
