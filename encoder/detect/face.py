@@ -45,6 +45,12 @@ class Face:
         """What the main face of a picture has most of: its score times the root of its share of the area."""
         return self.score * math.sqrt(max(self.box[2] * self.box[3], 0.0))
 
+    @property
+    def centrality(self) -> float:
+        """How near to the middle of the picture it is: 0 there, less elsewhere."""
+        left, top, width, height = self.box
+        return -math.hypot(left + width / 2 - 0.5, top + height / 2 - 0.5)
+
     def points(self, width: int, height: int) -> Points:
         """Return the landmarks in pixels of a picture of this size."""
         return np.array(self.landmarks, np.float32) * np.array([width, height], np.float32)

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,7 +33,7 @@ from lookalike.encoder.datasets import (
     only_one,
     person_from_folder,
 )
-from lookalike.encoder.detect import LFW_FRAME, Frame
+from lookalike.encoder.detect import LFW_FRAME, Faces, Frame, face_finder, read_faces
 from lookalike.encoder.errors import DataError, ImageError, printable
 from lookalike.encoder.files import atomic_write, read_bounded
 from lookalike.encoder.images import (
@@ -88,6 +88,7 @@ class Dataset:
         mirrored: Whether a mirror image is a valid image of its kind (a face is, a digit is not).
         contents: Index to the bytes of an image, for images that are not separate files.
         frame: Where the landmarks of a face lie in the images with their default crop; None: not known.
+        faces: Whether the main face of each image is found and turned upright, into ``frame``.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Dataset:
     mirrored: bool = True
     contents: Callable[[int], bytes] | None = None
     frame: Frame | None = None
+    faces: bool = False
 
     def read(self, index: int) -> bytes:
         """Return the bytes of an image.
@@ -118,7 +120,38 @@ class Dataset:
 
     def frame_within(self, crop: Crop) -> Frame | None:
         """Return where the landmarks of a face lie in the images with this crop; None: not known."""
-        return self.frame if crop == self.crop else None
+        return self.frame if self.faces or crop == self.crop else None
+
+    def with_faces(self, frame: Frame = LFW_FRAME) -> Dataset:
+        """Return a data set of the main face of each image, found and turned upright.
+
+        Images without a face cannot be used, and say so when they are read.
+
+        Raises:
+            MissingExtraError: the extra ``faces`` is not installed.
+        """
+        face_finder()
+        return replace(self, frame=frame, faces=True)
+
+    def pixels(self, index: int, spec: ImageSpec) -> NDArray[np.uint8]:
+        """Read an image as a model sees it, uint8 (S, S, C).
+
+        Raises:
+            OSError: it cannot be read.
+            ImageError: it is no readable image, or has no face where faces are wanted.
+        """
+        name = str(self.root / self.paths[index])
+        if not self.faces or self.frame is None:
+            return read_pixels(self.read(index), spec, name=name)
+        faces, cut = read_faces(self.read(index), spec, self.frame, Faces(), name=name)
+        if not faces:
+            raise ImageError(f"{printable(name)}: no face was found")
+        # Images of LFW were cut out around the person.
+        main = max(
+            range(len(faces)),
+            key=lambda row: faces[row].centrality if self.name == "lfw" else faces[row].prominence,
+        )
+        return np.asarray(cut[main], np.uint8)
 
     def split(self, usable: Iterable[int]) -> Split:
         """Split the images at the indices ``usable`` by person.
@@ -279,7 +312,7 @@ def _write_pixels(dataset: Dataset, spec: ImageSpec, pixels: Path, failed: Path,
         for row in rows:
             path = dataset.root / dataset.paths[row]
             try:
-                images[row] = read_pixels(dataset.read(row), spec, name=str(path))
+                images[row] = dataset.pixels(row, spec)
             except ImageError as error:
                 reasons.append(f"{row}\t{error}\n")
             except OSError as error:
@@ -328,6 +361,8 @@ def _fingerprint(dataset: Dataset, spec: ImageSpec, images: NDArray[np.uint8], f
 
 def _listing_key(dataset: Dataset, spec: ImageSpec) -> str:
     digest = hashlib.sha256(repr(sorted(spec.to_json().items())).encode())
+    if dataset.faces:
+        digest.update(f"{Faces()} {dataset.frame}".encode())
     for index, path in enumerate(dataset.paths):
         if dataset.contents is not None:
             digest.update(dataset.contents(index))
