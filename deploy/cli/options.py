@@ -18,9 +18,8 @@ from lookalike.indexer.store import StorageConfig
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from lookalike.encoder.images import Crop, ImageSpec
+    from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
-    from lookalike.trainer.data import Dataset
 
 Function = Callable[..., Any]
 Decorator = Callable[[Function], Function]
@@ -402,98 +401,3 @@ def check_root(root: Path | None, files_from: str | None) -> None:
     """Refuse ``--root`` without ``--files-from``."""
     if root is not None and files_from is None:
         raise click.UsageError("--root works only with --files-from; leave it out")
-
-
-# Images to train on
-
-
-def training_data_options(folder: str) -> Decorator:
-    """Return ``--data`` and ``--out`` of a training."""
-    return combine(
-        option(
-            "--data", required=True, metavar="lfw|mnist|FOLDER", help=f"LFW, MNIST, or a folder {folder}."
-        ),
-        option("--out", required=True, type=LocalPath(), help="Folder of the new bundle."),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataOptions:
-    """The training images and their preprocessing; each attribute has the name of its option."""
-
-    data: str
-    classes: Literal["subfolder", "none"]
-    class_attribute: str | None
-    size: int | None
-    gray: bool
-    crop: Crop | None
-    quick_jpeg: bool = False
-
-    @property
-    def digits(self) -> bool:
-        """Whether the images are those of MNIST."""
-        return self.data == "mnist"
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """``size`` S in pixels and ``channels`` C of the network."""
-        from lookalike.trainer.data import default_shape
-
-        side, channels = default_shape(self.data)
-        return {"size": side if self.size is None else self.size, "channels": 1 if self.gray else channels}
-
-    def open(self) -> Dataset:
-        """Return the data set, sorted into classes.
-
-        Raises:
-            InvalidArgumentError: the attribute of ``--class-attribute`` does not exist.
-            DataError: the images cannot be found, or the subfolders cannot be classes.
-        """
-        from lookalike.trainer.data import by_attribute, by_subfolder, open_dataset
-
-        dataset = open_dataset(self.data, progress=True)
-        if self.class_attribute is not None:
-            return by_attribute(dataset, self.class_attribute)
-        return by_subfolder(dataset) if self.classes == "subfolder" else dataset
-
-    def image(self, dataset: Dataset) -> ImageSpec:
-        """Return how the images are cropped and resized."""
-        from lookalike.encoder.images import ImageSpec
-
-        return ImageSpec(**self.shape, crop=self.crop or dataset.crop, quick_jpeg=self.quick_jpeg)
-
-
-def data_options(folder: str, *, classes: str) -> Decorator:
-    """Return the options of the data; the command gets ``source``, a :class:`DataOptions`, and ``out``."""
-    options = combine(
-        training_data_options(folder),
-        option(
-            "--classes",
-            default=classes,
-            show_default=True,
-            type=click.Choice(("subfolder", "none")),
-            help="subfolder: each subfolder is a class; none: each subfolder is a person.",
-        ),
-        option(
-            "--class-attribute",
-            metavar="NAME",
-            help="lfw only: two classes, with this attribute and without it.",
-        ),
-        option("--size", type=int, help="Input side in pixels.", show_default="28 for mnist, else 64"),
-        option("--gray", is_flag=True, help="Use one channel instead of RGB; mnist is always gray."),
-        crop_option("Crop of the images.", show_default="center:0.36 for lfw, else full"),
-    )
-
-    def decorate(function: Function) -> Function:
-        @wraps(function)
-        def with_data(**given: Any) -> None:
-            source = DataOptions(**_take(given, DataOptions))
-            function(source=source, **given)
-
-        return options(with_data)
-
-    return decorate
-
-
-def _take(given: dict[str, Any], spec: type[DataclassInstance]) -> dict[str, Any]:
-    return {each.name: given.pop(each.name) for each in fields(spec) if each.name in given}

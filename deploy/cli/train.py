@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from lookalike.deploy.cli.options import (
-    DataOptions,
     Given,
     Group,
     Helps,
     LocalPath,
     auto,
     combine,
-    data_options,
     option,
     options_of,
-    training_data_options,
 )
 from lookalike.deploy.cli.output import log, print_path
+from lookalike.deploy.cli.training_data import DataOptions, data_options, training_data_options
 from lookalike.encoder.errors import DataError, TrainingError
 from lookalike.trainer.config import (
     DENOISER_DEFAULTS,
