@@ -233,8 +233,8 @@ def _require_left_out(model: Model, named: Sequence[tuple[Path, str]]) -> None:
     if not isinstance(counts, dict) or counts.get("validation") != len(named):
         raise InvalidArgumentError(
             f"model {printable(model.bundle.name)} was trained on the names of LFW's people and does not "
-            "say whom of them its training left out, a calibration on the others would be overconfident; name "
-            "a folder of people it has never seen"
+            "say whom of them its training left out, a calibration on the others would be overconfident; "
+            "name a folder of people it has never seen"
         )
 
 

@@ -8,6 +8,7 @@ Legend: n faces, H, W height and width of a picture as shown, S side of a model'
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.detect.align import LFW_FRAME, Frame, Similarity, cut_out
-from lookalike.encoder.detect.face import Face, Points
+from lookalike.encoder.detect.face import Face, Points, fractions
 from lookalike.encoder.detect.yunet import Detector, Found, Pixels, YuNet
 from lookalike.encoder.errors import ImageError, printable
 
@@ -46,7 +47,7 @@ class FaceFinder:
     def __init__(self, detector: Detector | None = None) -> None:
         self._detector = YuNet() if detector is None else detector
 
-    def find(self, pixels: Pixels, *, threshold: float = INDEX_THRESHOLD) -> list[Face]:
+    def find(self, pixels: Pixels, *, threshold: float = INDEX_THRESHOLD, refined: bool = True) -> list[Face]:
         """Return the faces of a picture, from left to right.
 
         Where there is none, the picture may lie on its side or stand on its head: it is turned.
@@ -54,6 +55,7 @@ class FaceFinder:
         Args:
             pixels: uint8 (H, W, 3), RGB.
             threshold: Smallest score.
+            refined: Whether each face is looked at closely, see :meth:`refine`.
         """
         height, width = pixels.shape[:2]
         for turns in range(4):
@@ -62,10 +64,12 @@ class FaceFinder:
                 break
         else:
             return []
-        faces = [self._look_closely(pixels, _turned_back(row, turns, height, width)) for row in found]
-        return sorted(
+        rows = [_turned_back(row, turns, height, width) for row in found]
+        faces = [_face(row, height, width) for row in rows]
+        wide = sorted(
             (face for face in faces if face.width >= MIN_WIDTH), key=lambda face: (face.box[0], face.box[1])
         )
+        return [self.refine(pixels, face) for face in wide] if refined else wide
 
     def _find_upright(self, pixels: Pixels, threshold: float) -> Found:
         """Return the faces (n, 15) of a picture at both sizes, those that overlap once."""
@@ -79,20 +83,26 @@ class FaceFinder:
                 found.append(np.concatenate([rows[:, :14] / np.float32(scale), rows[:, 14:]], 1))
         return _best_of_overlapping(np.concatenate(found))
 
-    def _look_closely(self, pixels: Pixels, row: NDArray[np.float32]) -> Face:
-        """Return a face with the landmarks that are found when it is seen upright and large."""
-        points: Points = row[4:14].reshape(5, 2)
+    def refine(self, pixels: Pixels, face: Face) -> Face:
+        """Return a face with the landmarks that are found when it is seen upright and large.
+
+        Args:
+            pixels: uint8 (H, W, 3), RGB, the picture that it was found in.
+            face: The face.
+        """
+        height, width = pixels.shape[:2]
+        points = face.points(width, height)
         close = Similarity.fit(points, LFW_FRAME.scaled(_CLOSE_SIDE, margin=_CLOSE_MARGIN))
         found = self._detector.detect(
             cut_out(pixels, close, _CLOSE_SIDE), threshold=_CLOSE_THRESHOLD, merged=False
         )
         near = found[_overlaps(found, _box_around(close.apply(points))) > _SAME_FACE] if len(found) else found
-        if len(near):
-            weights = near[:, 14:] ** 2
-            mean = (near[:, 4:14] * weights).sum(0) / weights.sum()
-            points = close.inverse().apply(mean.reshape(5, 2).astype(np.float32))
-        height, width = pixels.shape[:2]
-        return Face.from_pixels(row[:4], points, float(row[14]), width=width, height=height)
+        if not len(near):
+            return face
+        weights = near[:, 14:] ** 2
+        mean = (near[:, 4:14] * weights).sum(0) / weights.sum()
+        points = close.inverse().apply(mean.reshape(5, 2).astype(np.float32))
+        return replace(face, landmarks=fractions(points, width, height))
 
 
 def cut_faces(pixels: Pixels, faces: list[Face], frame: Frame, side: int, *, margin: float = 0.0) -> Pixels:
@@ -140,6 +150,10 @@ def choose_face(faces: list[Face], number: int | None, *, name: str) -> Face:
             f"{printable(name)}: it has {len(faces)} faces, not {number}; choose 1 to {len(faces)}"
         )
     return faces[number - 1]
+
+
+def _face(row: NDArray[np.float32], height: int, width: int) -> Face:
+    return Face.from_pixels(row[:4], row[4:14].reshape(5, 2), float(row[14]), width=width, height=height)
 
 
 def _reduced(pixels: Pixels, long_side: int) -> tuple[Pixels, float]:

@@ -3,6 +3,7 @@
 from lookalike.deploy.cli.evaluate.attributes import attributes
 from lookalike.deploy.cli.evaluate.compare import retrieval, verification
 from lookalike.deploy.cli.evaluate.denoising import denoising
+from lookalike.deploy.cli.evaluate.faces import faces
 from lookalike.deploy.cli.evaluate.generation import generation
 from lookalike.deploy.cli.evaluate.group import evaluate, image_file
 
@@ -10,6 +11,7 @@ __all__ = [
     "attributes",
     "denoising",
     "evaluate",
+    "faces",
     "generation",
     "image_file",
     "retrieval",
