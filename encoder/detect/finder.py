@@ -1,7 +1,9 @@
 """Find the faces of whole photographs, and cut them out upright for a model.
 
 Two looks: on the picture at two sizes, as a detector misses faces much larger or smaller than those it was
-trained on; then on each face turned upright and scaled to one size, where its landmarks are more exact.
+trained on; then closely, on each face turned upright and scaled to one size, where its landmarks are more
+exact: once to turn it the right way up, once with its mirror image, averaged. What is not seen closely is no
+face.
 
 Legend: n faces, H, W height and width of a picture as shown, S side of a model's input.
 """
