@@ -1,6 +1,8 @@
 """Frames, the similarity that turns a face upright, and cutting it out."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from lookalike.encoder.detect import ARCFACE_FRAME, LFW_FRAME, Frame, Similarity
 from lookalike.encoder.errors import InvalidArgumentError
 
 Floats = NDArray[np.float32]
+resample: Callable[..., NDArray[np.float64]] = warp  # scikit-image has no types for them
+transform: Callable[..., Any] = SimilarityTransform
 
 
 def face_points(rng: np.random.Generator) -> Floats:
@@ -88,9 +92,7 @@ def test_cut_out_is_the_warp_of_smooth_pictures(scale: float, degrees: float) ->
     # scikit-image counts from the middle of the first pixel: x - 0.5 there is x here.
     shift = similarity.shift + turn * complex(0.5, 0.5) - complex(0.5, 0.5)
     matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag], [0, 0, 1]])
-    expected = warp(
-        picture, SimilarityTransform(matrix).inverse, output_shape=(side, side), order=1, mode="edge"
-    )
+    expected = resample(picture, transform(matrix).inverse, output_shape=(side, side), order=1, mode="edge")
     assert np.abs(cut - expected).mean() < 2.5
     assert np.abs(cut - expected).max() < 14
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.data import astronaut
 
 from lookalike.encoder.datasets import LFW
 from lookalike.encoder.detect import (
@@ -19,6 +18,7 @@ from lookalike.encoder.detect import (
 )
 from lookalike.encoder.errors import ImageError
 from lookalike.encoder.images import decode_rgb
+from tests.fixtures.portrait import portrait_pixels
 
 Pixels = NDArray[np.uint8]
 CLOSE = 0.02
@@ -28,7 +28,7 @@ CLOSE = 0.02
 @pytest.fixture(scope="module")
 def portrait() -> Pixels:
     """A photograph with one face, uint8 (400, 480, 3)."""
-    pixels: Pixels = astronaut()[:400, :480]
+    pixels: Pixels = portrait_pixels()[:400, :480]
     return pixels
 
 

@@ -5,11 +5,19 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.data import astronaut
 
-from lookalike.encoder.detect import ARCFACE_FRAME, LFW_FRAME, Faces, face_finder, parse_framing, read_faces
+from lookalike.encoder.detect import (
+    ARCFACE_FRAME,
+    LFW_FRAME,
+    Faces,
+    Frame,
+    face_finder,
+    parse_framing,
+    read_faces,
+)
 from lookalike.encoder.errors import ImageError, InvalidArgumentError
 from lookalike.encoder.images import Crop, ImageSpec
+from tests.fixtures.portrait import portrait_pixels
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.25, 0.6, 0.8, 0.95, 0.999])
@@ -46,7 +54,7 @@ def test_other_framings_are_refused_on_one_line(text: str, message: str) -> None
 
 def encoded(kind: str, mode: str = "RGB", orientation: int = 1) -> bytes:
     stored = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]  # quarter turns to the left that the file needs
-    image = Image.fromarray(np.rot90(astronaut(), stored)).convert(mode)
+    image = Image.fromarray(np.rot90(portrait_pixels(), stored)).convert(mode)
     exif = Image.Exif()
     exif[0x0112] = orientation
     stream = io.BytesIO()
@@ -56,10 +64,10 @@ def encoded(kind: str, mode: str = "RGB", orientation: int = 1) -> bytes:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("frame", [LFW_FRAME, ARCFACE_FRAME])
-def test_the_faces_of_a_file_are_cut_for_a_model(channels: int, frame: object) -> None:
+def test_the_faces_of_a_file_are_cut_for_a_model(channels: int, frame: Frame) -> None:
     spec = ImageSpec(size=48, channels=channels)  # type: ignore[arg-type]  # each of the two
-    faces, cut = read_faces(encoded("PNG"), spec, frame, Faces(), name="a.png")  # type: ignore[arg-type]
-    assert faces == face_finder().find(astronaut())
+    faces, cut = read_faces(encoded("PNG"), spec, frame, Faces(), name="a.png")
+    assert faces == face_finder().find(portrait_pixels())
     assert cut.shape == (1, 48, 48, channels)
     assert cut.std() > 20
 

@@ -1,7 +1,7 @@
 """The detector: what it returns, what it needs, and threads that share one."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from skimage.data import astronaut
 
 from lookalike.encoder.detect import FaceFinder, face_finder, yunet
 from lookalike.encoder.detect.yunet import YuNet
 from lookalike.encoder.errors import MissingExtraError
+from tests.fixtures.portrait import portrait_pixels
 
 Find = Callable[[str], ModuleSpec | None]
 
 
 @pytest.fixture
-def fresh() -> object:
+def fresh() -> Iterator[None]:
     """Nothing of earlier tests is remembered, nor of these afterwards."""
     yunet._weights.cache_clear()
     face_finder.cache_clear()
@@ -31,8 +31,7 @@ def fresh() -> object:
 @pytest.fixture(scope="module")
 def portrait() -> NDArray[np.uint8]:
     """A photograph with one face, uint8 (512, 512, 3)."""
-    pixels: NDArray[np.uint8] = astronaut()
-    return pixels
+    return portrait_pixels()
 
 
 def test_a_face_is_found(portrait: NDArray[np.uint8]) -> None:

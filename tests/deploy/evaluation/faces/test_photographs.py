@@ -81,9 +81,9 @@ def test_only_lfw_has_known_faces(backgrounds: list[Path]) -> None:
 
 @pytest.mark.parametrize("data", [None, "there"])
 def test_backgrounds_must_be_there(data: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOOKALIKE_DATA") if data is None else monkeypatch.setenv(
-        "LOOKALIKE_DATA", str(tmp_path)
-    )
+    monkeypatch.delenv("LOOKALIKE_DATA", raising=False)
+    if data is not None:
+        monkeypatch.setenv("LOOKALIKE_DATA", str(tmp_path))
     for folder in (None, tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match="--photographs"):
             background_files(folder)
