@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -379,6 +379,12 @@ def _print_attributes(attributes: Attributes) -> None:
 )
 @crop_option()
 @option(
+    "--faces",
+    is_flag=True,
+    help="Fit the calibration of faces that are found in whole photographs and turned upright; the other one "
+    "stays. Of several faces the most prominent counts, for lfw that in the middle.",
+)
+@option(
     "--reliability",
     type=LocalPath(),
     metavar="FILE.png",
@@ -393,6 +399,7 @@ def calibrate(
     model: str,
     out: Path,
     crop: Crop | None,
+    faces: bool,
     reliability: Path | None,
     as_json: bool,
     provider: Provider,
@@ -408,10 +415,15 @@ def calibrate(
     from lookalike.encoder.runtime import Model
     from lookalike.trainer.fitting import fit_calibration
 
+    if faces and crop is not None:
+        raise click.UsageError("--crop does not work with --faces, which frames each face; leave one out")
     opened = Model.open(model, provider=provider)
     images = find_people(source, opened)
+    face: Literal["centered", "prominent"] = "centered" if source == "lfw" else "prominent"
     with progress_bar("measuring", total=len(images)) as bar:
-        measured = measure_people(opened, images, crop=crop, on_progress=bar.on_progress)
+        measured = measure_people(
+            opened, images, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
+        )
     log_failed(measured.failures)
     fitted = fit_calibration(measured.embeddings, measured.people, measured.errors)
     try:
@@ -423,7 +435,7 @@ def calibrate(
         validated = None
     if reliability is not None and validated is not None:
         log(save_sheet(reliability, plot_reliability(validated)))
-    bundle = opened.bundle.recalibrated(fitted, out)
+    bundle = opened.bundle.recalibrated(fitted, out, faces=faces)
     if as_json:
         print_json(_calibration_json(fitted, validated) | {"bundle": str(out), "model_id": bundle.model_id})
     else:

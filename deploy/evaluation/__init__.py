@@ -21,6 +21,13 @@ from lookalike.deploy.evaluation.denoising import (
     open_test_sets,
     require_skimage,
 )
+from lookalike.deploy.evaluation.faces import (
+    FaceReport,
+    background_files,
+    evaluate_faces,
+    face_lines,
+    face_sheet,
+)
 from lookalike.deploy.evaluation.fit_data import (
     ScoredImages,
     encode_examples,
@@ -64,6 +71,7 @@ __all__ = [
     "DenoisingReport",
     "DenoisingResult",
     "EvaluationTable",
+    "FaceReport",
     "Folds",
     "GenerationBenchmark",
     "GenerationPlan",
@@ -76,6 +84,7 @@ __all__ = [
     "Reliability",
     "ScoredImages",
     "attribute_lines",
+    "background_files",
     "collection_images",
     "cross_validate",
     "denoising_lines",
@@ -86,8 +95,11 @@ __all__ = [
     "evaluate_attributes",
     "evaluate_denoisers",
     "evaluate_denoising",
+    "evaluate_faces",
     "evaluate_generation",
     "evaluate_pairs",
+    "face_lines",
+    "face_sheet",
     "find_people",
     "generation_lines",
     "held_out_people",

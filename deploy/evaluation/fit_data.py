@@ -10,21 +10,27 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.encoder.datasets import find_lfw, person_from_folder, read_scores
-from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
+from lookalike.deploy.evaluation.labeled_faces import labeled_face
+from lookalike.encoder.datasets import find_lfw, person_from_folder, read_scores, validation_people
+from lookalike.encoder.detect import QUERY_THRESHOLD, Faces, face_finder, read_faces
+from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
+from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, find_images
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import read_payload
 from lookalike.searcher.generation import read_all
 from lookalike.trainer.fitting import Examples
 
+_Pixels: TypeAlias = tuple[list[Path], NDArray[np.uint8], list[str]]
+"""Files that were read, their pixels uint8 (n, H, W, C), and a reason for each other file."""
 _BATCH: Final = 64
 _TEST_SHARE: Final = 0.2
 
@@ -141,7 +147,9 @@ def encode_examples(
     colors: list[NDArray[np.float64]] = []
     rows: list[int] = []
     failures: list[str] = []
-    for good, pixels, failed, count in _read_batches(model, scored.images.files, crop):
+    for good, pixels, failed, count in _read_batches(
+        scored.images.files, partial(read_all, model, crop=crop)
+    ):
         rows += good
         failures += failed
         latents.append(model.mean_latents(pixels))
@@ -184,24 +192,27 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
     """Return images and the person in each, of a folder of person folders or of ``lfw``.
 
     Of LFW, people of View 1's test split who are in no pair of View 2's folds 1 to 5: our figures are
-    reported on those, and nothing is ever fitted to them. A model that was trained on LFW's names is refused:
-    it separates these people better than others, so the calibration would be overconfident.
+    reported on those, and nothing is ever fitted to them. A model that was trained on LFW's names separates
+    most of these people better than others, so the calibration would be overconfident: for it they are the
+    people whom its training left out to choose the best weights.
 
     Raises:
         DataError: the folder does not exist or holds no person.
-        InvalidArgumentError: LFW, and the model was trained on its names.
+        InvalidArgumentError: LFW, the model was trained on its names, and it is not known who was left out.
     """
     if source == "lfw":
-        spec = model.bundle.spec
-        if spec.labels == "person" and spec.training.get("data") == "lfw":
-            raise InvalidArgumentError(
-                f"model {printable(model.bundle.name)} was trained on the names of LFW's people, a "
-                "calibration on them would be overconfident; name a folder of people it has never seen"
-            )
         lfw = find_lfw(progress=True)
-        pairs = [path for pair in lfw.view1("test") for path in (pair.first, pair.second)]
-        people = {lfw.person_of(path) for path in pairs} - lfw.held_out_people()
-        return [(path, lfw.person_of(path)) for path in lfw.images() if lfw.person_of(path) in people]
+        held_out, spec = lfw.held_out_people(), model.bundle.spec
+        knows_names = spec.labels == "person" and spec.training.get("data") == "lfw"
+        if knows_names:
+            people = validation_people({lfw.person_of(path) for path in lfw.images()} - held_out)
+        else:
+            pairs = [path for pair in lfw.view1("test") for path in (pair.first, pair.second)]
+            people = frozenset(lfw.person_of(path) for path in pairs) - held_out
+        named = [(path, lfw.person_of(path)) for path in lfw.images() if lfw.person_of(path) in people]
+        if knows_names:
+            _require_left_out(model, named)
+        return named
     root = Path(source)
     if not root.is_dir():
         raise DataError(
@@ -217,11 +228,22 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
     return named
 
 
+def _require_left_out(model: Model, named: Sequence[tuple[Path, str]]) -> None:
+    counts = model.bundle.spec.training.get("images")
+    if not isinstance(counts, dict) or counts.get("validation") != len(named):
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} was trained on the names of LFW's people and does not "
+            "say whom of them its training left out, a calibration on the others would be overconfident; "
+            "name a folder of people it has never seen"
+        )
+
+
 def measure_people(
     model: Model,
     named: Sequence[tuple[Path, str]],
     *,
     crop: Crop | None = None,
+    faces: Literal["centered", "prominent"] | None = None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> MeasuredPeople:
     """Read and embed images and, where the model has a decoder, reconstruct them. Unreadable ones fail alone.
@@ -230,16 +252,26 @@ def measure_people(
         model: The model.
         named: Files and the person in each.
         crop: How they are framed; None: as the model was trained.
+        faces: Find the faces, and take of each image the one nearest to the middle or the most prominent
+            one, upright; images without a face fail. None: images are taken as they are.
         on_progress: Called with how many more are done.
 
     Raises:
         DataError: no image could be read.
+        MissingExtraError: Faces are to be found, and the extra ``faces`` is not installed.
+        InvalidArgumentError: They are, and the model does not say where it has them.
     """
+    read: Callable[[Sequence[Path]], _Pixels]
+    if faces is None:
+        read = partial(read_all, model, crop=crop)
+    else:
+        _ = model.bundle.face_frame, face_finder()  # raise before anything is read
+        read = partial(_read_labeled_faces, model, centered=faces == "centered")
     embeddings: list[NDArray[np.float32]] = []
     errors: list[NDArray[np.float64]] = []
     people: list[str] = []
     failures: list[str] = []
-    for rows, pixels, failed, count in _read_batches(model, [file for file, _ in named], crop):
+    for rows, pixels, failed, count in _read_batches([file for file, _ in named], read):
         people += [named[row][1] for row in rows]
         failures += failed
         embeddings.append(model.embed(pixels))
@@ -254,15 +286,39 @@ def measure_people(
 
 
 def _read_batches(
-    model: Model, files: Sequence[Path], crop: Crop | None
+    files: Sequence[Path], read: Callable[[Sequence[Path]], _Pixels]
 ) -> Iterator[tuple[list[int], NDArray[np.uint8], list[str], int]]:
     """Yield of each batch: rows of the files that were read, pixels, reasons for the others, files in all."""
     batches = [range(start, min(start + _BATCH, len(files))) for start in range(0, len(files), _BATCH)]
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        results = pool.map(lambda batch: read_all(model, [files[row] for row in batch], crop=crop), batches)
+        results = pool.map(lambda batch: read([files[row] for row in batch]), batches)
         for batch, (good, pixels, failed) in zip(batches, results, strict=True):
             row_of = {files[row]: row for row in batch}
             yield [row_of[file] for file in good], pixels, failed, len(batch)
+
+
+def _read_labeled_faces(model: Model, files: Sequence[Path], *, centered: bool) -> _Pixels:
+    """Return the same as :func:`read_all`, of the face that each image is named after."""
+    spec, frame = model.bundle.spec.image, model.bundle.face_frame
+    good: list[Path] = []
+    pixels: list[NDArray[np.uint8]] = []
+    failed: list[str] = []
+    for file in files:
+        try:
+            data = read_bounded(file, pipe=True)
+            faces, cut = read_faces(data, spec, frame, Faces(QUERY_THRESHOLD), name=str(file))
+        except ImageError as error:
+            failed.append(str(error))
+        except OSError as error:
+            failed.append(f"{printable(str(file))}: cannot be read ({error.strerror})")
+        else:
+            place = labeled_face(faces, centered=centered)
+            if place is None:
+                failed.append(f"{printable(str(file))}: no face was found")
+            else:
+                good.append(file)
+                pixels.append(cut[place])
+    return good, np.array(pixels, np.uint8).reshape(-1, *spec.shape), failed
 
 
 def _is_number(value: object) -> bool:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, item_path
+from lookalike.deploy.evaluation.labeled_faces import rows_of_labeled_faces
+from lookalike.encoder.detect import QUERY_THRESHOLD, Faces, face_finder
 from lookalike.encoder.embed import embed_files
 from lookalike.encoder.errors import DataError, MissingExtraError, VectorError, printable
 from lookalike.encoder.images import Crop
@@ -44,6 +46,8 @@ class ImageVectors:
         present: Which images have one, bool (N,).
         failures: Why an image has none, a line each, where the image was at fault.
         kind: Where the vectors come from.
+        without_face: How many images were framed as they are, as no face was found in them; None: none was
+            looked for.
     """
 
     name: str
@@ -51,6 +55,7 @@ class ImageVectors:
     present: NDArray[np.bool_]
     failures: tuple[str, ...] = ()
     kind: Kind = "model"
+    without_face: int | None = None
 
     def require(self, needed: NDArray[np.bool_], images: LabeledImages) -> None:
         """Check that every image of ``needed``, bool (N,), has a vector.
@@ -102,7 +107,12 @@ class EvaluationTable:
 
 
 def embed_images(
-    model: Model, images: LabeledImages, *, crop: Crop | None = None, progress: Progress = no_progress
+    model: Model,
+    images: LabeledImages,
+    *,
+    crop: Crop | None = None,
+    faces: bool = False,
+    progress: Progress = no_progress,
 ) -> ImageVectors:
     """Embed images as the indexer would. One that cannot be read gets no vector and is named.
 
@@ -110,23 +120,50 @@ def embed_images(
         model: The model.
         images: The images.
         crop: How they are framed; None: as the model was trained.
+        faces: The face that an image is named after is found and turned upright; see
+            :func:`~lookalike.deploy.evaluation.labeled_faces.labeled_face`. An image without a face is framed
+            as if this were not set.
         progress: Shows the progress.
+
+    Raises:
+        MissingExtraError: Faces are to be found, and the extra ``faces`` is not installed.
+        InvalidArgumentError: They are, and the model does not say where it has them.
     """
+    if faces:
+        _ = model.bundle.face_frame, face_finder()  # raise before anything is read
     rows = np.zeros((len(images), model.bundle.spec.embedding), np.float32)
     failures: list[str] = []
+    without: list[int] = []
     with progress(model.bundle.name, len(images)) as advance:
-        for batch in embed_files(model, enumerate(images.files), crop=crop):
-            finite = np.isfinite(batch.embeddings).all(axis=1)
-            rows[np.array(batch.keys, np.int64)[finite]] = batch.embeddings[finite]
-            failures += [reason for _, reason in batch.failures]
-            advance(len(batch.keys) + len(batch.failures))
-            empty: list[bool] = np.logical_not(rows[batch.keys].any(axis=1)).tolist()
+
+        def keep(keys: list[int], embeddings: NDArray[np.float32], failed: list[tuple[int, str]]) -> None:
+            nonlocal failures
+            finite = np.isfinite(embeddings).all(axis=1)
+            rows[np.array(keys, np.int64)[finite]] = embeddings[finite]
+            failures += [reason for _, reason in failed]
+            advance(len(keys) + len(failed))
+            empty: list[bool] = np.logical_not(rows[keys].any(axis=1)).tolist()
             failures += [
                 f"{printable(str(images.files[key]))}: {DEGENERATE}"
-                for key, is_empty in zip(batch.keys, empty, strict=True)
+                for key, is_empty in zip(keys, empty, strict=True)
                 if is_empty
             ]
-    return ImageVectors(model.bundle.name, rows, np.asarray(rows.any(axis=1)), tuple(failures))
+
+        if faces:
+            for batch in embed_files(model, enumerate(images.files), crop=Faces(QUERY_THRESHOLD)):
+                keys, embeddings, none = rows_of_labeled_faces(batch, centered=images.lfw is not None)
+                without += none
+                keep(keys, embeddings, batch.failures)
+        left: Sequence[int] = without if faces else range(len(images))
+        for batch in embed_files(model, ((key, images.files[key]) for key in left), crop=crop):
+            keep(batch.keys, batch.embeddings, batch.failures)
+    return ImageVectors(
+        model.bundle.name,
+        rows,
+        np.asarray(rows.any(axis=1)),
+        tuple(failures),
+        without_face=len(without) if faces else None,
+    )
 
 
 def stored_vectors(store: VectorStore, name: str, images: LabeledImages) -> ImageVectors:

@@ -4,6 +4,7 @@ from lookalike.encoder.datasets.download import cache_folder, only_one
 from lookalike.encoder.datasets.lfw import LFW, find_lfw, person_from_folder, read_scores
 from lookalike.encoder.datasets.mnist import CLASSES, MNIST, SIDE, SPLITS, Split, find_mnist
 from lookalike.encoder.datasets.sample_faces import write_sample_faces
+from lookalike.encoder.datasets.split import select, share_of, validation_people
 
 __all__ = [
     "CLASSES",
@@ -18,5 +19,8 @@ __all__ = [
     "only_one",
     "person_from_folder",
     "read_scores",
+    "select",
+    "share_of",
+    "validation_people",
     "write_sample_faces",
 ]

@@ -151,11 +151,6 @@ class Similarity:
         """Return the one that brings everything back."""
         return Similarity(1 / self.turn, -self.shift / self.turn)
 
-    def turned(self, turns: int, side: int) -> Similarity:
-        """Return it followed by quarter turns, clockwise as shown, of a square of ``side``."""
-        middle, quarter = complex(side / 2, side / 2), 1j ** (turns % 4)
-        return Similarity(quarter * self.turn, quarter * (self.shift - middle) + middle)
-
     def apply(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 (n, 2) where it brings points (n, 2)."""
         moved = self.turn * _complex(points) + self.shift

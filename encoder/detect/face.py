@@ -63,7 +63,7 @@ class Face:
         left, top, across, down = (float(value) for value in box)
         return cls(
             (_tidy(left / width), _tidy(top / height), _tidy(across / width), _tidy(down / height)),
-            tuple((_tidy(x / width), _tidy(y / height)) for x, y in points.tolist()),
+            fractions(points, width, height),
             round(float(score), 4),
             round(across),
         )
@@ -98,6 +98,11 @@ class Face:
                 f"{str(values)[:100]}; find the faces again"
             )
         return cls((box[0], box[1], box[2], box[3]), landmarks, score, width)
+
+
+def fractions(points: Points, width: int, height: int) -> tuple[tuple[float, float], ...]:
+    """Return landmarks in pixels of a picture of this size as fractions of it."""
+    return tuple((_tidy(x / width), _tidy(y / height)) for x, y in points.tolist())
 
 
 def _tidy(value: float) -> float:

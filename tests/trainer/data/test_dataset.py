@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.encoder.datasets import LFW
+from lookalike.encoder.datasets import LFW, share_of
 from lookalike.encoder.detect import LFW_FRAME
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images import LFW_CROP, Crop, ImageSpec, encode_png, read_pixels
 from lookalike.trainer.data import Dataset, Split, open_dataset, read_pixel_cache
-from lookalike.trainer.data.dataset import share_of
 from tests.fixtures.people import portraits, write_people
 
 SPEC = ImageSpec(size=16)

@@ -1,0 +1,62 @@
+"""One face of each labeled image: that of the person whom it is named after.
+
+Legend: n faces in an image, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.detect import Face
+from lookalike.encoder.embed import EmbeddedBatch
+
+Key = TypeVar("Key")
+
+
+def labeled_face(faces: Sequence[Face], *, centered: bool) -> int | None:
+    """Return the index of the face that an image is named after; None where there is no face.
+
+    Args:
+        faces: All that were found in it.
+        centered: The image was cut out around the person, as those of LFW are: it is the face nearest to the
+            middle. Else it is the most prominent one, as in a search.
+    """
+    if not faces:
+        return None
+    return max(
+        range(len(faces)),
+        key=lambda place: faces[place].centrality if centered else faces[place].prominence,
+    )
+
+
+def rows_of_labeled_faces(
+    batch: EmbeddedBatch[Key], *, centered: bool
+) -> tuple[list[Key], NDArray[np.float32], list[Key]]:
+    """Keep of each file of a batch of faces the one that it is named after.
+
+    Returns:
+        The keys of m files, float32 (m, E) of their faces, and the keys of files without a face.
+    """
+    keys: list[Key] = []
+    without: list[Key] = []
+    rows: list[int] = []
+    for key, faces, start in _starts(batch):
+        place = labeled_face(faces, centered=centered)
+        if place is None:
+            without.append(key)
+        else:
+            keys.append(key)
+            rows.append(start + place)
+    return keys, batch.embeddings[rows], without
+
+
+def _starts(batch: EmbeddedBatch[Key]) -> Iterator[tuple[Key, list[Face], int]]:
+    """Yield of each file its key, its faces and the row of the first of them."""
+    start = 0
+    for key, faces in zip(batch.keys, batch.faces or [], strict=True):
+        yield key, faces, start
+        start += len(faces)
