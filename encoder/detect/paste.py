@@ -23,8 +23,8 @@ from lookalike.encoder.images import ImageSpec, decode_rgb, resize_floats
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-_SOFT: Final = 0.12
-"""Share of the square's side over which a change fades out: the mouth lies just inside."""
+_SOFT: Final = 0.09
+"""Share of the square's side over which a change fades out: no edge is seen, and the mouth lies inside."""
 _ROWS: Final = 256
 """Rows of the photograph that are changed at a time, so that a large face takes little memory."""
 _SMOOTH: Final = 8
@@ -57,11 +57,13 @@ class CutFace:
 
     Attributes:
         photograph: uint8 (H, W, 3), as shown.
+        face: The face.
         similarity: From pixels of the photograph to pixels of the model's input.
         pixels: uint8 (S, S, C), the model's input.
     """
 
     photograph: Pixels
+    face: Face
     similarity: Similarity
     pixels: Pixels
 
@@ -70,7 +72,7 @@ class CutFace:
         """Cut a face out of a photograph, uint8 (H, W, 3)."""
         height, width = photograph.shape[:2]
         similarity = Similarity.fit(face.points(width, height), frame.scaled(spec.size))
-        return cls(photograph, similarity, cut_for_model(photograph, [face], frame, spec)[0])
+        return cls(photograph, face, similarity, cut_for_model(photograph, [face], frame, spec)[0])
 
     def paste(self, changed: Pixels) -> Pixels:
         """Return the photograph, uint8 (H, W, 3), with the face changed as its cut-out was.
@@ -149,7 +151,7 @@ def read_face(
     data: bytes,
     spec: ImageSpec,
     frame: Frame,
-    chosen: ChosenFace,
+    chosen: ChosenFace | Face,
     *,
     max_pixels: int | None = None,
     name: str,
@@ -160,7 +162,7 @@ def read_face(
         data: Content of the file.
         spec: The model's input format; its crop is not used.
         frame: Where the model has the landmarks.
-        chosen: Which face.
+        chosen: Which face; one that was found before is not looked for.
         max_pixels: Larger images are refused; None: the default limit.
         name: Name of the file in messages.
 
@@ -170,8 +172,10 @@ def read_face(
     """
     finder = face_finder()
     photograph = decode_rgb(data, max_pixels=max_pixels, name=name)
-    face = choose_face(finder.find(photograph, threshold=QUERY_THRESHOLD), chosen.number, name=name)
-    return CutFace.of(photograph, face, frame, spec)
+    if isinstance(chosen, ChosenFace):
+        found = finder.find(photograph, threshold=QUERY_THRESHOLD)
+        chosen = choose_face(found, chosen.number, name=name)
+    return CutFace.of(photograph, chosen, frame, spec)
 
 
 def _fading(similarity: Similarity, size: tuple[int, int], side: int) -> Floats:

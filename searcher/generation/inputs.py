@@ -12,19 +12,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.detect import ChosenFace, CutFace, read_face
+from lookalike.encoder.detect import ChosenFace, CutFace, Face, read_face
 from lookalike.encoder.errors import ImageError, printable
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, read_pixels
 from lookalike.encoder.runtime import Model
 
 Pixels = NDArray[np.uint8]
-InputFraming: TypeAlias = Crop | ChosenFace | None
-"""How an image is framed; None: as the model does."""
+InputFraming: TypeAlias = Crop | ChosenFace | Face | None
+"""How an image is framed, or which face of it is cut out; None: as the model does."""
 
 
 def cut_face(
-    model: Model, data: bytes, chosen: ChosenFace, *, max_pixels: int | None = None, name: str
+    model: Model, data: bytes, chosen: ChosenFace | Face, *, max_pixels: int | None = None, name: str
 ) -> CutFace:
     """Return a face of an image file as the model sees it, which can be put back when it was changed.
 
@@ -45,7 +45,7 @@ def read_input(
         ImageError: the bytes are not a readable image, it is too large, or it has no such face.
         InvalidArgumentError, MissingExtraError: as :func:`cut_face`, where a face is asked for.
     """
-    if isinstance(framing, ChosenFace):
+    if isinstance(framing, ChosenFace | Face):
         return cut_face(model, data, framing, max_pixels=max_pixels, name=name).pixels
     return read_pixels(data, model.bundle.spec.image, crop=framing, max_pixels=max_pixels, name=name)
 

@@ -114,18 +114,21 @@ def test_an_image_without_the_face_is_a_problem_that_says_what_to_do(client: htt
 
 def test_items_are_faces_and_a_picture_without_one_is_none(client: httpx.Client) -> None:
     second, none = face_id("photos", "three.png", 2), item_id("photos", "none.png")
-    query = {"params": {"collection": "c", "side": "64"}}
-    shown = client.get(f"{API}/items/{second}/thumbnail", **query)
+
+    def get(path: str) -> httpx.Response:
+        return client.get(f"{API}/items/{path}", params={"collection": "c", "side": "64"})
+
+    shown = get(f"{second}/thumbnail")
     assert shown.status_code == 200, shown.text
     with Image.open(io.BytesIO(shown.content)) as image:
         assert image.size == (64, 64)
         head = Image.fromarray(face_picture(8)).resize((64, 64))
         apart = np.abs(np.asarray(image, np.float32).mean((0, 1)) - np.asarray(head, np.float32).mean((0, 1)))
         assert apart.max() < 25
-    with Image.open(io.BytesIO(client.get(f"{API}/items/{second}/image", **query).content)) as image:
+    with Image.open(io.BytesIO(get(f"{second}/image").content)) as image:
         assert image.size == (3 * SIDE, SIDE)
     for path in ("", "/thumbnail", "/image"):
-        problem(client.get(f"{API}/items/{none}{path}", **query), 404, "item-not-found")
+        problem(get(f"{none}{path}"), 404, "item-not-found")
     for _ in range(8):
         found = client.get(f"{API}/items/random", params={"collection": "c"}).json()
         assert found["payload"]["path"] != "none.png"
@@ -138,6 +141,52 @@ def test_more_like_a_face(client: httpx.Client) -> None:
         assert answer["results"][0]["payload"]["face"]["number"] == 2
         assert answer["face"]["number"] == 2
     problem(search(client, item=none), 404, "item-not-found")
+
+
+def edited(client: httpx.Client, **asked: Any) -> list[list[str]]:
+    response = client.post(f"{API}/edit", json={"model": "faces", "add": ["Smiling=1"], **asked})
+    assert response.status_code == 200, response.text
+    return list(response.json()["rows"])
+
+
+def test_a_face_of_a_photograph_is_edited_or_the_face_that_an_item_is(client: httpx.Client) -> None:
+    three = text(1, 8, 11)
+    each = [edited(client, images=[three], face=number) for number in (1, 2, 3)]
+    main = edited(client, images=[three], faces=True)
+    assert main in each
+    assert main != edited(client, images=[three])
+    assert len({rows[0][0] for rows in each}) == 3
+    item = {"item": face_id("photos", "three.png", 2), "collection": "c"}
+    assert edited(client, **item) == each[1]
+    assert edited(client, **item, face=3) == each[2]
+    assert edited(client, **item, crop="full") == edited(client, images=[three], crop="full")
+    none = {"item": item_id("photos", "none.png"), "collection": "c", "add": ["Smiling"]}
+    problem(client.post(f"{API}/edit", json=none), 404, "item-not-found")
+
+
+def test_a_face_is_reconstructed_and_interpolated(client: httpx.Client) -> None:
+    one, three = text(0), text(1, 8, 11)
+    asked = {"model": "faces", "images": [one, three]}
+    whole = client.post(f"{API}/reconstruct", json=asked).json()["images"]
+    faces = client.post(f"{API}/reconstruct", json=asked | {"faces": True}).json()["images"]
+    assert [each["original"] for each in whole] != [each["original"] for each in faces]
+    (row,) = client.post(f"{API}/interpolate", json=asked | {"faces": True, "steps": 3}).json()["rows"]
+    assert [row[0], row[2]] == [each["reconstruction"] for each in faces]
+
+
+def test_what_cannot_be_edited_is_a_problem(client: httpx.Client) -> None:
+    asked = {"model": "faces", "add": ["Smiling=1"], "images": [text(0)]}
+    for route in ("edit", "reconstruct"):
+        some = asked if route == "edit" else {key: asked[key] for key in ("model", "images")}
+        for more in ({"face": 0}, {"faces": True, "crop": "full"}, {"face": 1, "crop": "full"}):
+            problem(client.post(f"{API}/{route}", json=some | more), 422, "invalid-request")
+        far = problem(client.post(f"{API}/{route}", json=some | {"face": 2}), 422, "image-unreadable")
+        assert "it has 1 faces, not 2" in far["detail"]
+        with without_extra():
+            problem(client.post(f"{API}/{route}", json=some | {"faces": True}), 501, "extra-missing")
+    tiny = {"model": "tiny", "images": [text(0)], "faces": True}
+    said = problem(client.post(f"{API}/reconstruct", json=tiny), 422, "invalid-request")
+    assert "does not say where faces lie" in said["detail"]
 
 
 def test_faces_are_counted(client: httpx.Client) -> None:

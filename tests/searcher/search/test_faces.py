@@ -158,10 +158,10 @@ def test_filters_groups_and_the_own_picture(searcher: Searcher, home: Path) -> N
     assert sorted(found(second)) == [("Ada/two.png", 2), ("three.png", 2)]
     groups = ask(searcher, file, k=9, group_by="path")
     assert sorted(hit.path for hit in groups.results) == ["Ada/one.png", "Ada/two.png", "three.png"]
-    for options in ({"k": 1}, {"k": 3}, {"k": 9}, {"k": 2, "group_by": "path"}):
-        others = ask(searcher, file, exclude_self=True, faces=QueryFaces(1), **options)
+    for k, group_by in ((1, None), (3, None), (9, None), (2, "path")):
+        others = ask(searcher, file, k=k, group_by=group_by, exclude_self=True, faces=QueryFaces(1))
         assert "three.png" not in [path for path, _ in found(others)]
-        assert len(others.results) == min(options["k"], 3)
+        assert len(others.results) == min(k, 3)
 
 
 def test_a_collection_of_whole_pictures_is_searched_with_a_face_that_is_turned_upright(
@@ -210,9 +210,9 @@ def test_more_like_an_item_is_more_like_its_face(searcher: Searcher, denoiser: Q
 
 
 def test_a_picture_without_a_face_is_no_item(searcher: Searcher) -> None:
-    for options in ({}, {"add": {"Smiling": 1.0}}):
+    for add in (None, {"Smiling": 1.0}):
         with pytest.raises(ItemNotFoundError, match="no item"):
-            searcher.similar_to_item(item_id("photos", "none.png"), **options)
+            searcher.similar_to_item(item_id("photos", "none.png"), add=add)
 
 
 def test_queries_are_edited_and_denoised_by_their_face(
