@@ -16,18 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.encoder.detect import ChosenFace
 from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
 from lookalike.encoder.files import atomic_write, read_bounded
 from lookalike.encoder.images import (
     Crop,
-    ImageSpec,
     decode_rgb,
     encode_png,
     encode_pnm,
-    read_pixels,
     save_image,
     to_uint8,
 )
+from lookalike.encoder.runtime import Model
+from lookalike.searcher.generation import InputFraming, read_input
 
 Pixels = NDArray[np.uint8]
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
@@ -103,20 +104,38 @@ def input_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[InputImage
 
 
 def model_pixels(
-    images: ImageLike | Iterable[ImageLike], spec: ImageSpec, crop: str | None, max_pixels: int | None
+    model: Model,
+    images: ImageLike | Iterable[ImageLike],
+    crop: str | None,
+    max_pixels: int | None,
+    *,
+    faces: bool = False,
+    face: int | None = None,
 ) -> tuple[list[str], Pixels]:
-    """Crop and resize images for a model: return their names and uint8 (N, S, S, C).
+    """Frame and resize images for a model: return their names and uint8 (N, S, S, C).
+
+    Args:
+        model: The model.
+        images: The images.
+        crop: How they are framed; None: as the model does.
+        max_pixels: Larger images are refused.
+        faces: Whether the most prominent face of each is cut out instead.
+        face: Number of the face that is cut out instead.
 
     Raises:
-        ImageError: one cannot be read.
-        InvalidArgumentError: one is not an image, or there is no such crop.
+        ImageError: one cannot be read, or has no such face.
+        InvalidArgumentError: one is not an image, there is no such crop, or a crop and a face are asked for.
     """
-    framing = None if crop is None else Crop.parse(crop)
+    framing: InputFraming = None if crop is None else Crop.parse(crop)
+    if faces or face is not None:
+        if crop is not None:
+            raise InvalidArgumentError(f"images are cut to {crop} or to a face; leave one of the two out")
+        framing = ChosenFace(face)
     names, pixels = [], []
     for image in input_images(images):
         names.append(image.name)
-        pixels.append(read_pixels(image.data, spec, crop=framing, max_pixels=max_pixels, name=image.name))
-    return names, np.array(pixels, np.uint8).reshape(-1, *spec.shape)
+        pixels.append(read_input(model, image.data, framing, max_pixels=max_pixels, name=image.name))
+    return names, np.array(pixels, np.uint8).reshape(-1, *model.bundle.spec.image.shape)
 
 
 @dataclass(frozen=True, eq=False)

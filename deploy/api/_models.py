@@ -78,6 +78,8 @@ def embed(
     images: ImageLike | Iterable[ImageLike],
     *,
     crop: str | None = None,
+    faces: bool = False,
+    face: int | None = None,
     max_pixels: int | None = None,
 ) -> Floats:
     """Return embeddings, which are what is stored and compared: similar images have a large dot product.
@@ -87,6 +89,9 @@ def embed(
         images: One image or several, of any size: paths, bytes, PIL images or arrays (H, W), (H, W, 1) or
             (H, W, 3), uint8 or float in [0, 1]. An array (N, H, W, C) is N images.
         crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        faces: The images are whole photographs: the most prominent face of each is seen, turned upright.
+            Needs ``pip install 'lookalike[faces]'``.
+        face: The face of this number is seen, from 1 at the left.
         max_pixels: Larger images are refused; None: 120 million pixels for JPEG, which is decoded small, 50
             million else.
 
@@ -94,7 +99,7 @@ def embed(
         float32 (N, E), each row of unit length; N is 1 for one image.
 
     Raises:
-        ImageError: an image cannot be read.
+        ImageError: an image cannot be read, or has no such face.
         InvalidArgumentError: an argument is of another type, shape or range.
         BundleError: there is no such model.
 
@@ -103,7 +108,7 @@ def embed(
         >>> similarity = float(a @ b)  # in [-1, 1]
     """
     opened = as_model(model)
-    return opened.embed(model_pixels(images, opened.bundle.spec.image, crop, max_pixels)[1])
+    return opened.embed(model_pixels(opened, images, crop, max_pixels, faces=faces, face=face)[1])
 
 
 def encode(
@@ -111,6 +116,8 @@ def encode(
     images: ImageLike | Iterable[ImageLike],
     *,
     crop: str | None = None,
+    faces: bool = False,
+    face: int | None = None,
     max_pixels: int | None = None,
 ) -> Floats:
     """Return latents, which :func:`decode` makes images of. To compare images, use :func:`embed`.
@@ -119,6 +126,8 @@ def encode(
         model: The model.
         images: As for :func:`embed`.
         crop: As for :func:`embed`.
+        faces: As for :func:`embed`.
+        face: As for :func:`embed`.
         max_pixels: As for :func:`embed`.
 
     Returns:
@@ -131,7 +140,7 @@ def encode(
         >>> mean_face = lookalike.decode(model, lookalike.encode(model, files).mean(axis=0))
     """
     opened = as_model(model)
-    return opened.encode(model_pixels(images, opened.bundle.spec.image, crop, max_pixels)[1])
+    return opened.encode(model_pixels(opened, images, crop, max_pixels, faces=faces, face=face)[1])
 
 
 def decode(model: ModelLike, latents: NDArray[np.floating]) -> Images:
@@ -201,6 +210,8 @@ def reconstruct(
     images: ImageLike | Iterable[ImageLike],
     *,
     crop: str | None = None,
+    faces: bool = False,
+    face: int | None = None,
     max_pixels: int | None = None,
 ) -> Images:
     """Encode images and decode them again: what the model keeps of them.
@@ -209,6 +220,8 @@ def reconstruct(
         model: A model with a decoder.
         images: As for :func:`embed`.
         crop: As for :func:`embed`.
+        faces: As for :func:`embed`.
+        face: As for :func:`embed`.
         max_pixels: As for :func:`embed`.
 
     Returns:
@@ -221,7 +234,7 @@ def reconstruct(
         >>> lookalike.reconstruct(model, "me.jpg")
     """
     opened = as_model(model)
-    names, pixels = model_pixels(images, opened.bundle.spec.image, crop, max_pixels)
+    names, pixels = model_pixels(opened, images, crop, max_pixels, faces=faces, face=face)
     result = generation.reconstruct(opened, pixels)
     return Images(lambda: figures.reconstruction_sheet(opened, pixels, result, _captions(names)), result)
 
@@ -233,6 +246,8 @@ def interpolate(
     steps: int = 8,
     interpolation: Interpolation | None = None,
     crop: str | None = None,
+    faces: bool = False,
+    face: int | None = None,
     max_pixels: int | None = None,
 ) -> Images:
     """Decode images between images, evenly through the latents.
@@ -243,6 +258,8 @@ def interpolate(
         steps: Images from one to the next, both ends included; at least 2.
         interpolation: ``linear`` or ``spherical`` (keeps the length of latents); None: spherical for a VAE.
         crop: As for :func:`embed`.
+        faces: As for :func:`embed`.
+        face: As for :func:`embed`.
         max_pixels: As for :func:`embed`.
 
     Returns:
@@ -256,7 +273,7 @@ def interpolate(
         >>> lookalike.interpolate(model, ["me.jpg", "you.jpg"], steps=6)
     """
     opened = as_model(model)
-    names, pixels = model_pixels(images, opened.bundle.spec.image, crop, max_pixels)
+    names, pixels = model_pixels(opened, images, crop, max_pixels, faces=faces, face=face)
     rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
     return Images(lambda: figures.interpolation_sheet(opened, pixels, rows, _captions(names)), rows)
 
@@ -269,6 +286,8 @@ def edit(
     steps: Sequence[float] | None = None,
     keep_detail: bool = True,
     crop: str | None = None,
+    faces: bool = False,
+    face: int | None = None,
     max_pixels: int | None = None,
 ) -> Images:
     """Add attributes to images, or take them away: the same face, smiling.
@@ -282,6 +301,8 @@ def edit(
             each.
         keep_detail: Add back the detail that the model does not keep of an image.
         crop: As for :func:`embed`.
+        faces: As for :func:`embed`.
+        face: As for :func:`embed`.
         max_pixels: As for :func:`embed`.
 
     Returns:
@@ -295,7 +316,7 @@ def edit(
         >>> lookalike.edit(model, "me.jpg", {"Smiling": 2})
     """
     opened = as_model(model)
-    names, pixels = model_pixels(images, opened.bundle.spec.image, crop, max_pixels)
+    names, pixels = model_pixels(opened, images, crop, max_pixels, faces=faces, face=face)
     multiples = [1.0] if steps is None else list(steps)
     rows = generation.edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
 

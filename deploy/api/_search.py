@@ -127,6 +127,8 @@ class SearchResults(Sheet):
         match: Whether any hit is above the model's threshold; None if it has none.
         warning: Why the results mean little; None if they seem sound.
         took_ms: Milliseconds for reading, embedding and searching.
+        face: The face of the query that was compared: ``number`` of ``count`` from the left, and ``face``;
+            None where whole images are.
     """
 
     query: str
@@ -134,6 +136,7 @@ class SearchResults(Sheet):
     match: bool | None
     warning: str | None
     took_ms: float
+    face: QueryFace | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -256,7 +259,9 @@ class Searcher:
             raise result.error
         hits = tuple(map(self._hit, result.results))
         sheet = partial(self._sheet, query, crop, result.face, hits)
-        return SearchResults(sheet, query.name, hits, result.match, result.warning, result.took_ms)
+        return SearchResults(
+            sheet, query.name, hits, result.match, result.warning, result.took_ms, result.face
+        )
 
     def _hit(self, hit: SearchHit) -> Hit:
         folder = self._searcher.spec.folder_of(hit.payload.get("root"))

@@ -99,7 +99,7 @@ def show(name: str, store: str, as_json: bool) -> None:
         aliases = opened.aliases()
         real = aliases.get(name, name)
         state = opened.index_state(real)
-        values: dict[str, Any] = {"name": real, "count": state.points, **opened.info(real).to_json()}
+        values: dict[str, Any] = {"name": real, "count": _count(opened, real), **opened.info(real).to_json()}
     values["aliases"] = [alias for alias, target in aliases.items() if target == real]
     if real != name:
         log(f"{name} is an alias of {real}")

@@ -12,6 +12,7 @@ from lookalike.encoder.detect.finder import (
     face_finder,
 )
 from lookalike.encoder.detect.framing import Faces, Framing, cut_for_model, parse_framing, read_faces
+from lookalike.encoder.detect.paste import ChosenFace, CutFace, read_face
 
 __all__ = [
     "ARCFACE_FRAME",
@@ -19,6 +20,8 @@ __all__ = [
     "LFW_FRAME",
     "MIN_WIDTH",
     "QUERY_THRESHOLD",
+    "ChosenFace",
+    "CutFace",
     "Face",
     "FaceFinder",
     "Faces",
@@ -31,5 +34,6 @@ __all__ = [
     "cut_out",
     "face_finder",
     "parse_framing",
+    "read_face",
     "read_faces",
 ]

@@ -5,15 +5,18 @@ Legend: N images, S steps, H = W pixels, C channels, D latent size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Attributes
+from lookalike.encoder.detect import ChosenFace
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.images import to_uint8
 from lookalike.encoder.runtime import Model
+from lookalike.searcher.generation.inputs import cut_face, read_image
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -70,6 +73,39 @@ def edit_steps(
     if keep_detail:
         decoded += (pixels / np.float32(255) - model.decode(latents))[:, None]
     return to_uint8(decoded.reshape(-1, *pixels.shape[1:])).reshape(shape)
+
+
+def edit_photograph(
+    model: Model,
+    file: Path,
+    strengths: Mapping[str, float],
+    steps: Sequence[float] = (1.0,),
+    *,
+    face: ChosenFace,
+    keep_detail: bool = True,
+    max_pixels: int | None = None,
+) -> Iterator[Pixels]:
+    """Return a whole photograph at each step, uint8 (height, width, 3), one of its faces edited.
+
+    The change of the face is put back where the face was, see :meth:`CutFace.paste`; the rest is as it was.
+
+    Args:
+        model: With a decoder and attributes, and for faces.
+        file: The photograph.
+        strengths: As for :func:`edit`.
+        steps: Multiples of the strengths.
+        face: Which face.
+        keep_detail: As for :func:`edit`; without it the face is replaced by what the model makes of it.
+        max_pixels: Larger photographs are refused; None: the default limit.
+
+    Raises:
+        ImageError: the file cannot be read, or has no such face.
+        InvalidArgumentError: as :func:`edit`, or the model does not say where faces lie in its input.
+        MissingExtraError: the extra ``faces`` is not installed.
+    """
+    cut = cut_face(model, read_image(file), face, max_pixels=max_pixels, name=str(file))
+    (row,) = edit_steps(model, cut.pixels[None], strengths, steps, keep_detail=keep_detail)
+    return map(cut.paste, row)
 
 
 def parse_strengths(texts: Sequence[str]) -> dict[str, float]:

@@ -5,17 +5,14 @@ Legend: N images, H = W = S pixels, C channels, D latent size, Z dimensions with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle, GaussianMixture
-from lookalike.encoder.errors import ImageError, InvalidArgumentError, printable
-from lookalike.encoder.files import read_bounded
-from lookalike.encoder.images import Crop, read_pixels, to_uint8
+from lookalike.encoder.errors import InvalidArgumentError, printable
+from lookalike.encoder.images import to_uint8
 from lookalike.encoder.runtime import Model
 
 Floats = NDArray[np.float32]
@@ -181,30 +178,6 @@ def slerp(start: Floats, end: Floats, share: Floats) -> Floats:
     length = lengths[0] * (1 - share) + lengths[1] * share
     between: Floats = np.where(sine > _MIN_SINE, rotated, straight) * length
     return between
-
-
-def read_all(
-    model: Model, files: Sequence[Path], *, crop: Crop | None = None, max_pixels: int | None = None
-) -> tuple[list[Path], Pixels, list[str]]:
-    """Read images as the model sees them.
-
-    Returns:
-        The files that could be read, their pixels uint8 (N, H, W, C), and a one-line reason for each other.
-    """
-    image = model.bundle.spec.image
-    good: list[Path] = []
-    pixels: list[Pixels] = []
-    failed: list[str] = []
-    for file in files:
-        try:
-            data = read_bounded(file, pipe=True)
-            pixels.append(read_pixels(data, image, crop=crop, max_pixels=max_pixels, name=str(file)))
-            good.append(file)
-        except ImageError as error:
-            failed.append(str(error))
-        except OSError as error:
-            failed.append(f"{printable(str(file))}: cannot be read ({error.strerror})")
-    return good, np.array(pixels, np.uint8).reshape(-1, *image.shape), failed
 
 
 def reconstruct(model: Model, pixels: Pixels) -> Pixels:

@@ -1,7 +1,7 @@
 """Searching a collection."""
 
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.query_images import QueryFace, QueryFaces, Timer
+from lookalike.searcher.search.query_images import QueryFace, QueryFaces, Timer, stored_face
 from lookalike.searcher.search.results import QueryResult, SearchHit, SearchParams, format_probability
 from lookalike.searcher.search.searcher import Searcher
 
@@ -15,4 +15,5 @@ __all__ = [
     "Searcher",
     "Timer",
     "format_probability",
+    "stored_face",
 ]

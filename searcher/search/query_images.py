@@ -136,6 +136,14 @@ def load_query(
     return [replace(each, digest=digest) for each in found]
 
 
+def stored_face(payload: Payload) -> QueryFace | None:
+    """Return the face that an item is; None where pictures are items, and of a picture without a face."""
+    stored = payload.get(FACE)
+    if not stored or not stored["number"]:
+        return None
+    return QueryFace(Face.from_json(stored), int(stored["number"]), int(stored["count"]))
+
+
 def query_framing(crop: str) -> Framing:
     """Return how queries are framed for a collection that was framed like this."""
     return Faces(QUERY_THRESHOLD) if crop.startswith("faces:") else Crop.parse(crop)
@@ -183,9 +191,9 @@ def _faces(
 
 
 def _chosen(query: Query, image: Pixels, wanted: QueryFaces) -> list[QueryFace]:
-    stored = query.payload.get(FACE) if isinstance(query, ItemQuery) else None
+    stored = stored_face(query.payload) if isinstance(query, ItemQuery) else None
     if stored is not None:
-        return [QueryFace(Face.from_json(stored), int(stored["number"]), int(stored["count"]))]
+        return [stored]
     found = face_finder().find(image, threshold=QUERY_THRESHOLD)
     main = choose_face(found, wanted.number, name=str(query))
     return [

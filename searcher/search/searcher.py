@@ -31,7 +31,6 @@ from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import file_below, leads_out, located
 from lookalike.indexer.store import (
-    FACE,
     CollectionSpec,
     Filter,
     Hit,
@@ -51,6 +50,7 @@ from lookalike.searcher.search.query_images import (
     Timer,
     load_query,
     query_framing,
+    stored_face,
 )
 from lookalike.searcher.search.results import (
     MatchScorer,
@@ -234,7 +234,12 @@ class Searcher:
         record = self.store.get(self.collection, [item], with_vectors=True).get(item)
         if record is None or record.vector is None:
             raise ItemNotFoundError(f"collection {self.collection} has no item {item}")
-        payload = dict(record.payload)
+        payload, face = dict(record.payload), stored_face(record.payload)
+        if face is None and self.spec.has_faces:
+            raise ItemNotFoundError(
+                f"collection {self.collection} has no item {item}: no face was found in "
+                f"{printable(str(payload['path']))}"
+            )
         name = str(payload["path"])
         if add or denoiser is not None:
             query = ItemQuery(
@@ -250,7 +255,8 @@ class Searcher:
         (hits,) = self._retrieve(record.vector[None], [[str(payload["sha256"])]], params)
         results = scorer.rank(hits)
         took_ms = (time.perf_counter() - began) * 1000
-        return QueryResult(name, self.model.model_id, took_ms, results, match=scorer.any_match(results))
+        match = scorer.any_match(results)
+        return QueryResult(name, self.model.model_id, took_ms, results, match=match, face=face)
 
     def similar_to_examples(
         self,
@@ -338,8 +344,10 @@ class Searcher:
         folder = self.spec.folder_of(payload["root"])
         if folder is None or leads_out(payload["path"]):
             return None
-        face = Face.from_json(payload[FACE]) if FACE in payload else None
-        return self.query_image(file_below(folder, payload["path"]), side=side, face=face)
+        face = stored_face(payload)
+        return self.query_image(
+            file_below(folder, payload["path"]), side=side, face=None if face is None else face.face
+        )
 
     def query_image(
         self, file: Path, *, side: int, crop: Crop | None = None, face: Face | None = None

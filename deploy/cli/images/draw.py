@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from lookalike.deploy.cli.face_options import one_face, one_face_options
 from lookalike.deploy.cli.options import (
     LocalPath,
     Provider,
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lookalike.encoder.detect import ChosenFace
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
-    from lookalike.searcher.generation import Interpolation, Sampler
+    from lookalike.searcher.generation import InputFraming, Interpolation, Sampler
 
     Pixels = NDArray[np.uint8]
 
@@ -46,6 +49,7 @@ _out_option = option(
 @images_argument
 @model_option()
 @crop_option()
+@one_face_options
 @max_pixels_option()
 @_out_option
 @provider_option
@@ -55,6 +59,8 @@ def reconstruct(
     images: tuple[Path, ...],
     model: str,
     crop: Crop | None,
+    faces: bool,
+    face: int | None,
     max_pixels: int | None,
     out: str,
     provider: Provider,
@@ -67,8 +73,9 @@ def reconstruct(
     from lookalike.searcher import generation
     from lookalike.searcher.figures import caption, reconstruction_sheet, unique_names
 
+    framing = one_face(crop, faces=faces, face=face)
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop, max_pixels)
+    files, pixels = _read(opened, images, framing, max_pixels)
     if opened.bundle.spec.denoises is not None:
         log(f"{opened.bundle.name} was trained to remove noise {opened.bundle.spec.denoises}")
     if files:
@@ -173,6 +180,7 @@ def generate(
     show_default="spherical for a VAE, linear otherwise",
 )
 @crop_option()
+@one_face_options
 @max_pixels_option()
 @_out_option
 @provider_option
@@ -184,6 +192,8 @@ def interpolate(
     steps: int,
     interpolation: Interpolation | None,
     crop: Crop | None,
+    faces: bool,
+    face: int | None,
     max_pixels: int | None,
     out: str,
     provider: Provider,
@@ -199,8 +209,9 @@ def interpolate(
 
     if len(images) < 2:
         raise click.UsageError("interpolation needs two or more IMAGEs")
+    framing = one_face(crop, faces=faces, face=face)
     opened = Model.open(model, provider=provider)
-    files, pixels = _read(opened, images, crop, max_pixels)
+    files, pixels = _read(opened, images, framing, max_pixels)
     if len(files) < 2:
         ctx.exit(1)
     rows = generation.interpolate(opened, pixels, steps, interpolation=interpolation)
@@ -231,6 +242,12 @@ def interpolate(
     help="Add back the detail that the reconstruction loses.",
 )
 @crop_option()
+@one_face_options
+@option(
+    "--paste",
+    is_flag=True,
+    help="Put the changed face back into the whole photograph, blended; implies --faces.",
+)
 @max_pixels_option()
 @_out_option
 @provider_option
@@ -243,6 +260,9 @@ def edit(
     steps: str | None,
     keep_detail: bool,
     crop: Crop | None,
+    faces: bool,
+    face: int | None,
+    paste: bool,
     max_pixels: int | None,
     out: str,
     provider: Provider,
@@ -251,35 +271,107 @@ def edit(
 
     lookalike attributes list shows the attributes of a model. The output is the part of the image that the
     model sees, at the model's size.
+
+    With --paste it is the whole photograph, in its own size, changed only where the model sees the face: a
+    file for one IMAGE, or a folder for one PNG per image. Metadata is left out.
     """
+    from lookalike.encoder.detect import ChosenFace
     from lookalike.encoder.runtime import Model
     from lookalike.searcher.figures import caption, edits_sheet, unique_names
     from lookalike.searcher.generation import attributes_of, edit_steps, parse_steps, parse_strengths
 
+    framing = one_face(crop, faces=faces or paste, face=face)
     strengths = parse_strengths(added)
     multiples = [1.0] if steps is None else parse_steps(steps)
     opened = Model.open(model, provider=provider)
     attributes_of(opened).change(strengths)  # refuses unknown attributes before any image is read
-    files, pixels = _read(opened, images, crop, max_pixels)
+    if isinstance(framing, ChosenFace) and paste:
+        names = _with_steps(unique_names(images), multiples, steps)
+        targets = _paste_targets(out, names, images)
+        edits = (strengths, multiples, keep_detail)
+        done = _paste(opened, images, framing, edits, targets, max_pixels)
+        ctx.exit(exit_code(len(images) - done, len(images)))
+    files, pixels = _read(opened, images, framing, max_pixels)
     if files:
         rows = edit_steps(opened, pixels, strengths, multiples, keep_detail=keep_detail)
-        names = unique_names(files)
-        if steps is not None:
-            width = len(str(len(multiples) - 1))
-            names = [f"{name}-{step:0{width}d}" for name in names for step in range(len(multiples))]
         heads = [] if steps is None else [f"{multiple:g}" for multiple in multiples]
         title = ", ".join(f"{name} {strength:+g}" for name, strength in strengths.items())
         _save(
             out,
-            names,
+            _with_steps(unique_names(files), multiples, steps),
             rows.reshape(-1, *rows.shape[2:]),
             lambda: edits_sheet(opened, pixels, rows, list(map(caption, files)), title=title, heads=heads),
         )
     ctx.exit(exit_code(len(images) - len(files), len(images)))
 
 
+def _with_steps(names: list[str], multiples: Sequence[float], steps: str | None) -> list[str]:
+    """Return a name for each step of each image."""
+    if steps is None:
+        return names
+    width = len(str(len(multiples) - 1))
+    return [f"{name}-{step:0{width}d}" for name in names for step in range(len(multiples))]
+
+
+def _paste_targets(out: str, names: Sequence[str], images: Sequence[Path]) -> list[Path]:
+    """Return the file of each changed photograph; none of them is a photograph that is read."""
+    from lookalike.encoder.errors import printable
+    from lookalike.searcher.figures import is_folder
+
+    if is_folder(out):
+        targets = [Path(out, f"{name}.png") for name in names]
+    elif len(names) == 1:
+        targets = [Path(out)]
+    else:
+        raise click.UsageError(
+            f"--paste makes {len(names)} photographs, and --out {printable(out)} is one file; name a folder: "
+            f"--out {printable(out)}/"
+        )
+    for target in targets:
+        if target.exists() and any(image.exists() and target.samefile(image) for image in images):
+            raise click.UsageError(f"--out would replace {printable(str(target))} itself; name another place")
+    return targets
+
+
+def _paste(
+    model: Model,
+    images: Sequence[Path],
+    chosen: ChosenFace,
+    edits: tuple[dict[str, float], list[float], bool],
+    targets: Sequence[Path],
+    max_pixels: int | None,
+) -> int:
+    """Write each photograph with its face changed, one at a time; return how many could be read."""
+    from lookalike.encoder.errors import ImageError
+    from lookalike.encoder.images import save_image
+    from lookalike.searcher.generation import edit_photograph
+
+    strengths, multiples, keep_detail = edits
+    done, waiting = 0, iter(targets)
+    for image in images:
+        files = list(islice(waiting, len(multiples)))
+        try:
+            changed = edit_photograph(
+                model,
+                image,
+                strengths,
+                multiples,
+                face=chosen,
+                keep_detail=keep_detail,
+                max_pixels=max_pixels,
+            )
+        except ImageError as error:
+            log_failed([error])
+            continue
+        for file, pixels in zip(files, changed, strict=True):
+            save_image(file, pixels)
+            print_path(file)
+        done += 1
+    return done
+
+
 def _read(
-    model: Model, images: Sequence[Path], crop: Crop | None, max_pixels: int | None
+    model: Model, images: Sequence[Path], crop: InputFraming, max_pixels: int | None
 ) -> tuple[list[Path], Pixels]:
     """Return the files that can be read and their pixels; report the others on stderr."""
     from lookalike.searcher.generation import read_all

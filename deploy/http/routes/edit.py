@@ -15,7 +15,9 @@ from lookalike.deploy.http.routes.items import get_item, item_file
 from lookalike.deploy.http.settings import DENOISER, MAX_GENERATED
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
+from lookalike.encoder.images import Crop
 from lookalike.searcher.generation import edit_steps, parse_steps, parse_strengths
+from lookalike.searcher.search import stored_face
 
 router: Final = APIRouter(prefix="/api/v1", tags=["generated images"])
 
@@ -24,7 +26,7 @@ class EditRequest(ImagesRequest):
     """Images or a stored item, and the attributes to add to them; see lookalike edit."""
 
     collection: str | None = Field(None, max_length=64, description="The item's collection.")
-    item: UUID | None = Field(None, description="Edit this item's image, cropped as in its collection.")
+    item: UUID | None = Field(None, description="Edit this item's image, framed as in its collection.")
     denoise: bool = Field(False, description="Denoise the images first, as in search.")
     denoise_model: str = Field(DENOISER, max_length=200, description="Name of a denoiser.")
 
@@ -72,14 +74,14 @@ async def edit(request: Request, state: State) -> Response:
         )
 
     def respond() -> Response:
-        images, crop = uploads, params.crop
+        images, framing = uploads, params.framing
         if params.item is not None:
             spec, payload = get_item(state, str(params.collection), params.item)
-            images, crop = (
-                [Upload(str(payload["path"]), item_file(spec, payload, allowed=state.settings.roots))],
-                crop or spec.crop,
-            )
-        pixels = read_uploads(model, images, crop, denoiser, max_pixels=state.settings.max_pixels)
+            images = [Upload(str(payload["path"]), item_file(spec, payload, allowed=state.settings.roots))]
+            if framing is None:
+                face = stored_face(payload)
+                framing = Crop.parse(spec.crop) if face is None else face.face
+        pixels = read_uploads(model, images, framing, denoiser, max_pixels=state.settings.max_pixels)
         rows = edit_steps(model, pixels, strengths, steps, keep_detail=params.keep_detail)
         results = [[png_base64(image) for image in row] for row in rows]
         return JSONResponse(

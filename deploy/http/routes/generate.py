@@ -10,24 +10,25 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import JSONResponse, Response
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MAX_GENERATED, MAX_IMAGES
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
-from lookalike.encoder.images import Crop, encode_png, grid, read_pixels, to_uint8
+from lookalike.encoder.detect import ChosenFace, CutFace
+from lookalike.encoder.images import Crop, encode_png, grid, to_uint8
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
 from lookalike.searcher import generation
 from lookalike.searcher.figures import caption, classes_sheet, interpolation_sheet, reconstruction_sheet
-from lookalike.searcher.generation import Interpolation, Sampler
+from lookalike.searcher.generation import InputFraming, Interpolation, Sampler, cut_face, read_input
 from lookalike.searcher.search import QueryDenoiser
 
 Pixels = NDArray[np.uint8]
@@ -46,6 +47,28 @@ class ImagesRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     model: str = Field("faces", max_length=200, description="Name of a model, as in GET models.")
     images: list[str] | None = Field(None, max_length=MAX_IMAGES, description="Image files in Base64.")
     crop: str | None = Field(None, max_length=200, description="Part of the images; default: the model's.")
+    faces: bool = Field(False, description="Take the main face of each image, turned upright.")
+    face: int | None = Field(None, ge=1, description="Take this face, from 1 at the left.")
+
+    @model_validator(mode="after")
+    def _crop_or_faces(self) -> Self:
+        if self.crop is not None and self.chosen_face is not None:
+            raise ValueError("send crop or faces, not both")
+        return self
+
+    @property
+    def chosen_face(self) -> ChosenFace | None:
+        """Which face of the images is taken; None: they are framed."""
+        return ChosenFace(self.face) if self.faces or self.face is not None else None
+
+    @property
+    def framing(self) -> InputFraming:
+        """How the images are framed.
+
+        Raises:
+            InvalidArgumentError: there is no such crop.
+        """
+        return self.chosen_face or (None if self.crop is None else Crop.parse(self.crop))
 
 
 class InterpolateRequest(ImagesRequest):
@@ -111,7 +134,7 @@ def png_base64(pixels: Pixels) -> str:
 def read_uploads(
     model: Model,
     uploads: Sequence[Upload],
-    crop: str | None,
+    framing: InputFraming,
     denoiser: QueryDenoiser | None = None,
     *,
     max_pixels: int | None,
@@ -120,22 +143,27 @@ def read_uploads(
 
     Raises:
         ApiError: there is no image.
-        ImageError: an image cannot be read.
+        ImageError: an image cannot be read, or has no such face.
     """
     if not uploads:
         raise ApiError("invalid-request", "send an image: images, or files called image")
-    image = model.bundle.spec.image
-    framing = image.crop if crop is None else Crop.parse(crop)
-    if denoiser is not None:
-        return np.stack(
-            [
-                denoiser.read(up.data, image, crop=framing, max_pixels=max_pixels, name=up.name)[0]
-                for up in uploads
-            ]
-        )
-    return np.stack(
-        [read_pixels(up.data, image, crop=framing, max_pixels=max_pixels, name=up.name) for up in uploads]
-    )
+    options: dict[str, Any] = {"max_pixels": max_pixels}
+    if denoiser is None:
+        return np.stack([read_input(model, up.data, framing, **options, name=up.name) for up in uploads])
+    return np.stack([_denoised(model, up, framing, denoiser, **options) for up in uploads])
+
+
+def _denoised(
+    model: Model, upload: Upload, framing: InputFraming, denoiser: QueryDenoiser, *, max_pixels: int | None
+) -> Pixels:
+    """Return an image as the model sees it, without its noise, uint8 (H, W, C)."""
+    spec = model.bundle.spec.image
+    if framing is None or isinstance(framing, Crop):
+        crop = spec.crop if framing is None else framing
+        return denoiser.read(upload.data, spec, crop=crop, max_pixels=max_pixels, name=upload.name)[0]
+    cut = cut_face(model, upload.data, framing, max_pixels=max_pixels, name=upload.name)
+    part, _ = denoiser.face(cut.photograph, cut.face, spec.size)
+    return CutFace.of(part, cut.face, model.bundle.face_frame, spec).pixels
 
 
 def wants_png(request: Request) -> bool:
@@ -160,7 +188,7 @@ async def reconstruct(request: Request, state: State) -> Response:
     model, png = state.registry.model(params.model), wants_png(request)
 
     def respond() -> Response:
-        pixels = read_uploads(model, uploads, params.crop, max_pixels=state.settings.max_pixels)
+        pixels = read_uploads(model, uploads, params.framing, max_pixels=state.settings.max_pixels)
         results = generation.reconstruct(model, pixels)
         if png:
             return _png(reconstruction_sheet(model, pixels, results, _captions(uploads)))
@@ -193,7 +221,7 @@ async def interpolate(request: Request, state: State) -> Response:
     model, png = state.registry.model(params.model), wants_png(request)
 
     def respond() -> Response:
-        pixels = read_uploads(model, uploads, params.crop, max_pixels=state.settings.max_pixels)
+        pixels = read_uploads(model, uploads, params.framing, max_pixels=state.settings.max_pixels)
         rows = generation.interpolate(model, pixels, params.steps, interpolation=params.interpolation)
         if png:
             return _png(interpolation_sheet(model, pixels, rows, _captions(uploads)))

@@ -24,7 +24,8 @@ from lookalike.encoder.errors import DataError, ImageError
 from lookalike.encoder.files import read_stream
 from lookalike.encoder.images import DEFAULT_MAX_SHRUNK_PIXELS, Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.indexer.sources import Member, MnistImage, as_path, file_below, leads_out, located
-from lookalike.indexer.store import FACE, CollectionSpec, Payload
+from lookalike.indexer.store import FACE, CollectionSpec, Payload, items_filter
+from lookalike.searcher.search import stored_face
 
 router: Final = APIRouter(prefix="/api/v1", tags=["items"])
 _CACHE: Final = "private, max-age=3600"
@@ -48,8 +49,9 @@ async def random_item(state: State, collection: Collection) -> JSONResponse:
 
     def pick() -> dict[str, Any]:
         store, rng = state.registry.store, np.random.default_rng()
-        vector = rng.standard_normal((1, store.info(collection).dimension)).astype(np.float32)
-        (hits,) = store.search(collection, vector, k=_RANDOM_FROM)
+        spec = store.info(collection)
+        vector = rng.standard_normal((1, spec.dimension)).astype(np.float32)
+        (hits,) = store.search(collection, vector, k=_RANDOM_FROM, where=items_filter(spec))
         if not hits:
             raise ApiError("item-not-found", f"collection {collection} is empty")
         hit = hits[rng.integers(len(hits))]
@@ -152,7 +154,7 @@ def get_item(state: AppState, collection: str, item: UUID) -> tuple[CollectionSp
     store = state.registry.store
     spec = store.info(collection)
     record = store.get(collection, [str(item)]).get(str(item))
-    if record is None:
+    if record is None or (spec.has_faces and stored_face(record.payload) is None):
         raise ApiError("item-not-found", f"collection {collection} has no item {item}")
     return spec, dict(record.payload)
 
