@@ -139,7 +139,9 @@ def test_a_second_look_brings_wrong_landmarks_nearer(portrait: Pixels, known: Fa
     for _ in range(5):
         moved = true + rng.normal(0, 0.06 * eyes, (5, 2)).astype(np.float32)
         wrong = Face(known.box, tuple((x / width, y / height) for x, y in moved.tolist()), 0.9, known.width)
-        better = face_finder().refine(portrait, wrong).points(width, height)
+        refined = face_finder().refine(portrait, wrong)
+        assert refined is not None
+        better = refined.points(width, height)
         assert np.linalg.norm(better - true) < 0.7 * np.linalg.norm(moved - true)
 
 

@@ -96,7 +96,8 @@ def test_a_file_without_a_face_gives_none(channels: int) -> None:
     spec = ImageSpec(size=32, channels=channels)  # type: ignore[arg-type]  # each of the two
     faces, cut = read_faces(stream.getvalue(), spec, LFW_FRAME, Faces(), name="a.png")
     assert faces == []
-    assert (cut.shape, cut.dtype) == ((0, 32, 32, channels), np.uint8)
+    assert cut.shape == (0, 32, 32, channels)
+    assert cut.dtype == np.uint8
 
 
 def test_what_is_no_image_is_refused() -> None:
