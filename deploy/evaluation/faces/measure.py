@@ -130,14 +130,14 @@ class FaceReport:
     def recall_by_turn(self) -> list[tuple[float, float, int, float | None]]:
         """Return for ranges of degrees: from, to, photographs, share found."""
         return [
-            (low, high, *self.recall(lambda each, a=low, b=high: a <= abs(each.made.degrees) < b))
+            (low, high, *self.recall(_within(lambda each: abs(each.made.degrees), low, high)))
             for low, high in TURNS
         ]
 
     def recall_by_width(self) -> list[tuple[float, float, int, float | None]]:
         """Return the same for ranges of widths in pixels."""
         return [
-            (low, high, *self.recall(lambda each, a=low, b=high: a <= each.width < b)) for low, high in WIDTHS
+            (low, high, *self.recall(_within(lambda each: each.width, low, high))) for low, high in WIDTHS
         ]
 
     @property
@@ -420,3 +420,7 @@ def _cut_box(pixels: Pixels, face: Face, side: int) -> Pixels:
 
 def _range_json(low: float, high: float, count: int, recall: float | None) -> dict[str, Any]:
     return {"from": low, "to": high, "pictures": count, "recall": recall}
+
+
+def _within(value: Callable[[Observation], float], low: float, high: float) -> Callable[[Observation], bool]:
+    return lambda each: low <= value(each) < high

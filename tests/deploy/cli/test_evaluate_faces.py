@@ -89,7 +89,7 @@ def test_calibrating_needs_faces(home: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no face was found" in one_line(done)
     assert not (tmp_path / "new").exists()
-    words = ["calibrate", "people", "--faces", "--crop", "full", "--out", tmp_path / "new"]
+    words = ["calibrate", "people", "--faces", "--crop", "full", "--out", "new"]
     done = lookalike(*words, "--model", "faces", cwd=home)
     assert done.returncode == 2
     assert "--crop does not work with --faces" in done.stderr
@@ -119,7 +119,9 @@ def test_a_model_with_lfws_names_is_calibrated_on_those_whom_its_training_left_o
 def test_the_shipped_calibrations_are_those_of_the_command(tmp_path: Path) -> None:
     shipped = Bundle.open("faces")
     for words in ([], ["--faces"]):
-        done = lookalike("calibrate", "lfw", "--model", "faces", "--out", tmp_path / "new", *words)
+        done = lookalike(
+            "calibrate", "lfw", "--model", "faces", "--out", tmp_path / "new", *words, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         fitted = Bundle.open(tmp_path / "new").calibration_of(faces=bool(words))
         known = shipped.calibration_of(faces=bool(words))
