@@ -1,5 +1,7 @@
 """Models as functions of whole photographs: one face of each is seen, turned upright."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_every_function_sees_the_same_face(model: Model) -> None:
     main = max(range(2), key=lambda place: found[place].prominence)
     # As they are: what the model sees is cut out already.
     for number, place in ((None, main), (1, 0), (2, 1)):
-        given = {"faces": number is None, "face": number}
+        given = dict[str, Any](faces=number is None, face=number)
         (seen,) = lookalike.embed(model, cut[place], crop="full")
         (vector,) = lookalike.embed(model, PHOTOGRAPH, **given)
         np.testing.assert_allclose(vector, seen, atol=1e-5)
