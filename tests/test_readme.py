@@ -9,6 +9,7 @@ import pytest
 
 from lookalike.deploy.cli.main import VERBS
 from tests.fixtures.command import lookalike
+from tests.fixtures.face_photos import group, write
 from tests.fixtures.photos import photograph, write_photos
 
 ROOT: Final = Path(__file__).parents[1]
@@ -31,15 +32,17 @@ def console_lines(text: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with `photos/`, `me.jpg` and `you.jpg`, as a reader may have them."""
+    """A folder with `photos/`, `me.jpg`, `you.jpg` and `group.jpg`, as a reader may have them."""
     write_photos(tmp_path / "photos")
+    write(tmp_path / "photos" / "together.jpg", group(2))
+    write(tmp_path / "group.jpg", group(3))
     for number, name in enumerate(("me.jpg", "you.jpg")):
         (tmp_path / name).write_bytes(photograph(number))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md", "docs/faces.md"])
 def test_every_command_runs_in_the_order_shown(page: str, folder: Path) -> None:
     ran = 0
     for line in console_lines(TEXTS[page]):
