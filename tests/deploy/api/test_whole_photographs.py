@@ -26,13 +26,7 @@ def test_every_function_sees_the_same_face(model: Model) -> None:
     main = max(range(2), key=lambda place: found[place].prominence)
     # As they are: what the model sees is cut out already.
     for number, place in ((None, main), (1, 0), (2, 1)):
-<<<<<<< HEAD
-        given: dict[str, Any] = {"faces": number is None, "face": number}
-||||||| 2d725f8
-        given = {"faces": number is None, "face": number}
-=======
         given = dict[str, Any](faces=number is None, face=number)
->>>>>>> b78e8dca69546e1c08522345aee47148b40bbbad
         (seen,) = lookalike.embed(model, cut[place], crop="full")
         (vector,) = lookalike.embed(model, PHOTOGRAPH, **given)
         np.testing.assert_allclose(vector, seen, atol=1e-5)
