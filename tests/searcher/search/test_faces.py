@@ -253,5 +253,14 @@ def test_sheets_show_the_faces(searcher: Searcher, home: Path) -> None:
     assert shown is not None
     assert hit is not None
     assert np.abs(shown.astype(int) - hit.astype(int)).mean() < 4
-    combined = searcher.similar_to_examples([file], [home / "photos" / "Ada" / "one.png"])
-    assert results_sheet(searcher, [combined], add={"Smiling": 1.0}).ndim == 3
+    one = home / "photos" / "Ada" / "one.png"
+    for number in (1, 2):
+        combined = searcher.similar_to_examples([file], [], faces=QueryFaces(number))
+        assert combined.example_faces[str(file)].number == number
+        tiles = results_sheet(searcher, [combined], add={"Smiling": 1.0})
+        (alone,) = searcher.similar([file], faces=QueryFaces(number))
+        expected = results_sheet(searcher, [alone], add={"Smiling": 1.0})
+        # The query and its edited image; below are words: like, not query.
+        assert np.array_equal(tiles[:150, 30:250], expected[:150, 30:250])
+    both = searcher.similar_to_examples([file], [one])
+    assert set(both.example_faces) == {str(file), str(one)}
