@@ -99,7 +99,7 @@ def test_the_most_prominent_face_is_searched_for_unless_another_is_named(
     assert [result.face and result.face.number for result in every] == [1, 2, 1, 2]
 
 
-@pytest.mark.parametrize("name", [name for name, looks in LOOKS.items() if looks])
+@pytest.mark.parametrize("name", ["Ada/two.png", "three.png"])
 def test_each_face_of_a_picture_finds_itself(searcher: Searcher, home: Path, name: str) -> None:
     results = list(searcher.similar([home / "photos" / name], k=1, faces=QueryFaces(every=True)))
     assert [found(result) for result in results] == [[(name, n)] for n in range(1, len(LOOKS[name]) + 1)]
