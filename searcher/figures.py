@@ -125,7 +125,8 @@ def _query_tiles(
     tiles = []
     for name, kind in (examples or {answer.query: label}).items():
         file = Path(name)
-        face = None if answer.face is None else answer.face.face
+        compared = answer.example_faces.get(name, answer.face)
+        face = None if compared is None else compared.face
         pixels = searcher.query_image(file, side=side, crop=crop, face=face)
         tiles.append(Tile(pixels=pixels, caption=caption(file), subcaption=kind, accent=True))
         if add and kind != "unlike" and searcher.model.has_decoder:

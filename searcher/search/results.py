@@ -79,6 +79,7 @@ class QueryResult:
         denoise_info: How the query was denoised; None where denoising was not requested.
         face: The face of the query that was compared; None where whole pictures are.
         examples: ``like`` and ``unlike``: the files of a query of several images; empty for a single image.
+        example_faces: The face of each of these files that was compared, where faces are.
     """
 
     query: str
@@ -91,6 +92,7 @@ class QueryResult:
     denoise_info: DenoiseInfo | None = None
     face: QueryFace | None = None
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    example_faces: Mapping[str, QueryFace] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: query, model_id, took_ms, match, warning, results.

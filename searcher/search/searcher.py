@@ -313,6 +313,11 @@ class Searcher:
             error=error,
             match=None if error else scorer.any_match(results),
             examples={"like": tuple(map(str, like)), "unlike": tuple(map(str, unlike))},
+            example_faces={
+                str(file): each.face
+                for file, each in zip(files, loaded, strict=True)
+                if each.face is not None
+            },
         )
 
     def similar_to_vectors(

@@ -21,7 +21,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with lookalike.open_store(str(home / "store")) as store:
         report = lookalike.index(home / "photos", store=store, collection="c", faces=True)
         assert (report.added, report.faces, report.without_face) == (3, 4, 1)
-        assert lookalike.index(home / "photos", store=store, collection="c").unchanged == 3
         with pytest.raises(InvalidArgumentError, match="leave one of the two out"):
             lookalike.index(home / "photos", store=store, collection="d", faces=True, crop="full")
         with without_extra(), pytest.raises(MissingExtraError, match=r"lookalike\[faces\]"):
@@ -33,16 +32,14 @@ def test_a_photograph_is_searched_for_by_one_of_its_faces(home: Path, tmp_path: 
     pixels = face_picture(1, 8, 11)
     with lookalike.open_store(str(home / "store")) as store:
         searcher = lookalike.Searcher(store, "c")
-        for number in (1, 2, 3):
-            (hit,) = found = searcher.search(pixels, 1, face=number)
-            assert hit.payload["face"]["number"] == number
-            assert hit.file == home / "photos" / "three.png"
-            assert found.face is not None
-            assert (found.face.number, found.face.count) == (number, 3)
+        (hit,) = found = searcher.search(pixels, 1, face=2)
+        assert hit.payload["face"]["number"] == 2
+        assert hit.file == home / "photos" / "three.png"
+        assert found.face is not None
+        assert (found.face.number, found.face.count) == (2, 3)
         assert len(searcher.search(pixels, 50)) == len(searcher.search(pixels, 50, faces=True)) == 4
         found.save(tmp_path / "found.png")
-        smiling = searcher.search(pixels, 1, face=2, add={"Smiling": 1})
-        assert smiling[0].score < searcher.search(pixels, 1, face=2)[0].score
+        assert searcher.search(pixels, 1, face=2, add={"Smiling": 1})[0].score < hit.score
         whole = searcher.search(pixels, 1, crop="full")
         assert whole.face is None
         with pytest.raises(ImageError, match="no face was found"):

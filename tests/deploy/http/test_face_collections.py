@@ -85,9 +85,8 @@ def test_the_main_face_one_by_number_or_each(client: httpx.Client) -> None:
     three = text(1, 8, 11)
     (main,) = answers(client, images=[three])
     assert main["face"]["count"] == 3
-    for number in (1, 2, 3):
-        (one,) = answers(client, images=[three], face=number)
-        assert one["face"]["number"] == one["results"][0]["payload"]["face"]["number"] == number
+    (one,) = answers(client, images=[three], face=2)
+    assert one["face"]["number"] == one["results"][0]["payload"]["face"]["number"] == 2
     every = answers(client, images=[three], all_faces=True)
     assert [each["face"]["number"] for each in every] == [1, 2, 3]
     assert [each["results"][0]["payload"]["face"]["number"] for each in every] == [1, 2, 3]

@@ -20,8 +20,8 @@ from tests.fixtures.face_pictures import face_picture
 S = 64
 TURNED = [
     (scale, degrees)
-    for scale in (0.3, 0.7, 1.0, 2.5, 6.0)  # pixels of the photograph for one of the model
-    for degrees in (0, 17, -40, 90, 180)
+    for scale in (0.3, 1.0, 4.0)  # pixels of the photograph for one of the model
+    for degrees in (0, 17, -40, 180)
 ]
 
 
@@ -75,7 +75,7 @@ def test_pixels_outside_the_square_are_untouched_and_no_edge_is_seen(scale: floa
     assert steps <= 100 * 1.5 / (0.09 * S * scale) * 1.42 + 2  # the steepest place of the fading, diagonally
 
 
-@pytest.mark.parametrize("turned", [0, 1, 2])
+@pytest.mark.parametrize("turned", [0, 1])
 def test_nothing_changed_is_nothing_pasted(turned: int) -> None:
     photograph = face_picture(0, 8, turned=turned)
     for face in face_finder().find(photograph):
