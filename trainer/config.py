@@ -317,7 +317,7 @@ class DenoiserShape:
     """
 
     widths: tuple[int, int, int] = (64, 96, 128)
-    blocks: tuple[int, int, int] = (2, 2, 2)
+    blocks: tuple[int, int, int] = (1, 1, 3)
     estimator: int = 32
 
     def __post_init__(self) -> None:
