@@ -367,7 +367,7 @@ class PatchSpec:
     gray: float = 0.3
 
 
-DIGIT_DENOISER: Final = DenoiserShape(widths=(48, 64, 96))
+DIGIT_DENOISER: Final = DenoiserShape(widths=(48, 64, 96), blocks=(2, 2, 2))
 """Sizes of a denoiser of digits: small images need no wide network."""
 DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
 DIGIT_EPOCHS: Final = 3
