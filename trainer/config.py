@@ -317,7 +317,7 @@ class DenoiserShape:
     """
 
     widths: tuple[int, int, int] = (64, 96, 128)
-    blocks: tuple[int, int, int] = (1, 1, 3)
+    blocks: tuple[int, int, int] = (2, 2, 2)
     estimator: int = 32
 
     def __post_init__(self) -> None:
@@ -367,7 +367,7 @@ class PatchSpec:
     gray: float = 0.3
 
 
-DIGIT_DENOISER: Final = DenoiserShape(widths=(48, 64, 96), blocks=(2, 2, 2))
+DIGIT_DENOISER: Final = DenoiserShape(widths=(48, 64, 96))
 """Sizes of a denoiser of digits: small images need no wide network."""
 DIGIT_PATCHES: Final = PatchSpec(side=28, mirror=False, rotated=0.0)
 DIGIT_EPOCHS: Final = 3

@@ -44,7 +44,7 @@ _WHITE: Final = 250 / 255
 """Cells darker or brighter than these say nothing: noise ends at black and white."""
 _MIN_SHARE: Final = 0.01
 """An image with noise in fewer of its cells is left as it is."""
-_MIN_WEAK_SHARE: Final = 0.5
+_MIN_WEAK_SHARE: Final = 0.25
 _WEAK: Final = 10 / 255
 """Noise this weak is in most of an image, or is none; see docs/experiments.md."""
 

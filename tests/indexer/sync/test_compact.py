@@ -32,6 +32,11 @@ class Work:
 
 
 def test_an_item_takes_some_tens_of_bytes() -> None:
+    # Three times: what else a process allocates meanwhile counts too.
+    assert min(_bytes_of_an_item() for _ in range(3)) < 50
+
+
+def _bytes_of_an_item() -> float:
     packed: CompressedList[Work] = CompressedList()
     held: list[int] = []
     tracemalloc.start()
@@ -41,7 +46,7 @@ def test_an_item_takes_some_tens_of_bytes() -> None:
         if len(packed) in (5 * 1024, 20 * 1024):
             held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert (held[1] - held[0]) / (15 * 1024) < 50
+    return (held[1] - held[0]) / (15 * 1024)
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 640, 641, 5000])
