@@ -114,7 +114,8 @@ def test_the_command_prints_a_row_or_json(store: VectorStore, tmp_path: Path) ->
     assert json.loads(said.stdout) == [
         {
             "name": "hand", "kind": "collection", "faces": False, "people": "everybody", "queries": 6,
-            "recall_at_1": 0.5, "recall_at_5": 4 / 6, "mean_average_precision": pytest.approx(23 / 36), "others": 10,
+            "recall_at_1": 0.5, "recall_at_5": 4 / 6, "mean_average_precision": pytest.approx(23 / 36),
+            "others": 10,
         }
     ]  # fmt: skip
 
