@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.detect import Framing
+from lookalike.encoder.detect import Framing, face_finder
 from lookalike.encoder.errors import CollectionNotFoundError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.sources import Source, SourceList, Sources, as_sources, merge_roots
@@ -93,17 +93,30 @@ def prepare_collection(
 
     Raises:
         ModelMismatchError: it holds vectors of another model or another crop.
-        InvalidArgumentError: the name is not allowed.
+        InvalidArgumentError: the name is not allowed, or the model does not say where faces lie.
+        MissingExtraError: it is to hold faces, and what finds them is not installed.
     """
     try:
         spec = store.info(name)
     except CollectionNotFoundError:
         spec = new_spec(model.bundle, crop=crop)
+        if spec.has_faces:
+            check_faces(model.bundle)
         store.create(name, spec, storage)
         return spec
     # A collection remembers its crop: only one that is given can differ.
     spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
     return spec
+
+
+def check_faces(bundle: Bundle) -> None:
+    """Check that faces can be found and cut out for a model, before anything is read or stored.
+
+    Raises:
+        InvalidArgumentError: the model does not say where faces lie.
+        MissingExtraError: what finds them is not installed.
+    """
+    _ = bundle.face_frame, face_finder()
 
 
 def ignored_options_warning(store: VectorStore, name: str, storage: StorageConfig) -> str | None:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.detect import Framing, face_finder, parse_framing
+from lookalike.encoder.detect import Framing, parse_framing
 from lookalike.encoder.embed import (
     PROCESSES_FROM,
     EmbeddedBatch,
@@ -39,6 +39,7 @@ from lookalike.indexer.store import (
     resolve_alias,
 )
 from lookalike.indexer.sync.collection import (
+    check_faces,
     ignored_options_warning,
     index_when_large,
     open_sources,
@@ -179,7 +180,7 @@ def sync(
 def _begin_faces(model: Model, spec: CollectionSpec, report: SyncReport) -> None:
     """Check that faces can be found where a collection holds faces, before anything is read."""
     if spec.has_faces:
-        _ = model.bundle.face_frame, face_finder()
+        check_faces(model.bundle)
         report.faces = report.without_face = 0
 
 

@@ -242,6 +242,7 @@ def test_a_model_that_does_not_say_where_faces_lie_is_refused(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="does not say where faces lie"):
         index(store, Model.open(tiny_model), photos)
+    assert store.list_collections() == []
 
 
 def test_a_picture_that_cannot_be_read_fails_alone(store: VectorStore, model: Model, photos: Path) -> None:
