@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
-from lookalike.deploy.evaluation.labeled_faces import labeled_face
 from lookalike.encoder.datasets import find_lfw, person_from_folder, read_scores, validation_people
-from lookalike.encoder.detect import QUERY_THRESHOLD, Faces, face_finder, read_faces
+from lookalike.encoder.detect import QUERY_THRESHOLD, Faces, face_finder, labeled_face, read_faces
 from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, find_images

@@ -5,32 +5,16 @@ Legend: n faces in an image, E embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.detect import Face
+from lookalike.encoder.detect import Face, labeled_face
 from lookalike.encoder.embed import EmbeddedBatch
 
 Key = TypeVar("Key")
-
-
-def labeled_face(faces: Sequence[Face], *, centered: bool) -> int | None:
-    """Return the index of the face that an image is named after; None where there is no face.
-
-    Args:
-        faces: All that were found in it.
-        centered: The image was cut out around the person, as those of LFW are: it is the face nearest to the
-            middle. Else it is the most prominent one, as in a search.
-    """
-    if not faces:
-        return None
-    return max(
-        range(len(faces)),
-        key=lambda place: faces[place].centrality if centered else faces[place].prominence,
-    )
 
 
 def rows_of_labeled_faces(

@@ -10,6 +10,7 @@ from lookalike.encoder.detect.finder import (
     choose_face,
     cut_faces,
     face_finder,
+    labeled_face,
 )
 from lookalike.encoder.detect.framing import Faces, Framing, cut_for_model, parse_framing, read_faces
 from lookalike.encoder.detect.paste import ChosenFace, CutFace, read_face
@@ -33,6 +34,7 @@ __all__ = [
     "cut_for_model",
     "cut_out",
     "face_finder",
+    "labeled_face",
     "parse_framing",
     "read_face",
     "read_faces",

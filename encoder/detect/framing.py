@@ -17,7 +17,7 @@ from lookalike.encoder.detect.face import Face
 from lookalike.encoder.detect.finder import INDEX_THRESHOLD, cut_faces, face_finder
 from lookalike.encoder.detect.yunet import YuNet
 from lookalike.encoder.errors import InvalidArgumentError, printable
-from lookalike.encoder.images import Crop, ImageSpec, decode_rgb
+from lookalike.encoder.images import Crop, ImageSpec, decoded_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,10 @@ def read_faces(
         ImageError: The bytes are not a readable image, or it is too large.
         MissingExtraError: The extra ``faces`` is not installed.
     """
-    pixels = decode_rgb(data, max_pixels=max_pixels, name=name)
-    found = face_finder().find(pixels, threshold=faces.threshold)
-    return found, cut_for_model(pixels, found, frame, spec)
+    # The photograph counts against the pixels in progress until its faces are cut out.
+    with decoded_rgb(data, max_pixels=max_pixels, name=name) as pixels:
+        found = face_finder().find(pixels, threshold=faces.threshold)
+        return found, cut_for_model(pixels, found, frame, spec)
 
 
 def cut_for_model(

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.detect import Framing, face_finder, parse_framing
+from lookalike.encoder.detect import Framing, parse_framing
 from lookalike.encoder.embed import EmbeddedBatch, Readable, embed_files
 from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.encoder.images import OnSkipped
@@ -32,7 +32,14 @@ from lookalike.indexer.parquet.resume import (
 )
 from lookalike.indexer.sources import Item, Source, merge_roots
 from lookalike.indexer.store import CollectionSpec
-from lookalike.indexer.sync import ToEmbed, drop_degenerate, face_payloads, face_vectors, new_spec
+from lookalike.indexer.sync import (
+    ToEmbed,
+    check_faces,
+    drop_degenerate,
+    face_payloads,
+    face_vectors,
+    new_spec,
+)
 
 _PART_SECONDS: Final = 30.0
 """The rows of a slow model are written this often, those of a fast one every :data:`ROWS`."""
@@ -114,7 +121,7 @@ def export_latents(
     began = time.monotonic()
     spec = replace(new_spec(model.bundle, crop=crop), roots=merge_roots({}, sources))
     if spec.has_faces:
-        _ = model.bundle.face_frame, face_finder()  # what is missing is said before anything is read
+        check_faces(model.bundle)
     with ExitStack() as stack:
         parts = stack.enter_context(PartFiles.opened(out))
         if (existing := open_existing(out)) is not None:

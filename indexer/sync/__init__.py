@@ -1,6 +1,7 @@
 """Bringing a collection up to date with its sources."""
 
 from lookalike.indexer.sync.collection import (
+    check_faces,
     ignored_options_warning,
     index_when_large,
     new_spec,
@@ -21,6 +22,7 @@ __all__ = [
     "DEGENERATE",
     "SyncReport",
     "ToEmbed",
+    "check_faces",
     "drop_degenerate",
     "face_count",
     "face_id",

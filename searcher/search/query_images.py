@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from lookalike.encoder.detect import (
     QUERY_THRESHOLD,
     Face,
-    Faces,
-    Framing,
     choose_face,
     cut_for_model,
     face_finder,
@@ -113,18 +111,18 @@ class LoadedQuery:
 def load_query(
     model: Model,
     query: Query,
-    framing: Framing,
+    crop: Crop | None,
     *,
     faces: QueryFaces,
     denoiser: QueryDenoiser | None,
     max_pixels: int | None,
     timer: Timer,
 ) -> list[LoadedQuery]:
-    """Read a query: one image, or each of its faces where all are asked for, or one error."""
+    """Read a query: one image or, without a crop, a face or each face of it; or one error."""
     try:
         data = read_bounded(query, pipe=True) if isinstance(query, Path) else query.read_bytes()
-        if isinstance(framing, Crop):
-            found = [_framed(model, data, str(query), framing, denoiser, max_pixels, timer)]
+        if crop is not None:
+            found = [_framed(model, data, str(query), crop, denoiser, max_pixels, timer)]
         else:
             found = _faces(model, query, data, faces, denoiser, max_pixels, timer)
     except ImageError as error:
@@ -142,11 +140,6 @@ def stored_face(payload: Payload) -> QueryFace | None:
     if not stored or not stored["number"]:
         return None
     return QueryFace(Face.from_json(stored), int(stored["number"]), int(stored["count"]))
-
-
-def query_framing(crop: str) -> Framing:
-    """Return how queries are framed for a collection that was framed like this."""
-    return Faces(QUERY_THRESHOLD) if crop.startswith("faces:") else Crop.parse(crop)
 
 
 def _framed(

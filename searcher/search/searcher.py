@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.detect import QUERY_THRESHOLD, Face, Faces, Framing, cut_faces, parse_framing
+from lookalike.encoder.detect import Face, cut_faces, parse_framing
 from lookalike.encoder.errors import (
     BundleError,
     DataError,
@@ -49,7 +49,6 @@ from lookalike.searcher.search.query_images import (
     QueryFaces,
     Timer,
     load_query,
-    query_framing,
     stored_face,
 )
 from lookalike.searcher.search.results import (
@@ -188,11 +187,11 @@ class Searcher:
                 attribute that the model does not have.
         """
         params = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
-        framing = self._framing(crop, faces)
+        crop = self._crop(crop, faces)
         scorer, change = self.match_scorer(prior=prior, fmr=fmr), self._latent_change(add)
         for start in range(0, len(queries), _BATCH):
             yield from self._search_batch(
-                queries[start : start + _BATCH], params, framing, faces, scorer, change, denoiser
+                queries[start : start + _BATCH], params, crop, faces, scorer, change, denoiser
             )
 
     def similar_to_item(
@@ -287,11 +286,11 @@ class Searcher:
         """
         if not like:
             raise InvalidArgumentError("--unlike needs at least one IMAGE or --like")
-        framing = self._framing(crop, faces)
+        crop = self._crop(crop, faces)
         scorer, change = self.match_scorer(), self._latent_change(add)
         began = time.perf_counter()
         files = (*like, *unlike)
-        loaded = [self._load(file, framing, faces, denoiser)[0] for file in files]
+        loaded = [self._load(file, crop, faces, denoiser)[0] for file in files]
         images = [each.pixels for each in loaded]
         vectors = self._embed(images[: len(like)], change) + self._embed(images[len(like) :], None)
         usable = [vector for vector in vectors if vector is not None]
@@ -402,14 +401,14 @@ class Searcher:
         self,
         queries: Sequence[Query],
         params: SearchParams,
-        framing: Framing,
+        crop: Crop | None,
         faces: QueryFaces | None,
         scorer: MatchScorer,
         change: Vector | None,
         denoiser: QueryDenoiser | None,
     ) -> Iterator[QueryResult]:
         began = time.perf_counter()
-        pairs = [(query, one) for query in queries for one in self._load(query, framing, faces, denoiser)]
+        pairs = [(query, one) for query in queries for one in self._load(query, crop, faces, denoiser)]
         loaded = [each for _, each in pairs]
         images = [each.pixels for each in loaded]
         vectors, warnings = self._embed(images, change), self._warnings(images)
@@ -462,21 +461,21 @@ class Searcher:
         vectors: list[Vector | None] = [None if pixels is None else next(rows) for pixels in images]
         return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
 
-    def _framing(self, crop: Crop | None, faces: QueryFaces | None) -> Framing:
-        """Return how queries are framed: as the collection is, unless a crop or faces are asked for."""
+    def _crop(self, crop: Crop | None, faces: QueryFaces | None) -> Crop | None:
+        """Return how queries are cropped: as the collection is, unless it is given; None: to their faces."""
         if crop is not None and faces is not None:
             raise InvalidArgumentError(f"a query is cut to {crop} or to its faces; leave one of the two out")
-        if crop is not None:
-            return crop
-        return query_framing(self.spec.crop if faces is None else str(Faces(QUERY_THRESHOLD)))
+        if faces is not None or (crop is None and self.spec.has_faces):
+            return None
+        return Crop.parse(self.spec.crop) if crop is None else crop
 
     def _load(
-        self, query: Query, framing: Framing, faces: QueryFaces | None, denoiser: QueryDenoiser | None
+        self, query: Query, crop: Crop | None, faces: QueryFaces | None, denoiser: QueryDenoiser | None
     ) -> list[LoadedQuery]:
         return load_query(
             self.model,
             query,
-            framing,
+            crop,
             faces=faces or QueryFaces(),
             denoiser=denoiser,
             max_pixels=self.max_pixels,

@@ -36,7 +36,7 @@ from lookalike.encoder.datasets import (
     share_of,
     validation_people,
 )
-from lookalike.encoder.detect import LFW_FRAME, Faces, Frame, face_finder, read_faces
+from lookalike.encoder.detect import LFW_FRAME, Faces, Frame, face_finder, labeled_face, read_faces
 from lookalike.encoder.errors import DataError, ImageError, printable
 from lookalike.encoder.files import atomic_write, read_bounded
 from lookalike.encoder.images import (
@@ -146,13 +146,8 @@ class Dataset:
         if not self.faces or self.frame is None:
             return read_pixels(self.read(index), spec, name=name)
         faces, cut = read_faces(self.read(index), spec, self.frame, Faces(), name=name)
-        if not faces:
+        if (main := labeled_face(faces, centered=self.name == "lfw")) is None:
             raise ImageError(f"{printable(name)}: no face was found")
-        # Images of LFW were cut out around the person.
-        main = max(
-            range(len(faces)),
-            key=lambda row: faces[row].centrality if self.name == "lfw" else faces[row].prominence,
-        )
         return np.asarray(cut[main], np.uint8)
 
     def split(self, usable: Iterable[int]) -> Split:

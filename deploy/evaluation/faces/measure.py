@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages
 from lookalike.deploy.evaluation.faces.photographs import MadePhotograph, Pixels, plan_photographs
-from lookalike.deploy.evaluation.labeled_faces import labeled_face
 from lookalike.deploy.evaluation.vectors import Progress, embed_images, no_progress
 from lookalike.encoder.detect import (
     INDEX_THRESHOLD,
@@ -29,6 +28,7 @@ from lookalike.encoder.detect import (
     cut_faces,
     cut_out,
     face_finder,
+    labeled_face,
 )
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.files import read_bounded

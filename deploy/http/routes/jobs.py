@@ -16,12 +16,12 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Job
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
-from lookalike.encoder.detect import INDEX_THRESHOLD, Faces, Framing, face_finder
+from lookalike.encoder.detect import INDEX_THRESHOLD, Faces, Framing
 from lookalike.encoder.errors import printable
 from lookalike.encoder.images import Crop
 from lookalike.indexer.sources import Item, Refused, Source, SourceList
 from lookalike.indexer.store import check_name
-from lookalike.indexer.sync import sync
+from lookalike.indexer.sync import check_faces, sync
 
 router: Final = APIRouter(prefix="/api/v1", tags=["indexing"])
 
@@ -86,7 +86,7 @@ async def index(request: Request, state: State) -> JSONResponse:
     check_name(params.collection)
     state.registry.model(params.model)
     if (framing := _framing(params)) is not None and not isinstance(framing, Crop):
-        _ = state.registry.model(params.model).bundle.face_frame, face_finder()
+        check_faces(state.registry.model(params.model).bundle)
     source = await state.executor.run(lambda: allowed_source(state.settings.roots, params.source))
     about = {"kind": "index", "collection": params.collection, "source": params.source}
     job = state.jobs.start(about, lambda job: _index(state, params, source, job))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lookalike.deploy.evaluation.labeled_faces import labeled_face, rows_of_labeled_faces
-from lookalike.encoder.detect import Face
+from lookalike.deploy.evaluation.labeled_faces import rows_of_labeled_faces
+from lookalike.encoder.detect import Face, labeled_face
 from lookalike.encoder.embed import EmbeddedBatch
 
 LANDMARKS = ((0.0, 0.0), (0.1, 0.0), (0.05, 0.05), (0.0, 0.1), (0.1, 0.1))
