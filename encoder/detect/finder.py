@@ -68,10 +68,11 @@ class FaceFinder:
         height, width = pixels.shape[:2]
         if min(height, width) < MIN_WIDTH:
             return []
+        looks = _reduced_to(pixels, _LONG_SIDES)
         for turns in range(4):
             rows = (
                 _turned_back(row, turns, height, width)
-                for row in self._find_upright(np.rot90(pixels, turns), threshold)
+                for row in self._find_upright([(np.rot90(look, turns), by) for look, by in looks], threshold)
             )
             found = [face for row in rows if (face := _face(row, height, width)).width >= MIN_WIDTH]
             if refined:
@@ -80,16 +81,12 @@ class FaceFinder:
                 return sorted(found, key=lambda face: (face.box[0], face.box[1]))
         return []
 
-    def _find_upright(self, pixels: Pixels, threshold: float) -> Found:
-        """Return the faces (n, 15) of a picture at both sizes, those that overlap once."""
+    def _find_upright(self, looks: Sequence[tuple[Pixels, float]], threshold: float) -> Found:
+        """Return the faces (n, 15) of a picture that is given at several scales, those that overlap once."""
         found: list[Found] = []
-        sizes: set[tuple[int, int]] = set()
-        for long_side in _LONG_SIDES:
-            small, scale = _reduced(pixels, long_side)
-            if small.shape[:2] not in sizes:
-                sizes.add((small.shape[0], small.shape[1]))
-                rows = self._detector.detect(small, threshold=threshold)
-                found.append(np.concatenate([rows[:, :14] / np.float32(scale), rows[:, 14:]], 1))
+        for look, scale in looks:
+            rows = self._detector.detect(look, threshold=threshold)
+            found.append(np.concatenate([rows[:, :14] / np.float32(scale), rows[:, 14:]], 1))
         return _best_of_overlapping(np.concatenate(found))
 
     def refine(self, pixels: Pixels, face: Face) -> Face | None:
@@ -148,7 +145,7 @@ class FaceFinder:
 
     def _landmarks_near(self, square: Pixels, points: Points) -> tuple[float, Points] | None:
         """Return the best score of the face at some landmarks of a square, and where it has them itself."""
-        found = self._detector.detect(square, threshold=_CLOSE_THRESHOLD, merged=False)
+        found = self._detector.detect(square, threshold=_CLOSE_THRESHOLD)
         near = found[_overlaps(found, _box_around(points)) > _SAME_FACE] if len(found) else found
         if not len(near):
             return None
@@ -224,18 +221,25 @@ def _face(row: NDArray[np.float32], height: int, width: int) -> Face:
     return Face.from_pixels(row[:4], row[4:14].reshape(5, 2), float(row[14]), width=width, height=height)
 
 
-def _reduced(pixels: Pixels, long_side: int) -> tuple[Pixels, float]:
-    """Return a picture of at most this size, and by how much it was scaled."""
+def _reduced_to(pixels: Pixels, long_sides: Sequence[int]) -> list[tuple[Pixels, float]]:
+    """Return a picture at several sizes, each made of the one before, and by how much it was scaled.
+
+    Sizes that it does not reach are left out, all but the first.
+    """
     import cv2
 
-    height, width = pixels.shape[:2]
-    scale = min(1.0, long_side / max(height, width))
-    if scale == 1.0:
-        return pixels, scale
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(
-        cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA), np.uint8
-    ), scale
+    looks = [(pixels, 1.0)]
+    for long_side in long_sides:
+        look, scale = looks[-1]
+        height, width = look.shape[:2]
+        if long_side < max(height, width):
+            by = long_side / max(height, width)
+            size = max(1, round(width * by)), max(1, round(height * by))
+            look = np.ascontiguousarray(look)
+            looks.append(
+                (np.asarray(cv2.resize(look, size, interpolation=cv2.INTER_AREA), np.uint8), scale * by)
+            )
+    return looks[1:] if max(pixels.shape[:2]) > long_sides[0] else looks
 
 
 def _turned_back(row: NDArray[np.float32], turns: int, height: int, width: int) -> NDArray[np.float32]:

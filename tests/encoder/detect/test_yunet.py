@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -36,8 +37,9 @@ def portrait() -> NDArray[np.uint8]:
 
 def test_a_face_is_found(portrait: NDArray[np.uint8]) -> None:
     found = YuNet().detect(portrait, threshold=0.8)
-    assert found.shape == (1, 15)
+    assert found.shape[1] == 15
     assert found.dtype == np.float32
+    found = found[[found[:, 14].argmax()]]
     x, y, width, height = found[0, :4]
     landmarks = found[0, 4:14].reshape(5, 2)
     assert 150 < x < x + width < 300
@@ -47,11 +49,27 @@ def test_a_face_is_found(portrait: NDArray[np.uint8]) -> None:
     assert 0.8 <= found[0, 14] <= 1
 
 
-def test_candidates_that_overlap_are_one_face_when_merged(portrait: NDArray[np.uint8]) -> None:
-    merged, all_of_them = (YuNet().detect(portrait, threshold=0.3, merged=each) for each in (True, False))
-    assert len(merged) == 1
-    assert len(all_of_them) > 3
-    assert all_of_them[:, 14].max() == merged[0, 14]
+@pytest.mark.parametrize("shape", [(512, 512), (301, 512), (512, 300), (256, 256), (211, 353)])
+@pytest.mark.parametrize("threshold", [0.3, 0.8])
+def test_it_finds_what_opencv_finds(
+    portrait: NDArray[np.uint8], shape: tuple[int, int], threshold: float
+) -> None:
+    height, width = shape
+    picture = np.ascontiguousarray(portrait[:height, :width])
+    opencv = cv2.FaceDetectorYN.create(
+        "onnx",
+        np.frombuffer(yunet._weights().replace(yunet._ANY_SIZE, yunet._FIXED_SIZE), np.uint8),
+        np.empty(0, np.uint8),
+        (width, height),
+        threshold,
+        nms_threshold=1.0,
+    )
+    expected = np.asarray(opencv.detect(np.ascontiguousarray(picture[..., ::-1]))[1])
+    found = YuNet().detect(picture, threshold=threshold)
+    found = found[np.argsort(-found[:, 14], kind="stable")]
+    assert len(found) > 2
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected, atol=0.02)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (31, 33), (64, 64)])
