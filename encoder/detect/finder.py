@@ -81,6 +81,16 @@ class FaceFinder:
                 return sorted(found, key=lambda face: (face.box[0], face.box[1]))
         return []
 
+    def find_for_query(self, pixels: Pixels) -> list[Face]:
+        """Return the faces that indexing finds; where it finds none, those that are less certain.
+
+        So the number of a face is the same in a query as where faces are listed.
+
+        Args:
+            pixels: uint8 (H, W, 3), RGB.
+        """
+        return self.find(pixels) or self.find(pixels, threshold=QUERY_THRESHOLD)
+
     def _find_upright(self, looks: Sequence[tuple[Pixels, float]], threshold: float) -> Found:
         """Return the faces (n, 15) of a picture that is given at several scales, those that overlap once."""
         found: list[Found] = []

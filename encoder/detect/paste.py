@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.detect.align import Frame, Similarity
 from lookalike.encoder.detect.face import Face
-from lookalike.encoder.detect.finder import QUERY_THRESHOLD, choose_face, face_finder
+from lookalike.encoder.detect.finder import choose_face, face_finder
 from lookalike.encoder.detect.framing import cut_for_model
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import ImageSpec, decode_rgb, resize_floats
@@ -173,7 +173,7 @@ def read_face(
     finder = face_finder()
     photograph = decode_rgb(data, max_pixels=max_pixels, name=name)
     if isinstance(chosen, ChosenFace):
-        found = finder.find(photograph, threshold=QUERY_THRESHOLD)
+        found = finder.find_for_query(photograph)
         chosen = choose_face(found, chosen.number, name=name)
     return CutFace.of(photograph, chosen, frame, spec)
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.detect import (
-    QUERY_THRESHOLD,
     Face,
     choose_face,
     cut_for_model,
@@ -187,7 +186,7 @@ def _chosen(query: Query, image: Pixels, wanted: QueryFaces) -> list[QueryFace]:
     stored = stored_face(query.payload) if isinstance(query, ItemQuery) else None
     if stored is not None:
         return [stored]
-    found = face_finder().find(image, threshold=QUERY_THRESHOLD)
+    found = face_finder().find_for_query(image)
     main = choose_face(found, wanted.number, name=str(query))
     return [
         QueryFace(face, number, len(found))

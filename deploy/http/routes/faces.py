@@ -13,7 +13,7 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MAX_IMAGES
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
-from lookalike.encoder.detect import QUERY_THRESHOLD, FaceFinder, face_finder
+from lookalike.encoder.detect import FaceFinder, face_finder
 from lookalike.encoder.errors import ImageError, one_line
 from lookalike.encoder.images import decoded_rgb
 
@@ -24,8 +24,8 @@ class FacesRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     """Photographs; see lookalike faces."""
 
     images: list[str] | None = Field(None, max_length=MAX_IMAGES, description="Image files in Base64.")
-    threshold: float = Field(
-        QUERY_THRESHOLD, ge=0.1, lt=1, description="Smallest score of a face; the default is that of search."
+    threshold: float | None = Field(
+        None, ge=0.1, lt=1, description="Smallest score of a face; default: 0.8, and 0.6 where there is none."
     )
 
 
@@ -98,10 +98,14 @@ def _unreadable(upload: Upload, error: ImageError) -> dict[str, Any]:
     return row | {"error": one_line(error)}
 
 
-def _find(finder: FaceFinder, upload: Upload, threshold: float, max_pixels: int | None) -> dict[str, Any]:
+def _find(
+    finder: FaceFinder, upload: Upload, threshold: float | None, max_pixels: int | None
+) -> dict[str, Any]:
     # The photograph counts against the pixels in progress until its faces are found.
     with decoded_rgb(upload.data, max_pixels=max_pixels, name=upload.name) as pixels:
-        found = finder.find(pixels, threshold=threshold)
+        found = (
+            finder.find_for_query(pixels) if threshold is None else finder.find(pixels, threshold=threshold)
+        )
     height, width = pixels.shape[:2]
     return {
         "name": upload.name,

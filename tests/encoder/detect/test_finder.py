@@ -163,6 +163,32 @@ def test_another_detector_can_stand_there(portrait: Pixels) -> None:
     assert face.score == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [((0.9, 0.65), [0.9]), ((0.65,), [0.65]), ((0.9, 0.82, 0.7), [0.9, 0.82]), ((), [])],
+)
+def test_a_query_takes_less_certain_faces_where_there_are_no_others(
+    portrait: Pixels, scores: tuple[float, ...], expected: list[float]
+) -> None:
+    class Several:
+        name = "several"
+
+        def detect(self, pixels: Pixels, *, threshold: float) -> NDArray[np.float32]:
+            height, width = pixels.shape[:2]
+            if height == width == 256:  # a close look
+                points = LFW_FRAME.scaled(width, margin=0.5)
+                return np.array([[64, 38, 128, 180, *points.ravel(), 0.9]], np.float32)
+            rows = []
+            for place, score in enumerate(scores):
+                box = np.array([0.3 * place * width, 0.2 * height, 0.25 * width, 0.25 * height])
+                rows.append([*box, *(LFW_FRAME.scaled(1) * box[2:] + box[:2]).ravel(), score])
+            found = np.array(rows, np.float32).reshape(-1, 15)
+            return found[found[:, 14] >= threshold]
+
+    found = FaceFinder(Several()).find_for_query(portrait)
+    assert [face.score for face in found] == pytest.approx(expected)
+
+
 def test_faces_are_cut_out_upright(portrait: Pixels, known: Face) -> None:
     cut = cut_faces(portrait, [known], LFW_FRAME, 128, margin=0.5)
     assert cut.shape == (1, 128, 128, 3)
