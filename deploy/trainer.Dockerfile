@@ -9,7 +9,7 @@ COPY trainer trainer
 COPY indexer indexer
 COPY searcher searcher
 COPY deploy deploy
-RUN pip install --no-cache-dir --constraint constraints.txt ".[train]" \
+RUN pip install --no-cache-dir --constraint constraints.txt ".[train,faces]" \
  && groupadd --gid 10001 lookalike \
  && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin lookalike \
  && install -d -o lookalike -g lookalike /data
