@@ -15,6 +15,8 @@ from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, Tile, contact_sheet, decode_rgb, save_image
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
+from lookalike.indexer.store import VectorStore
+from lookalike.searcher.duplicates import DuplicateGroup
 from lookalike.searcher.faces import SHEET_SIDE, FoundFaces
 from lookalike.searcher.generation import edit, read_all
 from lookalike.searcher.search import QueryResult, Searcher, SearchHit, format_probability
@@ -114,6 +116,38 @@ def results_sheet(
     labels = ["no good match" if answer.match is False else "" for answer in some]
     title = "Similar images: similarity, not identity"
     return contact_sheet(rows, title=title, row_labels=labels if any(labels) else None, side=side)
+
+
+def duplicates_sheet(
+    store: VectorStore, name: str, groups: Sequence[DuplicateGroup], *, side: int = 128
+) -> Pixels:
+    """Return a row for each group of copies, largest file first, uint8 (H, W, 3).
+
+    At most 50 groups and 20 copies of each are shown.
+
+    Raises:
+        InvalidArgumentError: there is no group.
+        BundleError: the model of the collection cannot be opened.
+    """
+    if not groups:
+        raise InvalidArgumentError("a sheet of copies needs at least one group, got none")
+    searcher = Searcher.open(store, name)
+    rows = [
+        [
+            Tile(
+                pixels=searcher.item_image(dict(copy.payload), side=side),
+                caption=Path(copy.path).name,
+                subcaption=f"{copy.bytes / 1000:,.0f} kB",
+                accent=first,
+            )
+            for first, copy in zip(
+                (True, *[False] * len(group.copies)), group.copies[:_MAX_RESULTS], strict=False
+            )
+        ]
+        for group in groups[:MAX_ROWS]
+    ]
+    labels = ["identical" if group.identical else f"{group.similarity:.3f}" for group in groups[:MAX_ROWS]]
+    return contact_sheet(rows, title="Copies, the largest file first", row_labels=labels, side=side)
 
 
 def _query_tiles(

@@ -343,17 +343,19 @@ def delete(name: str, store: str, yes: bool) -> None:
     help="Print the N most frequent values.",
 )
 @json_option("Print all values as a list of JSON objects on stdout.")
-def facets(field: str, collection: str, store: str, where: Filter | None, most: int, as_json: bool) -> None:
+def facets(
+    field: str, collection: str | None, store: str, where: Filter | None, most: int, as_json: bool
+) -> None:
     """Count the values of a metadata field in a collection.
 
     FIELD is person, path, or a column of --payload or --attributes at indexing.
     """
     from lookalike.encoder.errors import printable
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store import value_counts
+    from lookalike.indexer.store import choose_collection, value_counts
 
     with open_store(store) as opened:
-        counts = value_counts(opened, collection, field, where=where)
+        counts = value_counts(opened, choose_collection(opened, collection), field, where=where)
     if as_json:
         print_json([{"value": value, "count": count} for value, count in counts])
         return

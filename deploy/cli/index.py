@@ -180,7 +180,14 @@ def source_options(function: Function) -> Function:
 
 @command(epilog="Example: lookalike index photos/ --model faces --collection family")
 @model_option(name="model_name")
-@option("--collection", required=True, metavar="NAME", help="Collection to fill; created if missing.")
+@option(
+    "-c",
+    "--collection",
+    envvar="LOOKALIKE_COLLECTION",
+    show_envvar=False,
+    metavar="NAME",
+    help="Collection to fill, created if missing; not needed where the store has one alone.",
+)
 @store_option
 @crop_option()
 @_face_options
@@ -227,7 +234,7 @@ def index(
     sources: SourceOptions,
     layout: Given[StorageConfig],
     model_name: str,
-    collection: str,
+    collection: str | None,
     store: str,
     crop: Crop | None,
     faces: bool,
@@ -255,6 +262,7 @@ def index(
     from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
     from lookalike.indexer.sources import read_tables
+    from lookalike.indexer.store import choose_collection
     from lookalike.indexer.sync import sync
 
     framing = _framing(crop, faces, face_threshold)
@@ -267,7 +275,7 @@ def index(
         bar = stack.enter_context(progress_bar())
         done = sync(
             opened,
-            collection,
+            choose_collection(opened, collection),
             model,
             listed,
             crop=framing,
@@ -314,6 +322,7 @@ def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageCo
     from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet import load_latents
+    from lookalike.indexer.store import choose_collection
 
     options = ctx.params
     files = _check_latents(ctx, sources.sources)
@@ -321,7 +330,7 @@ def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageCo
     with open_store(options["store"]) as store, progress_bar(unit="row") as bar:
         report = load_latents(
             store,
-            options["collection"],
+            choose_collection(store, options["collection"]),
             files,
             root=sources.root,
             root_name=options["root_name"],

@@ -24,6 +24,7 @@ VERBS: Final = {
     "index": (f"{_CLI}.index", "Add the images of folders to a collection."),
     "embed": (f"{_CLI}.index", "Write the latents of images to a Parquet file."),
     "search": (f"{_CLI}.search", "Find the images most similar to an image."),
+    "duplicates": (f"{_CLI}.duplicates", "Find copies among the images of a collection."),
     "reconstruct": (f"{_CLI}.images.draw", "Show images above their reconstructions."),
     "generate": (f"{_CLI}.images.draw", "Generate new images."),
     "interpolate": (f"{_CLI}.images.draw", "Interpolate between images."),

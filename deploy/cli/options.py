@@ -257,7 +257,15 @@ store_option = option(
     metavar="FOLDER|URL",
     help="Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY).",
 )
-collection_option = option("--collection", required=True, metavar="NAME", help="Name of the collection.")
+collection_option = option(
+    "-c",
+    "--collection",
+    envvar="LOOKALIKE_COLLECTION",
+    show_envvar=False,
+    metavar="NAME",
+    help="Name of the collection; not needed where the store has one alone.",
+)
+"""The command passes what it gets, or None, to :func:`lookalike.indexer.store.choose_collection`."""
 provider_option = option(
     "--provider",
     default="auto",

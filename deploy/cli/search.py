@@ -128,7 +128,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 def search(
     ctx: click.Context,
     images: tuple[Path, ...],
-    collection: str,
+    collection: str | None,
     store: str,
     count: int,
     model: str | None,
@@ -160,6 +160,7 @@ def search(
     With --like or --unlike, all IMAGEs form one query: their mean, moved away from the --unlike images.
     """
     from lookalike.indexer.open import open_store
+    from lookalike.indexer.store import choose_collection
     from lookalike.searcher.figures import MAX_ROWS, results_sheet
     from lookalike.searcher.generation import parse_strengths
     from lookalike.searcher.search import Searcher, SearchParams
@@ -177,6 +178,7 @@ def search(
     strengths = parse_strengths(added) if added else {}
     params = SearchParams(k=count, where=where, exclude_self=exclude_self, group_by=group_by)
     with open_store(store) as opened:
+        collection = choose_collection(opened, collection)
         searcher = Searcher.open(opened, collection, model=model, provider=provider, max_pixels=max_pixels)
         denoiser = _open_denoiser(denoise_model, provider) if denoise else None
         if combined:

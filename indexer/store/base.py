@@ -225,6 +225,28 @@ def resolve_alias(store: VectorStore, name: str) -> str:
     return store.aliases().get(name, name)
 
 
+def choose_collection(store: VectorStore, name: str | None) -> str:
+    """Return the name that was given, or that of the only collection of a store.
+
+    Raises:
+        InvalidArgumentError: none was given, and the store has none or several.
+    """
+    if name is not None:
+        return name
+    names = store.list_collections()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise InvalidArgumentError(
+            f"there is no collection in {store.address}; create one with lookalike index FOLDER "
+            "--collection NAME"
+        )
+    raise InvalidArgumentError(
+        f"{store.address} has the collections {', '.join(sorted(names))}; choose one with --collection NAME, "
+        "or set LOOKALIKE_COLLECTION"
+    )
+
+
 def alias_conflict(address: str, alias: str, name: str) -> CollectionExistsError:
     """Return the error for a collection name that is taken by an alias."""
     return CollectionExistsError(

@@ -1,0 +1,126 @@
+"""``lookalike duplicates``: copies among the images of a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lookalike.deploy.cli.options import (
+    LocalPath,
+    collection_option,
+    command,
+    json_option,
+    option,
+    store_option,
+    where_option,
+)
+from lookalike.deploy.cli.output import log, print_json, progress_bar, save_sheet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lookalike.indexer.store import Filter
+    from lookalike.searcher.duplicates import DuplicateGroup
+
+
+@command(epilog="Example: lookalike duplicates --collection family --sheet copies.png")
+@collection_option
+@store_option
+@option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="X",
+    show_default="0.8",
+    help="Smallest similarity of two copies.",
+)
+@option("--exact", is_flag=True, help="Only files with the same bytes.")
+@where_option()
+@option("--sheet", type=LocalPath(), help="Save the groups as an image, such as copies.png.")
+@option(
+    "--paths",
+    "as_paths",
+    is_flag=True,
+    help="Print only the files that could go, all of a group but the largest, one path a line.",
+)
+@option("-0", "--null", is_flag=True, help="End each path with a null byte, for xargs -0; implies --paths.")
+@json_option("Print a list on stdout, one object per group.")
+def duplicates(
+    collection: str | None,
+    store: str,
+    threshold: float | None,
+    exact: bool,
+    where: Filter | None,
+    sheet: Path | None,
+    as_paths: bool,
+    null: bool,
+    as_json: bool,
+) -> None:
+    """Find copies among the images of a collection: identical files, and the same picture in another form.
+
+    Each group lists its largest file first, with the bytes of each. Nothing is deleted; --paths prints what
+    could be, for example for xargs. Pictures of one moment can be as similar as copies: look at the --sheet
+    first.
+    """
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store import choose_collection
+    from lookalike.searcher.duplicates import NEAR, find_duplicates
+
+    if exact and threshold is not None:
+        raise click.UsageError("--threshold does not work with --exact, which compares bytes: leave one out")
+    if as_json and (as_paths or null):
+        raise click.UsageError("--json and --paths both print on stdout: leave one out")
+    limit = None if exact else NEAR if threshold is None else threshold
+    with open_store(store) as opened:
+        name = choose_collection(opened, collection)
+        with progress_bar("comparing", total=opened.count(name)) as bar:
+            groups = find_duplicates(opened, name, threshold=limit, where=where, on_progress=bar.on_progress)
+        saved = None
+        if sheet is not None and groups:
+            from lookalike.searcher.figures import MAX_ROWS, duplicates_sheet
+
+            saved = save_sheet(sheet, duplicates_sheet(opened, name, groups))
+            saved += f", the first {MAX_ROWS} of {len(groups)} groups" if len(groups) > MAX_ROWS else ""
+    if as_json:
+        print_json([group.to_json() for group in groups])
+    elif as_paths or null:
+        _print_paths(groups, end="\0" if null else "\n")
+    else:
+        _print_groups(groups)
+    copies = sum(len(group.copies) - 1 for group in groups)
+    spare = sum(group.spare_bytes for group in groups)
+    identical = sum(group.identical for group in groups)
+    log(
+        f"{name}: {len(groups)} groups of copies, {identical} of them of identical files; "
+        f"{copies} files ({spare / 1e6:.1f} MB) beside the largest of each"
+        if groups
+        else f"{name}: no copies"
+    )
+    if saved is not None:
+        log(saved)
+
+
+def _print_groups(groups: Sequence[DuplicateGroup]) -> None:
+    from lookalike.encoder.errors import printable
+
+    for number, group in enumerate(groups):
+        how = "identical files" if group.identical else f"similarity {group.similarity:.3f}"
+        click.echo(f"{chr(10) if number else ''}{len(group.copies)} copies, {how}")
+        for copy in group.copies:
+            click.echo(f"{copy.bytes:>12,}  {printable(copy.path)}")
+
+
+def _print_paths(groups: Sequence[DuplicateGroup], *, end: str) -> None:
+    """Print the files that could go, as the bytes that they are."""
+    import os
+
+    unknown = 0
+    for group in groups:
+        for copy in group.copies[1:]:
+            if copy.file is None or not copy.file.is_file():
+                unknown += 1
+            elif copy.file != group.copies[0].file:
+                click.echo(os.fsencode(copy.file) + end.encode(), nl=False)
+    if unknown:
+        log(f"{unknown} of them left out: they lie in archives, or are not where they were indexed")

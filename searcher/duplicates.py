@@ -1,0 +1,218 @@
+"""Copies among the images of a collection: a file twice, or a picture in another size or format."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.indexer.sources import file_below, leads_out
+from lookalike.indexer.store import CollectionSpec, Filter, Payload, Record, VectorStore, items_filter
+from lookalike.searcher.search import stored_face
+
+NEAR: Final = 0.8
+"""Cosine similarity from which two images count as copies."""
+_BATCH: Final = 64
+_NEIGHBORS: Final = 16
+_MOST_NEIGHBORS: Final = 4096
+_MOST: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One item of a group of copies.
+
+    Attributes:
+        id: Of the item.
+        payload: As it is stored: path, size in bytes, sha256, and more.
+        file: Where the image lies; None where its folder is not known.
+    """
+
+    id: str
+    payload: Payload
+    file: Path | None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return int(self.payload.get("size", 0))
+
+    @property
+    def path(self) -> str:
+        """Path below its root, with the face that it is, where there are several in the picture."""
+        face = stored_face(self.payload)
+        which = "" if face is None or face.count == 1 else f" (face {face.number} of {face.count})"
+        return f"{self.payload['path']}{which}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: id, path, file, bytes, sha256."""
+        return {
+            "id": self.id,
+            "path": self.payload["path"],
+            "file": None if self.file is None else str(self.file),
+            "bytes": self.bytes,
+            "sha256": self.payload.get("sha256"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Items that are copies of one another, directly or by others of the group.
+
+    Attributes:
+        copies: Two or more, the largest file first.
+        similarity: The smallest cosine similarity by which an item was joined to the group; 1 where all files
+            are identical.
+    """
+
+    copies: tuple[Copy, ...]
+    similarity: float
+
+    @property
+    def identical(self) -> bool:
+        """Whether all files have the same bytes."""
+        return len({copy.payload.get("sha256") for copy in self.copies}) == 1
+
+    @property
+    def spare_bytes(self) -> int:
+        """Bytes of all files but the largest."""
+        return sum(copy.bytes for copy in self.copies[1:])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: identical, similarity, copies."""
+        return {
+            "identical": self.identical,
+            "similarity": round(self.similarity, 4),
+            "copies": [copy.to_json() for copy in self.copies],
+        }
+
+
+def find_duplicates(
+    store: VectorStore,
+    name: str,
+    *,
+    threshold: float | None = NEAR,
+    where: Filter | None = None,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> list[DuplicateGroup]:
+    """Return the groups of copies in a collection, those that waste most bytes first.
+
+    Files with the same SHA-256 are copies; so are items whose vectors are at least as similar as the
+    threshold. Copies of copies are one group. Nothing is changed.
+
+    Args:
+        store: Holds the collection.
+        name: The collection.
+        threshold: Smallest cosine similarity; None: only identical files.
+        where: Only items that match.
+        on_progress: Called with the number of items that were compared.
+
+    Raises:
+        CollectionNotFoundError: there is no such collection.
+        InvalidArgumentError: the threshold is not above 0 and at most 1.
+    """
+    if threshold is not None and not 0 < threshold <= 1:
+        raise InvalidArgumentError(f"a threshold of similarity is above 0 and at most 1, {threshold} is not")
+    spec = store.info(name)
+    condition = items_filter(spec, where)
+    groups, first = _Groups(), dict[str, str]()
+    items = store.scroll(name, where=condition, with_vectors=threshold is not None)
+    while records := list(islice(items, _BATCH)):
+        for record in records:
+            digest = record.payload.get("sha256")
+            # Two faces of one picture have its digest, and are no copies of each other.
+            key = f"{digest} {_face_number(record.payload)}" if digest else record.id
+            groups.join(first.setdefault(key, record.id), record.id, 1.0)
+        if threshold is not None:
+            for record, other, score in _near(store, name, records, threshold, condition):
+                groups.join(record.id, other, score)
+        on_progress(len(records))
+    found = []
+    for ids, similarity in groups.of_several():
+        records = [
+            each
+            for start in range(0, len(ids), _MOST)
+            for each in store.get(name, ids[start : start + _MOST]).values()
+        ]
+        copies = [Copy(each.id, each.payload, stored_file(spec, each.payload)) for each in records]
+        found.append(
+            DuplicateGroup(tuple(sorted(copies, key=lambda copy: (-copy.bytes, copy.path))), similarity)
+        )
+    return sorted(found, key=lambda group: (-group.spare_bytes, group.copies[0].path))
+
+
+def _near(
+    store: VectorStore, name: str, records: Sequence[Record], threshold: float, where: Filter | None
+) -> Iterator[tuple[Record, str, float]]:
+    """Yield items and others that are at least as similar as the threshold."""
+    left, most = list(records), _NEIGHBORS
+    while left:
+        vectors: NDArray[np.float32] = np.stack(
+            [record.vector for record in left if record.vector is not None]
+        )
+        crowded = []
+        for record, hits in zip(left, store.search(name, vectors, k=most, where=where), strict=True):
+            near = [hit for hit in hits if hit.score >= threshold]
+            if len(near) == most < _MOST_NEIGHBORS:  # there may be more
+                crowded.append(record)
+                continue
+            for hit in near:
+                if hit.id != record.id and not _same_picture(record.payload, hit.payload):
+                    yield record, hit.id, hit.score
+        left, most = crowded, most * 4
+
+
+def _same_picture(one: Payload, other: Payload) -> bool:
+    """Whether two items are faces of one file."""
+    return stored_face(one) is not None and all(one.get(key) == other.get(key) for key in ("root", "path"))
+
+
+def _face_number(payload: Payload) -> int:
+    face = stored_face(payload)
+    return 0 if face is None else face.number
+
+
+def stored_file(spec: CollectionSpec, payload: Payload) -> Path | None:
+    """Return where an item's image lies; None where its folder is not known, or it is no file of its own."""
+    folder, path = spec.folder_of(payload.get("root")), str(payload["path"])
+    return None if folder is None or leads_out(path) else file_below(folder, path)
+
+
+class _Groups:
+    """Items joined in pairs: a forest, each item pointing to one of its group (union-find)."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+        self._least: dict[str, float] = {}
+
+    def join(self, one: str, other: str, similarity: float) -> None:
+        """Put two items into one group."""
+        first, second = self._top(one), self._top(other)
+        if first != second:
+            self._above[second] = first
+            least = min(similarity, self._least.get(first, 1.0), self._least.pop(second, 1.0))
+            self._least[first] = min(1.0, least)
+
+    def of_several(self) -> Iterator[tuple[list[str], float]]:
+        """Yield the ids of each group of two or more, and the smallest similarity that joined it."""
+        members = defaultdict[str, list[str]](list)
+        for item in self._above:
+            members[self._top(item)].append(item)
+        for top, items in members.items():
+            yield [top, *items], self._least[top]
+
+    def _top(self, item: str) -> str:
+        path = []
+        while (above := self._above.get(item)) is not None:
+            path.append(item)
+            item = above
+        for passed in path:
+            self._above[passed] = item
+        return item
