@@ -57,11 +57,11 @@ def duplicates(
     null: bool,
     as_json: bool,
 ) -> None:
-    """Find copies among the images of a collection: identical files, and the same picture in another form.
+    """Find copies among the images of a collection.
 
-    Each group lists its largest file first, with the bytes of each. Nothing is deleted; --paths prints what
-    could be, for example for xargs. Pictures of one moment can be as similar as copies: look at the --sheet
-    first.
+    These are identical files, and the same picture in another size, format or quality. Each group lists its
+    largest file first, with the bytes of each. Nothing is deleted; --paths prints what could be, for example
+    for xargs. Pictures of one moment can be as similar as copies: look at the --sheet first.
     """
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store import choose_collection

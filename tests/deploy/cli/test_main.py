@@ -142,7 +142,7 @@ def test_errors_are_one_line_with_a_code(
     "words",
     [
         "search",
-        "search me.jpg",
+        "embed photos",
         "search me.jpg --collection photos -n 0",
         "search me.jpg --collection photos -n 99999999999999999999",
         "search me.jpg --collection photos --provider tpu",
