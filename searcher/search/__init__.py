@@ -1,8 +1,14 @@
 """Searching a collection."""
 
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.query_images import QueryFace, QueryFaces, Timer, stored_face
-from lookalike.searcher.search.results import QueryResult, SearchHit, SearchParams, format_probability
+from lookalike.searcher.search.query_images import QueryFace, QueryFaces, StoredItem, Timer, stored_face
+from lookalike.searcher.search.results import (
+    QueryResult,
+    SearchHit,
+    SearchParams,
+    format_probability,
+    format_score,
+)
 from lookalike.searcher.search.searcher import Searcher
 
 __all__ = [
@@ -13,7 +19,9 @@ __all__ = [
     "SearchHit",
     "SearchParams",
     "Searcher",
+    "StoredItem",
     "Timer",
     "format_probability",
+    "format_score",
     "stored_face",
 ]

@@ -86,7 +86,10 @@ class ResultJson(BaseModel):
     rank: int
     score: float
     probability: float | None
-    match: bool | None
+    match: bool | None = Field(
+        description="Probability over one half, score above the threshold, and no warning; null: not calibrated."
+    )
+    same_file: bool = Field(description="The item has the query's exact bytes.")
     path: str
     person: str | None
     payload: dict[str, Any]
