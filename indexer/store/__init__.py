@@ -41,6 +41,7 @@ from lookalike.indexer.store.points import (
     payload_fault,
     scroll_pages,
 )
+from lookalike.indexer.store.summary import CollectionSummary, FieldSummary, counts_to_json, summarize
 
 __all__ = [
     "EF_SEARCH",
@@ -50,7 +51,9 @@ __all__ = [
     "QUANTILE",
     "RESERVED",
     "CollectionSpec",
+    "CollectionSummary",
     "Condition",
+    "FieldSummary",
     "Filter",
     "Hit",
     "IndexState",
@@ -68,6 +71,7 @@ __all__ = [
     "check_name",
     "check_points",
     "check_unaliased",
+    "counts_to_json",
     "damage_of",
     "differing_options",
     "is_name",
@@ -81,5 +85,6 @@ __all__ = [
     "payload_fault",
     "resolve_alias",
     "scroll_pages",
+    "summarize",
     "value_counts",
 ]

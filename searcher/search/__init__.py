@@ -1,7 +1,9 @@
 """Searching a collection."""
 
+from lookalike.searcher.search.comparison import Comparison, compare
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.query_images import QueryFace, QueryFaces, StoredItem, Timer, stored_face
+from lookalike.searcher.search.query_vectors import QueryEmbedder, no_vector
 from lookalike.searcher.search.results import (
     QueryResult,
     SearchHit,
@@ -12,7 +14,9 @@ from lookalike.searcher.search.results import (
 from lookalike.searcher.search.searcher import Searcher
 
 __all__ = [
+    "Comparison",
     "QueryDenoiser",
+    "QueryEmbedder",
     "QueryFace",
     "QueryFaces",
     "QueryResult",
@@ -21,7 +25,9 @@ __all__ = [
     "Searcher",
     "StoredItem",
     "Timer",
+    "compare",
     "format_probability",
     "format_score",
+    "no_vector",
     "stored_face",
 ]

@@ -8,7 +8,7 @@ import pytest
 
 from lookalike.encoder.errors import InvalidArgumentError, ItemNotFoundError, VectorError
 from lookalike.indexer.open import open_store
-from lookalike.searcher.search import Searcher, SearchParams, StoredItem
+from lookalike.searcher.search import Searcher, SearchHit, SearchParams, StoredItem
 from tests.fixtures.photos import NAME, make_home
 
 
@@ -28,7 +28,7 @@ def test_pages_one_after_the_other_are_the_whole(
     searcher: Searcher, home: Path, options: dict[str, object]
 ) -> None:
     (whole,) = searcher.similar([home / "me.jpg"], k=9, **options)  # type: ignore[arg-type]
-    pages = []
+    pages: list[SearchHit] = []
     for offset in range(0, 12, 2):
         (page,) = searcher.similar([home / "me.jpg"], k=2, offset=offset, **options)  # type: ignore[arg-type]
         pages += page.results
