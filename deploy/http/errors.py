@@ -53,6 +53,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = {
     "collection-exists": Problem(409, "The collection exists already", expose_detail=False),
     "collection-in-use": Problem(409, "The collection is in use"),
     "model-mismatch": Problem(409, "The collection was made by another model or crop", expose_detail=False),
+    "vectors-mismatch": Problem(409, "The vectors are of another model"),
     "job-ended": Problem(409, "The job has already ended"),
     "body-too-large": Problem(413, "The request is too large"),
     "image-too-large": Problem(413, "The image has too many pixels"),

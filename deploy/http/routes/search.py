@@ -300,7 +300,7 @@ class _Search:
         params, spec, model_id = self.params, self.searcher.spec, self.searcher.model.model_id
         if params.model_id != model_id:
             raise ApiError(
-                "model-mismatch",
+                "vectors-mismatch",
                 f"the vectors are of model {printable(str(params.model_id))[:12]}, the collection is of "
                 f"{spec.model_name} ({model_id[:12]}); embed the images with that",
             )

@@ -190,14 +190,12 @@ def test_behind_a_proxy_the_page_and_its_requests_are_answered(
         image = {"image": ("me.jpg", photograph(4))}
         answer = ask("POST", f"{root}{API}/search", data={"collection": NAME}, files=image)
         assert answer.status_code == 200, answer.text
-        started = ask(
-            "POST",
-            f"{root}{API}/index",
-            json={"source": str(home / "photos"), "collection": "new", "model": "tiny"},
-        )
-        assert started.headers["location"].startswith(f"{root}{API}/jobs/")
-        assert ask("GET", started.headers["location"]).status_code == 200
-        assert ask("DELETE", started.headers["location"]).status_code in (202, 409)
+        if key is None and proxy is through_caddy:
+            body = {"source": str(home / "photos"), "collection": "new", "model": "tiny"}
+            started = ask("POST", f"{root}{API}/index", json=body)
+            assert started.headers["location"].startswith(f"{root}{API}/jobs/")
+            assert ask("GET", started.headers["location"]).status_code == 200
+            assert ask("DELETE", started.headers["location"]).status_code in (202, 409)
         elsewhere = {"headers": {"Origin": "https://evil.example"}}
         told = problem(ask("POST", f"{root}{API}/search", **elsewhere), 403, "cross-origin")
         assert origin in told["detail"]
