@@ -92,7 +92,7 @@ class _Layout:
     def caption_height(self, row: Sequence[Tile]) -> int:
         """Return the height below the tiles of a row, for its longest captions."""
         lines = int(any(tile.caption for tile in row))
-        lines += max(len(tile.subcaption.splitlines()) for tile in row) if row else 0
+        lines += max(len(_lines(tile)) for tile in row) if row else 0
         return lines * self.line + round(self.text * 0.45) if lines else 0
 
     def left(self, column: int) -> int:
@@ -245,6 +245,10 @@ def _fit(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     return image.convert("RGB")
 
 
+def _lines(tile: Tile) -> list[str]:
+    return tile.subcaption.split("\n") if tile.subcaption else []
+
+
 def _label_width(labels: Sequence[str], layout: _Layout) -> int:
     if not any(labels):
         return 0
@@ -282,7 +286,7 @@ def _draw_tile(
         )
     baseline = top + side + round(layout.text * 0.45) + layout.text
     ink = _FADED if tile.faded else _INK
-    below = ((line, layout.small, _FADED) for line in tile.subcaption.splitlines())
+    below = ((line, layout.small, _FADED) for line in _lines(tile))
     for text, size, color in ((tile.caption, layout.text, ink), *below):
         if text:
             Line.of(text, size, width=side).draw(draw, (left, baseline), color, anchor="ls")

@@ -47,4 +47,4 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket, or a proxy's name
         return address[:64]
-    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address if parsed.version == 4 else f"{int(parsed) >> 64:x}"

@@ -103,10 +103,11 @@ class Example:
 
 def _answer(operation: Mapping[str, Any]) -> str:
     """Return whether the answer of an operation is an image, JSON, other text, or nothing."""
-    good = next((each for status, each in operation["responses"].items() if status.startswith("2")), {})
-    media = [*good.get("content", ())]
+    responses: Mapping[str, Mapping[str, Any]] = operation["responses"]
+    good = [each for status, each in responses.items() if status.startswith("2")]
+    media = [kind for each in good for kind in each.get("content", ())]
     if not media:
-        return "" if "204" in operation["responses"] else "text"
+        return "" if "204" in responses else "text"
     return "json" if _JSON in media else "image" if media[0].startswith("image/") else "text"
 
 

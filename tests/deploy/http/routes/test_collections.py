@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from lookalike.deploy.http.routes.health import MAX_DENOISED_PIXELS
+from lookalike.deploy.http.settings import MAX_DENOISED_PIXELS
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.open import open_store
 from lookalike.indexer.store import summarize
