@@ -1,8 +1,4 @@
-"""The middleware around every request: its id and log line, limits, root path, and response headers.
-
-Starlette's TrustedHostMiddleware and FastAPI's security dependencies do less: they answer in plain text, know
-no IPv6 names, and check after the body was read or only where a route matches.
-"""
+"""The middleware around every request: its id and log line, limits, root path, and response headers."""
 
 from __future__ import annotations
 

@@ -47,4 +47,7 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket, or a proxy's name
         return address[:64]
-    return address if parsed.version == 4 else f"{int(parsed) >> 64:x}"
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    # A socket for both kinds has IPv4 addresses mapped into one network of IPv6.
+    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else f"{int(parsed) >> 64:x}"

@@ -44,7 +44,7 @@ _HEADERS: Final = {
 }
 _ALWAYS: Final = ("401", "default")
 _OF_PARAMETERS: Final = ("404", "422")
-_OF_BODIES: Final = ("400", "413", "415", "503")
+_OF_BODIES: Final = ("400", "413", "415", "501", "503")
 """Problems that operations name one by one: all, those with parameters or a body, those with a body;
 the others are the default."""
 _MORE_HEADERS: Final = {"202": "Location", "401": "WWW-Authenticate", "503": "Retry-After"}

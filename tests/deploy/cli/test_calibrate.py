@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -105,22 +106,24 @@ def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
 
 
 def test_a_match_is_more_probable_than_not_whatever_the_threshold(home: Path) -> None:
-    words = "search people/person-0/0.png --collection people --model calibrated -n 96 --json"
     likeness = Bundle.open(home / "calibrated").calibration
     assert likeness is not None
     assert likeness.scores is not None
     seen = set()
-    for prior in ("0.01", "0.1", "0.5", "0.9", "0.999"):
-        for more in ((), ("--fmr", "0.1"), ("--fmr", "0.01")):
-            done = lookalike(*words.split(), "--prior", prior, *more, cwd=home)
-            (answer,) = json.loads(done.stdout)
-            threshold = likeness.scores.thresholds[0.1 if "0.1" in more else 0.01]
-            for result in answer["results"]:
-                above, likely = result["score"] > threshold, result["probability"] > 0.5
-                assert result["match"] == (above and likely)
-                assert result["same_file"] == (result["path"] == "person-0/0.png")
+    with open_store(str(home / ".lookalike")) as store:
+        searcher = Searcher.open(store, "people", model=str(home / "calibrated"))
+        for prior, fmr in product((0.01, 0.1, 0.5, 0.9, 0.999), (None, 0.1, 0.01)):
+            (answer,) = searcher.similar([home / "people/person-0/0.png"], k=96, prior=prior, fmr=fmr)
+            threshold = likeness.scores.thresholds[fmr or 0.01]
+            for result in answer.results:
+                assert result.probability is not None
+                above, likely = result.score > threshold, result.probability > 0.5
+                assert result.match == (above and likely)
+                assert result.same_file == (result.path == "person-0/0.png")
+                verdict = "same file" if result.same_file else "match" if result.match else "possible"
+                assert result.verdict == verdict
                 seen.add((above, likely))
-            assert answer["match"] == any(result["match"] for result in answer["results"])
+            assert answer.match == any(result.match for result in answer.results)
     assert len(seen) == 4  # each of the two rules decides somewhere
 
 

@@ -172,6 +172,8 @@ def test_delays_grow_to_a_bound_and_so_does_what_is_remembered() -> None:
     assert all(a < b for a, b in itertools.pairwise(delays[9:16]))
     assert set(delays[17:]) == {5.0}
     assert keys.delay("192.0.2.2") == 0
+    assert keys.delay("::ffff:192.0.2.1") == 5.0
+    assert keys.delay("::ffff:192.0.2.3") == 0
     keys.forget("192.0.2.1")
     assert keys.delay("192.0.2.1") == 0
     for number in range(12):  # one customer's addresses
