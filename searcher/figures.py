@@ -19,7 +19,7 @@ from lookalike.indexer.store import VectorStore
 from lookalike.searcher.duplicates import DuplicateGroup
 from lookalike.searcher.faces import SHEET_SIDE, FoundFaces
 from lookalike.searcher.generation import edit, read_all
-from lookalike.searcher.search import QueryResult, Searcher, SearchHit, format_probability
+from lookalike.searcher.search import QueryResult, Searcher, format_score
 
 Pixels = NDArray[np.uint8]
 _COLUMNS = 10
@@ -89,8 +89,8 @@ def results_sheet(
 ) -> Pixels:
     """Return a row for each query: its image, then the hits with names and scores, uint8 (H, W, 3).
 
-    With a calibrated model, probabilities follow the scores, names of hits below the threshold are gray, and
-    a row without any match says so, as does a query unlike what the model was trained on. Where attributes
+    With a calibrated model, verdicts follow the scores, names of hits that are no match are gray, and a row
+    without any match says so, as does a query unlike what the model was trained on. Where attributes
     were added to the queries, the edited face follows each, if the model has a decoder. At most 50 queries
     and 20 hits of each are shown.
 
@@ -107,8 +107,8 @@ def results_sheet(
             Tile(
                 pixels=searcher.item_image(result.payload, side=side),
                 caption=(result.person or Path(result.path).stem).replace("_", " "),
-                subcaption=_score_text(result),
-                faded=result.match is False,
+                subcaption=format_score(result),
+                faded=result.verdict == "possible",
             )
             for result in answer.results[:_MAX_RESULTS]
         ]
@@ -180,11 +180,6 @@ def _as_model_sees(searcher: Searcher, file: Path, crop: Crop | None, face: Face
         return read_all(searcher.model, [file], crop=framing)[1]
     pixels = decode_rgb(read_bounded(file), max_pixels=searcher.max_pixels, name=str(file))
     return cut_for_model(pixels, [face], searcher.model.bundle.face_frame, spec)
-
-
-def _score_text(result: SearchHit) -> str:
-    score = f"{result.score:.3f}"
-    return score if result.probability is None else f"{score}  p {format_probability(result.probability)}"
 
 
 def reconstruction_sheet(model: Model, originals: Pixels, back: Pixels, captions: Sequence[str]) -> Pixels:

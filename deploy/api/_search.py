@@ -22,7 +22,7 @@ from lookalike.indexer.sources import SourceList, file_below, leads_out
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
-from lookalike.searcher.search import QueryDenoiser, QueryFace, QueryFaces, SearchHit, format_probability
+from lookalike.searcher.search import QueryDenoiser, QueryFace, QueryFaces, SearchHit, format_score
 from lookalike.searcher.search import searcher as search_engine
 
 _SIDE = 128
@@ -109,7 +109,11 @@ class Hit(SearchHit):
         id: UUID of the item.
         payload: Everything stored with it: root, path, sha256, size, mtime_ns, person, attributes.
         probability: That it shows the query's person, in (0, 1); None if the model is not calibrated.
-        match: Whether the score is above the model's threshold; None if it has none.
+        match: True if the two are taken for one person: the probability is over one half, the score above
+            the model's threshold, and the query like the model's training images. None if the model is not
+            calibrated.
+        same_file: Whether the item has the query's exact bytes.
+        verdict: ``"same file"``, ``"match"`` or ``"possible"``; None if the model is not calibrated.
         file: The image file; of an item in a tar archive its path as if the archive were a folder. Relative
             where the collection knows the folder only from a file of latents.
     """
@@ -124,7 +128,7 @@ class SearchResults(Sheet):
     Attributes:
         query: What the query is called.
         hits: The hits.
-        match: Whether any hit is above the model's threshold; None if it has none.
+        match: Whether any hit is a match; None if the model is not calibrated.
         warning: Why the results mean little; None if they seem sound.
         took_ms: Milliseconds for reading, embedding and searching.
         face: The face of the query that was compared: ``number`` of ``count`` from the left, and ``face``;
@@ -266,7 +270,7 @@ class Searcher:
     def _hit(self, hit: SearchHit) -> Hit:
         folder = self._searcher.spec.folder_of(hit.payload.get("root"))
         file = Path() if leads_out(hit.path) else file_below(folder or "", hit.path)
-        return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, file)
+        return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, hit.same_file, file)
 
     def _sheet(
         self, query: InputImage, crop: str | None, face: QueryFace | None, hits: tuple[Hit, ...]
@@ -279,18 +283,15 @@ class Searcher:
             name=query.name,
         )
         tiles = [Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)]
-        for hit in hits:
-            words = f"{hit.score:.3f}"
-            if hit.probability is not None:
-                words += f"  p {format_probability(hit.probability)}"
-            tiles.append(
-                Tile(
-                    pixels=self._searcher.item_image(hit.payload, side=_SIDE),
-                    caption=(hit.person or Path(hit.path).stem).replace("_", " "),
-                    subcaption=words,
-                    faded=hit.match is False,
-                )
+        tiles += [
+            Tile(
+                pixels=self._searcher.item_image(hit.payload, side=_SIDE),
+                caption=(hit.person or Path(hit.path).stem).replace("_", " "),
+                subcaption=format_score(hit),
+                faded=hit.verdict == "possible",
             )
+            for hit in hits
+        ]
         rows = [tiles[start : start + _ACROSS] for start in range(0, len(tiles), _ACROSS)]
         return contact_sheet(rows, side=_SIDE)
 

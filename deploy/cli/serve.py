@@ -53,6 +53,20 @@ _LIMITS = "Limits"
     type=LocalPath(exists=True, file_okay=False),
     help="Allow requests to index this folder and its subfolders; repeatable.",
 )
+@option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="Origin under which a reverse proxy serves, such as https://photos.example.org; repeatable.",
+)
+@option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    help="Path below which a reverse proxy serves, such as /lookalike.",
+    show_default="/",
+)
 @provider_option
 @option(
     "--workers",
@@ -92,6 +106,8 @@ def serve(
     store: str,
     models: tuple[str, ...],
     roots: tuple[Path, ...],
+    origins: tuple[str, ...],
+    root_path: str,
     workers: int | None,
     queue_size: int,
     max_mb: int,
@@ -107,7 +123,7 @@ def serve(
     from lookalike.encoder.errors import MissingExtraError
 
     try:
-        from lookalike.deploy.http import KEY_VARIABLE, Settings, create_app, run
+        from lookalike.deploy.http import KEY_VARIABLE, READ_KEY_VARIABLE, Settings, create_app, run
     except ImportError as error:
         raise MissingExtraError(
             f"the service needs {error.name}, which is not installed; pip install 'lookalike[serve]'"
@@ -121,6 +137,9 @@ def serve(
         roots=tuple(root.resolve() for root in roots),
         host=host,
         key=os.environ.get(KEY_VARIABLE) or None,
+        read_key=os.environ.get(READ_KEY_VARIABLE) or None,
+        origins=origins,
+        root_path=root_path,
         queue_size=queue_size,
         body_bytes=max_mb << 20,
         max_pixels=max_pixels,

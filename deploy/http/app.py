@@ -17,14 +17,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from lookalike.deploy.http.connections import quiet_accept_errors
-from lookalike.deploy.http.errors import MEDIA_TYPE, PROBLEMS, ApiError, problem_response
+from lookalike.deploy.http.errors import PROBLEMS, ApiError, problem_response
 from lookalike.deploy.http.middleware import Middleware
+from lookalike.deploy.http.reference import describe
+from lookalike.deploy.http.representation import Compression
 from lookalike.deploy.http.routes import (
     collections,
+    compare,
     denoise,
     edit,
+    embed,
     faces,
     generate,
     health,
@@ -40,7 +45,34 @@ from lookalike.indexer.store import VectorStore
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _STATUS_CODES: Final = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
-_RESOURCES: Final = (search, faces, generate, edit, denoise, collections, items, jobs, health, page)
+_DESCRIPTION: Final = (
+    "Similarity is no proof of identity: scores say how similar images are to a small model.\n\n"
+    "Every answer has the header X-Request-ID. Where there is GET, there is HEAD."
+)
+_RESOURCES: Final = (
+    search,
+    embed,
+    compare,
+    faces,
+    generate,
+    edit,
+    denoise,
+    collections,
+    items,
+    jobs,
+    health,
+    page,
+)
+
+
+class _Service(FastAPI):
+    """The application, with the description of its API that ``reference`` makes."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI description."""
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(self, self.state.lookalike.settings)
+        return self.openapi_schema
 
 
 def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
@@ -67,22 +99,24 @@ def create_app(settings: Settings, *, store: VectorStore) -> FastAPI:
             state.close()
             _LOG.info("ended")
 
-    app = FastAPI(
+    app = _Service(
         title="lookalike",
         version=version("lookalike"),
         summary="Similar-image search that trains its own encoder.",
-        description="Similarity is no proof of identity: scores say how similar images are to a small model.",
+        description=_DESCRIPTION,
         lifespan=lifespan,
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # these load scripts from other sites
         redoc_url=None,
-        responses=_problem_responses(),
+        redirect_slashes=False,  # to an address made of the Host header, which a proxy may have changed
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.lookalike = state
     for resource in _RESOURCES:
         app.include_router(resource.router)
     for kind in (LookalikeError, ApiError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _handle_error)
+    app.add_middleware(cast("Any", Compression))
     app.add_middleware(cast("Any", Middleware), settings=settings, metrics=state.metrics)
     return app
 
@@ -93,7 +127,8 @@ async def _handle_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         code = _STATUS_CODES.get(error.status_code, "malformed")
         detail = PROBLEMS[code].title if code != "malformed" else str(error.detail)
-        error = ApiError(code, detail, headers=error.headers)
+        allowed = {"Allow": _allowed_methods(request)} if code == "method-not-allowed" else {}
+        error = ApiError(code, detail, headers={**(error.headers or {}), **allowed})
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
         field = printable(".".join(str(part) for part in first["loc"][1:]))
@@ -106,25 +141,10 @@ async def _handle_error(request: Request, error: Exception) -> Response:
     return response
 
 
-def _problem_responses() -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of responses that are problems: the same for every path."""
-    schema = {
-        "type": "object",
-        "required": ["type", "title", "status", "detail", "code", "request_id"],
-        "properties": {
-            "type": {"type": "string", "format": "uri-reference"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "code": {"type": "string", "enum": sorted(PROBLEMS)},
-            "request_id": {"type": "string"},
-        },
-    }
-    statuses = sorted({problem.status for problem in PROBLEMS.values()})
-    return {
-        status: {
-            "description": "; ".join(each.title for each in PROBLEMS.values() if each.status == status),
-            "content": {MEDIA_TYPE: {"schema": schema}},
-        }
-        for status in statuses
-    }
+def _allowed_methods(request: Request) -> str:
+    """Return the methods of a path, of all its routes; wherever GET is, HEAD is."""
+    methods: set[str] = set()
+    for route in [*request.app.routes, *(route for each in _RESOURCES for route in each.router.routes)]:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))

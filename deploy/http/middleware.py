@@ -1,14 +1,8 @@
-"""The middleware around every request: its id and log line, access checks, limits, and response headers.
-
-Starlette's TrustedHostMiddleware and FastAPI's security dependencies do less: they answer in plain text, know
-no IPv6 names, and check after the body was read or only where a route matches.
-"""
+"""The middleware around every request: its id and log line, limits, root path, and response headers."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import re
 import secrets
@@ -16,19 +10,17 @@ import time
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lookalike.deploy.http.access import AccessChecks
 from lookalike.deploy.http.errors import ApiError, problem_response
 from lookalike.deploy.http.metrics import Metrics
+from lookalike.deploy.http.representation import without_body
 from lookalike.deploy.http.settings import Settings
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
-_LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-PUBLIC_PATHS: Final = frozenset({"/healthz", "/readyz", "/", "/favicon.ico"})
-"""Paths that need no key, as those below /page/: they reveal nothing stored."""
-
 _DRAIN_BODIES: Final = 4
 _DRAIN_SECONDS: Final = 5.0
 """Of a refused body at most so many times the largest allowed body is read, for at most so many seconds."""
@@ -52,12 +44,13 @@ class Middleware:
 
     Args:
         app: The application.
-        settings: The limits and the key.
+        settings: The limits, keys, origins and root path.
         metrics: Where requests are counted.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
+        self._access = AccessChecks(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; an exception becomes a problem."""
@@ -68,19 +61,23 @@ class Middleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
+        method = scope["method"]
+        scope = self._inner(scope)
         status, complete = 0, False
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, request_id)
+                _add_headers(message, request_id, self._settings.root_path)
             await send(message)
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
+        if method == "HEAD":
+            send = without_body(send)
         try:
             await self._check(scope, headers, receive)
-            await self._app(scope, self._limit(receive), send_with_headers)
+            await self._answer(scope, self._limit(receive), send_with_headers)
         except Exception as error:
             if not isinstance(error, ApiError):
                 _LOG.exception("failed", extra={"request": request_id})
@@ -89,17 +86,33 @@ class Middleware:
             if not status:
                 await problem_response(error, request_id=request_id)(scope, receive, send_with_headers)
         finally:
-            self._record(scope, request_id, status, time.perf_counter() - start)
+            self._record(scope, method, request_id, status, time.perf_counter() - start)
 
-    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _inner(self, scope: Scope) -> Scope:
+        """Return a request as the application sees it: without the root path, and HEAD as GET.
+
+        A proxy may have taken the root path off already, or not.
+        """
+        root, path = self._settings.root_path, scope["path"]
+        if root and f"{path}/".startswith(f"{root}/"):
+            path = path.removeprefix(root)
+        return {**scope, "path": path, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"]:
+            await self._app(scope, receive, send)
+        else:  # the page's addresses are relative to the path with the slash
+            await Response(status_code=308, headers={"Location": "/"})(scope, receive, send)
+
+    def _record(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
         """Count the request and log it, without anything of its contents."""
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.observe_request(scope["method"], route, status, seconds)
+        self._metrics.observe_request(method, route, status, seconds)
         _LOG.info(
             "request",
             extra={
                 "request": request_id,
-                "method": scope["method"],
+                "method": method,
                 "path": scope["path"],
                 "status": status,
                 "ms": round(seconds * 1000, 1),
@@ -112,24 +125,16 @@ class Middleware:
         Raises:
             ApiError: the host, origin or key is wrong, or the body is too large.
         """
-        refused = self._refusal(scope, headers)
+        refused = await self._refusal(scope, headers)
         if refused is None:
             return
         if "expect" not in headers:  # with it, the client waits for us before it sends
             await self._drain(receive)
         raise refused
 
-    def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
-        host = headers.get("host", "")
-        if self._settings.key is None and _host_name(host) not in _LOCAL_NAMES:  # DNS rebinding
-            return ApiError("host-not-allowed", "without an API key the service answers to localhost only")
-        origin = headers.get("origin")
-        if headers.get("sec-fetch-site", "").lower() == "cross-site" or (
-            origin is not None and origin.partition("://")[2] != host
-        ):
-            return ApiError("cross-origin", "send requests from the service's own page, or without a browser")
-        if not _is_public(scope["path"]) and not is_key(headers, self._settings.key):
-            return ApiError("unauthorized", "send Authorization: Bearer KEY")
+    async def _refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
+        if refused := await self._access.refusal(scope, headers):
+            return refused
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._settings.body_bytes:
             return self._too_large()
@@ -186,30 +191,11 @@ class Middleware:
         )
 
 
-def is_key(headers: Headers, key: str | None) -> bool:
-    """Whether a request has the key, compared in constant time."""
-    if key is None:
-        return True
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    # Digests have one length, whatever was sent.
-    digests = (hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (given, key))
-    return hmac.compare_digest(*digests)
-
-
-def _is_public(path: str) -> bool:
-    return path in PUBLIC_PATHS or path.startswith("/page/")
-
-
-def _host_name(host: str) -> str:
-    """Return the name in a Host header, without the port; empty when it is no host (RFC 9110, 7.2)."""
-    found = _HOST.fullmatch(host)
-    return (found[1] or found[2]).lower() if found else ""
-
-
-def _add_headers(message: Message, request_id: str) -> None:
+def _add_headers(message: Message, request_id: str, root_path: str) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Request-ID"] = request_id
+    if headers.get("location", "").startswith("/"):
+        headers["Location"] = root_path + headers["location"]

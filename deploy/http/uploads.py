@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,9 @@ _MAX_FIELD_BYTES: Final = 1 << 16
 _MAX_VALUES: Final = 10_000
 """In the lists and objects of a JSON body; more than any request needs."""
 _PART: Final = "image"
+_DATA_URI: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_BREAKS: Final = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,7 @@ async def parse_body(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type == "application/json":
         # On a thread: while a large body is parsed, other requests are answered.
-        values = await run_in_threadpool(_parse_json, await request.body(), kind)
-        return values, _decode_images(getattr(values, "images", None) or [])
+        return await run_in_threadpool(_parse_json_and_images, await request.body(), kind)
     if media_type == "multipart/form-data":
         return await _parse_form(request, kind)
     raise ApiError(
@@ -59,6 +62,11 @@ async def parse_body(request: Request, kind: type[M]) -> tuple[M, list[Upload]]:
         "send application/json or multipart/form-data"
         + (f", not {printable(media_type)}" * bool(media_type)),
     )
+
+
+def _parse_json_and_images(body: bytes, kind: type[M]) -> tuple[M, list[Upload]]:
+    values = _parse_json(body, kind)
+    return values, _decode_images(getattr(values, "images", None) or [])
 
 
 def _parse_json(body: bytes, kind: type[M]) -> M:
@@ -106,7 +114,7 @@ async def _parse_form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]
                     raise ApiError("invalid-request", f"files are parts called image, not {printable(name)}")
                 file_name = printable(part.filename or f"image-{len(uploads) + 1}")
                 uploads.append(Upload(file_name, await part.read()))
-            elif name == "add":
+            elif _is_list(kind, name) and name != "images":
                 fields.setdefault(name, []).append(part)
             elif name in fields or name == "images":
                 raise ApiError(
@@ -124,10 +132,33 @@ def _decode_images(images: list[str]) -> list[Upload]:
     uploads = []
     for number, text in enumerate(images, start=1):
         try:
-            uploads.append(Upload(f"image-{number}", base64.b64decode(text, validate=True)))
-        except (binascii.Error, ValueError) as error:
+            uploads.append(Upload(f"image-{number}", decode_base64(text)))
+        except ValueError as error:
             raise ApiError("invalid-request", f"images: number {number} is not valid Base64") from error
     return uploads
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes that a text holds in Base64.
+
+    It may be a data URI, be wrapped in lines, be the URL-safe kind, and lack the padding at its end.
+
+    Raises:
+        ValueError: it is not Base64.
+    """
+    uri = _DATA_URI.match(text)
+    data = text[uri.end() :] if uri else text
+    try:
+        compact = data.encode("ascii").translate(_TO_STANDARD, _BREAKS).rstrip(b"=")
+        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ValueError("it is not Base64") from error
+
+
+def _is_list(kind: type[BaseModel], field: str) -> bool:
+    """Whether a field of a request is a list, which a form sends as several fields of one name."""
+    info = kind.model_fields.get(field)
+    return info is not None and "list[" in str(info.annotation)
 
 
 def _first_error(error: ValidationError) -> str:

@@ -48,7 +48,7 @@ class Tile:
     Attributes:
         pixels: ``uint8 (h, w, 1 or 3)``, or None for a missing image, shown as a pale box.
         caption: Dark text below it, cut with an ellipsis where it is wider than the tile.
-        subcaption: Smaller and paler text below that.
+        subcaption: Smaller and paler text below that, a line or more.
         accent: Draw a colored frame around it, such as for the query.
         faded: Draw the caption as pale as the subcaption.
     """
@@ -90,8 +90,9 @@ class _Layout:
         return self.text - 1
 
     def caption_height(self, row: Sequence[Tile]) -> int:
-        """Return the height below the tiles of a row: two lines, one or none."""
-        lines = any(tile.caption for tile in row) + any(tile.subcaption for tile in row)
+        """Return the height below the tiles of a row, for its longest captions."""
+        lines = int(any(tile.caption for tile in row))
+        lines += max(len(_lines(tile)) for tile in row) if row else 0
         return lines * self.line + round(self.text * 0.45) if lines else 0
 
     def left(self, column: int) -> int:
@@ -244,6 +245,10 @@ def _fit(pixels: NDArray[np.uint8], side: int) -> Image.Image:
     return image.convert("RGB")
 
 
+def _lines(tile: Tile) -> list[str]:
+    return tile.subcaption.split("\n") if tile.subcaption else []
+
+
 def _label_width(labels: Sequence[str], layout: _Layout) -> int:
     if not any(labels):
         return 0
@@ -281,7 +286,8 @@ def _draw_tile(
         )
     baseline = top + side + round(layout.text * 0.45) + layout.text
     ink = _FADED if tile.faded else _INK
-    for text, size, color in ((tile.caption, layout.text, ink), (tile.subcaption, layout.small, _FADED)):
+    below = ((line, layout.small, _FADED) for line in _lines(tile))
+    for text, size, color in ((tile.caption, layout.text, ink), *below):
         if text:
             Line.of(text, size, width=side).draw(draw, (left, baseline), color, anchor="ls")
             baseline += layout.line

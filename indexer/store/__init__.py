@@ -42,6 +42,7 @@ from lookalike.indexer.store.points import (
     payload_fault,
     scroll_pages,
 )
+from lookalike.indexer.store.summary import CollectionSummary, FieldSummary, counts_to_json, summarize
 
 __all__ = [
     "EF_SEARCH",
@@ -51,7 +52,9 @@ __all__ = [
     "QUANTILE",
     "RESERVED",
     "CollectionSpec",
+    "CollectionSummary",
     "Condition",
+    "FieldSummary",
     "Filter",
     "Hit",
     "IndexState",
@@ -70,6 +73,7 @@ __all__ = [
     "check_points",
     "check_unaliased",
     "choose_collection",
+    "counts_to_json",
     "damage_of",
     "differing_options",
     "is_name",
@@ -83,5 +87,6 @@ __all__ = [
     "payload_fault",
     "resolve_alias",
     "scroll_pages",
+    "summarize",
     "value_counts",
 ]

@@ -1,19 +1,33 @@
 """Searching a collection."""
 
+from lookalike.searcher.search.comparison import Comparison, compare
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.query_images import QueryFace, QueryFaces, Timer, stored_face
-from lookalike.searcher.search.results import QueryResult, SearchHit, SearchParams, format_probability
+from lookalike.searcher.search.query_images import QueryFace, QueryFaces, StoredItem, Timer, stored_face
+from lookalike.searcher.search.query_vectors import QueryEmbedder, no_vector
+from lookalike.searcher.search.results import (
+    QueryResult,
+    SearchHit,
+    SearchParams,
+    format_probability,
+    format_score,
+)
 from lookalike.searcher.search.searcher import Searcher
 
 __all__ = [
+    "Comparison",
     "QueryDenoiser",
+    "QueryEmbedder",
     "QueryFace",
     "QueryFaces",
     "QueryResult",
     "SearchHit",
     "SearchParams",
     "Searcher",
+    "StoredItem",
     "Timer",
+    "compare",
     "format_probability",
+    "format_score",
+    "no_vector",
     "stored_face",
 ]

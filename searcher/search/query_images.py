@@ -1,6 +1,6 @@
 """Query images as the model sees them: read, framed or with their faces cut out, denoised if wanted.
 
-Legend: n faces, S side of a model's input, C channels.
+Legend: n faces, S side of a model's input, C channels, E embedding size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,19 @@ class ItemQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item of the searched collection as a query.
+
+    Attributes:
+        id: Its id.
+        read: Returns the bytes of its image, from its payload; None: reads its file.
+    """
+
+    id: str
+    read: Callable[[dict[str, Any]], bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class QueryFaces:
     """Which faces of a query are searched for, where faces are compared.
 
@@ -98,13 +111,29 @@ class QueryFace:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedQuery:
-    """A query's pixels, uint8 (S, S, C), and the SHA-256 of its file, or the error of reading it."""
+    """A query's pixels, uint8 (S, S, C), and the SHA-256 of its file, or the error of reading it.
+
+    Of a stored item there is its stored vector, float32 (E,), in place of pixels.
+    """
 
     pixels: Pixels | None = None
+    name: str = ""
     digest: str = ""
+    vector: NDArray[np.float32] | None = None
     denoise_info: DenoiseInfo | None = None
     face: QueryFace | None = None
     error: LookalikeError | None = None
+
+    @property
+    def stored_vector(self) -> NDArray[np.float32]:
+        """The vector of a stored item, float32 (E,).
+
+        Raises:
+            ValueError: it is no stored item.
+        """
+        if self.vector is None:
+            raise ValueError(f"{self.name} is no stored item")
+        return self.vector
 
 
 def load_query(
@@ -125,12 +154,12 @@ def load_query(
         else:
             found = _faces(model, query, data, faces, denoiser, max_pixels, timer)
     except ImageError as error:
-        return [LoadedQuery(error=error)]
+        return [LoadedQuery(name=str(query), error=error)]
     except OSError as error:
         reason = f"{printable(str(query))}: cannot be read ({error.strerror})"
-        return [LoadedQuery(error=ImageError(reason))]
+        return [LoadedQuery(name=str(query), error=ImageError(reason))]
     digest = hashlib.sha256(data).hexdigest()
-    return [replace(each, digest=digest) for each in found]
+    return [replace(each, name=str(query), digest=digest) for each in found]
 
 
 def stored_face(payload: Payload) -> QueryFace | None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import Bundle, ScoreCalibration, default_prior
-from lookalike.encoder.errors import InvalidArgumentError, LookalikeError, printable
+from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
 from lookalike.searcher.search.query_images import QueryFace
+
+Verdict = Literal["same file", "match", "possible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class SearchHit:
         id: Of the item.
         payload: The stored metadata: root, path, sha256, size, mtime_ns, person.
         probability: That it shows the query's person, in (0, 1); None where the model is not calibrated.
-        match: Whether the score is above the threshold; None where there is none.
+        match: Whether the two are taken for one person, see :class:`~.matches.MatchScorer`; None where the
+            model is not calibrated.
+        same_file: Whether the item has the query's exact bytes.
     """
 
     rank: int
@@ -39,6 +42,14 @@ class SearchHit:
     payload: dict[str, Any]
     probability: float | None = None
     match: bool | None = None
+    same_file: bool = False
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the result is, in a word; None where the model is not calibrated and it is another file."""
+        if self.same_file:
+            return "same file"
+        return None if self.match is None else "match" if self.match else "possible"
 
     @property
     def path(self) -> str:
@@ -52,12 +63,13 @@ class SearchHit:
         return None if person is None else str(person)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: rank, score, probability, match, path, person, payload."""
+        """Return JSON values: rank, score, probability, match, same_file, path, person, payload."""
         return {
             "rank": self.rank,
             "score": round(self.score, 6),
             "probability": None if self.probability is None else float(f"{self.probability:.4g}"),
             "match": self.match,
+            "same_file": self.same_file,
             "path": self.path,
             "person": self.person,
             "payload": self.payload,
@@ -74,7 +86,7 @@ class QueryResult:
         took_ms: Reading, embedding and searching; each one's share of queries that run together.
         results: Best first; empty when the query failed.
         error: Why it failed; None when it did not.
-        match: Whether any hit is above the threshold; None where there is no threshold or the query failed.
+        match: Whether any hit is a match; None where the model is not calibrated or the query failed.
         warning: Why the hits mean little, in one line; None where nothing is known against them.
         denoise_info: How the query was denoised; None where denoising was not requested.
         face: The face of the query that was compared; None where whole pictures are.
@@ -116,68 +128,6 @@ class QueryResult:
         return values if self.error is None else values | {"error": str(self.error)}
 
 
-@dataclass(frozen=True, slots=True)
-class MatchScorer:
-    """Turns the scores of a search into probabilities and matches.
-
-    Attributes:
-        calibration: Of the model; None where it is not calibrated.
-        prior: Probability that an image of the collection shows the query's person, before any comparison.
-        threshold: Score that a match exceeds; None where the calibration supported none.
-    """
-
-    calibration: ScoreCalibration | None = None
-    prior: float = 0.5
-    threshold: float | None = None
-
-    @classmethod
-    def from_bundle(
-        cls, bundle: Bundle, *, size: int, prior: float | None, fmr: float | None, faces: bool = False
-    ) -> Self:
-        """Return the scorer for a collection of ``size`` images.
-
-        Args:
-            bundle: The model.
-            size: Images in the collection.
-            prior: In (0, 1); None: one match expected, see :func:`default_prior`.
-            fmr: False match rate of the threshold; None: the smallest that the calibration supports.
-            faces: Whether faces found in pictures are compared.
-
-        Raises:
-            InvalidArgumentError: invalid prior or rate, or one was given and the model is not calibrated.
-        """
-        fitted = bundle.calibration_of(faces=faces)
-        calibration = None if fitted is None else fitted.scores
-        if calibration is None:
-            if prior is not None or fmr is not None:
-                raise InvalidArgumentError(
-                    f"--prior and --fmr need a calibrated model, {printable(bundle.name)} is not calibrated; "
-                    "run lookalike calibrate first"
-                )
-            return cls()
-        chosen = default_prior(size) if prior is None else prior
-        calibration.probability(0.0, chosen)  # refuses an invalid prior also where nothing is found
-        return cls(calibration, chosen, calibration.threshold(fmr))
-
-    def rank(self, hits: Sequence[Hit]) -> tuple[SearchHit, ...]:
-        """Return search hits for the store's hits, best first."""
-        probabilities: list[float | None] = [None] * len(hits)
-        if self.calibration is not None:
-            scores = [hit.score for hit in hits]
-            probabilities = self.calibration.probability(scores, self.prior).tolist()
-        return tuple(
-            SearchHit(rank, hit.score, hit.id, dict(hit.payload), probability, self._is_match(hit.score))
-            for rank, (hit, probability) in enumerate(zip(hits, probabilities, strict=True), start=1)
-        )
-
-    def any_match(self, results: Sequence[SearchHit]) -> bool | None:
-        """Whether any hit is above the threshold; None where there is none."""
-        return None if self.threshold is None else any(result.match for result in results)
-
-    def _is_match(self, score: float) -> bool | None:
-        return None if self.threshold is None else score > self.threshold
-
-
 _FACTOR: Final = 4
 
 
@@ -187,12 +137,14 @@ class SearchParams:
 
     Attributes:
         k: Most hits of each query.
+        offset: Leave out so many of the best hits: those of the pages before.
         where: Filter that hits must pass.
         exclude_self: Leave out items with exactly a query's bytes.
         group_by: Payload field: only the best hit of each of its values; items without it form no group.
     """
 
     k: int = 10
+    offset: int = 0
     where: Filter | None = None
     exclude_self: bool = False
     group_by: str | None = None
@@ -201,12 +153,14 @@ class SearchParams:
         """Check the values.
 
         Raises:
-            InvalidArgumentError: k is under 1, or no payload field can have this name.
+            InvalidArgumentError: k is under 1, the offset under 0, or no payload field can have this name.
         """
         if self.group_by is not None:
             Condition(self.group_by, "=", "")
         if self.k < 1:
             raise InvalidArgumentError(f"k must be at least 1, {self.k} is not; ask for one hit or more")
+        if self.offset < 0:
+            raise InvalidArgumentError(f"offset must be 0 or more, not {self.offset}")
 
     def where_excluding(self, digests: Sequence[str]) -> Filter | None:
         """Return the filter that also leaves out files with these SHA-256 digests (hex)."""
@@ -231,6 +185,10 @@ def retrieve(
         digests: For each query the SHA-256 of its images.
         params: Which hits.
     """
+    if params.offset:
+        most = replace(params, k=params.k + params.offset, offset=0)
+        pages = retrieve(store, collection, vectors, digests, most)
+        return [hits[params.offset :] for hits in pages]
     if params.group_by is not None:
         return [
             _best_of_groups(
@@ -294,5 +252,14 @@ def _group(hit: Hit, field: str) -> str:
 
 
 def format_probability(probability: float) -> str:
-    """Return a probability as short text: 0.42, <0.01, >0.99."""
-    return "<0.01" if probability < 0.01 else ">0.99" if probability > 0.99 else f"{probability:.2f}"
+    """Return a probability as short text: 42 %, <1 %, >99 %."""
+    return "<1 %" if probability < 0.01 else ">99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
+def format_score(hit: SearchHit) -> str:
+    """Return score and verdict of a hit as short lines: ``score 0.523``, ``possible, 11 %``."""
+    lines = [f"score {hit.score:.3f}"]
+    if hit.verdict is not None:
+        chance = "" if hit.same_file or hit.probability is None else format_probability(hit.probability)
+        lines.append(", ".join(filter(None, [hit.verdict, chance])))
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Search a collection with images: how a query becomes a vector, and the vector a ranked result.
+"""Search a collection: the vector of a query becomes a ranked result.
 
 Legend: Q queries, k hits, E embedding size.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -23,7 +22,6 @@ from lookalike.encoder.errors import (
     InvalidArgumentError,
     ItemNotFoundError,
     ModelMismatchError,
-    VectorError,
     printable,
 )
 from lookalike.encoder.files import read_bounded
@@ -34,25 +32,25 @@ from lookalike.indexer.store import (
     CollectionSpec,
     Filter,
     Hit,
+    Record,
     VectorStore,
     check_fields,
     items_filter,
     resolve_alias,
 )
-from lookalike.indexer.sync import DEGENERATE
-from lookalike.searcher.generation import attributes_of
+from lookalike.searcher.search.matches import MatchScorer
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.query_images import (
     ItemQuery,
     LoadedQuery,
     Query,
     QueryFaces,
+    StoredItem,
     Timer,
-    load_query,
     stored_face,
 )
+from lookalike.searcher.search.query_vectors import QueryEmbedder, no_vector, untimed
 from lookalike.searcher.search.results import (
-    MatchScorer,
     QueryResult,
     SearchHit,
     SearchParams,
@@ -66,15 +64,6 @@ _BATCH: Final = 64
 _WIDENED: Final = 1.5
 _SHOWN_MARGIN: Final = 0.25
 """What is shown around a crop, and around a face in fractions of its frame: half as much again."""
-OUT_OF_DISTRIBUTION: Final = (
-    "this image is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
-    "results mean little"
-)
-
-
-def untimed(_step: str) -> AbstractContextManager[object]:
-    """Time nothing."""
-    return nullcontext()
 
 
 class Searcher:
@@ -109,14 +98,8 @@ class Searcher:
         self.spec.check_model(self.collection, model_id=model.model_id, crop=self.spec.crop)
         self.size = store.count(self.collection, where=items_filter(self.spec))
         _ = model.provider  # loads the model now, so that the first query does not wait
-        calibration = model.bundle.calibration_of(faces=self.spec.has_faces)
-        self._usual_errors = (
-            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
-        )
-        if self._usual_errors is not None:
-            model.reconstruction_errors(
-                np.empty((0, *model.bundle.spec.image.shape), np.uint8)
-            )  # loads the decoder too
+        usual = None if self.spec.has_faces else Crop.parse(self.spec.crop)
+        self._embedder = QueryEmbedder(model, usual, timer=timer, max_pixels=max_pixels)
 
     @classmethod
     def open(
@@ -153,6 +136,7 @@ class Searcher:
         queries: Sequence[Query],
         *,
         k: int = 10,
+        offset: int = 0,
         exclude_self: bool = False,
         where: Filter | None = None,
         group_by: str | None = None,
@@ -170,6 +154,7 @@ class Searcher:
         Args:
             queries: Image files, or objects like them.
             k: Most hits of each query.
+            offset: Leave out so many of the best hits: those of the pages before.
             exclude_self: Leave out items with exactly the query's bytes.
             where: Filter that hits must pass.
             group_by: Payload field: only the best hit of each of its values.
@@ -186,9 +171,9 @@ class Searcher:
             InvalidArgumentError: invalid k, prior, rate or field; a prior or rate and no calibrated model; an
                 attribute that the model does not have.
         """
-        params = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
-        crop = self._crop(crop, faces)
-        scorer, change = self.match_scorer(prior=prior, fmr=fmr), self._latent_change(add)
+        params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by)
+        crop = self._embedder.framing(crop, faces)
+        scorer, change = self.match_scorer(prior=prior, fmr=fmr), self._embedder.change(add)
         for start in range(0, len(queries), _BATCH):
             yield from self._search_batch(
                 queries[start : start + _BATCH], params, crop, faces, scorer, change, denoiser
@@ -199,6 +184,7 @@ class Searcher:
         item: str,
         *,
         k: int = 10,
+        offset: int = 0,
         exclude_self: bool = True,
         where: Filter | None = None,
         group_by: str | None = None,
@@ -216,6 +202,7 @@ class Searcher:
         Args:
             item: Its id.
             k: As for :meth:`similar`, as all that is not described here.
+            offset: See above.
             exclude_self: Leave out the item and its exact copies.
             where: See above.
             group_by: See above.
@@ -230,37 +217,51 @@ class Searcher:
             InvalidArgumentError: as :meth:`similar`.
         """
         began = time.perf_counter()
-        record = self.store.get(self.collection, [item], with_vectors=True).get(item)
-        if record is None or record.vector is None:
-            raise ItemNotFoundError(f"collection {self.collection} has no item {item}")
-        payload, face = dict(record.payload), stored_face(record.payload)
-        if face is None and self.spec.has_faces:
-            raise ItemNotFoundError(
-                f"collection {self.collection} has no item {item}: no face was found in "
-                f"{printable(str(payload['path']))}"
-            )
-        name = str(payload["path"])
-        if add or denoiser is not None:
-            query = ItemQuery(
-                name, lambda: self._read_item(payload) if read is None else read(payload), payload
-            )
+        stored = self._load_item(StoredItem(item, read), image=bool(add) or denoiser is not None)
+        if isinstance(stored, ItemQuery):
             (result,) = self.similar(
-                [query], k=k, exclude_self=exclude_self, where=where, group_by=group_by,
+                [stored], k=k, offset=offset, exclude_self=exclude_self, where=where, group_by=group_by,
                 prior=prior, fmr=fmr, add=add, denoiser=denoiser,
             )  # fmt: skip
             return result
-        params = SearchParams(k=k, where=where, exclude_self=exclude_self, group_by=group_by)
-        scorer = self.match_scorer(prior=prior, fmr=fmr)
-        (hits,) = self._retrieve(record.vector[None], [[str(payload["sha256"])]], params)
-        results = scorer.rank(hits)
+        params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by)
+        scorer, digests = self.match_scorer(prior=prior, fmr=fmr), [stored.digest]
+        (hits,) = self._retrieve(stored.stored_vector[None], [digests], params)
+        results = scorer.rank(hits, digests=digests, offset=offset)
         took_ms = (time.perf_counter() - began) * 1000
-        match = scorer.any_match(results)
-        return QueryResult(name, self.model.model_id, took_ms, results, match=match, face=face)
+        return QueryResult(
+            stored.name,
+            self.model.model_id,
+            took_ms,
+            results,
+            match=scorer.any_match(results),
+            face=stored.face,
+        )
+
+    def _load_item(self, item: StoredItem, *, image: bool) -> ItemQuery | LoadedQuery:
+        """Return an item with its stored vector or, to be embedded again, with its image.
+
+        Raises:
+            ItemNotFoundError: the collection has no such item.
+        """
+        record: Record | None = self.store.get(self.collection, [item.id], with_vectors=True).get(item.id)
+        if record is None or record.vector is None:
+            raise ItemNotFoundError(f"collection {self.collection} has no item {item.id}")
+        payload, face = dict(record.payload), stored_face(record.payload)
+        name = str(payload["path"])
+        if face is None and self.spec.has_faces:
+            raise ItemNotFoundError(
+                f"collection {self.collection} has no item {item.id}: no face was found in {printable(name)}"
+            )
+        if not image:
+            return LoadedQuery(name=name, digest=str(payload["sha256"]), face=face, vector=record.vector)
+        read = self._read_item if item.read is None else item.read
+        return ItemQuery(name, lambda: read(payload), payload)
 
     def similar_to_examples(
         self,
-        like: Sequence[Path],
-        unlike: Sequence[Path] = (),
+        like: Sequence[Query | StoredItem],
+        unlike: Sequence[Query | StoredItem] = (),
         *,
         params: SearchParams | None = None,
         crop: Crop | None = None,
@@ -270,10 +271,11 @@ class Searcher:
     ) -> QueryResult:
         """Return the images similar to all positive examples and not to the negative ones.
 
-        See :func:`~.retrieval.combine_examples`.
+        See :func:`~.results.combine_examples`. Of items the stored vectors are taken; of those that are
+        edited or denoised, their images.
 
         Args:
-            like: Positive examples, at least one file; ``add`` edits these.
+            like: Positive examples, at least one: files or items; ``add`` edits these.
             unlike: Negative examples.
             params: Which hits.
             crop: As for :meth:`similar`.
@@ -283,56 +285,93 @@ class Searcher:
 
         Raises:
             InvalidArgumentError: no positive example, or as for :meth:`similar`.
+            ItemNotFoundError: the collection has no such item.
         """
         if not like:
             raise InvalidArgumentError("--unlike needs at least one IMAGE or --like")
-        crop = self._crop(crop, faces)
-        scorer, change = self.match_scorer(), self._latent_change(add)
+        params = params or SearchParams()
+        crop = self._embedder.framing(crop, faces)
+        scorer, change = self.match_scorer(), self._embedder.change(add)
         began = time.perf_counter()
-        files = (*like, *unlike)
-        loaded = [self._load(file, crop, faces, denoiser)[0] for file in files]
-        images = [each.pixels for each in loaded]
-        vectors = self._embed(images[: len(like)], change) + self._embed(images[len(like) :], None)
+        liked = [self._load_example(each, crop, faces, denoiser, image=bool(add)) for each in like]
+        unliked = [self._load_example(each, crop, faces, denoiser, image=False) for each in unlike]
+        loaded = liked + unliked
+        vectors = self._example_vectors(liked, change) + self._example_vectors(unliked, None)
+        warnings = self._embedder.warnings([each.pixels for each in liked])
+        warning = next(
+            (f"{each.name}: {text}" for each, text in zip(liked, warnings, strict=True) if text), None
+        )
         usable = [vector for vector in vectors if vector is not None]
         results: tuple[SearchHit, ...] = ()
         error = None
         if len(usable) < len(vectors):
-            first = next(place for place, vector in enumerate(vectors) if vector is None)
-            error = loaded[first].error or _no_vector(files[first])
+            first = next(each for each, vector in zip(loaded, vectors, strict=True) if vector is None)
+            error = first.error or no_vector(first.name)
         else:
             query = combine_examples(np.stack(usable[: len(like)]), np.array(usable[len(like) :], np.float32))
-            digests = [[each.digest for each in loaded]]
-            (hits,) = self._retrieve(query, digests, params or SearchParams())
-            results = scorer.rank(hits)
+            digests = [each.digest for each in loaded]
+            (hits,) = self._retrieve(query, [digests], params)
+            own = [each.digest for each in liked]
+            results = scorer.rank(hits, digests=own, warned=warning is not None, offset=params.offset)
         return QueryResult(
-            query=" + ".join(map(str, like)) + "".join(f" - {file}" for file in unlike),
+            query=" + ".join(each.name for each in liked) + "".join(f" - {each.name}" for each in unliked),
             model_id=self.model.model_id,
             took_ms=(time.perf_counter() - began) * 1000,
             results=results,
             error=error,
             match=None if error else scorer.any_match(results),
-            examples={"like": tuple(map(str, like)), "unlike": tuple(map(str, unlike))},
-            example_faces={
-                str(file): each.face
-                for file, each in zip(files, loaded, strict=True)
-                if each.face is not None
+            warning=None if error else warning,
+            examples={
+                "like": tuple(each.name for each in liked),
+                "unlike": tuple(each.name for each in unliked),
             },
+            example_faces={each.name: each.face for each in loaded if each.face is not None},
         )
+
+    def _load_example(
+        self,
+        example: Query | StoredItem,
+        crop: Crop | None,
+        faces: QueryFaces | None,
+        denoiser: QueryDenoiser | None,
+        *,
+        image: bool,
+    ) -> LoadedQuery:
+        if isinstance(example, StoredItem):
+            stored = self._load_item(example, image=image or denoiser is not None)
+            if isinstance(stored, LoadedQuery):
+                return stored
+            example = stored
+        return self._embedder.load(example, crop, faces, denoiser)[0]
+
+    def _example_vectors(self, examples: Sequence[LoadedQuery], change: Vector | None) -> list[Vector | None]:
+        embedded = self._embedder.embed([each.pixels for each in examples], change)
+        return [
+            vector if each.vector is None else each.vector
+            for each, vector in zip(examples, embedded, strict=True)
+        ]
 
     def similar_to_vectors(
         self,
         embeddings: Vector,
         *,
         k: int,
+        offset: int = 0,
         where: Filter | None = None,
+        group_by: str | None = None,
         prior: float | None = None,
         fmr: float | None = None,
     ) -> list[tuple[SearchHit, ...]]:
-        """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`."""
+        """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`.
+
+        Raises:
+            InvalidArgumentError: as :meth:`similar`.
+            VectorError: an embedding has another dimension, is zero or not finite.
+        """
+        params = SearchParams(k=k, offset=offset, where=where, group_by=group_by)
         scorer = self.match_scorer(prior=prior, fmr=fmr)
-        self._check_fields(where)
-        found = self.store.search(self.collection, embeddings, k=k, where=items_filter(self.spec, where))
-        return [scorer.rank(hits) for hits in found]
+        found = self._retrieve(embeddings, [()] * len(embeddings), params)
+        return [scorer.rank(hits, offset=offset) for hits in found]
 
     def match_scorer(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
         """Return what turns scores of this collection into probabilities; see :meth:`similar`."""
@@ -394,9 +433,6 @@ class Searcher:
             check_fields(self.store, self.collection, where)
             self._fields |= keys
 
-    def _latent_change(self, add: Mapping[str, float] | None) -> Vector | None:
-        return attributes_of(self.model).change(add) if add else None
-
     def _search_batch(
         self,
         queries: Sequence[Query],
@@ -408,24 +444,29 @@ class Searcher:
         denoiser: QueryDenoiser | None,
     ) -> Iterator[QueryResult]:
         began = time.perf_counter()
-        pairs = [(query, one) for query in queries for one in self._load(query, crop, faces, denoiser)]
-        loaded = [each for _, each in pairs]
+        loaded = [one for query in queries for one in self._embedder.load(query, crop, faces, denoiser)]
         images = [each.pixels for each in loaded]
-        vectors, warnings = self._embed(images, change), self._warnings(images)
+        vectors, warnings = self._embedder.embed(images, change), self._embedder.warnings(images)
         usable = [place for place, vector in enumerate(vectors) if vector is not None]
         results: dict[int, tuple[SearchHit, ...]] = {}
         if usable:
             rows = np.stack([vector for vector in vectors if vector is not None])
-            hits = self._retrieve(rows, [[loaded[place].digest] for place in usable], params)
-            results = {place: scorer.rank(found) for place, found in zip(usable, hits, strict=True)}
-        took_ms = (time.perf_counter() - began) * 1000 / len(pairs)
-        for place, (query, each) in enumerate(pairs):
-            name, model_id = str(query), self.model.model_id
+            digests = [[loaded[place].digest] for place in usable]
+            found = self._retrieve(rows, digests, params)
+            results = {
+                place: scorer.rank(
+                    hits, digests=own, warned=warnings[place] is not None, offset=params.offset
+                )
+                for place, own, hits in zip(usable, digests, found, strict=True)
+            }
+        took_ms = (time.perf_counter() - began) * 1000 / len(loaded)
+        for place, each in enumerate(loaded):
+            model_id = self.model.model_id
             if place not in results:
-                yield QueryResult(name, model_id, took_ms, (), each.error or _no_vector(query))
+                yield QueryResult(each.name, model_id, took_ms, (), each.error or no_vector(each.name))
             else:
                 yield QueryResult(
-                    name,
+                    each.name,
                     model_id,
                     took_ms,
                     results[place],
@@ -442,49 +483,6 @@ class Searcher:
             self._check_fields(params.where)
             of_faces = replace(params, where=items_filter(self.spec, params.where))
             return retrieve(self.store, self.collection, vectors, digests, of_faces)
-
-    def _warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:
-        """Return a line for each image that the model reconstructs far worse than those it was trained on."""
-        good = [pixels for pixels in images if pixels is not None]
-        if self._usual_errors is None or not good:
-            return [None] * len(images)
-        with self.timer("check"):
-            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
-        found = [None if pixels is None else next(scores) for pixels in images]
-        return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
-
-    def _embed(self, images: Sequence[Pixels | None], change: Vector | None) -> list[Vector | None]:
-        """Return a vector for each image that was read and gives a finite vector that is not zero."""
-        good = [pixels for pixels in images if pixels is not None]
-        with self.timer("embed"):
-            rows = iter(self.model.embed(np.stack(good), change) if good else ())
-        vectors: list[Vector | None] = [None if pixels is None else next(rows) for pixels in images]
-        return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
-
-    def _crop(self, crop: Crop | None, faces: QueryFaces | None) -> Crop | None:
-        """Return how queries are cropped: as the collection is, unless it is given; None: to their faces."""
-        if crop is not None and faces is not None:
-            raise InvalidArgumentError(f"a query is cut to {crop} or to its faces; leave one of the two out")
-        if faces is not None or (crop is None and self.spec.has_faces):
-            return None
-        return Crop.parse(self.spec.crop) if crop is None else crop
-
-    def _load(
-        self, query: Query, crop: Crop | None, faces: QueryFaces | None, denoiser: QueryDenoiser | None
-    ) -> list[LoadedQuery]:
-        return load_query(
-            self.model,
-            query,
-            crop,
-            faces=faces or QueryFaces(),
-            denoiser=denoiser,
-            max_pixels=self.max_pixels,
-            timer=self.timer,
-        )
-
-
-def _no_vector(query: Query) -> VectorError:
-    return VectorError(f"{printable(str(query))}: {DEGENERATE}")
 
 
 def _read_located(file: Path) -> bytes:

@@ -1,20 +1,43 @@
-"""The collections, their metadata fields, the models, and the problem codes."""
+"""The collections, their metadata fields and aliases, the models, and the problem codes."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
-from lookalike.deploy.http.errors import PROBLEMS
+from lookalike.deploy.http.access import Writing
+from lookalike.deploy.http.errors import PROBLEMS, ApiError
 from lookalike.deploy.http.registry import ModelRegistry
-from lookalike.deploy.http.state import State
+from lookalike.deploy.http.state import AppState, State
+from lookalike.deploy.http.uploads import describe_body, parse_body
+from lookalike.encoder.errors import printable
 from lookalike.encoder.runtime import Denoiser, Model
-from lookalike.indexer.store import damage_of, items_filter, parse_where, value_counts
+from lookalike.indexer.store import (
+    counts_to_json,
+    damage_of,
+    items_filter,
+    parse_where,
+    resolve_alias,
+    summarize,
+    value_counts,
+)
 
 router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
+
+
+Name = Annotated[str, Path(max_length=64, examples=["family"])]
+Alias = Annotated[str, Path(max_length=64, examples=["family"])]
+
+
+class IndexJson(BaseModel):
+    """How a collection is searched."""
+
+    search: Literal["exact", "hnsw"]
+    indexed: int = Field(description="Vectors in the search index.")
 
 
 class CollectionJson(BaseModel):
@@ -29,7 +52,45 @@ class CollectionJson(BaseModel):
     metric: str
     roots: list[str]
     aliases: list[str]
-    index: dict[str, Any]
+    index: IndexJson
+
+
+class CountJson(BaseModel):
+    """A value and the number of items that have it."""
+
+    value: Any
+    count: int
+
+
+class FieldJson(BaseModel):
+    """A metadata field: the most frequent values of text, the range of numbers."""
+
+    name: str
+    kind: Literal["text", "number"]
+    values: list[CountJson] | None = Field(None, description="At most 50; left out above 1,000 values.")
+    min: float | None = None
+    max: float | None = None
+
+
+class CollectionDetailJson(CollectionJson):
+    """A collection and what its items say of themselves, of 100,000 items at most."""
+
+    sample: list[str] = Field(description="Ids of up to 12 items.")
+    fields: list[FieldJson] = Field(description="Metadata fields beside the person and the file's own.")
+    people: list[CountJson] = Field(description="The 50 most frequent people; empty above 1,000.")
+
+
+class AliasRequest(BaseModel, extra="forbid"):
+    """What an alias stands for."""
+
+    collection: str = Field(max_length=64, description="Name of a collection.")
+
+
+class AliasJson(BaseModel):
+    """An alias and the collection that it stands for."""
+
+    alias: str
+    collection: str
 
 
 class DamagedJson(BaseModel):
@@ -50,7 +111,7 @@ class FacetsResponse(BaseModel):
     """How many items have each value, the most frequent first."""
 
     field: str
-    values: list[dict[str, Any]]
+    values: list[CountJson]
 
 
 class ModelJson(BaseModel):
@@ -98,24 +159,106 @@ def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
             # The reason, without the place of the store: that is the service's own.
             damaged.append({"name": name, "reason": str(damage).replace(registry.store.address, "")})
             continue
-        spec, index = registry.store.info(name), registry.store.index_state(name)
-        count = registry.store.count(name, where=items_filter(spec)) if spec.has_faces else index.points
-        models = [model.bundle.name for model in registry.models.values() if model.model_id == spec.model_id]
-        rows.append(
-            {
-                "name": name,
-                "count": count,
-                "model_id": spec.model_id,
-                "model": models[0] if models else None,
-                "dimension": spec.dimension,
-                "crop": spec.crop,
-                "metric": spec.metric,
-                "roots": sorted(spec.roots),
-                "aliases": [alias for alias, collection in aliases.items() if collection == name],
-                "index": index.to_json()["index"],
-            }
-        )
+        rows.append(_row(registry, name, aliases))
     return {"collections": rows, "damaged": damaged}
+
+
+def _row(registry: ModelRegistry, name: str, aliases: Mapping[str, str]) -> dict[str, Any]:
+    spec, index = registry.store.info(name), registry.store.index_state(name)
+    count = registry.store.count(name, where=items_filter(spec)) if spec.has_faces else index.points
+    models = [model.bundle.name for model in registry.models.values() if model.model_id == spec.model_id]
+    return {
+        "name": name,
+        "count": count,
+        "model_id": spec.model_id,
+        "model": models[0] if models else None,
+        "dimension": spec.dimension,
+        "crop": spec.crop,
+        "metric": spec.metric,
+        "roots": sorted(spec.roots),
+        "aliases": [alias for alias, collection in aliases.items() if collection == name],
+        "index": index.to_json()["index"],
+    }
+
+
+@router.get("/collections/{name}", response_model=CollectionDetailJson, summary="Get a collection")
+async def collection(state: State, name: Name) -> JSONResponse:
+    """Return a collection, also by an alias: its size and model, some items, its fields and people."""
+    registry = state.registry
+
+    def detail() -> dict[str, Any]:
+        aliases = registry.store.aliases()
+        real = aliases.get(name, name)
+        row, summary = _row(registry, real, aliases), summarize(registry.store, real)
+        return row | {
+            "sample": list(summary.sample),
+            "fields": [field.to_json() for field in summary.fields],
+            "people": counts_to_json(summary.people or ()),
+        }
+
+    return JSONResponse(await state.executor.run(detail))
+
+
+@router.delete("/collections/{name}", status_code=204, response_class=Response, summary="Delete a collection")
+async def delete_collection(state: State, name: Name, _: Writing) -> Response:
+    """Delete a collection and everything in it. The images that it was made of stay where they are."""
+    await state.executor.run(lambda: _delete(state, name))
+    return Response(status_code=204)
+
+
+def _delete(state: AppState, name: str) -> None:
+    store = state.registry.store
+    aliases = store.aliases()
+    if name in aliases:
+        raise ApiError(
+            "collection-in-use",
+            f"{printable(name)} is an alias of collection {aliases[name]}; delete that, or the alias "
+            f"with DELETE /api/v1/aliases/{printable(name)}",
+        )
+    if pointing := sorted(alias for alias, real in aliases.items() if real == name):
+        raise ApiError(
+            "collection-in-use",
+            f"the alias {pointing[0]} stands for it; delete that first: DELETE /api/v1/aliases/{pointing[0]}",
+        )
+    running = [job.to_json() for job in state.jobs.all() if not job.over]
+    if any(resolve_alias(store, str(job.get("collection"))) == name for job in running):
+        raise ApiError("collection-in-use", "a job is indexing it; cancel the job or wait until it has ended")
+    store.info(name)  # raises where there is none
+    store.delete_collection(name)
+    state.registry.forget(name)
+
+
+@router.put(
+    "/aliases/{alias}",
+    response_model=AliasJson,
+    openapi_extra=describe_body(AliasRequest, {"collection": "family-2"}, images=False),
+    summary="Point an alias to a collection",
+)
+async def set_alias(
+    request: Request,
+    state: State,
+    alias: Alias,
+    _: Writing,
+) -> JSONResponse:
+    """Make an alias stand for a collection, in one step: a search reads the old or the new one."""
+    params, uploads = await parse_body(request, AliasRequest)
+    if uploads:
+        raise ApiError("invalid-request", "an alias takes no images, but the name of a collection")
+    await state.executor.run(lambda: state.registry.store.set_alias(alias, params.collection))
+    return JSONResponse({"alias": alias, "collection": params.collection})
+
+
+@router.delete("/aliases/{alias}", status_code=204, response_class=Response, summary="Delete an alias")
+async def delete_alias(state: State, alias: Alias, _: Writing) -> Response:
+    """Delete an alias; the collection that it stands for stays."""
+
+    def delete() -> None:
+        if alias not in state.registry.store.aliases():
+            raise ApiError("alias-not-found", "no alias of this name; GET /api/v1/collections lists them")
+        state.registry.store.set_alias(alias, None)
+
+    await state.executor.run(delete)
+    return Response(status_code=204)
 
 
 @router.get("/facets", response_model=FacetsResponse, summary="Count the values of a metadata field")

@@ -1,20 +1,53 @@
-"""``GET /healthz``, ``/readyz`` and ``/metrics``: the state of the service itself."""
+"""``GET /healthz``, ``/readyz``, ``/metrics`` and ``/api/v1/service``: the state of the service itself."""
 
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import APIRouter
-from starlette.responses import Response
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
 
+from lookalike.deploy.http.access import may_write
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.metrics import MEDIA_TYPE
+from lookalike.deploy.http.settings import MAX_DENOISED_PIXELS
 from lookalike.deploy.http.state import State
 from lookalike.encoder.errors import LookalikeError
 
 router: Final = APIRouter(tags=["the service itself"])
 _READY_SECONDS: Final = 5
+
+
+class ServiceJson(BaseModel):
+    """What the service is, and what it takes."""
+
+    version: str
+    can_write: bool = Field(description="Whether you may index, delete and change aliases.")
+    roots: list[str] = Field(description="Folders that you may index.")
+    max_pixels_denoise: int = Field(description="Pixels that a request may have denoised.")
+    body_bytes: int = Field(description="Largest request.")
+    seconds: float = Field(description="Longest time for a request.")
+    root_path: str = Field(description="Path below which a reverse proxy serves it; empty: at the top.")
+
+
+@router.get("/api/v1/service", response_model=ServiceJson, summary="Get what the service offers")
+async def service(request: Request, state: State) -> JSONResponse:
+    """Return the version and the limits of the service, and what the sender may change."""
+    settings, can_write = state.settings, may_write(request)
+    return JSONResponse(
+        {
+            "version": version("lookalike"),
+            "can_write": can_write,
+            "roots": [str(root) for root in settings.roots] if can_write else [],
+            "max_pixels_denoise": MAX_DENOISED_PIXELS,
+            "body_bytes": settings.body_bytes,
+            "seconds": settings.seconds,
+            "root_path": settings.root_path,
+        }
+    )
 
 
 @router.get("/healthz", summary="Check that the process answers")

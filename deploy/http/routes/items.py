@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.responses import JSONResponse, Response
 
+from lookalike.deploy.http.access import Writing
 from lookalike.deploy.http.errors import ApiError
+from lookalike.deploy.http.representation import has_current
 from lookalike.deploy.http.state import AppState, State
 from lookalike.encoder.datasets import MNIST
 from lookalike.encoder.detect import LFW_FRAME, Face, cut_faces
@@ -65,6 +67,19 @@ async def item(state: State, item: UUID, collection: Collection) -> JSONResponse
     """Return the metadata of an item."""
     _, payload = await state.executor.run(lambda: get_item(state, collection, item))
     return JSONResponse({"id": str(item), "collection": collection, "payload": payload})
+
+
+@router.delete("/items/{item}", status_code=204, response_class=Response, summary="Delete an item")
+async def delete_item(state: State, item: UUID, collection: Collection, _: Writing) -> Response:
+    """Delete an item of a collection. Its image file stays: indexing the file again may store it again."""
+
+    def delete() -> None:
+        get_item(state, collection, item)
+        state.registry.store.delete(collection, [str(item)])
+        state.registry.forget(collection)
+
+    await state.executor.run(delete)
+    return Response(status_code=204)
 
 
 @router.get(
@@ -132,7 +147,7 @@ async def _send_image(
     def respond() -> Response:
         spec, payload = get_item(state, collection, item)
         headers = {"ETag": f'"{payload.get("sha256", "")}{variant}"', "Cache-Control": _CACHE}
-        if request.headers.get("if-none-match") == headers["ETag"]:
+        if has_current(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         try:
             pixels = render(spec, payload, item_file(spec, payload, allowed=state.settings.roots))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ def test_the_copy_is_the_same_model_and_opens_the_same_collection(home: Path) ->
     assert calibrated.calibration is not None
     words = "search people/person-0/0.png --collection people --exclude-self -n 3 --json"
     (before,) = json.loads(lookalike(*words.split(), cwd=home).stdout)
-    (after,) = json.loads(lookalike(*words.split(), "--model", "calibrated", cwd=home).stdout)
+    more = ("--model", "calibrated", "--prior", "0.5")
+    (after,) = json.loads(lookalike(*words.split(), *more, cwd=home).stdout)
     assert [r["path"] for r in before["results"]] == [r["path"] for r in after["results"]]
     assert (before["match"], before["warning"]) == (None, None)
     assert all(r["probability"] is None and r["match"] is None for r in before["results"])
@@ -81,20 +83,48 @@ def test_the_copy_is_the_same_model_and_opens_the_same_collection(home: Path) ->
     likeness = calibrated.calibration.scores
     assert likeness is not None
     for result in after["results"]:
-        expected = float(likeness.probability(result["score"], 1 / (PEOPLE * EACH)))
+        expected = float(likeness.probability(result["score"], 0.5))
         assert result["probability"] == pytest.approx(expected, rel=1e-2)
-        assert result["match"] == (result["score"] > likeness.thresholds[0.01])
+        assert result["match"] == (result["score"] > likeness.thresholds[0.01] and expected > 0.5)
 
 
 def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
     words = "search people/person-0/0.png --collection people --model calibrated -n 50 --exclude-self --json"
     usual, sure, lax = (
         json.loads(lookalike(*words.split(), *more, cwd=home).stdout)[0]["results"]
-        for more in ((), ("--prior", "0.5"), ("--fmr", "0.1"))
+        for more in ((), ("--prior", "0.5"), ("--prior", "0.5", "--fmr", "0.1"))
     )
+    likeness = Bundle.open(home / "calibrated").calibration
+    assert likeness is not None
+    assert likeness.scores is not None
+    for result in usual:
+        expected = float(likeness.scores.probability(result["score"], 1 / (PEOPLE * EACH)))
+        assert result["probability"] == pytest.approx(expected, rel=1e-2)
     assert all(a["probability"] < b["probability"] for a, b in zip(usual, sure, strict=True))
-    matches = [sum(result["match"] for result in results) for results in (usual, lax)]
+    matches = [sum(result["match"] for result in results) for results in (sure, lax)]
     assert 0 < matches[0] < matches[1] < 50
+
+
+def test_a_match_is_more_probable_than_not_whatever_the_threshold(home: Path) -> None:
+    likeness = Bundle.open(home / "calibrated").calibration
+    assert likeness is not None
+    assert likeness.scores is not None
+    seen = set()
+    with open_store(str(home / ".lookalike")) as store:
+        searcher = Searcher.open(store, "people", model=str(home / "calibrated"))
+        for prior, fmr in product((0.01, 0.1, 0.5, 0.9, 0.999), (None, 0.1, 0.01)):
+            (answer,) = searcher.similar([home / "people/person-0/0.png"], k=96, prior=prior, fmr=fmr)
+            threshold = likeness.scores.thresholds[fmr or 0.01]
+            for result in answer.results:
+                assert result.probability is not None
+                above, likely = result.score > threshold, result.probability > 0.5
+                assert result.match == (above and likely)
+                assert result.same_file == (result.path == "person-0/0.png")
+                verdict = "same file" if result.same_file else "match" if result.match else "possible"
+                assert result.verdict == verdict
+                seen.add((above, likely))
+            assert answer.match == any(result.match for result in answer.results)
+    assert len(seen) == 4  # each of the two rules decides somewhere
 
 
 @pytest.mark.parametrize(
@@ -113,7 +143,7 @@ def test_what_cannot_be_judged_is_said(home: Path, more: str, said: str) -> None
 
 
 def test_noise_is_warned_of_and_has_no_good_match(home: Path) -> None:
-    words = "search noise.png people/person-1/0.png --collection people --model calibrated"
+    words = "search noise.png people/person-1/0.png --collection people --model calibrated --prior 0.5"
     done = lookalike(*words.split(), "--sheet", str(home / "hits.png"), cwd=home)
     assert done.returncode == 0
     warning, none, drawn = done.stderr.splitlines()
@@ -125,25 +155,44 @@ def test_noise_is_warned_of_and_has_no_good_match(home: Path) -> None:
     assert none == "noise.png: no good match"
     assert drawn.startswith("image written: ")
     rows = [line for line in done.stdout.splitlines() if re.match(r" +\d", line)]
-    assert all(re.match(r" +\d+ +-?\d\.\d{3}  p +[<>]?\d\.\d\d  person-", row) for row in rows)
+    verdict = r"(same file|match    |possible )"
+    labelled = re.compile(rf" +\d+  score +-?\d\.\d{{3}}  probability +[<>]?\d+ %  {verdict}  person-")
+    assert all(labelled.match(row) for row in rows)
     answers = json.loads(lookalike(*words.split(), "--json", cwd=home).stdout)
     assert [answer["match"] for answer in answers] == [False, True]
     assert answers[0]["warning"] in warning
     assert answers[1]["warning"] is None
     assert len(answers[0]["results"]) == 10  # they are listed all the same
+    odd, known = rows[:10], rows[10:]
+    assert {found[1] for row in odd if (found := re.search(verdict, row))} == {"possible "}
+    assert "%  same file  person-1" in known[0]
+
+
+def test_whatever_the_warning_nothing_is_a_match(home: Path) -> None:
+    words = "search noise.png --collection people --model calibrated --prior 0.999 --json"
+    (answer,) = json.loads(lookalike(*words.split(), cwd=home).stdout)
+    assert answer["warning"]
+    assert any(result["probability"] > 0.5 for result in answer["results"])
+    assert not any(result["match"] for result in answer["results"])
+    combined = words.replace("noise.png", "--like noise.png").replace("--prior 0.999 ", "")
+    (answer,) = json.loads(lookalike(*combined.split(), cwd=home).stdout)
+    assert answer["warning"].startswith("noise.png: this image is unlike")
+    assert answer["match"] is False
 
 
 def test_a_sheet_greys_what_is_no_match_and_says_it_at_the_row(home: Path) -> None:
     with open_store(str(home / ".lookalike")) as store:
         searcher = Searcher.open(store, "people", model=str(home / "calibrated"))
-        odd, good = searcher.similar([home / "noise.png", home / "people" / "person-1" / "0.png"], k=3)
+        odd, good = searcher.similar(
+            [home / "noise.png", home / "people" / "person-1" / "0.png"], k=3, prior=0.5
+        )
         with_label, without = (results_sheet(searcher, [answer]) for answer in (odd, good))
         bare = results_sheet(Searcher.open(store, "people"), [good])
     assert with_label.shape[1] > without.shape[1] == bare.shape[1]
-    below = without[-50:].max(axis=2)  # of the pictures: there names of matches are dark
+    below = without[-88:].max(axis=2)  # of the pictures: there names of matches are dark
     assert (below < 60).any()
-    assert format_probability(0.001) == "<0.01"
-    assert (format_probability(0.995), format_probability(0.5)) == (">0.99", "0.50")
+    assert format_probability(0.001) == "<1 %"
+    assert (format_probability(0.995), format_probability(0.5)) == (">99 %", "50 %")
 
 
 def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path: Path) -> None:

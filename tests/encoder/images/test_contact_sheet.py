@@ -61,6 +61,8 @@ def test_captions_take_room_only_where_there_are_any() -> None:
     assert (
         height() < height(caption="one") == height(subcaption="one") < height(caption="one", subcaption="two")
     )
+    assert height(subcaption="one\ntwo") == height(caption="one", subcaption="two")
+    assert height(caption="one", subcaption="two\nthree") > height(caption="one", subcaption="two")
 
 
 @pytest.mark.parametrize(

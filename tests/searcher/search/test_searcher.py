@@ -272,8 +272,11 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
         assert each["took_ms"] > 0
         assert each["results"] == answer.to_json()["results"]
         for rank, result in enumerate(each["results"], start=1):
-            assert list(result) == ["rank", "score", "probability", "match", "path", "person", "payload"]
+            assert list(result) == [
+                *("rank", "score", "probability", "match", "same_file", "path", "person", "payload")
+            ]
             assert (result["probability"], result["match"]) == (None, None)
+            assert result["same_file"] == (rank == 1)
             assert result["rank"] == rank
             assert result["person"] == result["path"].split("/")[0]
             assert result["payload"].keys() >= {"root", "path", "sha256", "size", "mtime_ns", "person"}
@@ -289,10 +292,11 @@ def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
     assert head.startswith("me.jpg  (")
     assert second.splitlines()[1:] == rows
     for rank, row in enumerate(rows, start=1):
-        number, score, person, path = row.split()
+        number, label, score, person, path = row.split()
+        assert label == "score"
         assert (number, path.split("/")[0]) == (str(rank), person)
         assert -1 <= float(score) <= 1
-    assert len({row.index(row.split()[3]) for row in rows}) == 1  # paths stand below each other
+    assert len({row.index(row.split()[4]) for row in rows}) == 1  # paths stand below each other
 
 
 def test_a_sheet_shows_queries_and_results_in_rows(home: Path, tmp_path: Path) -> None:
@@ -317,7 +321,7 @@ def test_a_sheet_of_very_many_stays_a_picture(store: VectorStore, home: Path) ->
     (answer,) = searcher.similar([home / "me.jpg"])
     many = QueryResult("me.jpg", "", 0, tuple(list(answer.results) * 100))
     rows, columns, _ = results_sheet(searcher, [many] * 60, side=32).shape
-    assert rows < 60 * 80
+    assert rows < 60 * 90  # a caption and two lines below it: score and verdict
     assert columns < 22 * 60
 
 

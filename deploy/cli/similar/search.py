@@ -153,9 +153,10 @@ def search(
 ) -> None:
     """Find the images most similar to an image. Similarity does not prove that two images show one person.
 
-    With a calibrated model (see lookalike calibrate), a result has a probability p that it shows the query's
-    person, and is a match if its score is above a threshold. p assumes one image of the person in the
-    collection; set --prior if you expect many, or probably none.
+    With a calibrated model (see lookalike calibrate), a result has a probability that it shows the query's
+    person. It is a match if the probability is over 50 % and the score above a threshold (--fmr), unless the
+    query is unlike what the model was trained on; else it is possible. The probability assumes one image of
+    the person in the collection; set --prior if you expect many, or probably none.
 
     With --like or --unlike, all IMAGEs form one query: their mean, moved away from the --unlike images.
     """
@@ -251,7 +252,7 @@ def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
 
 
 def _print_table(answers: Sequence[QueryResult]) -> None:
-    """Print each query's file, then a line per result: rank, score, probability, person and path."""
+    """Print each query's file, then a line per result: rank, score, probability, verdict, person and path."""
     from lookalike.encoder.errors import printable
     from lookalike.searcher.search import format_probability
 
@@ -260,13 +261,17 @@ def _print_table(answers: Sequence[QueryResult]) -> None:
         click.echo(f"{chr(10) if number else ''}{printable(answer.query)}{which}  ({answer.took_ms:.1f} ms)")
         people = [printable(result.person or "") for result in answer.results]
         width = min(max(map(len, people), default=0), _MAX_NAME)
+        judged = any(result.verdict is not None for result in answer.results)
         for person, result in zip(people, answer.results, strict=True):
             short = person if len(person) <= width else f"{person[: width - 1]}…"
             name = f"{short:<{width}}  " if width else ""
-            p = "" if result.probability is None else f"p {format_probability(result.probability):>5}  "
+            words = [f"score {result.score:6.3f}"]
+            if result.probability is not None:
+                words.append(f"probability {format_probability(result.probability):>5}")
+            if judged:
+                words.append(f"{result.verdict or '':<9}")
             click.echo(
-                f"{result.rank:>4}  {result.score:6.3f}  {p}{name}"
-                f"{printable(result.path)}{_which_face(result)}"
+                f"{result.rank:>4}  {'  '.join(words)}  {name}{printable(result.path)}{_which_face(result)}"
             )
 
 
@@ -287,4 +292,5 @@ def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
         if answer.warning is not None:
             log(f"{name}: {answer.warning}")
         if matches and answer.match is False:
-            log(f"{name}: no good match")
+            copies = any(result.same_file for result in answer.results)
+            log(f"{name}: no good match" + " but the file itself" * copies)

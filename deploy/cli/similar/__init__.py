@@ -1,0 +1,1 @@
+"""Commands that compare images: search, compare, duplicates."""

@@ -1,0 +1,182 @@
+"""The OpenAPI description: what FastAPI makes of the routes, with each thing said once.
+
+FastAPI writes the schema of a problem, and of a request that may be JSON or a form, wherever it is used. Here
+they are components that are referred to.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from lookalike.deploy.http.errors import MEDIA_TYPE, PROBLEMS
+from lookalike.deploy.http.settings import Settings
+
+_JSON: Final = "application/json"
+_FORM: Final = "multipart/form-data"
+_PUBLIC: Final = ("/healthz", "/readyz")
+_MIN_SHARED: Final = 120
+"""Characters of a field's schema that is worth a reference."""
+_SCHEMAS: Final = "#/components/schemas/"
+_NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, and the way out."},
+        "code": {"type": "string", "enum": sorted(PROBLEMS)},
+        "request_id": {"type": "string"},
+    },
+}
+_HEADERS: Final = {
+    "X-Request-ID": "The request's id, also in the service's log; one that you send is kept.",
+    "ETag": "Send it as If-None-Match to get 304 while nothing has changed.",
+    "Location": "Where the progress of the job is.",
+    "Retry-After": "Seconds to wait before the next try.",
+    "WWW-Authenticate": "How to send the key.",
+}
+_ALWAYS: Final = ("401", "default")
+_OF_PARAMETERS: Final = ("404", "422")
+_OF_BODIES: Final = ("400", "413", "415", "501", "503")
+"""Problems that operations name one by one: all, those with parameters or a body, those with a body;
+the others are the default."""
+_MORE_HEADERS: Final = {"202": "Location", "401": "WWW-Authenticate", "503": "Retry-After"}
+
+
+def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI description of a service."""
+    base = (settings.origins[0] if settings.origins else "") + settings.root_path
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+        servers=[{"url": base or "/"}],
+    )
+    whole = deepcopy(made)  # parts of it are the routes' own
+    schemas = whole["components"]["schemas"]
+    schemas = {name: schema for name, schema in schemas.items() if name not in _NOT_OURS}
+    for path, methods in whole["paths"].items():
+        for method, operation in methods.items():
+            _share_request(operation, schemas)
+            _share_parameters(operation)
+            _share_responses(operation, method)
+            if path in _PUBLIC:
+                operation["security"] = []
+    bearer = {"type": "http", "scheme": "bearer", "description": "LOOKALIKE_API_KEY or LOOKALIKE_READ_KEY"}
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
+    whole["components"] = {
+        "schemas": {"Problem": _PROBLEM, **dict(sorted(schemas.items()))},
+        "responses": _problem_responses(),
+        "headers": headers,
+        "securitySchemes": {"bearer": bearer},
+    }
+    _share_fields(whole["components"]["schemas"])
+    whole["security"] = [{"bearer": []}] if settings.key is not None else [{}, {"bearer": []}]
+    return {key: value if key == "info" else _shortened(value) for key, value in whole.items()}
+
+
+def _share_request(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Make a component of the schema of a request; a form refers to its fields."""
+    content = operation.get("requestBody", {}).get("content", {})
+    if _JSON not in content:
+        return
+    schema = content[_JSON]["schema"]
+    name = schema["title"]
+    schemas.setdefault(name, schema)
+    content = operation["requestBody"]["content"] = dict(content)
+    content[_JSON] = {**content[_JSON], "schema": {"$ref": _SCHEMAS + name}}
+    if _FORM in content:
+        form = content[_FORM]["schema"]
+        fields = {
+            field: {"$ref": f"{_SCHEMAS}{name}/properties/{field}"} if field in schema["properties"] else own
+            for field, own in form["properties"].items()
+        }
+        kept = {key: form[key] for key in ("type", "required", "additionalProperties") if key in form}
+        content[_FORM] = {"schema": {**kept, "properties": fields}}
+
+
+def _share_parameters(operation: dict[str, Any]) -> None:
+    """Leave out what a parameter's schema says once more."""
+    for parameter in operation.get("parameters", ()):
+        schema = parameter["schema"]
+        if schema.get("description") == parameter.get("description"):
+            schema.pop("description", None)
+
+
+def _share_fields(schemas: dict[str, Any]) -> None:
+    """Refer to the field of another schema where one is the same, word for word."""
+    known: dict[str, str] = {}
+    for name, schema in schemas.items():
+        for field, value in schema.get("properties", {}).items():
+            text = json.dumps(value, sort_keys=True)
+            if len(text) > _MIN_SHARED and text in known:
+                schema["properties"][field] = {"$ref": known[text]}
+            else:
+                known.setdefault(text, f"{_SCHEMAS}{name}/properties/{field}")
+
+
+def _share_responses(operation: dict[str, Any], method: str) -> None:
+    """Refer to the problems, and name the headers of the other responses."""
+    problems = _problem_responses()
+    for status, response in operation["responses"].items():
+        image = method == "get" and any(media.startswith("image/") for media in response.get("content", {}))
+        if status not in problems and (headers := _headers(status, *["ETag"] * image)):
+            response["headers"] = headers
+    named = set(_ALWAYS)
+    named |= {*_OF_PARAMETERS} if {"parameters", "requestBody"} & operation.keys() else set()
+    named |= {*_OF_BODIES} if "requestBody" in operation else set()
+    operation["responses"] = {
+        status: {"$ref": f"#/components/responses/{status}"} if status in problems else response
+        for status, response in sorted((dict.fromkeys(named) | operation["responses"]).items())
+        if status in named or status not in problems
+    }
+
+
+def _problem_responses() -> dict[str, Any]:
+    """Return the responses that are problems, by status: the same for every path."""
+    named = {
+        status: "; ".join(each.title for each in PROBLEMS.values() if str(each.status) == status)
+        for status in sorted({*_ALWAYS, *_OF_PARAMETERS, *_OF_BODIES} - {"default"})
+    }
+    return {
+        status: {
+            "description": text,
+            "headers": _headers(status, "X-Request-ID"),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}Problem"}}},
+        }
+        for status, text in {**named, "default": "Any other problem; GET problems lists them all."}.items()
+    }
+
+
+def _headers(status: str, *more: str) -> dict[str, Any]:
+    names = [*more, *([_MORE_HEADERS[status]] if status in _MORE_HEADERS else [])]
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _shortened(value: Any) -> Any:
+    """Return a description without the titles that pydantic makes, and with null as a second type."""
+    if isinstance(value, list):
+        return [_shortened(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    short = {
+        key: each if key == "example" else _shortened(each)
+        for key, each in value.items()
+        if key != "title" or not isinstance(each, str)
+    }
+    either = short.get("anyOf", ())
+    if len(either) == 2 and either[1] == {"type": "null"} and isinstance(either[0].get("type"), str):
+        del short["anyOf"]
+        short = {**either[0], **short, "type": [either[0]["type"], "null"]}
+        if "enum" in short:
+            short["enum"] = [*short["enum"], None]
+    return short

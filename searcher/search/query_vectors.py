@@ -1,0 +1,117 @@
+"""How a query becomes a vector: read, framed, denoised, checked against the model's training, embedded.
+
+Legend: N images, S side of a model's input, C channels, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder.errors import InvalidArgumentError, VectorError, printable
+from lookalike.encoder.images import Crop
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.sync import DEGENERATE
+from lookalike.searcher.generation import attributes_of
+from lookalike.searcher.search.query_denoiser import QueryDenoiser
+from lookalike.searcher.search.query_images import LoadedQuery, Query, QueryFaces, Timer, load_query
+
+Pixels = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+OUT_OF_DISTRIBUTION: Final = (
+    "this image is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
+    "results mean little"
+)
+
+
+def untimed(_step: str) -> AbstractContextManager[object]:
+    """Time nothing."""
+    return nullcontext()
+
+
+class QueryEmbedder:
+    """Turns query images into embeddings of one model.
+
+    Args:
+        model: The model.
+        crop: How images are framed, unless a query says otherwise; None: to their faces.
+        timer: Called for each step.
+        max_pixels: Larger queries are refused; None: the default limit.
+    """
+
+    def __init__(
+        self, model: Model, crop: Crop | None, *, timer: Timer = untimed, max_pixels: int | None = None
+    ) -> None:
+        self.model, self.timer, self.max_pixels = model, timer, max_pixels
+        self._usual_crop = crop
+        calibration = model.bundle.calibration_of(faces=crop is None)
+        self._usual_errors = (
+            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
+        )
+        if self._usual_errors is not None:
+            # Loads the decoder now, so that the first query does not wait.
+            model.reconstruction_errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))
+
+    def framing(self, crop: Crop | None, faces: QueryFaces | None) -> Crop | None:
+        """Return how queries are cropped: as usual, unless it is given; None: to their faces.
+
+        Raises:
+            InvalidArgumentError: both are given.
+        """
+        if crop is not None and faces is not None:
+            raise InvalidArgumentError(f"a query is cut to {crop} or to its faces; leave one of the two out")
+        if faces is not None:
+            return None
+        return self._usual_crop if crop is None else crop
+
+    def load(
+        self, query: Query, crop: Crop | None, faces: QueryFaces | None, denoiser: QueryDenoiser | None
+    ) -> list[LoadedQuery]:
+        """Read a query, framed as :meth:`framing` says: one image, or each face asked for; or an error."""
+        return load_query(
+            self.model,
+            query,
+            crop,
+            faces=faces or QueryFaces(),
+            denoiser=denoiser,
+            max_pixels=self.max_pixels,
+            timer=self.timer,
+        )
+
+    def change(self, add: Mapping[str, float] | None) -> Vector | None:
+        """Return the change of latents, float32 (D,), that adds attributes; None where there are none.
+
+        Raises:
+            InvalidArgumentError: the model has no such attribute.
+        """
+        return attributes_of(self.model).change(add) if add else None
+
+    def embed(self, images: Sequence[Pixels | None], change: Vector | None = None) -> list[Vector | None]:
+        """Return a vector, float32 (E,), for each image, uint8 (S, S, C), that was read.
+
+        None also for an image whose vector is zero or not finite; :func:`no_vector` is its error.
+        """
+        good = [pixels for pixels in images if pixels is not None]
+        with self.timer("embed"):
+            rows = iter(self.model.embed(np.stack(good), change) if good else ())
+        vectors: list[Vector | None] = [None if pixels is None else next(rows) for pixels in images]
+        return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
+
+    def warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:
+        """Return a line for each image that the model reconstructs far worse than those it was trained on."""
+        good = [pixels for pixels in images if pixels is not None]
+        if self._usual_errors is None or not good:
+            return [None] * len(images)
+        with self.timer("check"):
+            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
+        found = [None if pixels is None else next(scores) for pixels in images]
+        return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
+
+
+def no_vector(query: object) -> VectorError:
+    """Return the error for a query without a usable vector."""
+    return VectorError(f"{printable(str(query))}: {DEGENERATE}")
