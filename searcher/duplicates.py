@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.sources import file_below, leads_out
-from lookalike.indexer.store import CollectionSpec, Filter, Payload, Record, VectorStore, items_filter
-from lookalike.searcher.search import stored_face
+from lookalike.indexer.store import Filter, Payload, Record, VectorStore, items_filter
+from lookalike.searcher.search import stored_face, stored_file
 
 NEAR: Final = 0.8
 """Cosine similarity from which two images count as copies."""
@@ -46,10 +45,14 @@ class Copy:
 
     @property
     def path(self) -> str:
-        """Path below its root, with the face that it is, where there are several in the picture."""
+        """Path below its root."""
+        return str(self.payload["path"])
+
+    @property
+    def which(self) -> str:
+        """Which face it is, where there are several in the picture; else nothing."""
         face = stored_face(self.payload)
-        which = "" if face is None or face.count == 1 else f" (face {face.number} of {face.count})"
-        return f"{self.payload['path']}{which}"
+        return "" if face is None or face.count == 1 else f" (face {face.number} of {face.count})"
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: id, path, file, bytes, sha256."""
@@ -177,12 +180,6 @@ def _same_picture(one: Payload, other: Payload) -> bool:
 def _face_number(payload: Payload) -> int:
     face = stored_face(payload)
     return 0 if face is None else face.number
-
-
-def stored_file(spec: CollectionSpec, payload: Payload) -> Path | None:
-    """Return where an item's image lies; None where its folder is not known, or it is no file of its own."""
-    folder, path = spec.folder_of(payload.get("root")), str(payload["path"])
-    return None if folder is None or leads_out(path) else file_below(folder, path)
 
 
 class _Groups:

@@ -2,7 +2,14 @@
 
 from lookalike.searcher.search.comparison import Comparison, compare
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.query_images import QueryFace, QueryFaces, StoredItem, Timer, stored_face
+from lookalike.searcher.search.query_images import (
+    QueryFace,
+    QueryFaces,
+    StoredItem,
+    Timer,
+    stored_face,
+    stored_file,
+)
 from lookalike.searcher.search.query_vectors import QueryEmbedder, no_vector
 from lookalike.searcher.search.results import (
     QueryResult,
@@ -30,4 +37,5 @@ __all__ = [
     "format_score",
     "no_vector",
     "stored_face",
+    "stored_file",
 ]

@@ -25,7 +25,8 @@ from lookalike.encoder.errors import ImageError, InvalidArgumentError, Lookalike
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.store import FACE, Payload
+from lookalike.indexer.sources import file_below, leads_out
+from lookalike.indexer.store import FACE, CollectionSpec, Payload
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 
 Pixels = NDArray[np.uint8]
@@ -168,6 +169,12 @@ def stored_face(payload: Payload) -> QueryFace | None:
     if not stored or not stored["number"]:
         return None
     return QueryFace(Face.from_json(stored), int(stored["number"]), int(stored["count"]))
+
+
+def stored_file(spec: CollectionSpec, payload: Payload) -> Path | None:
+    """Return where an item's image lies, perhaps within an archive; None where its folder is not known."""
+    folder, path = spec.folder_of(payload.get("root")), str(payload["path"])
+    return None if folder is None or leads_out(path) else file_below(folder, path)
 
 
 def _framed(

@@ -27,11 +27,12 @@ from lookalike.encoder.errors import (
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model, Provider
-from lookalike.indexer.sources import file_below, leads_out, located
+from lookalike.indexer.sources import located
 from lookalike.indexer.store import (
     CollectionSpec,
     Filter,
     Hit,
+    Payload,
     Record,
     VectorStore,
     check_fields,
@@ -48,6 +49,7 @@ from lookalike.searcher.search.query_images import (
     StoredItem,
     Timer,
     stored_face,
+    stored_file,
 )
 from lookalike.searcher.search.query_vectors import QueryEmbedder, no_vector, untimed
 from lookalike.searcher.search.results import (
@@ -384,13 +386,14 @@ class Searcher:
 
         It shows a little more than the model sees; of a face, that face.
         """
-        folder = self.spec.folder_of(payload["root"])
-        if folder is None or leads_out(payload["path"]):
+        file, face = self.file_of(payload), stored_face(payload)
+        if file is None:
             return None
-        face = stored_face(payload)
-        return self.query_image(
-            file_below(folder, payload["path"]), side=side, face=None if face is None else face.face
-        )
+        return self.query_image(file, side=side, face=None if face is None else face.face)
+
+    def file_of(self, payload: Payload) -> Path | None:
+        """Return where a stored item's image lies; None where its folder is not known."""
+        return stored_file(self.spec, payload)
 
     def query_image(
         self, file: Path, *, side: int, crop: Crop | None = None, face: Face | None = None
@@ -418,13 +421,13 @@ class Searcher:
         return read_pixels(data, spec, max_pixels=self.max_pixels, name=name)
 
     def _read_item(self, payload: dict[str, Any]) -> bytes:
-        folder, path = self.spec.folder_of(payload.get("root")), str(payload["path"])
-        if folder is None or leads_out(path):
+        file = self.file_of(payload)
+        if file is None:
             raise ImageError(
-                f"{printable(path)}: the folder it was indexed from is not recorded, or only in a file of "
-                "latents; index that folder"
+                f"{printable(str(payload['path']))}: the folder it was indexed from is not recorded, or only "
+                "in a file of latents; index that folder"
             )
-        return _read_located(file_below(folder, path))
+        return _read_located(file)
 
     def _check_fields(self, where: Filter | None) -> None:
         """Check once for each field in a filter that some item has it."""

@@ -93,7 +93,7 @@ def test_faces_of_one_picture_are_no_copies_of_each_other(store: VectorStore, na
     vectors = np.stack([AXES[0], turned(AXES[0], 0.95, 1), turned(AXES[5], 0.5, 6)])
     store.upsert(name, [identity(n) for n in range(3)], vectors, rows)
     (group,) = find_duplicates(store, name)
-    assert [copy.path for copy in group.copies] == ["1.jpg (face 1 of 2)", "0.jpg (face 1 of 2)"]
+    assert [copy.path + copy.which for copy in group.copies] == ["1.jpg (face 1 of 2)", "0.jpg (face 1 of 2)"]
 
 
 def test_only_items_that_match_are_compared(store: VectorStore, name: str) -> None:

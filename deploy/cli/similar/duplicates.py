@@ -17,6 +17,7 @@ from lookalike.deploy.cli.options import (
     where_option,
 )
 from lookalike.deploy.cli.output import log, print_json, progress_bar, save_sheet
+from lookalike.deploy.cli.similar.printed import from_here, print_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,19 +109,14 @@ def _print_groups(groups: Sequence[DuplicateGroup]) -> None:
         how = "identical files" if group.identical else f"similarity {group.similarity:.3f}"
         click.echo(f"{chr(10) if number else ''}{len(group.copies)} copies, {how}")
         for copy in group.copies:
-            click.echo(f"{copy.bytes:>12,}  {printable(copy.path)}")
+            click.echo(f"{copy.bytes:>12,}  {printable(from_here(copy.file, copy.path))}{copy.which}")
 
 
 def _print_paths(groups: Sequence[DuplicateGroup], *, end: str) -> None:
-    """Print the files that could go, as the bytes that they are."""
-    import os
-
-    unknown = 0
-    for group in groups:
-        for copy in group.copies[1:]:
-            if copy.file is None or not copy.file.is_file():
-                unknown += 1
-            elif copy.file != group.copies[0].file:
-                click.echo(os.fsencode(copy.file) + end.encode(), nl=False)
-    if unknown:
-        log(f"{unknown} of them left out: they lie in archives, or are not where they were indexed")
+    """Print the files that could go."""
+    # A face beside another of its picture is no file of its own.
+    spare = [copy.file for group in groups for copy in group.copies[1:] if copy.file != group.copies[0].file]
+    print_paths((file for file in spare if file is not None and file.is_file()), end=end)
+    missing = sum(file is None or not file.is_file() for file in spare)
+    if missing:
+        log(f"{missing} of them left out: they lie in archives, or are not where they were indexed")

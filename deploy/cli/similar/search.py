@@ -20,14 +20,15 @@ from lookalike.deploy.cli.options import (
     store_option,
     where_option,
 )
-from lookalike.deploy.cli.output import exit_code, log, log_failed, print_json, save_sheet
+from lookalike.deploy.cli.output import exit_code, log, log_failed, save_sheet
+from lookalike.deploy.cli.similar.printed import output_form, print_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
-    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult, SearchHit
+    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult
 
 _MAX_NAME: Final = 32
 _FILE: Final = LocalPath()
@@ -124,6 +125,15 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 )
 @option("--sheet", type=_FILE, group=_OUTPUT, help="Save queries and results as an image, such as out.png.")
 @json_option("Print a list on stdout, one object per query.", group=_OUTPUT)
+@option("--csv", "as_csv", is_flag=True, group=_OUTPUT, help="Print a table as CSV on stdout.")
+@option("--paths", "as_paths", is_flag=True, group=_OUTPUT, help="Print only the files, one a line.")
+@option(
+    "-0",
+    "--null",
+    is_flag=True,
+    group=_OUTPUT,
+    help="End each path with a null byte, for xargs -0; implies --paths.",
+)
 @click.pass_context
 def search(
     ctx: click.Context,
@@ -149,6 +159,9 @@ def search(
     denoise_model: str,
     sheet: Path | None,
     as_json: bool,
+    as_csv: bool,
+    as_paths: bool,
+    null: bool,
     provider: Provider,
 ) -> None:
     """Find the images most similar to an image. Similarity does not prove that two images show one person.
@@ -170,6 +183,7 @@ def search(
         raise click.UsageError(
             "give an IMAGE or --like" + (": --unlike needs at least one" if unliked else "")
         )
+    form = output_form(as_json=as_json, as_csv=as_csv, as_paths=as_paths, null=null)
     combined = bool(liked or unliked)
     if combined and (prior is not None or fmr is not None):
         raise click.UsageError(
@@ -214,10 +228,7 @@ def search(
         saved = None
         if sheet is not None and good:
             saved = save_sheet(sheet, results_sheet(searcher, good, crop=crop, add=strengths))
-    if as_json:
-        print_json([answer.to_json() for answer in answers])
-    else:
-        _print_table(good)
+    print_results(form, answers, searcher.file_of)
     _log_notes(good, matches=not as_json)
     log_failed(answer.error for answer in answers if answer.error is not None)
     if saved is not None:
@@ -249,36 +260,6 @@ def _open_denoiser(name: str, provider: Provider) -> QueryDenoiser:
     from lookalike.searcher.search import QueryDenoiser
 
     return QueryDenoiser(Denoiser.open(name, provider=provider))
-
-
-def _print_table(answers: Sequence[QueryResult]) -> None:
-    """Print each query's file, then a line per result: rank, score, probability, verdict, person and path."""
-    from lookalike.encoder.errors import printable
-    from lookalike.searcher.search import format_probability
-
-    for number, answer in enumerate(answers):
-        which = "" if answer.face is None or answer.face.count == 1 else f"  {answer.face.summary()}"
-        click.echo(f"{chr(10) if number else ''}{printable(answer.query)}{which}  ({answer.took_ms:.1f} ms)")
-        people = [printable(result.person or "") for result in answer.results]
-        width = min(max(map(len, people), default=0), _MAX_NAME)
-        judged = any(result.verdict is not None for result in answer.results)
-        for person, result in zip(people, answer.results, strict=True):
-            short = person if len(person) <= width else f"{person[: width - 1]}…"
-            name = f"{short:<{width}}  " if width else ""
-            words = [f"score {result.score:6.3f}"]
-            if result.probability is not None:
-                words.append(f"probability {format_probability(result.probability):>5}")
-            if judged:
-                words.append(f"{result.verdict or '':<9}")
-            click.echo(
-                f"{result.rank:>4}  {'  '.join(words)}  {name}{printable(result.path)}{_which_face(result)}"
-            )
-
-
-def _which_face(result: SearchHit) -> str:
-    """Return which face of its picture a result is, where there are several."""
-    face = result.payload.get("face", {"count": 1})
-    return "" if face["count"] == 1 else f"  face {face['number']} of {face['count']}"
 
 
 def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:

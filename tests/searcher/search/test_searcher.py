@@ -270,6 +270,8 @@ def test_json_is_a_list_of_what_was_promised_and_equals_python(home: Path) -> No
         assert (each["match"], each["warning"]) == (None, None)  # not calibrated
         assert each["model_id"] == searcher.model.model_id
         assert each["took_ms"] > 0
+        files = [str(home / "photos" / result.path) for result in answer.results]
+        assert [result.pop("file") for result in each["results"]] == files
         assert each["results"] == answer.to_json()["results"]
         for rank, result in enumerate(each["results"], start=1):
             assert list(result) == [
@@ -294,7 +296,7 @@ def test_the_table_holds_rank_score_person_and_path(home: Path) -> None:
     for rank, row in enumerate(rows, start=1):
         number, label, score, person, path = row.split()
         assert label == "score"
-        assert (number, path.split("/")[0]) == (str(rank), person)
+        assert (number, Path(path).parts[:2]) == (str(rank), ("photos", person))
         assert -1 <= float(score) <= 1
     assert len({row.index(row.split()[4]) for row in rows}) == 1  # paths stand below each other
 
