@@ -119,6 +119,7 @@ const managing = {
       await waitFor("Changing the store…", work);
       showError(null);
       await load();
+      await filtering.learn();
       return true;
     } catch (error) {
       if (error.name !== "AbortError") showError(error);
@@ -158,8 +159,8 @@ const managing = {
       const job = await followJob(await start(), request.signal, managing.showJob);
       if (job.problem) throw new Error(job.problem.detail || job.problem.title);
       showError(null);
-      filtering.collection = "";
       await load();
+      await filtering.learn();
     } catch (error) {
       showError(error);
     } finally {

@@ -51,7 +51,7 @@ const denoising = {
 
   async take(file) {
     await started;
-    if (!file || !byId("denoise-model").value) return;
+    if (!byId("denoise-model").value) return showError(new Error(byId("denoise-empty").textContent));
     denoising.file = file;
     byId("denoise-name").textContent = file.name || "pasted";
     await denoising.run();

@@ -1,6 +1,7 @@
 // Filters of the results: people, metadata, the best of each person, and a least probability.
 "use strict";
 
+const MOST = 50; // people that are offered
 const INTERNAL = ["mtime_ns", "size"]; // numbers of the file, not of the image
 
 const filtering = {
@@ -20,7 +21,7 @@ const filtering = {
     const path = encodeURIComponent(name);
     let info = service.about && (await service.json(`collections/${path}`, { signal }).catch(() => null));
     if (!info) {
-      const facets = await service.json(`facets?collection=${path}&field=person&most=50`, { signal }).catch(() => ({ values: [] }));
+      const facets = await service.json(`facets?collection=${path}&field=person&most=${MOST}`, { signal }).catch(() => ({ values: [] }));
       info = { people: facets.values };
     }
     if (filtering.collection !== name) return;
@@ -33,7 +34,7 @@ const filtering = {
   usable: (field) => !INTERNAL.includes(field) && !/["\\]/.test(field),
 
   // More people than one page has results: the best of each, so that the first does not fill it.
-  suggestsEach: () => filtering.info.people.length > Number(byId("k").value),
+  suggestsEach: () => filtering.info.people.length > Math.min(Number(byId("k").value), MOST - 1),
   takesEach: () => !filtering.only && (filtering.each === null ? filtering.suggestsEach() : filtering.each),
 
   // The parameters of a search.

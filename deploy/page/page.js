@@ -66,8 +66,9 @@ async function restoreSearch(view) {
   byId("denoise-query").checked = view.get("denoise") === "1";
   filtering.restore(view);
   const item = view.get("item");
-  const picture = item ? null : pictures.get((history.state || {}).picture);
-  if (!item && !picture) return searching.clear();
+  const { picture: number } = history.state || {};
+  const picture = item ? null : pictures.get(number);
+  if (!item && !picture) return searching.clear(Boolean(number));
   if (item && item !== searching.item) {
     Object.assign(searching, { item, picture: null });
     searching.showQuery("");
@@ -78,8 +79,9 @@ async function restoreSearch(view) {
 }
 
 // Learn what the service has, and offer it.
-async function load() {
-  const options = { signal: undefined };
+async function load(signal) {
+  const options = { signal };
+  const before = byId("collection").value;
   const [{ collections, damaged }, { models }] = await Promise.all([
     service.json("collections", options),
     service.json("models", options),
@@ -91,12 +93,14 @@ async function load() {
     collections.map((each) => `${each.name} (${each.count.toLocaleString()})`),
   );
   for (const id of ["random", "file", "collection"]) byId(id).disabled = !collections.length;
-  byId("drop-zone").hidden = !collections.length;
+  byId("search-view").hidden = !collections.length;
+  searching.answers.clear(); // they may hold other images now
+  filtering.collection = "";
+  if (before && byId("collection").value !== before) searching.clear();
   editing.offer(collections, models);
   generating.offer(models);
   denoising.offer(models);
   managing.offer(collections, models, damaged);
-  byId("empty").classList.toggle("none", !collections.length);
 }
 
 async function start() {
@@ -150,14 +154,14 @@ document.onpaste = (event) => {
 onFile(byId("file"), searching.take);
 byId("random").onclick = searching.random;
 byId("collection").onchange = async () => {
+  const { picture } = searching;
   editing.offerSliders();
   filtering.clear();
-  await filtering.learn();
-  const { picture } = searching;
   if (!picture) searching.clear();
   else if (!picture.crop) picture.part = {};
   saveView();
   if (picture) await searching.use(picture, false);
+  else await filtering.learn();
 };
 byId("k").onchange = () => {
   saveView();

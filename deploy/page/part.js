@@ -125,8 +125,8 @@ function preferred(picture, crop) {
     const [left, top, width, height] = face.box;
     const across = Math.abs((left + width / 2) * picture.width - (x + wide / 2));
     const down = Math.abs((top + height / 2) * picture.height - (y + wide / 2));
-    const size = (Math.max(width * picture.width, height * picture.height)) / wide;
-    return Math.max(across, down) < 0.3 * wide && size > 0.5 && size < 1.9;
+    const size = Math.max(width * picture.width, height * picture.height) / wide; // 1.1 to 1.9 in LFW
+    return Math.max(across, down) < 0.4 * wide && size > 0.8 && size < 2.1;
   });
   return framed ? {} : { faces: true };
 }

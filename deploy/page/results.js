@@ -14,7 +14,6 @@ const results = {
     const continues = shown.length && shown.every((card, n) => found[n] && card.dataset.key === found[n].id + results.basis());
     if (continues) byId("results").append(...found.slice(shown.length).map(results.card));
     else replace(byId("results"), found.map(results.card));
-    byId("more").disabled = false;
     const focused = document.activeElement === byId("more");
     byId("more").hidden = complete;
     if (focused && complete && continues && found.length > shown.length) byId("results").children[shown.length].querySelector("button").focus();
@@ -115,6 +114,7 @@ const results = {
       if (["path", "person", "sha256"].includes(field) || value === null || typeof value === "object") continue;
       if (field === "mtime_ns") facts.push(["Modified", new Date(value / 1e6).toLocaleString()]);
       else if (field === "size") facts.push(["Size", `${value.toLocaleString()} bytes`]);
+      else if (field === "root") facts.push(["Folder", value]);
       else facts.push([readable(field), String(typeof value === "number" ? Number(value.toPrecision(4)) : value)]);
     }
     return facts;

@@ -28,7 +28,7 @@ const searching = {
     const before = searching.answers.get(key);
     if (before && !more) return searching.show(key, before);
     const request = (searching.request = new AbortController());
-    results.busy(true);
+    if (!more) results.busy(true);
     try {
       const found = more && before ? before.found : [];
       const next = await waitFor("Searching…", (signal) => searching.ask(found.length, signal), request);
@@ -47,7 +47,6 @@ const searching = {
       else showError(error);
     } finally {
       if (searching.request === request) results.busy(false);
-      byId("more").disabled = false;
     }
   },
 
@@ -92,8 +91,8 @@ const searching = {
   // Search with a file.
   async take(file, options = {}) {
     await started;
-    if (!file || !byId("collection").value) return;
     try {
+      if (!byId("collection").value) throw new Error("There is no collection to search yet: index a folder first.");
       const picture = await waitFor("Reading the image…", () => readPicture(file, options));
       open("search");
       await searching.use(picture, true);
@@ -118,7 +117,12 @@ const searching = {
   async use(picture, anew) {
     Object.assign(searching, { item: null, picture });
     searching.showPlace(picture.name);
-    if (anew) saveView();
+    if (anew) {
+      saveView();
+      results.busy(true); // what is shown is of another picture
+      byId("verdict").textContent = "";
+      byId("seen-figure").hidden = true;
+    }
     const { crop } = editing.collection();
     const model = editing.model();
     await filtering.learn();
@@ -131,16 +135,17 @@ const searching = {
     await searched;
   },
 
-  // Show the empty view.
-  clear() {
+  // Show the empty view; lost: as a picture of one's own is not kept when the page is loaded again.
+  clear(lost = false) {
     if (searching.request) searching.request.abort();
     Object.assign(searching, { item: null, picture: null, asked: "", answer: null });
+    results.busy(false);
     results.clear();
     byId("query-name").textContent = "";
     byId("part").hidden = byId("edited").hidden = true;
     byId("search").classList.remove("asked");
     byId("empty").hidden = false;
-    byId("empty").textContent = START;
+    byId("empty").textContent = lost ? LOST : START;
   },
 
   showPlace(name) {
@@ -169,6 +174,7 @@ const searching = {
 };
 
 const START = "Search with an image, or start from a random one.";
+const LOST = "Your image is not kept when the page is loaded again: choose it once more.";
 searching.part = chooser(
   byId("part"),
   (slowly) => {

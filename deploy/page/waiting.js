@@ -7,7 +7,7 @@ async function waitFor(text, work, request = new AbortController()) {
   const line = make("p", { className: "wait" }, make("span", { className: "spinner" }), said);
   const cancel = makeButton("Cancel", () => request.abort(), { className: "", name: `Cancel: ${text}` });
   const timers = [
-    setTimeout(() => byId("waits").append(line), 300),
+    setTimeout(() => (document.querySelector("dialog[open]") || byId("waits")).append(line), 300),
     setTimeout(() => line.append(cancel), 2000),
   ];
   try {
@@ -22,6 +22,7 @@ async function waitFor(text, work, request = new AbortController()) {
 // Follow a job until it has ended: show(job) each half second. When the signal is aborted, the job is cancelled.
 async function followJob(job, signal, show) {
   const cancel = () => service.ask(`jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
+  if (signal.aborted) cancel();
   signal.addEventListener("abort", cancel);
   try {
     for (;;) {

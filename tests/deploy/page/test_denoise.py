@@ -15,17 +15,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from lookalike.encoder.images import encode_png
 from tests.deploy.http.test_denoise import noisy
-from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, launched, opened
+from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, opened
 from tests.fixtures.photos import NAME, cuttings, make_home, photograph
 from tests.fixtures.service import API, client_of
 
 NOISY: Final = encode_png(noisy(sigma=40))
 SOURCE: Final = "image => image.src"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from launched()
 
 
 @pytest.fixture(scope="module")
