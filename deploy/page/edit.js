@@ -133,10 +133,11 @@ const editing = {
   entries() {
     const [seen, changed] = editing.drawn;
     const model = editing.collection().model;
+    const query = byId("query-name").textContent.replace(/\.\w{1,5}$/, "");
     const about = [["Model", model]];
-    const all = [made(seen.split(",")[1], `${byId("query-name").textContent}, as the model sees it`, about, model)];
+    const all = [made(seen.split(",")[1], `${query}, as the model sees it`, about, model)];
     if (changed && !byId("edited").hidden) {
-      all.push(made(changed.split(",")[1], `${byId("query-name").textContent}, ${editing.words()}`, about, model));
+      all.push(made(changed.split(",")[1], `${query}, ${editing.words()}`, about, model));
     }
     return all;
   },

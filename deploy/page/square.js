@@ -23,7 +23,7 @@ function makeSquare(box, chosen) {
 
   // X,Y,W,H, rounded so that it stays in the picture.
   function crop() {
-    const round = (share) => Math.floor(share * 10000) / 10000;
+    const round = (share) => Math.floor(share * 10000 + 1e-6) / 10000;
     return [at.x / width, at.y / height, at.side / width, at.side / height].map(round).join(",");
   }
 

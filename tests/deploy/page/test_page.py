@@ -1,5 +1,6 @@
 """The page in a real browser (tests/fixtures/browser.py)."""
 
+import gzip
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -194,3 +195,9 @@ def test_nothing_comes_from_elsewhere_and_no_script_is_in_line() -> None:
             assert "style=" not in text
             assert " onclick" not in text
             assert text.count("<script src=") == text.count("<script")
+
+
+def test_it_is_small() -> None:
+    whole = b"".join(file.read_bytes() for file in FILES)
+    assert len(whole) <= 120_000
+    assert sum(len(gzip.compress(file.read_bytes())) for file in FILES) <= 60_000

@@ -4,6 +4,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def spy(page: Page) -> None:
     )
 
 
+def requests(page: Page) -> list[str]:
+    """The paths of the API that are asked for from now on."""
+    paths: list[str] = []
+    page.on("request", lambda each: paths.append(httpx.URL(each.url).path))
+    return paths
+
+
 def poll(holds: Callable[[], bool]) -> None:
     """Wait until something holds; our policy forbids `wait_for_function` its eval."""
     due = time.monotonic() + 20
@@ -82,11 +90,8 @@ def test_a_square_is_moved_and_resized_with_the_keyboard(page: Page, address: st
     expect(square).to_be_focused()
     expect(choice).to_have_attribute("aria-pressed", "true")
 
-    def move() -> None:
-        for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "+", "+"):
-            page.keyboard.press(key)
-
-    move()
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "+", "+"):
+        page.keyboard.press(key)
     crop = "0.175,0.2,0.55,0.55"
     last = "sent.filter(each => each.url.endsWith('/search')).at(-1).fields.crop"
     poll(lambda: page.evaluate(last) == crop)
@@ -165,14 +170,13 @@ def test_back_restores_a_picture_of_ones_own_and_its_results(page: Page) -> None
     page.keyboard.press("Enter")
     expect(page.locator("#results li")).to_have_count(8)
     expect(page.locator("#results li").nth(2).locator(".more")).to_be_focused()  # where it was
-    requests: list[str] = []
-    page.on("request", lambda each: requests.append(each.url))
+    paths = requests(page)
     page.go_back()
     expect(page.locator("#results li")).to_have_count(9)
     expect(page.locator("#query-name")).to_have_text("me.jpg")
     assert drawn_width(page, "#query") == 128
     assert scores(page) == before
-    assert not [url for url in requests if url.endswith("/search")]
+    assert f"{API}/search" not in paths
     page.go_forward()
     expect(page.locator("#results li")).to_have_count(8)
     page.go_back()
@@ -180,6 +184,7 @@ def test_back_restores_a_picture_of_ones_own_and_its_results(page: Page) -> None
     expect(page.locator("#empty")).to_have_text(re.compile("choose it once more"))
 
 
+@pytest.mark.slow
 @in_browser
 def test_the_same_file_is_chosen_twice(page: Page, home: Path) -> None:
     spy(page)
@@ -188,6 +193,7 @@ def test_the_same_file_is_chosen_twice(page: Page, home: Path) -> None:
         expect(page.locator("#results li")).to_have_count(9)
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_wait_is_shown_and_cancelled(page: Page) -> None:
     held: list[Route] = []
@@ -223,6 +229,7 @@ def test_nothing_can_be_pressed_before_the_collections_are_there(browser: Browse
     context.close()
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_file_that_is_gone_leaves_no_broken_image_and_a_message_ends_with_its_view(page: Page) -> None:
     page.route("**/thumbnail?*", lambda route: route.fulfill(status=410, json={"detail": "the file is gone"}))
@@ -237,6 +244,7 @@ def test_a_file_that_is_gone_leaves_no_broken_image_and_a_message_ends_with_its_
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.slow
 @in_browser
 @pytest.mark.parametrize("helps", [True, False])
 def test_a_link_is_copied_on_plain_http(browser: Browser, address: str, helps: bool) -> None:
@@ -262,6 +270,7 @@ def test_a_link_is_copied_on_plain_http(browser: Browser, address: str, helps: b
     context.close()
 
 
+@pytest.mark.slow
 @in_browser
 def test_it_works_below_a_root_path(browser: Browser, address: str) -> None:
     def forward(route: Route) -> None:
@@ -323,7 +332,7 @@ def test_faces_are_chosen_with_the_keyboard(
     for page in opened(browser, faces, viewport={"width": width, "height": 844}):
         spy(page)
         page.select_option("#collection", collection)
-        first = asked(page, lambda: page.set_input_files("#file", files=chosen(jpeg(photo))))
+        first = asked(page, partial(page.set_input_files, "#file", files=chosen(jpeg(photo))))
         assert first.get("faces") == (None if collection == "people" else "true")
         boxes = page.get_by_role("group", name="Faces found in the image").get_by_role("button")
         expect(boxes).to_have_count(3)
@@ -331,7 +340,7 @@ def test_faces_are_chosen_with_the_keyboard(
         expect(pressed).to_have_count(1)  # the main one
         third = page.get_by_role("button", name="Face 3 of 3, from the left")
         third.focus()
-        fields = asked(page, lambda: page.keyboard.press("Enter"))
+        fields = asked(page, partial(page.keyboard.press, "Enter"))
         assert fields["face"] == "3"
         assert not {"crop", "faces"} & fields.keys()
         expect(third).to_have_attribute("aria-pressed", "true")
@@ -348,19 +357,22 @@ def test_faces_are_chosen_with_the_keyboard(
         assert middle == pytest.approx((2.5 * 256) / (3 * 256 + 500), abs=0.05)
 
 
+def refuse(route: Route) -> None:
+    """Answer as a service without the extra `faces` does."""
+    route.fulfill(status=501, json={"code": "extra-missing", "detail": "faces are not found here"})
+
+
 @pytest.mark.slow
 @in_browser
 def test_without_the_extra_a_square_is_offered(browser: Browser, faces: str) -> None:
     for page in opened(browser, faces):
-        refused: list[str] = []
-        page.on("request", lambda each: refused.append(each.url) if each.url.endswith("/faces") else None)
-        problem = {"code": "extra-missing", "detail": "faces are not found here"}
-        page.route("**/api/v1/faces", lambda route: route.fulfill(status=501, json=problem))
+        paths = requests(page)
+        page.route("**/api/v1/faces", refuse)
         page.select_option("#collection", NAME)
         for number in (4, 5):
             page.set_input_files("#file", files=chosen(photograph(number)))
             expect(page.locator("#results li")).to_have_count(9)
-        assert len(refused) == 1
+        assert paths.count(f"{API}/faces") == 1
         expect(page.get_by_role("alert")).to_be_hidden()
         expect(page.locator(".face")).to_have_count(0)
         expect(page.get_by_role("button", name="A square", exact=True)).to_be_visible()
@@ -372,8 +384,7 @@ def test_two_requests_lead_to_the_first_results(browser: Browser, faces: str) ->
     for page in opened(browser, faces):
         page.select_option("#collection", "photos")
         page.wait_for_load_state("networkidle")
-        paths: list[str] = []
-        page.on("request", lambda each: paths.append(httpx.URL(each.url).path))
+        paths = requests(page)
         page.set_input_files("#file", files=chosen(jpeg(cuttings()[4])))
         expect(page.locator("#results li")).to_have_count(9)
         before = paths[: paths.index(f"{API}/search") + 1]
