@@ -100,7 +100,12 @@ const denoising = {
     if (job.state === "cancelled") throw new DOMException("cancelled", "AbortError");
     if (job.problem) throw new Error(job.problem.detail || job.problem.title);
     const { sigma = null, status = "cleaned" } = job.report || {};
-    return { name: denoising.file.name || "pasted", sigma, status, blob: await service.blob(`jobs/${job.id}/image`, { signal }) };
+    return {
+      name: denoising.file.name || "pasted",
+      sigma,
+      status,
+      blob: await service.blob(`jobs/${job.id}/image`, { signal }),
+    };
   },
 
   async pixels(file) {
@@ -130,7 +135,13 @@ const denoising = {
     const search = (blob, name) => () => searching.take(new File([blob], name, { type: blob.type }));
     const facts = [["Noise", byId("denoise-status").textContent]];
     denoising.images = [
-      { name: image.name, facts, saved: image.name, blob: async () => denoising.file, search: search(denoising.file, image.name) },
+      {
+        name: image.name,
+        facts,
+        saved: image.name,
+        blob: async () => denoising.file,
+        search: search(denoising.file, image.name),
+      },
       { name: saved, facts, saved, blob: async () => image.blob, search: search(image.blob, saved) },
     ];
   },

@@ -21,7 +21,10 @@ const showing = {
     byId("large-place").textContent = count > 1 ? `${showing.at + 1} of ${count}` : "";
     for (const id of ["large-previous", "large-next"]) byId(id).hidden = count < 2;
     byId("large-facts").replaceChildren(
-      ...entry.facts.flatMap(([term, value]) => [make("dt", { textContent: term }), make("dd", { textContent: value })]),
+      ...entry.facts.flatMap(([term, value]) => [
+        make("dt", { textContent: term }),
+        make("dd", { textContent: value }),
+      ]),
     );
     byId("large-path").hidden = !entry.path;
     byId("large-search").hidden = !entry.search;
@@ -55,7 +58,8 @@ function made(text, name, facts = [], model = "") {
 function makeOpener(image, entries, at, label) {
   const button = make("button", { type: "button", className: "whole", title: "Show in full" }, image);
   if (label) button.setAttribute("aria-label", label);
-  button.onclick = () => showing.open(typeof entries === "function" ? entries() : entries, typeof at === "function" ? at() : at);
+  button.onclick = () =>
+    showing.open(typeof entries === "function" ? entries() : entries, typeof at === "function" ? at() : at);
   return button;
 }
 

@@ -11,9 +11,13 @@ const generating = {
     const names = models.filter((model) => model.draws).map((model) => model.name);
     names.sort((one, two) => generating.models[two].classes.length - generating.models[one].classes.length);
     fill(byId("generate-model"), names);
-    fill(byId("reconstruct-model"), [...names].sort((one, two) => (two === "faces") - (one === "faces")));
+    fill(
+      byId("reconstruct-model"),
+      [...names].sort((one, two) => (two === "faces") - (one === "faces")),
+    );
     for (const id of ["generate-model", "generate", "reconstruct-model", "reconstruct-file"]) {
-      for (const each of byId(id).matches("section") ? byId(id).querySelectorAll("button") : [byId(id)]) each.disabled = !names.length;
+      for (const each of byId(id).matches("section") ? byId(id).querySelectorAll("button") : [byId(id)])
+        each.disabled = !names.length;
     }
     generating.offerClasses();
   },
@@ -61,13 +65,27 @@ const generating = {
     const figure = (text, n) => {
       const name = classes && classes[n] !== undefined ? classes[n] : "";
       const title = `image ${entries.length + 1}${name ? `, class ${name}` : ""}`;
-      entries.push(made(text, title, [["Model", model], ["Seed", seed], ["Temperature", temperature]], model));
+      entries.push(
+        made(
+          text,
+          title,
+          [
+            ["Model", model],
+            ["Seed", seed],
+            ["Temperature", temperature],
+          ],
+          model,
+        ),
+      );
       const image = make("img", { src: png(text), alt: name ? `generated: ${name}` : "generated" });
       const each = make("figure", {}, makeOpener(image, entries, entries.length - 1, `Show in full: ${title}`));
       if (name) each.append(make("figcaption", { textContent: name }));
       return each;
     };
-    replace(byId("generated"), rows.map((row) => make("div", { className: "line" }, ...row.map(figure))));
+    replace(
+      byId("generated"),
+      rows.map((row) => make("div", { className: "line" }, ...row.map(figure))),
+    );
   },
 
   // Reconstruct a file, or the picture of before with another model or part.
@@ -97,7 +115,10 @@ const generating = {
     generating.wipe(png(image.original), png(image.reconstruction));
     byId("reconstruct-status").textContent = `${image.name}: ${image.psnr.toFixed(1)} dB`;
     byId("wipe").hidden = false;
-    const facts = [["Model", model], ["PSNR", `${image.psnr.toFixed(1)} dB`]];
+    const facts = [
+      ["Model", model],
+      ["PSNR", `${image.psnr.toFixed(1)} dB`],
+    ];
     generating.images = [
       made(image.original, `${image.name}, as the model sees it`, facts, model),
       made(image.reconstruction, `${image.name}, reconstruction`, facts, model),

@@ -36,7 +36,8 @@ function saveView() {
   }
   const picture = searching.picture && searching.picture.number;
   const state = history.state || {};
-  if (location.hash !== `#${view}` || (state.picture || null) !== picture) history.pushState({ picture }, "", `#${view}`);
+  if (location.hash !== `#${view}` || (state.picture || null) !== picture)
+    history.pushState({ picture }, "", `#${view}`);
 }
 
 // Show the view of the address.
@@ -50,7 +51,8 @@ async function restoreView() {
     choose(byId("generate-model"), view.get("model"));
     generating.offerClasses();
     choose(byId("generate-class"), view.get("class"));
-    for (const name of ["n", "seed", "temperature"]) if (view.has(name)) byId(`generate-${name}`).value = view.get(name);
+    for (const name of ["n", "seed", "temperature"])
+      if (view.has(name)) byId(`generate-${name}`).value = view.get(name);
     await generating.generate();
   } else if (tab === "reconstruct") {
     choose(byId("reconstruct-model"), view.get("model"));

@@ -142,5 +142,8 @@ function makeFace(face, number, count, pressed, onclick) {
 }
 
 const boxStyle = (x, y, wide, high) => ({
-  left: `${100 * x}%`, top: `${100 * y}%`, width: `${100 * wide}%`, height: `${100 * high}%`,
+  left: `${100 * x}%`,
+  top: `${100 * y}%`,
+  width: `${100 * wide}%`,
+  height: `${100 * high}%`,
 });

@@ -11,12 +11,14 @@ const results = {
     byId("verdict").textContent = results.verdict(answer, found).join("; ");
     byId("share").hidden = !searching.item;
     const shown = [...byId("results").children];
-    const continues = shown.length && shown.every((card, n) => found[n] && card.dataset.key === found[n].id + results.basis());
+    const continues =
+      shown.length && shown.every((card, n) => found[n] && card.dataset.key === found[n].id + results.basis());
     if (continues) byId("results").append(...found.slice(shown.length).map(results.card));
     else replace(byId("results"), found.map(results.card));
     const focused = document.activeElement === byId("more");
     byId("more").hidden = complete;
-    if (focused && complete && continues && found.length > shown.length) byId("results").children[shown.length].querySelector("button").focus();
+    if (focused && complete && continues && found.length > shown.length)
+      byId("results").children[shown.length].querySelector("button").focus();
     byId("empty").hidden = found.length > 0;
     byId("empty").textContent = filtering.any() ? "No image passes the filters." : "No results.";
     filtering.offer(found);
@@ -40,7 +42,8 @@ const results = {
     results.timer = setTimeout(() => {
       if (byId("results").children.length) return;
       byId("empty").hidden = true;
-      const empty = () => make("li", { className: "card skeleton" }, make("span", { className: "whole" }), make("div", {}, "\u00a0"));
+      const empty = () =>
+        make("li", { className: "card skeleton" }, make("span", { className: "whole" }), make("div", {}, "\u00a0"));
       byId("skeletons").replaceChildren(...Array.from({ length: Number(byId("k").value) }, empty));
       byId("skeletons").hidden = false;
     }, 300);
@@ -54,7 +57,8 @@ const results = {
     }
     if (answer.warning) verdict.push(answer.warning);
     const kinds = found.map((result) => results.kind(result));
-    if (kinds.includes("possible") && !kinds.some((kind) => kind === "match" || kind === "same file")) verdict.push("no good match");
+    if (kinds.includes("possible") && !kinds.some((kind) => kind === "match" || kind === "same file"))
+      verdict.push("no good match");
     const each = filtering.takesEach() ? ", the best of each person" : "";
     verdict.push(`the ${found.length} most similar${each}, in ${answer.took_ms.toFixed(0)} ms`);
     return verdict;
@@ -74,13 +78,28 @@ const results = {
     const image = make("img", { alt: name, loading: "lazy" });
     service.showImage(image, itemPath(result.id, "thumbnail?side=256"));
     const shown = () => results.found.filter((each, n) => !byId("results").children[n].hidden);
-    const whole = makeOpener(image, () => shown().map(results.entry), () => shown().indexOf(result));
+    const whole = makeOpener(
+      image,
+      () => shown().map(results.entry),
+      () => shown().indexOf(result),
+    );
     whole.title = "Show the whole image";
-    const more = makeButton("More like this", () => searching.like(result.id, name), { className: "quiet more", name: `More like this: ${name}` });
+    const more = makeButton("More like this", () => searching.like(result.id, name), {
+      className: "quiet more",
+      name: `More like this: ${name}`,
+    });
     const label = make("div", {}, make("b", { textContent: name }));
     const kind = results.kind(result);
-    if (kind) label.append(make("span", { className: kind === "possible" ? "kind" : "kind good", textContent: kind }), " ");
-    label.append(make("span", { className: "quietly" }, "score ", make("span", { className: "score", textContent: result.score.toFixed(3) })));
+    if (kind)
+      label.append(make("span", { className: kind === "possible" ? "kind" : "kind good", textContent: kind }), " ");
+    label.append(
+      make(
+        "span",
+        { className: "quietly" },
+        "score ",
+        make("span", { className: "score", textContent: result.score.toFixed(3) }),
+      ),
+    );
     const card = make("li", { className: "card" }, whole, label, more);
     if (result.probability !== null) {
       label.append(make("span", { className: "quietly", textContent: ` probability ${percent(result.probability)}` }));
@@ -101,8 +120,13 @@ const results = {
     if (person) facts.push(["Person", readable(person)]);
     facts.push(["Path", path], ...results.metadata(payload));
     return {
-      name, facts, path,
-      saved: `${path.split("/").pop().replace(/\.\w+$/, "")}.jpg`,
+      name,
+      facts,
+      path,
+      saved: `${path
+        .split("/")
+        .pop()
+        .replace(/\.\w+$/, "")}.jpg`,
       blob: (signal) => service.blob(itemPath(result.id, "image"), { signal }),
       search: () => searching.like(result.id, name),
     };

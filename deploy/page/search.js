@@ -127,7 +127,8 @@ const searching = {
     const model = editing.model();
     await filtering.learn();
     const find = (signal) => searching.part.show(picture, { crop, frame: model && model.frame }, signal);
-    if (crop.startsWith("faces:")) find().catch(() => {}); // the service takes the main face; no need to wait
+    if (crop.startsWith("faces:"))
+      find().catch(() => {}); // the service takes the main face; no need to wait
     else await waitFor("Finding faces…", find).catch((error) => error.name === "AbortError" || showError(error));
     if (searching.picture !== picture) return;
     const searched = searching.run();

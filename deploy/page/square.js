@@ -17,7 +17,10 @@ function makeSquare(box, chosen) {
     Object.assign(element.style, boxStyle(at.x / width, at.y / height, side / width, side / height));
     const part = (share) => `${Math.round(100 * share)} %`;
     const where = `${part(at.x / width)} from the left, ${part(at.y / height)} from the top, ${part(side / width)} wide`;
-    element.setAttribute("aria-label", `The square that is used: ${where}. Arrow keys move it, plus and minus resize it.`);
+    element.setAttribute(
+      "aria-label",
+      `The square that is used: ${where}. Arrow keys move it, plus and minus resize it.`,
+    );
     if (told) chosen(crop());
   }
 
@@ -70,7 +73,8 @@ function makeSquare(box, chosen) {
       element.hidden = !crop;
       if (!crop) return;
       const { x, y, wide } = boxOf(crop, width, height);
-      if (Math.abs(x - at.x) + Math.abs(y - at.y) + Math.abs(wide - at.side) > 0.001 * width) set({ x, y, side: wide }, false);
+      if (Math.abs(x - at.x) + Math.abs(y - at.y) + Math.abs(wide - at.side) > 0.001 * width)
+        set({ x, y, side: wide }, false);
     },
   };
 }
