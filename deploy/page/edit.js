@@ -107,7 +107,7 @@ const editing = {
       const asked = { ...values, model: model.name, add: values.add || [`${first}=0`], steps: "0:1:2" };
       const { rows } = item
         ? await service.send("edit", { ...asked, item, collection }, { signal })
-        : await service.sendFiles("edit", { ...asked, ...searching.part.values(true) }, [picture.sent], { signal });
+        : await service.sendFiles("edit", { ...asked, ...searching.part.values(true) }, [toSend(picture, values)], { signal });
       return rows[0].map(png);
     }
     if (model && model.draws && picture) {

@@ -22,6 +22,9 @@ async function readPicture(file, { crop = null, name = file.name || "pasted" } =
   return picture;
 }
 
+// The file to send: the original where it is denoised, as a smaller copy has other noise.
+const toSend = (picture, values) => (values.denoise ? picture.file : picture.sent);
+
 // Return the pixels of a file, upright; null where the browser cannot read it, as the service may.
 const decode = (file) => createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
 

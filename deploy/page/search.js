@@ -58,7 +58,7 @@ const searching = {
     try {
       const response = searching.item
         ? await service.send("search", values, { signal })
-        : await service.sendFiles("search", values, [searching.picture.sent], { signal });
+        : await service.sendFiles("search", values, [toSend(searching.picture, values)], { signal });
       const [answer] = response.answers;
       return { answer, complete: answer.results.length < values.k || values.k === 1000 };
     } catch (error) {

@@ -152,6 +152,9 @@ def test_a_large_photograph_is_turned_and_scaled_down_once(browser: Browser, add
     for _ in range(5):
         page.keyboard.press("ArrowUp")
     expect(page.locator("#results li")).to_have_count(9)
+    assert page.evaluate("toSend(searching.picture, {denoise: true}).size") == len(
+        photo
+    )  # it has other noise
     sizes = page.evaluate("sent.map(each => each.bytes)")
     assert 0 < max(sizes) < len(photo) / 3
     assert page.evaluate("scalings") == 1
