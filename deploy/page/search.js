@@ -7,6 +7,7 @@ const searching = {
   picture: null, // the query, if it is a picture of one's own
   item: null, // the query, if it is an item
   request: null, // the request in progress
+  takes: 0, // how many queries were given: one that is read for long does not replace a later one
   asked: "", // the key of the search that is shown
   answer: null,
   answers: new Map(), // by key: what was found, for the back button
@@ -50,6 +51,12 @@ const searching = {
     }
   },
 
+  // Forget the search in progress.
+  stop() {
+    if (searching.request) searching.request.abort();
+    searching.request = null;
+  },
+
   // Ask for one page of results after the first so many; of an earlier service for all up to its end.
   async ask(after, signal) {
     const page = Number(byId("k").value);
@@ -81,7 +88,7 @@ const searching = {
 
   // Search with an item; the address of the view has it.
   like(id, name) {
-    Object.assign(searching, { item: id, picture: null });
+    Object.assign(searching, { item: id, picture: null, takes: searching.takes + 1 });
     open("search");
     searching.showQuery(name);
     saveView();
@@ -93,7 +100,9 @@ const searching = {
     await started;
     try {
       if (!byId("collection").value) throw new Error("There is no collection to search yet: index a folder first.");
+      const take = ++searching.takes;
       const picture = await waitFor("Reading the image…", () => readPicture(file, options));
+      if (take !== searching.takes) return;
       open("search");
       await searching.use(picture, true);
     } catch (error) {
@@ -115,6 +124,7 @@ const searching = {
 
   // Search with a picture: one that was just given, or one of before.
   async use(picture, anew) {
+    searching.stop();
     Object.assign(searching, { item: null, picture });
     searching.showPlace(picture.name);
     if (anew) {
@@ -138,7 +148,7 @@ const searching = {
 
   // Show the empty view; lost: as a picture of one's own is not kept when the page is loaded again.
   clear(lost = false) {
-    if (searching.request) searching.request.abort();
+    searching.stop();
     Object.assign(searching, { item: null, picture: null, asked: "", answer: null });
     results.busy(false);
     results.clear();

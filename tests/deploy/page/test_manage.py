@@ -199,7 +199,7 @@ def test_a_slow_image_is_denoised_by_a_job(
     polls = itertools.count()
     over = {"state": ends, "ended": "2026-11-29T20:00:09Z", "done": 40}
     if ends == "failed":
-        over["problem"] = {"detail": "the image is damaged"}  # type: ignore[assignment]
+        over["problem"] = {"detail": "the image is damaged"}
 
     def answer(route: Route) -> None:
         path = httpx.URL(route.request.url)

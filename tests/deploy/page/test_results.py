@@ -63,6 +63,10 @@ def test_each_result_has_one_verdict_and_labeled_numbers(page: Page) -> None:
         for result, (same, probability, match) in zip(answer["results"], kinds, strict=False):
             result |= {"same_file": same, "probability": probability, "match": match, "score": 0.523}
 
+    def warn(answer: Json) -> None:
+        judge(answer)
+        answer["warning"] = "it is unlike all images"
+
     changing(page, judge)
     random(page)
     texts = [text.split("\n") for text in page.locator("#results li div").all_inner_texts()[:5]]
@@ -71,8 +75,8 @@ def test_each_result_has_one_verdict_and_labeled_numbers(page: Page) -> None:
     assert texts[3][3] == "probability <1 %"
     assert len(texts[4]) == 2  # not calibrated: a score alone
     page.unroute("**/api/v1/search")
-    changing(page, lambda answer: [judge(answer), answer.update(warning="it is unlike all images")])
-    random(page)
+    changing(page, warn)
+    page.set_input_files("#file", files=chosen(photograph(5)))
     expect(page.locator("#verdict")).to_contain_text("it is unlike all images")
     assert page.locator("#results .kind").all_inner_texts()[1:] == ["possible"] * 3
 
