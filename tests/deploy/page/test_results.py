@@ -92,6 +92,7 @@ def test_the_same_file_is_told_by_its_bytes(page: Page) -> None:
     expect(page.locator("#results .kind")).to_have_count(0)
 
 
+@pytest.mark.slow
 @in_browser
 def test_people_are_kept_and_left_out(page: Page, browser: Browser) -> None:
     random(page)
