@@ -1,12 +1,15 @@
 // The denoise view: a noisy image in, and a wipe between it and the denoised image.
 "use strict";
 
+const LARGE = 1_500_000; // pixels; more are denoised by a job
+
 const denoising = {
   file: null,
   request: null, // the request in progress
   models: {}, // denoisers by name
   asked: "", // the values of the last request
   urls: [], // object URLs of the images shown
+  images: [], // before and after, as the dialog shows them
 
   // Offer the denoisers of the service: the models that can be given a noise level.
   offer(models) {
@@ -46,11 +49,12 @@ const denoising = {
     if (JSON.stringify(denoising.values()) !== denoising.asked) denoising.run();
   },
 
-  take(file) {
-    if (!file || !byId("denoise-model").value) return;
+  async take(file) {
+    await started;
+    if (!byId("denoise-model").value) return showError(new Error(byId("denoise-empty").textContent));
     denoising.file = file;
     byId("denoise-name").textContent = file.name || "pasted";
-    denoising.run();
+    await denoising.run();
   },
 
   async run() {
@@ -58,39 +62,88 @@ const denoising = {
     if (denoising.request) denoising.request.abort();
     const request = (denoising.request = new AbortController());
     byId("denoised").setAttribute("aria-busy", "true");
-    byId("denoise-status").textContent = "Denoising…";
+    byId("denoise-status").textContent = "";
     try {
       const values = denoising.values();
       denoising.asked = JSON.stringify(values);
-      const response = await service.sendFiles("denoise", values, [denoising.file], { signal: request.signal });
+      const image = await waitFor("Denoising…", (signal, say) => denoising.ask(values, signal, say), request);
+      if (denoising.request !== request) return;
       showError(null);
-      denoising.show(response.images[0], values);
+      denoising.show(image, values);
     } catch (error) {
-      if (error.name === "AbortError") return;
-      byId("denoise-status").textContent = "";
+      if (denoising.request !== request) return;
       byId("denoised").hidden = true;
       byId("denoise-empty").hidden = false;
-      showError(error);
+      if (error.name === "AbortError") byId("denoise-status").textContent = "Cancelled.";
+      else showError(error);
     } finally {
       if (denoising.request === request) byId("denoised").setAttribute("aria-busy", "false");
     }
   },
 
+  // Return {name, status, sigma, blob} of the file as it is, of a large one by a job.
+  async ask(values, signal, say) {
+    const { file } = denoising;
+    if (service.about && (await denoising.pixels(file)) > LARGE) return denoising.askJob(values, signal, say);
+    try {
+      const { images } = await service.sendFiles("denoise", values, [file], { signal });
+      return { ...images[0], blob: pngBlob(images[0].image) };
+    } catch (error) {
+      if (error.code !== "too-slow") throw error;
+      return denoising.askJob(values, signal, say);
+    }
+  },
+
+  async askJob(values, signal, say) {
+    const started = await service.sendFiles("denoise?job=1", values, [denoising.file], { signal });
+    const job = await followJob(started, signal, (now) => say(`Denoising: ${progress(now)}`));
+    if (job.state === "cancelled") throw new DOMException("cancelled", "AbortError");
+    if (job.problem) throw new Error(job.problem.detail || job.problem.title);
+    const { sigma = null, status = "cleaned" } = job.report || {};
+    return {
+      name: denoising.file.name || "pasted",
+      sigma,
+      status,
+      blob: await service.blob(`jobs/${job.id}/image`, { signal }),
+    };
+  },
+
+  async pixels(file) {
+    const bitmap = await decode(file);
+    if (!bitmap) return 0;
+    const count = bitmap.width * bitmap.height;
+    bitmap.close();
+    return count;
+  },
+
   show(image, values) {
     denoising.urls.forEach((url) => URL.revokeObjectURL(url));
-    denoising.urls = [URL.createObjectURL(denoising.file), URL.createObjectURL(pngBlob(image.image))];
+    denoising.urls = [URL.createObjectURL(denoising.file), URL.createObjectURL(image.blob)];
     byId("denoised").hidden = false;
     byId("denoise-empty").hidden = true;
     denoising.wipe(...denoising.urls);
     byId("denoise-save").href = denoising.urls[1];
-    byId("denoise-save").download = `${image.name.replace(/\.\w+$/, "")}-denoised.png`;
+    const saved = `${image.name.replace(/\.\w+$/, "")}-denoised.png`;
+    byId("denoise-save").download = saved;
     const estimated = values.sigma === "auto";
-    const level = estimated ? image.sigma.toFixed(0) : Number(values.sigma);
+    const level = estimated ? (image.sigma === null ? "" : image.sigma.toFixed(0)) : Number(values.sigma);
     const noise = `${estimated ? "estimated noise" : "noise"} ${level} of 255${estimated ? "" : ", as given"}`;
     const part = Number(values.strength) !== 1 ? `, strength ${Math.round(100 * values.strength)} %` : "";
     const why = estimated && Number(values.strength) > 0 ? ", hardly any noise" : "";
     const verdict = image.status === "clean" ? `Unchanged${why}` : "Denoised";
-    byId("denoise-status").textContent = `${verdict}: ${noise}${part}`;
+    byId("denoise-status").textContent = level === "" ? `${verdict}${part}` : `${verdict}: ${noise}${part}`;
+    const search = (blob, name) => () => searching.take(new File([blob], name, { type: blob.type }));
+    const facts = [["Noise", byId("denoise-status").textContent]];
+    denoising.images = [
+      {
+        name: image.name,
+        facts,
+        saved: image.name,
+        blob: async () => denoising.file,
+        search: search(denoising.file, image.name),
+      },
+      { name: saved, facts, saved, blob: async () => image.blob, search: search(image.blob, saved) },
+    ];
   },
 };
 
@@ -106,7 +159,9 @@ for (const id of ["denoise-model", "denoise-noise", "denoise-sigma", "denoise-st
   };
 }
 byId("denoise-strength").oninput = denoising.offerNoise;
-byId("denoise-file").onchange = (event) => denoising.take(event.target.files[0]);
+onFile(byId("denoise-file"), denoising.take);
+byId("denoise-search").onclick = () => denoising.images[1].search();
+byId("denoise-open").onclick = () => showing.open(denoising.images, 1);
 byId("denoise-form").onsubmit = (event) => {
   event.preventDefault();
   denoising.run();

@@ -5,6 +5,7 @@ const editing = {
   collections: {}, // by name
   models: {}, // by name
   request: null, // the request in progress
+  drawn: ["", ""], // the URLs of the query as the model sees it, and as it is searched with
 
   offer(collections, models) {
     editing.collections = Object.fromEntries(collections.map((each) => [each.name, each]));
@@ -14,8 +15,9 @@ const editing = {
   },
 
   collection: () => editing.collections[byId("collection").value],
+  model: () => editing.collection() && editing.models[editing.collection().model],
   attributes() {
-    const model = editing.collection() && editing.models[editing.collection().model];
+    const model = editing.model();
     return model && model.draws ? model.attributes.slice(0, 40) : [];
   },
   denoiser() {
@@ -75,29 +77,69 @@ const editing = {
   // Show the query as the model sees it, and as it is searched with.
   async preview() {
     if (editing.request) editing.request.abort();
+    const { picture, item } = searching;
     const values = editing.values();
-    const attributes = editing.attributes();
-    const query = searching.file || searching.item;
-    byId("edited").hidden = !(query && attributes.length && (values.add || values.denoise));
-    if (byId("edited").hidden) return;
+    byId("edited").hidden = !(editing.attributes().length && values.add);
+    if (!picture && !item) return;
     const request = (editing.request = new AbortController());
-    const options = { signal: request.signal };
-    const { name, model, crop } = editing.collection();
-    const asked = { ...values, model, add: values.add || [`${attributes[0]}=0`], steps: "0:1:2" };
     try {
-      const response = searching.item
-        ? await service.send("edit", { ...asked, item: searching.item, collection: name }, options)
-        : await service.sendFiles("edit", { ...asked, crop }, [searching.file], options);
-      const [seen, changed] = response.rows[0];
-      byId("seen").src = png(seen);
-      byId("changed").src = png(changed);
-      byId("changed-to").hidden = !values.add;
-      const moved = editing.sliders().filter((range) => Number(range.value));
-      const words = moved.map((range) => `${readable(range.name)} ${range.nextSibling.value}`);
-      byId("changed-caption").textContent = words.join(", ");
+      const [seen, changed] = await editing.draw(values, request.signal);
+      if (editing.request !== request) return;
+      editing.drawn = [seen, changed];
+      byId("seen-figure").hidden = !seen;
+      if (seen) byId("seen").src = seen;
+      if (!values.add) return;
+      byId("changed").src = changed;
+      byId("changed-caption").textContent = editing.words();
     } catch (error) {
-      if (error.name !== "AbortError") byId("edited").hidden = true; // the search shows why
+      if (error.name === "AbortError") return;
+      byId("edited").hidden = byId("seen-figure").hidden = true; // the search shows why
     }
+  },
+
+  // Return the URLs of the query as the model sees it and as it is searched with; empty where they cannot be drawn.
+  async draw(values, signal) {
+    const { picture, item } = searching;
+    const { name: collection, crop } = editing.collection();
+    const model = editing.model();
+    const [first] = editing.attributes();
+    if (first) {
+      const asked = { ...values, model: model.name, add: values.add || [`${first}=0`], steps: "0:1:2" };
+      const { rows } = item
+        ? await service.send("edit", { ...asked, item, collection }, { signal })
+        : await service.sendFiles("edit", { ...asked, ...searching.part.values(true) }, [toSend(picture, values)], { signal });
+      return rows[0].map(png);
+    }
+    if (model && model.draws && picture) {
+      const asked = { model: model.name, ...searching.part.values(true) };
+      const { images } = await service.sendFiles("reconstruct", asked, [picture.sent], { signal });
+      return [png(images[0].original), ""];
+    }
+    const side = (model && model.size) || 64;
+    if (picture) return [await drawPart(picture.sent, searching.part.values(true).crop || "full", side), ""];
+    // A thumbnail has half as much again around what the model sees, as far as the image goes.
+    const fraction = crop.startsWith("faces:") ? 2 / 3 : crop.startsWith("center:") ? Number(crop.slice(7)) : 1;
+    const part = Math.max(2 / 3, Math.min(1, fraction));
+    const thumbnail = await service.blob(itemPath(item, `thumbnail?side=${Math.min(512, 2 * side)}`), { signal });
+    return [await drawPart(thumbnail, `center:${part}`, side), ""];
+  },
+
+  words() {
+    const moved = editing.sliders().filter((range) => Number(range.value));
+    return moved.map((range) => `${readable(range.name)} ${range.nextSibling.value}`).join(", ");
+  },
+
+  // The images that are drawn, as the dialog shows them.
+  entries() {
+    const [seen, changed] = editing.drawn;
+    const model = editing.collection().model;
+    const query = byId("query-name").textContent.replace(/\.\w{1,5}$/, "");
+    const about = [["Model", model]];
+    const all = [made(seen.split(",")[1], `${query}, as the model sees it`, about, model)];
+    if (changed && !byId("edited").hidden) {
+      all.push(made(changed.split(",")[1], `${query}, ${editing.words()}`, about, model));
+    }
+    return all;
   },
 };
 
@@ -116,3 +158,7 @@ byId("denoise-query").onchange = () => {
   editing.preview();
   editing.settled();
 };
+for (const [at, id] of ["seen", "changed"].entries()) {
+  const figure = byId(id).parentElement;
+  figure.prepend(makeOpener(byId(id), editing.entries, at, `Show in full: ${byId(id).alt}`));
+}

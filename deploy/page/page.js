@@ -1,9 +1,10 @@
 // The page: tabs, the address of each view, and event handlers.
 "use strict";
 
-const TABS = ["search", "generate", "denoise", "reconstruct"];
+const TABS = ["search", "generate", "denoise", "reconstruct", "manage"];
 
 function open(name, focus = false) {
+  if (opened() !== name) showError(null); // it was about another view
   for (const tab of TABS) {
     const chosen = tab === name;
     byId(tab).hidden = !chosen;
@@ -23,17 +24,20 @@ function saveView() {
     view.set("collection", byId("collection").value);
     view.set("k", byId("k").value);
     if (searching.item) view.set("item", searching.item);
-    if (searching.person !== null) view.set("person", searching.person);
+    filtering.save(view);
     for (const [name, strength] of Object.entries(editing.strengths())) view.append("add", `${name}=${strength}`);
     if (editing.denoising()) view.set("denoise", "1");
   } else if (tab === "generate") {
     for (const name of ["model", "class", "n", "seed", "temperature"]) view.set(name, byId(`generate-${name}`).value);
   } else if (tab === "denoise") {
     for (const [name, value] of Object.entries(denoising.values())) view.set(name, value);
-  } else {
+  } else if (tab === "reconstruct") {
     view.set("model", byId("reconstruct-model").value);
   }
-  if (location.hash !== `#${view}`) history.pushState(null, "", `#${view}`);
+  const picture = searching.picture && searching.picture.number;
+  const state = history.state || {};
+  if (location.hash !== `#${view}` || (state.picture || null) !== picture)
+    history.pushState({ picture }, "", `#${view}`);
 }
 
 // Show the view of the address.
@@ -47,7 +51,8 @@ async function restoreView() {
     choose(byId("generate-model"), view.get("model"));
     generating.offerClasses();
     choose(byId("generate-class"), view.get("class"));
-    for (const name of ["n", "seed", "temperature"]) if (view.has(name)) byId(`generate-${name}`).value = view.get(name);
+    for (const name of ["n", "seed", "temperature"])
+      if (view.has(name)) byId(`generate-${name}`).value = view.get(name);
     await generating.generate();
   } else if (tab === "reconstruct") {
     choose(byId("reconstruct-model"), view.get("model"));
@@ -57,35 +62,53 @@ async function restoreView() {
 async function restoreSearch(view) {
   choose(byId("collection"), view.get("collection"));
   choose(byId("k"), view.get("k"));
+  await filtering.learn();
   editing.offerSliders();
   editing.set(Object.fromEntries(view.getAll("add").map((text) => text.split("="))));
   byId("denoise-query").checked = view.get("denoise") === "1";
+  filtering.restore(view);
   const item = view.get("item");
-  if (!item && !searching.file) return searching.clear();
-  searching.person = view.get("person");
-  if (item !== searching.item && item) {
-    Object.assign(searching, { item, file: null });
+  const { picture: number } = history.state || {};
+  const picture = item ? null : pictures.get(number);
+  if (!item && !picture) return searching.clear(Boolean(number));
+  if (item && item !== searching.item) {
+    Object.assign(searching, { item, picture: null });
     searching.showQuery("");
-  } else editing.preview();
+  } else if (picture && picture !== searching.picture) return searching.use(picture, false);
+  else editing.preview();
   if (searching.key() !== searching.asked) await searching.run();
+  else filtering.offer(results.found);
+}
+
+// Learn what the service has, and offer it.
+async function load(signal) {
+  const options = { signal };
+  const before = byId("collection").value;
+  const [{ collections, damaged }, { models }] = await Promise.all([
+    service.json("collections", options),
+    service.json("models", options),
+    service.learn(options),
+  ]);
+  fill(
+    byId("collection"),
+    collections.map((each) => each.name),
+    collections.map((each) => `${each.name} (${each.count.toLocaleString()})`),
+  );
+  for (const id of ["random", "file", "collection"]) byId(id).disabled = !collections.length;
+  byId("search-view").hidden = !collections.length;
+  searching.answers.clear(); // they may hold other images now
+  filtering.collection = "";
+  if (before && byId("collection").value !== before) searching.clear();
+  editing.offer(collections, models);
+  generating.offer(models);
+  denoising.offer(models);
+  managing.offer(collections, models, damaged);
 }
 
 async function start() {
   try {
-    const [{ collections, damaged }, { models }] = await Promise.all([service.json("collections"), service.json("models")]);
-    showError(damaged.length ? new Error(`Damaged: ${damaged.map((each) => each.name).join(", ")}`) : null);
-    fill(
-      byId("collection"),
-      collections.map((each) => each.name),
-      collections.map((each) => `${each.name} (${each.count.toLocaleString()})`),
-    );
-    if (!collections.length) {
-      byId("empty").textContent = "There is no collection yet; create one with: lookalike index photos/ --collection family";
-    }
-    for (const id of ["random", "file", "collection"]) byId(id).disabled = !collections.length;
-    editing.offer(collections, models);
-    generating.offer(models);
-    denoising.offer(models);
+    await waitFor("Loading the collections…", load);
+    showError(null);
     await restoreView();
   } catch (error) {
     showError(error);
@@ -112,9 +135,7 @@ for (const [n, tab] of TABS.entries()) {
 function take(file) {
   if (!file) return;
   const takers = { denoise: denoising.take, reconstruct: generating.reconstruct };
-  if (takers[opened()]) return takers[opened()](file);
-  open("search");
-  searching.take(file);
+  return (takers[opened()] || searching.take)(file);
 }
 
 document.ondragover = (event) => {
@@ -132,24 +153,23 @@ document.ondrop = (event) => {
 document.onpaste = (event) => {
   take([...event.clipboardData.files].find((each) => each.type.startsWith("image/")));
 };
-byId("file").onchange = (event) => searching.take(event.target.files[0]);
+onFile(byId("file"), searching.take);
 byId("random").onclick = searching.random;
-byId("collection").onchange = () => {
+byId("collection").onchange = async () => {
+  const { picture } = searching;
   editing.offerSliders();
-  if (searching.item) searching.clear();
+  filtering.clear();
+  if (!picture) searching.clear();
+  else if (!picture.crop) picture.part = {};
   saveView();
-  editing.preview();
-  searching.run();
+  if (picture) await searching.use(picture, false);
+  else await filtering.learn();
 };
 byId("k").onchange = () => {
   saveView();
   searching.run();
 };
-byId("share").onclick = async () => {
-  await navigator.clipboard.writeText(location.href).catch(() => {});
-  byId("share").textContent = "Copied";
-  setTimeout(() => (byId("share").textContent = "Copy a link to this view"), 1500);
-};
+byId("share").onclick = () => copyText(location.href, byId("share"));
 byId("generate-form").onsubmit = (event) => {
   event.preventDefault();
   generating.generate();
@@ -158,7 +178,12 @@ byId("generate-model").onchange = generating.offerClasses;
 byId("generate-temperature").oninput = (event) => {
   byId("temperature-value").value = Number(event.target.value).toFixed(1);
 };
-byId("reconstruct-file").onchange = (event) => generating.reconstruct(event.target.files[0]);
+onFile(byId("reconstruct-file"), generating.reconstruct);
+byId("reconstruct-model").onchange = () => {
+  if (generating.picture) generating.picture.part = {};
+  saveView();
+  generating.reconstruct(null);
+};
 byId("key-form").onsubmit = (event) => {
   event.preventDefault();
   service.key = byId("key").value;
@@ -166,4 +191,10 @@ byId("key-form").onsubmit = (event) => {
   start();
 };
 window.onpopstate = restoreView;
-start();
+
+// Options are folded where they would push the results off the screen.
+const narrow = window.matchMedia("(max-width: 40rem)");
+const fold = () => (byId("options").open = !narrow.matches);
+narrow.onchange = fold;
+fold();
+const started = start();

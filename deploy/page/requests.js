@@ -1,8 +1,10 @@
-// Requests to the service, with the API key; and small functions that all views use.
+// Requests to the service, with the API key.
 "use strict";
 
 const service = {
   key: sessionStorage.getItem("key") || "",
+  about: null, // what the service says of itself; null where it says nothing
+  offsets: false, // whether a search can start after the first results
 
   headers(more) {
     return service.key ? { ...more, Authorization: `Bearer ${service.key}` } : { ...more };
@@ -12,7 +14,7 @@ const service = {
   async ask(path, options = {}) {
     let response;
     try {
-      response = await fetch(`/api/v1/${path}`, { ...options, headers: service.headers(options.headers) });
+      response = await fetch(`api/v1/${path}`, { ...options, headers: service.headers(options.headers) });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw Object.assign(new Error("The service does not answer. Is it running?"), { code: "unreachable" });
@@ -29,7 +31,7 @@ const service = {
 
   send(path, values, options = {}) {
     const json = { "Content-Type": "application/json" };
-    return service.json(path, { ...options, method: "POST", headers: json, body: JSON.stringify(values) });
+    return service.json(path, { method: "POST", ...options, headers: json, body: JSON.stringify(values) });
   },
 
   // Send files and values as a form.
@@ -42,55 +44,31 @@ const service = {
     return service.json(path, { ...options, method: "POST", body: form });
   },
 
-  // Show an image of the service in an <img>, which cannot send the key itself.
+  // Ask what the service offers.
+  async learn(options) {
+    service.about = await service.json("service", options).catch((error) => {
+      if (["unauthorized", "unreachable"].includes(error.code) || error.name === "AbortError") throw error;
+      return null;
+    });
+    service.offsets = Boolean(service.about);
+  },
+
+  async blob(path, options) {
+    return (await service.ask(path, options)).blob();
+  },
+
+  // Show an image of the service in an <img>, which cannot send the key itself; or a line that says why not.
   async showImage(image, path) {
     try {
-      const url = URL.createObjectURL(await (await service.ask(path)).blob());
+      const url = URL.createObjectURL(await service.blob(path));
       image.onload = () => URL.revokeObjectURL(url);
       image.src = url;
     } catch (error) {
-      image.alt = `${image.alt} (not shown: ${error.message})`;
+      image.hidden = true;
+      image.after(make("span", { className: "missing", textContent: `Not shown: ${error.message}` }));
     }
   },
 };
 
-const byId = (id) => document.getElementById(id);
-
-// Make an element: make("b", {title: "x"}, "text", child, ...). Text is never read as HTML.
-function make(kind, values = {}, ...children) {
-  const element = Object.assign(document.createElement(kind), values);
-  element.append(...children);
-  return element;
-}
-
-function showError(error) {
-  byId("message").hidden = !error;
-  byId("message").textContent = error ? error.message : "";
-  byId("key-form").hidden = !(error && error.code === "unauthorized");
-  if (error && error.code === "unauthorized") {
-    byId("message").hidden = !service.key;
-    byId("key").focus();
-  }
-}
-
-const png = (text) => `data:image/png;base64,${text}`;
-const pngBlob = (text) => new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], { type: "image/png" });
-
-// Return a function that runs once it has not been called for so many milliseconds.
-function debounce(wait, work) {
-  let timer;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(work, wait);
-  };
-}
-
-function fill(select, names, labels = names) {
-  const before = select.value;
-  select.replaceChildren(...names.map((name, n) => make("option", { value: name, textContent: labels[n] })));
-  if (names.includes(before)) select.value = before;
-}
-
-function choose(select, value) {
-  if (value !== null && [...select.options].some((option) => option.value === value)) select.value = value;
-}
+const itemPath = (id, part, collection = byId("collection").value) =>
+  `items/${id}/${part}${part.includes("?") ? "&" : "?"}collection=${encodeURIComponent(collection)}`;

@@ -1,169 +1,200 @@
-// The search view: an image or an item in, a grid of results out.
+// The search view: a picture or an item in, results out.
 "use strict";
 
+const ANSWERS = 30;
+
 const searching = {
-  file: null, // the query, if it is an image
+  picture: null, // the query, if it is a picture of one's own
   item: null, // the query, if it is an item
-  person: null, // only results of this person
   request: null, // the request in progress
-  asked: "", // the key of the last search
+  takes: 0, // how many queries were given: one that is read for long does not replace a later one
+  asked: "", // the key of the search that is shown
+  answer: null,
+  answers: new Map(), // by key: what was found, for the back button
 
   // The parameters of the request.
   values() {
-    const values = { collection: byId("collection").value, k: Number(byId("k").value), ...editing.values() };
-    return searching.item ? { ...values, item: searching.item } : values;
-  },
-
-  async run() {
-    if (!searching.file && !searching.item) return;
-    if (searching.request) searching.request.abort();
-    const request = (searching.request = new AbortController());
-    const options = { signal: request.signal };
-    searching.asked = searching.key();
-    byId("results").setAttribute("aria-busy", "true");
-    byId("verdict").textContent = "Searching…";
-    try {
-      const values = searching.values();
-      const response = searching.item
-        ? await service.send("search", values, options)
-        : await service.sendFiles("search", values, [searching.file], options);
-      showError(null);
-      searching.show(response.answers[0]);
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      for (const id of ["results", "filters"]) byId(id).replaceChildren();
-      searching.asked = "";
-      byId("verdict").textContent = "";
-      showError(error);
-    } finally {
-      if (searching.request === request) byId("results").setAttribute("aria-busy", "false");
-    }
+    const values = { collection: byId("collection").value, ...editing.values(), ...filtering.values() };
+    return searching.item ? { ...values, item: searching.item } : { ...values, ...searching.part.values() };
   },
 
   // The same text for the same search.
-  key: () => JSON.stringify([searching.values(), searching.person, searching.file && searching.file.name]),
+  key: () => JSON.stringify([searching.values(), byId("k").value, searching.picture && searching.picture.number]),
 
-  show(answer) {
-    const found = answer.results;
-    const verdict = [];
-    if (!byId("query-name").textContent) byId("query-name").textContent = readable(answer.query);
-    if (answer.treatment) {
-      const noise = `(estimated noise ${answer.treatment.sigma.toFixed(0)} of 255)`;
-      verdict.push(`${answer.treatment.cleaned ? "query denoised" : "query not denoised, hardly any noise"} ${noise}`);
+  // Search; more: for the results that follow those that are shown.
+  async run(more = false) {
+    if (!searching.picture && !searching.item) return;
+    if (searching.request) searching.request.abort();
+    const key = searching.key();
+    const before = searching.answers.get(key);
+    if (before && !more) return searching.show(key, before);
+    const request = (searching.request = new AbortController());
+    if (!more) results.busy(true);
+    try {
+      const found = more && before ? before.found : [];
+      const next = await waitFor("Searching…", (signal) => searching.ask(found.length, signal), request);
+      const known = new Set(found.map((each) => each.id));
+      const all = [...found, ...next.answer.results.filter((each) => !known.has(each.id))];
+      showError(null);
+      searching.show(key, { answer: next.answer, found: all, complete: next.complete || all.length === found.length });
+    } catch (error) {
+      if (searching.request !== request) return;
+      if (!more) {
+        results.clear();
+        searching.asked = "";
+        byId("empty").hidden = true;
+      }
+      if (error.name === "AbortError") byId("verdict").textContent = "Cancelled.";
+      else showError(error);
+    } finally {
+      if (searching.request === request) results.busy(false);
     }
-    if (answer.warning) verdict.push(answer.warning);
-    if (answer.match === false) verdict.push("no good match");
-    verdict.push(`the ${found.length} most similar, in ${answer.took_ms.toFixed(0)} ms`);
-    byId("verdict").textContent = verdict.join("; ");
-    byId("empty").hidden = found.length > 0;
-    if (!found.length) byId("empty").textContent = "No results.";
-    searching.showFilters(found);
-    const shown = found.filter((each) => searching.person === null || each.person === searching.person);
-    byId("results").replaceChildren(...shown.map(searching.card));
-    byId("share").hidden = !searching.item;
   },
 
-  showFilters(found) {
-    const counts = new Map();
-    for (const each of found) if (each.person) counts.set(each.person, (counts.get(each.person) || 0) + 1);
-    if (searching.person !== null && !counts.has(searching.person)) searching.person = null;
-    const many = [...counts].filter(([, count]) => count > 1).slice(0, 8);
-    const choose = (person) => () => {
-      searching.person = searching.person === person ? null : person;
-      searching.run();
-    };
-    byId("filters").replaceChildren(
-      ...many.map(([person, count]) => {
-        const text = `${readable(person)} (${count})`;
-        const button = make("button", { type: "button", className: "quiet", textContent: text });
-        button.setAttribute("aria-pressed", String(searching.person === person));
-        button.onclick = choose(person);
-        return button;
-      }),
-    );
+  // Forget the search in progress.
+  stop() {
+    if (searching.request) searching.request.abort();
+    searching.request = null;
   },
 
-  card(result) {
-    const name = readable(result.person || result.path);
-    const image = make("img", { alt: name, loading: "lazy" });
-    const collection = encodeURIComponent(byId("collection").value);
-    service.showImage(image, `items/${result.id}/thumbnail?side=256&collection=${collection}`);
-    const whole = make("button", { type: "button", className: "whole", title: "Show the whole image" }, image);
-    whole.onclick = () => searching.enlarge(result, collection, name);
-    const score = make("span", { className: "score", textContent: `${result.score.toFixed(3)}` });
-    if (result.probability !== null) {
-      const p = result.probability;
-      const text = p < 0.01 ? "<1 %" : p > 0.99 ? ">99 %" : `${(100 * p).toFixed(0)} %`;
-      score.textContent += `, ${text}`;
+  // Ask for one page of results after the first so many; of an earlier service for all up to its end.
+  async ask(after, signal) {
+    const page = Number(byId("k").value);
+    const values = { ...searching.values(), k: service.offsets ? page : Math.min(after + page, 1000) };
+    if (service.offsets && after) values.offset = after;
+    try {
+      const response = searching.item
+        ? await service.send("search", values, { signal })
+        : await service.sendFiles("search", values, [toSend(searching.picture, values)], { signal });
+      const [answer] = response.answers;
+      return { answer, complete: answer.results.length < values.k || values.k === 1000 };
+    } catch (error) {
+      if (!values.offset || error.code !== "invalid-request") throw error;
+      service.offsets = false;
+      return searching.ask(after, signal);
     }
-    const more = make("button", { type: "button", className: "quiet more", textContent: "More like this" });
-    more.setAttribute("aria-label", `More like this: ${name}`);
-    more.onclick = () => searching.like(result.id, name);
-    const label = make("div", {}, make("b", { textContent: name }), score);
-    if (result.match) label.append(make("span", { className: "match", textContent: " match" }));
-    return make("li", { className: "card" }, whole, label, more);
   },
 
-  enlarge(result, collection, name) {
-    byId("large-image").alt = name;
-    byId("large-image").removeAttribute("src");
-    service.showImage(byId("large-image"), `items/${result.id}/image?collection=${collection}`);
-    byId("large-name").textContent = `${name} · ${result.path}`;
-    byId("large").showModal();
+  show(key, shown) {
+    searching.answers.delete(key);
+    searching.answers.set(key, shown);
+    if (searching.answers.size > ANSWERS) searching.answers.delete(searching.answers.keys().next().value);
+    searching.asked = key;
+    searching.answer = shown.answer;
+    if (!byId("query-name").textContent) byId("query-name").textContent = readable(shown.answer.query);
+    if (shown.answer.face) searching.part.mark(shown.answer.face.number);
+    results.show(shown.answer, shown.found, shown.complete);
   },
 
   // Search with an item; the address of the view has it.
   like(id, name) {
-    Object.assign(searching, { item: id, file: null, person: null });
+    Object.assign(searching, { item: id, picture: null, takes: searching.takes + 1 });
+    open("search");
     searching.showQuery(name);
     saveView();
-    searching.run();
+    return searching.run();
   },
 
-  take(file) {
-    if (!file) return;
-    Object.assign(searching, { item: null, file, person: null });
-    searching.showQuery(file.name || "pasted");
-    saveView();
-    searching.run();
-  },
-
-  // Show the empty view.
-  clear() {
-    if (searching.request) searching.request.abort();
-    Object.assign(searching, { item: null, file: null, person: null, asked: "" });
-    for (const id of ["results", "filters"]) byId(id).replaceChildren();
-    for (const id of ["verdict", "query-name"]) byId(id).textContent = "";
-    for (const id of ["query", "share", "edited"]) byId(id).hidden = true;
-    for (const id of ["drop-hint", "empty"]) byId(id).hidden = false;
-  },
-
-  showQuery(name) {
-    editing.preview();
-    const image = byId("query");
-    image.hidden = false;
-    image.alt = `The query: ${name}`;
-    byId("drop-hint").hidden = true;
-    byId("query-name").textContent = name;
-    if (searching.file) {
-      const url = URL.createObjectURL(searching.file);
-      image.onload = () => URL.revokeObjectURL(url);
-      image.src = url;
-    } else {
-      const collection = encodeURIComponent(byId("collection").value);
-      service.showImage(image, `items/${searching.item}/thumbnail?side=320&collection=${collection}`);
+  // Search with a file.
+  async take(file, options = {}) {
+    await started;
+    try {
+      if (!byId("collection").value) throw new Error("There is no collection to search yet: index a folder first.");
+      const take = ++searching.takes;
+      const picture = await waitFor("Reading the image…", () => readPicture(file, options));
+      if (take !== searching.takes) return;
+      open("search");
+      await searching.use(picture, true);
+    } catch (error) {
+      if (error.name !== "AbortError") showError(error);
     }
+  },
+
+  // Search with an image that a model made: all of it, in a collection of that model if there is one.
+  takeMade(blob, name, model) {
+    const fits = (each) => each.model === model;
+    const { collections } = editing;
+    if (model && !fits(editing.collection() || {})) {
+      const other = Object.values(collections).find(fits);
+      if (other) byId("collection").value = other.name;
+      editing.offerSliders();
+    }
+    return searching.take(new File([blob], name, { type: blob.type }), { crop: model ? "full" : null });
+  },
+
+  // Search with a picture: one that was just given, or one of before.
+  async use(picture, anew) {
+    searching.stop();
+    Object.assign(searching, { item: null, picture });
+    searching.showPlace(picture.name);
+    if (anew) {
+      saveView();
+      results.busy(true); // what is shown is of another picture
+      byId("verdict").textContent = "";
+      byId("seen-figure").hidden = true;
+    }
+    const { crop } = editing.collection();
+    const model = editing.model();
+    await filtering.learn();
+    const find = (signal) => searching.part.show(picture, { crop, frame: model && model.frame }, signal);
+    if (crop.startsWith("faces:"))
+      find().catch(() => {}); // the service takes the main face; no need to wait
+    else await waitFor("Finding faces…", find).catch((error) => error.name === "AbortError" || showError(error));
+    if (searching.picture !== picture) return;
+    const searched = searching.run();
+    editing.preview();
+    await searched;
+  },
+
+  // Show the empty view; lost: as a picture of one's own is not kept when the page is loaded again.
+  clear(lost = false) {
+    searching.stop();
+    Object.assign(searching, { item: null, picture: null, asked: "", answer: null });
+    results.busy(false);
+    results.clear();
+    byId("query-name").textContent = "";
+    byId("part").hidden = byId("edited").hidden = true;
+    byId("search").classList.remove("asked");
+    byId("empty").hidden = false;
+    byId("empty").textContent = lost ? LOST : START;
+  },
+
+  showPlace(name) {
+    byId("query-name").textContent = name;
+    byId("search").classList.add("asked");
+    byId("empty").hidden = true;
+  },
+
+  // Show an item as the query.
+  showQuery(name) {
+    searching.showPlace(name);
+    searching.part.showItem(name);
+    service.showImage(byId("query"), itemPath(searching.item, "thumbnail?side=320"));
+    editing.preview();
   },
 
   async random() {
     try {
-      const collection = encodeURIComponent(byId("collection").value);
-      const item = await service.json(`items/random?collection=${collection}`);
-      searching.like(item.id, readable(item.payload.person || item.payload.path));
+      const path = `items/random?collection=${encodeURIComponent(byId("collection").value)}`;
+      const item = await waitFor("Choosing an image…", (signal) => service.json(path, { signal }));
+      await searching.like(item.id, readable(item.payload.person || item.payload.path));
     } catch (error) {
-      showError(error);
+      if (error.name !== "AbortError") showError(error);
     }
   },
 };
 
-const readable = (name) => name.replaceAll("_", " ");
+const START = "Search with an image, or start from a random one.";
+const LOST = "Your image is not kept when the page is loaded again: choose it once more.";
+searching.part = chooser(
+  byId("part"),
+  (slowly) => {
+    editing.previewSoon();
+    if (slowly) editing.settled();
+    else searching.run();
+  },
+  "As in the collection",
+);
+byId("more").onclick = () => {
+  searching.run(true);
+};

@@ -1,40 +1,18 @@
 """The page in a real browser (tests/fixtures/browser.py)."""
 
+import gzip
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, launched, opened
+from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, opened
 from tests.fixtures.photos import make_home, photograph
 from tests.fixtures.service import KEY, client_of
 
 FILES: Final = sorted((Path(__file__).parents[3] / "deploy" / "page").iterdir())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    yield from launched()
-
-
-@pytest.fixture(scope="module")
-def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_home(tmp_path_factory.mktemp("home"), tiny_model)
-
-
-@pytest.fixture(scope="module")
-def address(home: Path, tiny_model: Path) -> Iterator[str]:
-    with client_of(home, tiny_model) as client:
-        yield str(client.base_url).rstrip("/")
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, opened; in the end nothing was wrong with it."""
-    yield from opened(browser, address)
 
 
 @in_browser
@@ -217,3 +195,9 @@ def test_nothing_comes_from_elsewhere_and_no_script_is_in_line() -> None:
             assert "style=" not in text
             assert " onclick" not in text
             assert text.count("<script src=") == text.count("<script")
+
+
+def test_it_is_small() -> None:
+    whole = b"".join(file.read_bytes() for file in FILES)
+    assert len(whole) <= 120_000
+    assert sum(len(gzip.compress(file.read_bytes())) for file in FILES) <= 60_000

@@ -1,0 +1,178 @@
+// The collections view: what the store holds; other names and deleting, where the service lets the page.
+"use strict";
+
+const managing = {
+  offer(collections, models, damaged) {
+    const can = managing.can();
+    byId("welcome").hidden = Boolean(collections.length || damaged.length);
+    byId("welcome-index").hidden = !can;
+    byId("welcome-command").hidden = can;
+    byId("no-collections").hidden = collections.length > 0;
+    indexing.offer(models, can);
+    byId("damaged").hidden = !damaged.length;
+    byId("damaged").textContent = damaged.map((each) => `Damaged: ${each.name} (${each.reason})`).join("; ");
+    replace(byId("collection-list"), collections.map(managing.row));
+  },
+
+  can: () => Boolean(service.about && service.about.can_write),
+
+  row(collection) {
+    const { name, count, model, aliases } = collection;
+    const details = make("div", { className: "details", hidden: true });
+    const look = makeButton(
+      "Look at it",
+      async () => {
+        details.hidden = !details.hidden;
+        look.setAttribute("aria-expanded", String(!details.hidden));
+        if (!details.hidden && !details.children.length) await managing.look(collection, details);
+      },
+      { name: `Look at ${name}`, key: `look ${name}` },
+    );
+    look.setAttribute("aria-expanded", "false");
+    const search = makeButton("Search", () => managing.search(name), { name: `Search ${name}`, key: `search ${name}` });
+    const actions = make("div", { className: "row" }, look, search);
+    if (managing.can()) {
+      actions.append(
+        makeButton("Delete…", () => managing.remove(collection), {
+          name: `Delete ${name}`,
+          className: "quiet bad",
+          key: `delete ${name}`,
+        }),
+      );
+    }
+    const words = [`${count.toLocaleString()} ${count === 1 ? "image" : "images"}`, `model ${model || "not loaded"}`];
+    return make(
+      "li",
+      { className: "collection" },
+      make("h3", { textContent: name }),
+      make("p", { className: "hint", textContent: words.join(" · ") }),
+      managing.aliases(name, aliases),
+      actions,
+      details,
+    );
+  },
+
+  // The aliases of a collection, each with a button that takes it away; and a field for another.
+  aliases(name, aliases) {
+    const line = make("div", { className: "row aliases" });
+    for (const alias of aliases) {
+      const path = `aliases/${encodeURIComponent(alias)}`;
+      const remove = makeButton("×", () => managing.change(() => service.ask(path, { method: "DELETE" })), {
+        name: `Remove the alias ${alias}`,
+        key: `alias ${alias}`,
+      });
+      line.append(
+        make(
+          "span",
+          { className: "chips" },
+          make("span", { className: "chip", textContent: `also ${alias}` }),
+          ...(managing.can() ? [remove] : []),
+        ),
+      );
+    }
+    if (!managing.can()) return line;
+    const field = make("input", { required: true, maxLength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", size: 12 });
+    const form = make(
+      "form",
+      { className: "row" },
+      make("label", {}, "Another name ", field),
+      make("button", { className: "quiet", textContent: "Add" }),
+    );
+    form.lastChild.setAttribute("aria-label", `Add a name for ${name}`);
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const path = `aliases/${encodeURIComponent(field.value.trim())}`;
+      managing.change(() =>
+        service.ask(path, {
+          method: "PUT",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ collection: name }),
+        }),
+      );
+    };
+    line.append(form);
+    return line;
+  },
+
+  // Show some images of a collection, and its people.
+  async look({ name, ...row }, place) {
+    const path = `collections/${encodeURIComponent(name)}`;
+    const facets = `facets?collection=${encodeURIComponent(name)}&field=person&most=50`;
+    const info = service.about && (await service.json(path).catch(() => null));
+    const people = info ? info.people || [] : (await service.json(facets).catch(() => ({ values: [] }))).values;
+    const about = [
+      ["Model", `${row.model || "not loaded"} (${row.model_id.slice(0, 12)})`],
+      ["Crop", row.crop],
+      ["Dimensions", row.dimension],
+      ["Folders", row.roots.join(", ")],
+    ];
+    const images = ((info && info.sample) || []).map((id) => {
+      const image = make("img", { alt: "", loading: "lazy" });
+      service.showImage(image, itemPath(id, "thumbnail?side=128", name));
+      const button = make("button", { type: "button", className: "whole", title: "More like this" }, image);
+      button.setAttribute("aria-label", "More like this image of the collection");
+      button.onclick = () => managing.search(name, id);
+      return button;
+    });
+    const chips = people.slice(0, 50).map(({ value, count }) => {
+      const person = String(value);
+      return makeButton(`${readable(person)} (${count})`, () => managing.searchPerson(name, person), {
+        className: "chip",
+        name: `Random image of ${readable(person)}`,
+      });
+    });
+    place.replaceChildren(
+      make("div", { className: "sample" }, ...images),
+      make(
+        "dl",
+        {},
+        ...about.flatMap(([term, value]) => [make("dt", { textContent: term }), make("dd", { textContent: value })]),
+      ),
+      make("div", { className: "row", hidden: !chips.length }, ...chips),
+    );
+  },
+
+  // Open the search of a collection: empty, or with an item.
+  async search(name, item = null) {
+    byId("collection").value = name;
+    editing.offerSliders();
+    filtering.clear();
+    await filtering.learn();
+    if (item) return searching.like(item, "");
+    open("search");
+    searching.clear();
+    saveView();
+  },
+
+  async searchPerson(name, person) {
+    await managing.search(name);
+    filtering.only = person;
+    await searching.random();
+  },
+
+  // Do something to the store, and show what it holds then.
+  async change(work) {
+    try {
+      await waitFor("Changing the store…", work);
+      showError(null);
+      await load();
+      await filtering.learn();
+      return true;
+    } catch (error) {
+      if (error.name !== "AbortError") showError(error);
+      return false;
+    }
+  },
+
+  remove({ name, count }) {
+    byId("delete-question").textContent =
+      `Delete the collection ${name} with ${count.toLocaleString()} images? The image files stay where they are.`;
+    const dialog = byId("delete");
+    dialog.onclose = () => {
+      if (dialog.returnValue === "delete")
+        managing.change(() => service.ask(`collections/${encodeURIComponent(name)}`, { method: "DELETE" }));
+    };
+    dialog.returnValue = "";
+    dialog.showModal();
+  },
+};
