@@ -247,12 +247,16 @@ class Jobs:
             self._cancel(job)
         return job
 
-    def close(self) -> None:
-        """Cancel all jobs, and wait until they have ended."""
+    def stop(self) -> None:
+        """Cancel all jobs."""
         self.closing = True
         for job in self.all():
             with self._lock:
                 self._cancel(job)
+
+    def close(self) -> None:
+        """Cancel all jobs, and wait until they have ended."""
+        self.stop()
         for pool in self._pools.values():
             pool.shutdown(wait=True)
         self._images.close()
