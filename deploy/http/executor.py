@@ -30,6 +30,8 @@ from lookalike.deploy.http.errors import ApiError
 
 MAX_BATCH: Final = 16
 """Jobs in one call."""
+_MAX_LONG: Final = 4
+"""Long calls at once, however many workers there are: each takes some 300 MB and more."""
 _LOWER: Final = 5
 """Steps of priority: a thread gets a quarter of the core that it shares with a search."""
 
@@ -56,7 +58,7 @@ class BatchingExecutor:
     """A bounded pool of threads. Call its methods on the event loop, :meth:`close` excepted.
 
     Args:
-        workers: Calls at once; long ones one less, but at least one.
+        workers: Calls at once; long ones one less, but at least one, and at most four.
         queue_size: Jobs that may wait.
         seconds: Longest time that a job may wait and run, in seconds.
         on_wait: Called with the seconds that each job waited.
@@ -71,7 +73,10 @@ class BatchingExecutor:
         on_wait: Callable[[float], object] = lambda _: None,
     ) -> None:
         self._workers, self._queue_size, self._seconds = max(2, workers), queue_size, seconds
-        self._limits = {False: workers, True: max(1, workers - 1)}  # by whether a call is long
+        self._limits = {
+            False: workers,
+            True: min(max(1, workers - 1), _MAX_LONG),
+        }  # by whether a call is long
         self._running = {False: 0, True: 0}
         self._on_wait = on_wait
         self._pools = {

@@ -213,8 +213,10 @@ class Jobs:
             work: Does the job and returns the report; it calls the job's methods and lets Cancelled through.
 
         Raises:
-            ApiError: too many jobs of its kind wait.
+            ApiError: too many jobs of its kind wait, or the service is stopping.
         """
+        if self.closing:
+            raise ApiError("busy", "the service is stopping; try again once it has started")
         if sum(each.kind == job.kind and not each.over for each in self.all()) > _MAX_WAITING:
             raise ApiError("busy", f"{_MAX_WAITING} jobs are waiting; wait until one has ended")
         with self._lock:

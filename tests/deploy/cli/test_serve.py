@@ -190,3 +190,33 @@ def test_without_a_terminal_lines_for_people_can_be_chosen(home: Path, tiny_mode
     assert any(re.fullmatch(r"\d\d:\d\d:\d\d GET /healthz 200 \d+ ms", line) for line in lines)
     assert any(line.endswith(" stopping") for line in lines)
     assert not any(line.startswith("{") for line in lines)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_arrays_that_are_freed_do_not_stay_with_the_service(tmp_path: Path) -> None:
+    code = """
+import threading
+import numpy as np
+from lookalike.deploy.http.server import _give_memory_back
+
+def anonymous():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+
+def work():
+    for _ in range(4):
+        arrays = []
+        for _ in range(6):
+            arrays.append(np.ones(10 << 20, np.uint8))
+            kept.append(bytearray(100_000))
+
+_give_memory_back()
+kept, before = [], anonymous()
+for _ in range(2):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+print(anonymous() - before)
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env=child_env(), capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 15_000  # kB, of which 4,800 are kept
