@@ -93,6 +93,7 @@ def sync(
     max_pixels: int | None = None,
     processes: bool = False,
     batch: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     on_event: Callable[[SyncEvent], object] = lambda _: None,
@@ -121,6 +122,8 @@ def sync(
         max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes for embedding, see :func:`embed_files`.
         batch: Number of images that are embedded together, and after which progress can be told; None: 128.
+        stopping: Asked after each batch; where it is true, what was embedded is made durable at once, so that
+            ``on_progress`` can end the run.
         on_total: Called with the number of images to read: before the first, or for an empty collection on
             the way.
         on_progress: Called with the number of images done, once they are durable: some batches, or what was
@@ -153,7 +156,8 @@ def sync(
     if not (isinstance(sources, SourceList) and sources.root_name is not None):
         check_renamed(store, name, before, opened)
     spec = with_sources(before if dry_run else absorb_doubles(store, name, before, opened, log), opened)
-    run = _Run(store, name, model, spec, max_pixels, processes, batch, SyncReporter(report, on_event))
+    reporter = SyncReporter(report, on_event)
+    run = _Run(store, name, model, spec, max_pixels, processes, batch, stopping, reporter)
     scan = SourceScan(opened)
     with ExitStack() as stack:
         # Forked before the store's vectors are opened, and threads with them. Only a collection without
@@ -215,6 +219,7 @@ class _Run:
     max_pixels: int | None
     processes: bool
     batch: int | None
+    stopping: Callable[[], bool]
     reporter: SyncReporter
     plan: SyncPlan = field(default_factory=SyncPlan)
 
@@ -307,7 +312,8 @@ class _Run:
     ) -> None:
         """Store what is embedded, and what turns out to be known."""
         with closing(stream):
-            for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
+            batches = coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER, stopping=self.stopping)
+            for batch in batches:
                 if batch.keys:
                     self._store_batch(batch)
                 for entry in batch.keys:
@@ -435,7 +441,11 @@ def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
 
 
 def coalesce(
-    stream: Iterator[EmbeddedBatch[ToEmbed]], size: int, *, seconds: float = _DURABLE_AFTER
+    stream: Iterator[EmbeddedBatch[ToEmbed]],
+    size: int,
+    *,
+    seconds: float = _DURABLE_AFTER,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[EmbeddedBatch[ToEmbed]]:
     """Join batches: making a batch durable costs a store the same for a few points as for a thousand.
 
@@ -443,12 +453,13 @@ def coalesce(
         stream: The batches.
         size: Images from which a joined batch is given.
         seconds: Time since the last one after which it is given with fewer.
+        stopping: Whether it is given with what there is.
     """
     held: list[EmbeddedBatch[ToEmbed]] = []
     since = time.monotonic()
     for batch in stream:
         held.append(batch)
-        if sum(map(_size, held)) >= size or time.monotonic() - since >= seconds:
+        if sum(map(_size, held)) >= size or time.monotonic() - since >= seconds or stopping():
             yield _joined(held)
             held, since = [], time.monotonic()
     if held:

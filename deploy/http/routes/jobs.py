@@ -240,6 +240,7 @@ def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dic
             max_pixels=state.settings.max_pixels,
             processes=True,
             batch=_BATCH,
+            stopping=job.stop.is_set,
             on_event=on_event,
             on_total=job.on_total,
             on_progress=job.on_progress,
