@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -67,12 +69,19 @@ _LIMITS = "Limits"
     help="Path below which a reverse proxy serves, such as /lookalike.",
     show_default="/",
 )
+@option("--open", "open_browser", is_flag=True, help="Open the page in the web browser.")
+@option(
+    "--log-format",
+    type=click.Choice(["json", "plain"]),
+    help="Write requests and events to stderr as JSON, or as lines for people.",
+    show_default="plain on a terminal, else json",
+)
 @provider_option
 @option(
     "--workers",
     type=click.IntRange(1, 256),
     group=_LIMITS,
-    help="Number of requests to work on at once.",
+    help="Number of requests to work on at once; denoising never takes the last worker.",
     show_default="number of cores",
 )
 @option(
@@ -108,6 +117,8 @@ def serve(
     roots: tuple[Path, ...],
     origins: tuple[str, ...],
     root_path: str,
+    open_browser: bool,
+    log_format: Literal["json", "plain"] | None,
     workers: int | None,
     queue_size: int,
     max_mb: int,
@@ -118,7 +129,8 @@ def serve(
     """Serve the HTTP API and web page.
 
     Open the printed address in a browser. The server locks an embedded store: index through it (--index-root)
-    or before starting it. On SIGTERM or Ctrl-C it finishes the requests it has begun.
+    or before starting it. Where another process has the store open, the server says which and does not start.
+    On SIGTERM or Ctrl-C it finishes the requests it has begun; a second Ctrl-C stops it at once.
     """
     from lookalike.encoder.errors import MissingExtraError
 
@@ -147,4 +159,13 @@ def serve(
         **({} if workers is None else {"workers": workers}),
     )
     with open_store(store) as opened:
-        run(create_app(settings, store=opened), host=host, port=port, log=log)
+        opened.hold()
+        run(
+            create_app(settings, store=opened),
+            host=host,
+            port=port,
+            log=log,
+            log_format=log_format or ("plain" if sys.stderr.isatty() else "json"),
+            on_url=lambda url: opened.hold(served_at=url),
+            open_browser=open_browser,
+        )

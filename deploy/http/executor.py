@@ -1,24 +1,42 @@
-"""A bounded thread pool for blocking work, with micro-batching.
+"""A bounded thread pool for blocking work, with micro-batching, and with a lane of its own for long work.
 
 Waiting jobs of one kind are run in one call, up to sixteen together. That adds no waiting, since a job that
 finds a free worker starts at once; and it pays under load: sixteen faces embedded together take half the time
 of sixteen calls.
+
+Long work (denoising takes seconds to a minute) never takes the last worker, and waits in half of the queue at
+most. Its threads have a low priority, so that also with a single worker, where it has a thread of its own
+beside it, a search takes hardly longer than alone.
+
+Nobody works for a client that has gone: what waits is dropped, and long work is told to stop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 from lookalike.deploy.http.errors import ApiError
 
 MAX_BATCH: Final = 16
 """Jobs in one call."""
+_MAX_LONG: Final = 4
+"""Long calls at once, however many workers there are: each takes some 300 MB and more."""
+_LOWER: Final = 5
+"""Steps of priority: a thread gets a quarter of the core that it shares with a search."""
+
+CLIENT_GONE: Final[ContextVar[Callable[[], Awaitable[None]] | None]] = ContextVar("client_gone", default=None)
+"""Returns once the client of the request in progress has closed its connection; None outside of requests."""
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -32,13 +50,15 @@ class _Job:
     function: BatchFunction
     future: asyncio.Future[Any]
     queued_at: float
+    long: bool
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class BatchingExecutor:
     """A bounded pool of threads. Call its methods on the event loop, :meth:`close` excepted.
 
     Args:
-        workers: Calls at once.
+        workers: Calls at once; long ones one less, but at least one, and at most four.
         queue_size: Jobs that may wait.
         seconds: Longest time that a job may wait and run, in seconds.
         on_wait: Called with the seconds that each job waited.
@@ -52,11 +72,20 @@ class BatchingExecutor:
         seconds: float,
         on_wait: Callable[[float], object] = lambda _: None,
     ) -> None:
-        self._workers, self._queue_size, self._seconds = workers, queue_size, seconds
+        self._workers, self._queue_size, self._seconds = max(2, workers), queue_size, seconds
+        self._limits = {
+            False: workers,
+            True: min(max(1, workers - 1), _MAX_LONG),
+        }  # by whether a call is long
+        self._running = {False: 0, True: 0}
         self._on_wait = on_wait
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._pools = {
+            False: ThreadPoolExecutor(self._limits[False], thread_name_prefix="worker"),
+            True: ThreadPoolExecutor(
+                self._limits[True], thread_name_prefix="long", initializer=lower_priority
+            ),
+        }
         self._queue: deque[_Job] = deque()
-        self._busy = 0
 
     @property
     def waiting(self) -> int:
@@ -66,15 +95,28 @@ class BatchingExecutor:
     @property
     def busy(self) -> int:
         """Calls that run."""
-        return self._busy
+        return sum(self._running.values())
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run one job by itself.
 
         Raises:
-            ApiError: too many jobs wait (``busy``), or it took too long (``timeout``).
+            ApiError: too many jobs wait (``busy``), it took too long (``timeout``), or the client of the
+                request has gone (``client-gone``).
         """
         return cast("T", await self.submit_batched(object(), None, lambda _: [work()]))  # a kind of its own
+
+    async def run_long(self, work: Callable[[threading.Event], T]) -> T:
+        """Run one job that takes long by itself.
+
+        Args:
+            work: Given an event that is set once nobody waits for the result; it should then raise anything.
+
+        Raises:
+            ApiError: as :meth:`run`.
+        """
+        job = self._job(object(), None, lambda _: [work(job.stop)], long=True)
+        return cast("T", await self._result(job))
 
     async def submit_batched(
         self, kind: Hashable, value: P, function: Callable[[Sequence[P]], Sequence[T | Exception]]
@@ -90,32 +132,66 @@ class BatchingExecutor:
         Raises:
             ApiError: as :meth:`run`.
         """
-        if self._busy >= self._workers and len(self._queue) >= self._queue_size:
-            raise ApiError("busy", f"{len(self._queue)} requests are waiting; try again in a second")
-        job = _Job(kind, value, function, asyncio.get_running_loop().create_future(), time.perf_counter())
-        self._queue.append(job)
-        self._start_jobs()
-        try:
-            return cast("T", await asyncio.wait_for(job.future, self._seconds))
-        except TimeoutError:
-            raise ApiError(
-                "timeout", f"it took more than {self._seconds:g} s; send less, or try again later"
-            ) from None
-        finally:
-            if job in self._queue:  # timed out or cancelled before it started
-                self._queue.remove(job)
+        return cast("T", await self._result(self._job(kind, value, function)))
 
     def close(self) -> None:
         """Wait for the running calls. Nothing may be submitted afterwards."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _job(self, kind: Hashable, value: Any, function: BatchFunction, *, long: bool = False) -> _Job:
+        return _Job(
+            kind, value, function, asyncio.get_running_loop().create_future(), time.perf_counter(), long
+        )
+
+    async def _result(self, job: _Job) -> Any:
+        """Queue a job and wait for its result, for as long as somebody waits for that."""
+        self._check_room(long=job.long)
+        self._queue.append(job)
+        self._start_jobs()
+        client = CLIENT_GONE.get()
+        gone = None if client is None else asyncio.ensure_future(client())
+        try:
+            await asyncio.wait(
+                [job.future] if gone is None else [job.future, gone],
+                timeout=self._seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if job.future.done():
+                return job.future.result()
+            if gone is not None and gone.done():
+                gone.result()
+                raise ApiError("client-gone", "the client closed the connection before the response")
+            raise ApiError("timeout", f"it took more than {self._seconds:g} s; send less, or try again later")
+        finally:
+            if gone is not None:
+                gone.cancel()
+            job.future.cancel()
+            job.stop.set()
+            if job in self._queue:  # it has not started
+                self._queue.remove(job)
+
+    def _check_room(self, *, long: bool) -> None:
+        """Refuse a job that would have to wait where too many wait already."""
+        if self._has_room(long=long):
+            return
+        waiting = sum(job.long for job in self._queue) if long else len(self._queue)
+        if waiting >= (-(-self._queue_size // 2) if long else self._queue_size) or (
+            len(self._queue) >= self._queue_size
+        ):
+            raise ApiError("busy", f"{len(self._queue)} requests are waiting; try again in a second")
+
+    def _has_room(self, *, long: bool) -> bool:
+        """Whether one more call may run."""
+        return self._running[long] < self._limits[long] and self.busy < self._workers
 
     def _start_jobs(self) -> None:
-        while self._queue and self._busy < self._workers:
-            jobs = self._next_batch()
+        while first := next((job for job in self._queue if self._has_room(long=job.long)), None):
+            jobs = self._take_batch(first)
             now = time.perf_counter()
             for job in jobs:
                 self._on_wait(now - job.queued_at)
-            self._busy += 1
+            self._running[first.long] += 1
             self._start(jobs)
 
     def _start(self, jobs: Sequence[_Job]) -> None:
@@ -124,18 +200,18 @@ class BatchingExecutor:
         def done(future: Future[Sequence[Any]]) -> None:
             loop.call_soon_threadsafe(self._finish, jobs, future)
 
-        self._pool.submit(jobs[0].function, [job.value for job in jobs]).add_done_callback(done)
+        pool = self._pools[jobs[0].long]
+        pool.submit(jobs[0].function, [job.value for job in jobs]).add_done_callback(done)
 
-    def _next_batch(self) -> list[_Job]:
-        """Take the job that has waited longest, and those of its kind, off the queue."""
-        first = self._queue[0]
+    def _take_batch(self, first: _Job) -> list[_Job]:
+        """Take a job and those of its kind off the queue."""
         batch = [job for job in self._queue if job.kind == first.kind][:MAX_BATCH]
         for job in batch:
             self._queue.remove(job)
         return batch
 
     def _finish(self, jobs: Sequence[_Job], future: Future[Sequence[Any]]) -> None:
-        self._busy -= 1
+        self._running[jobs[0].long] -= 1
         error = future.exception()
         results: Sequence[Any] = [error] * len(jobs) if error is not None else future.result()
         for job, result in zip(jobs, results, strict=True):
@@ -146,3 +222,14 @@ class BatchingExecutor:
             else:
                 job.future.set_result(result)
         self._start_jobs()
+
+
+def lower_priority() -> None:
+    """Let this thread, and what it starts, take only what others leave of the cores. Only on Linux.
+
+    For the ``initializer`` of a pool: a thread cannot raise its priority again.
+    """
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # where the system forbids it, it is only slower for others
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _LOWER)

@@ -15,7 +15,7 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _GAUGES: Final = {
     "waiting": "Requests that wait for a worker.",
     "busy": "Workers in use.",
-    "jobs": "Index jobs that wait or run.",
+    "jobs": "Jobs that wait or run.",
 }
 
 

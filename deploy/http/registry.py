@@ -6,24 +6,31 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.bundle import shipped_bundles
 from lookalike.encoder.errors import (
     BundleKindError,
+    CollectionNotFoundError,
     InvalidArgumentError,
     LookalikeError,
     ModelMismatchError,
+    StoreBusyError,
+    StoreError,
+    StoreUnreachableError,
     printable,
 )
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.indexer.store import CollectionSpec, VectorStore, damage_of, resolve_alias
+from lookalike.indexer.store import CollectionSpec, VectorStore, check_opens, resolve_alias
 from lookalike.searcher.search import QueryDenoiser, Searcher, Timer
 
 _LOG: Final = logging.getLogger("lookalike.service")
 _SEARCHER_SECONDS: Final = 1.0
-_DAMAGE_SECONDS: Final = 10.0
+_CONDITION_SECONDS: Final = 10.0
+
+Condition = Literal["open", "held", "damaged"]
+"""Of a collection: it can be searched, another process holds it, or it cannot be opened."""
 
 
 class ModelRegistry:
@@ -43,7 +50,7 @@ class ModelRegistry:
         self._searchers: dict[str, tuple[float, Searcher]] = {}
         self._lock = threading.Lock()
         self._loading = threading.Lock()
-        self._damage: dict[str, tuple[float, bool]] = {}
+        self._condition: dict[str, tuple[float, Condition]] = {}
         self._provider: Provider = "auto"
 
     @property
@@ -192,8 +199,8 @@ class ModelRegistry:
     def _by_id(self, model_id: str) -> Model | None:
         return next((model for model in self.models.values() if model.model_id == model_id), None)
 
-    def count_damaged(self) -> int:
-        """Return how many collections cannot be opened; each is tried at most every ten seconds.
+    def conditions(self) -> list[Condition]:
+        """Return the condition of each collection; each is opened and read at most every ten seconds.
 
         Raises:
             StoreError: the store does not answer.
@@ -203,15 +210,28 @@ class ModelRegistry:
         with self._lock:
             known = {
                 name: made
-                for name, made in self._damage.items()
-                if name in names and now < made[0] + _DAMAGE_SECONDS
+                for name, made in self._condition.items()
+                if name in names and now < made[0] + _CONDITION_SECONDS
             }
         for name in names:
             if name not in known:
-                known[name] = now, damage_of(self.store, name) is not None
+                known[name] = now, self._condition_of(name)
         with self._lock:
-            self._damage = known
-        return sum(damaged for _, damaged in known.values())
+            self._condition = known
+        return [condition for _, condition in known.values()]
+
+    def _condition_of(self, name: str) -> Condition:
+        try:
+            check_opens(self.store, name)
+        except StoreUnreachableError:
+            raise
+        except StoreBusyError:
+            return "held"
+        except CollectionNotFoundError:  # it was deleted meanwhile
+            return "open"
+        except StoreError:
+            return "damaged"
+        return "open"
 
     def close(self) -> None:
         """Flush and close the store."""

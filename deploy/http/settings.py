@@ -24,6 +24,8 @@ MAX_GENERATED: Final = 100
 """Images that a request may have generated."""
 MAX_DENOISED_PIXELS: Final = 16_000_000
 """Pixels that a request may have denoised, all its images together."""
+DENOISED_PER_SECOND: Final = 150_000
+"""Pixels that are taken to be denoised a second before that is measured: half of what one core does here."""
 MAX_DECODING_PIXELS: Final = 64_000_000
 """Pixels of the images that are decoded at the same time, at some 7 bytes each; a larger image runs alone."""
 _MIN_KEY_LENGTH: Final = 16

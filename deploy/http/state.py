@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Self, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from lookalike.deploy.http.executor import BatchingExecutor
+from lookalike.deploy.http.executor import CLIENT_GONE, BatchingExecutor
 from lookalike.deploy.http.jobs import Jobs
 from lookalike.deploy.http.metrics import Metrics
 from lookalike.deploy.http.registry import ModelRegistry
@@ -57,6 +58,15 @@ class AppState:
 
         return await self.executor.run(timed)
 
+    async def run_long(self, work: Callable[[threading.Event], T], *, step: str) -> T:
+        """Run work that takes long, and add its time to a step; see :meth:`BatchingExecutor.run_long`."""
+
+        def timed(stop: threading.Event) -> T:
+            with self.metrics.time_step(step):
+                return work(stop)
+
+        return await self.executor.run_long(timed)
+
     def close(self) -> None:
         """End the jobs, finish the running work, close the store."""
         try:
@@ -67,6 +77,14 @@ class AppState:
 
 
 async def _state(request: Request) -> AppState:  # async: FastAPI runs a plain function on a thread
+    """Return the state, and let the executor see when the client of this request has gone."""
+
+    async def gone() -> None:
+        # Called once the body was read, so nothing else can arrive; else what is left of it is discarded.
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    CLIENT_GONE.set(gone)
     return cast("AppState", request.app.state.lookalike)
 
 

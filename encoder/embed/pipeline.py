@@ -88,6 +88,7 @@ def embed_files(
     threads: int | None = None,
     processes: bool = False,
     workers: Workers | None = None,
+    batch: int | None = None,
     known_hashes: Callable[[Key], Collection[str]] | None = None,
 ) -> Generator[EmbeddedBatch[Key]]:
     """Embed files in batches. Each file is read once: hashed and decoded from the same bytes.
@@ -108,6 +109,7 @@ def embed_files(
             program's main module must be safe to import (see :mod:`multiprocessing`). A model on a GPU always
             uses threads.
         workers: From :func:`fork_workers` with this model, crop and limit; closed at the end.
+        batch: Number of files in a batch; None: 128.
         known_hashes: Returns the SHA-256 sums (hex) for a key; a file that has one of them is ``skipped``.
 
     Raises:
@@ -120,7 +122,14 @@ def embed_files(
         )
     count = threads or os.cpu_count() or 1
     begin = partial(_workers, model, count, crop=crop, max_pixels=max_pixels)
-    return _embedded(begin, iter(files), processes=processes, workers=workers, known_hashes=known_hashes)
+    return _embedded(
+        begin,
+        iter(files),
+        processes=processes,
+        workers=workers,
+        size=batch or _BATCH,
+        known_hashes=known_hashes,
+    )
 
 
 def _workers(
@@ -137,11 +146,12 @@ def _embedded(
     *,
     processes: bool,
     workers: Workers | None,
+    size: int,
     known_hashes: Callable[[Key], Collection[str]] | None,
 ) -> Generator[EmbeddedBatch[Key]]:
     first = list(itertools.islice(files, PROCESSES_FROM)) if processes and workers is None else []
     pool = workers or begin(processes=len(first) == PROCESSES_FROM)
-    batches = _batches(itertools.chain(first, files))
+    batches = _batches(itertools.chain(first, files), size)
     pending: deque[tuple[list[Key], Future[Batch]]] = deque()
 
     def submit(count: int) -> None:
@@ -169,7 +179,7 @@ def _embedded(
 
 
 def _batches(
-    files: Iterator[tuple[Key, str | Path | Readable]],
+    files: Iterator[tuple[Key, str | Path | Readable]], size: int
 ) -> Iterator[list[tuple[Key, str | Path | Readable]]]:
-    while batch := list(itertools.islice(files, _BATCH)):
+    while batch := list(itertools.islice(files, size)):
         yield batch

@@ -7,6 +7,7 @@ from lookalike.encoder.images.decode import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SHRUNK_PIXELS,
     PixelBudget,
+    image_size,
 )
 from lookalike.encoder.images.find import (
     IMAGE_SUFFIXES,
@@ -73,6 +74,7 @@ __all__ = [
     "find_names",
     "grid",
     "half_size",
+    "image_size",
     "is_image",
     "numbered_boxes",
     "read_image_file",

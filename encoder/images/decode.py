@@ -217,6 +217,22 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
         ) from error
 
 
+def image_size(data: bytes, *, max_pixels: int, name: str) -> tuple[int, int]:
+    """Return width and height of an image file in pixels, as it is stored; only its header is read.
+
+    Args:
+        data: Content of the file.
+        max_pixels: Larger images are refused.
+        name: Name of the file in messages.
+
+    Raises:
+        ImageTooLargeError: The image has more than ``max_pixels`` pixels.
+        ImageError: The bytes are empty, damaged or of an unsupported format.
+    """
+    with open_image(data, max_pixels=max_pixels, name=name) as (_, image):
+        return image.size
+
+
 def _scale_transparent_color(image: ImageFile.ImageFile) -> None:
     """Scale the transparent gray of a PNG file as its pixels are: Pillow gives it as it lies in the file."""
     clear, bits = image.info["transparency"], _PNG_BITS.get(raw_mode(image), 8)

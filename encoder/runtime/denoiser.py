@@ -7,6 +7,8 @@ where white is 1; h, w rows and columns of cells, the squares of pixels that sig
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,10 @@ Floats = NDArray[np.float32]
 
 _BATCH_PIXELS: Final = 1 << 18
 """Pixels in one run of several images: more would not be faster, and would need more memory."""
+_MEASURED_FROM: Final = 1 << 16
+"""Smallest number of pixels of a run that says how fast large images are denoised."""
+_REMEMBERED: Final = 0.8
+"""Share that an earlier run keeps when the next is measured."""
 _SEAM: Final = 1e-4
 """Largest change beyond the receptive field: rounding, of values in [0, 1]."""
 
@@ -36,6 +42,19 @@ class Denoiser(OnnxModel):
     def __init__(self, bundle: Bundle, *, provider: Provider = "auto", threads: int | None = None) -> None:
         super().__init__(bundle, provider=provider, threads=threads)
         self.spec = bundle.denoiser_spec
+        self._speed = _Speed()
+
+    @property
+    def pixels_per_second(self) -> float | None:
+        """How fast one run of :meth:`denoise` was, over the last runs of large images; None before any."""
+        return self._speed.value
+
+    def release_memory(self) -> None:
+        """Give back to the system what runs of large images hold: some 250 MB for each thread."""
+        side = self.spec.size_multiple
+        pixels, cells = np.zeros((1, side, side, 3), np.float32), side // self.spec.cell
+        self._run("estimator", pixels, shape=(cells, cells), release=True)
+        self._run("denoiser", pixels, pixels[..., 0], shape=pixels.shape[1:], release=True)
 
     def estimate(self, pixels: Floats) -> Floats:
         """Return sigma in each cell, float32 (N, h, w) in [0, 1], of float32 (N, H, W, C) in [0, 1].
@@ -81,9 +100,31 @@ class Denoiser(OnnxModel):
             )
         levels = np.broadcast_to(sigma if sigma.ndim == 3 else sigma[:, None, None], pixels.shape[:3])
         rgb, levels = _pad(pixels, self.spec.size_multiple), _pad_map(levels, self.spec.size_multiple)
+        began = time.perf_counter()
         denoised = self._run("denoiser", rgb, levels, shape=rgb.shape[1:], batch=_batch(pixels))
+        self._speed.measured(levels.size, time.perf_counter() - began)
         denoised = denoised[:, :height, :width]
         return np.ascontiguousarray(denoised if channels == 3 else denoised.mean(axis=3, keepdims=True))
+
+
+class _Speed:
+    """Pixels a second over the last runs, of which the older count less. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._pixels = self._seconds = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def value(self) -> float | None:
+        with self._lock:
+            return self._pixels / self._seconds if self._seconds else None
+
+    def measured(self, pixels: int, seconds: float) -> None:
+        if pixels < _MEASURED_FROM:  # its activations stay in cache, so it is faster
+            return
+        with self._lock:
+            self._pixels = _REMEMBERED * self._pixels + pixels
+            self._seconds = _REMEMBERED * self._seconds + seconds
 
 
 def sigma_at(cells: Floats, rows: range, columns: range, cell: int) -> Floats:

@@ -34,6 +34,8 @@ _GOLDEN_TOLERANCE: Final = 2e-3
 """Relative to the spread of the values: far above float32 rounding, far below what would change a ranking."""
 _QUIET: Final = 3  # onnxruntime's ERROR level: what it would warn of on stderr is raised here instead
 _BATCH: Final = 256
+_DENOISING: Final = ("denoiser", "estimator")
+"""Graphs that take images of any size."""
 
 
 class OnnxModel:
@@ -110,6 +112,7 @@ class OnnxModel:
             threads=self._threads,
             # The threads of other graphs, spinning after a run, would take the cores from encoder and search.
             allow_spinning=graph == "encoder",
+            plan_memory=graph not in _DENOISING,
         )
         inputs, output = GOLDEN_RUNS[graph]
         expected = golden[output]
@@ -132,10 +135,23 @@ class OnnxModel:
         return session
 
     def _run(
-        self, graph: str, *rows: NDArray[Any], shape: tuple[int, ...], output: int = 0, batch: int = _BATCH
+        self,
+        graph: str,
+        *rows: NDArray[Any],
+        shape: tuple[int, ...],
+        output: int = 0,
+        batch: int = _BATCH,
+        release: bool = False,
     ) -> Floats:
-        """Run a graph on its inputs (N, ...) in batches; returns float32 (N, *shape)."""
-        return _run(self._session(graph), *rows, shape=shape, output=output, batch=batch)
+        """Run a graph on its inputs (N, ...) in batches; returns float32 (N, *shape).
+
+        With ``release``, memory that earlier runs took is given back to the system (on the CPU).
+        """
+        session, options = self._session(graph), None
+        if release and session.get_providers()[0] == _CPU:
+            options = ort.RunOptions()
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return _run(session, *rows, shape=shape, output=output, batch=batch, options=options)
 
 
 def open_session(
@@ -146,6 +162,7 @@ def open_session(
     provider: Provider = "auto",
     threads: int | None = None,
     allow_spinning: bool = True,
+    plan_memory: bool = True,
 ) -> Session:
     """Load a graph.
 
@@ -156,6 +173,8 @@ def open_session(
         provider: As of :meth:`OnnxModel.open`.
         threads: Threads within one call; None lets onnxruntime choose.
         allow_spinning: Whether its threads wait for the next run in a loop, which takes cores from others.
+        plan_memory: Whether the second run with inputs of one shape, and later ones, take their memory in one
+            block, beside what earlier runs took: for large images that doubled what a run takes.
 
     Raises:
         BundleCorruptError: onnxruntime cannot load it, or it would read other files.
@@ -165,6 +184,7 @@ def open_session(
     options.log_severity_level = _QUIET
     if not allow_spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = plan_memory
     if threads is not None:
         options.intra_op_num_threads = threads
     providers = _providers(provider)
@@ -219,7 +239,12 @@ def _providers(provider: Provider) -> list[str]:
 
 
 def _run(
-    session: Session, *rows: NDArray[Any], shape: tuple[int, ...], output: int = 0, batch: int = _BATCH
+    session: Session,
+    *rows: NDArray[Any],
+    shape: tuple[int, ...],
+    output: int = 0,
+    batch: int = _BATCH,
+    options: ort.RunOptions | None = None,
 ) -> Floats:
     """Run in batches of a size whose activations stay in cache; inputs (N, ...) -> (N, *shape)."""
     names = [feed.name for feed in session.get_inputs()]
@@ -227,7 +252,7 @@ def _run(
     out = np.empty((len(rows[0]), *shape), np.float32)
     for start in range(0, len(out), batch):
         part = [np.ascontiguousarray(each[start : start + batch]) for each in rows]
-        (result,) = session.run([wanted], dict(zip(names, part, strict=True)))
+        (result,) = session.run([wanted], dict(zip(names, part, strict=True)), options)
         if result.shape != (len(part[0]), *shape):
             raise ValueError(f"its output has shape {result.shape}, not {(len(part[0]), *shape)}")
         out[start : start + batch] = result

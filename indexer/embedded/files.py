@@ -5,6 +5,7 @@
     <root>/<collection>/collection.json   the collection's CollectionSpec
     <root>/<collection>/layout.json       its Layout; missing: the default layout
     <root>/<collection>/shard/            vectors, payloads and write-ahead log, written by Qdrant Edge
+    <root>/<collection>/holder.json       the process that has it open
     <root>/<collection>/shard-<hex>/      a newer shard, and
     <root>/<collection>/shard.name        its name (see ``lookalike.indexer.embedded.shard``)
     <root>/.aliases/<alias>.alias         the name of the alias's collection: a file each, changed atomically
@@ -33,6 +34,7 @@ from lookalike.encoder.errors import (
     StoreError,
 )
 from lookalike.encoder.files import atomic_write, fsync_path, parse_json, read_bounded
+from lookalike.indexer.embedded.holder import holder_of
 from lookalike.indexer.store import CollectionSpec, Layout, aliased_collection, is_name, missing_alias
 
 SHARD: Final = "shard"
@@ -71,8 +73,8 @@ def map_errors(place: Path) -> Iterator[None]:
             reason = f"{reason[:100]} ... {reason[-95:]}"
         if "WouldBlock" in reason:
             raise StoreBusyError(
-                f"collection folder {place} is in use by another process; wait until it ends, "
-                "or share the collection through a Qdrant server"
+                f"collection folder {place} is in use by another process{holder_of(place)}; wait until it "
+                "ends, or share the collection through a Qdrant server"
             ) from error
         if (found := _OS_ERROR.search(reason)) and int(found[1]) in _NOT_WRITABLE:
             raise StoreError(

@@ -22,6 +22,7 @@ from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     LookalikeError,
+    StoreBusyError,
     StoreError,
 )
 from lookalike.indexer.embedded.files import (
@@ -38,6 +39,7 @@ from lookalike.indexer.embedded.files import (
     set_alias,
 )
 from lookalike.indexer.embedded.hnsw import build_in_subprocess
+from lookalike.indexer.embedded.holder import remove_holder, write_holder
 from lookalike.indexer.embedded.shard import (
     Shard,
     bytes_on_disk,
@@ -95,6 +97,7 @@ class EdgeStore(VectorStore):
         self._lock = threading.RLock()
         self._writers: dict[str, threading.RLock] = {}
         self._closed = False
+        self._served_at: str | None = None
 
     @property
     def address(self) -> str:
@@ -260,6 +263,18 @@ class EdgeStore(VectorStore):
                 self._open[name] = _OpenShard(new, opened.dimension)
             remove_stale_shards(folder)
 
+    def hold(self, *, served_at: str | None = None) -> None:
+        """See :meth:`VectorStore.hold`: each collection is opened."""
+        self._served_at = served_at
+        for name in self.list_collections():
+            try:
+                self._opened(name)
+            except StoreBusyError:
+                raise
+            except StoreError:  # it is damaged, or was deleted meanwhile: the others can be held
+                continue
+            write_holder(self._root / name, served_at=served_at)
+
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`."""
         with self._using(name) as shard:
@@ -272,6 +287,7 @@ class EdgeStore(VectorStore):
             errors: list[LookalikeError] = []
             while self._open:
                 name, opened = self._open.popitem()
+                remove_holder(self._root / name)
                 try:
                     with map_errors(self._root / name):
                         opened.shard.flush()
@@ -310,6 +326,7 @@ class EdgeStore(VectorStore):
             if folder.name not in self._open:
                 spec = read_spec(folder)
                 self._open[folder.name] = _OpenShard(open_shard(folder), spec.dimension)
+                write_holder(folder, served_at=self._served_at)
             return self._open[folder.name]
 
     @contextmanager

@@ -203,6 +203,18 @@ class VectorStore(Protocol):
         """
         ...
 
+    def hold(self, *, served_at: str | None = None) -> None:  # noqa: ARG002  # for implementations
+        """Take what only one process can have, until :meth:`close`; nothing where processes share the store.
+
+        Args:
+            served_at: URL at which this process answers requests; others are told of it. May be given later,
+                by another call.
+
+        Raises:
+            StoreBusyError: another process holds a collection.
+        """
+        return
+
     def flush(self, name: str) -> None:
         """Return when everything written so far is on disk."""
         ...
@@ -287,6 +299,19 @@ def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
         )
 
 
+def check_opens(store: VectorStore, name: str) -> None:
+    """Open a collection of the store and read from it.
+
+    Raises:
+        StoreBusyError: another process holds it.
+        CollectionNotFoundError: it was deleted meanwhile.
+        StoreUnreachableError: the server does not answer.
+        StoreError: it is damaged.
+    """
+    store.info(name)
+    store.get(name, [_NO_ID])
+
+
 def damage_of(store: VectorStore, name: str) -> StoreError | None:
     """Return why a collection of the store cannot be opened; None when it can.
 
@@ -296,8 +321,7 @@ def damage_of(store: VectorStore, name: str) -> StoreError | None:
         StoreUnreachableError: the server does not answer.
     """
     try:
-        store.info(name)
-        store.get(name, [_NO_ID])
+        check_opens(store, name)
     except StoreUnreachableError:
         raise
     except (StoreBusyError, CollectionNotFoundError):

@@ -15,11 +15,12 @@ from lookalike.indexer.sync.faces import (
     more_ids,
 )
 from lookalike.indexer.sync.plan import ToEmbed
-from lookalike.indexer.sync.report import SyncReport
+from lookalike.indexer.sync.report import SyncEvent, SyncReport
 from lookalike.indexer.sync.sync import DEGENERATE, drop_degenerate, sync
 
 __all__ = [
     "DEGENERATE",
+    "SyncEvent",
     "SyncReport",
     "ToEmbed",
     "check_faces",

@@ -73,6 +73,8 @@ from lookalike.indexer.sync.renamed import absorb_doubles, check_renamed
 from lookalike.indexer.sync.report import SyncEvent, SyncReport, SyncReporter
 
 _DURABLE_TOGETHER: Final = 1024
+_DURABLE_AFTER: Final = 1.0
+"""Seconds after which fewer are made durable too, so that slow runs tell of progress."""
 DEGENERATE: Final = "the model sees nothing in it that could be compared; leave it out"
 
 
@@ -90,6 +92,8 @@ def sync(
     dry_run: bool = False,
     max_pixels: int | None = None,
     processes: bool = False,
+    batch: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     on_event: Callable[[SyncEvent], object] = lambda _: None,
@@ -117,9 +121,13 @@ def sync(
         dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes for embedding, see :func:`embed_files`.
+        batch: Number of images that are embedded together, and after which progress can be told; None: 128.
+        stopping: Asked after each batch; where it is true, what was embedded is made durable at once, so that
+            ``on_progress`` can end the run.
         on_total: Called with the number of images to read: before the first, or for an empty collection on
             the way.
-        on_progress: Called after each batch with the number of images done.
+        on_progress: Called with the number of images done, once they are durable: some batches, or what was
+            embedded in a second. What it raises ends the run.
         on_event: Called for each item that is not unchanged, once that is durable.
         log: Called with one-line messages: ignored options, the start of building an index.
 
@@ -148,7 +156,8 @@ def sync(
     if not (isinstance(sources, SourceList) and sources.root_name is not None):
         check_renamed(store, name, before, opened)
     spec = with_sources(before if dry_run else absorb_doubles(store, name, before, opened, log), opened)
-    run = _Run(store, name, model, spec, max_pixels, processes, SyncReporter(report, on_event))
+    reporter = SyncReporter(report, on_event)
+    run = _Run(store, name, model, spec, max_pixels, processes, batch, stopping, reporter)
     scan = SourceScan(opened)
     with ExitStack() as stack:
         # Forked before the store's vectors are opened, and threads with them. Only a collection without
@@ -209,6 +218,8 @@ class _Run:
     spec: CollectionSpec
     max_pixels: int | None
     processes: bool
+    batch: int | None
+    stopping: Callable[[], bool]
     reporter: SyncReporter
     plan: SyncPlan = field(default_factory=SyncPlan)
 
@@ -253,6 +264,7 @@ class _Run:
             max_pixels=self.max_pixels,
             processes=self.processes,
             workers=workers,
+            batch=self.batch,
             known_hashes=attrgetter("known_hashes"),
         )
         self.store_embedded(stream, on_progress)
@@ -300,7 +312,8 @@ class _Run:
     ) -> None:
         """Store what is embedded, and what turns out to be known."""
         with closing(stream):
-            for batch in coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER):
+            batches = coalesce(map(drop_degenerate, stream), _DURABLE_TOGETHER, stopping=self.stopping)
+            for batch in batches:
                 if batch.keys:
                     self._store_batch(batch)
                 for entry in batch.keys:
@@ -427,14 +440,28 @@ def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
     )
 
 
-def coalesce(stream: Iterator[EmbeddedBatch[ToEmbed]], size: int) -> Iterator[EmbeddedBatch[ToEmbed]]:
-    """Join batches: making a batch durable costs a store the same for a few points as for a thousand."""
+def coalesce(
+    stream: Iterator[EmbeddedBatch[ToEmbed]],
+    size: int,
+    *,
+    seconds: float = _DURABLE_AFTER,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[EmbeddedBatch[ToEmbed]]:
+    """Join batches: making a batch durable costs a store the same for a few points as for a thousand.
+
+    Args:
+        stream: The batches.
+        size: Images from which a joined batch is given.
+        seconds: Time since the last one after which it is given with fewer.
+        stopping: Whether it is given with what there is.
+    """
     held: list[EmbeddedBatch[ToEmbed]] = []
+    since = time.monotonic()
     for batch in stream:
         held.append(batch)
-        if sum(map(_size, held)) >= size:
+        if sum(map(_size, held)) >= size or time.monotonic() - since >= seconds or stopping():
             yield _joined(held)
-            held = []
+            held, since = [], time.monotonic()
     if held:
         yield _joined(held)
 

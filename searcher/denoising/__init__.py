@@ -23,6 +23,7 @@ from lookalike.searcher.denoising.denoiser import (
     open_file_denoiser,
 )
 from lookalike.searcher.denoising.noise_map import NoiseMap, estimate_noise, uniform_map
+from lookalike.searcher.denoising.tiles import Workload
 
 __all__ = [
     "AutoencoderDenoiser",
@@ -36,6 +37,7 @@ __all__ = [
     "Outcome",
     "Task",
     "UNetDenoiser",
+    "Workload",
     "check_tasks",
     "denoise_all",
     "denoise_in_place",

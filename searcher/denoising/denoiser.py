@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,16 @@ from lookalike.encoder.images import (
 )
 from lookalike.encoder.metrics import psnr_from_mse
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.searcher.denoising.noise_map import Mapper, NoiseMap, as_floats, estimate_noise, uniform_map
+from lookalike.searcher.denoising.noise_map import (
+    Mapper,
+    NoiseMap,
+    as_floats,
+    estimate_noise,
+    uniform_map,
+)
+from lookalike.searcher.denoising.tiles import TILE, Workload, tiling, unet_workload
 
 Floats = NDArray[np.float32]
-
-_TILE: Final = 832
-"""Side of a tile with its margin: it bounds the activations."""
-_MIN_INSIDE: Final = 256
 
 
 @dataclass(slots=True)
@@ -83,7 +86,7 @@ def denoise_in_place(
     noise: NoiseMap,
     *,
     strength: float = 1.0,
-    tile_size: int = _TILE,
+    tile_size: int = TILE,
     map_tiles: Mapper = map,
 ) -> Change:
     """Denoise ``uint8`` or ``uint16`` (H, W, C) in place, where there is noise.
@@ -98,10 +101,8 @@ def denoise_in_place(
         map_tiles: Runs the tiles of a row, in parallel where it can.
     """
     height, width = pixels.shape[:2]
-    multiple, limit = denoiser.spec.size_multiple, np.float32(denoiser.spec.deviations[1])
-    margin = max(multiple, -(-denoiser.spec.receptive_field // multiple) * multiple)
-    inside = max(-(-_MIN_INSIDE // multiple), (tile_size - 2 * margin) // multiple) * multiple
-    tile_height, tile_width = (side if side <= tile_size else inside for side in (height, width))
+    limit = np.float32(denoiser.spec.deviations[1])
+    margin, (tile_height, tile_width) = tiling(denoiser, (height, width), tile_size)
     max_value, change = np.iinfo(pixels.dtype).max, Change()
 
     def tile(left: int) -> Values:
@@ -223,6 +224,16 @@ class FileDenoiser(Protocol):
     def provider(self) -> str:
         """The execution provider in use, as onnxruntime names it."""
 
+    @property
+    def pixels_per_second(self) -> float | None:
+        """Pixels of a workload that were denoised a second, in earlier runs; None: there were none."""
+
+    def workload(self, height: int, width: int) -> Workload:
+        """Return what an image of this size takes, in pixels."""
+
+    def release_memory(self) -> None:
+        """Give back to the system what denoising large images holds."""
+
     def __call__(
         self,
         data: bytes,
@@ -269,6 +280,19 @@ class UNetDenoiser:
     def provider(self) -> str:
         """The execution provider in use, as onnxruntime names it."""
         return self.denoiser.provider
+
+    @property
+    def pixels_per_second(self) -> float | None:
+        """See :class:`FileDenoiser`."""
+        return self.denoiser.pixels_per_second
+
+    def workload(self, height: int, width: int) -> Workload:
+        """See :class:`FileDenoiser`."""
+        return unet_workload(self.denoiser, height, width, estimated=self.sigma is None)
+
+    def release_memory(self) -> None:
+        """See :class:`FileDenoiser`."""
+        self.denoiser.release_memory()
 
     def __call__(
         self,
@@ -322,6 +346,18 @@ class AutoencoderDenoiser:
     def provider(self) -> str:
         """The execution provider in use, as onnxruntime names it."""
         return self.model.provider
+
+    @property
+    def pixels_per_second(self) -> float | None:
+        """See :class:`FileDenoiser`."""
+        return None
+
+    def workload(self, height: int, width: int) -> Workload:  # noqa: ARG002  # it is resized
+        """See :class:`FileDenoiser`; it takes no time that is worth counting."""
+        return Workload(1, 0)
+
+    def release_memory(self) -> None:
+        """See :class:`FileDenoiser`; it holds hardly any."""
 
     def __call__(
         self,

@@ -121,8 +121,7 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
     equal, counted = np.zeros_like(cells), np.zeros_like(cells)
     if has_few_values(pixels):
         return NoiseMap(cells, spec.cell, spec.clean_below, drawn=True)
-    margin = -(-spec.estimator_field // spec.size_multiple) * spec.size_multiple
-    inside = (_TILE - 2 * margin) // spec.size_multiple * spec.size_multiple
+    margin, inside = _tiling(denoiser)
 
     def estimate(corner: tuple[int, int]) -> None:
         top, left = corner
@@ -156,6 +155,19 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
         if equal[noisy].sum() > most * counted[noisy].sum():
             cells = np.zeros_like(cells)  # the edges of flat places: a screenshot
     return NoiseMap(np.minimum(cells, limit), spec.cell, spec.clean_below)
+
+
+def count_estimates(denoiser: Denoiser, height: int, width: int) -> int:
+    """Return the number of tiles in which the noise of an image of this size is estimated."""
+    _, inside = _tiling(denoiser)
+    return -(-height // inside) * -(-width // inside)
+
+
+def _tiling(denoiser: Denoiser) -> tuple[int, int]:
+    """Return the margin of tiles, and the side of what is kept of one."""
+    multiple = denoiser.spec.size_multiple
+    margin = -(-denoiser.spec.estimator_field // multiple) * multiple
+    return margin, (_TILE - 2 * margin) // multiple * multiple
 
 
 def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_], *, clean_below: float) -> Floats:

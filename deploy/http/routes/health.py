@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -58,20 +59,29 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", summary="Check that searches can be answered")
 async def readyz(state: State) -> dict[str, Any]:
-    """Check that the store answers, and return the execution provider of each model.
+    """Check that every collection opens and can be read, and return the execution provider of each model.
 
-    Where collections are damaged, the status is ``degraded`` and ``damaged`` says how many: searches of the
-    others are answered. GET /api/v1/collections names them.
+    Where some do not, the status is ``degraded``; ``damaged`` and ``held`` say how many cannot be opened and
+    how many another process holds. Searches of the others are answered; if there are no others, the service
+    is not ready. GET /api/v1/collections names them.
     """
     try:
         # Not on a worker: a full queue does not make the service unready.
-        damaged = await asyncio.wait_for(asyncio.to_thread(state.registry.count_damaged), _READY_SECONDS)
+        conditions = await asyncio.wait_for(asyncio.to_thread(state.registry.conditions), _READY_SECONDS)
     except (LookalikeError, TimeoutError) as error:
         raise ApiError("not-ready", "the store does not answer") from error
+    count = Counter(conditions)
+    if conditions and not count["open"]:
+        raise ApiError(
+            "not-ready",
+            f"no collection can be opened: {count['damaged']} are damaged, "
+            f"{count['held']} are held by another process",
+        )
     providers = {name: model.provider for name, model in state.registry.models.items()}
     providers |= {name: denoiser.provider for name, denoiser in state.registry.denoisers.items()}
-    if damaged:
-        return {"status": "degraded", "damaged": damaged, "providers": providers}
+    if count["open"] < len(conditions):
+        counts = {"damaged": count["damaged"], "held": count["held"]}
+        return {"status": "degraded", **counts, "providers": providers}
     return {"status": "ready", "providers": providers}
 
 

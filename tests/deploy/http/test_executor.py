@@ -1,14 +1,16 @@
 """The executor bounds running and waiting jobs, and runs jobs of one kind together."""
 
 import asyncio
+import os
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from lookalike.deploy.http.errors import ApiError
-from lookalike.deploy.http.executor import MAX_BATCH, BatchingExecutor
+from lookalike.deploy.http.executor import CLIENT_GONE, MAX_BATCH, BatchingExecutor
 
 
 def with_executor(
@@ -137,3 +139,112 @@ def test_what_takes_too_long_is_given_up_and_what_waited_for_it_never_begins() -
 
     with_executor(test, seconds=0.2)
     assert begun == []
+
+
+# Long work, and clients that go
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+def test_long_work_never_takes_the_last_worker(workers: int) -> None:
+    async def test(executor: BatchingExecutor) -> None:
+        go = threading.Event()
+        count = min(max(1, workers - 1), 4)  # each takes memory too
+        long = [asyncio.create_task(executor.run_long(lambda _: go.wait(10))) for _ in range(count + 2)]
+        await until(lambda: executor.busy == count)
+        for _ in range(3):
+            assert await executor.run(lambda: 7) == 7
+        assert (executor.busy, executor.waiting) == (count, 2)
+        quick = [asyncio.create_task(executor.run(lambda: go.wait(10))) for _ in range(workers)]
+        await until(lambda: executor.busy == max(2, workers))
+        assert executor.waiting == 2 + workers - (max(2, workers) - count)
+        go.set()
+        assert await asyncio.gather(*long, *quick) == [True] * (count + 2 + workers)
+
+    with_executor(test, workers=workers, queue_size=16)
+
+
+def test_long_work_waits_in_half_of_the_queue() -> None:
+    async def test(executor: BatchingExecutor) -> None:
+        go = threading.Event()
+        tasks = [asyncio.create_task(executor.run_long(lambda _: go.wait(10))) for _ in range(3)]
+        await until(lambda: executor.busy == 1 and executor.waiting == 2)
+        with pytest.raises(ApiError) as refused:
+            await executor.run_long(lambda _: None)
+        assert refused.value.code == "busy"
+        assert await executor.run(lambda: 7) == 7
+        go.set()
+        await asyncio.gather(*tasks)
+
+    with_executor(test, workers=2, queue_size=4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux only")
+def test_long_work_has_a_low_priority() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def test(executor: BatchingExecutor) -> None:
+        assert await executor.run(niceness) == niceness()
+        assert await executor.run_long(lambda _: niceness()) == min(19, niceness() + 5)
+
+    with_executor(test)
+
+
+class Client:
+    """One that can go."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    async def watch(self) -> None:
+        await self.gone.wait()
+
+    async def ask(self, work: Awaitable[Any]) -> Any:
+        CLIENT_GONE.set(self.watch)
+        return await work
+
+
+def test_what_waits_for_a_client_that_has_gone_is_dropped_and_long_work_is_told() -> None:
+    begun: list[int] = []
+
+    async def test(executor: BatchingExecutor) -> None:
+        go, told = threading.Event(), threading.Event()
+
+        def long(stop: threading.Event) -> None:
+            assert stop.wait(10)
+            told.set()
+            raise RuntimeError("stopped")
+
+        client, other = Client(), Client()
+        tasks = [
+            asyncio.create_task(client.ask(executor.run_long(long))),
+            asyncio.create_task(client.ask(executor.run_long(lambda _: begun.append(1)))),
+            asyncio.create_task(client.ask(executor.run(lambda: go.wait(10)))),
+            asyncio.create_task(client.ask(executor.run(lambda: begun.append(2)))),
+        ]
+        stays = asyncio.create_task(other.ask(executor.run(lambda: 7)))
+        await until(lambda: executor.busy == 2 and executor.waiting == 3)
+        client.gone.set()
+        for task in tasks:
+            with pytest.raises(ApiError) as refused:
+                await task
+            assert refused.value.code == "client-gone"
+        assert executor.waiting == 1
+        go.set()
+        assert await stays == 7
+        assert await asyncio.to_thread(told.wait, 10)
+        await until(lambda: executor.busy == 0)
+
+    with_executor(test, workers=2)
+    assert begun == []
+
+
+def test_long_work_that_takes_too_long_is_told_to_stop() -> None:
+    async def test(executor: BatchingExecutor) -> None:
+        told: list[bool] = []
+        with pytest.raises(ApiError) as refused:
+            await executor.run_long(lambda stop: told.append(stop.wait(10)))
+        assert refused.value.code == "timeout"
+        await until(lambda: told == [True] and executor.busy == 0)
+
+    with_executor(test, seconds=0.2)

@@ -1,10 +1,13 @@
 """Folders indexed through the service: allowed ones, with progress, ended when asked; nothing is lost."""
 
+import contextlib
 import json
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +16,8 @@ import pytest
 
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
+from lookalike.deploy.http.routes.jobs import JobJson
+from lookalike.encoder.embed import workers
 from lookalike.encoder.errors import ImageError
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
@@ -59,7 +64,7 @@ def test_a_folder_is_indexed_and_searched_as_by_the_command(
     write_photos(home / "more")
     (home / "more" / "bad.jpg").write_bytes(b"no picture")
     job = ended(client, begun(client, home / "more", tiny_model))
-    assert (job["state"], job["total"], job["done"], job["problem"]) == ("finished", 10, 10, None)
+    assert (job["state"], job["total"], job["done"], job["problem"]) == ("done", 10, 10, None)
     assert (job["report"]["added"], len(job["report"]["failed"])) == (9, 1)
     found = client.post(f"{API}/search", data={"collection": "new"}, files={"image": photograph(2)}).json()
     best = found["answers"][0]["results"][0]
@@ -88,6 +93,132 @@ def test_other_folders_may_not_be_indexed_and_nothing_is_told_of_them(
     }
     told = problem(client.post(f"{API}/index", json=body), 403, "folder-not-allowed")
     assert "is in no folder that may be indexed" in told["detail"]
+
+
+@pytest.mark.parametrize("source", ["NAME", "NAME/photos", "NAME/./photos", "NAME/photos/Hypatia/0.jpg"])
+def test_a_folder_may_be_named_as_the_service_names_it(
+    client: httpx.Client, home: Path, tiny_model: Path, source: str
+) -> None:
+    given = source.replace("NAME", home.name)
+    job = ended(client, begun(client, given, tiny_model, collection=f"c{len(source)}"))
+    assert (job["state"], job["source"]) == ("done", given.replace("/./", "/"))
+
+
+def test_a_job_tells_what_failed_and_when_without_the_folders_of_the_service(
+    client: httpx.Client, home: Path, tiny_model: Path
+) -> None:
+    write_photos(home / "some" / "below")
+    for name in ("bad.jpg", "worse.png"):
+        (home / "some" / "below" / name).write_bytes(b"no picture")
+    before = datetime.now(UTC)
+    job = ended(client, begun(client, home / "some", tiny_model, collection="some"))
+    assert job.keys() == JobJson.model_fields.keys()
+    assert (job["kind"], job["unit"], job["state"]) == ("index", "images", "done")
+    assert (job["collection"], job["source"]) == ("some", f"{home.name}/some")
+    assert (job["done"], job["total"], job["failed"]) == (11, 11, 2)
+    assert job["rate"] > 0
+    assert job["current"].startswith("below/")
+    assert {each["path"] for each in job["failures"]} == {"below/bad.jpg", "below/worse.png"}
+    for each in job["failures"]:
+        assert each["error"].startswith("not an image in a supported format")
+    assert {each["path"] for each in job["report"]["failed"]} == {"below/bad.jpg", "below/worse.png"}
+    assert str(home.parent) not in json.dumps(job)
+    times = [datetime.fromisoformat(job[name]) for name in ("created", "started", "ended")]
+    assert before - timedelta(seconds=1) <= times[0] <= times[1] <= times[2] <= datetime.now(UTC)
+
+
+def events_of(client: httpx.Client, path: str) -> list[tuple[float, dict[str, Any]]]:
+    """All events, each with the time at which it came."""
+    with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return [
+            (time.monotonic(), json.loads(line.removeprefix("data: ")))
+            for line in response.iter_lines()
+            if line.startswith("data: ")
+        ]
+
+
+def test_progress_comes_by_itself_batch_by_batch_and_ends_with_the_job(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = workers.embed_batch
+
+    def slowly(*args: Any, **more: Any) -> Any:
+        time.sleep(0.35)  # as large photographs take
+        return embed(*args, **more)
+
+    monkeypatch.setattr(workers, "embed_batch", slowly)
+    home = make_home(tmp_path, tiny_model)
+    write_many(tmp_path / "many", 640)
+    with client_of(home, tiny_model) as client:
+        job = begun(client, tmp_path / "many", tiny_model)
+        events = events_of(client, f"{API}/jobs/{job['id']}")
+        (listed,) = [each["jobs"] for _, each in events_of(client, f"{API}/jobs")]
+        assert listed == [client.get(f"{API}/jobs/{job['id']}").json()] == [events[-1][1]]
+        states = [each["state"] for _, each in events]
+        assert states == sorted(states, key=["queued", "running", "done"].index)
+        done = [each["done"] for _, each in events]
+        assert done == sorted(done)
+        assert len(set(done)) >= 3
+        assert all(each % 64 == 0 for each in done)
+        arrived = [at for at, _ in events]
+        assert all(later - earlier > 0.2 for earlier, later in pairwise(arrived[:-1]))
+        # Nobody has to wait for all of a job that was cancelled.
+        job = begun(client, tmp_path / "many", tiny_model, collection="other")
+        while not client.get(f"{API}/jobs/{job['id']}").json()["done"]:
+            time.sleep(0.01)
+        began = time.monotonic()
+        assert client.delete(f"{API}/jobs/{job['id']}").json()["state"] == "cancelling"
+        now = ended(client, job)
+        assert time.monotonic() - began < 3
+        assert (now["state"], now["done"] < 640) == ("cancelled", True)
+
+
+def test_a_job_that_waits_is_cancelled_at_once_and_kinds_do_not_wait_for_each_other() -> None:
+    jobs, go = Jobs(), threading.Event()
+
+    def work(job: Job) -> dict[str, Any]:
+        go.wait(10)
+        return {}
+
+    first, second = jobs.start(Job("index"), work), jobs.start(Job("index"), work)
+    assert jobs.cancel(second.id).state == "cancelled"
+    assert second.to_json()["ended"] is not None
+    quick = jobs.start(Job("denoise"), lambda job: {})
+    while not quick.over:
+        time.sleep(0.001)
+    assert not first.over
+    go.set()
+    jobs.close()
+    assert (first.state, second.state, quick.state) == ("done", "cancelled", "done")
+
+
+def test_images_of_jobs_are_kept_within_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.deploy.http.jobs._KEPT_BYTES", 10)
+    jobs = Jobs()
+
+    def made(data: bytes) -> Job:
+        def work(job: Job) -> dict[str, Any]:
+            jobs.keep_image(job, data)
+            return {}
+
+        job = jobs.start(Job("denoise"), work)
+        while not job.over:
+            time.sleep(0.001)
+        return job
+
+    small = [made(bytes([number]) * 4) for number in range(3)]
+    kept = []
+    for job in small:
+        with contextlib.suppress(ApiError):
+            kept.append(jobs.image(job.id))
+    assert kept == [b"\1" * 4, b"\2" * 4]
+    large = made(b"x" * 20)  # the newest is kept however large it is
+    assert jobs.image(large.id) == b"x" * 20
+    with pytest.raises(ApiError) as refused:
+        jobs.image(small[2].id)
+    assert refused.value.code == "job-image-gone"
+    jobs.close()
 
 
 @pytest.mark.parametrize(
@@ -195,11 +326,11 @@ def test_jobs_run_one_after_the_other_and_old_ones_are_forgotten() -> None:
             running_now[0] -= 1
         return {}
 
-    first = jobs.start({}, work)
+    first = jobs.start(Job("index"), work)
     for _ in range(150):
         while jobs.open > 5:
             time.sleep(0.001)
-        jobs.start({}, work)
+        jobs.start(Job("index"), work)
     jobs.close()
     assert most == [1]
     assert len(jobs.all()) <= 101 + 8
@@ -216,9 +347,9 @@ def test_too_many_jobs_wait_no_longer_than_told() -> None:
         job.on_progress(1)
         return {"done": True}
 
-    started = [jobs.start({}, work) for _ in range(9)]
+    started = [jobs.start(Job("index"), work) for _ in range(9)]
     with pytest.raises(ApiError) as refused:
-        jobs.start({}, work)
+        jobs.start(Job("index"), work)
     assert refused.value.code == "busy"
     jobs.cancel(started[-1].id)
     go.set()
@@ -234,7 +365,7 @@ def test_what_a_job_raises_is_told_as_a_problem() -> None:
     def work(job: Job) -> dict[str, Any]:
         raise ImageError("this is no picture")
 
-    job = jobs.start({"kind": "index"}, work)
+    job = jobs.start(Job("index"), work)
     jobs.close()
     told = job.to_json()
     assert (told["state"], told["kind"], told["problem"]["code"]) == ("failed", "index", "image-unreadable")

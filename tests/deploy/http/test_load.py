@@ -141,7 +141,7 @@ def test_killed_under_load_the_same_job_again_does_the_rest(
         job = client.post(f"{API}/index", json=body).json()["id"]
         until(lambda: client.get(f"{API}/jobs/{job}").json()["ended"] is not None)
         told = client.get(f"{API}/jobs/{job}").json()
-        assert (told["state"], told["report"]["failed"]) == ("finished", [])
+        assert (told["state"], told["report"]["failed"]) == ("done", [])
         assert (told["report"]["unchanged"], told["report"]["added"]) == (stored, MANY - stored)
         (found,) = [
             each for each in client.get(f"{API}/collections").json()["collections"] if each["name"] == "new"

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -414,3 +417,46 @@ def test_other_verbs_say_what_it_is_in_one_line(folder: Path, tmp_path: Path, wo
         "choose another --model, or use lookalike denoise"
     )
     assert not list(tmp_path.iterdir())
+
+
+# Speed and memory
+
+
+def test_its_speed_is_that_of_the_last_runs_of_large_images(folder: Path) -> None:
+    denoiser = Denoiser.open(folder, threads=1)
+    denoiser.denoise(noisy(0.1, 1, 64, 64, 3), sigmas(25))
+    assert denoiser.pixels_per_second is None
+    began = time.perf_counter()
+    denoiser.denoise(noisy(0.1, 1, 256, 300, 3), sigmas(25))
+    first = denoiser.pixels_per_second
+    assert first is not None
+    assert first >= 256 * 300 / (time.perf_counter() - began)
+    for _ in range(10):
+        denoiser.denoise(noisy(0.1, 1, 512, 512, 1), sigmas(25))
+    assert denoiser.pixels_per_second not in (None, first)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_large_image_took_is_given_back(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from lookalike.encoder.runtime import Denoiser
+
+def anonymous():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+
+denoiser = Denoiser.open("denoise", threads=1)
+denoiser.check()
+pixels = np.random.default_rng(0).random((1, 512, 512, 3), np.float32)
+before = anonymous()
+denoiser.denoise(pixels, np.full(1, 0.1, np.float32))
+held = anonymous() - before
+denoiser.release_memory()
+print(held, anonymous() - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    held, after = map(int, done.stdout.split())
+    assert held > 32_000  # kB
+    assert after < 0.5 * held

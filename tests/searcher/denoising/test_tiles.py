@@ -2,6 +2,7 @@
 
 import io
 import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from lookalike.searcher.denoising import (
     estimate_noise,
     uniform_map,
 )
-from lookalike.searcher.denoising import denoiser as module
+from lookalike.searcher.denoising import tiles as module
 from tests.fixtures.handmade_models import make_denoiser
 
 SIGMA = 30 / 255
@@ -310,3 +311,33 @@ def test_gray_stored_as_rgb_stays_gray(kind: str, alpha: bool) -> None:
         alone = np.asarray(Image.open(io.BytesIO(denoise(one.getvalue(), "it").data)))
         np.testing.assert_array_equal(colors[..., 0], alone)
         assert not alpha or (colors[..., 3] == 200).all()
+
+
+@pytest.mark.parametrize("sigma", [SIGMA, None])
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (255, 257), (832, 833), (90, 900), (900, 90), (1100, 1700)]
+)
+def test_the_workload_is_what_is_done_for_an_image_with_noise_everywhere(
+    box: Denoiser, monkeypatch: pytest.MonkeyPatch, height: int, width: int, sigma: float | None
+) -> None:
+    tiles, seen = [0], [0]
+    run = Denoiser.denoise
+
+    def counted(self: Denoiser, pixels: Any, given: Any) -> Any:
+        seen[0] += pixels.shape[1] * pixels.shape[2]
+        return run(self, pixels, given)
+
+    def map_tiles(function: Callable[..., Any], arguments: Iterable[Any]) -> Iterator[Any]:
+        for argument in arguments:
+            yield function(argument)
+            tiles[0] += 1
+
+    monkeypatch.setattr(Denoiser, "denoise", counted)
+    denoiser = UNetDenoiser(denoiser=box, sigma=sigma, max_pixels=10**7)
+    data = encode_png(noisy(height, width, dtype=np.uint8))
+    result = denoiser(data, "a.png", map_tiles=map_tiles)
+    expected = denoiser.workload(height, width)
+    if result.status == "cleaned":  # of very few pixels no noise is estimated
+        assert (tiles[0], seen[0]) == (expected.tiles, expected.pixels)
+    assert (result.status == "cleaned") or height * width == 1
+    assert seen[0] <= expected.pixels
