@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, Protocol, final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import MissingExtraError
@@ -67,6 +66,8 @@ class YuNet:
     name: Final = "yunet-2023mar"
 
     def __init__(self) -> None:
+        import onnxruntime as ort  # bundles know of frames, and are opened without it
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # each core has a picture of its own
         options.enable_cpu_mem_arena = False  # it would keep memory for each size of picture

@@ -43,8 +43,7 @@ class IndexRequest(BaseModel, extra="forbid"):
     source: str = Field(
         min_length=1,
         max_length=4096,
-        description="A folder, image file or tar archive below a folder that may be indexed: its whole path, "
-        "or the name of that folder and the path in it.",
+        description="A folder, image file or tar archive below a folder that may be indexed.",
     )
     collection: str = Field(max_length=64, description="Created if there is none.")
     model: str = Field("faces", max_length=200, description="Name of a model, as in GET models.")
@@ -77,7 +76,7 @@ class JobJson(BaseModel):
     done: int
     rate: float | None = Field(description="Images or tiles a second.")
     current: str | None = Field(description="Name of the last image, relative to the source.")
-    failures: list[FailureJson] = Field(description="The first hundred, as they happen.")
+    failures: list[FailureJson] = Field(description="At most 100.")
     failed: int
     created: str = Field(description="ISO 8601, in UTC, as the next two.")
     started: str | None
@@ -85,7 +84,7 @@ class JobJson(BaseModel):
     report: dict[str, Any] | None
     problem: dict[str, Any] | None
     collection: str | None
-    source: str | None = Field(description="The folder that may be indexed by its name, and the path in it.")
+    source: str | None = Field(description="Relative to what may be indexed.")
 
 
 class JobsResponse(BaseModel):
@@ -253,8 +252,7 @@ def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dic
 _EVENTS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {_EVENT_STREAM: {"schema": {"type": "string"}}},
-        "description": "JSON; for Accept: text/event-stream, an event with the same JSON for each change, at "
-        "most four a second, until no job waits or runs.",
+        "description": "JSON; for Accept: text/event-stream, an event for each change until no job runs.",
     }
 }
 

@@ -47,6 +47,8 @@ def commands(home: Path) -> dict[int | str, Any]:
         for name in ("crop", "where", "group_by"):
             words += [f"--{name.replace('_', '-')}", options[name]] if name in options else []
         printed[number] = json.loads(lookalike(*words, cwd=home).stdout)
+        for result in printed[number][0]["results"]:
+            del result["file"]  # the service names no folder of its machine
     facets = lookalike("facets", "person", "--collection", NAME, "--json", cwd=home)
     printed["facets"] = json.loads(facets.stdout)
     return printed

@@ -60,6 +60,7 @@ def empty(browser: Browser, tiny_model: Path, tmp_path: Path) -> Iterator[Page]:
 
 @in_browser
 def test_an_empty_store_greets_with_three_steps(empty: Page) -> None:
+    managed(empty, can_write=False)
     expect(empty.locator("#welcome li")).to_have_count(3)
     expect(empty.locator("#welcome")).to_contain_text("lookalike index photos/ --collection family")
     expect(empty.get_by_role("button", name="Index a folder here")).to_be_hidden()
