@@ -70,7 +70,7 @@ class YuNet:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1  # each core has a picture of its own
-        options.enable_cpu_mem_arena = False  # it would keep memory for each size of picture
+        options.enable_mem_pattern = False  # a plan for each size of picture, and its memory, would stay
         options.log_severity_level = 3  # quiet: the outputs have other sizes than the file says
         self._session = ort.InferenceSession(_weights(), options, providers=["CPUExecutionProvider"])
 
