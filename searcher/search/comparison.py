@@ -21,7 +21,8 @@ class Comparison:
 
     Attributes:
         score: Cosine similarity in [-1, 1]; it is not a probability.
-        probability: That both show one person, in (0, 1); None where the model is not calibrated.
+        probability: That both show one person, in (0, 1); None where the model is not calibrated, or an image
+            is unlike what it was trained on.
         match: Whether they are taken for one person, see :class:`~.matches.MatchScorer`; None where the model
             is not calibrated.
         same_file: Whether both have exactly the same bytes.
@@ -97,7 +98,7 @@ def compare(
     (probability,) = scorer.probabilities([score])
     return Comparison(
         score=score,
-        probability=probability,
+        probability=probability if warning is None else None,
         match=scorer.is_match(score, probability, warned=warning is not None),
         same_file=loaded[0].digest == loaded[1].digest,
         warning=warning,

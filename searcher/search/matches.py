@@ -90,7 +90,8 @@ class MatchScorer:
         Args:
             hits: What was found.
             digests: SHA-256 (hex) of the query's files.
-            warned: Whether the query is unlike what the model was trained on: then nothing is a match.
+            warned: Whether the query is unlike what the model was trained on: then nothing is a match, and no
+                probability is known.
             offset: Hits before these.
         """
         probabilities = self.probabilities([hit.score for hit in hits])
@@ -100,7 +101,7 @@ class MatchScorer:
                 hit.score,
                 hit.id,
                 dict(hit.payload),
-                probability,
+                None if warned else probability,
                 self.is_match(hit.score, probability, warned=warned),
                 hit.payload.get("sha256") in digests,
             )

@@ -30,7 +30,8 @@ class SearchHit:
         score: Cosine similarity in [-1, 1]; higher is more similar. It is not a probability.
         id: Of the item.
         payload: The stored metadata: root, path, sha256, size, mtime_ns, person.
-        probability: That it shows the query's person, in (0, 1); None where the model is not calibrated.
+        probability: That it shows the query's person, in (0, 1); None where the model is not calibrated, or
+            the query is unlike what it was trained on.
         match: Whether the two are taken for one person, see :class:`~.matches.MatchScorer`; None where the
             model is not calibrated.
         same_file: Whether the item has the query's exact bytes.
