@@ -67,7 +67,9 @@ const results = {
   // One verdict on a result: a match has a probability over one half, and a query that the model knows the like of.
   kind(result) {
     const { digest } = searching.picture || {};
-    if (result.same_file || (digest && result.payload.sha256 === digest)) return "same file";
+    const [face, asked] = [result.payload.face, searching.answer && searching.answer.face];
+    const same = digest && result.payload.sha256 === digest && (!face || !asked || face.number === asked.number);
+    if (result.same_file || same) return "same file";
     if (result.match === null || result.match === undefined) return "";
     const likely = result.probability === null || result.probability > 0.5;
     return result.match && likely && !(searching.answer && searching.answer.warning) ? "match" : "possible";

@@ -9,6 +9,7 @@ from typing import Final, Self
 from lookalike.encoder.bundle import Bundle, ScoreCalibration, default_prior
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.indexer.store import Hit
+from lookalike.searcher.search.query_images import QueryFace, stored_face
 from lookalike.searcher.search.results import SearchHit
 
 _EVEN: Final = 0.5
@@ -83,13 +84,20 @@ class MatchScorer:
         return above and probability > _EVEN and not warned
 
     def rank(
-        self, hits: Sequence[Hit], *, digests: Collection[str] = (), warned: bool = False, offset: int = 0
+        self,
+        hits: Sequence[Hit],
+        *,
+        digests: Collection[str] = (),
+        face: QueryFace | None = None,
+        warned: bool = False,
+        offset: int = 0,
     ) -> tuple[SearchHit, ...]:
         """Return search hits for the store's hits, best first.
 
         Args:
             hits: What was found.
             digests: SHA-256 (hex) of the query's files.
+            face: The query's face; another one of the same file is not the query.
             warned: Whether the query is unlike what the model was trained on: then nothing is a match, and no
                 probability is known.
             offset: Hits before these.
@@ -103,7 +111,7 @@ class MatchScorer:
                 dict(hit.payload),
                 None if warned else probability,
                 self.is_match(hit.score, probability, warned=warned),
-                hit.payload.get("sha256") in digests,
+                hit.payload.get("sha256") in digests and _may_be(hit, face),
             )
             for rank, (hit, probability) in enumerate(zip(hits, probabilities, strict=True), offset + 1)
         )
@@ -111,3 +119,9 @@ class MatchScorer:
     def any_match(self, results: Sequence[SearchHit]) -> bool | None:
         """Whether any hit is a match; None where the model is not calibrated."""
         return None if self.calibration is None else any(result.match for result in results)
+
+
+def _may_be(hit: Hit, face: QueryFace | None) -> bool:
+    """Whether an item of the query's file can be the query: of faces, the one that is compared."""
+    stored = stored_face(hit.payload)
+    return face is None or stored is None or stored.number == face.number

@@ -34,7 +34,7 @@ class SearchHit:
             the query is unlike what it was trained on.
         match: Whether the two are taken for one person, see :class:`~.matches.MatchScorer`; None where the
             model is not calibrated.
-        same_file: Whether the item has the query's exact bytes.
+        same_file: Whether the item has the query's exact bytes and, where items are faces, is the same face.
     """
 
     rank: int

@@ -229,7 +229,7 @@ class Searcher:
         params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by)
         scorer, digests = self.match_scorer(prior=prior, fmr=fmr), [stored.digest]
         (hits,) = self._retrieve(stored.stored_vector[None], [digests], params)
-        results = scorer.rank(hits, digests=digests, offset=offset)
+        results = scorer.rank(hits, digests=digests, face=stored.face, offset=offset)
         took_ms = (time.perf_counter() - began) * 1000
         return QueryResult(
             stored.name,
@@ -458,7 +458,11 @@ class Searcher:
             found = self._retrieve(rows, digests, params)
             results = {
                 place: scorer.rank(
-                    hits, digests=own, warned=warnings[place] is not None, offset=params.offset
+                    hits,
+                    digests=own,
+                    face=loaded[place].face,
+                    warned=warnings[place] is not None,
+                    offset=params.offset,
                 )
                 for place, own, hits in zip(usable, digests, found, strict=True)
             }

@@ -81,6 +81,16 @@ def test_the_table_says_which_face(home: Path, tmp_path: Path) -> None:
     assert line.endswith(f"Ada  {Path('photos', 'Ada', 'one.png')}")
 
 
+def test_another_face_of_the_same_picture_is_not_the_same_file(home: Path) -> None:
+    (answer,) = answers(home, Path("photos", "three.png"), "--face", "2")
+    same = {
+        hit["payload"]["face"]["number"]: hit["same_file"]
+        for hit in answer["results"]
+        if hit["path"] == "three.png"
+    }
+    assert same == {1: False, 2: True, 3: False}
+
+
 def test_a_query_without_a_face_fails_alone_and_says_what_to_do(home: Path) -> None:
     none = search(home, "photos/none.png")
     assert none.returncode == 1
