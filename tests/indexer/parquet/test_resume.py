@@ -157,22 +157,22 @@ def test_killed_at_each_step_and_run_again_equals_once(
 
 
 SMALL = """
-import os, signal, sys
+import os, signal, sys, threading
 from lookalike.deploy.cli.main import main
 from lookalike.encoder.embed import pipeline
 from lookalike.indexer.parquet import export, file, resume
 pipeline._BATCH = 32
 file.ROWS = export.ROWS = resume.ROWS = resume.regroup.__kwdefaults__["count"] = 128
 name, when = sys.argv[1:3]
-reached = False
+reached = None  # the thread that has begun to put the file in place: what it does next comes afterwards
 def watch(event, arguments):
     global reached
     if event == "os.kill":
         return
-    if reached:
+    if reached == threading.get_ident():
         os.kill(os.getpid(), signal.SIGKILL)
     if event == "os.rename" and str(arguments[1]).endswith(name):
-        reached = True
+        reached = threading.get_ident()
         if when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
 if name:
