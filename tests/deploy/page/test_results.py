@@ -130,6 +130,7 @@ def test_the_best_of_each_person_is_the_default_where_people_are_many(page: Page
     expect(page.get_by_label("Only the best of each person")).not_to_be_checked()
     people = [{"value": f"Person {number}", "count": 2} for number in range(13)]
     page.route("**/api/v1/facets?*", lambda route: route.fulfill(json={"field": "person", "values": people}))
+    page.route("**/api/v1/collections/*", lambda route: route.fulfill(json={"people": people, "fields": []}))
     page.reload()
     page.wait_for_selector("body[data-ready=true]")
     expect(page.get_by_label("Only the best of each person")).to_be_checked()
