@@ -48,12 +48,6 @@ class Copy:
         """Path below its root."""
         return str(self.payload["path"])
 
-    @property
-    def which(self) -> str:
-        """Which face it is, where there are several in the picture; else nothing."""
-        face = stored_face(self.payload)
-        return "" if face is None or face.count == 1 else f" (face {face.number} of {face.count})"
-
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: id, path, file, bytes, sha256."""
         return {
@@ -84,9 +78,15 @@ class DuplicateGroup:
         return len({copy.payload.get("sha256") for copy in self.copies}) == 1
 
     @property
+    def spare(self) -> tuple[Copy, ...]:
+        """All but the largest file; a face beside another of its picture is no file of its own."""
+        first = self.copies[0]
+        return tuple(copy for copy in self.copies[1:] if copy.file is None or copy.file != first.file)
+
+    @property
     def spare_bytes(self) -> int:
         """Bytes of all files but the largest."""
-        return sum(copy.bytes for copy in self.copies[1:])
+        return sum(copy.bytes for copy in self.spare)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: identical, similarity, copies."""

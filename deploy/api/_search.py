@@ -18,7 +18,7 @@ from lookalike.encoder.detect import Faces
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import Crop, Tile, contact_sheet
 from lookalike.encoder.runtime import Denoiser, Model
-from lookalike.indexer.sources import SourceList, file_below, leads_out
+from lookalike.indexer.sources import SourceList, as_path, leads_out
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
@@ -268,8 +268,9 @@ class Searcher:
         )
 
     def _hit(self, hit: SearchHit) -> Hit:
-        folder = self._searcher.spec.folder_of(hit.payload.get("root"))
-        file = Path() if leads_out(hit.path) else file_below(folder or "", hit.path)
+        file = self._searcher.file_of(hit.payload)
+        if file is None:
+            file = Path() if leads_out(hit.path) else as_path(hit.path)
         return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, hit.same_file, file)
 
     def _sheet(

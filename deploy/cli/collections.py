@@ -331,7 +331,7 @@ def delete(name: str, store: str, yes: bool) -> None:
 
 @command(epilog="Example: lookalike facets --collection family person")
 @click.argument("field", metavar="FIELD")
-@collection_option
+@collection_option()
 @store_option
 @where_option()
 @option(

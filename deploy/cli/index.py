@@ -18,6 +18,7 @@ from lookalike.deploy.cli.options import (
     LocalPath,
     Provider,
     check_root,
+    collection_option,
     combine,
     command,
     crop_option,
@@ -180,14 +181,7 @@ def source_options(function: Function) -> Function:
 
 @command(epilog="Example: lookalike index photos/ --model faces --collection family")
 @model_option(name="model_name")
-@option(
-    "-c",
-    "--collection",
-    envvar="LOOKALIKE_COLLECTION",
-    show_envvar=False,
-    metavar="NAME",
-    help="Collection to fill, created if missing; not needed where the store has one alone.",
-)
+@collection_option("Collection to fill, created if missing")
 @store_option
 @crop_option()
 @_face_options

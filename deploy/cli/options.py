@@ -257,15 +257,6 @@ store_option = option(
     metavar="FOLDER|URL",
     help="Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY).",
 )
-collection_option = option(
-    "-c",
-    "--collection",
-    envvar="LOOKALIKE_COLLECTION",
-    show_envvar=False,
-    metavar="NAME",
-    help="Name of the collection; not needed where the store has one alone.",
-)
-"""The command passes what it gets, or None, to :func:`lookalike.indexer.store.choose_collection`."""
 provider_option = option(
     "--provider",
     default="auto",
@@ -274,6 +265,17 @@ provider_option = option(
     help="Processor that runs the model.",
 )
 images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=LocalPath())
+
+
+def collection_option(text: str = "Name of the collection") -> Decorator:
+    """Return ``--collection``; the command passes what it gets, or None, to ``choose_collection``."""
+    return option(
+        "-c",
+        "--collection",
+        envvar="LOOKALIKE_COLLECTION",
+        metavar="NAME",
+        help=f"{text}; not needed where the store has one alone.",
+    )
 
 
 def model_option(default: str = "faces", name: str = "model") -> Decorator:

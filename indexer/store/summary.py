@@ -1,4 +1,4 @@
-"""What the items of a collection say of themselves: their metadata fields, and the people in them."""
+"""The metadata fields of a collection's items, and the people in them."""
 
 from __future__ import annotations
 

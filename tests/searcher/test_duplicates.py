@@ -93,7 +93,8 @@ def test_faces_of_one_picture_are_no_copies_of_each_other(store: VectorStore, na
     vectors = np.stack([AXES[0], turned(AXES[0], 0.95, 1), turned(AXES[5], 0.5, 6)])
     store.upsert(name, [identity(n) for n in range(3)], vectors, rows)
     (group,) = find_duplicates(store, name)
-    assert [copy.path + copy.which for copy in group.copies] == ["1.jpg (face 1 of 2)", "0.jpg (face 1 of 2)"]
+    faces = [(copy.path, copy.payload["face"]["number"]) for copy in group.copies]
+    assert faces == [("1.jpg", 1), ("0.jpg", 1)]
 
 
 def test_only_items_that_match_are_compared(store: VectorStore, name: str) -> None:

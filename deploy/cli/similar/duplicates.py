@@ -17,7 +17,7 @@ from lookalike.deploy.cli.options import (
     where_option,
 )
 from lookalike.deploy.cli.output import log, print_json, progress_bar, save_sheet
-from lookalike.deploy.cli.similar.printed import from_here, print_paths
+from lookalike.deploy.cli.similar.printed import from_here, output_form, print_files, which_face
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @command(epilog="Example: lookalike duplicates --collection family --sheet copies.png")
-@collection_option
+@collection_option()
 @store_option
 @option(
     "--threshold",
@@ -70,8 +70,7 @@ def duplicates(
 
     if exact and threshold is not None:
         raise click.UsageError("--threshold does not work with --exact, which compares bytes: leave one out")
-    if as_json and (as_paths or null):
-        raise click.UsageError("--json and --paths both print on stdout: leave one out")
+    form = output_form(as_json=as_json, as_paths=as_paths, null=null)
     limit = None if exact else NEAR if threshold is None else threshold
     with open_store(store) as opened:
         name = choose_collection(opened, collection)
@@ -83,13 +82,13 @@ def duplicates(
 
             saved = save_sheet(sheet, duplicates_sheet(opened, name, groups))
             saved += f", the first {MAX_ROWS} of {len(groups)} groups" if len(groups) > MAX_ROWS else ""
-    if as_json:
+    if form == "json":
         print_json([group.to_json() for group in groups])
-    elif as_paths or null:
-        _print_paths(groups, end="\0" if null else "\n")
-    else:
+    elif form == "table":
         _print_groups(groups)
-    copies = sum(len(group.copies) - 1 for group in groups)
+    else:
+        print_files([copy.file for group in groups for copy in group.spare], form)
+    copies = sum(len(group.spare) for group in groups)
     spare = sum(group.spare_bytes for group in groups)
     identical = sum(group.identical for group in groups)
     log(
@@ -109,14 +108,6 @@ def _print_groups(groups: Sequence[DuplicateGroup]) -> None:
         how = "identical files" if group.identical else f"similarity {group.similarity:.3f}"
         click.echo(f"{chr(10) if number else ''}{len(group.copies)} copies, {how}")
         for copy in group.copies:
-            click.echo(f"{copy.bytes:>12,}  {printable(from_here(copy.file, copy.path))}{copy.which}")
-
-
-def _print_paths(groups: Sequence[DuplicateGroup], *, end: str) -> None:
-    """Print the files that could go."""
-    # A face beside another of its picture is no file of its own.
-    spare = [copy.file for group in groups for copy in group.copies[1:] if copy.file != group.copies[0].file]
-    print_paths((file for file in spare if file is not None and file.is_file()), end=end)
-    missing = sum(file is None or not file.is_file() for file in spare)
-    if missing:
-        log(f"{missing} of them left out: they lie in archives, or are not where they were indexed")
+            click.echo(
+                f"{copy.bytes:>12,}  {printable(from_here(copy.file, copy.path))}{which_face(copy.payload)}"
+            )

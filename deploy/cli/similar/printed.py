@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from lookalike.deploy.cli.output import log, print_json
+from lookalike.deploy.cli.output import log, print_json, print_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lookalike.indexer.store import Payload
-    from lookalike.searcher.search import QueryResult, SearchHit
+    from lookalike.searcher.search import QueryResult
 
     FileOf = Callable[[Payload], Path | None]
     """Where a stored item's image lies; None where that is not known."""
@@ -27,14 +26,14 @@ Form = Literal["table", "json", "csv", "lines", "null"]
 _MAX_NAME: Final = 32
 
 
-def output_form(*, as_json: bool, as_csv: bool, as_paths: bool, null: bool) -> Form:
+def output_form(*, as_json: bool, as_paths: bool, null: bool, as_csv: bool = False) -> Form:
     """Return what ``--json``, ``--csv``, ``--paths`` and ``--null`` ask for.
 
     Raises:
         UsageError: they ask for several things.
     """
     if as_json + as_csv + (as_paths or null) > 1:
-        raise click.UsageError("--json, --csv and --paths all print on stdout: choose one")
+        raise click.UsageError("--json, --paths and --csv each print on stdout in their own form: choose one")
     return "json" if as_json else "csv" if as_csv else "null" if null else "lines" if as_paths else "table"
 
 
@@ -48,7 +47,7 @@ def print_results(form: Form, answers: Sequence[QueryResult], file_of: FileOf) -
     elif form == "table":
         _print_table(good, file_of)
     else:
-        _print_files(good, file_of, end="\0" if form == "null" else "\n")
+        print_files([file_of(result.payload) for answer in good for result in answer.results], form)
 
 
 def _print_table(answers: Sequence[QueryResult], file_of: FileOf) -> None:
@@ -71,7 +70,9 @@ def _print_table(answers: Sequence[QueryResult], file_of: FileOf) -> None:
             if judged:
                 words.append(f"{result.verdict or '':<9}")
             place = from_here(file_of(result.payload), result.path)
-            click.echo(f"{result.rank:>4}  {'  '.join(words)}  {name}{printable(place)}{_which_face(result)}")
+            click.echo(
+                f"{result.rank:>4}  {'  '.join(words)}  {name}{printable(place)}{which_face(result.payload)}"
+            )
 
 
 def _as_json(answer: QueryResult, file_of: FileOf) -> dict[str, Any]:
@@ -96,19 +97,13 @@ def _print_csv(answers: Iterable[QueryResult], file_of: FileOf) -> None:
     click.echo(text.getvalue().encode("utf-8", "surrogateescape"), nl=False)
 
 
-def _print_files(answers: Iterable[QueryResult], file_of: FileOf, *, end: str) -> None:
-    """Print the files of the results, each once, as the bytes that they are."""
-    found = [file_of(result.payload) for answer in answers for result in answer.results]
-    print_paths((file for file in found if file is not None and file.is_file()), end=end)
-    missing = sum(file is None or not file.is_file() for file in found)
-    if missing:
-        log(f"{missing} results left out: they lie in archives, or are not where they were indexed")
-
-
-def print_paths(files: Iterable[Path], *, end: str) -> None:
-    """Print paths for the next program, each once, as the bytes that they are: they need not be UTF-8."""
-    for file in dict.fromkeys(files):
-        click.echo(os.fsencode(file) + end.encode(), nl=False)
+def print_files(files: Sequence[Path | None], form: Form) -> None:
+    """Print the files that are there, each once, and say how many are not; None: its place is not known."""
+    there = [file for file in files if file is not None and file.is_file()]
+    for file in dict.fromkeys(there):
+        print_path(file, end="\0" if form == "null" else "\n")
+    if missing := len(files) - len(there):
+        log(f"{missing} files left out: they lie in archives, or are not where they were indexed")
 
 
 def from_here(file: Path | None, path: str) -> str:
@@ -119,7 +114,7 @@ def from_here(file: Path | None, path: str) -> str:
     return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
-def _which_face(result: SearchHit) -> str:
-    """Return which face of its picture a result is, where there are several."""
-    face = result.payload.get("face", {"count": 1})
+def which_face(payload: Payload) -> str:
+    """Return which face of its picture an item is, where there are several."""
+    face = payload.get("face", {"count": 1})
     return "" if face["count"] == 1 else f"  face {face['number']} of {face['count']}"

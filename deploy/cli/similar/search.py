@@ -37,7 +37,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 
 @command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=_FILE)
-@collection_option
+@collection_option()
 @store_option
 @option("--model", metavar="BUNDLE", help="Bundle folder, if it has moved since indexing.")
 @provider_option

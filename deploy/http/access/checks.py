@@ -37,7 +37,7 @@ class AccessChecks:
     async def refusal(self, scope: Scope, headers: Headers) -> ApiError | None:
         """Return why a request is refused; None when it is allowed.
 
-        A wrong key after many others is told so later; a right key never waits.
+        After many wrong keys from one address each answer is delayed; a right key is answered at once.
         """
         settings, path = self._settings, scope["path"]
         if settings.key is None and (refused := host_refusal(headers.get("host", ""), settings.origins)):

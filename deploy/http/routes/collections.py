@@ -73,7 +73,7 @@ class FieldJson(BaseModel):
 
 
 class CollectionDetailJson(CollectionJson):
-    """A collection and what its items say of themselves, of 100,000 items at most."""
+    """A collection, and the fields and people of its items, of which 100,000 at most are read."""
 
     sample: list[str] = Field(description="Ids of up to 12 items.")
     fields: list[FieldJson] = Field(description="Metadata fields beside the person and the file's own.")

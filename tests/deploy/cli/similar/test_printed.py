@@ -74,7 +74,7 @@ def test_a_file_that_is_gone_is_left_out_of_the_paths(tmp_path: Path) -> None:
     (tmp_path / "photos" / "1.jpg").unlink()
     done = lookalike("search", "photos/0.jpg", "--paths", cwd=tmp_path)
     assert {Path(line).name for line in done.stdout.splitlines()} == {"0.jpg", "2.jpg"}
-    assert "1 results left out" in done.stderr
+    assert "1 files left out" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--json", "--csv"], ["--csv", "--paths"], ["--json", "-0"]])
