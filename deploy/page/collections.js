@@ -24,7 +24,7 @@ const managing = {
       async () => {
         details.hidden = !details.hidden;
         look.setAttribute("aria-expanded", String(!details.hidden));
-        if (!details.hidden && !details.children.length) await managing.look(collection, details);
+        if (!details.hidden && !details.children.length) await managing.look(collection, details).catch(showError);
       },
       { name: `Look at ${name}`, key: `look ${name}` },
     );
@@ -96,17 +96,14 @@ const managing = {
 
   // Show some images of a collection, and its people.
   async look({ name, ...row }, place) {
-    const path = `collections/${encodeURIComponent(name)}`;
-    const facets = `facets?collection=${encodeURIComponent(name)}&field=person&most=50`;
-    const info = service.about && (await service.json(path).catch(() => null));
-    const people = info ? info.people || [] : (await service.json(facets).catch(() => ({ values: [] }))).values;
+    const info = await service.json(`collections/${encodeURIComponent(name)}`);
     const about = [
       ["Model", `${row.model || "not loaded"} (${row.model_id.slice(0, 12)})`],
       ["Crop", row.crop],
       ["Dimensions", row.dimension],
       ["Folders", row.roots.join(", ")],
     ];
-    const images = ((info && info.sample) || []).map((id) => {
+    const images = info.sample.map((id) => {
       const image = make("img", { alt: "", loading: "lazy" });
       service.showImage(image, itemPath(id, "thumbnail?side=128", name));
       const button = make("button", { type: "button", className: "whole", title: "More like this" }, image);
@@ -114,7 +111,7 @@ const managing = {
       button.onclick = () => managing.search(name, id);
       return button;
     });
-    const chips = people.slice(0, 50).map(({ value, count }) => {
+    const chips = info.people.map(({ value, count }) => {
       const person = String(value);
       return makeButton(`${readable(person)} (${count})`, () => managing.searchPerson(name, person), {
         className: "chip",

@@ -84,7 +84,7 @@ const denoising = {
   // Return {name, status, sigma, blob} of the file as it is, of a large one by a job.
   async ask(values, signal, say) {
     const { file } = denoising;
-    if (service.about && (await denoising.pixels(file)) > LARGE) return denoising.askJob(values, signal, say);
+    if ((await denoising.pixels(file)) > LARGE) return denoising.askJob(values, signal, say);
     try {
       const { images } = await service.sendFiles("denoise", values, [file], { signal });
       return { ...images[0], blob: pngBlob(images[0].image) };

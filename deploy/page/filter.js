@@ -1,7 +1,7 @@
 // Filters of the results: people, the best of each person, and a least probability; with fields.js.
 "use strict";
 
-const MOST = 50; // people that are offered
+const MOST = 50; // people of a collection that the service names
 
 const filtering = {
   info: { people: [], fields: [] }, // what is known of the collection
@@ -16,18 +16,9 @@ const filtering = {
     if (!name || filtering.collection === name) return;
     filtering.collection = name;
     const path = encodeURIComponent(name);
-    let info = service.about && (await service.json(`collections/${path}`, { signal }).catch(() => null));
-    if (!info) {
-      const facets = await service
-        .json(`facets?collection=${path}&field=person&most=${MOST}`, { signal })
-        .catch(() => ({ values: [] }));
-      info = { people: facets.values };
-    }
+    const info = await service.json(`collections/${path}`, { signal }).catch(() => ({ people: [], fields: [] }));
     if (filtering.collection !== name) return;
-    filtering.info = {
-      people: info.people || [],
-      fields: (info.fields || []).filter((field) => fields.usable(field.name)),
-    };
+    filtering.info = { people: info.people, fields: info.fields.filter((field) => fields.usable(field.name)) };
     fill(
       byId("people"),
       filtering.info.people.map((each) => String(each.value)),

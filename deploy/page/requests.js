@@ -3,8 +3,7 @@
 
 const service = {
   key: sessionStorage.getItem("key") || "",
-  about: null, // what the service says of itself; null where it says nothing
-  offsets: false, // whether a search can start after the first results
+  about: null, // what the service offers, once that is known
 
   headers(more) {
     return service.key ? { ...more, Authorization: `Bearer ${service.key}` } : { ...more };
@@ -46,11 +45,7 @@ const service = {
 
   // Ask what the service offers.
   async learn(options) {
-    service.about = await service.json("service", options).catch((error) => {
-      if (["unauthorized", "unreachable"].includes(error.code) || error.name === "AbortError") throw error;
-      return null;
-    });
-    service.offsets = Boolean(service.about);
+    service.about = await service.json("service", options);
   },
 
   async blob(path, options) {

@@ -64,15 +64,13 @@ const results = {
     return verdict;
   },
 
-  // One verdict on a result: a match has a probability over one half, and a query that the model knows the like of.
+  // The service's verdict on a result; that it is the same file is also known here, from before it was scaled down.
   kind(result) {
     const { digest } = searching.picture || {};
     const [face, asked] = [result.payload.face, searching.answer && searching.answer.face];
     const same = digest && result.payload.sha256 === digest && (!face || !asked || face.number === asked.number);
     if (result.same_file || same) return "same file";
-    if (result.match === null || result.match === undefined) return "";
-    const likely = result.probability === null || result.probability > 0.5;
-    return result.match && likely && !(searching.answer && searching.answer.warning) ? "match" : "possible";
+    return result.match === null ? "" : result.match ? "match" : "possible";
   },
 
   card(result) {

@@ -57,22 +57,14 @@ const searching = {
     searching.request = null;
   },
 
-  // Ask for one page of results after the first so many; of an earlier service for all up to its end.
+  // Ask for one page of results after the first so many.
   async ask(after, signal) {
-    const page = Number(byId("k").value);
-    const values = { ...searching.values(), k: service.offsets ? page : Math.min(after + page, 1000) };
-    if (service.offsets && after) values.offset = after;
-    try {
-      const response = searching.item
-        ? await service.send("search", values, { signal })
-        : await service.sendFiles("search", values, [toSend(searching.picture, values)], { signal });
-      const [answer] = response.answers;
-      return { answer, complete: answer.results.length < values.k || values.k === 1000 };
-    } catch (error) {
-      if (!values.offset || error.code !== "invalid-request") throw error;
-      service.offsets = false;
-      return searching.ask(after, signal);
-    }
+    const values = { ...searching.values(), k: Number(byId("k").value), offset: after };
+    const response = searching.item
+      ? await service.send("search", values, { signal })
+      : await service.sendFiles("search", values, [toSend(searching.picture, values)], { signal });
+    const [answer] = response.answers;
+    return { answer, complete: answer.results.length < values.k };
   },
 
   show(key, shown) {

@@ -21,7 +21,6 @@ from lookalike.indexer.store import (
     damage_of,
     items_filter,
     parse_where,
-    resolve_alias,
     summarize,
     value_counts,
 )
@@ -220,8 +219,8 @@ def _delete(state: AppState, name: str) -> None:
             "collection-in-use",
             f"the alias {pointing[0]} stands for it; delete that first: DELETE /api/v1/aliases/{pointing[0]}",
         )
-    running = [job.to_json() for job in state.jobs.all() if not job.over]
-    if any(resolve_alias(store, str(job.get("collection"))) == name for job in running):
+    filled = {job.collection for job in state.jobs.all() if not job.over}
+    if name in {aliases.get(each, each) for each in filled if each is not None}:
         raise ApiError("collection-in-use", "a job is indexing it; cancel the job or wait until it has ended")
     store.info(name)  # raises where there is none
     store.delete_collection(name)

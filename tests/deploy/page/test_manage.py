@@ -194,7 +194,7 @@ def test_an_alias_is_removed_and_a_person_searched(page: Page) -> None:
 def test_a_slow_image_is_denoised_by_a_job(
     browser: Browser, home: Path, tiny_model: Path, tmp_path: Path, ends: str
 ) -> None:
-    """The service refuses, the page starts a job; the parts that the service is to have answer as agreed."""
+    """The service refuses, the page starts a job; a fake one, so that it lasts as long as the test needs."""
     png = encode_png(cuttings()[4])
     asked: list[str] = []
     polls = itertools.count()
