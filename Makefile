@@ -53,7 +53,7 @@ ROOMS := encoder trainer indexer searcher deploy
 
 # A stamp for each set of extras, made again when what they are made from changes.
 $(VENV)/.installed-%: pyproject.toml constraints.txt
-	@echo "setting up $(VENV) ($*)" >&2
+	@echo "setting up $(VENV) ($*)$(if $(findstring train,$*),; PyTorch is several GB and takes some minutes)" >&2
 	@test -x $(BIN)/python || { $(NEW_VENV); }
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@
