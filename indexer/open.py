@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.indexer.store import VectorStore
 
-DEFAULT_STORE: Final = ".lookalike"
+PROJECT_STORE: Final = ".lookalike"
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _HOST_AND_PORT: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]+/?")
 
 
-def open_store(address: str = DEFAULT_STORE, *, api_key: str | None = None) -> VectorStore:
+def default_store() -> str:
+    """Return the store that is meant where none is named.
+
+    It is that of the project: the folder ``.lookalike`` in the working folder or the next one above that has
+    it. Where none has, it is that of this user, in the platform's folder for programs' data
+    (``platformdirs.user_data_path``; on Linux ``~/.local/share/lookalike/store``).
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / PROJECT_STORE).is_dir():
+            return PROJECT_STORE if folder == here else str(folder / PROJECT_STORE)
+    import platformdirs
+
+    return str(platformdirs.user_data_path("lookalike", appauthor=False) / "store")
+
+
+def is_folder(address: str) -> bool:
+    """Return whether an address is that of an embedded store."""
+    return not address.startswith(("http://", "https://"))
+
+
+def open_store(address: str | None = None, *, api_key: str | None = None) -> VectorStore:
     """Open the store in a folder (created when missing) or of a Qdrant server (``http(s)://`` URL).
 
     Each engine is imported only when it is used: the client of a Qdrant server takes a second to load.
 
     Args:
-        address: Folder or URL. A folder whose name looks like the address of a server is written ``./NAME``.
+        address: Folder or URL; None: :func:`default_store`. A folder whose name looks like the address of a
+            server is written ``./NAME``.
         api_key: API key of a server; None: ``QDRANT_API_KEY`` of the environment.
 
     Raises:
         InvalidArgumentError: the address has another scheme, or is that of a server without a scheme.
         StoreUnreachableError: the server does not answer or refuses the key.
     """
-    if address.startswith(("http://", "https://")):
+    if address is None:
+        address = default_store()
+    if not is_folder(address):
         from lookalike.indexer.server import ServerStore
 
         return ServerStore.connect(address, api_key=api_key)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lookalike.deploy.cli.completion import complete_collections, complete_fields
 from lookalike.deploy.cli.options import (
     Given,
     Group,
     collection_option,
     command,
     crop_option,
+    filled_store_option,
     json_option,
     layout_options,
     model_option,
@@ -23,7 +25,7 @@ from lookalike.deploy.cli.options import (
     store_option,
     where_option,
 )
-from lookalike.deploy.cli.output import log, print_json, progress_bar
+from lookalike.deploy.cli.output import log, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
     from lookalike.encoder.images import Crop
@@ -85,7 +87,7 @@ def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
 
 
 @collections.command(epilog="Example: lookalike collections show faces")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_collections)
 @store_option
 @json_option()
 def show(name: str, store: str, as_json: bool) -> None:
@@ -119,7 +121,7 @@ def show(name: str, store: str, as_json: bool) -> None:
 )
 @click.argument("name")
 @model_option(name="model_name")
-@store_option
+@filled_store_option
 @crop_option("Crop of its images, if not the model's own.")
 @json_option()
 @layout_options
@@ -180,7 +182,7 @@ def switch(alias: str, name: str | None, store: str, remove: bool) -> None:
 @collections.command(
     epilog="Example: lookalike collections copy faces faces --to-store http://localhost:6333"
 )
-@click.argument("source", metavar="SRC")
+@click.argument("source", metavar="SRC", shell_complete=complete_collections)
 @click.argument("target", metavar="DST")
 @store_option
 @option("--to-store", metavar="FOLDER|URL", help="Store of DST.", show_default="the same store")
@@ -203,7 +205,7 @@ def copy(
         opened = stack.enter_context(open_store(store))
         other = opened if to_store in (None, store) else stack.enter_context(open_store(to_store))
         warning = ignored_options_warning(other, target, options)
-        with progress_bar(unit="item") as bar:
+        with progress_bar("Copying", unit="items") as bar:
             done = copy_collection(
                 opened,
                 source,
@@ -215,7 +217,7 @@ def copy(
             )
         index_when_large(other, target, log=log)
     if warning is not None:
-        log(warning)
+        warn(warning)
     log(
         f"{target}: {done.copied} copied, {done.unchanged} already there, {done.count} items now; "
         f"{done.seconds:.1f} s"
@@ -225,7 +227,7 @@ def copy(
 
 
 @collections.command(epilog="Example: lookalike collections verify faces --sample 200")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_collections)
 @store_option
 @option("--model", metavar="BUNDLE", help="Bundle folder, if it has moved since indexing.")
 @option(
@@ -259,7 +261,7 @@ def verify(
     from lookalike.indexer.maintenance import remembered_model, verify
     from lookalike.indexer.open import open_store
 
-    with open_store(store) as opened, progress_bar(unit="item") as bar:
+    with open_store(store) as opened, progress_bar("Verifying", unit="items") as bar:
         bundle = None
         if sample:
             bundle = remembered_model(opened.info(name), name) if model is None else Model.open(model)
@@ -280,7 +282,7 @@ def verify(
 
 
 @collections.command(epilog="Example: lookalike collections optimize faces")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_collections)
 @store_option
 @option(
     "--above",
@@ -307,10 +309,11 @@ def optimize(name: str, store: str, above: int) -> None:
 
 
 @collections.command(epilog="Example: lookalike collections delete old --yes")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_collections)
 @store_option
 @option("--yes", is_flag=True, help="Delete without asking.")
-def delete(name: str, store: str, yes: bool) -> None:
+@click.pass_context
+def delete(ctx: click.Context, name: str, store: str, yes: bool) -> None:
     """Delete a collection. The image files stay.
 
     A collection that an alias points to is not deleted: switch or remove the alias first.
@@ -324,13 +327,15 @@ def delete(name: str, store: str, yes: bool) -> None:
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"deleting {name} ({content}) needs --yes without a terminal")
-            click.confirm(f"delete {name} with {content} from {store}?", abort=True, err=True)
+            if not click.confirm(f"delete {name} with {content} from {store}?", err=True):
+                warn("Aborted.")
+                ctx.exit(1)
         opened.delete_collection(name)
     log(f"deleted {name}: {content}")
 
 
 @command(epilog="Example: lookalike facets --collection family person")
-@click.argument("field", metavar="FIELD")
+@click.argument("field", metavar="FIELD", shell_complete=complete_fields)
 @collection_option()
 @store_option
 @where_option()

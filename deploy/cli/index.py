@@ -23,6 +23,7 @@ from lookalike.deploy.cli.options import (
     command,
     crop_option,
     files_from_options,
+    filled_store_option,
     json_option,
     layout_options,
     max_pixels_option,
@@ -30,7 +31,6 @@ from lookalike.deploy.cli.options import (
     option,
     pattern_options,
     provider_option,
-    store_option,
 )
 from lookalike.deploy.cli.output import (
     json_lines,
@@ -182,7 +182,7 @@ def source_options(function: Function) -> Function:
 @command(epilog="Example: lookalike index photos/ --model faces --collection family")
 @model_option(name="model_name")
 @collection_option("Collection to fill, created if missing")
-@store_option
+@filled_store_option
 @crop_option()
 @_face_options
 @option(
@@ -266,7 +266,7 @@ def index(
         model = Model.open(model_name, provider=provider, threads=1)
         opened = stack.enter_context(open_store(store))
         write_event = stack.enter_context(json_lines(report))
-        bar = stack.enter_context(progress_bar())
+        bar = stack.enter_context(progress_bar("Indexing"))
         done = sync(
             opened,
             choose_collection(opened, collection),
@@ -280,6 +280,7 @@ def index(
             dry_run=dry_run,
             max_pixels=max_pixels,
             processes=True,
+            on_found=bar.on_found,
             on_total=bar.on_total,
             on_progress=bar.on_progress,
             on_event=lambda event: None if event.status == "added" else write_event(event),
@@ -321,7 +322,7 @@ def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageCo
     options = ctx.params
     files = _check_latents(ctx, sources.sources)
     is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
-    with open_store(options["store"]) as store, progress_bar(unit="row") as bar:
+    with open_store(options["store"]) as store, progress_bar("Indexing", unit="rows") as bar:
         report = load_latents(
             store,
             choose_collection(store, options["collection"]),
@@ -405,7 +406,7 @@ def embed(
     framing = _framing(crop, faces, face_threshold)
     listed = sources.build()
     model = Model.open(model_name, provider=provider, threads=1)
-    with progress_bar() as bar:
+    with progress_bar("Embedding") as bar:
         report = export_latents(
             model,
             listed.open({}),

@@ -11,14 +11,20 @@ import io
 import os
 import select
 import sys
+import time
+import traceback
 from pathlib import Path
 from typing import Final, TextIO
 
 import click
 
+from lookalike.deploy.cli.output import in_color, is_verbose, log, set_talk
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 
 _CLI: Final = "lookalike.deploy.cli"
+PROGRAM: Final = "lookalike"
+COMPLETE_VARIABLE: Final = "_LOOKALIKE_COMPLETE"
+"""Set by a shell that asks for words: click answers instead of running the command."""
 VERBS: Final = {
     "train": (f"{_CLI}.train", "Train a model on LFW, MNIST or a folder of images."),
     "index": (f"{_CLI}.index", "Add the images of folders to a collection."),
@@ -39,6 +45,7 @@ VERBS: Final = {
     "calibrate": (f"{_CLI}.models", "Fit match probabilities and thresholds to labeled people."),
     "models": (f"{_CLI}.models", "List models, or import an ONNX encoder."),
     "serve": (f"{_CLI}.serve", "Serve the HTTP API and web page."),
+    "completion": (f"{_CLI}.main", "Print what makes a shell complete these words."),
     "demo": (f"{_CLI}.main", "Index LFW, search, denoise and generate, and save the images."),
 }
 """Verb to its module and its line in --help, so that --help imports none of them."""
@@ -55,13 +62,21 @@ class _LazyGroup(click.Group):
             return None
         return _command(VERBS[cmd_name][0], cmd_name)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read ``help VERB`` as ``VERB --help``, and ``version`` as ``--version``."""
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
+        elif args == ["version"]:
+            args = ["--version"]
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            ctx.fail(f"no verb {args[0]!r}{hint}")
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # the same
@@ -79,12 +94,14 @@ def _command(module: str, name: str) -> click.Command:
 @click.group(
     cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="lookalike", message="%(package)s %(version)s")
-def group() -> None:
+@click.version_option(None, "-V", "--version", package_name="lookalike", message="%(package)s %(version)s")
+@click.pass_context
+def group(ctx: click.Context) -> None:
     """Similar-image search that trains its own encoder.
 
     Index a folder of images, then search it with an image.
     """
+    ctx.color = in_color()
 
 
 @click.command(epilog="Example: lookalike demo --out demo")
@@ -102,13 +119,29 @@ def demo(out: Path, train: bool, epochs: int) -> None:
 
     If LFW is neither found nor downloadable, 100 small sample faces of scikit-image are used.
     """
-    from lookalike.deploy.cli.output import log, progress_bar
+    from lookalike.deploy.cli.output import progress_bar
     from lookalike.deploy.cli.train import need_extra
     from lookalike.deploy.demo import run_demo
 
     if train:
         need_extra()
     run_demo(out, train_epochs=epochs if train else None, say=click.echo, log=log, progress=progress_bar)
+
+
+@click.command(epilog="Example: lookalike completion bash")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete these words.
+
+    Commands, options, collections, models and fields are completed. For bash and zsh, add the output to
+    ~/.bashrc or ~/.zshrc; for fish, write it to ~/.config/fish/completions/lookalike.fish.
+    """
+    from click.shell_completion import get_completion_class
+
+    completer = get_completion_class(shell)
+    if completer is None:
+        raise click.UsageError(f"click completes no words in {shell}")
+    click.echo(completer(group, {}, PROGRAM, COMPLETE_VARIABLE).source())
 
 
 def main() -> None:
@@ -125,32 +158,61 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command and return its exit code."""
+    set_talk(quiet=False, verbose=False, show=False)
+    began = time.perf_counter()
     try:
-        code = group.main(prog_name="lookalike", standalone_mode=False)
-    except click.exceptions.Abort:
-        return _fail("interrupted; run it again to continue", 130)
+        code = group.main(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
+    except SystemExit as error:
+        if COMPLETE_VARIABLE in os.environ:  # click answers the shell, and ends
+            return 0
+        raise BrokenPipeError from error  # the other reason why it ends so
+    except BrokenPipeError:
+        raise
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except LookalikeError as error:
-        return _fail(str(error), 2 if isinstance(error, InvalidArgumentError) else 1)
-    except MemoryError:
-        return _fail("there is not enough memory for this; close other programs, or ask for less", 1)
-    except RecursionError:
-        return _fail("an input is nested too deeply to be read; flatten it", 1)
-    except BrokenPipeError:
-        raise
-    except SystemExit as error:  # click's way to say that a pipe is broken
-        raise BrokenPipeError from error
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", 1)
+    except (click.exceptions.Abort, LookalikeError, MemoryError, RecursionError, OSError) as error:
+        return _fail(error)
+    if is_verbose():
+        log(f"it took {time.perf_counter() - began:.1f} s{_peak_memory()}")
     return code if isinstance(code, int) else 0
 
 
-def _fail(message: str, code: int) -> int:
-    click.echo(f"lookalike: {message}", err=True)
+def _fail(error: BaseException) -> int:
+    """Print an error on stderr, where ``--verbose`` asks for it below the calls that led to it."""
+    if is_verbose():
+        traceback.print_exception(error)
+    message, code = _told(error)
+    click.echo(f"{click.style(f'{PROGRAM}:', fg='red', bold=True)} {message}", err=True, color=in_color())
     return code
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """Return an error in one line, and the exit code."""
+    match error:
+        case click.exceptions.Abort():
+            return "interrupted; run it again to continue", 130
+        case MemoryError():
+            return "there is not enough memory for this; close other programs, or ask for less", 1
+        case RecursionError():
+            return "an input is nested too deeply to be read; flatten it", 1
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}", 1
+    return str(error), 2 if isinstance(error, InvalidArgumentError) else 1
+
+
+def _peak_memory() -> str:
+    """Return how much memory this process needed, and its largest worker process."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes there, kilobytes elsewhere
+    own, workers = (
+        resource.getrusage(who).ru_maxrss / unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return f" and {own:,.0f} MB of memory" + f", a worker {workers:,.0f} MB" * (workers > 0)
 
 
 def _prepare_streams() -> None:

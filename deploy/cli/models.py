@@ -19,7 +19,15 @@ from lookalike.deploy.cli.options import (
     option,
     provider_option,
 )
-from lookalike.deploy.cli.output import log, log_failed, print_json, print_path, progress_bar, save_sheet
+from lookalike.deploy.cli.output import (
+    log,
+    log_failed,
+    print_json,
+    print_path,
+    progress_bar,
+    save_sheet,
+    warn,
+)
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import Reliability, ScoredImages
@@ -307,7 +315,7 @@ def fit(
     scored = _scored(data, table, positive, negative, name)
     scored = scored.only(tuple(part.strip() for part in only.split(",")) if only else ())
     opened = Model.open(model, provider=provider)
-    with progress_bar("encoding", total=len(scored.images)) as bar:
+    with progress_bar("Encoding", total=len(scored.images)) as bar:
         examples, failures = encode_examples(opened, scored, crop=crop, on_progress=bar.on_progress)
     log_failed(failures)
     known = opened.bundle.attributes
@@ -420,7 +428,7 @@ def calibrate(
     opened = Model.open(model, provider=provider)
     images = find_people(source, opened)
     face: Literal["centered", "prominent"] = "centered" if source == "lfw" else "prominent"
-    with progress_bar("measuring", total=len(images)) as bar:
+    with progress_bar("Measuring", total=len(images)) as bar:
         measured = measure_people(
             opened, images, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
         )
@@ -431,7 +439,7 @@ def calibrate(
     except CalibrationError as error:
         if reliability is not None:
             raise
-        log(f"not cross-validated: {error}")
+        warn(f"not cross-validated: {error}")
         validated = None
     if reliability is not None and validated is not None:
         log(save_sheet(reliability, plot_reliability(validated)))

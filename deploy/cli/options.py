@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
+from click.core import ParameterSource
 
-from lookalike.indexer.open import DEFAULT_STORE
+from lookalike.deploy.cli.completion import complete_collections, complete_models
+from lookalike.deploy.cli.output import log, set_talk
+from lookalike.indexer.open import PROJECT_STORE, default_store
 from lookalike.indexer.store import StorageConfig
 
 if TYPE_CHECKING:
@@ -58,7 +61,11 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose ``--help`` lists its options in groups."""
+    """A command whose ``--help`` lists its options in groups; it can be told to say less or more."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.params += [_quiet_option(), _verbose_option()]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the groups in the order in which their first options were declared."""
@@ -70,6 +77,38 @@ class Command(click.Command):
         for name, lines in groups.items():
             with formatter.section(name):
                 formatter.write_dl(lines)
+
+
+def _quiet_option() -> Option:
+    return Option(
+        ["-q", "--quiet"],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _ctx, _option, given: set_talk(quiet=given),
+        help="Show no progress, and no messages but warnings and errors.",
+    )
+
+
+def _verbose_option() -> Option:
+    return Option(
+        ["-v", "--verbose"],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _ctx, _option, given: set_talk(verbose=given),
+        help="Say at the end how long it took and how much memory; show where an error comes from.",
+    )
+
+
+def open_option(**attributes: Any) -> Decorator:
+    """Return ``--open``, of a command that writes an image for people to look at."""
+    return option(
+        "--open",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _ctx, _option, given: set_talk(show=given),
+        help="Open the written image.",
+        **attributes,
+    )
 
 
 class Group(click.Group):
@@ -249,14 +288,27 @@ class LocalPath(click.Path):
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 OUTPUT_FILE: Final = LocalPath(dir_okay=False)
 
-store_option = option(
-    "--store",
-    default=DEFAULT_STORE,
-    show_default=True,
-    envvar="LOOKALIKE_STORE",
-    metavar="FOLDER|URL",
-    help="Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY).",
-)
+
+def _tell_of_new_store(ctx: click.Context, option: click.Parameter, store: str) -> str:
+    is_default = ctx.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
+    if is_default and not ctx.resilient_parsing and not Path(store).exists():
+        log(
+            f"new store: {store}; to keep it elsewhere, name it with --store or make a folder "
+            f"{PROJECT_STORE} here"
+        )
+    return store
+
+
+_STORE: Final[dict[str, Any]] = {
+    "default": default_store,
+    "show_default": "the folder .lookalike here or above, else one of yours",
+    "envvar": "LOOKALIKE_STORE",
+    "metavar": "FOLDER|URL",
+    "help": "Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY).",
+}
+store_option = option("--store", **_STORE)
+filled_store_option = option("--store", callback=_tell_of_new_store, **_STORE)
+"""The same of a command that makes the store where there is none, and says where."""
 provider_option = option(
     "--provider",
     default="auto",
@@ -274,6 +326,7 @@ def collection_option(text: str = "Name of the collection") -> Decorator:
         "--collection",
         envvar="LOOKALIKE_COLLECTION",
         metavar="NAME",
+        shell_complete=complete_collections,
         help=f"{text}; not needed where the store has one alone.",
     )
 
@@ -286,6 +339,7 @@ def model_option(default: str = "faces", name: str = "model") -> Decorator:
         default=default,
         show_default=True,
         metavar="BUNDLE",
+        shell_complete=complete_models,
         help="Bundle folder or name of a shipped model.",
     )
 

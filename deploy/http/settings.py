@@ -11,7 +11,7 @@ from typing import Final
 
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.runtime import Provider
-from lookalike.indexer.open import DEFAULT_STORE
+from lookalike.indexer.open import default_store
 
 KEY_VARIABLE: Final = "LOOKALIKE_API_KEY"
 READ_KEY_VARIABLE: Final = "LOOKALIKE_READ_KEY"
@@ -72,7 +72,7 @@ class Settings:
             or a number is out of range.
     """
 
-    store: str = DEFAULT_STORE
+    store: str = field(default_factory=default_store)
     models: tuple[str, ...] = ()
     provider: Provider = "auto"
     roots: tuple[Path, ...] = ()

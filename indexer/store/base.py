@@ -366,7 +366,7 @@ def check_fields(store: VectorStore, name: str, where: Filter) -> None:
     """
     known: dict[str, None] = {}
     for record in islice(store.scroll(name), _SAMPLE):
-        known |= dict.fromkeys(_field_names(record.payload))
+        known |= dict.fromkeys(field_names(record.payload))
     for key in dict.fromkeys(condition.key for condition in where.conditions):
         if not known or key in known or store.count(name, where=Filter(present=(key,))):
             continue
@@ -377,9 +377,9 @@ def check_fields(store: VectorStore, name: str, where: Filter) -> None:
         )
 
 
-def _field_names(payload: Payload, above: str = "") -> Iterator[str]:
+def field_names(payload: Payload, above: str = "") -> Iterator[str]:
     """Yield the fields of a payload, and with dots those of objects in it."""
     for key, value in payload.items():
         yield above + key
         if isinstance(value, dict):
-            yield from _field_names(value, f"{above}{key}.")
+            yield from field_names(value, f"{above}{key}.")

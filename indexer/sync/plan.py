@@ -8,7 +8,7 @@ when the file is read, from the bytes that are then decoded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -40,6 +40,7 @@ class SourceScan:
 
     Args:
         sources: They may overlap.
+        on_found: Called with the number of items that were found since the last call.
 
     Attributes:
         sources: The same.
@@ -48,8 +49,9 @@ class SourceScan:
         skipped: What was passed over in folders so far: kind to how many.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    def __init__(self, sources: Sequence[Source], on_found: Callable[[int], object] = lambda _: None) -> None:
         self.sources = sources
+        self._on_found = on_found
         self.unreadable_dirs: list[tuple[Source, str]] = []
         self.unreadable: list[tuple[str, str]] = []
         self.skipped = Counter[str]()
@@ -85,6 +87,7 @@ class SourceScan:
                 new = [item for item, is_known in zip(items, known, strict=True) if not is_known]
                 for item in new if len(self.sources) > 1 else ():
                     earlier.add(item.id)
+                self._on_found(len(new))
                 yield source, new
             earlier.settle()
 

@@ -94,6 +94,7 @@ def sync(
     processes: bool = False,
     batch: int | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    on_found: Callable[[int], object] = lambda _: None,
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     on_event: Callable[[SyncEvent], object] = lambda _: None,
@@ -124,6 +125,7 @@ def sync(
         batch: Number of images that are embedded together, and after which progress can be told; None: 128.
         stopping: Asked after each batch; where it is true, what was embedded is made durable at once, so that
             ``on_progress`` can end the run.
+        on_found: Called while the sources are scanned, with the number of images found since the last call.
         on_total: Called with the number of images to read: before the first, or for an empty collection on
             the way.
         on_progress: Called with the number of images done, once they are durable: some batches, or what was
@@ -158,7 +160,7 @@ def sync(
     spec = with_sources(before if dry_run else absorb_doubles(store, name, before, opened, log), opened)
     reporter = SyncReporter(report, on_event)
     run = _Run(store, name, model, spec, max_pixels, processes, batch, stopping, reporter)
-    scan = SourceScan(opened)
+    scan = SourceScan(opened, on_found)
     with ExitStack() as stack:
         # Forked before the store's vectors are opened, and threads with them. Only a collection without
         # roots, which nothing was ever loaded into, is known to be empty before; in another one there may be

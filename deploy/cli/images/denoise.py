@@ -18,6 +18,7 @@ from lookalike.deploy.cli.options import (
     json_option,
     max_pixels_option,
     model_option,
+    open_option,
     option,
     pattern_options,
     provider_option,
@@ -30,6 +31,7 @@ from lookalike.deploy.cli.output import (
     log_skipped,
     print_json,
     progress_bar,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def _sigma(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     group=_OUTPUT,
     help="Save the first images before and after, and the noise that was found, as one image.",
 )
+@open_option(group=_OUTPUT)
 @option(
     "--report",
     type=LocalPath(dir_okay=False),
@@ -250,7 +253,7 @@ def _run(
 
     outcomes: list[Outcome] = []
     shown: list[Outcome] = []
-    with json_lines(options.report) as write_row, progress_bar(total=len(tasks)) as bar:
+    with json_lines(options.report) as write_row, progress_bar("Denoising", total=len(tasks)) as bar:
 
         def on_outcome(outcome: Outcome) -> None:
             bar.on_progress()
@@ -279,6 +282,7 @@ def _save_sheet(file: Path, outcomes: list[Outcome], sigma: float | None) -> Non
         (Path(each.task.path), _found(each, sigma), each.view) for each in outcomes if each.view is not None
     ]
     save_image(file, denoised_sheet(rows))
+    show(file)
 
 
 def _found(outcome: Outcome, sigma: float | None) -> str:

@@ -12,15 +12,17 @@ from lookalike.deploy.cli.face_options import one_face, one_face_options
 from lookalike.deploy.cli.options import (
     LocalPath,
     Provider,
+    combine,
     command,
     crop_option,
     images_argument,
     max_pixels_option,
     model_option,
+    open_option,
     option,
     provider_option,
 )
-from lookalike.deploy.cli.output import exit_code, log, log_failed, print_path
+from lookalike.deploy.cli.output import exit_code, log, log_failed, print_path, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,12 +38,15 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 _ALL: Final = "all"
-_out_option = option(
-    "--out",
-    required=True,
-    metavar="FILE.png|FOLDER/",
-    type=LocalPath(str),
-    help="Contact sheet, or folder for one PNG per image.",
+_out_option = combine(
+    option(
+        "--out",
+        required=True,
+        metavar="FILE.png|FOLDER/",
+        type=LocalPath(str),
+        help="Contact sheet, or folder for one PNG per image.",
+    ),
+    open_option(),
 )
 
 
@@ -406,6 +411,8 @@ def _save(
     if is_folder(out):
         for path in save_each(Path(out), names, list(images)):
             print_path(path)
+        show(Path(out))
     else:
         save_image(Path(out), sheet())
+        show(Path(out))
         print_path(out)

@@ -16,6 +16,7 @@ from lookalike.deploy.cli.options import (
     files_from_options,
     json_option,
     max_pixels_option,
+    open_option,
     option,
     pattern_options,
 )
@@ -67,6 +68,7 @@ class _Options(SourceOptions):
     group=_OUTPUT,
     help=f"Save the first {_MAX_ON_SHEET} photographs with numbered boxes, and their faces, as one image.",
 )
+@open_option(group=_OUTPUT)
 @option(
     "--out",
     metavar="FOLDER/",
@@ -123,7 +125,7 @@ def faces(
     listed = options.read_list("a folder, an image file")
     face_finder()  # before a large folder is listed
     sheet: list[FoundFaces] = []
-    with progress_bar("faces", unit="photograph") as bar:
+    with progress_bar("Finding faces", unit="photographs") as bar:
         tasks, unreadable, passed_over = options.find_tasks(
             lambda **how: find_photographs(options.sources, listed, out=options.out, **how)
         )

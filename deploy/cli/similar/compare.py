@@ -17,7 +17,7 @@ from lookalike.deploy.cli.options import (
     option,
     provider_option,
 )
-from lookalike.deploy.cli.output import log, print_json
+from lookalike.deploy.cli.output import log, print_json, warn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ def compare(
             if face is not None and face.count > 1:
                 log(f"{image}: {face.summary()}")
         if found.warning is not None:
-            log(found.warning)
+            warn(found.warning)
     ctx.exit(NO_MATCH if found.match is False and not found.same_file else 0)
 
 

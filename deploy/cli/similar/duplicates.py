@@ -12,6 +12,7 @@ from lookalike.deploy.cli.options import (
     collection_option,
     command,
     json_option,
+    open_option,
     option,
     store_option,
     where_option,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @option("--exact", is_flag=True, help="Only files with the same bytes.")
 @where_option()
 @option("--sheet", type=LocalPath(), help="Save the groups as an image, such as copies.png.")
+@open_option()
 @option(
     "--paths",
     "as_paths",
@@ -74,7 +76,7 @@ def duplicates(
     limit = None if exact else NEAR if threshold is None else threshold
     with open_store(store) as opened:
         name = choose_collection(opened, collection)
-        with progress_bar("comparing", total=opened.count(name)) as bar:
+        with progress_bar("Comparing", total=opened.count(name)) as bar:
             groups = find_duplicates(opened, name, threshold=limit, where=where, on_progress=bar.on_progress)
         saved = None
         if sheet is not None and groups:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from lookalike.deploy.cli.output import log, print_json, print_path
+from lookalike.deploy.cli.output import bold, link, print_json, print_path, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +57,9 @@ def _print_table(answers: Sequence[QueryResult], file_of: FileOf) -> None:
 
     for number, answer in enumerate(answers):
         which = "" if answer.face is None or answer.face.count == 1 else f"  {answer.face.summary()}"
-        click.echo(f"{chr(10) if number else ''}{printable(answer.query)}{which}  ({answer.took_ms:.1f} ms)")
+        click.echo(
+            f"{chr(10) if number else ''}{bold(printable(answer.query))}{which}  ({answer.took_ms:.1f} ms)"
+        )
         people = [printable(result.person or "") for result in answer.results]
         width = min(max(map(len, people), default=0), _MAX_NAME)
         judged = any(result.verdict is not None for result in answer.results)
@@ -68,11 +70,15 @@ def _print_table(answers: Sequence[QueryResult], file_of: FileOf) -> None:
             if result.probability is not None:
                 words.append(f"probability {format_probability(result.probability):>5}")
             if judged:
-                words.append(f"{result.verdict or '':<9}")
-            place = from_here(file_of(result.payload), result.path)
-            click.echo(
-                f"{result.rank:>4}  {'  '.join(words)}  {name}{printable(place)}{which_face(result.payload)}"
-            )
+                words.append(_colored(f"{result.verdict or '':<9}"))
+            file = file_of(result.payload)
+            place = link(printable(from_here(file, result.path)), file)
+            click.echo(f"{result.rank:>4}  {'  '.join(words)}  {name}{place}{which_face(result.payload)}")
+
+
+def _colored(verdict: str) -> str:
+    """Return a verdict as a terminal shows it: what matches is green."""
+    return verdict if verdict.startswith("possible") else click.style(verdict, fg="green")
 
 
 def _as_json(answer: QueryResult, file_of: FileOf) -> dict[str, Any]:
@@ -103,7 +109,7 @@ def print_files(files: Sequence[Path | None], form: Form) -> None:
     for file in dict.fromkeys(there):
         print_path(file, end="\0" if form == "null" else "\n")
     if missing := len(files) - len(there):
-        log(f"{missing} files left out: they lie in archives, or are not where they were indexed")
+        warn(f"{missing} files left out: they lie in archives, or are not where they were indexed")
 
 
 def from_here(file: Path | None, path: str) -> str:

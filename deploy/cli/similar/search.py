@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lookalike.deploy.cli.completion import complete_fields
 from lookalike.deploy.cli.options import (
     LocalPath,
     Provider,
@@ -15,12 +16,13 @@ from lookalike.deploy.cli.options import (
     crop_option,
     json_option,
     max_pixels_option,
+    open_option,
     option,
     provider_option,
     store_option,
     where_option,
 )
-from lookalike.deploy.cli.output import exit_code, log, log_failed, save_sheet
+from lookalike.deploy.cli.output import exit_code, log, log_failed, save_sheet, warn
 from lookalike.deploy.cli.similar.printed import output_form, print_results
 
 if TYPE_CHECKING:
@@ -104,7 +106,11 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 )
 @where_option(group=_RESULTS)
 @option(
-    "--group-by", metavar="FIELD", group=_RESULTS, help="Keep only the best result per value, as of person."
+    "--group-by",
+    metavar="FIELD",
+    group=_RESULTS,
+    shell_complete=complete_fields,
+    help="Keep only the best result per value, as of person.",
 )
 @option("--exclude-self", is_flag=True, group=_RESULTS, help="Leave out the query's own file.")
 @option(
@@ -124,6 +130,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     show_default="lowest rate of the calibration",
 )
 @option("--sheet", type=_FILE, group=_OUTPUT, help="Save queries and results as an image, such as out.png.")
+@open_option(group=_OUTPUT)
 @json_option("Print a list on stdout, one object per query.", group=_OUTPUT)
 @option("--csv", "as_csv", is_flag=True, group=_OUTPUT, help="Print a table as CSV on stdout.")
 @option("--paths", "as_paths", is_flag=True, group=_OUTPUT, help="Print only the files, one a line.")
@@ -234,7 +241,7 @@ def search(
     if saved is not None:
         log(saved + (f", the first {MAX_ROWS} of {len(good)} queries" if len(good) > MAX_ROWS else ""))
     if searcher.size == 0:
-        log(f"collection {collection} is empty; fill it with lookalike index")
+        warn(f"collection {collection} is empty; fill it with lookalike index")
     ctx.exit(exit_code(len(answers) - len(good), len(answers)))
 
 
@@ -271,7 +278,7 @@ def _log_notes(answers: Sequence[QueryResult], *, matches: bool) -> None:
         if answer.denoise_info is not None:
             log(f"{name}: {answer.denoise_info.summary()}")
         if answer.warning is not None:
-            log(f"{name}: {answer.warning}")
+            warn(f"{name}: {answer.warning}")
         if matches and answer.match is False:
             copies = any(result.same_file for result in answer.results)
             log(f"{name}: no good match" + " but the file itself" * copies)

@@ -1,5 +1,7 @@
 """The command as people meet it: quick help, one-line errors, exit codes, clean outputs."""
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -7,14 +9,17 @@ import re
 import shlex
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import click
 import pytest
+from tqdm import tqdm
 
 from lookalike.deploy.cli.main import VERBS, group
+from lookalike.deploy.cli.output import Bar, in_words
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import COMMAND, lookalike, lookalike_process, one_line
 from tests.fixtures.photos import NAME, make_home, write_photos
@@ -82,12 +87,70 @@ def test_every_verb_says_what_it_does_and_every_option_what_it_is_for() -> None:
 def test_an_unknown_verb_gets_a_suggestion(tmp_path: Path) -> None:
     done = lookalike("serch", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("Error: no verb 'serch'; did you mean search?\n")
-    assert "did you mean" not in lookalike("xyzzy", cwd=tmp_path).stderr
+    assert done.stderr.endswith("Error: No such command 'serch'. Did you mean 'search'?\n")
+    assert "Did you mean" not in lookalike("xyzzy", cwd=tmp_path).stderr
 
 
-def test_the_version_is_the_packages(tmp_path: Path) -> None:
-    assert lookalike("--version", cwd=tmp_path).stdout == f"lookalike {version('lookalike')}\n"
+@pytest.mark.parametrize("word", ["--version", "-V", "version"])
+def test_the_version_is_the_packages(word: str, tmp_path: Path) -> None:
+    assert lookalike(word, cwd=tmp_path).stdout == f"lookalike {version('lookalike')}\n"
+
+
+@pytest.mark.parametrize("verb", ["", "search", "collections copy"])
+def test_help_is_a_word_too(verb: str, tmp_path: Path) -> None:
+    words = verb.split()
+    assert lookalike("help", *words, cwd=tmp_path).stdout == lookalike(*words, "-h", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_what_completes_words(shell: str, tmp_path: Path) -> None:
+    done = lookalike("completion", shell, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"_LOOKALIKE_COMPLETE={shell}_complete" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("sea", {"search"}),
+        ("search me.jpg --coll", {"--collection"}),
+        ("search me.jpg -c ph", {NAME}),
+        ("search me.jpg -c photos --group-by pers", {"person"}),
+        ("facets pers", {"person"}),
+        ("collections show ", {NAME}),
+        ("generate --model dig", {"digits", "digits-vae"}),
+        ("search me.jpg --store nowhere -c ", set()),
+        ("search me.jpg --store http://127.0.0.1:9 -c ", set()),
+    ],
+)
+def test_what_a_shell_completes(words: str, completed: set[str], home: Path) -> None:
+    typed = ["lookalike", *words.split()] + [""] * words.endswith(" ")
+    asked = {"_LOOKALIKE_COMPLETE": "bash_complete", "COMP_WORDS": shlex.join(typed)}
+    done = lookalike(cwd=home, env={**asked, "COMP_CWORD": str(len(typed) - 1)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {line.partition(",")[2] for line in done.stdout.split()} == completed
+    assert not (home / "nowhere").exists()
+
+
+def test_quiet_leaves_warnings_and_results(home: Path) -> None:
+    loud = lookalike("search", "me.jpg", "bad.jpg", "--sheet", "hits.png", cwd=home)
+    quiet = lookalike("search", "me.jpg", "bad.jpg", "--sheet", "hits.png", "-q", cwd=home)
+    (home / "hits.png").unlink()
+    assert quiet.returncode == loud.returncode == 3
+    assert quiet.stdout.count("\n") == loud.stdout.count("\n") > 0
+    assert "image written" in loud.stderr
+    assert one_line(subprocess.CompletedProcess([], 3, "", quiet.stderr)).startswith("failed: bad.jpg")
+    assert "image written" in lookalike("search", "me.jpg", "--sheet", "hits.png", cwd=home).stderr
+    (home / "hits.png").unlink()
+
+
+def test_verbose_says_what_it_took_and_where_an_error_comes_from(home: Path) -> None:
+    done = lookalike("collections", "list", "-v", cwd=home)
+    assert re.fullmatch(r"it took [\d.]+ s and [\d,]+ MB of memory(, a worker [\d,]+ MB)?\n", done.stderr)
+    failed = lookalike("search", "me.jpg", "-c", "nothing", "-v", cwd=home)
+    assert failed.stderr.startswith("Traceback")
+    assert failed.stderr.splitlines()[-1].startswith("lookalike: no collection")
+    assert "Traceback" not in lookalike("search", "me.jpg", "-c", "nothing", cwd=home).stderr
 
 
 @pytest.mark.parametrize(
@@ -225,8 +288,92 @@ def test_a_terminal_gets_a_bar_that_is_wiped_at_the_end(tiny_model: Path, tmp_pa
     said = os.read(main, 1 << 16).decode()
     os.close(main)
     assert done.stdout == b""
-    assert "image/s" in said
+    assert "\rScanning… 9 images" in said
+    assert "\rIndexing 0/9" in said
     assert said.rpartition("\r")[0].endswith("images/s") or said.endswith("images/s\r\n")
+
+
+def test_the_bar_says_what_is_done_how_fast_and_how_long_it_takes() -> None:
+    shown = io.StringIO()
+    tqdm.monitor_interval = 0
+    with tqdm(desc="Indexing…", bar_format="{desc}", total=None, mininterval=0, file=shown) as line:
+        bar = Bar(line, "Indexing", "images")
+        bar.on_found(3120)
+        bar.on_progress(64)
+        line.start_t -= 10  # so long ago
+        bar.on_total(5102)
+        bar.on_progress(1248)
+    lines = [drawn.rstrip() for drawn in shown.getvalue().split("\r")]
+    assert lines[1:3] == ["Indexing…", "Scanning… 3,120 images"]
+    assert re.fullmatch(r"Indexing 64 of 3,120 found so far · [\d.e+]+ images/s", lines[3])
+    assert re.fullmatch(r"Indexing 1,312/5,102 · [\d.e+]+ images/s · \d+ s left", lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (4800, "80 min"), (7260, "2 h 1 min")]
+)
+def test_times_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"), [("n", 1, "Aborted."), ("y", 0, "deleted photos: 9 items")]
+)
+def test_deleting_asks_and_takes_no_for_an_answer(
+    answer: str, code: int, said: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    make_home(tmp_path, tiny_model)
+    main, side = pty.openpty()
+    os.write(main, f"{answer}\n".encode())
+    words = [str(COMMAND), "collections", "delete", NAME]
+    done = subprocess.run(
+        words, cwd=tmp_path, stdin=side, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(side)
+    os.close(main)
+    assert (done.returncode, done.stdout) == (code, None)
+    assert done.stderr.splitlines()[-1].endswith(said)
+    assert (NAME in lookalike("collections", "list", cwd=tmp_path).stdout) == (code == 1)
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_an_error_is_in_color_on_a_terminal_unless_no_color_is_set(no_color: bool, tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    env |= {"NO_COLOR": "1"} if no_color else {}
+    subprocess.run(
+        [COMMAND, "models", "nowhere"], cwd=tmp_path, stderr=side, env=env, timeout=60, check=False
+    )
+    os.close(side)
+    said = os.read(main, 1 << 16).decode()
+    os.close(main)
+    assert ("\x1b[" in said) != no_color
+    assert "no model 'nowhere'" in said
+
+
+def test_the_store_is_that_of_the_project_else_of_the_user(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOOKALIKE_STORE")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    write_photos(tmp_path / "photos")
+    words = ["index", "photos", "--model", str(tiny_model), "--collection"]
+    first, second = (lookalike(*words, name, cwd=tmp_path) for name in ("one", "two"))
+    own = tmp_path / "data" / "lookalike" / "store"
+    assert first.stderr.splitlines()[0] == (
+        f"new store: {own}; to keep it elsewhere, name it with --store or make a folder .lookalike here"
+    )
+    assert "store" not in second.stderr
+    assert {"one", "two"} <= {folder.name for folder in own.iterdir()}
+
+    (tmp_path / ".lookalike").mkdir()
+    below = tmp_path / "photos" / "2024"
+    below.mkdir()
+    assert "store" not in lookalike(*words, "three", cwd=tmp_path).stderr
+    for folder in (tmp_path, below):
+        assert lookalike("collections", "list", cwd=folder).stdout.split()[0] == "three"
+    with contextlib.chdir(below), open_store() as store:
+        assert store.list_collections() == ["three"]
 
 
 def test_json_is_all_there_is_on_stdout(home: Path, tiny_model: Path) -> None:
@@ -302,3 +449,33 @@ def test_an_output_that_cannot_be_written_is_one_line(home: Path) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "lookalike: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", ["search me.jpg --sheet SHEET", "generate --model MODEL -n 2 --out SHEET"])
+def test_open_shows_the_written_image(words: str, home: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Linux opens files with xdg-open, which is whatever stands first in the path."""
+    opener, told = tmp_path / "xdg-open", tmp_path / "told"
+    opener.write_text(f'#!/bin/sh\necho "$1" > {told}\n')
+    opener.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    filled = words.replace("MODEL", str(tiny_model)).replace("SHEET", str(tmp_path / "s.png")).split()
+    assert lookalike_process(*filled, cwd=home, env=env).returncode == 0
+    assert not told.exists()
+    assert lookalike_process(*filled, "--open", cwd=home, env=env).returncode == 0
+    waited = time.monotonic() + 10
+    while not told.exists() and time.monotonic() < waited:
+        time.sleep(0.01)
+    assert told.read_text() == f"{tmp_path / 's.png'}\n"
+
+
+def test_results_lead_to_their_files_on_a_terminal(home: Path) -> None:
+    main, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 200))
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    subprocess.run([COMMAND, "search", "me.jpg"], cwd=home, stdout=side, env=env, timeout=60, check=True)
+    os.close(side)
+    said = os.read(main, 1 << 16).decode()
+    os.close(main)
+    first = (home / "photos" / "Ada").resolve().as_uri().rpartition("/")[0]
+    assert f"\x1b]8;;{first}/" in said
+    assert "\x1b]8" not in lookalike("search", "me.jpg", cwd=home).stdout
