@@ -16,6 +16,7 @@ from lookalike.encoder.images import Crop, Tile, contact_sheet, decode_rgb, save
 from lookalike.encoder.metrics import psnr
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.store import VectorStore
+from lookalike.searcher.clusters import Cluster
 from lookalike.searcher.duplicates import DuplicateGroup
 from lookalike.searcher.faces import SHEET_SIDE, FoundFaces
 from lookalike.searcher.generation import edit, read_all
@@ -106,7 +107,7 @@ def results_sheet(
         row += [
             Tile(
                 pixels=searcher.item_image(result.payload, side=side),
-                caption=(result.person or Path(result.path).stem).replace("_", " "),
+                caption=(result.name or Path(result.path).stem).replace("_", " "),
                 subcaption=format_score(result),
                 faded=result.verdict == "possible",
             )
@@ -148,6 +149,36 @@ def duplicates_sheet(
     ]
     labels = ["identical" if group.identical else f"{group.similarity:.3f}" for group in groups[:MAX_ROWS]]
     return contact_sheet(rows, title="Copies, the largest file first", row_labels=labels, side=side)
+
+
+def clusters_sheet(store: VectorStore, name: str, clusters: Sequence[Cluster], *, side: int = 128) -> Pixels:
+    """Return a row for each group, with its number, name and size, uint8 (H, W, 3).
+
+    At most 50 groups and 20 images of each are shown.
+
+    Raises:
+        InvalidArgumentError: there is no group.
+        BundleError: the model of the collection cannot be opened.
+    """
+    if not clusters:
+        raise InvalidArgumentError("a sheet of groups needs at least one group, got none")
+    searcher = Searcher.open(store, name)
+    rows, labels = [], []
+    for cluster in clusters[:MAX_ROWS]:
+        records = store.get(name, cluster.examples)
+        payloads = [dict(records[each].payload) for each in cluster.examples if each in records]
+        rows.append(
+            [
+                Tile(
+                    pixels=searcher.item_image(payload, side=side),
+                    caption=Path(payload["path"]).stem.replace("_", " "),
+                )
+                for payload in payloads
+            ]
+        )
+        labels.append(f"{cluster.number} {cluster.name or ''}".strip() + f" ({cluster.size})")
+    title = "Groups of similar images: similarity, not identity"
+    return contact_sheet(rows, title=title, row_labels=labels, side=side)
 
 
 def _query_tiles(

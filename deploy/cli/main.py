@@ -31,6 +31,7 @@ VERBS: Final = {
     "embed": (f"{_CLI}.index", "Write the latents of images to a Parquet file."),
     "search": (f"{_CLI}.similar.search", "Find the images most similar to an image."),
     "duplicates": (f"{_CLI}.similar.duplicates", "Find copies among the images of a collection."),
+    "cluster": (f"{_CLI}.similar.cluster", "Group the similar images of a collection, and name the groups."),
     "compare": (f"{_CLI}.similar.compare", "Compare two images."),
     "reconstruct": (f"{_CLI}.images.draw", "Show images above their reconstructions."),
     "generate": (f"{_CLI}.images.draw", "Generate new images."),

@@ -1,6 +1,7 @@
 """Measuring models, collections and vectors of any origin."""
 
 from lookalike.deploy.evaluation.attributes import AttributeReport, evaluate_attributes
+from lookalike.deploy.evaluation.clusters import Clustering, cluster_table, measure_clusters
 from lookalike.deploy.evaluation.data import (
     LabeledImages,
     MnistData,
@@ -67,6 +68,7 @@ from lookalike.deploy.evaluation.verification import evaluate_pairs
 __all__ = [
     "AttributeReport",
     "CleanResult",
+    "Clustering",
     "DenoisingModel",
     "DenoisingReport",
     "DenoisingResult",
@@ -85,6 +87,7 @@ __all__ = [
     "ScoredImages",
     "attribute_lines",
     "background_files",
+    "cluster_table",
     "collection_images",
     "cross_validate",
     "denoising_lines",
@@ -105,6 +108,7 @@ __all__ = [
     "held_out_people",
     "lfw_behind",
     "lfw_folds",
+    "measure_clusters",
     "measure_people",
     "open_labeled",
     "open_test_set",

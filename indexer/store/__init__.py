@@ -29,6 +29,8 @@ from lookalike.indexer.store.layout import (
     oversampling,
 )
 from lookalike.indexer.store.points import (
+    CLUSTER,
+    CLUSTER_NAME,
     FACE,
     MOVED_TO,
     PREDICTED,
@@ -39,6 +41,7 @@ from lookalike.indexer.store.points import (
     best_hits,
     check_ids,
     check_points,
+    group_payload,
     is_text,
     known_payload,
     payload_fault,
@@ -47,6 +50,8 @@ from lookalike.indexer.store.points import (
 from lookalike.indexer.store.summary import CollectionSummary, FieldSummary, counts_to_json, summarize
 
 __all__ = [
+    "CLUSTER",
+    "CLUSTER_NAME",
     "EF_SEARCH",
     "FACE",
     "MOVED_TO",
@@ -80,6 +85,7 @@ __all__ = [
     "damage_of",
     "differing_options",
     "field_names",
+    "group_payload",
     "is_name",
     "is_text",
     "items_filter",

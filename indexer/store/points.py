@@ -46,6 +46,10 @@ FACE: Final = "face"
 """Payload field of a face: number and count in its picture, box, landmarks, score, width."""
 RESERVED: Final = frozenset({"root", "path", "sha256", "size", "mtime_ns", FACE, MOVED_TO, _CHECKSUM})
 """Payload fields that the index fills itself: the first five of every item."""
+CLUSTER: Final = "cluster"
+"""Payload field, the number of the group of similar items that an item is in."""
+CLUSTER_NAME: Final = "cluster_name"
+"""Payload field, the name that people gave this group."""
 PREDICTED: Final = "predicted"
 """Payload field that lists the fields predicted by a model; all others are known."""
 
@@ -133,6 +137,11 @@ def known_payload(payload: Payload) -> dict[str, Any]:
     if not isinstance(predicted, list):
         return dict(payload)
     return {key: value for key, value in payload.items() if key != PREDICTED and key not in predicted}
+
+
+def group_payload(payload: Payload) -> dict[str, Any]:
+    """Return what a payload says of an item's group of similar items; tables of metadata do not change it."""
+    return {key: payload[key] for key in (CLUSTER, CLUSTER_NAME) if key in payload}
 
 
 def scroll_pages(get_page: Callable[[Any], tuple[list[Record], Any]]) -> Iterator[Record]:

@@ -19,6 +19,8 @@ from lookalike.encoder.embed import FileInfo
 from lookalike.encoder.errors import printable
 from lookalike.indexer.sources import Item, Source
 from lookalike.indexer.store import (
+    CLUSTER,
+    CLUSTER_NAME,
     MOVED_TO,
     RESERVED,
     Condition,
@@ -26,6 +28,7 @@ from lookalike.indexer.store import (
     Payload,
     Record,
     VectorStore,
+    group_payload,
     known_payload,
 )
 from lookalike.indexer.sync.collection import CompressedList, IdSet
@@ -277,10 +280,12 @@ def folder_person(item: Item) -> str | None:
 def kept_payload(before: Payload, item: Item, *, same_content: bool) -> dict[str, Any]:
     """Return what stays of a stored payload where no table says anything of the item now.
 
-    That is what earlier tables said of it and, of the same content, what was predicted. The person stays too,
-    unless it was found in a path that the item no longer has.
+    That is what earlier tables said of it and, of the same content, what was predicted and its group of
+    similar items. The person stays too, unless it was found in a path that the item no longer has.
     """
-    payload = before if same_content else known_payload(before)
+    payload = dict(before) if same_content else known_payload(before)
+    if not same_content:
+        payload = {key: value for key, value in payload.items() if key not in (CLUSTER, CLUSTER_NAME)}
     person, path = before.get("person"), before["path"]
     from_old_path = isinstance(person, str) and person in path and path != item.path
     return {
@@ -318,7 +323,7 @@ def _has_same_fields(item: Item, stored: Record) -> bool:
     def without_reserved(payload: Payload) -> dict[str, Any]:
         return {key: value for key, value in payload.items() if key not in RESERVED}
 
-    now = payload_of(item, "", _file_info(stored))
+    now = group_payload(stored.payload) | payload_of(item, "", _file_info(stored))
     if face_count(stored.payload) not in (None, 1):
         (now, *_) = face_payloads(now, [], folder_person=folder_person(item))
     return without_reserved(now) == without_reserved(known_payload(stored.payload))

@@ -36,6 +36,7 @@ from lookalike.indexer.store import (
     Record,
     StorageConfig,
     VectorStore,
+    group_payload,
     resolve_alias,
 )
 from lookalike.indexer.sync.collection import (
@@ -402,8 +403,10 @@ class _Run:
 def _updated_payload(update: ToUpdate, before: Record) -> Payload:
     """Return the payload to store; without a table now, what an earlier table said stays."""
     new = payload_of(update.item, update.root_name, update.info)
-    if update.item.payload is None and update.status != "added":
-        new |= kept_payload(before.payload, update.item, same_content=True)
+    if update.status != "added":
+        new = group_payload(before.payload) | new
+        if update.item.payload is None:
+            new |= kept_payload(before.payload, update.item, same_content=True)
     if FACE not in before.payload:
         return new
     if face_count(before.payload) != 1:

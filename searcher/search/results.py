@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
-from lookalike.indexer.store import Condition, Filter, Hit, VectorStore
+from lookalike.indexer.store import CLUSTER_NAME, Condition, Filter, Hit, VectorStore
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
 from lookalike.searcher.search.query_images import QueryFace
 
@@ -62,6 +62,12 @@ class SearchHit:
         """The person in the image, where known."""
         person = self.payload.get("person")
         return None if person is None else str(person)
+
+    @property
+    def name(self) -> str | None:
+        """The name of the group of similar images that it is in, else the person."""
+        named = self.payload.get(CLUSTER_NAME)
+        return self.person if named is None else str(named)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: rank, score, probability, match, same_file, path, person, payload."""

@@ -1,7 +1,7 @@
 """``lookalike evaluate``: measure models, collections and vectors of any origin."""
 
 from lookalike.deploy.cli.evaluate.attributes import attributes
-from lookalike.deploy.cli.evaluate.compare import retrieval, verification
+from lookalike.deploy.cli.evaluate.compare import clustering, retrieval, verification
 from lookalike.deploy.cli.evaluate.denoising import denoising
 from lookalike.deploy.cli.evaluate.faces import faces
 from lookalike.deploy.cli.evaluate.generation import generation
@@ -9,6 +9,7 @@ from lookalike.deploy.cli.evaluate.group import evaluate, image_file
 
 __all__ = [
     "attributes",
+    "clustering",
     "denoising",
     "evaluate",
     "faces",

@@ -1,4 +1,4 @@
-"""``lookalike evaluate retrieval`` and ``verification``: models, collections and vectors of any origin."""
+"""``lookalike evaluate retrieval``, ``verification`` and ``clustering``: vectors of any origin."""
 
 from __future__ import annotations
 
@@ -161,6 +161,71 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
     if records and not comparison.as_json:
         click.echo(_HELD_OUT_NOTE, err=True)
     ctx.exit(_exit_code(records, failed=failed))
+
+
+@evaluate.command(epilog="Example: lookalike evaluate clustering --model faces")
+@options(
+    click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), metavar="X",
+                 help="Similarity from which two images are near; default: as lookalike cluster has it."),
+    *_COMPARISON_OPTIONS,
+)  # fmt: skip
+@click.pass_context
+def clustering(ctx: click.Context, /, threshold: float | None, **values: Any) -> None:
+    """Group images as lookalike cluster does: is each group one person, and each person one group?
+
+    B-cubed precision and recall, and F1, their harmonic mean. The rows "held out" are people of lfw whom no
+    shipped model was trained on, grouped among themselves: trust these.
+    """
+    from lookalike.deploy.evaluation import cluster_table, held_out_people, measure_clusters
+
+    comparison = _Comparison(**values)
+    with ExitStack() as stack:
+        store = _open_store(comparison, stack)
+        images = _open_images(comparison, store)
+        table, missing = _collect(comparison, images, store)
+        thresholds = _thresholds(comparison, store, threshold, len(table.rows))
+    held = held_out_people(images, seed=comparison.seed)
+    groups = {
+        "everybody": [person is not None for person in images.people],
+        "held out": [person in held for person in images.people],
+    }
+    records: list[dict[str, Any]] = []
+    for row, near in zip(table.rows, thresholds, strict=True):
+        for group, wanted in groups.items():
+            chosen = [place for place, is_wanted in enumerate(wanted) if is_wanted and row.present[place]]
+            people = [str(images.people[place]) for place in chosen]
+            with show_progress(f"{row.name}: {group}", len(chosen)) as advance:
+                found = measure_clusters(row.rows[chosen], people, near, on_progress=advance)
+            records.append(
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "faces": row.without_face is not None,
+                    "of": group,
+                    **found.to_json(),
+                }
+            )
+    failed = print_failures(table.failures) or missing
+    _print_records(records, as_json=comparison.as_json, table=cluster_table)
+    ctx.exit(_exit_code(records, failed=failed))
+
+
+def _thresholds(
+    comparison: _Comparison, store: VectorStore | None, given: float | None, rows: int
+) -> list[float]:
+    """Return the threshold of each row: models, collections, files of vectors."""
+    from lookalike.encoder.bundle import Bundle
+    from lookalike.searcher.clusters import DEFAULT_THRESHOLD, default_threshold
+
+    if given is not None:
+        return [given] * rows
+    names = comparison.models or (() if comparison.collections or comparison.vectors else ("faces",))
+    found = [default_threshold(Bundle.open(name), faces=comparison.faces) for name in names]
+    if store is not None:
+        specs = [store.info(name) for name in comparison.collections]
+        found += [default_threshold(Bundle.open(spec.model_name), faces=spec.has_faces) for spec in specs]
+    found += [None] * (rows - len(found))
+    return [DEFAULT_THRESHOLD if threshold is None else threshold for threshold in found]
 
 
 def _open_store(comparison: _Comparison, stack: ExitStack) -> VectorStore | None:

@@ -51,7 +51,7 @@ def print_results(form: Form, answers: Sequence[QueryResult], file_of: FileOf) -
 
 
 def _print_table(answers: Sequence[QueryResult], file_of: FileOf) -> None:
-    """Print each query's file, then a line per result: rank, score, probability, verdict, person and file."""
+    """Print each query's file, then a line per result: rank, score, probability, verdict, name and file."""
     from lookalike.encoder.errors import printable
     from lookalike.searcher.search import format_probability
 
@@ -60,7 +60,7 @@ def _print_table(answers: Sequence[QueryResult], file_of: FileOf) -> None:
         click.echo(
             f"{chr(10) if number else ''}{bold(printable(answer.query))}{which}  ({answer.took_ms:.1f} ms)"
         )
-        people = [printable(result.person or "") for result in answer.results]
+        people = [printable(result.name or "") for result in answer.results]
         width = min(max(map(len, people), default=0), _MAX_NAME)
         judged = any(result.verdict is not None for result in answer.results)
         for person, result in zip(people, answer.results, strict=True):

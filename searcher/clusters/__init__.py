@@ -1,0 +1,25 @@
+"""Groups of similar items of a collection: found, stored with the items, named and merged."""
+
+from lookalike.searcher.clusters.grouping import cluster_vectors
+from lookalike.searcher.clusters.neighbors import nearest
+from lookalike.searcher.clusters.stored import (
+    DEFAULT_THRESHOLD,
+    Cluster,
+    ClusterReport,
+    cluster_collection,
+    default_threshold,
+    merge_clusters,
+    name_cluster,
+)
+
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "Cluster",
+    "ClusterReport",
+    "cluster_collection",
+    "cluster_vectors",
+    "default_threshold",
+    "merge_clusters",
+    "name_cluster",
+    "nearest",
+]

@@ -1,0 +1,168 @@
+"""Groups of similar vectors: averaged with their near neighbors, they take the label of what is then near.
+
+Averaging is a step of mean shift (K. Fukunaga, L. D. Hostetler: The estimation of the gradient of a density
+function. IEEE Transactions on Information Theory 21, 1975): images of one person move towards each other. The
+groups are found by propagation of labels in the graph of neighbors (Chinese Whispers: C. Biemann, TextGraphs
+2006), so that one image that is similar to two people does not make one group of them. docs/experiments.md
+compares other ways.
+
+Legend: N vectors, E embedding size, k neighbors, L links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from tempfile import TemporaryFile
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.searcher.clusters.neighbors import EXACT_UP_TO, nearest
+
+Vectors = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+NEIGHBORS: Final = 16
+_ROUNDS: Final = 100
+_SHARE: Final = 0.5
+"""Of the vectors that would change their label, so many do in a round."""
+_TIE: Final = 1e-6
+"""What a vector's own label is worth more than another that is as strong."""
+_ROWS: Final = 4096
+
+
+def cluster_vectors(
+    vectors: Vectors,
+    threshold: float,
+    *,
+    known: Labels | None = None,
+    min_size: int = 2,
+    exact_up_to: int = EXACT_UP_TO,
+    on_progress: Callable[[int], object] = lambda _: None,
+) -> Labels:
+    """Return the group of each of N unit vectors, int64 (N,); 0: in none.
+
+    New groups are numbered after the known ones, the largest first. A known group keeps its vectors and its
+    number: others join it, and no two known groups become one.
+
+    Args:
+        vectors: float32 (N, E), in memory or mapped from a file.
+        threshold: Cosine similarity from which two vectors are near, above 0 and at most 1.
+        known: Groups from 1 that are there already, int64 (N,); 0: in none. None: there are none.
+        min_size: Vectors that a new group has at least.
+        exact_up_to: As for :func:`~.neighbors.nearest`.
+        on_progress: Called with numbers of vectors that are done: N in all, about.
+    """
+    known = np.zeros(len(vectors), np.int64) if known is None else known
+    if len(vectors) < 2:
+        return known.copy()
+    index, cosines = nearest(vectors, NEIGHBORS, exact_up_to=exact_up_to, on_progress=on_progress)
+    with TemporaryFile() as file:
+        averaged = _average(vectors, index, cosines, threshold, file)
+        one, other, strength = _links(averaged, index, threshold)
+        del averaged
+    return _numbered(_propagate(one, other, strength, known), known, min_size)
+
+
+def mapped(file: object, shape: tuple[int, int]) -> Vectors:
+    """Return an array float32 of this shape in a file that is open; a memory that the disk holds."""
+    return np.memmap(file, np.float32, "w+", shape=shape) if 0 not in shape else np.zeros(shape, np.float32)  # type: ignore[call-overload, no-any-return]
+
+
+def _average(
+    vectors: Vectors, index: NDArray[np.int32], cosines: Vectors, threshold: float, file: object
+) -> Vectors:
+    """Return the mean of each vector and its near neighbors, weighted by their cosines, of unit length."""
+    averaged = mapped(file, vectors.shape)  # type: ignore[arg-type]  # (N, E)
+    for start in range(0, len(vectors), _ROWS):
+        part = slice(start, start + _ROWS)
+        rows = np.array(vectors[part])
+        weights = np.where(cosines[part] >= threshold, cosines[part], 0)
+        for column in range(index.shape[1]):
+            near = np.flatnonzero(weights[:, column])
+            rows[near] += weights[near, column, None] * vectors[index[part][near, column]]
+        averaged[part] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return averaged
+
+
+def _links(
+    averaged: Vectors, index: NDArray[np.int32], threshold: float
+) -> tuple[Labels, Labels, NDArray[np.float64]]:
+    """Return the pairs of neighbors whose averages are near: int64 (L,) twice, and their cosines (L,)."""
+    found: list[tuple[Labels, NDArray[np.float32]]] = []
+    count = len(averaged)
+    for start in range(0, count, _ROWS):
+        rows, near = averaged[start : start + _ROWS], index[start : start + _ROWS].astype(np.int64)
+        for column in range(index.shape[1]):
+            strength = np.einsum("ne,ne->n", rows, averaged[near[:, column]])
+            linked = np.flatnonzero((strength >= threshold) & (near[:, column] >= 0))
+            one, other = linked + start, near[linked, column]
+            # Two that are neighbors of each other are one pair.
+            found.append((np.minimum(one, other) * count + np.maximum(one, other), strength[linked]))
+    pairs, first = np.unique(np.concatenate([pair for pair, _ in found]), return_index=True)
+    strengths = np.concatenate([strength for _, strength in found])[first].astype(np.float64)
+    return pairs // count, pairs % count, strengths
+
+
+def _propagate(one: Labels, other: Labels, strength: NDArray[np.float64], known: Labels) -> Labels:
+    """Let each vector take the label that is strongest among those it is linked to, until none changes.
+
+    Half of those that would change do so at a time, at random: else two could swap their labels for ever.
+
+    Returns:
+        int64 (N,): the index of a vector of the known group that it has joined, or of any vector.
+    """
+    count = len(known)
+    label = np.arange(count)
+    grouped = np.flatnonzero(known)
+    _, first, group = np.unique(known[grouped], return_index=True, return_inverse=True)
+    label[grouped] = grouped[first][group]
+    item, linked = np.concatenate([one, other]), np.concatenate([other, one])
+    weight = np.concatenate([strength, strength])
+    free = known[item] == 0
+    item, linked, weight = item[free], linked[free], weight[free]
+    rng = np.random.default_rng(0)
+    active = np.ones(count, np.bool_)
+    for _ in range(_ROUNDS):
+        asked = active[item]
+        items, labels = _strongest(item[asked], label[linked[asked]], weight[asked], label)
+        if not len(items):
+            break
+        now = rng.random(len(items)) < _SHARE
+        changed = np.zeros(count, np.bool_)
+        changed[items[now]] = True
+        label[items[now]] = labels[now]
+        active[:] = False
+        active[items[~now]] = True
+        active[item[changed[linked]]] = True
+    return label
+
+
+def _strongest(
+    item: Labels, offered: Labels, weight: NDArray[np.float64], label: Labels
+) -> tuple[Labels, Labels]:
+    """Return the vectors for which another label is stronger than their own, and that label."""
+    if not len(item):
+        return item, offered
+    key = item * len(label) + offered
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    sums = np.add.reduceat(weight[order], starts)
+    item, offered = item[order][starts], offered[order][starts]
+    sums += _TIE * (offered == label[item])
+    order = np.lexsort((-offered, sums, item))
+    best = order[np.flatnonzero(np.diff(item[order], append=-1))]
+    best = best[offered[best] != label[item[best]]]
+    return item[best], offered[best]
+
+
+def _numbered(label: Labels, known: Labels, min_size: int) -> Labels:
+    """Return the number of each vector's group, from the labels of :func:`_propagate`."""
+    joined = known[label]
+    sizes = np.bincount(label[joined == 0], minlength=len(label))
+    roots = np.flatnonzero(sizes >= min_size)
+    roots = roots[np.argsort(-sizes[roots], kind="stable")]
+    numbers = np.zeros(len(label), np.int64)
+    numbers[roots] = int(known.max(initial=0)) + 1 + np.arange(len(roots))
+    return np.where(joined == 0, numbers[label], joined)
