@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import InvalidArgumentError
-from lookalike.indexer.store import Filter, Payload, Record, VectorStore, items_filter
-from lookalike.searcher.search import stored_face, stored_file
+from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
+from lookalike.encoder.images import Crop, read_pixels
+from lookalike.encoder.runtime import Model
+from lookalike.indexer.store import CollectionSpec, Filter, Payload, Record, VectorStore, items_filter
+from lookalike.searcher.search import NEAR_COPY, read_located, same_picture, stored_face, stored_file
 
-NEAR: Final = 0.8
-"""Cosine similarity from which two images count as copies."""
 _BATCH: Final = 64
 _NEIGHBORS: Final = 16
 _MOST_NEIGHBORS: Final = 4096
@@ -101,8 +101,10 @@ def find_duplicates(
     store: VectorStore,
     name: str,
     *,
-    threshold: float | None = NEAR,
+    threshold: float | None = NEAR_COPY,
     where: Filter | None = None,
+    turned_by: Model | None = None,
+    on_failed: Callable[[str], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> list[DuplicateGroup]:
     """Return the groups of copies in a collection, those that waste most bytes first.
@@ -115,16 +117,22 @@ def find_duplicates(
         name: The collection.
         threshold: Smallest cosine similarity; None: only identical files.
         where: Only items that match.
+        turned_by: The model of the collection: finds copies that are turned by 90, 180 or 270 degrees, or
+            mirrored, too. Each image is read, and embedded six times. None: only upright copies.
+        on_failed: Called with a one-line reason for each image that could not be read for that.
         on_progress: Called with the number of items that were compared.
 
     Raises:
         CollectionNotFoundError: there is no such collection.
-        InvalidArgumentError: the threshold is not above 0 and at most 1.
+        InvalidArgumentError: the threshold is not above 0 and at most 1; or turned copies are looked for
+            without one, among faces, or where the crop is not the middle of the image.
     """
     if threshold is not None and not 0 < threshold <= 1:
         raise InvalidArgumentError(f"a threshold of similarity is above 0 and at most 1, {threshold} is not")
     spec = store.info(name)
     condition = items_filter(spec, where)
+    if turned_by is not None:
+        _check_turned(spec, threshold)
     groups, first = _Groups(), dict[str, str]()
     items = store.scroll(name, where=condition, with_vectors=threshold is not None)
     while records := list(islice(items, _BATCH)):
@@ -135,6 +143,10 @@ def find_duplicates(
             groups.join(first.setdefault(key, record.id), record.id, 1.0)
         if threshold is not None:
             for record, other, score in _near(store, name, records, threshold, condition):
+                groups.join(record.id, other, score)
+        if threshold is not None and turned_by is not None:
+            views = _turned_views(turned_by, spec, records, on_failed)
+            for record, other, score in _near(store, name, views, threshold, condition):
                 groups.join(record.id, other, score)
         on_progress(len(records))
     found = []
@@ -149,6 +161,56 @@ def find_duplicates(
             DuplicateGroup(tuple(sorted(copies, key=lambda copy: (-copy.bytes, copy.path))), similarity)
         )
     return sorted(found, key=lambda group: (-group.spare_bytes, group.copies[0].path))
+
+
+def _check_turned(spec: CollectionSpec, threshold: float | None) -> None:
+    if threshold is None:
+        raise InvalidArgumentError("identical bytes are never turned; leave --turned or --exact out")
+    if spec.has_faces:
+        raise InvalidArgumentError("faces are turned upright when they are found; leave --turned out")
+    if Crop.parse(spec.crop).window is not None:
+        raise InvalidArgumentError(
+            f"turned copies are found where the middle of the images is compared, not the part {spec.crop}; "
+            "index them with --crop full in another collection"
+        )
+
+
+def _turned_views(
+    model: Model, spec: CollectionSpec, records: Sequence[Record], on_failed: Callable[[str], object]
+) -> list[Record]:
+    """Return items with the vectors of their images turned and mirrored, six for each image that can be read.
+
+    Of 90 and 270 degrees one is enough: turned by the one, the first of two copies is the second, and turned
+    by the other the second is the first.
+    """
+    views: list[tuple[Record, NDArray[np.uint8]]] = []
+    for record in records:
+        file, path = stored_file(spec, record.payload), printable(str(record.payload["path"]))
+        if file is None:
+            on_failed(f"{path}: the folder it was indexed from is not recorded; index that folder")
+            continue
+        try:
+            crop = Crop.parse(spec.crop)
+            pixels = read_pixels(read_located(file), model.bundle.spec.image, crop=crop, name=path)
+        except (DataError, ImageError, ValueError) as error:  # ValueError: a null byte in the path
+            on_failed(str(error))
+            continue
+        except OSError as error:
+            on_failed(f"{path}: cannot be read ({error.strerror or error})")
+            continue
+        for view in (pixels[:, ::-1], pixels):
+            views += [
+                (record, np.rot90(view, turns)) for turns in range(4) if view is not pixels or turns in (1, 2)
+            ]
+    if not views:
+        return []
+    vectors = model.embed(np.stack([pixels for _, pixels in views]))
+    good = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    return [
+        replace(record, vector=vector)
+        for (record, _), vector, usable in zip(views, vectors, good.tolist(), strict=True)
+        if usable
+    ]
 
 
 def _near(
@@ -167,14 +229,9 @@ def _near(
                 crowded.append(record)
                 continue
             for hit in near:
-                if hit.id != record.id and not _same_picture(record.payload, hit.payload):
+                if hit.id != record.id and not same_picture(record.payload, hit.payload):
                     yield record, hit.id, hit.score
         left, most = crowded, most * 4
-
-
-def _same_picture(one: Payload, other: Payload) -> bool:
-    """Whether two items are faces of one file."""
-    return stored_face(one) is not None and all(one.get(key) == other.get(key) for key in ("root", "path"))
 
 
 def _face_number(payload: Payload) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from tempfile import TemporaryFile
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +65,19 @@ def cluster_vectors(
     return _numbered(_propagate(one, other, strength, known), known, min_size)
 
 
-def mapped(file: object, shape: tuple[int, int]) -> Vectors:
-    """Return an array float32 of this shape in a file that is open; a memory that the disk holds."""
-    return np.memmap(file, np.float32, "w+", shape=shape) if 0 not in shape else np.zeros(shape, np.float32)  # type: ignore[call-overload, no-any-return]
+def mapped(file: IO[bytes], shape: tuple[int, int]) -> Vectors:
+    """Return an array float32 of this shape in a file that is open: the disk holds it, not the memory."""
+    if 0 in shape:
+        return np.zeros(shape, np.float32)
+    array: Vectors = np.memmap(file, np.float32, "w+", shape=shape)  # type: ignore[call-overload]  # any file
+    return array
 
 
 def _average(
-    vectors: Vectors, index: NDArray[np.int32], cosines: Vectors, threshold: float, file: object
+    vectors: Vectors, index: NDArray[np.int32], cosines: Vectors, threshold: float, file: IO[bytes]
 ) -> Vectors:
     """Return the mean of each vector and its near neighbors, weighted by their cosines, of unit length."""
-    averaged = mapped(file, vectors.shape)  # type: ignore[arg-type]  # (N, E)
+    averaged = mapped(file, (len(vectors), vectors.shape[1]))
     for start in range(0, len(vectors), _ROWS):
         part = slice(start, start + _ROWS)
         rows = np.array(vectors[part])

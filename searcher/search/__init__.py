@@ -7,11 +7,14 @@ from lookalike.searcher.search.query_images import (
     QueryFaces,
     StoredItem,
     Timer,
+    read_located,
+    same_picture,
     stored_face,
     stored_file,
 )
 from lookalike.searcher.search.query_vectors import QueryEmbedder, no_vector
 from lookalike.searcher.search.results import (
+    NEAR_COPY,
     QueryResult,
     SearchHit,
     SearchParams,
@@ -21,6 +24,7 @@ from lookalike.searcher.search.results import (
 from lookalike.searcher.search.searcher import Searcher
 
 __all__ = [
+    "NEAR_COPY",
     "Comparison",
     "QueryDenoiser",
     "QueryEmbedder",
@@ -36,6 +40,8 @@ __all__ = [
     "format_probability",
     "format_score",
     "no_vector",
+    "read_located",
+    "same_picture",
     "stored_face",
     "stored_file",
 ]

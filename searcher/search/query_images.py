@@ -25,7 +25,7 @@ from lookalike.encoder.errors import ImageError, InvalidArgumentError, Lookalike
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model
-from lookalike.indexer.sources import file_below, leads_out
+from lookalike.indexer.sources import file_below, leads_out, located
 from lookalike.indexer.store import FACE, CollectionSpec, Payload
 from lookalike.searcher.search.query_denoiser import DenoiseInfo, QueryDenoiser
 
@@ -175,6 +175,17 @@ def stored_file(spec: CollectionSpec, payload: Payload) -> Path | None:
     """Return where an item's image lies, perhaps within an archive; None where its folder is not known."""
     folder, path = spec.folder_of(payload.get("root")), str(payload["path"])
     return None if folder is None or leads_out(path) else file_below(folder, path)
+
+
+def read_located(file: Path) -> bytes:
+    """Return the bytes of a file, which may be a member of an archive."""
+    place = located(file)
+    return read_bounded(place) if isinstance(place, Path) else place.read()[0]
+
+
+def same_picture(one: Payload, other: Payload) -> bool:
+    """Whether two items are faces of one file."""
+    return stored_face(one) is not None and all(one.get(key) == other.get(key) for key in ("root", "path"))
 
 
 def _framed(

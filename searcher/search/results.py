@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike.encoder.errors import InvalidArgumentError, LookalikeError
 from lookalike.indexer.store import CLUSTER_NAME, Condition, Filter, Hit, VectorStore
 from lookalike.searcher.search.query_denoiser import DenoiseInfo
-from lookalike.searcher.search.query_images import QueryFace
+from lookalike.searcher.search.query_images import QueryFace, same_picture
 
 Verdict = Literal["same file", "match", "possible"]
 
@@ -135,7 +135,10 @@ class QueryResult:
         return values if self.error is None else values | {"error": str(self.error)}
 
 
+NEAR_COPY: Final = 0.8
+"""Cosine similarity from which two images count as copies."""
 _FACTOR: Final = 4
+_COMPARED: Final = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +151,7 @@ class SearchParams:
         where: Filter that hits must pass.
         exclude_self: Leave out items with exactly a query's bytes.
         group_by: Payload field: only the best hit of each of its values; items without it form no group.
+        fold_copies: Of hits that are copies of one another, directly or by others, only the best.
     """
 
     k: int = 10
@@ -155,13 +159,20 @@ class SearchParams:
     where: Filter | None = None
     exclude_self: bool = False
     group_by: str | None = None
+    fold_copies: bool = False
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            InvalidArgumentError: k is under 1, the offset under 0, or no payload field can have this name.
+            InvalidArgumentError: k is under 1, the offset under 0, or no payload field can have this name; or
+                both groups and copies are to be folded.
         """
+        if self.fold_copies and self.group_by is not None:
+            raise InvalidArgumentError(
+                "hits are folded by copies or by the values of a field, not by both; leave out "
+                "--fold-duplicates or --group-by"
+            )
         if self.group_by is not None:
             Condition(self.group_by, "=", "")
         if self.k < 1:
@@ -196,9 +207,10 @@ def retrieve(
         most = replace(params, k=params.k + params.offset, offset=0)
         pages = retrieve(store, collection, vectors, digests, most)
         return [hits[params.offset :] for hits in pages]
-    if params.group_by is not None:
+    if params.group_by is not None or params.fold_copies:
+        best = _without_copies if params.fold_copies else _best_of_groups
         return [
-            _best_of_groups(
+            best(
                 store,
                 collection,
                 vector[None],
@@ -248,6 +260,35 @@ def _best_of_groups(
             best.setdefault(_group(hit, params.group_by or ""), hit)
         if len(best) >= params.k or len(hits) < limit:
             return list(best.values())[: params.k]
+        limit *= _FACTOR
+
+
+def _without_copies(
+    store: VectorStore,
+    collection: str,
+    vector: NDArray[np.float32],
+    params: SearchParams,
+    where: Filter | None,
+) -> list[Hit]:
+    """Return the k best hits that are no copies of better ones: more are fetched until there are so many."""
+    limit = _FACTOR * params.k
+    while True:
+        (hits,) = store.search(collection, vector, k=limit, where=where)
+        kept: list[Hit] = []
+        before = np.empty((0, vector.shape[1]), np.float32)
+        for start in range(0, len(hits), _COMPARED):
+            part = hits[start : start + _COMPARED]
+            records = store.get(collection, [hit.id for hit in part], with_vectors=True)
+            part = [hit for hit in part if hit.id in records]
+            rows = np.stack([records[hit.id].undamaged_vector() for hit in part])
+            before = np.concatenate([before, rows])
+            near = rows @ before.T >= NEAR_COPY  # (part, before and part)
+            for place, hit in enumerate(part, start):
+                better = np.flatnonzero(near[place - start, :place])
+                if all(same_picture(hit.payload, hits[each].payload) for each in better.tolist()):
+                    kept.append(hit)
+        if len(kept) >= params.k or len(hits) < limit:
+            return kept[: params.k]
         limit *= _FACTOR
 
 

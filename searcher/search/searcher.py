@@ -24,10 +24,8 @@ from lookalike.encoder.errors import (
     ModelMismatchError,
     printable,
 )
-from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model, Provider
-from lookalike.indexer.sources import located
 from lookalike.indexer.store import (
     CollectionSpec,
     Filter,
@@ -48,6 +46,7 @@ from lookalike.searcher.search.query_images import (
     QueryFaces,
     StoredItem,
     Timer,
+    read_located,
     stored_face,
     stored_file,
 )
@@ -148,6 +147,7 @@ class Searcher:
         fmr: float | None = None,
         add: Mapping[str, float] | None = None,
         denoiser: QueryDenoiser | None = None,
+        fold_copies: bool = False,
     ) -> Iterator[QueryResult]:
         """Yield a result for each query image, in order. One that cannot be read fails alone.
 
@@ -168,12 +168,14 @@ class Searcher:
             fmr: False match rate of the threshold; None: the smallest that the calibration supports.
             add: Attribute to strength: the query is edited in latent space first, see :func:`edit`.
             denoiser: Denoises the queries first; None: they are compared as they are.
+            fold_copies: Of hits that are copies of one another only the best.
 
         Raises:
             InvalidArgumentError: invalid k, prior, rate or field; a prior or rate and no calibrated model; an
                 attribute that the model does not have.
         """
-        params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by)
+        params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by,
+                              fold_copies=fold_copies)  # fmt: skip
         crop = self._embedder.framing(crop, faces)
         scorer, change = self.match_scorer(prior=prior, fmr=fmr), self._embedder.change(add)
         for start in range(0, len(queries), _BATCH):
@@ -400,7 +402,7 @@ class Searcher:
     ) -> Pixels | None:
         """Return the image in a file as :meth:`item_image` does, or a face in it."""
         try:
-            return self.shown(_read_located(file), side=side, crop=crop, face=face, name=str(file))
+            return self.shown(read_located(file), side=side, crop=crop, face=face, name=str(file))
         except (DataError, ImageError, OSError, ValueError):  # ValueError: a null byte in the path
             return None
 
@@ -427,7 +429,7 @@ class Searcher:
                 f"{printable(str(payload['path']))}: the folder it was indexed from is not recorded, or only "
                 "in a file of latents; index that folder"
             )
-        return _read_located(file)
+        return read_located(file)
 
     def _check_fields(self, where: Filter | None) -> None:
         """Check once for each field in a filter that some item has it."""
@@ -490,9 +492,3 @@ class Searcher:
             self._check_fields(params.where)
             of_faces = replace(params, where=items_filter(self.spec, params.where))
             return retrieve(self.store, self.collection, vectors, digests, of_faces)
-
-
-def _read_located(file: Path) -> bytes:
-    """Return the bytes of a file, which may be a member of an archive."""
-    place = located(file)
-    return read_bounded(place) if isinstance(place, Path) else place.read()[0]

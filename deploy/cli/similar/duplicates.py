@@ -17,7 +17,7 @@ from lookalike.deploy.cli.options import (
     store_option,
     where_option,
 )
-from lookalike.deploy.cli.output import log, print_json, progress_bar, save_sheet
+from lookalike.deploy.cli.output import log, log_failed, print_json, progress_bar, save_sheet
 from lookalike.deploy.cli.similar.printed import from_here, output_form, print_files, which_face
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
     help="Smallest similarity of two copies.",
 )
 @option("--exact", is_flag=True, help="Only files with the same bytes.")
+@option(
+    "--turned",
+    is_flag=True,
+    help="Also copies turned by 90, 180 or 270 degrees or mirrored: reads each image, embeds it six times.",
+)
+@option("--model", metavar="BUNDLE", help="Bundle folder for --turned, if it has moved since indexing.")
 @where_option()
 @option("--sheet", type=LocalPath(), help="Save the groups as an image, such as copies.png.")
 @open_option()
@@ -49,11 +55,15 @@ if TYPE_CHECKING:
 )
 @option("-0", "--null", is_flag=True, help="End each path with a null byte, for xargs -0; implies --paths.")
 @json_option("Print a list on stdout, one object per group.")
+@click.pass_context
 def duplicates(
+    ctx: click.Context,
     collection: str | None,
     store: str,
     threshold: float | None,
     exact: bool,
+    turned: bool,
+    model: str | None,
     where: Filter | None,
     sheet: Path | None,
     as_paths: bool,
@@ -68,16 +78,26 @@ def duplicates(
     """
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store import choose_collection
-    from lookalike.searcher.duplicates import NEAR, find_duplicates
+    from lookalike.searcher.duplicates import find_duplicates
+    from lookalike.searcher.search import NEAR_COPY, Searcher
 
     if exact and threshold is not None:
         raise click.UsageError("--threshold does not work with --exact, which compares bytes: leave one out")
     form = output_form(as_json=as_json, as_paths=as_paths, null=null)
-    limit = None if exact else NEAR if threshold is None else threshold
+    limit = None if exact else NEAR_COPY if threshold is None else threshold
+    failed: list[str] = []
     with open_store(store) as opened:
         name = choose_collection(opened, collection)
         with progress_bar("Comparing", total=opened.count(name)) as bar:
-            groups = find_duplicates(opened, name, threshold=limit, where=where, on_progress=bar.on_progress)
+            groups = find_duplicates(
+                opened,
+                name,
+                threshold=limit,
+                where=where,
+                turned_by=Searcher.open(opened, name, model=model).model if turned else None,
+                on_failed=failed.append,
+                on_progress=bar.on_progress,
+            )
         saved = None
         if sheet is not None and groups:
             from lookalike.searcher.figures import MAX_ROWS, duplicates_sheet
@@ -101,6 +121,8 @@ def duplicates(
     )
     if saved is not None:
         log(saved)
+    log_failed(failed)
+    ctx.exit(3 if failed else 0)
 
 
 def _print_groups(groups: Sequence[DuplicateGroup]) -> None:

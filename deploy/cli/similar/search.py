@@ -112,6 +112,12 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     shell_complete=complete_fields,
     help="Keep only the best result per value, as of person.",
 )
+@option(
+    "--fold-duplicates",
+    is_flag=True,
+    group=_RESULTS,
+    help="Of results that are copies of one another, keep only the best.",
+)
 @option("--exclude-self", is_flag=True, group=_RESULTS, help="Leave out the query's own file.")
 @option(
     "--prior",
@@ -158,6 +164,7 @@ def search(
     liked: tuple[Path, ...],
     unliked: tuple[Path, ...],
     group_by: str | None,
+    fold_duplicates: bool,
     exclude_self: bool,
     prior: float | None,
     fmr: float | None,
@@ -198,7 +205,9 @@ def search(
         )
     wanted = _faces(faces, face, all_faces, crop=crop, combined=combined)
     strengths = parse_strengths(added) if added else {}
-    params = SearchParams(k=count, where=where, exclude_self=exclude_self, group_by=group_by)
+    params = SearchParams(
+        k=count, where=where, exclude_self=exclude_self, group_by=group_by, fold_copies=fold_duplicates
+    )
     with open_store(store) as opened:
         collection = choose_collection(opened, collection)
         searcher = Searcher.open(opened, collection, model=model, provider=provider, max_pixels=max_pixels)
@@ -229,6 +238,7 @@ def search(
                 fmr=fmr,
                 add=strengths,
                 denoiser=denoiser,
+                fold_copies=fold_duplicates,
             )
             answers = list(found)
         good = [answer for answer in answers if answer.error is None]

@@ -114,3 +114,63 @@ def test_of_several_collections_one_is_chosen(tmp_path: Path) -> None:
     assert "has the collections one, two; choose one" in one_line(done)
     chosen = lookalike("search", "photos/a.jpg", cwd=tmp_path, env={"LOOKALIKE_COLLECTION": "two"})
     assert chosen.returncode == 0, chosen.stderr
+
+
+TURNS = {
+    "90": Image.Transpose.ROTATE_90,
+    "180": Image.Transpose.ROTATE_180,
+    "270": Image.Transpose.ROTATE_270,
+    "mirrored": Image.Transpose.FLIP_LEFT_RIGHT,
+    "flipped": Image.Transpose.FLIP_TOP_BOTTOM,
+    "transposed": Image.Transpose.TRANSPOSE,
+    "transversed": Image.Transpose.TRANSVERSE,
+}
+
+
+def test_turned_and_mirrored_copies_are_found_and_only_these(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number, (name, turn) in zip((0, 1, 2, 4, 6, 9, 11), TURNS.items(), strict=True):
+        picture = Image.fromarray(cuttings()[number][:96])  # not square
+        picture.save(tmp_path / "photos" / f"{name}.png")
+        picture.transpose(turn).save(tmp_path / "photos" / f"{name} turned.png")
+    lookalike("index", "photos", "--crop", "full", "--collection", "c", cwd=tmp_path)
+    upright = json.loads(lookalike("duplicates", "--json", cwd=tmp_path).stdout)
+    assert len(upright) < len(TURNS)
+    done = lookalike("duplicates", "--turned", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    groups = [sorted(copy["path"] for copy in group["copies"]) for group in json.loads(done.stdout)]
+    assert sorted(groups) == sorted([f"{name} turned.png", f"{name}.png"] for name in TURNS)
+    (tmp_path / "photos" / "90.png").write_bytes(b"no picture")
+    again = lookalike("duplicates", "--turned", cwd=tmp_path)
+    assert again.returncode == 3
+    assert "failed: 90.png: " in again.stderr
+
+
+def test_turned_copies_are_not_looked_for_where_that_makes_no_sense(home: Path, tmp_path: Path) -> None:
+    assert "leave --turned or --exact out" in one_line(
+        lookalike("duplicates", "--turned", "--exact", cwd=home)
+    )
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(photograph(0))
+    words = ("index", "photos", "--crop", "0,0,0.5,0.5", "-c", "c")
+    assert lookalike(*words, cwd=tmp_path).returncode == 0
+    assert "--crop full in another collection" in one_line(lookalike("duplicates", "--turned", cwd=tmp_path))
+
+
+def test_copies_take_one_place_among_results(home: Path) -> None:
+    words = ("search", "photos/1.jpg", "--json", "-n")
+
+    def found(count: int, *more: str) -> list[str]:
+        done = lookalike(*words, str(count), *more, cwd=home)
+        assert done.returncode == 0, done.stderr
+        return [row["path"] for row in json.loads(done.stdout)[0]["results"]]
+
+    everything, folded = found(20), found(20, "--fold-duplicates")
+    assert len(everything) == 9
+    assert len(folded) == 6
+    assert [path for path in everything if path in folded] == folded
+    assert {Path(path).stem for path in folded} == {"1", "2", "4", "6", "9", "11"}
+    for count in (1, 2, 3, 5):  # more are fetched until there are enough
+        assert found(count, "--fold-duplicates") == folded[:count]
+    both = lookalike(*words, "3", "--fold-duplicates", "--group-by", "person", cwd=home)
+    assert both.returncode == 2
