@@ -33,6 +33,7 @@ VERBS: Final = {
     "duplicates": (f"{_CLI}.similar.duplicates", "Find copies among the images of a collection."),
     "cluster": (f"{_CLI}.similar.cluster", "Group the similar images of a collection, and name the groups."),
     "compare": (f"{_CLI}.similar.compare", "Compare two images."),
+    "map": (f"{_CLI}.similar.map", "Draw a map of a collection: similar images lie near each other."),
     "reconstruct": (f"{_CLI}.images.draw", "Show images above their reconstructions."),
     "generate": (f"{_CLI}.images.draw", "Generate new images."),
     "interpolate": (f"{_CLI}.images.draw", "Interpolate between images."),
@@ -86,7 +87,8 @@ class _LazyGroup(click.Group):
 
 
 def _command(module: str, name: str) -> click.Command:
-    command = getattr(importlib.import_module(module), name)
+    loaded = importlib.import_module(module)
+    command = getattr(loaded, name, None) or getattr(loaded, f"{name}_")  # map is a name of Python
     if not isinstance(command, click.Command):
         raise TypeError(f"{module}.{name} is no command")
     return command

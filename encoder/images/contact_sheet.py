@@ -31,6 +31,7 @@ _HAIRLINE: Final[_Color] = (222, 224, 228)
 _ACCENT: Final[_Color] = (26, 104, 214)
 
 _NUMBER: Final = 13
+_MISSING: Final = "not found"
 _PADDING: Final = 2
 
 _SAVE: Final[dict[str, tuple[str, dict[str, int]]]] = {
@@ -46,7 +47,7 @@ class Tile:
     """One image of a contact sheet.
 
     Attributes:
-        pixels: ``uint8 (h, w, 1 or 3)``, or None for a missing image, shown as a pale box.
+        pixels: ``uint8 (h, w, 1 or 3)``, or None for a missing image, shown as a pale box that says so.
         caption: Dark text below it, cut with an ellipsis where it is wider than the tile.
         subcaption: Smaller and paler text below that, a line or more.
         accent: Draw a colored frame around it, such as for the query.
@@ -277,6 +278,9 @@ def _draw_tile(
         draw.rectangle(edge, _EMPTY)
     if fitted is not None:
         sheet.paste(fitted, (left + (side - fitted.width) // 2, top + (side - fitted.height) // 2))
+    else:
+        middle = left + side // 2, top + side // 2
+        Line.of(_MISSING, layout.small, width=side).draw(draw, middle, _FADED, anchor="mm")
     # A hairline separates white images from the background.
     draw.rectangle(edge, outline=_HAIRLINE)
     if tile.accent:

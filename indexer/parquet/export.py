@@ -284,6 +284,7 @@ class _Run:
             not self.report.embedded
             and existing.spec == self.spec
             and existing.count == self.report.kept
+            and existing.has_files
             and self.reusable.takes_all(existing.keys())
         )
 

@@ -1,9 +1,9 @@
 """The file of latents that ``lookalike embed`` writes and ``lookalike index`` reads without opening an image.
 
 One Parquet file with a row for each image: path, root, sha256, size, mtime_ns, person (may be null), and
-vector, a list of float32 of fixed length; optionally payload, a JSON object (may be null). The collection
-spec (model and roots) is stored as JSON under ``lookalike`` in the metadata. The one module that imports
-pyarrow.
+vector, a list of float32 of fixed length; optionally payload, a JSON object (may be null). The column file,
+the absolute path of the image (null in an archive), is for other programs and never read. The collection spec
+(model and roots) is stored as JSON under ``lookalike`` in the metadata. The one module that imports pyarrow.
 
 Legend: n rows, D dimensions of an embedding.
 """
@@ -33,7 +33,7 @@ from lookalike.encoder.errors import (
 )
 from lookalike.encoder.files import fsync_path, parse_json
 from lookalike.encoder.images import find_names
-from lookalike.indexer.sources import leads_out, person_name
+from lookalike.indexer.sources import file_below, leads_out, person_name
 from lookalike.indexer.store import FACE, CollectionSpec, payload_fault
 from lookalike.indexer.sync import face_number
 
@@ -49,6 +49,7 @@ MOST_FACES: Final = 10_000
 _KEY: Final = b"lookalike"
 _COLUMNS: Final = ("path", "root", "sha256", "size", "mtime_ns", "person", "vector")
 _PAYLOAD: Final = "payload"
+_FILE: Final = "file"
 _FACTS: Final = ("root", "path", "size", "mtime_ns")
 
 
@@ -139,13 +140,15 @@ def write_latents(
         DataError: the disk is full or cannot be written.
     """
     pa, pq = require_pyarrow(file)
-    schema = _schema(pa, spec, payload=payload)
+    schema = _schema(pa, spec, payload=payload, file=True)
     try:
         with draft.open("wb") as sink:
             options = {"use_dictionary": ["root", "person"], "write_page_checksum": True}
             with pq.ParquetWriter(sink, schema, compression="zstd", **options) as writer:
                 for some in rows:
-                    writer.write_table(_table(pa, schema, some), row_group_size=max(len(some.entries), 1))
+                    writer.write_table(
+                        _table(pa, schema, spec, some), row_group_size=max(len(some.entries), 1)
+                    )
             sink.flush()
             fsync_path(draft)
         draft.replace(file)
@@ -164,6 +167,7 @@ class LatentsFile:
         file: Its path.
         spec: The model, its dimension, the crop, and the roots.
         count: Number of rows.
+        has_files: Whether it has the column for other programs, ``file``.
     """
 
     def __init__(self, file: Path, parquet: Any, spec: CollectionSpec) -> None:
@@ -171,6 +175,7 @@ class LatentsFile:
         self.spec = spec
         self.count = int(parquet.metadata.num_rows)
         self._parquet = parquet
+        self.has_files = _FILE in parquet.schema_arrow.names
         self._has_payload = _PAYLOAD in parquet.schema_arrow.names
 
     @classmethod
@@ -290,7 +295,7 @@ class LatentsFile:
         self.close()
 
 
-def _schema(pa: Any, spec: CollectionSpec, *, payload: bool) -> Any:
+def _schema(pa: Any, spec: CollectionSpec, *, payload: bool, file: bool = False) -> Any:
     record = json.dumps({"latents": FORMAT, **spec.to_json()}, ensure_ascii=False).encode()
     element = pa.field("element", pa.float32(), nullable=False)
     kinds = {
@@ -303,15 +308,22 @@ def _schema(pa: Any, spec: CollectionSpec, *, payload: bool) -> Any:
         "vector": pa.list_(element, spec.dimension),
     }
     fields = [pa.field(name, kinds[name], nullable=name == "person") for name in _COLUMNS]
+    if file:
+        fields.append(pa.field(_FILE, pa.string()))
     if payload:
         fields.append(pa.field(_PAYLOAD, pa.string()))
     return pa.schema(fields, metadata={_KEY: record})
 
 
-def _table(pa: Any, schema: Any, rows: Rows) -> Any:
+def _table(pa: Any, schema: Any, spec: CollectionSpec, rows: Rows) -> Any:
     flat = np.ascontiguousarray(rows.vectors, dtype=np.float32).reshape(-1)
     columns: dict[str, Any] = {name: [getattr(each, name) for each in rows.entries] for name in _COLUMNS[:-1]}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("vector").type)
+    folders = {root: folder for root, folder in spec.roots.items() if Path(folder).is_dir()}
+    columns[_FILE] = [
+        str(file_below(folders[each.root], each.path)) if each.root in folders else None
+        for each in rows.entries
+    ]
     if _PAYLOAD in schema.names:
         payloads = (each.payload for each in rows.entries)
         columns[_PAYLOAD] = [None if each is None else json.dumps(each) for each in payloads]

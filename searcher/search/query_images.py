@@ -21,7 +21,7 @@ from lookalike.encoder.detect import (
     cut_for_model,
     face_finder,
 )
-from lookalike.encoder.errors import ImageError, InvalidArgumentError, LookalikeError, printable
+from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, LookalikeError, printable
 from lookalike.encoder.files import read_bounded
 from lookalike.encoder.images import Crop, decode_rgb, read_pixels
 from lookalike.encoder.runtime import Model
@@ -181,6 +181,15 @@ def read_located(file: Path) -> bytes:
     """Return the bytes of a file, which may be a member of an archive."""
     place = located(file)
     return read_bounded(place) if isinstance(place, Path) else place.read()[0]
+
+
+def is_found(file: Path | None) -> bool:
+    """Whether an image lies where it was indexed, in a folder or an archive."""
+    try:
+        place = None if file is None else located(file)
+    except (OSError, DataError, ValueError):  # ValueError: a null byte in the path
+        return False
+    return place is not None and (not isinstance(place, Path) or place.is_file())
 
 
 def same_picture(one: Payload, other: Payload) -> bool:

@@ -16,7 +16,7 @@ from lookalike.deploy.cli.options import (
     store_option,
 )
 from lookalike.deploy.cli.output import log, print_json, progress_bar, save_sheet
-from lookalike.deploy.cli.similar.printed import from_here, which_face
+from lookalike.deploy.cli.similar.printed import from_here, log_missing, which_face
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +103,8 @@ def cluster(
             saved = save_sheet(sheet, clusters_sheet(opened, name, report.clusters))
             if len(report.clusters) > MAX_ROWS:
                 saved += f", the first {MAX_ROWS} of {len(report.clusters)} groups"
+            shown = _examples(opened, name, report.clusters[:MAX_ROWS], _SHOWN)
+            log_missing(opened.info(name), name, [record.payload for record in shown.values()])
     _log_report(name, report, threshold, dry_run=dry_run)
     if saved is not None:
         log(saved)

@@ -18,7 +18,7 @@ from lookalike.deploy.cli.options import (
     where_option,
 )
 from lookalike.deploy.cli.output import log, log_failed, print_json, progress_bar, save_sheet
-from lookalike.deploy.cli.similar.printed import from_here, output_form, print_files, which_face
+from lookalike.deploy.cli.similar.printed import from_here, log_missing, output_form, print_files, which_face
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +104,7 @@ def duplicates(
 
             saved = save_sheet(sheet, duplicates_sheet(opened, name, groups))
             saved += f", the first {MAX_ROWS} of {len(groups)} groups" if len(groups) > MAX_ROWS else ""
+            log_missing(opened.info(name), name, [copy.payload for group in groups for copy in group.copies])
     if form == "json":
         print_json([group.to_json() for group in groups])
     elif form == "table":

@@ -14,7 +14,7 @@ from lookalike.deploy.cli.output import bold, link, print_json, print_path, warn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from lookalike.indexer.store import Payload
+    from lookalike.indexer.store import CollectionSpec, Payload
     from lookalike.searcher.search import QueryResult
 
     FileOf = Callable[[Payload], Path | None]
@@ -110,6 +110,24 @@ def print_files(files: Sequence[Path | None], form: Form) -> None:
         print_path(file, end="\0" if form == "null" else "\n")
     if missing := len(files) - len(there):
         warn(f"{missing} files left out: they lie in archives, or are not where they were indexed")
+
+
+def log_missing(spec: CollectionSpec, name: str, payloads: Iterable[Payload]) -> None:
+    """Say on stderr how many pictures are not where they were indexed, and how to name the new place."""
+    from lookalike.encoder.errors import printable
+    from lookalike.searcher.search import is_found, stored_file
+
+    shown = list(payloads)
+    missing = [payload for payload in shown if not is_found(stored_file(spec, payload))]
+    if not missing:
+        return
+    payload = missing[0]
+    root, file = str(payload.get("root")), stored_file(spec, payload)
+    log(
+        f"{len(missing)} of {len(shown)} pictures are not where they were indexed, such as "
+        f"{printable(str(file or payload['path']))}; where their folder is now, says: "
+        f"lookalike index FOLDER --collection {printable(name)} --root-name {printable(root)}"
+    )
 
 
 def from_here(file: Path | None, path: str) -> str:

@@ -23,7 +23,7 @@ from lookalike.deploy.cli.options import (
     where_option,
 )
 from lookalike.deploy.cli.output import exit_code, log, log_failed, save_sheet, warn
-from lookalike.deploy.cli.similar.printed import output_form, print_results
+from lookalike.deploy.cli.similar.printed import log_missing, output_form, print_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,6 +245,7 @@ def search(
         saved = None
         if sheet is not None and good:
             saved = save_sheet(sheet, results_sheet(searcher, good, crop=crop, add=strengths))
+            log_missing(searcher.spec, collection, [hit.payload for each in good for hit in each.results])
     print_results(form, answers, searcher.file_of)
     _log_notes(good, matches=not as_json)
     log_failed(answer.error for answer in answers if answer.error is not None)

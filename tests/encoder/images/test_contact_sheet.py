@@ -207,3 +207,10 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="cannot write here"):
         save_image(tmp_path / "file" / "a.png", plain((9, 9, 9)))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "taken.png"]
+
+
+def test_the_box_of_a_missing_image_says_so() -> None:
+    missing = contact_sheet([[Tile(pixels=None)]])
+    pale = contact_sheet([[Tile(pixels=np.full((128, 128, 3), (243, 244, 246), np.uint8))]])
+    assert missing.shape == pale.shape
+    assert (missing != pale).any(axis=2).sum() > 50

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -44,6 +46,22 @@ def test_a_file_has_a_row_for_each_picture(model: Model, photos: Path, tmp_path:
         assert opened.spec.roots == {"photos": str(photos.resolve())}
         assert (opened.spec.model_id, opened.spec.crop) == (model.model_id, "center:0.5")
     nothing_beside(out)
+
+
+def test_other_programs_find_the_files(model: Model, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "latents.parquet"
+    with tarfile.open(tmp_path / "more.tar", "w") as archive:
+        archive.add(photos / "Hypatia" / "0.jpg", "inside.jpg")
+    run(model, out, photos, tmp_path / "more.tar")
+    files = {row["path"]: row["file"] for row in pq.read_table(out).select(["path", "file"]).to_pylist()}
+    assert files.pop("inside.jpg") is None
+    assert len(files) == 9
+    assert all(Path(file).is_absolute() and Path(file) == photos / path for path, file in files.items())
+    # A file of an earlier version gets the column where it is brought up to date.
+    pq.write_table(pq.read_table(out).drop_columns("file"), out)
+    assert run(model, out, photos, tmp_path / "more.tar").unchanged
+    assert run(model, out, photos, tmp_path / "more.tar", overwrite=True).kept == 10
+    assert "file" in pq.read_schema(out).names
 
 
 def test_embedding_twice_equals_once(model: Model, photos: Path, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_others_find_plain_columns_and_the_model_in_it(tmp_path: Path) -> None:
     assert {field.name: str(field.type) for field in schema} == {
         "path": "string", "root": "string", "sha256": "string", "size": "int64", "mtime_ns": "int64",
         "person": "string", "vector": "fixed_size_list<element: float not null>[8]",
+        "file": "string",
     }  # fmt: skip
     told = json.loads(schema.metadata[b"lookalike"])
     assert told.pop("latents") == 1
