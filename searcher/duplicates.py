@@ -205,7 +205,7 @@ def _turned_views(
     if not views:
         return []
     vectors = model.embed(np.stack([pixels for _, pixels in views]))
-    good = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    good: NDArray[np.bool_] = np.logical_and(np.isfinite(vectors).all(axis=1), vectors.any(axis=1))
     return [
         replace(record, vector=vector)
         for (record, _), vector, usable in zip(views, vectors, good.tolist(), strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -47,12 +46,13 @@ if TYPE_CHECKING:
     from lookalike.encoder.images import Crop
     from lookalike.indexer.sources import SourceList
     from lookalike.indexer.store import StorageConfig
+    from lookalike.indexer.sync import SyncReport
 
 Function = Callable[..., Any]
 _METADATA: Final = "Metadata"
 _NOT_FOR_LATENTS: Final = {
     *("files_from", "include", "exclude", "hidden", "person_from"),
-    *("payload", "attributes", "checksum", "dry_run", "report", "faces", "face_threshold"),
+    *("payload", "attributes", "checksum", "dry_run", "watch", "report", "faces", "face_threshold"),
 }
 """Options of ``lookalike index`` that would be ignored for a file of latents."""
 
@@ -193,6 +193,11 @@ def source_options(function: Function) -> Function:
 @option("--dry-run", is_flag=True, help="Only report what would change.")
 @option("--prune", is_flag=True, help="Remove images from the collection that are no longer in the sources.")
 @option(
+    "--watch",
+    is_flag=True,
+    help="Go on until Ctrl+C, and follow the folders as they change; with --prune, also what is deleted.",
+)
+@option(
     "--report",
     type=LocalPath(dir_okay=False),
     help="Write JSON lines to this file: each image that changed, moved, went missing or failed.",
@@ -239,6 +244,7 @@ def index(
     checksum: bool,
     dry_run: bool,
     prune: bool,
+    watch: bool,
     report: Path | None,
     max_pixels: int | None,
     provider: Provider,
@@ -253,50 +259,71 @@ def index(
     if sources.is_latents:
         _index_latents(ctx, sources, layout.build())
         return
+    from lookalike.deploy.cli.watch import watch as watch_paths
     from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
     from lookalike.indexer.sources import read_tables
     from lookalike.indexer.store import choose_collection
     from lookalike.indexer.sync import sync
 
+    paths = _watched(sources, dry_run=dry_run) if watch else []
     framing = _framing(crop, faces, face_threshold)
-    listed = sources.build(read_tables(payload, attributes))
     names = [] if predict is None else [name.strip() for name in predict.split(",")]
-    with ExitStack() as stack:
+    with json_lines(report) as write_event:
         model = Model.open(model_name, provider=provider, threads=1)
-        opened = stack.enter_context(open_store(store))
-        write_event = stack.enter_context(json_lines(report))
-        bar = stack.enter_context(progress_bar("Indexing"))
-        done = sync(
-            opened,
-            choose_collection(opened, collection),
-            model,
-            listed,
-            crop=framing,
-            storage=layout.build(),
-            predict=names,
-            prune=prune,
-            checksum=checksum,
-            dry_run=dry_run,
-            max_pixels=max_pixels,
-            processes=True,
-            on_found=bar.on_found,
-            on_total=bar.on_total,
-            on_progress=bar.on_progress,
-            on_event=lambda event: None if event.status == "added" else write_event(event),
-            log=bar.log,
-        )
+
+        def update(*, processes: bool = False) -> SyncReport:
+            with open_store(store) as opened, progress_bar("Indexing") as bar:
+                return sync(
+                    opened,
+                    choose_collection(opened, collection),
+                    model,
+                    sources.build(read_tables(payload, attributes)),
+                    crop=framing,
+                    storage=layout.build(),
+                    predict=names,
+                    prune=prune,
+                    checksum=checksum,
+                    dry_run=dry_run,
+                    max_pixels=max_pixels,
+                    processes=processes,
+                    on_found=bar.on_found,
+                    on_total=bar.on_total,
+                    on_progress=bar.on_progress,
+                    on_event=lambda event: None if event.status == "added" else write_event(event),
+                    log=bar.log,
+                )
+
+        def show(done: SyncReport) -> None:
+            _print_report(done, str(model.provider), names)
+            if as_json:
+                print_json({"store": store, **done.to_json()})
+
+        done = update(processes=True)
+        show(done)
+        if watch:
+            watch_paths(paths, store, update, show, done)
+    ctx.exit(3 if done.failed else 0)
+
+
+def _watched(sources: SourceOptions, *, dry_run: bool) -> list[Path]:
+    """Return what --watch watches."""
+    from lookalike.deploy.cli.watch import watched_paths
+
+    if dry_run:
+        raise click.UsageError("--watch and --dry-run exclude each other: leave one out")
+    return watched_paths(() if sources.files_from is not None else sources.sources)
+
+
+def _print_report(done: SyncReport, provider: str, names: Sequence[str]) -> None:
     log_failed_files(done.failed)
     speed = f", {done.images_per_second:.0f} images/s" if done.images_per_second else ""
-    log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {model.provider}{speed}")
+    log(f"{done.collection}: {done.summary()}; {done.seconds:.1f} s on {provider}{speed}")
     if done.seen == 0:
         log_no_images()
     log_skipped(done.passed_over)
     if names:
         log(f"{', '.join(names)}: predicted for {done.predicted} images")
-    if as_json:
-        print_json({"store": store, **done.to_json()})
-    ctx.exit(3 if done.failed else 0)
 
 
 def _framing(crop: Crop | None, faces: bool, threshold: float | None) -> Framing | None:

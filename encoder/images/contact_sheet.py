@@ -279,8 +279,8 @@ def _draw_tile(
     if fitted is not None:
         sheet.paste(fitted, (left + (side - fitted.width) // 2, top + (side - fitted.height) // 2))
     else:
-        middle = left + side // 2, top + side // 2
-        Line.of(_MISSING, layout.small, width=side).draw(draw, middle, _FADED, anchor="mm")
+        place = left + layout.margin // 2, top + side // 2
+        Line.of(_MISSING, layout.small, width=side).draw(draw, place, _FADED, anchor="lm")
     # A hairline separates white images from the background.
     draw.rectangle(edge, outline=_HAIRLINE)
     if tile.accent:

@@ -319,11 +319,8 @@ def _table(pa: Any, schema: Any, spec: CollectionSpec, rows: Rows) -> Any:
     flat = np.ascontiguousarray(rows.vectors, dtype=np.float32).reshape(-1)
     columns: dict[str, Any] = {name: [getattr(each, name) for each in rows.entries] for name in _COLUMNS[:-1]}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("vector").type)
-    folders = {root: folder for root, folder in spec.roots.items() if Path(folder).is_dir()}
-    columns[_FILE] = [
-        str(file_below(folders[each.root], each.path)) if each.root in folders else None
-        for each in rows.entries
-    ]
+    files = (file_below(spec.roots[each.root], each.path) for each in rows.entries)
+    columns[_FILE] = [str(file) if file.is_file() else None for file in files]
     if _PAYLOAD in schema.names:
         payloads = (each.payload for each in rows.entries)
         columns[_PAYLOAD] = [None if each is None else json.dumps(each) for each in payloads]

@@ -69,7 +69,7 @@ def mapped(file: IO[bytes], shape: tuple[int, int]) -> Vectors:
     """Return an array float32 of this shape in a file that is open: the disk holds it, not the memory."""
     if 0 in shape:
         return np.zeros(shape, np.float32)
-    array: Vectors = np.memmap(file, np.float32, "w+", shape=shape)  # type: ignore[call-overload]  # any file
+    array: Vectors = np.memmap(file, np.float32, "w+", shape=shape)
     return array
 
 

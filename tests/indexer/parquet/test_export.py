@@ -52,15 +52,16 @@ def test_other_programs_find_the_files(model: Model, photos: Path, tmp_path: Pat
     out = tmp_path / "latents.parquet"
     with tarfile.open(tmp_path / "more.tar", "w") as archive:
         archive.add(photos / "Hypatia" / "0.jpg", "inside.jpg")
-    run(model, out, photos, tmp_path / "more.tar")
+    sources = photos, tmp_path / "more.tar"
+    run(model, out, *sources)
     files = {row["path"]: row["file"] for row in pq.read_table(out).select(["path", "file"]).to_pylist()}
-    assert files.pop("inside.jpg") is None
+    assert files.pop("more.tar/inside.jpg") is None
     assert len(files) == 9
     assert all(Path(file).is_absolute() and Path(file) == photos / path for path, file in files.items())
     # A file of an earlier version gets the column where it is brought up to date.
     pq.write_table(pq.read_table(out).drop_columns("file"), out)
-    assert run(model, out, photos, tmp_path / "more.tar").unchanged
-    assert run(model, out, photos, tmp_path / "more.tar", overwrite=True).kept == 10
+    assert run(model, out, *sources).unchanged
+    assert run(model, out, *sources, overwrite=True).kept == 10
     assert "file" in pq.read_schema(out).names
 
 
