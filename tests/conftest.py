@@ -41,13 +41,14 @@ pytest.register_assert_rewrite(
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's cache, store and mirrors stay out of the tests, also in the processes that tests start."""
+    """The user's cache, store, models and mirrors stay out of the tests, also in the processes that tests start."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKALIKE_STORE", ".lookalike")  # that of the folder a test works in
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         patch.delenv("LOOKALIKE_COLLECTION", raising=False)
         patch.setenv("LOOKALIKE_CACHE", str(cache))
+        patch.setenv("LOOKALIKE_MODELS", str(cache / "own-models"))
         patch.delenv("LOOKALIKE_MIRRORS", raising=False)
         patch.setenv("NO_PROXY", "127.0.0.1,localhost")
         yield cache

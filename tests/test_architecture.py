@@ -156,7 +156,7 @@ def test_folders_are_entered_through_their_faces() -> None:
 
 def test_torch_is_named_in_the_trainer_and_the_export_alone() -> None:
     named = {name for name in who_imports("torch", "torchvision") if not name.startswith("trainer/")}
-    assert named <= {"encoder/export/torch_export.py"}
+    assert named <= {"encoder/export/torch_export.py", "encoder/export/torchvision_model.py"}
     fitting = {
         name for name in who_imports("torch") if name.startswith(("trainer/fitting/", "trainer/config"))
     }
@@ -165,11 +165,13 @@ def test_torch_is_named_in_the_trainer_and_the_export_alone() -> None:
 
 def test_foreign_engines_are_named_in_one_place_each() -> None:
     onnxruntime = {
-        f"encoder/{name}.py" for name in ("runtime/session", "export/parity", "export/import_model")
+        f"encoder/{name}.py"
+        for name in ("runtime/session", "export/parity", "export/import_model", "export/text_tower")
     }
     onnxruntime |= {"encoder/detect/yunet.py"}  # its network is no bundle's, and bundles know of faces
     assert who_imports("onnxruntime") <= onnxruntime
     assert all(name.startswith("encoder/export/") for name in who_imports("onnx", "onnxscript"))
+    assert who_imports("tokenizers") == {"encoder/bundle/tokenizer.py"}
     assert who_imports("qdrant_client") == {"indexer/server/client.py"}
     assert who_imports("qdrant_edge") == {"indexer/embedded/shard.py"}
     assert all(

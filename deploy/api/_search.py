@@ -22,7 +22,15 @@ from lookalike.indexer.sources import SourceList, as_path, leads_out
 from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
-from lookalike.searcher.search import QueryDenoiser, QueryFace, QueryFaces, SearchHit, format_score
+from lookalike.searcher.search import (
+    QueryDenoiser,
+    QueryFace,
+    QueryFaces,
+    SearchHit,
+    SearchParams,
+    TextQuery,
+    format_score,
+)
 from lookalike.searcher.search import searcher as search_engine
 
 _SIDE = 128
@@ -197,9 +205,10 @@ class Searcher:
 
     def search(
         self,
-        image: ImageLike,
+        image: ImageLike | None = None,
         k: int = 10,
         *,
+        text: str | None = None,
         where: str | None = None,
         group_by: str | None = None,
         exclude_self: bool = False,
@@ -217,6 +226,8 @@ class Searcher:
             image: A path, bytes, a PIL image or an array (H, W), (H, W, 1) or (H, W, 3), uint8 or float in
                 [0, 1].
             k: At most so many hits.
+            text: Words to search with, instead of an image or together with it, where the collection's model
+                takes text.
             where: Conditions that hits must meet: ``"person!=Ada_Lovelace, Smiling>0"``.
             group_by: A metadata field, such as ``"person"``: only the best hit for each of its values.
             exclude_self: Leave out items with exactly the bytes of the query file.
@@ -237,35 +248,46 @@ class Searcher:
         Raises:
             ImageError, VectorError: the image cannot be read, or has no usable embedding.
             InvalidArgumentError: an argument is of another type or out of range, or the model has no such
-                attribute or no calibration.
+                attribute or no calibration, or takes no text.
             StoreError: the store failed.
 
         Example:
+            >>> searcher.search(text="two parrots on a branch", k=20).save("parrots.png")
             >>> searcher.search("me.jpg", k=20, where="Smiling>0", group_by="person").save("found.png")
         """
-        query = InputImage.of(image)
+        if image is None and text is None:
+            raise InvalidArgumentError("search needs an image or text; give one")
+        if image is not None and text is not None and (prior is not None or fmr is not None):
+            raise InvalidArgumentError("prior and fmr are for an image alone; leave them or the text out")
+        query = None if image is None else InputImage.of(image)
         wanted = QueryFaces(face) if faces or face is not None else None
         denoiser = load_denoiser() if denoise is True else denoise
-        (result,) = self._searcher.similar(
-            [query],
-            k=k,
-            exclude_self=exclude_self,
-            crop=None if crop is None else Crop.parse(crop),
-            faces=wanted,
-            prior=prior,
-            fmr=fmr,
-            denoiser=QueryDenoiser(denoiser) if denoiser else None,
-            where=None if where is None else parse_where(where),
-            group_by=group_by,
-            add=add,
-        )
+        options: dict[str, Any] = {
+            "crop": None if crop is None else Crop.parse(crop),
+            "faces": wanted,
+            "denoiser": QueryDenoiser(denoiser) if denoiser else None,
+            "add": add,
+        }
+        results: dict[str, Any] = {
+            "k": k,
+            "exclude_self": exclude_self,
+            "where": None if where is None else parse_where(where),
+            "group_by": group_by,
+        }
+        words = [] if text is None else [TextQuery(text)]
+        if query is not None and words:
+            result = self._searcher.similar_to_examples(
+                [query, *words], params=SearchParams(**results), **options
+            )
+        else:
+            queries = words if query is None else [query]
+            (result,) = self._searcher.similar(queries, prior=prior, fmr=fmr, **results, **options)
         if result.error is not None:
             raise result.error
         hits = tuple(map(self._hit, result.results))
         sheet = partial(self._sheet, query, crop, result.face, hits)
-        return SearchResults(
-            sheet, query.name, hits, result.match, result.warning, result.took_ms, result.face
-        )
+        name = result.query if query is None else query.name
+        return SearchResults(sheet, name, hits, result.match, result.warning, result.took_ms, result.face)
 
     def _hit(self, hit: SearchHit) -> Hit:
         file = self._searcher.file_of(hit.payload)
@@ -274,16 +296,20 @@ class Searcher:
         return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, hit.same_file, file)
 
     def _sheet(
-        self, query: InputImage, crop: str | None, face: QueryFace | None, hits: tuple[Hit, ...]
+        self, query: InputImage | None, crop: str | None, face: QueryFace | None, hits: tuple[Hit, ...]
     ) -> NDArray[np.uint8]:
-        asked = self._searcher.shown(
-            query.data,
-            side=_SIDE,
-            crop=None if crop is None else Crop.parse(crop),
-            face=None if face is None else face.face,
-            name=query.name,
-        )
-        tiles = [Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)]
+        tiles: list[Tile] = []
+        if query is not None:
+            asked = self._searcher.shown(
+                query.data,
+                side=_SIDE,
+                crop=None if crop is None else Crop.parse(crop),
+                face=None if face is None else face.face,
+                name=query.name,
+            )
+            tiles.append(
+                Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)
+            )
         tiles += [
             Tile(
                 pixels=self._searcher.item_image(hit.payload, side=_SIDE),

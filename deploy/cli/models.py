@@ -1,40 +1,24 @@
-"""``lookalike models``, ``attributes`` and ``calibrate``: bundles, and what is fitted to them."""
+"""``lookalike models``: bundles listed and shown, and made of networks from elsewhere."""
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lookalike.deploy.cli.face_options import frame_option
-from lookalike.deploy.cli.options import (
-    Group,
-    LocalPath,
-    Provider,
-    command,
-    crop_option,
-    json_option,
-    model_option,
-    option,
-    provider_option,
-)
-from lookalike.deploy.cli.output import (
-    log,
-    log_failed,
-    print_json,
-    print_path,
-    progress_bar,
-    save_sheet,
-    warn,
-)
+from lookalike.deploy.cli.options import Group, LocalPath, crop_option, json_option, option, store_option
+from lookalike.deploy.cli.output import log, print_json, print_path
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation import Reliability, ScoredImages
-    from lookalike.encoder.bundle import Attributes, Bundle, Calibration
+    from lookalike.encoder.bundle import Bundle, BundleSpec, DenoiserSpec
     from lookalike.encoder.detect import Frame
-    from lookalike.encoder.images import Crop
-    from lookalike.trainer.fitting import Method
+    from lookalike.encoder.export.preprocessing import Preprocessing
+    from lookalike.encoder.export.text_tower import TextFiles
+    from lookalike.encoder.images import Crop, Resampling
 
 _MAX_CLASSES: Final = 20
 _LABELS: Final = {
@@ -43,121 +27,339 @@ _LABELS: Final = {
     "class": "trained with class labels",
     "unknown": "trained with unknown labels",
 }
-_FOLDER: Final = LocalPath(file_okay=False)
-_NEW_BUNDLE: Final = LocalPath()
+_PRESETS: Final = ("clip", "imagenet", "arcface", "sface", "dinov2")
 
 
 class _ListByDefault(Group):
-    """Lists when no command is named: ``models``, ``models --json``, ``models BUNDLE``."""
+    """Lists when no command is named, and shows the models that are: ``models``, ``models NAME``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if known else ["list", *args])
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            named = any(not each.startswith("-") for each in args) and args[:1] != ["--store"]
+            args = ["show" if named else "list", *args]
+        return super().parse_args(ctx, args)
 
 
 @click.group(cls=_ListByDefault)
 def models() -> None:
-    """List models, or import an ONNX encoder."""
+    """List models, or import an encoder from elsewhere."""
 
 
 @models.command("list", epilog="Example: lookalike models list")
-@click.argument("bundles", nargs=-1, metavar="[BUNDLE]...")
+@store_option
 @json_option("Print a list of objects as JSON on stdout.")
-def list_models(bundles: tuple[str, ...], as_json: bool) -> None:
-    """List bundles with their metrics: the shipped ones, or those given."""
-    from lookalike.encoder.bundle import Bundle, shipped_bundles
+def list_models(store: str, as_json: bool) -> None:
+    """List models, a line each: those that are shipped, your own, and those of collections.
 
-    opened = [Bundle.open(name) for name in bundles or shipped_bundles()]
+    Your own lie in the folder LOOKALIKE_MODELS or, without it, in your user data folder. Any of them can be
+    used by its name: --model NAME.
+    """
+    from lookalike.encoder.bundle import own_bundles, read_manifest, shipped_bundles
+    from lookalike.encoder.errors import BundleError, printable
+
+    places = [(name, folder, "shipped") for name, folder in shipped_bundles().items()]
+    places += [(name, folder, str(folder)) for name, folder in own_bundles().items()]
+    used = _models_of_collections(store)
+    known = {folder.resolve() for _, folder, _ in places}
+    places += [(folder.name, folder, str(folder)) for folder in used if folder not in known]
+    records: list[dict[str, Any]] = []
+    width = max((len(printable(name)) for name, _, _ in places), default=0)
+    for name, folder, where in places:
+        collections = used.get(folder.resolve(), [])
+        try:
+            manifest = read_manifest(folder)
+        except BundleError as error:
+            log(str(error))
+            continue
+        shown = {"name": name, "model_id": manifest.model_id, **manifest.spec.to_json()}
+        records.append({**shown, "folder": str(folder), "collections": collections})
+        if not as_json:
+            uses = f"; collections: {', '.join(map(printable, collections))}" if collections else ""
+            click.echo(f"{printable(name):<{width}}  {_in_short(manifest.spec)}; {printable(where)}{uses}")
+    if as_json:
+        print_json(records)
+
+
+def _models_of_collections(address: str) -> dict[Path, list[str]]:
+    """Return the bundles that made the collections of a store, folder to collections; no store is made."""
+    from lookalike.encoder.bundle import resolve_model
+    from lookalike.encoder.errors import BundleError, StoreError, printable
+    from lookalike.indexer.open import open_store
+
+    found: dict[Path, list[str]] = {}
+    if not address.startswith(("http://", "https://")) and not Path(address).is_dir():
+        return found
+    try:
+        with open_store(address) as store:
+            made_by = {name: store.info(name).model_name for name in store.list_collections()}
+    except StoreError as error:
+        log(f"models of collections are not listed: {error}")
+        return found
+    for name, model in made_by.items():
+        try:
+            found.setdefault(resolve_model(model), []).append(name)
+        except BundleError:
+            log(f"collection {name} was made by {printable(model)}, which is not here any more")
+    return found
+
+
+def _in_short(spec: BundleSpec | DenoiserSpec) -> str:
+    """Return kind, input and size of a model in some words."""
+    from lookalike.encoder.bundle import BundleSpec
+
+    if not isinstance(spec, BundleSpec):
+        return "denoiser, images of any size"
+    image = spec.image
+    words = [spec.kind, f"{image.size}x{image.size}x{image.channels}", f"vectors of {spec.embedding}"]
+    if spec.text is not None:
+        words.append("takes text")
+    if spec.frame is not None:
+        words.append("for faces")
+    return ", ".join(words)
+
+
+@models.command("show", epilog="Example: lookalike models show faces")
+@click.argument("bundles", nargs=-1, required=True, metavar="NAME...")
+@json_option("Print a list of objects as JSON on stdout.")
+def show_models(bundles: tuple[str, ...], as_json: bool) -> None:
+    """Show all that models say of themselves, with their figures. NAME is a name or a folder."""
+    from lookalike.encoder.bundle import Bundle
+
+    opened = [Bundle.open(name) for name in bundles]
     if as_json:
         print_json([_to_json(bundle) for bundle in opened])
         return
-    if not opened:
-        log("no shipped bundle; lookalike train makes one")
     for bundle in opened:
         _print_bundle(bundle)
 
 
-@models.command(
-    "import", epilog="Example: lookalike models import my.onnx --mean 127.5 --std 127.5 --bgr --name arcface"
-)
-@click.argument("network", metavar="FILE.onnx", type=LocalPath())
-@option("--name", required=True, metavar="NAME", help="Name of the model and of its folder.")
-@option(
+_out_option: Final = option(
     "--out",
     type=LocalPath(),
-    default=".",
-    show_default=True,
     metavar="FOLDER",
     help="Folder to create the model's folder in.",
+    show_default="LOOKALIKE_MODELS, or models in your user data folder",
+)
+
+
+@models.command("add", epilog="Example: lookalike models add clip-vit-b-32")
+@click.argument("name", required=False)
+@_out_option
+@json_option("Print a list of objects as JSON on stdout: what can be downloaded.")
+def add(name: str | None, out: Path | None, as_json: bool) -> None:
+    """Download a public model by its name; without NAME, list what there is.
+
+    Each is shown with its size and licence, which applies to you. Files are taken only with the digest that
+    is known here, from the address of their publisher or from LOOKALIKE_MIRRORS.
+    """
+    from lookalike.encoder.export.import_model import need_extra
+
+    need_extra()
+    from lookalike.encoder.export.public_models import add_model, public_models
+
+    known = public_models()
+    if name is None:
+        if as_json:
+            print_json([model.to_json() for model in known.values()])
+            return
+        width = max(map(len, known))
+        for model in known.values():
+            click.echo(
+                f"{model.name:<{width}}  {model.bytes / 1e6:>4.0f} MB  {model.licence:<10}  {model.about}"
+            )
+        return
+    if name in known:
+        model = known[name]
+        log(f"{name}: {model.bytes / 1e6:.0f} MB, licence {model.licence}, from {model.page}")
+    folder = _models_folder(out) / name
+    _report_import(add_model(name, folder, progress=True), folder)
+
+
+@models.command("import", epilog="Example: lookalike models import my.onnx --preset clip --name my-clip")
+@click.argument("network", metavar="FILE.onnx|FOLDER|torchvision:NAME", type=LocalPath(path_type=str))
+@option("--name", metavar="NAME", help="Name of the model and of its folder.", show_default="as the network")
+@_out_option
+@option(
+    "--preset",
+    type=click.Choice(_PRESETS),
+    help="How images are prepared, as for networks of this family; the options below override it.",
 )
 @option("--size", type=click.IntRange(8, 1024), help="Input side in pixels, if the network accepts any.")
-@option(
-    "--mean",
-    required=True,
-    metavar="M[,M,M]",
-    help="Subtract this from pixel values of 0 to 255, per channel.",
-)
-@option("--std", required=True, metavar="S[,S,S]", help="Then divide by this, per channel.")
-@option("--rgb/--bgr", "rgb", default=True, show_default=True, help="Order of the input channels.")
+@option("--mean", metavar="M[,M,M]", help="Subtract this from pixel values of 0 to 255, per channel.")
+@option("--std", metavar="S[,S,S]", help="Then divide by this, per channel.")
+@option("--rgb/--bgr", "rgb", default=None, help="Order of the input channels.", show_default="RGB")
 @option("--gray", is_flag=True, help="Convert images to gray, even if the network takes three channels.")
-@crop_option("Crop of the images.", default="full", show_default=True)
+@crop_option("Crop of the images.", show_default="full")
+@option(
+    "--resampling",
+    type=click.Choice(["bilinear", "bicubic", "lanczos"]),
+    help="Filter that resizes images.",
+    show_default="bilinear",
+)
 @option("--output", metavar="NAME", help="Output to use, if the network has several.")
 @option(
     "--mirror/--no-mirror",
-    default=True,
-    show_default=True,
+    default=None,
     help="Average the vectors of an image and its mirror image.",
+    show_default="yes, if no preset, folder or torchvision says otherwise",
 )
 @frame_option(
     "Where the network expects the landmarks of a face, so that faces of photographs can be cut out for it."
 )
+@option("--text", "text_graph", type=LocalPath(), metavar="FILE.onnx", help="Its text tower.")
+@option("--tokenizer", type=LocalPath(), metavar="FILE.json", help="tokenizer.json of the text tower.")
+@option(
+    "--weights",
+    type=LocalPath(dir_okay=False),
+    metavar="FILE",
+    help="Weights of a torchvision network, instead of downloading them.",
+)
 def import_(
-    network: Path,
-    name: str,
-    out: Path,
+    network: str,
+    name: str | None,
+    out: Path | None,
+    preset: str | None,
     size: int | None,
-    mean: str,
-    std: str,
-    rgb: bool,
+    mean: str | None,
+    std: str | None,
+    rgb: bool | None,
     gray: bool,
-    crop: Crop,
+    crop: Crop | None,
+    resampling: Resampling | None,
     output: str | None,
-    mirror: bool,
+    mirror: bool | None,
     frame: Frame | None,
+    text_graph: Path | None,
+    tokenizer: Path | None,
+    weights: Path | None,
 ) -> None:
-    """Wrap an ONNX encoder as a bundle.
+    """Make a model of a network from elsewhere.
 
-    The model can index and search, but not generate images. The network takes float images, (N, C, H, W) or
-    (N, H, W, C), and returns one vector per image; --mean and --std are one number or three, in the order of
-    its channels.
+    It can index and search, but not generate images. The network is an ONNX file, a folder of a Hugging Face
+    export (its preprocessor_config.json says how images are prepared, and its text tower is taken too), or
+    torchvision:NAME, a classification network of torchvision, such as torchvision:resnet50.
+
+    An ONNX file takes float images, (N, C, H, W) or (N, H, W, C), and returns one vector per image. Say how
+    they are prepared with --preset, or with --mean and --std: one number or three, in the order of its
+    channels.
     """
     from lookalike.encoder.errors import InvalidArgumentError, printable
     from lookalike.encoder.export.import_model import import_onnx, need_extra
 
     need_extra()
-    from lookalike.encoder.export.onnx_graph import Normalization
-
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise InvalidArgumentError(
-            f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
+    with tempfile.TemporaryDirectory() as scratch:
+        found = _find(network, Path(scratch), preset, weights=weights)
+        name = found.name if name is None else name
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise InvalidArgumentError(
+                f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
+            )
+        usual = _preprocessing(found.preprocessing, mean, std, rgb=rgb, gray=gray)
+        folder = _models_folder(out) / name
+        bundle = import_onnx(
+            found.file,
+            folder,
+            size=size,
+            normalization=usual.normalization,
+            crop=usual.crop if crop is None else crop,
+            output=output,
+            mirror=usual.mirror if mirror is None else mirror,
+            frame=frame or usual.frame,
+            usual_size=usual.size,
+            resampling=resampling or usual.resampling,
+            text=_text_files(text_graph, tokenizer) or found.text,
+            source=found.source,
         )
+    _report_import(bundle, folder)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """A network to import: its file, name, what is known of it, and what to call its origin."""
+
+    file: Path
+    name: str
+    preprocessing: Preprocessing | None
+    text: TextFiles | None = None
+    source: str | None = None
+
+
+def _find(network: str, scratch: Path, preset: str | None, *, weights: Path | None) -> _Found:
+    """Return the network that an argument of ``models import`` names."""
+    from lookalike.encoder.export.export_folder import ExportFolder
+    from lookalike.encoder.export.preprocessing import PRESETS
+    from lookalike.encoder.export.torchvision_model import PREFIX, export_torchvision
+
+    chosen = None if preset is None else PRESETS[preset]
+    if network.startswith(PREFIX):
+        exported = export_torchvision(network.removeprefix(PREFIX), scratch, weights=weights)
+        return _Found(
+            file=exported.file,
+            name=exported.file.stem,
+            preprocessing=chosen or exported.preprocessing,
+            source=f"{network}, {exported.weights}",
+        )
+    if weights is not None:
+        raise click.UsageError("--weights is for torchvision:NAME; leave it out")
+    path = Path(network)
+    if path.is_dir():
+        folder = ExportFolder.open(path)
+        name = path.resolve().name
+        return _Found(
+            file=folder.network, name=name, preprocessing=chosen or folder.preprocessing, text=folder.text
+        )
+    return _Found(file=path, name=path.stem, preprocessing=chosen)
+
+
+def _preprocessing(
+    known: Preprocessing | None, mean: str | None, std: str | None, *, rgb: bool | None, gray: bool
+) -> Preprocessing:
+    """Return how images are prepared: as is known, changed by what was given."""
+    from lookalike.encoder.export.onnx_graph import Normalization
+    from lookalike.encoder.export.preprocessing import Preprocessing
+
+    means = None if mean is None else _numbers("--mean", mean)
+    deviations = None if std is None else _numbers("--std", std)
+    if known is None:
+        if means is None or deviations is None:
+            raise click.UsageError(
+                "say how images are prepared for this network: --preset, or --mean and --std"
+            )
+        normalization = Normalization(mean=means, std=deviations, rgb=rgb is not False, gray=gray)
+        return Preprocessing(normalization=normalization, mirror=True)
+    usual = known.normalization
     normalization = Normalization(
-        mean=_numbers("--mean", mean), std=_numbers("--std", std), rgb=rgb, gray=gray
+        mean=means or usual.mean,
+        std=deviations or usual.std,
+        rgb=usual.rgb if rgb is None else rgb,
+        gray=gray,
     )
-    folder = out / name
-    bundle = import_onnx(
-        network,
-        folder,
-        size=size,
-        normalization=normalization,
-        crop=crop,
-        output=output,
-        mirror=mirror,
-        frame=frame,
-    )
+    return replace(known, normalization=normalization)
+
+
+def _text_files(graph: Path | None, tokenizer: Path | None) -> TextFiles | None:
+    from lookalike.encoder.export.text_tower import TextFiles
+
+    if (graph is None) != (tokenizer is None):
+        raise click.UsageError("--text and --tokenizer need each other: a text tower and its tokenizer.json")
+    return None if graph is None or tokenizer is None else TextFiles(graph, tokenizer)
+
+
+def _models_folder(out: Path | None) -> Path:
+    """Return where new models go."""
+    from lookalike.encoder.bundle import models_folders
+
+    return models_folders()[0] if out is None else out
+
+
+def _report_import(bundle: Bundle, folder: Path) -> None:
     log(f"{bundle.name}: {_describe(bundle)}")
     if bundle.spec.frame is not None:
         log(_describe_frame(bundle.spec.frame))
+    if bundle.spec.text is not None:
+        log("it takes text, too: lookalike search 'two parrots on a branch'")
+    if bundle.spec.batch is not None:
+        log("it takes one image at a time, which is slower than batches; export it with a dynamic batch")
     print_path(folder)
 
 
@@ -240,6 +442,8 @@ def _print_model(bundle: Bundle) -> None:
         click.echo(f"  {_describe_frame(bundle.spec.frame)}")
     if "decoder" in bundle.graphs:
         click.echo(f"  {_describe_samplers(bundle)}")
+    if bundle.spec.text is not None:
+        click.echo("  takes text, too: lookalike search 'two parrots on a branch'")
     if bundle.spec.denoises is not None:
         click.echo(f"  trained to remove noise {bundle.spec.denoises}: lookalike reconstruct")
     likeness = None if bundle.calibration is None else bundle.calibration.scores
@@ -248,233 +452,3 @@ def _print_model(bundle: Bundle) -> None:
             f"  calibrated on {likeness.people} people: {likeness.matched} matched, "
             f"{likeness.mismatched} mismatched pairs"
         )
-
-
-@click.group(cls=Group)
-def attributes() -> None:
-    """Fit or list attributes of faces, such as Smiling."""
-
-
-@attributes.command(epilog="Example: lookalike attributes fit --model faces --data lfw --out my-faces")
-@model_option()
-@option("--data", default="lfw", show_default=True, metavar="lfw|FOLDER", help="Images that --table scores.")
-@option(
-    "--table",
-    type=LocalPath(dir_okay=False),
-    help="Scores: a file like lfw_attributes.txt, or CSV or JSONL with a column 'path'; empty: unknown.",
-    show_default="the table of lfw",
-)
-@option("--positive", type=_FOLDER, help="Folder of images with the attribute; needs --negative.")
-@option("--negative", type=_FOLDER, help="Folder of images without the attribute; needs --positive.")
-@option("--name", metavar="NAME", help="Name of that attribute.", show_default="folder name of --positive")
-@option("--only", metavar="NAME,...", help="Fit only these attributes of the table.")
-@option(
-    "--method",
-    type=click.Choice(["partial", "plain"]),
-    default="partial",
-    show_default=True,
-    help="Edit direction: partial keeps other attributes and the mean color fixed, plain is the difference "
-    "of the means.",
-)
-@option(
-    "--out",
-    required=True,
-    type=_NEW_BUNDLE,
-    metavar="BUNDLE",
-    help="Folder of the new bundle; may be the model's own folder.",
-)
-@crop_option()
-@json_option()
-@provider_option
-@click.pass_context
-def fit(
-    ctx: click.Context,
-    /,
-    model: str,
-    data: str,
-    table: Path | None,
-    positive: Path | None,
-    negative: Path | None,
-    name: str | None,
-    only: str | None,
-    method: Method,
-    out: Path,
-    crop: Crop | None,
-    as_json: bool,
-    provider: Provider,
-) -> None:
-    """Fit attributes to labeled images.
-
-    The new bundle keeps the model's other attributes, and searches collections indexed with the model. AUC is
-    measured on people left out of the fit: for lfw those that no shipped model saw, else one in five.
-    """
-    from lookalike.deploy.evaluation import encode_examples
-    from lookalike.encoder.runtime import Model
-    from lookalike.trainer.fitting import fit_attributes
-
-    scored = _scored(data, table, positive, negative, name)
-    scored = scored.only(tuple(part.strip() for part in only.split(",")) if only else ())
-    opened = Model.open(model, provider=provider)
-    with progress_bar("Encoding", total=len(scored.images)) as bar:
-        examples, failures = encode_examples(opened, scored, crop=crop, on_progress=bar.on_progress)
-    log_failed(failures)
-    known = opened.bundle.attributes
-    fitted = fit_attributes(examples, opened.bundle.affine, method=method, known=known)
-    bundle = opened.bundle.with_attributes(fitted if known is None else known.joined(fitted), out)
-    if as_json:
-        record = {"bundle": str(out), "model_id": bundle.model_id, "method": method}
-        print_json(record | {"attributes": [each.to_json() for each in fitted.each]})
-    else:
-        _print_attributes(fitted)
-        print_path(out)
-    ctx.exit(3 if failures else 0)
-
-
-@attributes.command("list", epilog="Example: lookalike attributes list --model faces")
-@model_option()
-@json_option("Print a list of objects as JSON on stdout.")
-def list_attributes(model: str, as_json: bool) -> None:
-    """List a model's attributes: number of examples, and AUC on people left out of the fit."""
-    from lookalike.encoder.bundle import Bundle
-
-    known = Bundle.open(model).attributes
-    if as_json:
-        print_json([] if known is None else [each.to_json() for each in known.each])
-    elif known is None:
-        log(f"{model} has no attributes; add some with lookalike attributes fit")
-    else:
-        _print_attributes(known)
-
-
-def _scored(
-    data: str, table: Path | None, positive: Path | None, negative: Path | None, name: str | None
-) -> ScoredImages:
-    from lookalike.deploy.evaluation import read_scored_images, scored_folders
-
-    if (positive is None) != (negative is None):
-        raise click.UsageError(
-            "--positive and --negative need each other: images with and without the attribute"
-        )
-    if positive is None or negative is None:
-        if name is not None:
-            raise click.UsageError("--name needs --positive and --negative; for a table use --only")
-        return read_scored_images(data, table)
-    if table is not None:
-        raise click.UsageError("--table does not work with --positive and --negative; leave one out")
-    return scored_folders(name or positive.resolve().name, positive, negative)
-
-
-def _print_attributes(attributes: Attributes) -> None:
-    from lookalike.encoder.errors import printable
-
-    width = max(9, *(len(printable(name)) for name in attributes.names))
-    click.echo(f"{'attribute':<{width}}  {'with':>6} {'without':>7}  {'AUC':>6} {'left out':>8}")
-    for each in attributes.each:
-        area = "-" if each.auc is None else f"{each.auc:.3f}"
-        name = f"{printable(each.name):<{width}}"
-        click.echo(f"{name}  {each.positive:>6} {each.negative:>7}  {area:>6} {each.tested:>8}")
-
-
-@command(epilog="Example: lookalike calibrate people/ --model faces --out my-faces")
-@click.argument("source", metavar="FOLDER|lfw")
-@model_option()
-@option(
-    "--out",
-    required=True,
-    type=_NEW_BUNDLE,
-    metavar="BUNDLE",
-    help="Folder of the new bundle; may be the model's own folder.",
-)
-@crop_option()
-@option(
-    "--faces",
-    is_flag=True,
-    help="Fit the calibration of faces that are found in whole photographs and turned upright; the other one "
-    "stays. Of several faces the most prominent counts, for lfw that in the middle.",
-)
-@option(
-    "--reliability",
-    type=LocalPath(),
-    metavar="FILE.png",
-    help="Save a reliability diagram: predicted probability against observed frequency.",
-)
-@json_option()
-@provider_option
-@click.pass_context
-def calibrate(
-    ctx: click.Context,
-    source: str,
-    model: str,
-    out: Path,
-    crop: Crop | None,
-    faces: bool,
-    reliability: Path | None,
-    as_json: bool,
-    provider: Provider,
-) -> None:
-    """Fit match probabilities and thresholds to labeled people.
-
-    FOLDER has one subfolder per person; the model must not have been trained on these people. With lfw, only
-    people outside our reported test results are used. The new bundle searches collections indexed with the
-    model: search --model BUNDLE. The printed metrics are cross-validated over people.
-    """
-    from lookalike.deploy.evaluation import cross_validate, find_people, measure_people, plot_reliability
-    from lookalike.encoder.errors import CalibrationError
-    from lookalike.encoder.runtime import Model
-    from lookalike.trainer.fitting import fit_calibration
-
-    if faces and crop is not None:
-        raise click.UsageError("--crop does not work with --faces, which frames each face; leave one out")
-    opened = Model.open(model, provider=provider)
-    images = find_people(source, opened)
-    face: Literal["centered", "prominent"] = "centered" if source == "lfw" else "prominent"
-    with progress_bar("Measuring", total=len(images)) as bar:
-        measured = measure_people(
-            opened, images, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
-        )
-    log_failed(measured.failures)
-    fitted = fit_calibration(measured.embeddings, measured.people, measured.errors)
-    try:
-        validated = cross_validate(measured.embeddings, measured.people)
-    except CalibrationError as error:
-        if reliability is not None:
-            raise
-        warn(f"not cross-validated: {error}")
-        validated = None
-    if reliability is not None and validated is not None:
-        log(save_sheet(reliability, plot_reliability(validated)))
-    bundle = opened.bundle.recalibrated(fitted, out, faces=faces)
-    if as_json:
-        print_json(_calibration_json(fitted, validated) | {"bundle": str(out), "model_id": bundle.model_id})
-    else:
-        _print_calibration(fitted, validated)
-        print_path(out)
-    ctx.exit(3 if measured.failures else 0)
-
-
-def _calibration_json(fitted: Calibration, validated: Reliability | None) -> dict[str, object]:
-    likeness, errors = fitted.scores, fitted.reconstruction_errors
-    return {
-        "likeness": None if likeness is None else likeness.to_json(),
-        "errors": None if errors is None else errors.to_json(),
-        "reliability": None if validated is None else validated.to_json(),
-    }
-
-
-def _print_calibration(fitted: Calibration, validated: Reliability | None) -> None:
-    likeness = fitted.scores
-    if likeness is None:
-        raise AssertionError("a calibration fitted to people has a score calibration")
-    click.echo(
-        f"{likeness.people} people, {likeness.matched} matched and {likeness.mismatched} mismatched pairs"
-    )
-    for rate in sorted(likeness.thresholds, reverse=True):
-        click.echo(f"  false match rate {rate:<6g} above {likeness.thresholds[rate]:.3f}")
-    if validated is not None:
-        right = "" if validated.sure_right is None else f", {validated.sure_right:.3f} of them right"
-        click.echo(f"  Cllr of pairs          {validated.cllr:.3f} bits")
-        click.echo(
-            f"  calibration error      {validated.pair_error:.3f} of pairs, {validated.hit_error:.3f} of hits"
-        )
-        click.echo(f"  log loss of hits       {validated.hit_log_loss:.4f}")
-        click.echo(f"  hits with p over 0.5   {validated.sure} of {validated.hits}{right}")

@@ -340,7 +340,7 @@ def model_option(default: str = "faces", name: str = "model") -> Decorator:
         show_default=True,
         metavar="BUNDLE",
         shell_complete=complete_models,
-        help="Bundle folder or name of a shipped model.",
+        help="Name of a model (see lookalike models), or its folder.",
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.deploy.evaluation.data import LabeledImages, open_labeled
+from lookalike.encoder.bundle import reconstruction_errors
 from lookalike.encoder.datasets import find_lfw, person_from_folder, read_scores, validation_people
 from lookalike.encoder.detect import QUERY_THRESHOLD, Faces, face_finder, labeled_face, read_faces
 from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, printable
@@ -178,12 +179,14 @@ class MeasuredPeople:
         embeddings: float32 (N, E), unit length.
         people: N names.
         errors: float64 (N, 2), see :func:`picture_errors`; None for a model without a decoder.
+        off_axis: float64 (N,), see :meth:`Model.off_axis`; None for a model without a decoder.
         failures: A one-line reason for each image that could not be read.
     """
 
     embeddings: NDArray[np.float32]
     people: list[str]
     errors: NDArray[np.float64] | None
+    off_axis: NDArray[np.float64] | None
     failures: list[str]
 
 
@@ -268,6 +271,7 @@ def measure_people(
         read = partial(_read_labeled_faces, model, centered=faces == "centered")
     embeddings: list[NDArray[np.float32]] = []
     errors: list[NDArray[np.float64]] = []
+    off_axis: list[NDArray[np.float64]] = []
     people: list[str] = []
     failures: list[str] = []
     for rows, pixels, failed, count in _read_batches([file for file, _ in named], read):
@@ -275,12 +279,18 @@ def measure_people(
         failures += failed
         embeddings.append(model.embed(pixels))
         if model.has_decoder:
-            errors.append(model.reconstruction_errors(pixels))
+            latents = model.encode(pixels)
+            errors.append(reconstruction_errors(pixels, model.decode(latents)))
+            off_axis.append(model.off_axis(latents))
         on_progress(count)
     if not people:
         raise DataError(f"calibration needs images, none of {len(named)} could be read ({failures[:1]})")
     return MeasuredPeople(
-        np.concatenate(embeddings), people, np.concatenate(errors) if errors else None, failures
+        np.concatenate(embeddings),
+        people,
+        np.concatenate(errors) if errors else None,
+        np.concatenate(off_axis) if off_axis else None,
+        failures,
     )
 
 

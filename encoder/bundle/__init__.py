@@ -1,8 +1,9 @@
 """Models on disk: reading, checking and writing bundles, and the fitted parts they hold."""
 
 from lookalike.encoder.bundle.attributes import Attribute, Attributes
-from lookalike.encoder.bundle.bundle import Bundle, check_target
+from lookalike.encoder.bundle.bundle import Bundle, check_target, read_manifest
 from lookalike.encoder.bundle.calibration import (
+    OFF_AXIS_QUANTILE,
     RATES,
     Calibration,
     ReconstructionErrorStats,
@@ -11,11 +12,21 @@ from lookalike.encoder.bundle.calibration import (
     reconstruction_errors,
 )
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
-from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec
-from lookalike.encoder.bundle.storage import GOLDEN_RUNS, absolute_path, has_external_tensors, shipped_bundles
+from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec, TextSpec
+from lookalike.encoder.bundle.storage import (
+    GOLDEN_RUNS,
+    absolute_path,
+    has_external_tensors,
+    models_folders,
+    own_bundles,
+    resolve_model,
+    shipped_bundles,
+)
+from lookalike.encoder.bundle.tokenizer import Tokenizer, usual_length
 
 __all__ = [
     "GOLDEN_RUNS",
+    "OFF_AXIS_QUANTILE",
     "RATES",
     "AffineMap",
     "Attribute",
@@ -29,10 +40,17 @@ __all__ = [
     "LatentStatistics",
     "ReconstructionErrorStats",
     "ScoreCalibration",
+    "TextSpec",
+    "Tokenizer",
     "absolute_path",
     "check_target",
     "default_prior",
     "has_external_tensors",
+    "models_folders",
+    "own_bundles",
+    "read_manifest",
     "reconstruction_errors",
+    "resolve_model",
     "shipped_bundles",
+    "usual_length",
 ]

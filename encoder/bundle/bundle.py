@@ -10,6 +10,8 @@
       decoder.onnx      latent  float32 (N, D)                          estimator.onnx   pixels  ->  sigma
                         ->  image  float32 (N, H, W, C) in [0, 1]
       latents.npz       mean, covariance of the training latents; matrix, offset of the map to embeddings
+      text.onnx         tokens, mask  int64 (N, T)
+                        ->  latent  float32 (N, D); optional, with tokenizer.json of the library tokenizers
       sampling.npz      Gaussian mixtures to sample latents from; optional
       calibration.json  what a score means; optional, not part of the model_id
       calibration-faces.json  the same of faces that were found and turned upright; optional too
@@ -35,7 +37,15 @@ import numpy as np
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.bundle.calibration import Calibration
 from lookalike.encoder.bundle.latent_space import AffineMap, LatentPrior, LatentStatistics
-from lookalike.encoder.bundle.spec import KNOWN_FILES, LATENT_PRIOR, BundleSpec, DenoiserSpec, Manifest, Spec
+from lookalike.encoder.bundle.spec import (
+    KNOWN_FILES,
+    LATENT_PRIOR,
+    TOKENIZER,
+    BundleSpec,
+    DenoiserSpec,
+    Manifest,
+    Spec,
+)
 from lookalike.encoder.bundle.storage import (
     ATTRIBUTES,
     CALIBRATION,
@@ -208,6 +218,21 @@ class Bundle:
         """What opens it again: the name of a shipped bundle, else the folder."""
         return self.name if is_shipped(self.folder) else str(self.folder)
 
+    @property
+    def tokenizer(self) -> bytes:
+        """The content of ``tokenizer.json``.
+
+        Raises:
+            InvalidArgumentError: The model has no text tower.
+            BundleCorruptError: The file has changed since the bundle was opened.
+        """
+        if self.spec.text is None or TOKENIZER not in self.manifest.digests:
+            raise InvalidArgumentError(
+                f"model {printable(self.name)} takes no text, images only; use one with a text tower, for"
+                " example that of lookalike models add clip-vit-b-32"
+            )
+        return self._read(TOKENIZER)
+
     def graph(self, name: str) -> bytes:
         """Return the ONNX bytes of a graph.
 
@@ -271,6 +296,7 @@ class Bundle:
         affine: AffineMap | None = None,
         calibration: Calibration | None = None,
         sampling: LatentPrior | None = None,
+        tokenizer: bytes | None = None,
     ) -> Self:
         """Write a bundle whole or not at all, and open it again.
 
@@ -286,6 +312,7 @@ class Bundle:
             affine: Latents to embeddings.
             calibration: What a score of this model means.
             sampling: What latents are sampled from besides N(0, I).
+            tokenizer: Content of ``tokenizer.json``, for a graph ``text``.
 
         Raises:
             InvalidArgumentError: The parts do not fit each other, or the folder holds something else than a
@@ -307,6 +334,8 @@ class Bundle:
         contents["golden.npz"] = npz_bytes(**golden)
         if sampling is not None:
             contents[LATENT_PRIOR] = sampling.to_npz()
+        if tokenizer is not None:
+            contents[TOKENIZER] = tokenizer
         manifest, contents["bundle.json"] = Manifest.create(spec, digests_of(contents))
         cls(target, manifest, golden, latent_map, sampling=sampling)  # checks
         if calibration is not None:
@@ -367,6 +396,20 @@ class Bundle:
 
     def _read(self, name: str) -> bytes:
         return read_verified(self.folder, name, self.manifest.digests[name])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return what a bundle says of itself, without reading its other files.
+
+    Raises:
+        BundleError: It is damaged, or of another format.
+    """
+    try:
+        return Manifest.read(read_file(folder, "bundle.json"), folder=folder)
+    except (ValueError, InvalidArgumentError) as error:
+        raise BundleCorruptError(
+            f"bundle {printable(str(folder))} is damaged: {one_line(error)}; fetch or export it again"
+        ) from error
 
 
 def _read_sidecar(folder: Path, name: str, read: Callable[..., _Sidecar], model_id: str) -> _Sidecar | None:

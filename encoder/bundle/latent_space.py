@@ -50,6 +50,19 @@ class LatentStatistics:
         covariance = np.cov(latents.astype(np.float64), rowvar=False).reshape(2 * (latents.shape[1],))
         return cls(latents.mean(axis=0, dtype=np.float64).astype(np.float32), covariance.astype(np.float32))
 
+    def minor_axes(self) -> NDArray[np.float64]:
+        """Return the principal axes with the least variance, half of all, float64 (D, D // 2).
+
+        Each is divided by its standard deviation: multiplied with latents about the mean they give values
+        whose mean square is 1 for the images of the training; for others, which vary where those do not, it
+        is more.
+        """
+        variance, axes = np.linalg.eigh(self.covariance.astype(np.float64))  # ascending
+        half = len(variance) // 2
+        least = max(_DEGENERATE**2 * float(variance[-1]), np.finfo(np.float64).tiny)
+        scaled: NDArray[np.float64] = axes[:, :half] / np.sqrt(np.maximum(variance[:half], least))
+        return scaled
+
 
 @dataclass(frozen=True, slots=True)
 class AffineMap:

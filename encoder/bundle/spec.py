@@ -15,7 +15,7 @@ import json
 import math
 import reprlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
@@ -31,9 +31,45 @@ Kind = Literal["ae", "vae", "cvae", "encoder"]
 Labels = Literal["none", "person", "class", "unknown"]
 
 LATENT_PRIOR: Final = "sampling.npz"
-_OPTIONAL: Final = frozenset({"denoises", "frame"})
+TOKENIZER: Final = "tokenizer.json"
+_OPTIONAL: Final = frozenset({"denoises", "frame", "batch", "text"})
+_MAX_TOKENS: Final = 8192
 _MAX_SIZE_MULTIPLE: Final = 256
 _MAX_RECEPTIVE_FIELD: Final = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextSpec:
+    """How text becomes the input of a text tower, besides what ``tokenizer.json`` says.
+
+    Attributes:
+        length: Most tokens; longer texts are cut.
+        pad: Token that shorter texts are filled up with to this length; None: they stay as long as they are.
+
+    Raises:
+        InvalidArgumentError: A value is out of range.
+    """
+
+    length: int
+    pad: int | None = None
+
+    def __post_init__(self) -> None:
+        whole = type(self.length) is int and type(self.pad) in (int, type(None))
+        if not whole or not 1 <= self.length <= _MAX_TOKENS or (self.pad is not None and self.pad < 0):
+            raise InvalidArgumentError(
+                f"a text has 1 to {_MAX_TOKENS} tokens and is filled up with a number from 0, not "
+                f"{self.length!r} and {self.pad!r}"
+            )
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read the fields from a JSON object.
+
+        Raises:
+            InvalidArgumentError: A key is unknown or missing, or a value is invalid.
+        """
+        _check_keys(value, {"length", "pad"}, what="text tower")
+        return cls(**value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,10 +92,13 @@ class BundleSpec:
         denoises: The noise it was trained to remove; None if it was not. Left out of the JSON where None.
         frame: Where the landmarks of a face lie in its input; None: it is not for faces, or that is unknown.
             Left out of the JSON where None.
+        batch: Images that the encoder takes at once; None: any number. Left out of the JSON where None.
+        text: How text becomes the input of ``text.onnx``; None: it embeds images alone. Left out of the JSON
+            where None.
     """
 
     REQUIRED_FILES: ClassVar = frozenset({"encoder.onnx", "latents.npz", "golden.npz"})
-    OPTIONAL_FILES: ClassVar = frozenset({"decoder.onnx", LATENT_PRIOR})
+    OPTIONAL_FILES: ClassVar = frozenset({"decoder.onnx", LATENT_PRIOR, "text.onnx", TOKENIZER})
 
     kind: Kind
     image: ImageSpec
@@ -74,6 +113,8 @@ class BundleSpec:
     figures: Mapping[str, Any] = field(default_factory=dict)
     denoises: NoiseSpec | None = None
     frame: Frame | None = None
+    batch: Literal[1] | None = None
+    text: TextSpec | None = None
 
     @property
     def conditional(self) -> bool:
@@ -103,6 +144,15 @@ class BundleSpec:
         check_array("golden latents", golden["latents"], np.float32, (*count, self.latent))
         if "decoded" in golden:
             check_array("golden decoded", golden["decoded"], np.float32, (*count, *self.image.shape))
+        if ("text" in graphs) != (self.text is not None) or ("text" in golden) != (self.text is not None):
+            raise InvalidArgumentError(
+                "a model with a text tower must have text.onnx, and golden text for it"
+            )
+        if "text" in golden:
+            tokens = golden["tokens"].shape
+            check_array("golden tokens", golden["tokens"], np.int64, tokens)
+            check_array("golden mask", golden["mask"], np.int64, tokens)
+            check_array("golden text", golden["text"], np.float32, (*tokens[:1], self.latent))
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that :meth:`from_json` reads back equal."""
@@ -110,6 +160,7 @@ class BundleSpec:
         values |= {"image": self.image.to_json(), "classes": list(self.classes)}
         values["denoises"] = None if self.denoises is None else self.denoises.to_json()
         values["frame"] = None if self.frame is None else str(self.frame)
+        values["text"] = None if self.text is None else asdict(self.text)
         return {key: value for key, value in values.items() if value is not None or key not in _OPTIONAL}
 
     @classmethod
@@ -129,6 +180,7 @@ class BundleSpec:
             "classes": _are_names(classes),
             "metric": value["metric"] == "cosine",
             "frame": "frame" not in value or isinstance(value["frame"], str),
+            "batch": "batch" not in value or (type(value["batch"]) is int and value["batch"] == 1),
         }
         rules |= {name: isinstance(value[name], dict) for name in ("training", "figures")}
         rules |= {
@@ -147,6 +199,8 @@ class BundleSpec:
             read["denoises"] = NoiseSpec.from_json(value["denoises"])
         if "frame" in value:
             read["frame"] = Frame.parse(value["frame"])
+        if "text" in value:
+            read["text"] = TextSpec.from_json(value["text"])
         return cls(**{**value, **read})
 
 

@@ -40,6 +40,7 @@ GOLDEN_RUNS: Final = {
     "decoder": (("latents",), "decoded"),
     "denoiser": (("pixels", "sigma"), "denoised"),
     "estimator": (("pixels",), "estimated"),
+    "text": (("tokens", "mask"), "text"),
 }
 """Graph to the golden arrays it is fed, in the order of its inputs, and the one that it must return."""
 
@@ -229,6 +230,28 @@ def shipped_bundles() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folder.glob("*/bundle.json"))}
 
 
+def models_folders() -> list[Path]:
+    """Return the folders of the user's own bundles; the first is where new ones go, and may not exist.
+
+    ``LOOKALIKE_MODELS`` names them, as ``PATH`` does; else it is ``models`` in the user's data folder.
+    """
+    import platformdirs
+
+    named = [
+        Path(part).expanduser() for part in os.environ.get("LOOKALIKE_MODELS", "").split(os.pathsep) if part
+    ]
+    return named or [Path(platformdirs.user_data_dir("lookalike")) / "models"]
+
+
+def own_bundles() -> dict[str, Path]:
+    """Return the bundles in the user's models folders, name to folder; of one name the first."""
+    found: dict[str, Path] = {}
+    for folder in models_folders():
+        for path in sorted(folder.glob("*/bundle.json")):
+            found.setdefault(path.parent.name, path.parent)
+    return found
+
+
 def is_shipped(folder: Path) -> bool:
     """Whether a resolved folder is one of the shipped bundles."""
     shipped = shipped_bundles().get(folder.name)
@@ -236,10 +259,10 @@ def is_shipped(folder: Path) -> bool:
 
 
 def resolve_model(where: str | os.PathLike[str]) -> Path:
-    """Return the resolved folder of a bundle, given by path or by the name of a shipped one.
+    """Return the resolved folder of a bundle, given by path or by the name of a shipped or own one.
 
     Raises:
-        BundleNotFoundError: Neither a folder with a bundle.json nor a shipped name.
+        BundleNotFoundError: Neither a folder with a bundle.json nor such a name.
     """
     folder = Path(where)
     try:
@@ -250,16 +273,19 @@ def resolve_model(where: str | os.PathLike[str]) -> Path:
         raise BundleNotFoundError(
             f"model {printable(str(where))} cannot be opened ({error.strerror})"
         ) from error
-    shipped = shipped_bundles()
-    if str(where) in shipped:
-        return shipped[str(where)].resolve()
+    shipped, own = shipped_bundles(), own_bundles()
+    named = shipped.get(str(where)) or own.get(str(where))
+    if named is not None:
+        return named.resolve()
     names = ", ".join(shipped) or "none"
+    if own:
+        names += f"; your own: {', '.join(map(printable, own))}"
     if is_folder:
         raise BundleNotFoundError(
             f"no model in folder {printable(str(where))}: it has no bundle.json; shipped models: {names}"
         )
     raise BundleNotFoundError(
-        f"no model '{printable(str(where))}': no such folder and no such shipped model; shipped models: "
+        f"no model '{printable(str(where))}': no such folder and no model of that name; shipped models: "
         f"{names}"
     )
 

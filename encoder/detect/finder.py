@@ -29,6 +29,8 @@ QUERY_THRESHOLD: Final = 0.6
 """Whoever asks with a picture says that there is a face."""
 MIN_WIDTH: Final = 28
 """Pixels: of smaller faces too little is left to compare."""
+_FILLED: Final = 0.35
+"""Least width of a face, of the part of a picture that it fills."""
 _LONG_SIDES: Final = (1280, 320)
 _OVERLAP: Final = 0.3
 _SAME_FACE: Final = 0.4
@@ -90,6 +92,18 @@ class FaceFinder:
             pixels: uint8 (H, W, 3), RGB.
         """
         return self.find(pixels) or self.find(pixels, threshold=QUERY_THRESHOLD)
+
+    def fills(self, square: Pixels, fraction: float) -> bool:
+        """Whether a face fills the middle of a square picture, as it does in the images of a model of faces.
+
+        Args:
+            square: uint8 (S, S, 3), RGB; 200 pixels are enough.
+            fraction: Side of the middle, of S.
+        """
+        side = len(square)
+        rows = self._detector.detect(square, threshold=QUERY_THRESHOLD)
+        off = np.abs(rows[:, :2] + rows[:, 2:4] / 2 - side / 2).max(axis=1, initial=0)
+        return bool(((off < fraction * side / 2) & (rows[:, 2] > _FILLED * fraction * side)).any())
 
     def _find_upright(self, looks: Sequence[tuple[Pixels, float]], threshold: float) -> Found:
         """Return the faces (n, 15) of a picture that is given at several scales, those that overlap once."""

@@ -1,7 +1,14 @@
 """Files to embeddings, in parallel and in bounded memory."""
 
 from lookalike.encoder.embed.pipeline import PROCESSES_FROM, EmbeddedBatch, embed_files, fork_workers
-from lookalike.encoder.embed.workers import FileInfo, Readable, Workers, exit_with_parent, file_info
+from lookalike.encoder.embed.workers import (
+    FileInfo,
+    Readable,
+    Workers,
+    exit_with_parent,
+    file_info,
+    read_source,
+)
 
 __all__ = [
     "PROCESSES_FROM",
@@ -13,4 +20,5 @@ __all__ = [
     "exit_with_parent",
     "file_info",
     "fork_workers",
+    "read_source",
 ]

@@ -110,7 +110,7 @@ def embed_batch(
     skipped: list[tuple[int, FileInfo]] = []
     for row, file in enumerate(files):
         try:
-            data, info = read_file(file) if isinstance(file, str | Path) else file.read()
+            data, info = read_source(file)
             if known_hashes is not None and info.sha256 in known_hashes[row]:
                 skipped.append((row, info))
                 continue
@@ -177,10 +177,19 @@ def read_file(path: str | Path) -> tuple[bytes, FileInfo]:
     return data, FileInfo(hashlib.sha256(data).hexdigest(), len(data), status.st_mtime_ns)
 
 
+def read_source(file: str | Path | Readable) -> tuple[bytes, FileInfo]:
+    """Return the bytes of a file or other source, and its file info.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return read_file(file) if isinstance(file, str | Path) else file.read()
+
+
 def file_info(file: str | Path | Readable) -> FileInfo | None:
     """Return the file info; None for a file that cannot be read."""
     try:
-        return (read_file(file) if isinstance(file, str | Path) else file.read())[1]
+        return read_source(file)[1]
     except OSError:
         return None
 

@@ -1,6 +1,7 @@
 """Import an ONNX network as a bundle for search. Needs the [import] extra.
 
-The network is run to check it: a batch of five images must give the same as each image alone.
+The network is run to check it: a batch of five images must give the same as each image alone. One that takes
+a single image at a time is run so.
 
 Legend: N images, S side, C channels, D latent size.
 """
@@ -9,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -28,10 +28,11 @@ from lookalike.encoder.bundle import (
 from lookalike.encoder.detect import Frame
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
 from lookalike.encoder.files import read_bounded
-from lookalike.encoder.images import Crop, ImageSpec
+from lookalike.encoder.images import Crop, ImageSpec, Resampling
 
 if TYPE_CHECKING:
     from lookalike.encoder.export.onnx_graph import Normalization, OnnxGraph
+    from lookalike.encoder.export.text_tower import TextFiles
 
 
 _MAX_DIFFERENCE: Final = 1e-2
@@ -60,11 +61,15 @@ def import_onnx(
     output: str | None = None,
     mirror: bool = True,
     frame: Frame | None = None,
+    usual_size: int | None = None,
+    resampling: Resampling = "bilinear",
+    text: TextFiles | None = None,
+    source: str | None = None,
 ) -> Bundle:
     """Write the network in ``file`` as a bundle of kind ``encoder``.
 
     Args:
-        file: ONNX, in a single file.
+        file: ONNX; weights may lie in other files of its folder.
         folder: Where the bundle goes.
         size: S, if the network does not fix it.
         normalization: Normalization of its input.
@@ -72,30 +77,39 @@ def import_onnx(
         output: Its output; None for the only one that is a vector for each image.
         mirror: Whether to average with the mirror image.
         frame: Where the landmarks of a face lie in its input; None: it is not for faces, or not known.
+        usual_size: S, if the network does not fix it and ``size`` is not given.
+        resampling: Filter of the resize.
+        text: Its text tower, if it has one.
+        source: What the bundle says it was made of; None: the file's name.
 
     Raises:
         OnnxImportError: It is not a network from an image to a vector, or cannot be run here.
         InvalidArgumentError: an option does not fit the network, or something that is no bundle stands at
             ``folder``.
     """
-    from lookalike.encoder.export.onnx_graph import OnnxGraph
+    from lookalike.encoder.export.onnx_graph import OnnxGraph, pick_output
+    from lookalike.encoder.export.text_tower import import_text
 
     check_target(absolute_path(folder))
     data = _read(file)
     network = OnnxGraph.parse(data, file)
     channels = 1 if normalization.gray else network.channels
-    image = ImageSpec(size=_side(network, size), channels=channels, crop=crop)
+    side = _side(network, size, usual_size)
+    image = ImageSpec(size=side, channels=channels, crop=crop, resampling=resampling)
     network.add_preprocessing(image, normalization)
     pixels = _synthetic(image, 5)
-    name = _choose_output(network, pixels, output, file)
-    network.set_output(name)
-    try:
-        latents = _checked_latents(network.to_bytes(), pixels, file)
-    except OnnxImportError:
-        if not network.make_batch_dynamic():
-            raise
-        latents = _checked_latents(network.to_bytes(), pixels, file)
+    tried = _run(network.to_bytes(), pixels[:1], file)
+    name, first = pick_output(dict(zip(network.outputs, tried, strict=True)), output, printable(str(file)))
+    network.set_output(name, first=first)
+    graph = network.to_bytes()
+    latents = _latents_alone(graph, pixels, file)
+    batch: Literal[1] | None = None
+    if not _takes_batches(graph, pixels, latents, file):
+        batch = 1
+        if network.make_batch_dynamic() and _takes_batches(network.to_bytes(), pixels, latents, file):
+            graph, batch = network.to_bytes(), None
     latent = latents.shape[1]
+    tower = None if text is None else import_text(text, latent)
     spec = BundleSpec(
         kind="encoder",
         image=image,
@@ -105,8 +119,10 @@ def import_onnx(
         opset=network.opset,
         labels="unknown",
         frame=frame,
+        batch=batch,
+        text=None if tower is None else tower.spec,
         training={
-            "imported": file.name,
+            "imported": source or file.name,
             "sha256": hashlib.sha256(data).hexdigest(),
             "mean": list(normalization.mean),
             "std": list(normalization.std),
@@ -119,10 +135,11 @@ def import_onnx(
     return Bundle.save(
         folder,
         spec=spec,
-        graphs={"encoder": network.to_bytes()},
+        graphs={"encoder": graph} | ({} if tower is None else {"text": tower.graph}),
         statistics=LatentStatistics(zero, unit),  # unknown, and never sampled from
         affine=AffineMap(unit, zero),
-        golden={"pixels": pixels[:4], "latents": latents[:4]},
+        golden={"pixels": pixels[:4], "latents": latents[:4], **({} if tower is None else tower.golden)},
+        tokenizer=None if tower is None else tower.tokenizer,
     )
 
 
@@ -138,8 +155,8 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _side(network: OnnxGraph, size: int | None) -> int:
-    side = network.side or size
+def _side(network: OnnxGraph, size: int | None, usual: int | None) -> int:
+    side = network.side or size or usual
     if side is None:
         raise InvalidArgumentError("this network takes images of any size; choose one with --size")
     if size not in (None, side):
@@ -156,58 +173,35 @@ def _synthetic(image: ImageSpec, count: int) -> NDArray[np.uint8]:
     return (smooth + rng.integers(0, 32, smooth.shape)).astype(np.uint8)
 
 
-def _choose_output(network: OnnxGraph, pixels: NDArray[np.uint8], requested: str | None, file: Path) -> str:
-    """Return the name of the output that is a vector for each image."""
-    names = network.outputs
-    outputs = _run(network.to_bytes(), pixels[:1], file)
-    shapes = ", ".join(
-        f"{name} {array.dtype} {array.shape}" for name, array in zip(names, outputs, strict=True)
-    )
-    vectors = [name for name, array in zip(names, outputs, strict=True) if _is_vector(array)]
-    if requested is not None:
-        vectors = [name for name in vectors if name == requested]
-    if len(vectors) != 1:
-        which = f"--output {requested}" if requested is not None else "the output"
-        rule = "must be a vector for each image" if not vectors else "is ambiguous; choose one with --output"
-        raise InvalidArgumentError(
-            f"{printable(str(file))}: {printable(which)} {rule}; it has {printable(shapes)[:400]}"
-        )
-    return vectors[0]
-
-
-def _is_vector(array: NDArray[Any]) -> bool:
-    """Whether floats are (1, D) or (1, D, 1, 1), D over 1."""
-    return (
-        array.dtype.kind == "f"
-        and array.ndim in (2, 4)
-        and len(array) == 1
-        and array.size == array.shape[1] > 1
-    )
-
-
-def _checked_latents(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> NDArray[np.float32]:
-    """Return the latents of ``pixels``, each computed alone, if the batch gives the same."""
+def _latents_alone(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> NDArray[np.float32]:
+    """Return the latents of ``pixels``, each computed alone."""
     alone: NDArray[np.float32] = np.concatenate([_run(graph, row[None], file)[0] for row in pixels])
-    where = printable(str(file))
     if not np.isfinite(alone).all() or float(alone.std(axis=0).max()) == 0:
         raise OnnxImportError(
-            f"{where}: gives the same vector for every image, or NaN; check --mean and --std"
-        )
-    try:
-        (together,) = _run(graph, pixels, file)
-    except OnnxImportError as error:
-        raise OnnxImportError(
-            f"{where}: takes only one image at a time ({one_line(error)[:200]}); export it with a dynamic "
-            "batch"
-        ) from error
-    same_shape = together.shape == alone.shape
-    difference = float(np.abs(together - alone).max() / alone.std()) if same_shape else math.inf
-    if not difference <= _MAX_DIFFERENCE:
-        raise OnnxImportError(
-            f"{where}: a batch of five images must give the same as each alone, it differs by "
-            f"{difference:.1e} standard deviations; export it with a dynamic batch, in evaluation mode"
+            f"{printable(str(file))}: gives the same vector for every image, or NaN; check --mean and --std"
         )
     return alone
+
+
+def _takes_batches(graph: bytes, pixels: NDArray[np.uint8], alone: NDArray[np.float32], file: Path) -> bool:
+    """Whether a graph takes several images at once.
+
+    Raises:
+        OnnxImportError: It does, and gives something else than for each of them alone.
+    """
+    try:
+        (together,) = _run(graph, pixels, file)
+    except OnnxImportError:
+        return False
+    if together.shape != alone.shape:
+        return False
+    difference = float(np.abs(together - alone).max() / alone.std())
+    if not difference <= _MAX_DIFFERENCE:
+        raise OnnxImportError(
+            f"{printable(str(file))}: a batch of five images must give the same as each alone, it differs by "
+            f"{difference:.1e} standard deviations; export it with a dynamic batch, in evaluation mode"
+        )
+    return True
 
 
 def _run(graph: bytes, pixels: NDArray[np.uint8], file: Path) -> list[NDArray[Any]]:

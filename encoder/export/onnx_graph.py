@@ -11,7 +11,7 @@ Legend: N images, S side, C channels of the images, K channels of the network (1
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self, final
@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoder.bundle import has_external_tensors
 from lookalike.encoder.errors import InvalidArgumentError, OnnxImportError, one_line, printable
+from lookalike.encoder.export.external_data import merge_external
 from lookalike.encoder.images import ImageSpec
 
 _MIN_OPSET: Final = 9  # opset: the operators added here have not changed since
@@ -90,19 +91,9 @@ class OnnxGraph:
         """Read an ONNX file, and refuse what a bundle cannot hold or onnxruntime cannot run.
 
         Raises:
-            OnnxImportError: It is not ONNX, has external weights or custom operators, or takes no image.
+            OnnxImportError: As :func:`load_graph` says, or it takes no image.
         """
-        where = printable(str(file))
-        try:
-            model = onnx.load_from_string(data)
-        except (MemoryError, RecursionError):
-            raise  # they say nothing of the input
-        except Exception as error:  # protobuf and onnx each raise their own
-            raise OnnxImportError(
-                f"{where}: is not an ONNX file ({one_line(error)[:200]}); export it again"
-            ) from error
-        _check(model, where)
-        return cls(_upgraded(model, where), where)
+        return cls(load_graph(data, file), printable(str(file)))
 
     @property
     def opset(self) -> int:
@@ -154,9 +145,16 @@ class OnnxGraph:
         graph.initializer.extend(shapes)
         return bool(shapes)
 
-    def set_output(self, output: str) -> None:
-        """Keep only ``output``, as float32 (N, D)."""
+    def set_output(self, output: str, *, first: bool = False) -> None:
+        """Keep only ``output``, as float32 (N, D); ``first``: the first vector of a row for each image."""
         graph = self._model.graph
+        if first:  # (N, tokens, D) -> (N, D)
+            index = numpy_helper.from_array(np.array(0, np.int64))
+            graph.node.append(helper.make_node("Constant", [], ["lookalike/first"], value=index))
+            graph.node.append(
+                helper.make_node("Gather", [output, "lookalike/first"], ["lookalike/token"], axis=1)
+            )
+            output = "lookalike/token"
         # (N, D) or (N, D, 1, 1) -> (N, D)
         graph.node.append(helper.make_node("Flatten", [output], ["lookalike/flat"], axis=1))
         graph.node.append(helper.make_node("Cast", ["lookalike/flat"], [_LATENT], to=TensorProto.FLOAT))
@@ -176,14 +174,88 @@ class OnnxGraph:
         return data
 
 
+_PREFERRED: Final[tuple[str, ...]] = ("image_embeds", "text_embeds", "pooler_output")
+"""Outputs of exports that are the vector of an image or text, where there are several."""
+_TOKENS: Final = "last_hidden_state"
+
+
+def pick_output(
+    outputs: Mapping[str, NDArray[Any]], requested: str | None, where: str, *, latent: int | None = None
+) -> tuple[str, bool]:
+    """Return the output that is a vector for each image or text, and whether it is the first of a row.
+
+    Args:
+        outputs: What a network gave for one, by name.
+        requested: The name to take; None: the only one that can be meant.
+        where: What messages call the network.
+        latent: The length of the vector, if only one will do.
+
+    Raises:
+        InvalidArgumentError: None will do, or several.
+    """
+    vectors = [name for name, array in outputs.items() if _is_vector(array, latent)]
+    if requested is not None:
+        vectors = [name for name in vectors if name == requested]
+    elif len(vectors) > 1:
+        preferred: list[str] = [name for name in _PREFERRED if name in vectors]
+        vectors = preferred[:1] or vectors
+    if len(vectors) == 1:
+        return vectors[0], False
+    row = outputs.get(_TOKENS)
+    if not vectors and requested in (None, _TOKENS) and latent is None and _is_row(row):
+        return _TOKENS, True  # the token that stands for all of the image
+    shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in outputs.items())
+    which = f"--output {requested}" if requested is not None else "the output"
+    what = "a vector" if latent is None else f"a vector of {latent} numbers"
+    rule = f"must be {what} for each image" if not vectors else "is ambiguous; choose one with --output"
+    raise InvalidArgumentError(f"{where}: {printable(which)} {rule}; it has {printable(shapes)[:400]}")
+
+
+def _is_row(array: NDArray[Any] | None) -> bool:
+    """Whether floats are (1, tokens, D)."""
+    if array is None or array.dtype.kind != "f" or array.ndim != 3:
+        return False
+    return len(array) == 1 and min(array.shape[1:]) > 1
+
+
+def _is_vector(array: NDArray[Any], latent: int | None) -> bool:
+    """Whether floats are (1, D) or (1, D, 1, 1), D over 1."""
+    return (
+        array.dtype.kind == "f"
+        and array.ndim in (2, 4)
+        and len(array) == 1
+        and array.size == array.shape[1] > 1
+        and latent in (None, array.size)
+    )
+
+
+def load_graph(data: bytes, file: Path) -> onnx.ModelProto:
+    """Read an ONNX file with the weights that lie beside it, in an opset that has the operators added here.
+
+    Raises:
+        OnnxImportError: It is not ONNX, has weights outside of its folder or custom operators.
+    """
+    where = printable(str(file))
+    try:
+        model = onnx.load_from_string(data)
+    except (MemoryError, RecursionError):
+        raise  # they say nothing of the input
+    except Exception as error:  # protobuf and onnx each raise their own
+        raise OnnxImportError(
+            f"{where}: is not an ONNX file ({one_line(error)[:200]}); export it again"
+        ) from error
+    merge_external(model, file.parent, where)
+    if has_external_tensors(model.SerializeToString()):  # such as those of training, which nobody needs here
+        raise OnnxImportError(
+            f"{where}: some of its weights are in another file; export it again in one file"
+        )
+    _check(model, where)
+    return _upgraded(model, where)
+
+
 def _check(model: onnx.ModelProto, where: str) -> None:
     if not model.graph.node:
         raise OnnxImportError(f"{where}: is not an ONNX file with a network; export it again")
-    if has_external_tensors(model.SerializeToString()):
-        raise OnnxImportError(
-            f"{where}: its weights are in another file; merge them in Python with "
-            "onnx.save(onnx.load('my.onnx'), 'one.onnx')"
-        )
     known = _KNOWN_DOMAINS | {function.domain for function in model.functions}
     foreign = {f"{node.domain}.{node.op_type}" for node in _nodes(model.graph) if node.domain not in known}
     if foreign:

@@ -6,15 +6,19 @@ E embedding size.
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import Bundle, reconstruction_errors
+from lookalike.encoder.bundle import Bundle, Tokenizer, reconstruction_errors
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.runtime.session import OnnxModel, Provider
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+_OFF_AXIS: Final = "its latent is {:.1f} times as far off as those of the training"
 
 
 class Model(OnnxModel):
@@ -118,6 +122,72 @@ class Model(OnnxModel):
             InvalidArgumentError: Another dtype or shape, or a model without a decoder.
         """
         return reconstruction_errors(pixels, self.reconstruct(pixels))
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether it embeds text, too, in the space of its images."""
+        return "text" in self.bundle.graphs
+
+    def embed_text(self, text: str) -> Floats:
+        """Return the embedding of a text, float32 (E,) of unit length, to compare with those of images.
+
+        Raises:
+            InvalidArgumentError: The model takes no text, or the text holds no word.
+            MissingExtraError: The extra ``text`` is not installed.
+        """
+        tokens, mask = self._tokenizer(text)
+        embedding: Floats = self.bundle.affine(self._run("text", tokens, mask, shape=(self._spec.latent,)))[0]
+        return embedding
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.bundle.tokenizer, self._spec.text)
+
+    def off_axis(self, latents: Floats) -> NDArray[np.float64]:
+        """Return how far latents, float32 (N, D), lie off the axes of the training images, float64 (N,).
+
+        The root mean square along the axes with the least variance, in standard deviations: about 1 in the
+        training, more where an image varies in another way.
+        """
+        along = (latents.astype(np.float64) - self.bundle.statistics.mean) @ self._minor_axes
+        distances: NDArray[np.float64] = np.sqrt(np.square(along).mean(axis=1))
+        return distances
+
+    @cached_property
+    def _minor_axes(self) -> NDArray[np.float64]:
+        return self.bundle.statistics.minor_axes()
+
+    def can_judge(self, *, faces: bool = False) -> bool:
+        """Whether it was measured what images like those of the training are; see :meth:`why_unlike`."""
+        calibration = self.bundle.calibration_of(faces=faces)
+        return calibration is not None and self.has_decoder and calibration.reconstruction_errors is not None
+
+    def why_unlike(self, pixels: Pixels, *, faces: bool = False) -> list[str | None]:
+        """Return for each of uint8 (N, H, W, C) why it is unlike what the model was trained on, or None.
+
+        None for all where :meth:`can_judge` is false.
+
+        Args:
+            pixels: The images.
+            faces: Whether they are faces that were found in pictures and turned upright.
+
+        Raises:
+            InvalidArgumentError: Another dtype or shape.
+        """
+        calibration = self.bundle.calibration_of(faces=faces)
+        usual = None if calibration is None else calibration.reconstruction_errors
+        if calibration is None or usual is None or not self.has_decoder:
+            return [None] * len(pixels)
+        latents = self.encode(pixels)
+        scores = usual.ood_scores(reconstruction_errors(pixels, self.decode(latents)))
+        reasons = [None if s is None else f"reconstruction error {s:.1f} times the usual" for s in scores]
+        if calibration.most_off_axis is None:
+            return reasons
+        distances = self.off_axis(latents)
+        return [
+            _OFF_AXIS.format(distance) if reason is None and distance > calibration.most_off_axis else reason
+            for reason, distance in zip(reasons, distances, strict=True)
+        ]
 
     def _check_pixels(self, pixels: Pixels) -> None:
         shape = self._spec.image.shape

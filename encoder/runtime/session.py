@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import GOLDEN_RUNS, Bundle, has_external_tensors
+from lookalike.encoder.bundle import GOLDEN_RUNS, Bundle, BundleSpec, has_external_tensors
 from lookalike.encoder.errors import (
     BundleCorruptError,
     GoldenMismatchError,
@@ -117,7 +117,8 @@ class OnnxModel:
         inputs, output = GOLDEN_RUNS[graph]
         expected = golden[output]
         try:
-            got = _run(session, *(golden[name] for name in inputs), shape=expected.shape[1:])
+            rows = [golden[name] for name in inputs]
+            got = _run(session, *rows, shape=expected.shape[1:], batch=self._batch(graph, _BATCH))
         except (MemoryError, RecursionError):
             raise  # they say nothing of the input
         except Exception as error:  # onnxruntime's own types, and ValueError from other inputs or outputs
@@ -151,7 +152,15 @@ class OnnxModel:
         if release and session.get_providers()[0] == _CPU:
             options = ort.RunOptions()
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        batch = self._batch(graph, batch)
         return _run(session, *rows, shape=shape, output=output, batch=batch, options=options)
+
+    def _batch(self, graph: str, usual: int) -> int:
+        """Return how many rows a graph takes at once."""
+        if graph == "text":
+            return 1  # texts differ in length
+        spec = self.bundle.manifest.spec
+        return spec.batch or usual if graph == "encoder" and isinstance(spec, BundleSpec) else usual
 
 
 def open_session(

@@ -250,6 +250,8 @@ class CollectionSpec:
         roots: Root name -> folder that item paths are relative to.
         foreign_roots: Names of the roots whose folder only a file of latents told: whoever wrote it may have
             named any, so no image is opened there.
+        unlike_training: Whether most of its images are unlike what the model was trained on, so that nothing
+            is known of how probable it is that two of them show one person.
         format: Version of this record's format.
     """
 
@@ -260,12 +262,14 @@ class CollectionSpec:
     metric: Literal["cosine"] = "cosine"
     roots: Mapping[str, str] = field(default_factory=dict)
     foreign_roots: tuple[str, ...] = ()
+    unlike_training: bool = False
     format: int = SPEC_FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that :meth:`from_json` reads back equal; ``foreign_roots`` if there are any."""
+        """Return JSON values that :meth:`from_json` reads back equal, without what is false or empty."""
         values = asdict(self) | {"roots": dict(self.roots), "foreign_roots": list(self.foreign_roots)}
-        return {key: value for key, value in values.items() if value or key != "foreign_roots"}
+        optional = ("foreign_roots", "unlike_training")
+        return {key: value for key, value in values.items() if value or key not in optional}
 
     def folder_of(self, root: object) -> str | None:
         """Return the folder that images of a root are opened in.
@@ -300,11 +304,11 @@ class CollectionSpec:
             return False
         texts = (self.model_id, self.model_name, self.crop, *self.roots, *self.roots.values())
         texts += self.foreign_roots
+        kinds = ((self.dimension, int), (self.format, int), (self.unlike_training, bool))
         return (
             all(isinstance(text, str) for text in texts)
-            and type(self.dimension) is int
+            and all(type(value) is kind for value, kind in kinds)
             and self.dimension > 0
-            and type(self.format) is int
             and self.metric == "cosine"
         )
 

@@ -54,6 +54,7 @@ class SyncReport:
         predicted: For how many items attributes were predicted; None when no attribute was asked for.
         faces: Faces in the pictures that were read; None: the collection holds whole pictures.
         without_face: How many of these pictures have none.
+        warning: Says so where most of the images are unlike what the model was trained on; else None.
     """
 
     collection: str = ""
@@ -72,6 +73,7 @@ class SyncReport:
     predicted: int | None = None
     faces: int | None = None
     without_face: int | None = None
+    warning: str | None = None
 
     @property
     def stored(self) -> int:
@@ -100,9 +102,9 @@ class SyncReport:
         return f"dry run, nothing was changed; it would be {line}" if self.dry else line
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; ``predicted`` only when attributes were asked for, faces only of faces."""
+        """Return JSON values; ``predicted``, faces and ``warning`` only where there is something to tell."""
         values = asdict(self)
-        optional = ("predicted", "faces", "without_face")
+        optional = ("predicted", "faces", "without_face", "warning")
         return {
             **{key: value for key, value in values.items() if value is not None or key not in optional},
             "failed": [{"path": path, "reason": reason} for path, reason in self.failed],

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Final
 
@@ -72,6 +73,7 @@ from lookalike.indexer.sync.plan import (
 from lookalike.indexer.sync.predict import attributes_to_predict, predict_attributes
 from lookalike.indexer.sync.renamed import absorb_doubles, check_renamed
 from lookalike.indexer.sync.report import SyncEvent, SyncReport, SyncReporter
+from lookalike.indexer.sync.sample import AHEAD, unlike_training
 
 _DURABLE_TOGETHER: Final = 1024
 _DURABLE_AFTER: Final = 1.0
@@ -177,8 +179,9 @@ def sync(
         if dry_run:
             run.dry_run(entries)
         else:
-            if spec != before:
-                store.update_info(name, spec)
+            entries = run.look_ahead(entries, log)
+            if run.spec != before:
+                store.update_info(name, run.spec)
             run.write(entries, workers, on_progress, prune=prune)
     run.report_scan(scan)
     report.seconds = time.monotonic() - began
@@ -236,6 +239,18 @@ class _Run:
         self.reporter.report.unchanged = self.plan.unchanged
         on_total(len(self.plan.to_embed))
         return self.plan.to_embed
+
+    def look_ahead(self, entries: Iterable[ToEmbed], log: Callable[[str], object]) -> Iterable[ToEmbed]:
+        """Warn where the images are not of the model's kind, and return them all."""
+        ahead = list(islice(entries, AHEAD))
+        files = [entry.item.where for entry in ahead if not entry.known_hashes]
+        framing, report = parse_framing(self.spec.crop), self.reporter.report
+        report.warning = unlike_training(self.model, files, framing, max_pixels=self.max_pixels)
+        if report.warning is not None:
+            log(report.warning)
+        if not self.store.count(self.name):
+            self.spec = replace(self.spec, unlike_training=report.warning is not None)
+        return chain(ahead, entries) if isinstance(entries, Iterator) else entries
 
     def dry_run(self, entries: Iterable[ToEmbed]) -> None:
         """Report what would be done."""

@@ -72,6 +72,20 @@ class StoredItem:
 
 
 @dataclass(frozen=True, slots=True)
+class TextQuery:
+    """Words as a query, for a model that takes text.
+
+    Attributes:
+        text: The words.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class QueryFaces:
     """Which faces of a query are searched for, where faces are compared.
 
@@ -114,7 +128,7 @@ class QueryFace:
 class LoadedQuery:
     """A query's pixels, uint8 (S, S, C), and the SHA-256 of its file, or the error of reading it.
 
-    Of a stored item there is its stored vector, float32 (E,), in place of pixels.
+    Of a stored item, and of text, there is its vector, float32 (E,), in place of pixels.
     """
 
     pixels: Pixels | None = None
@@ -124,6 +138,7 @@ class LoadedQuery:
     denoise_info: DenoiseInfo | None = None
     face: QueryFace | None = None
     error: LookalikeError | None = None
+    is_text: bool = False
 
     @property
     def stored_vector(self) -> NDArray[np.float32]:

@@ -18,14 +18,19 @@ from lookalike.encoder.runtime import Model
 from lookalike.indexer.sync import DEGENERATE
 from lookalike.searcher.generation import attributes_of
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
-from lookalike.searcher.search.query_images import LoadedQuery, Query, QueryFaces, Timer, load_query
+from lookalike.searcher.search.query_images import (
+    LoadedQuery,
+    Query,
+    QueryFaces,
+    TextQuery,
+    Timer,
+    load_query,
+)
 
 Pixels = NDArray[np.uint8]
 Vector = NDArray[np.float32]
-OUT_OF_DISTRIBUTION: Final = (
-    "this image is unlike what the model was trained on (reconstruction error {:.1f} times the usual); "
-    "results mean little"
-)
+OUT_OF_DISTRIBUTION: Final = "this image is unlike what the model was trained on ({}); results mean little"
+_TRY_FACES: Final = "; if it is a whole photograph with a face, search with --faces"
 
 
 def untimed(_step: str) -> AbstractContextManager[object]:
@@ -48,13 +53,9 @@ class QueryEmbedder:
     ) -> None:
         self.model, self.timer, self.max_pixels = model, timer, max_pixels
         self._usual_crop = crop
-        calibration = model.bundle.calibration_of(faces=crop is None)
-        self._usual_errors = (
-            None if calibration is None or not model.has_decoder else calibration.reconstruction_errors
-        )
-        if self._usual_errors is not None:
+        if model.can_judge(faces=crop is None):
             # Loads the decoder now, so that the first query does not wait.
-            model.reconstruction_errors(np.empty((0, *model.bundle.spec.image.shape), np.uint8))
+            model.why_unlike(np.empty((0, *model.bundle.spec.image.shape), np.uint8), faces=crop is None)
 
     def framing(self, crop: Crop | None, faces: QueryFaces | None) -> Crop | None:
         """Return how queries are cropped: as usual, unless it is given; None: to their faces.
@@ -69,9 +70,16 @@ class QueryEmbedder:
         return self._usual_crop if crop is None else crop
 
     def load(
-        self, query: Query, crop: Crop | None, faces: QueryFaces | None, denoiser: QueryDenoiser | None
+        self,
+        query: Query | TextQuery,
+        crop: Crop | None,
+        faces: QueryFaces | None,
+        denoiser: QueryDenoiser | None,
     ) -> list[LoadedQuery]:
         """Read a query, framed as :meth:`framing` says: one image, or each face asked for; or an error."""
+        if isinstance(query, TextQuery):
+            with self.timer("embed"):
+                return [LoadedQuery(name=query.text, vector=self.model.embed_text(query.text), is_text=True)]
         return load_query(
             self.model,
             query,
@@ -90,6 +98,14 @@ class QueryEmbedder:
         """
         return attributes_of(self.model).change(add) if add else None
 
+    def vectors(self, loaded: Sequence[LoadedQuery], change: Vector | None = None) -> list[Vector | None]:
+        """Return the vector of each query, float32 (E,), as :meth:`embed` does; items and text have one."""
+        embedded = self.embed([each.pixels for each in loaded], change)
+        return [
+            vector if each.vector is None else each.vector
+            for each, vector in zip(loaded, embedded, strict=True)
+        ]
+
     def embed(self, images: Sequence[Pixels | None], change: Vector | None = None) -> list[Vector | None]:
         """Return a vector, float32 (E,), for each image, uint8 (S, S, C), that was read.
 
@@ -102,14 +118,16 @@ class QueryEmbedder:
         return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
 
     def warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:
-        """Return a line for each image that the model reconstructs far worse than those it was trained on."""
+        """Return a line for each image that is unlike those that the model was trained on."""
         good = [pixels for pixels in images if pixels is not None]
-        if self._usual_errors is None or not good:
+        faces = self._usual_crop is None
+        if not good or not self.model.can_judge(faces=faces):
             return [None] * len(images)
         with self.timer("check"):
-            scores = iter(self._usual_errors.ood_scores(self.model.reconstruction_errors(np.stack(good))))
-        found = [None if pixels is None else next(scores) for pixels in images]
-        return [None if score is None else OUT_OF_DISTRIBUTION.format(score) for score in found]
+            reasons = iter(self.model.why_unlike(np.stack(good), faces=faces))
+        hint = "" if faces or self.model.bundle.spec.frame is None else _TRY_FACES
+        found = [None if pixels is None else next(reasons) for pixels in images]
+        return [None if reason is None else OUT_OF_DISTRIBUTION.format(reason) + hint for reason in found]
 
 
 def no_vector(query: object) -> VectorError:

@@ -45,6 +45,7 @@ from lookalike.searcher.search.query_images import (
     Query,
     QueryFaces,
     StoredItem,
+    TextQuery,
     Timer,
     read_located,
     stored_face,
@@ -134,7 +135,7 @@ class Searcher:
 
     def similar(
         self,
-        queries: Sequence[Query],
+        queries: Sequence[Query | TextQuery],
         *,
         k: int = 10,
         offset: int = 0,
@@ -154,7 +155,7 @@ class Searcher:
         Where every face of the queries is asked for, there is a result for each face.
 
         Args:
-            queries: Image files, or objects like them.
+            queries: Image files, or objects like them; or text.
             k: Most hits of each query.
             offset: Leave out so many of the best hits: those of the pages before.
             exclude_self: Leave out items with exactly the query's bytes.
@@ -264,8 +265,8 @@ class Searcher:
 
     def similar_to_examples(
         self,
-        like: Sequence[Query | StoredItem],
-        unlike: Sequence[Query | StoredItem] = (),
+        like: Sequence[Query | TextQuery | StoredItem],
+        unlike: Sequence[Query | TextQuery | StoredItem] = (),
         *,
         params: SearchParams | None = None,
         crop: Crop | None = None,
@@ -279,7 +280,7 @@ class Searcher:
         edited or denoised, their images.
 
         Args:
-            like: Positive examples, at least one: files or items; ``add`` edits these.
+            like: Positive examples, at least one: files, items or text; ``add`` edits these.
             unlike: Negative examples.
             params: Which hits.
             crop: As for :meth:`similar`.
@@ -300,7 +301,8 @@ class Searcher:
         liked = [self._load_example(each, crop, faces, denoiser, image=bool(add)) for each in like]
         unliked = [self._load_example(each, crop, faces, denoiser, image=False) for each in unlike]
         loaded = liked + unliked
-        vectors = self._example_vectors(liked, change) + self._example_vectors(unliked, None)
+        scorer = _judge(scorer, *loaded)
+        vectors = self._embedder.vectors(liked, change) + self._embedder.vectors(unliked)
         warnings = self._embedder.warnings([each.pixels for each in liked])
         warning = next(
             (f"{each.name}: {text}" for each, text in zip(liked, warnings, strict=True) if text), None
@@ -334,7 +336,7 @@ class Searcher:
 
     def _load_example(
         self,
-        example: Query | StoredItem,
+        example: Query | TextQuery | StoredItem,
         crop: Crop | None,
         faces: QueryFaces | None,
         denoiser: QueryDenoiser | None,
@@ -347,13 +349,6 @@ class Searcher:
                 return stored
             example = stored
         return self._embedder.load(example, crop, faces, denoiser)[0]
-
-    def _example_vectors(self, examples: Sequence[LoadedQuery], change: Vector | None) -> list[Vector | None]:
-        embedded = self._embedder.embed([each.pixels for each in examples], change)
-        return [
-            vector if each.vector is None else each.vector
-            for each, vector in zip(examples, embedded, strict=True)
-        ]
 
     def similar_to_vectors(
         self,
@@ -379,9 +374,10 @@ class Searcher:
 
     def match_scorer(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
         """Return what turns scores of this collection into probabilities; see :meth:`similar`."""
-        return MatchScorer.from_bundle(
+        scorer = MatchScorer.from_bundle(
             self.model.bundle, size=self.size, prior=prior, fmr=fmr, faces=self.spec.has_faces
         )
+        return MatchScorer() if self.spec.unlike_training else scorer
 
     def item_image(self, payload: dict[str, Any], *, side: int) -> Pixels | None:
         """Return a stored item's image for people, uint8 (side, side, 3), or None when its file is gone.
@@ -440,7 +436,7 @@ class Searcher:
 
     def _search_batch(
         self,
-        queries: Sequence[Query],
+        queries: Sequence[Query | TextQuery],
         params: SearchParams,
         crop: Crop | None,
         faces: QueryFaces | None,
@@ -451,7 +447,7 @@ class Searcher:
         began = time.perf_counter()
         loaded = [one for query in queries for one in self._embedder.load(query, crop, faces, denoiser)]
         images = [each.pixels for each in loaded]
-        vectors, warnings = self._embedder.embed(images, change), self._embedder.warnings(images)
+        vectors, warnings = self._embedder.vectors(loaded, change), self._embedder.warnings(images)
         usable = [place for place, vector in enumerate(vectors) if vector is not None]
         results: dict[int, tuple[SearchHit, ...]] = {}
         if usable:
@@ -459,7 +455,7 @@ class Searcher:
             digests = [[loaded[place].digest] for place in usable]
             found = self._retrieve(rows, digests, params)
             results = {
-                place: scorer.rank(
+                place: _judge(scorer, loaded[place]).rank(
                     hits,
                     digests=own,
                     face=loaded[place].face,
@@ -479,7 +475,7 @@ class Searcher:
                     model_id,
                     took_ms,
                     results[place],
-                    match=scorer.any_match(results[place]),
+                    match=_judge(scorer, each).any_match(results[place]),
                     warning=warnings[place],
                     denoise_info=each.denoise_info,
                     face=each.face,
@@ -492,3 +488,8 @@ class Searcher:
             self._check_fields(params.where)
             of_faces = replace(params, where=items_filter(self.spec, params.where))
             return retrieve(self.store, self.collection, vectors, digests, of_faces)
+
+
+def _judge(scorer: MatchScorer, *queries: LoadedQuery) -> MatchScorer:
+    """Return what judges the hits of a query; of words nothing says whether they show one person."""
+    return MatchScorer() if any(query.is_text for query in queries) else scorer

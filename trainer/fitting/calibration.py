@@ -15,7 +15,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import RATES, Calibration, ReconstructionErrorStats, ScoreCalibration
+from lookalike.encoder.bundle import (
+    OFF_AXIS_QUANTILE,
+    RATES,
+    Calibration,
+    ReconstructionErrorStats,
+    ScoreCalibration,
+)
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
 
 Floats = NDArray[np.float32]
@@ -71,7 +77,12 @@ def calibration_of(
 
 
 def fit_calibration(
-    embeddings: Floats, people: Sequence[str | None], errors: Reals | None = None, *, seed: int = 0
+    embeddings: Floats,
+    people: Sequence[str | None],
+    errors: Reals | None = None,
+    *,
+    off_axis: Reals | None = None,
+    seed: int = 0,
 ) -> Calibration:
     """Fit the evidence of scores and the thresholds, and the statistics of reconstruction errors.
 
@@ -79,6 +90,7 @@ def fit_calibration(
         embeddings: float32 (N, E) of unit length, of people that the model was not trained on.
         people: N names; images of unknown people (None) count for the errors only.
         errors: float64 (N, 2) from :func:`reconstruction_errors`, or None.
+        off_axis: float64 (N,), how far the latents lie off the axes of the training images; None: not known.
         seed: Of the choice of pairs.
 
     Raises:
@@ -93,6 +105,7 @@ def fit_calibration(
     return Calibration(
         scores=likeness,
         reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors),
+        most_off_axis=None if off_axis is None else float(np.quantile(off_axis, OFF_AXIS_QUANTILE)),
     )
 
 

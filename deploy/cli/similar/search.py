@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,15 +31,16 @@ if TYPE_CHECKING:
 
     from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
-    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult
+    from lookalike.searcher.search import QueryDenoiser, QueryFaces, QueryResult, Searcher, TextQuery
 
 _MAX_NAME: Final = 32
 _FILE: Final = LocalPath()
+_FILE_OR_TEXT: Final = LocalPath(path_type=str)
 _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 
 
 @command(epilog="Example: lookalike search me.jpg --collection family --sheet hits.png")
-@click.argument("images", nargs=-1, metavar="IMAGE...", type=_FILE)
+@click.argument("images", nargs=-1, metavar="IMAGE|TEXT...", type=_FILE_OR_TEXT)
 @collection_option()
 @store_option
 @option("--model", metavar="BUNDLE", help="Bundle folder, if it has moved since indexing.")
@@ -70,8 +72,8 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     "--like",
     "liked",
     multiple=True,
-    metavar="IMAGE",
-    type=_FILE,
+    metavar="IMAGE|TEXT",
+    type=_FILE_OR_TEXT,
     group=_QUERY,
     help="Combine this image with all others into one query; repeatable.",
 )
@@ -79,8 +81,8 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     "--unlike",
     "unliked",
     multiple=True,
-    metavar="IMAGE",
-    type=_FILE,
+    metavar="IMAGE|TEXT",
+    type=_FILE_OR_TEXT,
     group=_QUERY,
     help="Move the combined query away from this image; repeatable.",
 )
@@ -150,7 +152,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 @click.pass_context
 def search(
     ctx: click.Context,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     collection: str | None,
     store: str,
     count: int,
@@ -161,8 +163,8 @@ def search(
     all_faces: bool,
     where: Filter | None,
     added: tuple[str, ...],
-    liked: tuple[Path, ...],
-    unliked: tuple[Path, ...],
+    liked: tuple[str, ...],
+    unliked: tuple[str, ...],
     group_by: str | None,
     fold_duplicates: bool,
     exclude_self: bool,
@@ -186,7 +188,11 @@ def search(
     the person in the collection; set --prior if you expect many, or probably none.
 
     With --like or --unlike, all IMAGEs form one query: their mean, moved away from the --unlike images.
+
+    Where the collection's model takes text (lookalike models add clip-vit-b-32), a query that is no file is
+    TEXT: lookalike search "two parrots on a branch".
     """
+    from lookalike.encoder.errors import printable
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store import choose_collection
     from lookalike.searcher.figures import MAX_ROWS, results_sheet
@@ -212,12 +218,12 @@ def search(
         collection = choose_collection(opened, collection)
         searcher = Searcher.open(opened, collection, model=model, provider=provider, max_pixels=max_pixels)
         denoiser = _open_denoiser(denoise_model, provider) if denoise else None
+        queries = _queries(images, searcher)
         if combined:
-            examples = (*images, *liked)
             answers = [
                 searcher.similar_to_examples(
-                    examples,
-                    unliked,
+                    [*queries, *_queries(liked, searcher)],
+                    _queries(unliked, searcher),
                     params=params,
                     crop=crop,
                     faces=wanted,
@@ -227,7 +233,7 @@ def search(
             ]
         else:
             found = searcher.similar(
-                images,
+                queries,
                 k=count,
                 exclude_self=exclude_self,
                 where=where,
@@ -249,11 +255,29 @@ def search(
     print_results(form, answers, searcher.file_of)
     _log_notes(good, matches=not as_json)
     log_failed(answer.error for answer in answers if answer.error is not None)
+    if not searcher.model.takes_text and any(map(_is_text, (*images, *liked, *unliked))):
+        name = printable(searcher.model.bundle.name)
+        log(f"model {name} takes no words; index with one that does: lookalike models add clip-vit-b-32")
     if saved is not None:
         log(saved + (f", the first {MAX_ROWS} of {len(good)} queries" if len(good) > MAX_ROWS else ""))
     if searcher.size == 0:
         warn(f"collection {collection} is empty; fill it with lookalike index")
     ctx.exit(exit_code(len(answers) - len(good), len(answers)))
+
+
+def _is_text(word: str) -> bool:
+    """Whether a query can only be text: it is no file, nor does it look like the name of one."""
+    from lookalike.encoder.images import IMAGE_SUFFIXES
+
+    return not os.path.exists(word) and Path(word).suffix.lower() not in IMAGE_SUFFIXES  # noqa: PTH110  # any text
+
+
+def _queries(words: Sequence[str], searcher: Searcher) -> list[Path | TextQuery]:
+    """Return files and, where the model takes it, text."""
+    from lookalike.searcher.search import TextQuery
+
+    takes_text = searcher.model.takes_text
+    return [TextQuery(word) if takes_text and _is_text(word) else Path(word) for word in words]
 
 
 def _faces(

@@ -162,8 +162,12 @@ def _headers(status: str, *more: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+_IMPLIED: Final = {"additionalProperties": True, "required": False}
+"""What a schema and a parameter mean where they do not say it."""
+
+
 def _shortened(value: Any) -> Any:
-    """Return a description without the titles that pydantic makes, and with null as a second type."""
+    """Return a description without pydantic's titles and what is implied, with null as a second type."""
     if isinstance(value, list):
         return [_shortened(each) for each in value]
     if not isinstance(value, dict):
@@ -171,7 +175,7 @@ def _shortened(value: Any) -> Any:
     short = {
         key: each if key == "example" else _shortened(each)
         for key, each in value.items()
-        if key != "title" or not isinstance(each, str)
+        if (key != "title" or not isinstance(each, str)) and _IMPLIED.get(key, ...) is not each
     }
     either = short.get("anyOf", ())
     if len(either) == 2 and either[1] == {"type": "null"} and isinstance(either[0].get("type"), str):

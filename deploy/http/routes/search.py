@@ -30,6 +30,7 @@ from lookalike.searcher.search import (
     Searcher,
     SearchParams,
     StoredItem,
+    TextQuery,
 )
 
 router: Final = APIRouter(prefix="/api/v1", tags=["search"])
@@ -44,6 +45,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     images: list[str] | None = Field(
         None, max_length=MAX_IMAGES, description="Query images, each a file in Base64."
     )
+    text: str = Field("", max_length=1000, description="Words, for a model that takes text.")
     item: UUID | None = Field(None, description="More like this item, instead of images.")
     vectors: list[list[float] | str] | None = Field(
         None,
@@ -53,7 +55,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     )
     model_id: str | None = Field(None, max_length=64, description="The model that made the vectors.")
     like: list[UUID] = Field(
-        [], max_length=_MAX_EXAMPLES, description="Items that are one query together with the images."
+        [], max_length=_MAX_EXAMPLES, description="Items that are one query with the images."
     )
     unlike: list[UUID] = Field(
         [], max_length=_MAX_EXAMPLES, description="Items that this query is moved away from."
@@ -61,7 +63,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     offset: int = Field(0, ge=0, le=_MAX_OFFSET, description="Leave out so many of the best results.")
     k: int = Field(10, ge=1, le=MAX_K, description="At most so many results for each query.")
     exclude_self: bool | None = Field(
-        None, description="Leave out items with the query's exact bytes; default: true for an item only."
+        None, description="Leave out items with the query's bytes; default: for an item only."
     )
     crop: str | None = Field(
         None,
@@ -79,14 +81,10 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     group_by: str | None = Field(
         None, max_length=200, description="Only the best result for each value of this field: person."
     )
-    add: list[str] = Field(
-        [], max_length=16, description="Edit the query first: Smiling=1.5, in standard deviations."
-    )
+    add: list[str] = Field([], max_length=16, description="Edit the query first: Smiling=1.5.")
     denoise: bool = Field(False, description="Denoise the query first, if it is noisy.")
     denoise_model: str = Field(DENOISER, max_length=200, description="Name of a denoiser.")
-    prior: float | None = Field(
-        None, description="Prior probability of a match, for each image of the collection."
-    )
+    prior: float | None = Field(None, description="Prior probability of a match.")
     fmr: float | None = Field(None, description="False match rate of the threshold for a match.")
 
     @model_validator(mode="after")
@@ -95,6 +93,8 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
             raise ValueError("send face or all_faces, not both")
         if self.crop is not None and self.query_faces is not None:
             raise ValueError("send crop or faces, not both")
+        if self.text and self.item is not None and not self.combined:
+            raise ValueError("send text or an item, not both; like takes items beside text")
         if self.images is not None and self.item is not None:
             raise ValueError("send images or an item, not both")
         if self.vectors is not None:
@@ -104,7 +104,7 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
         return self
 
     def _check_vectors(self) -> None:
-        if self.images is not None or self.item is not None or self.combined:
+        if self.images is not None or self.item is not None or self.text or self.combined:
             raise ValueError("send vectors or images or items, not several of them")
         if self.model_id is None:
             raise ValueError("send vectors together with their model_id, as POST embed returns it")
@@ -185,17 +185,17 @@ _EXAMPLE: Final = {"collection": "family", "images": ["iVBORw0KGgo="], "k": 5}
 async def search(request: Request, state: State) -> JSONResponse:
     """Find the images most similar to an image, or to a stored item.
 
-    Send a form with one or more files called ``image``, or JSON. Of several images, one that cannot be read
-    has an ``error`` instead of results; if none can be read, the response is a problem. With ``like`` or
-    ``unlike`` all images and items are one query: their mean, moved away from the ``unlike`` items.
+    Send a form with files called ``image``, or JSON. An image that cannot be read has an ``error`` in place
+    of results; if none can be read, the response is a problem. With ``like``, ``unlike`` or ``text`` all is
+    one query: the mean, moved away from ``unlike``.
     """
     params, uploads = await parse_body(request, SearchRequest)
     if params.item is not None and uploads:
         raise ApiError("invalid-request", "send images or an item, not both")
     if params.vectors is not None and uploads:
         raise ApiError("invalid-request", "send vectors or images or items, not several of them")
-    if not (uploads or params.item or params.vectors or params.like):
-        raise ApiError("invalid-request", "send an image (images, or files called image) or an item")
+    if not (uploads or params.item or params.vectors or params.like or params.text):
+        raise ApiError("invalid-request", "send an image (images, or files called image), text or an item")
     registry = state.registry
     denoiser = registry.query_denoiser(params.denoise_model) if params.denoise else None
 
@@ -203,7 +203,7 @@ async def search(request: Request, state: State) -> JSONResponse:
         searcher = registry.searcher(params.collection)
         return _Search(searcher, params, denoiser, tuple(state.settings.roots)).run(queries)
 
-    alone = params.item is None and params.vectors is None and not params.combined and not params.all_faces
+    alone = not (params.item or params.vectors or params.text or params.combined or params.all_faces)
     if alone and len(uploads) == 1:
         kind = (SearchRequest, params.model_dump_json(exclude={"images"}))
         result = await state.executor.submit_batched(
@@ -238,7 +238,7 @@ class _Search:
         params = self.params
         if params.vectors is not None:
             return self._with_vectors(params.vectors)
-        if params.combined:
+        if params.combined or (params.text and uploads):
             return [self._with_examples(uploads)]
         options: dict[str, Any] = {
             **self._results,
@@ -253,7 +253,7 @@ class _Search:
             return [self.searcher.similar_to_item(item, exclude_self=excluded, read=read, **options)]
         return list(
             self.searcher.similar(
-                uploads,
+                self._words or uploads,
                 exclude_self=bool(params.exclude_self),
                 crop=self._crop,
                 faces=params.query_faces,
@@ -267,6 +267,10 @@ class _Search:
         params = self.params
         where = None if params.where is None else parse_where(params.where)
         return {"k": params.k, "offset": params.offset, "where": where, "group_by": params.group_by}
+
+    @property
+    def _words(self) -> list[TextQuery]:
+        return [TextQuery(self.params.text)] if self.params.text else []
 
     @property
     def _added(self) -> dict[str, float]:
@@ -287,7 +291,7 @@ class _Search:
         )
         excluded = bool(liked) if params.exclude_self is None else params.exclude_self
         return self.searcher.similar_to_examples(
-            [*uploads, *like],
+            [*uploads, *self._words, *like],
             unlike,
             params=SearchParams(**self._results, exclude_self=excluded),
             crop=self._crop,

@@ -207,7 +207,7 @@ def test_a_model_may_be_calibrated_again_in_its_own_folder(home: Path, tmp_path:
     assert 0 < said["reliability"]["cllr"] < 1
     calibration = Bundle.open(tmp_path / "model").calibration
     assert calibration == Bundle.open(home / "calibrated").calibration
-    listed = lookalike("models", "list", "model", cwd=tmp_path).stdout
+    listed = lookalike("models", "show", "model", cwd=tmp_path).stdout
     assert f"calibrated on {PEOPLE} people: " in listed
     (tmp_path / "model" / CALIBRATION).write_text("{}")
     done = lookalike("models", "model", cwd=tmp_path)

@@ -384,7 +384,7 @@ def test_json_is_all_there_is_on_stdout(home: Path, tiny_model: Path) -> None:
         "collections verify photos --json",
         "evaluate retrieval --collection photos --json",
         "models MODEL --json",
-        "models list MODEL --json",
+        "models show MODEL --json",
         "models --json",
     ):
         filled = words.replace("MODEL", str(tiny_model)).replace("SHEET", str(tiny_model.parent / "s.png"))
@@ -394,8 +394,8 @@ def test_json_is_all_there_is_on_stdout(home: Path, tiny_model: Path) -> None:
         assert len(done.stdout.splitlines()) == 1
 
 
-def test_models_are_listed_with_and_without_saying_list(home: Path, tiny_model: Path) -> None:
-    listed = lookalike("models", "list", tiny_model, cwd=home)
+def test_models_are_listed_and_shown_with_and_without_saying_so(home: Path, tiny_model: Path) -> None:
+    listed = lookalike("models", "show", tiny_model, cwd=home)
     assert (listed.returncode, listed.stderr) == (0, "")
     assert listed.stdout.startswith("tiny  ae, 16x16x3, latent 4, crop center:0.5, id ")
     assert listed.stdout.splitlines()[1] == "  trained without labels"
