@@ -38,9 +38,9 @@ def _collections(ctx: click.Context) -> Iterable[str]:
 
 
 def _models(_ctx: click.Context) -> Iterable[str]:
-    from lookalike.encoder.bundle import shipped_bundles
+    from lookalike.encoder.bundle import own_bundles, shipped_bundles
 
-    return shipped_bundles()
+    return {*shipped_bundles(), *own_bundles()}
 
 
 def _fields(ctx: click.Context) -> Iterable[str]:

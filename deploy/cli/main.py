@@ -26,7 +26,7 @@ PROGRAM: Final = "lookalike"
 COMPLETE_VARIABLE: Final = "_LOOKALIKE_COMPLETE"
 """Set by a shell that asks for words: click answers instead of running the command."""
 VERBS: Final = {
-    "train": (f"{_CLI}.train", "Train a model on LFW, MNIST or a folder of images."),
+    "train": (f"{_CLI}.training.train", "Train a model on LFW, MNIST or a folder of images."),
     "index": (f"{_CLI}.index", "Add the images of folders to a collection."),
     "embed": (f"{_CLI}.index", "Write the latents of images to a Parquet file."),
     "search": (f"{_CLI}.similar.search", "Find the images most similar to an image."),
@@ -123,7 +123,7 @@ def demo(out: Path, train: bool, epochs: int) -> None:
     If LFW is neither found nor downloadable, 100 small sample faces of scikit-image are used.
     """
     from lookalike.deploy.cli.output import progress_bar
-    from lookalike.deploy.cli.train import need_extra
+    from lookalike.deploy.cli.training.train import need_extra
     from lookalike.deploy.demo import run_demo
 
     if train:

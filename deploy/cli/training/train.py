@@ -20,7 +20,7 @@ from lookalike.deploy.cli.options import (
     options_of,
 )
 from lookalike.deploy.cli.output import log, print_path
-from lookalike.deploy.cli.training_data import DataOptions, data_options, training_data_options
+from lookalike.deploy.cli.training.data import DataOptions, data_options, training_data_options
 from lookalike.encoder.errors import DataError, TrainingError
 from lookalike.trainer.config import (
     DENOISER_DEFAULTS,

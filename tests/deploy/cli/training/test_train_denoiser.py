@@ -16,7 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.deploy.cli.train import denoiser
+from lookalike.deploy.cli.training.train import denoiser
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.export.parity import PARITY
 from lookalike.encoder.images import add_noise, encode_png

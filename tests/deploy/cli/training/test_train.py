@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.deploy.cli.train import ae
+from lookalike.deploy.cli.training.train import ae
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.images import Crop, NoiseSpec
 from lookalike.encoder.runtime import Model

@@ -8,7 +8,7 @@ import click
 import pytest
 import torch
 
-from lookalike.deploy.cli.train import cvae, vae
+from lookalike.deploy.cli.training.train import cvae, vae
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.images import NoiseSpec
 from lookalike.encoder.runtime import Model
