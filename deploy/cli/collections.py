@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,28 +45,31 @@ def collections() -> None:
 def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     """List the collections of a store and their aliases.
 
-    One that is damaged is listed with the reason; the exit code is then 3.
+    One that is damaged, or that another process holds, is listed with the reason; the exit code is then 3.
     """
+    from lookalike.encoder.errors import CollectionNotFoundError, StoreBusyError
     from lookalike.indexer.open import open_store
-    from lookalike.indexer.store import damage_of
+    from lookalike.indexer.store import opening_error
 
     with open_store(store) as opened:
         aliases = opened.aliases()
         rows: list[dict[str, Any]] = []
         for name in opened.list_collections():
-            damage = damage_of(opened, name)
-            row = {"count": _count(opened, name), **opened.info(name).to_json()} if damage is None else {}
             names = [alias for alias, real in aliases.items() if real == name]
-            rows.append(
-                {"name": name, **row, "aliases": names} | ({"damaged": str(damage)} if damage else {})
-            )
+            if (error := opening_error(opened, name)) is not None:
+                state = "held" if isinstance(error, StoreBusyError) else "damaged"
+                rows.append({"name": name, "aliases": names, state: str(error)})
+                continue
+            with suppress(CollectionNotFoundError):  # it was deleted meanwhile
+                row = {"count": _count(opened, name), **opened.info(name).to_json()}
+                rows.append({"name": name, **row, "aliases": names})
     if as_json:
         print_json(rows)
     elif rows:
         _print_collections(rows)
     else:
         log(f"no collection in {store}; lookalike index creates one")
-    ctx.exit(3 if any("damaged" in row for row in rows) else 0)
+    ctx.exit(3 if any("count" not in row for row in rows) else 0)
 
 
 def _count(store: VectorStore, name: str) -> int:
@@ -79,8 +82,9 @@ def _count(store: VectorStore, name: str) -> int:
 def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         marks = "".join(f", alias {alias}" for alias in row["aliases"])
-        if "damaged" in row:
-            click.echo(f"{row['name']:<24} {'damaged':>9}  {row['damaged']}{marks}")
+        if "count" not in row:
+            state = "held" if "held" in row else "damaged"
+            click.echo(f"{row['name']:<24} {state:>9}  {row[state]}{marks}")
             continue
         model = f"{row['model_name']} ({str(row['model_id'])[:12]})"
         click.echo(f"{row['name']:<24} {row['count']:>9}  {model}{marks}")

@@ -12,17 +12,14 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.encoder.bundle import shipped_bundles
 from lookalike.encoder.errors import (
     BundleKindError,
-    CollectionNotFoundError,
     InvalidArgumentError,
     LookalikeError,
     ModelMismatchError,
     StoreBusyError,
-    StoreError,
-    StoreUnreachableError,
     printable,
 )
 from lookalike.encoder.runtime import Denoiser, Model, Provider
-from lookalike.indexer.store import CollectionSpec, VectorStore, check_opens, resolve_alias
+from lookalike.indexer.store import CollectionSpec, VectorStore, opening_error, resolve_alias
 from lookalike.searcher.search import QueryDenoiser, Searcher, Timer
 
 _LOG: Final = logging.getLogger("lookalike.service")
@@ -221,17 +218,10 @@ class ModelRegistry:
         return [condition for _, condition in known.values()]
 
     def _condition_of(self, name: str) -> Condition:
-        try:
-            check_opens(self.store, name)
-        except StoreUnreachableError:
-            raise
-        except StoreBusyError:
-            return "held"
-        except CollectionNotFoundError:  # it was deleted meanwhile
+        error = opening_error(self.store, name)
+        if error is None:
             return "open"
-        except StoreError:
-            return "damaged"
-        return "open"
+        return "held" if isinstance(error, StoreBusyError) else "damaged"
 
     def close(self) -> None:
         """Flush and close the store."""

@@ -2,22 +2,36 @@
 "use strict";
 
 const managing = {
-  offer(collections, models, damaged) {
+  // closed: collections that cannot be opened, and why.
+  offer(collections, models, closed) {
     const can = managing.can();
-    byId("welcome").hidden = Boolean(collections.length || damaged.length);
+    byId("welcome").hidden = Boolean(collections.length || closed.length);
     byId("welcome-index").hidden = !can;
     byId("welcome-command").hidden = can;
-    byId("no-collections").hidden = collections.length > 0;
+    byId("no-collections").hidden = collections.length + closed.length > 0;
     indexing.offer(models, can);
-    byId("damaged").hidden = !damaged.length;
-    byId("damaged").textContent = damaged.map((each) => `Damaged: ${each.name} (${each.reason})`).join("; ");
-    replace(byId("collection-list"), collections.map(managing.row));
+    byId("closed").hidden = !closed.length;
+    byId("closed").textContent = closed.map((each) => `Cannot be opened: ${each.reason}`).join(". ");
+    replace(byId("collection-list"), [...collections.map(managing.row), ...closed.map(managing.closed)]);
   },
 
   can: () => Boolean(service.about && service.about.can_write),
 
+  closed: ({ name, reason }) =>
+    make(
+      "li",
+      { className: "collection" },
+      make("h3", { textContent: name }),
+      make("p", { className: "hint bad", textContent: reason }),
+    ),
+
+  amount({ count, crop }) {
+    const kind = crop.startsWith("faces:") ? "face" : "image";
+    return `${count.toLocaleString()} ${kind}${count === 1 ? "" : "s"}`;
+  },
+
   row(collection) {
-    const { name, count, model, aliases } = collection;
+    const { name, model, aliases } = collection;
     const details = make("div", { className: "details", hidden: true });
     const look = makeButton(
       "Look at it",
@@ -40,7 +54,7 @@ const managing = {
         }),
       );
     }
-    const words = [`${count.toLocaleString()} ${count === 1 ? "image" : "images"}`, `model ${model || "not loaded"}`];
+    const words = [managing.amount(collection), `model ${model || "not loaded"}`];
     return make(
       "li",
       { className: "collection" },
@@ -161,9 +175,10 @@ const managing = {
     }
   },
 
-  remove({ name, count }) {
+  remove(collection) {
+    const { name } = collection;
     byId("delete-question").textContent =
-      `Delete the collection ${name} with ${count.toLocaleString()} images? The image files stay where they are.`;
+      `Delete the collection ${name} with ${managing.amount(collection)}? The image files stay where they are.`;
     const dialog = byId("delete");
     dialog.onclose = () => {
       if (dialog.returnValue === "delete")

@@ -33,8 +33,7 @@ function chooser(place, changed, whole) {
   function offer() {
     const { part } = picture;
     const found = picture.faces || [];
-    const main = found.length === 1 ? 1 : picture.main;
-    const chosen = part.face || (takesFace() ? main : 0);
+    const chosen = part.face || (takesFace() ? picture.main : 0);
     replace(
       faces,
       found.map((face, n) => makeFace(face, n + 1, found.length, n + 1 === chosen, () => take({ face: n + 1 }))),
@@ -85,13 +84,6 @@ function chooser(place, changed, whole) {
       square.show(null);
     },
 
-    // Mark the face that the service took.
-    mark(number) {
-      if (!picture || !number || picture.main === number) return;
-      picture.main = number;
-      offer();
-    },
-
     // The parameters of a request; crop: also that of the collection, for requests that do not know it.
     values(named = false) {
       if (!picture) return {};
@@ -109,7 +101,7 @@ function chooser(place, changed, whole) {
 async function findFaces(picture, signal) {
   try {
     const { images } = await service.sendFiles("faces", {}, [picture.sent], { signal });
-    picture.faces = images[0].faces;
+    [{ faces: picture.faces, main: picture.main }] = images;
   } catch (error) {
     if (error.name === "AbortError") throw error;
     service.facesMissing = error.code === "extra-missing";

@@ -74,7 +74,6 @@ const searching = {
     searching.asked = key;
     searching.answer = shown.answer;
     if (!byId("query-name").textContent) byId("query-name").textContent = readable(shown.answer.query);
-    if (shown.answer.face) searching.part.mark(shown.answer.face.number);
     results.show(shown.answer, shown.found, shown.complete);
   },
 

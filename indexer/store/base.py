@@ -24,7 +24,6 @@ from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     InvalidArgumentError,
-    StoreBusyError,
     StoreError,
     StoreUnreachableError,
     printable,
@@ -299,32 +298,21 @@ def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
         )
 
 
-def check_opens(store: VectorStore, name: str) -> None:
-    """Open a collection of the store and read from it.
+def opening_error(store: VectorStore, name: str) -> StoreError | None:
+    """Open a collection of the store, read from it, and return why that cannot be done; None when it can.
 
-    Raises:
-        StoreBusyError: another process holds it.
-        CollectionNotFoundError: it was deleted meanwhile.
-        StoreUnreachableError: the server does not answer.
-        StoreError: it is damaged.
-    """
-    store.info(name)
-    store.get(name, [_NO_ID])
-
-
-def damage_of(store: VectorStore, name: str) -> StoreError | None:
-    """Return why a collection of the store cannot be opened; None when it can.
-
-    One that another process holds, or has deleted meanwhile, is not damaged.
+    A StoreBusyError says that another process holds it; any other, that it is damaged. One that was deleted
+    meanwhile has neither.
 
     Raises:
         StoreUnreachableError: the server does not answer.
     """
     try:
-        check_opens(store, name)
+        store.info(name)
+        store.get(name, [_NO_ID])
     except StoreUnreachableError:
         raise
-    except (StoreBusyError, CollectionNotFoundError):
+    except CollectionNotFoundError:
         return None
     except StoreError as error:
         return error

@@ -129,8 +129,12 @@ def _share_responses(operation: dict[str, Any], method: str) -> None:
     problems = _problem_responses()
     for status, response in operation["responses"].items():
         image = method == "get" and any(media.startswith("image/") for media in response.get("content", {}))
-        if status not in problems and (headers := _headers(status, *["ETag"] * image)):
+        if status in problems:
+            continue
+        if headers := _headers(status, *["ETag"] * image):
             response["headers"] = headers
+        if response["description"] == "Successful Response":  # FastAPI's words, at every route
+            response["description"] = "OK"
     named = set(_ALWAYS)
     named |= {*_OF_PARAMETERS} if {"parameters", "requestBody"} & operation.keys() else set()
     named |= {*_OF_BODIES} if "requestBody" in operation else set()

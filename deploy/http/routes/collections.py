@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -14,12 +15,12 @@ from lookalike.deploy.http.errors import PROBLEMS, ApiError
 from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.state import AppState, State
 from lookalike.deploy.http.uploads import describe_body, parse_body
-from lookalike.encoder.errors import printable
+from lookalike.encoder.errors import CollectionNotFoundError, StoreBusyError, printable
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.store import (
     counts_to_json,
-    damage_of,
     items_filter,
+    opening_error,
     parse_where,
     summarize,
     value_counts,
@@ -92,7 +93,7 @@ class AliasJson(BaseModel):
     collection: str
 
 
-class DamagedJson(BaseModel):
+class ClosedJson(BaseModel):
     """A collection that cannot be opened, and why."""
 
     name: str
@@ -103,7 +104,8 @@ class CollectionsResponse(BaseModel):
     """All collections of the store."""
 
     collections: list[CollectionJson]
-    damaged: list[DamagedJson]
+    damaged: list[ClosedJson]
+    held: list[ClosedJson] = Field(description="Another process has them open.")
 
 
 class FacetsResponse(BaseModel):
@@ -151,15 +153,18 @@ async def collections(state: State) -> JSONResponse:
 
 
 def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
-    rows, damaged = [], []
-    aliases = registry.store.aliases()
-    for name in registry.store.list_collections():
-        if (damage := damage_of(registry.store, name)) is not None:
+    store = registry.store
+    found: dict[str, list[dict[str, Any]]] = {"collections": [], "damaged": [], "held": []}
+    aliases = store.aliases()
+    for name in store.list_collections():
+        if (error := opening_error(store, name)) is not None:
             # The reason, without the place of the store: that is the service's own.
-            damaged.append({"name": name, "reason": str(damage).replace(registry.store.address, "")})
+            closed = {"name": name, "reason": str(error).replace(store.address, "")}
+            found["held" if isinstance(error, StoreBusyError) else "damaged"].append(closed)
             continue
-        rows.append(_row(registry, name, aliases))
-    return {"collections": rows, "damaged": damaged}
+        with suppress(CollectionNotFoundError):  # it was deleted meanwhile
+            found["collections"].append(_row(registry, name, aliases))
+    return found
 
 
 def _row(registry: ModelRegistry, name: str, aliases: Mapping[str, str]) -> dict[str, Any]:

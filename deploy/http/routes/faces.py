@@ -13,7 +13,7 @@ from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.settings import MAX_IMAGES
 from lookalike.deploy.http.state import State
 from lookalike.deploy.http.uploads import Upload, describe_body, parse_body
-from lookalike.encoder.detect import FaceFinder, face_finder
+from lookalike.encoder.detect import FaceFinder, face_finder, labeled_face
 from lookalike.encoder.errors import ImageError, one_line
 from lookalike.encoder.images import decoded_rgb
 
@@ -48,6 +48,7 @@ class PhotographJson(BaseModel):
     height: int | None
     count: int
     faces: list[FaceJson]
+    main: int | None = Field(description="Number of the most prominent, which queries take; null: no face.")
     error: str | None = None
 
 
@@ -94,8 +95,8 @@ async def faces(request: Request, state: State) -> JSONResponse:
 
 
 def _unreadable(upload: Upload, error: ImageError) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": upload.name, "width": None, "height": None, "count": 0, "faces": []}
-    return row | {"error": one_line(error)}
+    row: dict[str, Any] = {"name": upload.name, "width": None, "height": None, "main": None}
+    return row | {"count": 0, "faces": [], "error": one_line(error)}
 
 
 def _find(
@@ -107,10 +108,12 @@ def _find(
             finder.find_for_query(pixels) if threshold is None else finder.find(pixels, threshold=threshold)
         )
     height, width = pixels.shape[:2]
+    main = labeled_face(found, centered=False)
     return {
         "name": upload.name,
         "width": width,
         "height": height,
         "count": len(found),
         "faces": [face.to_json() for face in found],
+        "main": None if main is None else main + 1,
     }

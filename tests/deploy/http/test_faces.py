@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from lookalike.encoder.detect import face_finder
@@ -38,11 +39,25 @@ def test_faces_are_where_the_finder_sees_them(client: httpx.Client) -> None:
     two, none = sent.json()["images"]
     assert (two["name"], two["width"], two["height"], two["count"]) == ("two.png", 512, 256, 2)
     assert two["faces"] == [face.to_json() for face in face_finder().find(group(2), threshold=0.6)]
-    assert (none["count"], none["faces"]) == (0, [])
+    assert (none["count"], none["faces"], none["main"]) == (0, [], None)
     text = client.post(f"{API}/faces", json={"images": [as_text(TWO)], "threshold": 0.6})
     assert text.json()["images"][0] | {"name": "two.png"} == two
     strict = client.post(f"{API}/faces", data={"threshold": "0.99"}, files={"image": ("two.png", TWO)})
     assert strict.json()["images"][0]["count"] == 0
+
+
+def test_the_main_face_is_the_one_that_a_query_takes(client: httpx.Client) -> None:
+    for small, main in ((0, 2), (1, 1)):
+        photo = group(2).copy()
+        photo[:, 256 * small : 256 * (small + 1)] = np.pad(group(1)[::2, ::2], ((64,), (64,), (0,)), "edge")
+        files = {"image": encode_png(photo)}
+        (told,) = client.post(f"{API}/faces", files=files).json()["images"]
+        assert (told["count"], told["main"]) == (2, main)
+        images = [
+            client.post(f"{API}/reconstruct", data=data, files=files).json()["images"][0]["original"]
+            for data in ({"faces": "true"}, {"face": str(main)}, {"face": str(3 - main)})
+        ]
+        assert images[0] == images[1] != images[2]
 
 
 def test_one_that_cannot_be_read_is_told_beside_the_others(client: httpx.Client) -> None:
@@ -51,6 +66,7 @@ def test_one_that_cannot_be_read_is_told_beside_the_others(client: httpx.Client)
     assert "not an image" in bad["error"]
     assert (bad["count"], bad["width"], two["count"]) == (0, None, 2)
     assert "error" not in two
+    assert bad["main"] is None
     problem(client.post(f"{API}/faces", files=files[:1]), 422, "image-unreadable")
 
 

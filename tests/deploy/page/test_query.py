@@ -392,3 +392,33 @@ def test_two_requests_lead_to_the_first_results(browser: Browser, faces: str) ->
         expect(page.locator("#results li")).to_have_count(9)
         before = paths[: paths.index(f"{API}/search") + 1]
         assert [each for each in before if each.startswith(API)] == [f"{API}/faces", f"{API}/search"]
+
+
+@pytest.mark.slow
+@in_browser
+def test_the_face_that_is_reconstructed_is_the_pressed_one(browser: Browser, faces: str) -> None:
+    photo = jpeg(np.pad(group(3), ((200, 300), (0, 500), (0, 0))))
+    (told,) = httpx.post(f"{faces}{API}/faces", files={"image": photo}).json()["images"]
+    for page in opened(browser, faces):
+        page.get_by_role("tab", name="Reconstruct").click()
+        page.set_input_files("#reconstruct-file", files=chosen(photo))
+        expect(page.locator("#wipe")).to_be_visible()
+        boxes = page.get_by_role("group", name="Faces found in the image").get_by_role("button")
+        expect(boxes).to_have_count(3)
+        pressed = page.locator(".face[aria-pressed=true]")
+        expect(pressed).to_have_count(1)
+        expect(pressed).to_have_attribute("aria-label", f"Face {told['main']} of 3, from the left")
+        spy(page)
+        with page.expect_response("**/api/v1/reconstruct"):
+            boxes.nth(told["main"] % 3).press("Enter")
+        assert page.evaluate("sent[0].fields") == {"model": "faces", "face": str(told["main"] % 3 + 1)}
+        expect(pressed).to_have_attribute("aria-label", f"Face {told['main'] % 3 + 1} of 3, from the left")
+
+
+@pytest.mark.slow
+@in_browser
+def test_a_collection_of_faces_counts_faces(browser: Browser, faces: str) -> None:
+    for page in opened(browser, faces):
+        page.get_by_role("tab", name="Manage").click()
+        rows = page.locator("#collection-list .hint")
+        expect(rows).to_have_text([re.compile("^3 faces · "), re.compile("^9 images · ")])

@@ -12,7 +12,7 @@ from lookalike.encoder.files import parse_json
 from lookalike.indexer.embedded.shard import Shard, current_shard
 from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import read_payload
-from lookalike.indexer.store import Layout, VectorStore, damage_of
+from lookalike.indexer.store import Layout, VectorStore, opening_error
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.photos import NAME, copy_sparse, make_home
@@ -48,7 +48,7 @@ def test_a_payload_is_stored_up_to_32_deep_and_refused_from_33_on(
         store.upsert(name, point_ids(2), random_vectors(2), [{}, {"x": endless}])
     (record,) = store.scroll(name)
     assert record.payload == {"x": nested(32, objects=objects)}
-    assert damage_of(store, name) is None
+    assert opening_error(store, name) is None
 
 
 @pytest.mark.parametrize("depth", [33, 124, 400, 10_000, 200_000])

@@ -355,7 +355,7 @@ def _stopped(*words: str | Path, after: int, by: signal.Signals, of: int = 12) -
         [sys.executable, "-c", COMMAND, "train", "denoiser", *words],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stderr is not None
         said: list[str] = []
