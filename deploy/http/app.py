@@ -133,7 +133,8 @@ async def _handle_error(request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         field = printable(".".join(str(part) for part in first["loc"][1:]))
         error = ApiError("invalid-request", f"{field}: {first['msg']}")
-    response = problem_response(error, request_id=request_id)
+    root_path = request.app.state.lookalike.settings.root_path
+    response = problem_response(error, request_id=request_id, root_path=root_path)
     if response.status_code >= 500 and not isinstance(error, ApiError):
         _LOG.error(
             "problem", extra={"request": request_id, "error": str(error), "kind": type(error).__name__}

@@ -144,14 +144,19 @@ def error_code(error: BaseException) -> str:
     return next((ERROR_CODES[kind] for kind in type(error).__mro__ if kind in ERROR_CODES), "internal")
 
 
-def problem_details(error: BaseException) -> dict[str, Any]:
-    """Return type, title, status, detail and code of the problem for an exception."""
+def problem_details(error: BaseException, *, root_path: str = "") -> dict[str, Any]:
+    """Return type, title, status, detail and code of the problem for an exception.
+
+    Args:
+        error: The exception.
+        root_path: The path below which a proxy serves; the type is an address.
+    """
     code = error_code(error)
     problem = PROBLEMS[code]
     expected = isinstance(error, errors.LookalikeError | ApiError)
     general = _DETAILS.get(code, f"{problem.title}; see the service's log")
     return {
-        "type": f"/api/v1/problems#{code}",
+        "type": f"{root_path}/api/v1/problems#{code}",
         "title": problem.title,
         "status": problem.status,
         "detail": str(error) if expected and problem.expose_detail else general,
@@ -159,9 +164,9 @@ def problem_details(error: BaseException) -> dict[str, Any]:
     }
 
 
-def problem_response(error: BaseException, *, request_id: str) -> Response:
-    """Return the response for an exception."""
-    values = {**problem_details(error), "request_id": request_id}
+def problem_response(error: BaseException, *, request_id: str, root_path: str = "") -> Response:
+    """Return the response for an exception; see :func:`problem_details`."""
+    values = {**problem_details(error, root_path=root_path), "request_id": request_id}
     headers = dict(error.headers) if isinstance(error, ApiError) else {}
     if values["status"] == 503:
         headers.setdefault("Retry-After", str(_RETRY_SECONDS))

@@ -156,10 +156,14 @@ class Jobs:
 
     Attributes:
         closing: Whether the service is about to end; nobody should wait for a job any more.
+
+    Args:
+        root_path: The path below which a proxy serves, for the problems of jobs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, root_path: str = "") -> None:
         self.closing = False
+        self._root_path = root_path
         self._pools = {
             kind: ThreadPoolExecutor(1, thread_name_prefix=f"{kind} job", initializer=lower_priority)
             for kind in _UNITS
@@ -283,7 +287,7 @@ class Jobs:
             state = "cancelled"
         except Exception as error:
             _LOG.exception("job failed", extra={"job": job.id})
-            job.problem = problem_details(error)
+            job.problem = problem_details(error, root_path=self._root_path)
         finally:
             with self._lock:
                 self._end(job, state)

@@ -84,7 +84,9 @@ class Middleware:
             if status and not complete:  # too late for a problem: the connection is cut
                 raise
             if not status:
-                await problem_response(error, request_id=request_id)(scope, receive, send_with_headers)
+                root_path = self._settings.root_path
+                response = problem_response(error, request_id=request_id, root_path=root_path)
+                await response(scope, receive, send_with_headers)
         finally:
             self._record(scope, method, request_id, status, time.perf_counter() - start)
 

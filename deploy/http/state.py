@@ -47,7 +47,7 @@ class AppState:
             seconds=settings.seconds,
             on_wait=lambda seconds: metrics.observe_step("wait", seconds),
         )
-        return cls(settings, registry, executor, Jobs(), metrics)
+        return cls(settings, registry, executor, Jobs(root_path=settings.root_path), metrics)
 
     async def run_timed(self, work: Callable[[], T], *, step: str = "draw") -> T:
         """Run blocking work on a worker, and add its time to a step of the metrics."""

@@ -90,6 +90,7 @@ __all__ = [
     "json_path",
     "known_payload",
     "missing_alias",
+    "opening_error",
     "oversampling",
     "parse_where",
     "payload_fault",

@@ -360,12 +360,14 @@ def test_too_many_jobs_wait_no_longer_than_told() -> None:
 
 
 def test_what_a_job_raises_is_told_as_a_problem() -> None:
-    jobs = Jobs()
+    jobs, running = Jobs(), threading.Event()
 
     def work(job: Job) -> dict[str, Any]:
+        running.set()
         raise ImageError("this is no picture")
 
     job = jobs.start(Job("index"), work)
+    assert running.wait(10)  # closing would cancel it while it waits
     jobs.close()
     told = job.to_json()
     assert (told["state"], told["kind"], told["problem"]["code"]) == ("failed", "index", "image-unreadable")

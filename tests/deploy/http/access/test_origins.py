@@ -12,6 +12,7 @@ import pytest
 from lookalike.deploy.http import Settings
 from lookalike.deploy.http.settings import parse_origin
 from lookalike.encoder.errors import InvalidArgumentError
+from tests.deploy.http.test_jobs import ended
 from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, problem
 
@@ -197,9 +198,17 @@ def test_behind_a_proxy_the_page_and_its_requests_are_answered(
             assert started.headers["location"].startswith(f"{root}{API}/jobs/")
             assert ask("GET", started.headers["location"]).status_code == 200
             assert ask("DELETE", started.headers["location"]).status_code in (202, 409)
+            failed = ask("POST", f"{root}{API}/index", json=body | {"collection": NAME, "crop": "center:0.1"})
+            job = ended(client, failed.json())
+            told = ask("GET", job["problem"]["type"].partition("#")[0]).json()
+            assert told[job["problem"]["code"]]["status"] == 409
         elsewhere = {"headers": {"Origin": "https://evil.example"}}
         told = problem(ask("POST", f"{root}{API}/search", **elsewhere), 403, "cross-origin")
         assert origin in told["detail"]
+        missing = problem(ask("GET", f"{root}{API}/collections/none"), 404, "collection-not-found")
+        for each in (told, missing):
+            address, _, code = each["type"].partition("#")
+            assert ask("GET", address).json()[code]["status"] == each["status"]
         assert client.get(root, headers=proxy(f"{root}/")[1]).headers["location"] == f"{root}/"
         servers = ask("GET", f"{root}{API}/openapi.json").json()["servers"]
         assert servers == [{"url": f"{origin}{root}"}]
