@@ -237,7 +237,7 @@ def _index(state: AppState, params: IndexRequest, source: Path, job: Job) -> dic
             crop=_framing(params),
             prune=params.prune,
             max_pixels=state.settings.max_pixels,
-            processes=True,
+            processes=False,  # they would decode outside the budget of pixels that all images share
             batch=_BATCH,
             stopping=job.stop.is_set,
             on_event=on_event,

@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,10 @@ import pytest
 from lookalike.deploy.http.errors import ApiError
 from lookalike.deploy.http.jobs import Cancelled, Job, Jobs
 from lookalike.deploy.http.routes.jobs import JobJson
+from lookalike.deploy.http.settings import MAX_DECODING_PIXELS
 from lookalike.encoder.embed import workers
 from lookalike.encoder.errors import ImageError
+from lookalike.encoder.images import DECODING
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
 from tests.fixtures.photos import NAME, make_home, photograph, write_many, write_photos
@@ -259,6 +261,41 @@ def test_a_cancelled_job_keeps_what_it_has_stored(tmp_path: Path, tiny_model: Pa
         rest = ended(client, begun(client, tmp_path / "many", tiny_model))
         assert rest["report"]["unchanged"] >= now["done"]
         assert rest["report"]["unchanged"] + rest["report"]["added"] == MANY
+
+
+@contextlib.contextmanager
+def decoding_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The pixels of each image that this process decodes within its budget."""
+    acquire, counted = DECODING.acquire, list[int]()
+
+    @contextlib.contextmanager
+    def counting() -> Iterator[Callable[[int], None]]:
+        with acquire() as wait_for:
+
+            def wait(pixels: int) -> None:
+                wait_for(pixels)
+                counted.append(pixels)
+
+            yield wait
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DECODING, "acquire", counting)
+        yield counted
+
+
+@pytest.mark.parametrize("faces", [False, True])
+def test_the_images_of_a_large_job_count_within_the_budget(
+    tmp_path: Path, tiny_model: Path, faces: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 2,048 images on they could be decoded by other processes; here from 4 on."""
+    home = make_home(tmp_path, tiny_model)
+    monkeypatch.setattr("lookalike.encoder.embed.pipeline.PROCESSES_FROM", 4)
+    with client_of(home, tiny_model, "faces") as client, decoding_counted(monkeypatch) as counted:
+        model = Path("faces") if faces else tiny_model
+        job = ended(client, begun(client, home / "photos", model, faces=faces))
+        assert (job["state"], job["done"]) == ("done", 9)
+    assert len(counted) == 9
+    assert (DECODING.limit, DECODING._used) == (MAX_DECODING_PIXELS, 0)
 
 
 def loaded(service: Running, stop: threading.Event, home: Path) -> None:
