@@ -41,7 +41,7 @@ pytest.register_assert_rewrite(
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's cache, store, models and mirrors stay out of the tests, also in the processes that tests start."""
+    """The user's cache, store, models and mirrors stay out of the tests and of what they start."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOKALIKE_STORE", ".lookalike")  # that of the folder a test works in

@@ -18,7 +18,15 @@ from lookalike.deploy.cli.options import (
     option,
     provider_option,
 )
-from lookalike.deploy.cli.output import log, log_failed, print_json, print_path, progress_bar, save_sheet, warn
+from lookalike.deploy.cli.output import (
+    log,
+    log_failed,
+    print_json,
+    print_path,
+    progress_bar,
+    save_sheet,
+    warn,
+)
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import Reliability, ScoredImages

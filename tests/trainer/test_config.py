@@ -48,7 +48,8 @@ def test_spec_becomes_json_values() -> None:
 
 def test_options_bring_no_torch() -> None:
     program = (
-        "import sys, lookalike.trainer.config, lookalike.deploy.cli.training.train; sys.exit('torch' in sys.modules)"
+        "import sys, lookalike.trainer.config, lookalike.deploy.cli.training.train; "
+        "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 

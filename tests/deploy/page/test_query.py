@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from lookalike.encoder.detect import INDEX_THRESHOLD, Faces
 from lookalike.encoder.runtime import Model
@@ -422,3 +422,66 @@ def test_a_collection_of_faces_counts_faces(browser: Browser, faces: str) -> Non
         page.get_by_role("tab", name="Manage").click()
         rows = page.locator("#collection-list .hint")
         expect(rows).to_have_text([re.compile("^3 faces · "), re.compile("^9 images · ")])
+
+
+def tab_to(page: Page, target: Locator, *, back: bool = False) -> None:
+    """Press Tab until an element has the focus, as someone without a mouse does."""
+    for _ in range(80):
+        if target.evaluate("each => each === document.activeElement"):
+            return
+        page.keyboard.press("Shift+Tab" if back else "Tab")
+    raise AssertionError(f"{target} is not reached")
+
+
+@pytest.mark.slow
+@in_browser
+@pytest.mark.parametrize("width", [390, 1440])
+def test_from_a_picture_to_a_filtered_result_with_the_keyboard_alone(
+    browser: Browser, faces: str, width: int
+) -> None:
+    for page in opened(browser, faces, viewport={"width": width, "height": 844}):
+        press = page.keyboard.press
+        tab_to(page, page.locator("#collection"))
+        page.keyboard.type("photos")
+        expect(page.locator("#collection")).to_have_value("photos")
+        tab_to(page, page.locator("#file"))
+        with page.expect_file_chooser() as chooser:
+            press("Enter")
+        chooser.value.set_files(chosen(jpeg(np.pad(group(3), ((200, 300), (0, 500), (0, 0))))))
+        expect(page.locator("#results li")).to_have_count(9)
+        third = page.get_by_role("button", name="Face 3 of 3, from the left")
+        tab_to(page, third, back=True)
+        with page.expect_response("**/api/v1/search"):
+            press("Enter")
+        expect(third).to_have_attribute("aria-pressed", "true")
+        expect(third).to_be_focused()
+
+        cards = page.locator("#results .whole")
+        tab_to(page, cards.nth(1))
+        press("Enter")
+        dialog, place = page.get_by_role("dialog"), page.locator("#large-place")
+        expect(dialog).to_be_visible()
+        expect(place).to_have_text("2 of 9")
+        press("ArrowRight")
+        expect(place).to_have_text("3 of 9")
+        press("ArrowLeft")
+        press("ArrowLeft")
+        expect(place).to_have_text("1 of 9")
+        press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(cards.nth(1)).to_be_focused()
+
+        only = page.get_by_role("button", name="Only Hypatia")
+        tab_to(page, only, back=True)
+        press("Space")
+        expect(page.locator("#results li")).to_have_count(3)
+        expect(only).to_be_focused()
+        expect(only).to_have_attribute("aria-pressed", "true")
+        tab_to(page, page.get_by_role("button", name="Remove the filters"))
+        press("Enter")
+        expect(page.locator("#results li")).to_have_count(9)
+        more = page.locator("#results .more").first
+        tab_to(page, more)
+        press("Enter")
+        expect(page.locator("#results li")).to_have_count(8)
+        assert "item=" in page.url
