@@ -8,7 +8,6 @@ from lookalike.indexer.store.base import (
     check_fields,
     check_unaliased,
     choose_collection,
-    damage_of,
     field_names,
     missing_alias,
     opening_error,

@@ -123,7 +123,7 @@ def log_missing(spec: CollectionSpec, name: str, payloads: Iterable[Payload]) ->
         return
     payload = missing[0]
     root, file = str(payload.get("root")), stored_file(spec, payload)
-    log(
+    warn(
         f"{len(missing)} of {len(shown)} pictures are not where they were indexed, such as "
         f"{printable(str(file or payload['path']))}; where their folder is now, says: "
         f"lookalike index FOLDER --collection {printable(name)} --root-name {printable(root)}"
