@@ -90,7 +90,7 @@ def sample_camera(photon: float, rng: np.random.Generator) -> Camera:
         saturation=float(rng.uniform(1.0, 1.6)),
         demosaic=get_args(Demosaic)[int(rng.integers(3))],
         color_blur=int(rng.integers(1, 7)) if rng.random() < 0.5 else 0,
-        smoothing=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.4 else 0.0,
+        smoothing=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.5 else 0.0,
         sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0,
     )
 

@@ -33,18 +33,20 @@ _SQUARE: Final = (8, 24)
 _STEP: Final = 4
 _CONFIRMING: Final = 0.2
 """Share of the cells of a square that may be clean; with more, the others are taken for texture."""
-_TYPICAL: Final = 0.75
-"""The noise of a square is that of this share of its cells at most: estimates in textures are too low."""
-_MOST: Final = 1.2
-"""A cell may have so many times the noise of its square."""
+_TYPICAL: Final = 0.5
+"""The noise of a square is that of this share of its cells at most: in textures estimates are too high."""
+_SMALL: Final = 12
+_TYPICAL_OF_SMALL: Final = 0.9
+"""The same of squares with fewer cells a side than that, of images below 192 px: these are sharp, with few
+smooth places, and in them estimates are too low."""
 _LEAST: Final = 0.25
-"""A cell with less of it is clean, beside a part with noise; others have at least that of their square."""
+"""A cell with less of it is clean, beside a part with noise; all others have the noise of their square."""
 _BLACK: Final = 5 / 255
 _WHITE: Final = 250 / 255
 """Cells darker or brighter than these say nothing: noise ends at black and white."""
 _MIN_SHARE: Final = 0.01
 """An image with noise in fewer of its cells is left as it is."""
-_MIN_WEAK_SHARE: Final = 0.25
+_MIN_WEAK_SHARE: Final = 0.5
 _WEAK: Final = 10 / 255
 """Noise this weak is in most of an image, or is none; see docs/experiments.md."""
 
@@ -148,8 +150,7 @@ def estimate_noise(denoiser: Denoiser, pixels: Values, *, map_tiles: Mapper = ma
     limit = np.float32(spec.deviations[1])
     if (cells >= spec.clean_below).any():
         level = confirmed_noise(cells, saturated, clean_below=spec.clean_below)
-        least = np.where(cells >= np.float32(_LEAST) * level, level, 0)
-        cells = cells.clip(least, np.float32(_MOST) * level)
+        cells = np.where(cells >= np.float32(_LEAST) * level, level, np.float32(0))
         noisy = cells >= spec.clean_below
         most = most_equal_neighbors(float(np.median(cells[noisy])), pixels.shape[2]) if noisy.any() else 1
         if equal[noisy].sum() > most * counted[noisy].sum():
@@ -196,7 +197,7 @@ def confirmed_noise(cells: Floats, saturated: NDArray[np.bool_], *, clean_below:
         count = np.isfinite(values).sum(axis=1)
         fewest, typical = (
             values[np.arange(len(lefts)), (share * count).astype(np.int64).clip(0, values.shape[1] - 1)]
-            for share in (_CONFIRMING, _TYPICAL)
+            for share in (_CONFIRMING, _TYPICAL if square >= _SMALL else _TYPICAL_OF_SMALL)
         )
         levels = np.where((count > 0) & (fewest >= clean_below), typical, 0)
         for left, level in zip(lefts, levels, strict=True):

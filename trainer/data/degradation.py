@@ -36,8 +36,8 @@ _WINDOW: Final = 17
 """Side in pixels of the squares that the noise is measured in."""
 _QUANTIZED: Final = 0.6
 """Share of the patches that are rounded to 256 levels after the noise, as an image file is."""
-_PHOTONS: Final = (0.012, 0.2)
-"""Photon noise of a white pixel, of 1: from 7,000 photons to 25."""
+_PHOTONS: Final = (0.008, 0.2)
+"""Photon noise of a white pixel, of 1: from 16,000 photons to 25."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,8 @@ class NoiseMix:
         high: Highest sigma.
         camera: Share with the noise of cameras.
         grain: Share with correlated noise, as of film, and as resizing leaves it.
-        clean: Share without noise; half of them were saved as JPEG. All others get white noise.
+        clean: Share without noise; some are blurred or sharpened, half were saved as JPEG. All others get
+            white noise.
         partial: Share of the patches with white noise or grain that have it in a part only.
         jpeg: Share of those that are saved as JPEG afterwards; it is twice that for cameras.
     """
@@ -105,6 +106,11 @@ def degrade(
         noisy, clean = _by_camera(clean, rng)
         jpeg = 2 * mix.jpeg
     elif kind == 2:
+        if rng.random() < 0.4:
+            clean = _blur(clean, rng)
+        if rng.random() < 0.2:
+            clean = _sharpen(clean, rng.uniform(0.2, 1.2))
+        clean = np.rint(clean * np.float32(255)) / np.float32(255)
         noisy, jpeg = clean, 0.5
     else:
         grain = kind == 1
@@ -126,9 +132,9 @@ def degrade(
 
 
 def _white_level(rng: np.random.Generator) -> float:
-    """Return 0 to 1: uniform for seven patches in ten, for two from the middle, for one from the low end."""
+    """Return 0 to 1: for half of the patches uniform, for a fifth from the middle, else from the low end."""
     part, level = rng.random(), rng.random()
-    return float(level if part < 0.7 else 0.13 + 0.67 * level if part < 0.92 else 0.13 * level)
+    return float(level if part < 0.55 else 0.13 + 0.67 * level if part < 0.75 else 0.2 * level)
 
 
 def _grain_level(mix: NoiseMix, rng: np.random.Generator) -> float:
@@ -142,7 +148,7 @@ def _by_camera(clean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]
         camera = replace(camera, tone=False, photon=max(photon, 0.03))
         if rng.random() < 0.5:
             camera = Camera(photon=camera.photon, read=0.0, tone=False, demosaic=camera.demosaic)
-    if rng.random() < 0.4:
+    if rng.random() < 0.55:
         clean = _blur(clean, rng)  # lenses and interpolation leave images less sharp than reduced ones
     noisy, clean = add_camera_noise(clean, camera, rng)
     if rng.random() < 0.2:
@@ -152,10 +158,16 @@ def _by_camera(clean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]
 
 
 def _blur(values: Floats, rng: np.random.Generator) -> Floats:
-    """Blur (P, P, C) as a reduction by up to two thirds and an enlargement do."""
+    """Blur (P, P, C) as a reduction to a third or more and an enlargement do."""
     side = len(values)
-    small = round(side / rng.uniform(1.1, 3.0))
+    small = round(side / rng.uniform(1.1, 3.5))
     return resize_floats(resize_floats(values, small, small), side, side).clip(0, 1)
+
+
+def _sharpen(values: Floats, amount: float) -> Floats:
+    """Add a share of the difference of (P, P, C) to its mean around each pixel, as unsharp masks do."""
+    around = box_means(values, 3, border="reflect").astype(np.float32)
+    return (values + np.float32(amount) * (values - around)).clip(0, 1)
 
 
 def _enlarge(values: Floats, factor: float) -> Floats:

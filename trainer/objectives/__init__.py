@@ -7,6 +7,7 @@ from lookalike.trainer.objectives.losses import (
     estimation_loss,
     mean_squared_error,
 )
+from lookalike.trainer.objectives.noise_level import level_to_tell
 
 __all__ = [
     "DIGIT_VALUES",
@@ -15,5 +16,6 @@ __all__ = [
     "denoising_loss",
     "estimation_loss",
     "evaluate_elbo",
+    "level_to_tell",
     "mean_squared_error",
 ]

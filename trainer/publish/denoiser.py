@@ -186,7 +186,7 @@ def export_bundle(
         InvalidArgumentError: ``folder`` is something other than a bundle.
     """
     for network in (denoiser, estimator):
-        quantize_weights(network.eval())
+        quantize_weights(network.eval(), bits=8)
     exported = export_denoiser(denoiser, estimator, size_multiple=SIZE_MULTIPLE, cell=CELL)
     rows = subsample(split.held_out, _MEASURED)
     denoiser, estimator = denoiser.to(device), estimator.to(device)

@@ -31,7 +31,7 @@ from lookalike.trainer.data import (
 )
 from lookalike.trainer.loop import Objective, Run, RunInputs, muon, prepare_run, run_epochs
 from lookalike.trainer.models import CELL, UNIT, DenoiserNet, NoiseEstimator, reflect_pad
-from lookalike.trainer.objectives import denoising_loss, estimation_loss
+from lookalike.trainer.objectives import denoising_loss, estimation_loss, level_to_tell
 from lookalike.trainer.publish.denoiser import DenoiserMetrics, export_bundle, psnr
 
 _MEASURED: Final = 8
@@ -285,6 +285,8 @@ def fit_estimator(
 ) -> NoiseEstimator:
     """Train the network that estimates sigma, in the run's subfolder ``estimator``; return its best epoch.
 
+    It learns what to tell the other network: of correlated noise that is more than the true sigma.
+
     The metric is the negative loss.
     """
     spec, half = plan.spec, -(-_steps(inputs, plan.spec) // 2)
@@ -305,8 +307,8 @@ def fit_estimator(
             )
             for sources, patches in _both_sides(data.train, plan)
         ]
-        for noisy, sigma, _ in itertools.chain.from_iterable(zip(*parts, strict=True)):
-            yield _channels_last(reflect_pad(noisy)), _target(sigma)
+        for noisy, sigma, clean in itertools.chain.from_iterable(zip(*parts, strict=True)):
+            yield _channels_last(reflect_pad(noisy)), _target(level_to_tell(noisy, clean, sigma))
 
     def loss(estimated: Tensor, target: Tensor, progress: float) -> Tensor:
         return estimation_loss(estimated, target, over=0.5 + (_OVER - 0.5) * min(1, 3 * progress))
@@ -318,10 +320,12 @@ def fit_estimator(
             -np.mean(
                 [
                     loss(
-                        network.logarithm(reflect_pad(noisy).to(inputs.device)).cpu(), _target(sigma), 1
+                        network.logarithm(reflect_pad(noisy).to(inputs.device)).cpu(),
+                        _target(level_to_tell(noisy, clean, sigma)),
+                        1,
                     ).item()
                     for part, patches in _both_sides(sources, plan)
-                    for noisy, sigma, _ in _fixed(part, replace(plan, patches=patches))
+                    for noisy, sigma, clean in _fixed(part, replace(plan, patches=patches))
                 ]
             )
             for sources in (data.validation, data.held_out)

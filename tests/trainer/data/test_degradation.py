@@ -99,15 +99,15 @@ def test_levels_are_within_their_range_and_all_of_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_clean_patches_stay_as_they_are_and_half_of_them_were_saved_as_jpeg(channels: int) -> None:
-    saved = 0
+def test_clean_patches_have_no_noise_whatever_was_done_to_them(channels: int) -> None:
+    changed = 0
     for seed in range(60):
         patch = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, channels), np.uint8)
         noisy, sigma, clean = found(patch, mix_of("clean"), seed=seed)
-        np.testing.assert_array_equal(noisy, clean)  # JPEG's traces are to be left
+        np.testing.assert_array_equal(noisy, clean)  # blur, sharpening and JPEG's traces are to be left
         assert (sigma == 0).all()
-        saved += not np.array_equal(np.rint(clean * 255), patch)
-    assert 18 <= saved <= 42
+        changed += not np.array_equal(np.rint(clean * 255), patch)
+    assert 36 <= changed <= 54  # of 46 on average
 
 
 @pytest.mark.parametrize("kind", ["white", "grain"])
