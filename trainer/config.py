@@ -112,6 +112,20 @@ def default_schedule(images: int) -> tuple[int, int]:
     return math.ceil(_STEPS / math.ceil(images / batch)), batch
 
 
+_IMAGES_PER_DIM: Final = 8
+_FEWEST_DIMS: Final = 32
+
+
+def default_descriptor(images: int) -> tuple[int, int]:
+    """Return the dimensions of a descriptor and the components that it is made of, for so many images.
+
+    One for each eight images, from 32 to 256 dimensions and 1,500 components. Of few images most directions
+    are chance, and whitened they count as much as those that tell images apart.
+    """
+    count = max(_FEWEST_DIMS, images // _IMAGES_PER_DIM)
+    return min(256, count), min(1500, count)
+
+
 DENOISER_DEFAULTS: Final = TrainingSpec(epochs=40, batch=16, learning_rate=3e-3, warmup=100, shift=0)
 """Training of a denoiser: many small steps of Muon, on patches."""
 

@@ -29,6 +29,7 @@ from lookalike.trainer.fitting import calibration_of
 from lookalike.trainer.loop import EpochLog, Run
 from lookalike.trainer.models import FaceModel, principal_axes
 from lookalike.trainer.objectives import mean_squared_error
+from lookalike.trainer.publish.baselines import names_of, recall_at_1
 from lookalike.trainer.publish.latent_prior import fit_latent_prior
 
 Images = NDArray[np.uint8]
@@ -117,8 +118,8 @@ class AEMetrics:
         held_out_psnr: dB of the mean squared error, reconstructions with the weights as stored.
         pca_psnr: dB, PCA of the same size fitted to the same training images and their mirror images (an even
             choice of them if they are more than 1 GiB of floats).
-        recall_at_1: Share of the held-out images with another image of their person whose nearest image among
-            all is of that person, in [0, 1]; None if no held-out person has two images.
+        recall_at_1: Share of the held-out images with another image of their person, or class, whose nearest
+            image among all is of that person, in [0, 1]; None if no held-out person has two images.
         parity: Largest difference between torch and onnxruntime, by graph.
         denoising: PSNR of denoised held-out images; None for a model trained without noise.
     """
@@ -239,7 +240,7 @@ def export_bundle(
     metrics = AEMetrics(
         held_out_psnr=reconstruction_psnr(network, images, split.held_out, device=_CPU),
         pca_psnr=pca,
-        recall_at_1=_recall_at_1(embed, people, split),
+        recall_at_1=recall_at_1(embed, names_of(people, classes, labels), split),
         parity=exported.parity,
         denoising=DenoisingMetrics.measure(network, images, split.held_out, noise, device=_CPU),
     )
@@ -291,24 +292,6 @@ def _embedding_map(network: FaceModel, statistics: LatentStatistics) -> AffineMa
         return AffineMap.whitening(statistics)
     offset = np.zeros_like(statistics.mean) if network.supervised else statistics.mean
     return AffineMap(np.eye(dim, network.latent, network.appearance, np.float32), offset)
-
-
-def _recall_at_1(embed: Callable[[Rows], Floats], people: Sequence[str], split: Split) -> float | None:
-    """Search all other images for each held-out image: the share whose nearest one is of the same person."""
-    rows = np.concatenate([split.train, split.validation, split.held_out])
-    names = np.array([people[row] for row in rows])
-    unique, counts = np.unique(names, return_counts=True)
-    searchable = np.flatnonzero(np.isin(names, unique[counts > 1]))
-    queries = searchable[searchable >= len(rows) - len(split.held_out)]
-    if not len(queries):
-        return None
-    embeddings = embed(rows)
-    correct = 0
-    for chunk in chunked(queries):
-        similarity = embeddings[chunk] @ embeddings.T
-        similarity[np.arange(len(chunk)), chunk] = -2
-        correct += int((names[similarity.argmax(1)] == names[chunk]).sum())
-    return correct / len(queries)
 
 
 def count_images(split: Split) -> dict[str, int]:

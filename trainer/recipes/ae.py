@@ -28,6 +28,7 @@ from lookalike.trainer.publish.ae import (
     sample_saver,
     with_mirrored,
 )
+from lookalike.trainer.publish.baselines import comparison_lines, measure_baselines, names_of
 from lookalike.trainer.recipes.identity import IdentitySampler, padded_spec, train_identity
 
 _MEASURED: Final = 1000
@@ -139,7 +140,12 @@ def train_autoencoder(
     if metrics.denoising is not None:
         log(metrics.denoising.summary())
     if metrics.recall_at_1 is not None:
-        log(f"held-out people are found first in {metrics.recall_at_1:.1%} of searches among all images")
+        what = "images of the same class" if dataset.classes else "held-out people"
+        log(f"{what} are found first in {metrics.recall_at_1:.1%} of searches among all images; others:")
+        names = names_of(dataset.people, dataset.classes, dataset.labels)
+        baselines = measure_baselines(images, names, split, shipped=dataset.name not in ("lfw", "mnist"))
+        for line in comparison_lines(metrics.recall_at_1, baselines):
+            log(line)
     inputs.finish(bundle.model_id)
     return bundle, metrics
 

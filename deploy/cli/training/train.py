@@ -36,6 +36,7 @@ from lookalike.trainer.config import (
     PatchSpec,
     TrainingSpec,
     VAESpec,
+    default_descriptor,
     default_schedule,
 )
 
@@ -152,7 +153,7 @@ def train() -> None:
     metavar="N",
     group=_NETWORK,
     help="Dimensions of a descriptor for search, learned without labels; 0: search by the latent.",
-    show_default="0 for mnist, else 256",
+    show_default="0 for mnist, else one for 8 images, 32 to 256",
 )
 @option(
     "--labels",
@@ -216,16 +217,17 @@ def ae(
     spec = training.build(noise=None if noise.is_zero else noise)
     schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
     supervised: dict[str, Any] = {"size": shape.size, "dim": identity, "training": schedule}
-    if descriptor is None:
-        descriptor = 0 if source.digits else 256
     dataset = source.open()
+    dims, components = default_descriptor(len(dataset.paths))
+    dims = (0 if source.digits else dims) if descriptor is None else descriptor
+    features = {"size": shape.size, "dim": dims, "components": max(dims, components)}
     train_autoencoder(
         dataset,
         out,
         image=source.image(dataset),
         network=shape,
         spec=spec,
-        descriptor=DescriptorSpec(size=shape.size, dim=descriptor) if descriptor else None,
+        descriptor=DescriptorSpec(**features) if dims else None,
         identity=IdentitySpec(**supervised) if labels == "person" else None,
         device=run.values["device"],
         sample_every=run.values["sample_every"],
