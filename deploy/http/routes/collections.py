@@ -159,7 +159,8 @@ def _collections(registry: ModelRegistry) -> dict[str, list[dict[str, Any]]]:
     for name in store.list_collections():
         if (error := opening_error(store, name)) is not None:
             # The reason, without the place of the store: that is the service's own.
-            closed = {"name": name, "reason": str(error).replace(store.address, "")}
+            reason = str(error).replace(f"{store.address}/", "").replace(store.address, "")
+            closed = {"name": name, "reason": reason}
             found["held" if isinstance(error, StoreBusyError) else "damaged"].append(closed)
             continue
         with suppress(CollectionNotFoundError):  # it was deleted meanwhile

@@ -50,7 +50,9 @@ def test_the_service_lists_it_with_its_holder_and_all_others(
     assert told["damaged"] == []
     (photos,) = told["held"]
     assert photos["name"] == NAME
-    assert f"in use by another process (pid {holder}); wait" in photos["reason"]
+    assert photos["reason"].startswith(
+        f"collection folder {NAME} is in use by another process (pid {holder}); wait"
+    )
     assert str(home) not in photos["reason"]
     problem(client.get(f"{API}/collections/{NAME}"), 503, "store-busy")
     assert client.get(f"{API}/collections/{FREE}").json()["count"] == 0
