@@ -31,7 +31,7 @@ VERBS: Final = {
     "embed": (f"{_CLI}.index", "Write the latents of images to a Parquet file."),
     "search": (f"{_CLI}.similar.search", "Find the images most similar to an image."),
     "duplicates": (f"{_CLI}.similar.duplicates", "Find copies among the images of a collection."),
-    "cluster": (f"{_CLI}.similar.cluster", "Group the similar images of a collection, and name the groups."),
+    "cluster": (f"{_CLI}.similar.cluster", "Group the similar images of a collection."),
     "compare": (f"{_CLI}.similar.compare", "Compare two images."),
     "map": (f"{_CLI}.similar.map", "Draw a map of a collection: similar images lie near each other."),
     "reconstruct": (f"{_CLI}.images.draw", "Show images above their reconstructions."),

@@ -37,7 +37,7 @@ def watching(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         )  # fmt: skip
         yield running
         running.kill()
-        running.wait()
+        running.communicate()
 
 
 def until(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -69,7 +69,7 @@ def test_a_collection_follows_its_folder(home: Path, watching: subprocess.Popen[
     listed = lookalike("facets", "path", "--store", "photos/store", "--json", cwd=home)
     assert [row["value"] for row in json.loads(listed.stdout)] == ["new/b.jpg"]
     again = lookalike(*WORDS[:-1], "--prune", cwd=home)
-    assert "c: 0 added, 0 changed, 1 unchanged, 0 missing, 0 failed" in again.stderr
+    assert "c: 0 added, 0 changed, 1 unchanged, 0 missing and removed, 0 failed" in again.stderr
 
 
 @pytest.mark.parametrize(
