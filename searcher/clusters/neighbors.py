@@ -1,8 +1,8 @@
 """The nearest neighbors of every vector among all others, without a matrix of all pairs.
 
 Few vectors are all compared. Many are first divided into cells (an inverted file: J. Sivic, A. Zisserman:
-Video Google. ICCV 2003), and each is compared with those of the cells it is nearest to: products of matrices,
-which take less time than as many searches in a graph.
+Video Google. ICCV 2003), and each is compared with those of the cells it is nearest to, by products of
+matrices.
 
 Legend: N vectors, E embedding size, k neighbors, C cells.
 """

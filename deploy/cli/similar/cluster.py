@@ -68,9 +68,10 @@ def cluster(
 ) -> None:
     """Group the similar images of a collection.
 
-    Where the images are faces, each group is mostly one person. Each image of a group gets its number as metadata field cluster, for --where cluster=7, --group-by cluster
-    and lookalike facets cluster. Run it again after you add images: they join the groups, whose numbers and
-    names stay. Similarity does not prove that images show one person: look at the --sheet.
+    Where the images are faces, each group is mostly one person. Each image of a group gets its number as
+    metadata field cluster, for --where cluster=7, --group-by cluster and lookalike facets cluster. Run it
+    again after you add images: they join the groups, whose numbers and names stay. Similarity does not prove
+    that images show one person: look at the --sheet.
     """
     if ctx.invoked_subcommand is not None:
         return
