@@ -261,7 +261,7 @@ def test_tests_of_what_needs_no_torch_load_none() -> None:
         if (isinstance(node, ast.Import) and any(alias.name == "torch" for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch")
     }
-    train = ("trainer/", "encoder/export/", "benchmarks/", "deploy/cli/test_train")
+    train = ("trainer/", "encoder/export/", "benchmarks/", "deploy/cli/training/")
     assert {name for name in at_the_top if not name.startswith(train)} <= {
         "encoder/images/test_noise.py",  # compares the trainer's noise with the encoder's
         "fixtures/exports.py",

@@ -105,9 +105,8 @@ def sync(
 ) -> SyncReport:
     """Bring a collection up to date with its sources; it is created if there is none.
 
-    Files whose size and time are as stored are not opened. A batch that was stored is durable before the next
-    is stored, so a run that is killed and started again ends where a whole run ends. A collection that has
-    grown large gets a search index at the end.
+    Files whose size and time are as stored are not opened. Each batch is durable before the next is stored,
+    so a run that was killed ends as a whole one when it is started again. A large collection gets an index.
 
     Args:
         store: The store.
@@ -129,8 +128,7 @@ def sync(
         stopping: Asked after each batch; where it is true, what was embedded is made durable at once, so that
             ``on_progress`` can end the run.
         on_found: Called while the sources are scanned, with the number of images found since the last call.
-        on_total: Called with the number of images to read: before the first, or for an empty collection on
-            the way.
+        on_total: Called with the number of images to read: before the first, or of an empty one on the way.
         on_progress: Called with the number of images done, once they are durable: some batches, or what was
             embedded in a second. What it raises ends the run.
         on_event: Called for each item that is not unchanged, once that is durable.
