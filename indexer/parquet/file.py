@@ -319,12 +319,19 @@ def _table(pa: Any, schema: Any, spec: CollectionSpec, rows: Rows) -> Any:
     flat = np.ascontiguousarray(rows.vectors, dtype=np.float32).reshape(-1)
     columns: dict[str, Any] = {name: [getattr(each, name) for each in rows.entries] for name in _COLUMNS[:-1]}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=schema.field("vector").type)
-    files = (file_below(spec.roots[each.root], each.path) for each in rows.entries)
-    columns[_FILE] = [str(file) if file.is_file() else None for file in files]
+    columns[_FILE] = [_file_of(spec, each) for each in rows.entries]
     if _PAYLOAD in schema.names:
         payloads = (each.payload for each in rows.entries)
         columns[_PAYLOAD] = [None if each is None else json.dumps(each) for each in payloads]
     return pa.table(columns, schema=schema)
+
+
+def _file_of(spec: CollectionSpec, entry: Entry) -> str | None:
+    """Return the absolute path of an item's image; None where it is no file, as in an archive."""
+    if leads_out(entry.path):
+        return None
+    file = file_below(spec.roots[entry.root], entry.path)
+    return str(file) if file.is_file() else None
 
 
 def _face_fault(payload: Mapping[str, Any], spec: CollectionSpec) -> str | None:

@@ -269,7 +269,7 @@ def _is_text(word: str) -> bool:
     """Whether a query can only be text: it is no file, nor does it look like the name of one."""
     from lookalike.encoder.images import IMAGE_SUFFIXES
 
-    return not os.path.exists(word) and Path(word).suffix.lower() not in IMAGE_SUFFIXES  # noqa: PTH110  # any text
+    return not os.path.lexists(word) and Path(word).suffix.lower() not in IMAGE_SUFFIXES  # any text
 
 
 def _queries(words: Sequence[str], searcher: Searcher) -> list[Path | TextQuery]:
