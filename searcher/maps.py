@@ -44,7 +44,8 @@ LEAST: Final = 3
 """Images of a map."""
 _SIDE: Final = 2000
 """Of the image, in pixels."""
-_THUMBNAIL: Final = 64
+_THUMBNAIL: Final = (64, 128)
+"""Smallest and largest side of a thumbnail: of few images they are larger."""
 _PAGE: Final = Path(__file__).with_name("map.html")
 _NEIGHBORS: Final = 15
 _DOT: Final = 3
@@ -169,8 +170,9 @@ def thumbnails(
 ) -> list[Pixels | None]:
     """Return the image of each item, uint8 (S, S, 3); None where it cannot be read."""
     images = []
+    side = _thumbnail_side(len(found.payloads))
     for payload in found.payloads:
-        images.append(searcher.item_image(dict(payload), side=_THUMBNAIL))
+        images.append(searcher.item_image(dict(payload), side=side))
         on_progress(1)
     return images
 
@@ -178,7 +180,8 @@ def thumbnails(
 def draw_map(found: CollectionMap, images: Sequence[Pixels | None]) -> tuple[Pixels, int]:
     """Return the map as an image uint8 (2000, 2000, 3), and how many items are only dots for want of room."""
     canvas = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
-    cells = _SIDE // _THUMBNAIL
+    side = _thumbnail_side(len(images))
+    cells = _SIDE // side
     taken: set[tuple[int, int]] = set()
     dots = []
     for (x, y), image in zip(found.places.tolist(), images, strict=True):
@@ -187,9 +190,9 @@ def draw_map(found: CollectionMap, images: Sequence[Pixels | None]) -> tuple[Pix
             dots.append((x, y))
             continue
         taken.add(cell)
-        left, top = cell[0] * _THUMBNAIL, cell[1] * _THUMBNAIL
-        canvas[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = image
-    edge = cells * _THUMBNAIL - 2 * _DOT
+        left, top = cell[0] * side, cell[1] * side
+        canvas[top : top + side, left : left + side] = image
+    edge = cells * side - 2 * _DOT
     for x, y in dots:
         left, top = int(x * edge), int(y * edge)
         canvas[top : top + 2 * _DOT, left : left + 2 * _DOT] = _INK
@@ -204,11 +207,12 @@ def write_page(file: Path, name: str, found: CollectionMap, images: Sequence[Pix
     """
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    atlas = np.full((rows * _THUMBNAIL, columns * _THUMBNAIL, 3), _EMPTY, np.uint8)
+    side = _thumbnail_side(len(images))
+    atlas = np.full((rows * side, columns * side, 3), _EMPTY, np.uint8)
     for place, image in enumerate(images):
         if image is not None:
-            top, left = place // columns * _THUMBNAIL, place % columns * _THUMBNAIL
-            atlas[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = image
+            top, left = place // columns * side, place % columns * side
+            atlas[top : top + side, left : left + side] = image
     with TemporaryDirectory(prefix="lookalike-") as folder:
         save_image(Path(folder, "atlas.jpg"), atlas)
         encoded = base64.b64encode(Path(folder, "atlas.jpg").read_bytes()).decode()
@@ -216,7 +220,7 @@ def write_page(file: Path, name: str, found: CollectionMap, images: Sequence[Pix
         [round(float(x), 5), round(float(y), 5), _words(payload)]
         for (x, y), payload in zip(found.places, found.payloads, strict=True)
     ]
-    data: dict[str, Any] = {"name": name, "columns": columns, "side": _THUMBNAIL, "points": points}
+    data: dict[str, Any] = {"name": name, "columns": columns, "side": side, "points": points}
     text = json.dumps(data).replace("<", "\\u003c")  # nothing in it can end the script
     before, between, after = re.split("@DATA@|@ATLAS@", _PAGE.read_text(encoding="utf-8"))
     page = before + encoded + between + text + after
@@ -227,6 +231,12 @@ def write_page(file: Path, name: str, found: CollectionMap, images: Sequence[Pix
         raise InvalidArgumentError(
             f"{printable(str(file))}: cannot write here ({error.strerror or error}); choose another place"
         ) from error
+
+
+def _thumbnail_side(count: int) -> int:
+    """Return S for so many images: a third of what each would have if they filled the image."""
+    least, most = _THUMBNAIL
+    return min(most, max(least, _SIDE // (3 * max(1, math.isqrt(count)))))
 
 
 def _words(payload: Payload) -> str:

@@ -74,10 +74,10 @@ def test_a_collection_or_a_part_of_it_is_placed(store: VectorStore, name: str) -
 def test_an_image_shows_pictures_and_dots(tmp_path: Path) -> None:
     places = np.array([[0, 0], [1, 1], [0, 0.001], [1, 0]], np.float32)
     found = CollectionMap(tuple("abcd"), tuple({"path": each} for each in "abcd"), places, "pca", 4)
-    red = np.full((64, 64, 3), (255, 0, 0), np.uint8)
+    red = np.full((128, 128, 3), (255, 0, 0), np.uint8)
     canvas, dots = draw_map(found, [red, red, red, None])
     assert dots == 2
-    assert ((canvas == (255, 0, 0)).all(axis=2)).sum() in range(2 * 64 * 64 - 100, 2 * 64 * 64 + 1)
+    assert ((canvas == (255, 0, 0)).all(axis=2)).sum() in range(2 * 128 * 128 - 100, 2 * 128 * 128 + 1)
 
 
 def test_the_page_stands_alone_and_its_words_cannot_leave_the_script(tmp_path: Path) -> None:

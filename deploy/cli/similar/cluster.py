@@ -83,7 +83,7 @@ def cluster(
         name = choose_collection(opened, collection)
         if threshold is None:
             threshold = _threshold(opened, name)
-        with progress_bar("comparing", total=opened.count(name)) as bar:
+        with progress_bar("Comparing", total=opened.count(name)) as bar:
             report = cluster_collection(
                 opened,
                 name,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lookalike.searcher.maps import Method
 
 _PAGES: Final = (".html", ".htm")
+_PLACED: Final = {"umap": "by their neighbors (UMAP)", "pca": "by two principal components"}
 
 
 @command(name="map", epilog="Example: lookalike map --collection family --out map.html")
@@ -80,7 +81,7 @@ def map_(
         name = choose_collection(opened, collection)
         searcher = Searcher.open(opened, name, model=model)
         found = make_map(opened, name, method=method, count=count, seed=seed, where=where)
-        with progress_bar("drawing", total=len(found.ids)) as bar:
+        with progress_bar("Drawing", total=len(found.ids)) as bar:
             images = thumbnails(searcher, found, on_progress=bar.on_progress)
         if out.suffix.lower() in _PAGES:
             write_page(out, name, found, images)
@@ -108,7 +109,7 @@ def map_(
     few = (
         f", {len(found.ids)} of {found.total} images chosen at random" if len(found.ids) < found.total else ""
     )
-    log(f"{name}: {found.method}{few}")
+    log(f"{name}: {len(found.ids)} images placed {_PLACED[found.method]}{few}")
     if method is None and default_method() == "pca":
-        log("pca shows only coarse differences; pip install 'lookalike[map]' for a map by neighbors (UMAP)")
+        log("they show coarse differences only; pip install 'lookalike[map]' for a map by neighbors (UMAP)")
     log(saved)

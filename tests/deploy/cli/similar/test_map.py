@@ -28,7 +28,10 @@ def test_a_map_as_a_page_an_image_and_json(home: Path) -> None:
     rows = json.loads(done.stdout)
     assert len(rows) == 5
     assert all(Path(row["file"]).is_file() and 0 <= row["x"] <= 1 and 0 <= row["y"] <= 1 for row in rows)
-    assert done.stderr.splitlines()[-2:] == ["family: pca", "page written: map.html"]
+    assert done.stderr.splitlines()[-2:] == [
+        "family: 5 images placed by two principal components",
+        "page written: map.html",
+    ]
     again = lookalike(*MAP, "map.png", "--json", cwd=home)
     assert json.loads(again.stdout) == rows
     assert decode_rgb((home / "map.png").read_bytes(), name="").shape == (2000, 2000, 3)
