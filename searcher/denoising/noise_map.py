@@ -36,7 +36,7 @@ _CONFIRMING: Final = 0.2
 _TYPICAL: Final = 0.5
 """The noise of a square is that of this share of its cells at most: in textures estimates are too high."""
 _SMALL: Final = 12
-_TYPICAL_OF_SMALL: Final = 0.9
+_TYPICAL_OF_SMALL: Final = 0.8
 """The same of squares with fewer cells a side than that, of images below 192 px: these are sharp, with few
 smooth places, and in them estimates are too low."""
 _LEAST: Final = 0.25
