@@ -30,11 +30,6 @@ def default_store() -> str:
     return str(platformdirs.user_data_path("lookalike", appauthor=False) / "store")
 
 
-def is_folder(address: str) -> bool:
-    """Return whether an address is that of an embedded store."""
-    return not address.startswith(("http://", "https://"))
-
-
 def open_store(address: str | None = None, *, api_key: str | None = None) -> VectorStore:
     """Open the store in a folder (created when missing) or of a Qdrant server (``http(s)://`` URL).
 
@@ -51,7 +46,7 @@ def open_store(address: str | None = None, *, api_key: str | None = None) -> Vec
     """
     if address is None:
         address = default_store()
-    if not is_folder(address):
+    if address.startswith(("http://", "https://")):
         from lookalike.indexer.server import ServerStore
 
         return ServerStore.connect(address, api_key=api_key)

@@ -292,6 +292,7 @@ def index(
                     on_progress=bar.on_progress,
                     on_event=lambda event: None if event.status == "added" else write_event(event),
                     log=bar.log,
+                    warn=bar.warn,
                 )
 
         def show(done: SyncReport) -> None:
@@ -362,6 +363,7 @@ def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageCo
             on_total=bar.on_total,
             on_progress=bar.on_progress,
             log=bar.log,
+            warn=bar.warn,
         )
     log(
         f"{report.collection}: {report.added} added, {report.changed} changed, "

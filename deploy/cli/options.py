@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -85,7 +85,7 @@ def _quiet_option() -> Option:
         is_flag=True,
         expose_value=False,
         callback=lambda _ctx, _option, given: set_talk(quiet=given),
-        help="Show no progress, and no messages but warnings and errors.",
+        help="Show no messages but warnings and errors, and no progress but of downloads and trainings.",
     )
 
 
@@ -292,11 +292,16 @@ OUTPUT_FILE: Final = LocalPath(dir_okay=False)
 def _tell_of_new_store(ctx: click.Context, option: click.Parameter, store: str) -> str:
     is_default = ctx.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
     if is_default and not ctx.resilient_parsing and not Path(store).exists():
+        ctx.call_on_close(partial(_name_new_store, store))
+    return store
+
+
+def _name_new_store(store: str) -> None:
+    if Path(store).exists():
         log(
             f"new store: {store}; to keep it elsewhere, name it with --store or make a folder "
             f"{PROJECT_STORE} here"
         )
-    return store
 
 
 _STORE: Final[dict[str, Any]] = {

@@ -163,6 +163,11 @@ class Bar:
         if not _TALK.quiet:
             self.tqdm.write(line, file=sys.stderr)
 
+    def warn(self, line: str) -> None:
+        """Print a warning on stderr, above the bar; see :func:`warn`."""
+        with self.tqdm.external_write_mode(file=sys.stderr):
+            warn(line)
+
     def paused(self) -> AbstractContextManager[None]:
         """Take the bar away for a block that prints on stdout, which may be the same terminal."""
         hidden: AbstractContextManager[None] = self.tqdm.external_write_mode(file=sys.stdout)

@@ -1,7 +1,8 @@
 """Networks that others have published, to download by name: ``public_models.json`` has the list.
 
-A file is taken only with the digest that is listed. The digests are those of the publishers' own file stores
-(Git LFS). Needs the [import] extra.
+A file is taken only with the digest that is listed. That of sface is in its publisher's Git LFS pointer;
+those of the others are what several public repositories pin. None was checked by a download. Needs the
+[import] extra.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ def load_latents(
     on_total: Callable[[int], object] = lambda _: None,
     on_progress: Callable[[int], object] = lambda _: None,
     log: Callable[[str], object] = lambda _: None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> SyncReport:
     """Bring the rows of files into a collection, which is created if there is none.
 
@@ -102,7 +103,8 @@ def load_latents(
         storage: Storage options of a new collection; for an existing one they are ignored, with a warning.
         on_total: Called with the number of rows.
         on_progress: Called after each piece with the number of rows done.
-        log: Called with one-line messages: ignored options, roots that are not used, the start of an index.
+        log: Called with one-line messages, as of the start of building an index.
+        warn: Called with one-line warnings: of ignored options, rows left out, and roots that are not used.
 
     Raises:
         ModelMismatchError: the collection, or another of the files, is of another model or crop, or a file is
@@ -130,7 +132,7 @@ def load_latents(
         store.create(name, spec, storage.with_known(expect=count))
     else:
         if (warning := ignored_options_warning(store, name, storage)) is not None:
-            log(warning)
+            warn(warning)
         if spec != existing:
             store.update_info(name, spec)
     on_total(count)
@@ -145,9 +147,9 @@ def load_latents(
     index_when_large(store, name, log=log)
     if rows_left_out:
         on_progress(rows_left_out)
-        log(f"{rows_left_out} rows name an image that a later row names again; the last of them counts")
+        warn(f"{rows_left_out} rows name an image that a later row names again; the last of them counts")
     for foreign in set(spec.foreign_roots) - set(before.foreign_roots):
-        log(
+        warn(
             f"images of {printable(foreign)} will not be shown: only the file says that they are in "
             f"{printable(spec.roots[foreign])}; if they are, index it again with --root and that folder"
         )

@@ -102,6 +102,7 @@ def sync(
     on_progress: Callable[[int], object] = lambda _: None,
     on_event: Callable[[SyncEvent], object] = lambda _: None,
     log: Callable[[str], object] = lambda _: None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> SyncReport:
     """Bring a collection up to date with its sources; it is created if there is none.
 
@@ -124,22 +125,21 @@ def sync(
         dry_run: Only compare: nothing is embedded, stored or removed.
         max_pixels: Larger images fail; None: the default limit.
         processes: Allow worker processes for embedding, see :func:`embed_files`.
-        batch: Number of images that are embedded together, and after which progress can be told; None: 128.
-        stopping: Asked after each batch; where it is true, what was embedded is made durable at once, so that
-            ``on_progress`` can end the run.
+        batch: Images that are embedded together, and after which progress can be told; None: 128.
+        stopping: Asked after each batch: whether to make it durable at once, for ``on_progress`` to end it.
         on_found: Called while the sources are scanned, with the number of images found since the last call.
         on_total: Called with the number of images to read: before the first, or of an empty one on the way.
-        on_progress: Called with the number of images done, once they are durable: some batches, or what was
-            embedded in a second. What it raises ends the run.
+        on_progress: Called with the number of images done, once they are durable; what it raises ends it.
         on_event: Called for each item that is not unchanged, once that is durable.
-        log: Called with one-line messages: ignored options, the start of building an index.
+        log: Called with one-line messages, as of the start of building an index.
+        warn: Called with one-line warnings: of ignored options, and of images unlike the training.
 
     Raises:
         ModelMismatchError: the collection holds vectors of another model or crop.
-        InvalidArgumentError: a name is not allowed, the model has no such attribute, two sources have one
-            root name and different folders, or a new folder holds the images of a root whose folder is gone.
-        DataError: a source does not exist, an archive cannot be read, or pruning would remove everything, or
-            everything in a folder that is there and empty (an unmounted disk looks like that).
+        InvalidArgumentError: a name is not allowed, there is no such attribute, two sources have one root
+            name, or a new folder holds the images of a root whose folder is gone.
+        DataError: a source does not exist, an archive cannot be read, or pruning would remove all, or all
+            in a folder that is there and empty (an unmounted disk looks like that).
         StoreError: the store failed; what was acknowledged before stays.
     """
     attributes = attributes_to_predict(model, predict)
@@ -152,7 +152,7 @@ def sync(
     options = storage.with_known(expect=expected, numeric_fields=fields)
     before = prepare_collection(store, name, model, crop=crop, storage=options)
     if warning is not None:
-        log(warning)
+        warn(warning)
     report = SyncReport(collection=name, provider=model.provider, pruned=prune and not dry_run, dry=dry_run)
     _begin_faces(model, before, report)
     began = time.monotonic()
@@ -177,7 +177,7 @@ def sync(
         if dry_run:
             run.dry_run(entries)
         else:
-            entries = run.look_ahead(entries, log)
+            entries = run.look_ahead(entries, warn)
             if run.spec != before:
                 store.update_info(name, run.spec)
             run.write(entries, workers, on_progress, prune=prune)
@@ -238,14 +238,14 @@ class _Run:
         on_total(len(self.plan.to_embed))
         return self.plan.to_embed
 
-    def look_ahead(self, entries: Iterable[ToEmbed], log: Callable[[str], object]) -> Iterable[ToEmbed]:
+    def look_ahead(self, entries: Iterable[ToEmbed], warn: Callable[[str], object]) -> Iterable[ToEmbed]:
         """Warn where the images are not of the model's kind, and return them all."""
         ahead = list(islice(entries, AHEAD))
         files = [entry.item.where for entry in ahead if not entry.known_hashes]
         framing, report = parse_framing(self.spec.crop), self.reporter.report
         report.warning = unlike_training(self.model, files, framing, max_pixels=self.max_pixels)
         if report.warning is not None:
-            log(report.warning)
+            warn(report.warning)
         if not self.store.count(self.name):
             self.spec = replace(self.spec, unlike_training=report.warning is not None)
         return chain(ahead, entries) if isinstance(entries, Iterator) else entries

@@ -6,8 +6,9 @@ Legend: Q queries, E embedding size, k hits.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -208,16 +209,13 @@ def retrieve(
         pages = retrieve(store, collection, vectors, digests, most)
         return [hits[params.offset :] for hits in pages]
     if params.group_by is not None or params.fold_copies:
-        best = _without_copies if params.fold_copies else _best_of_groups
+        folded = (
+            partial(_without_copies, store, collection) if params.fold_copies else _best_of_groups(params)
+        )
+        wheres = [params.where_excluding(own if params.exclude_self else ()) for own in digests]
         return [
-            best(
-                store,
-                collection,
-                vector[None],
-                params,
-                params.where_excluding(own if params.exclude_self else ()),
-            )
-            for vector, own in zip(vectors, digests, strict=True)
+            _first(store, collection, vector[None], params.k, where, folded)
+            for vector, where in zip(vectors, wheres, strict=True)
         ]
     if not params.exclude_self:
         return store.search(collection, vectors, k=params.k, where=params.where)
@@ -244,52 +242,57 @@ def combine_examples(like: NDArray[np.float32], unlike: NDArray[np.float32]) -> 
     return moved
 
 
-def _best_of_groups(
+def _first(
     store: VectorStore,
     collection: str,
     vector: NDArray[np.float32],
-    params: SearchParams,
+    k: int,
     where: Filter | None,
+    folded: Callable[[list[Hit]], list[Hit]],
 ) -> list[Hit]:
-    """Return the best hit of each of k groups, exactly: more hits are fetched until there are k groups."""
-    limit = _FACTOR * params.k
+    """Return the k best hits that ``folded`` leaves, exactly: more are fetched until there are so many."""
+    limit = _FACTOR * k
     while True:
         (hits,) = store.search(collection, vector, k=limit, where=where)
+        left = folded(hits)
+        if len(left) >= k or len(hits) < limit:
+            return left[:k]
+        limit *= _FACTOR
+
+
+def _best_of_groups(params: SearchParams) -> Callable[[list[Hit]], list[Hit]]:
+    """Return what leaves the best hit of each group."""
+    field = params.group_by or ""
+
+    def fold(hits: list[Hit]) -> list[Hit]:
         best: dict[str, Hit] = {}
         for hit in hits:
-            best.setdefault(_group(hit, params.group_by or ""), hit)
-        if len(best) >= params.k or len(hits) < limit:
-            return list(best.values())[: params.k]
-        limit *= _FACTOR
+            best.setdefault(_group(hit, field), hit)
+        return list(best.values())
+
+    return fold
 
 
-def _without_copies(
-    store: VectorStore,
-    collection: str,
-    vector: NDArray[np.float32],
-    params: SearchParams,
-    where: Filter | None,
-) -> list[Hit]:
-    """Return the k best hits that are no copies of better ones: more are fetched until there are so many."""
-    limit = _FACTOR * params.k
-    while True:
-        (hits,) = store.search(collection, vector, k=limit, where=where)
-        kept: list[Hit] = []
-        before = np.empty((0, vector.shape[1]), np.float32)
-        for start in range(0, len(hits), _COMPARED):
-            part = hits[start : start + _COMPARED]
-            records = store.get(collection, [hit.id for hit in part], with_vectors=True)
-            part = [hit for hit in part if hit.id in records]
-            rows = np.stack([records[hit.id].undamaged_vector() for hit in part])
-            before = np.concatenate([before, rows])
-            near = rows @ before.T >= NEAR_COPY  # (part, before and part)
-            for place, hit in enumerate(part, start):
-                better = np.flatnonzero(near[place - start, :place])
-                if all(same_picture(hit.payload, hits[each].payload) for each in better.tolist()):
-                    kept.append(hit)
-        if len(kept) >= params.k or len(hits) < limit:
-            return kept[: params.k]
-        limit *= _FACTOR
+def _without_copies(store: VectorStore, collection: str, hits: list[Hit]) -> list[Hit]:
+    """Return the hits that are no copies of better ones; without those that were deleted meanwhile."""
+    kept: list[Hit] = []
+    before: list[Hit] = []
+    vectors: list[NDArray[np.float32]] = []
+    for start in range(0, len(hits), _COMPARED):
+        part = hits[start : start + _COMPARED]
+        records = store.get(collection, [hit.id for hit in part], with_vectors=True)
+        part = [hit for hit in part if hit.id in records]
+        if not part:
+            continue
+        rows = np.stack([records[hit.id].undamaged_vector() for hit in part])
+        vectors.append(rows)
+        near = rows @ np.concatenate(vectors).T >= NEAR_COPY  # (part, before and part)
+        for hit, copies in zip(part, near, strict=True):
+            better = np.flatnonzero(copies[: len(before)])
+            if all(same_picture(hit.payload, before[each].payload) for each in better.tolist()):
+                kept.append(hit)
+            before.append(hit)
+    return kept
 
 
 def _group(hit: Hit, field: str) -> str:

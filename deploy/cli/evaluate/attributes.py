@@ -11,13 +11,12 @@ import click
 from lookalike.deploy.cli.evaluate.group import (
     evaluate,
     image_file,
-    options,
     print_failures,
     provider_option,
     show_progress,
     write_plot,
 )
-from lookalike.deploy.cli.options import LocalPath
+from lookalike.deploy.cli.options import LocalPath, combine
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import AttributeReport
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @evaluate.command(epilog="Example: lookalike evaluate attributes --faces 50 --curve smiles.png")
-@options(
+@combine(
     click.option("--model", default="faces", show_default=True, help="Bundle folder or shipped model."),
     click.option("--only", metavar="NAME,...", help="These attributes; default: all that LFW scores."),
     click.option("--strength", "strengths", multiple=True, type=click.FloatRange(0, 100, min_open=True),

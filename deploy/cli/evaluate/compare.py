@@ -14,13 +14,13 @@ import click
 from lookalike.deploy.cli.evaluate.group import (
     evaluate,
     image_file,
-    options,
     print_failures,
     provider_option,
     show_progress,
     write_plot,
 )
-from lookalike.deploy.cli.options import LocalPath, store_option
+from lookalike.deploy.cli.options import LocalPath, combine, store_option
+from lookalike.deploy.cli.output import warn
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import EvaluationTable, Folds, LabeledImages, Ranking
@@ -70,7 +70,7 @@ class _Comparison:
 
 
 @evaluate.command(epilog="Example: lookalike evaluate retrieval --model faces --collection family")
-@options(*_COMPARISON_OPTIONS)
+@combine(*_COMPARISON_OPTIONS)
 @click.pass_context
 def retrieval(ctx: click.Context, /, **values: Any) -> None:
     """Search with every image of a person with two or more: is the person found first?
@@ -117,7 +117,7 @@ def retrieval(ctx: click.Context, /, **values: Any) -> None:
 
 
 @evaluate.command(epilog="Example: lookalike evaluate verification --model faces --roc roc.png")
-@options(
+@combine(
     click.option("--pairs", metavar="FILE", type=LocalPath(),
                  help="Pairs in the layout of LFW's pairs.txt, for your own --data."),
     click.option("--roc", "roc_file", metavar="FILE.png", type=LocalPath(),
@@ -159,12 +159,12 @@ def verification(ctx: click.Context, /, pairs: Path | None, roc_file: Path | Non
         failed |= not write_plot(roc_file, lambda: plot_roc(roc_file, curves, title=title))
     _print_records(records, as_json=comparison.as_json, table=verification_table)
     if records and not comparison.as_json:
-        click.echo(_HELD_OUT_NOTE, err=True)
+        warn(_HELD_OUT_NOTE)
     ctx.exit(_exit_code(records, failed=failed))
 
 
 @evaluate.command(epilog="Example: lookalike evaluate clustering --model faces")
-@options(
+@combine(
     click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), metavar="X",
                  help="Similarity from which two images are near; default: as lookalike cluster has it."),
     *_COMPARISON_OPTIONS,
@@ -244,7 +244,7 @@ def _open_images(comparison: _Comparison, store: VectorStore | None) -> LabeledI
     try:
         lfw = lfw_behind(store, comparison.collections[0])
     except DataError as error:
-        click.echo(f"rows of held-out people are left out: {error}", err=True)
+        warn(f"rows of held-out people are left out: {error}")
         lfw = None
     return lfw or collection_images(store, comparison.collections[0])
 
@@ -288,10 +288,9 @@ def _collect(
     ]
     for row in rows:
         if row.without_face:
-            click.echo(
+            warn(
                 f"{row.name}: no face was found in {row.without_face:,} of {len(images):,} images, these are "
-                "framed as they are without --faces",
-                err=True,
+                "framed as they are without --faces"
             )
     if store is not None:
         rows += [stored_vectors(store, name, images) for name in comparison.collections]
@@ -300,7 +299,7 @@ def _collect(
         try:
             rows.append(read_parquet_vectors(file, images))
         except MissingExtraError as error:
-            click.echo(str(error), err=True)
+            warn(str(error))
             missing = True
     return EvaluationTable.from_rows(rows, len(images)), missing
 

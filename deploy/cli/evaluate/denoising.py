@@ -11,12 +11,12 @@ import click
 from lookalike.deploy.cli.evaluate.group import (
     evaluate,
     image_file,
-    options,
     print_written,
     provider_option,
     show_progress,
 )
-from lookalike.deploy.cli.options import LocalPath
+from lookalike.deploy.cli.options import LocalPath, combine
+from lookalike.deploy.cli.output import warn
 
 if TYPE_CHECKING:
     from lookalike.encoder.runtime import Provider
@@ -28,7 +28,7 @@ _KEPT: Final = 8
 @evaluate.command(
     epilog="Example: lookalike evaluate denoising --data lfw-64 --pictures 20 --sheet denoised.png"
 )
-@options(
+@combine(
     click.option("--model", "models", multiple=True, metavar="BUNDLE",
                  help="A denoiser, or an autoencoder trained to denoise; default: denoise. Repeatable."),
     click.option("--data", "sets", multiple=True, default=("lfw-64",), show_default=True,
@@ -84,7 +84,7 @@ def denoising(
     )
     left_out = [*missing, *report.left_out]
     for reason in left_out:
-        click.echo(reason, err=True)
+        warn(reason)
     if sheet is not None:
         save_image(sheet, denoising_sheet(report.noisy[0]))
         print_written(sheet)

@@ -11,12 +11,12 @@ import click
 from lookalike.deploy.cli.evaluate.group import (
     evaluate,
     image_file,
-    options,
     print_written,
     provider_option,
     show_progress,
 )
-from lookalike.deploy.cli.options import LocalPath
+from lookalike.deploy.cli.options import LocalPath, combine
+from lookalike.deploy.cli.output import warn
 
 if TYPE_CHECKING:
     from lookalike.encoder.runtime import Provider
@@ -25,7 +25,7 @@ _KEPT: Final = 12
 
 
 @evaluate.command(epilog="Example: lookalike evaluate faces --pictures 200 --sheet faces.png")
-@options(
+@combine(
     click.option("--model", default="faces", show_default=True,
                  help="Bundle folder or shipped model that says where it has faces."),
     click.option("--photographs", metavar="FOLDER", type=LocalPath(),
@@ -76,10 +76,7 @@ def faces(
         progress=show_progress,
     )
     if report.passed_over:
-        click.echo(
-            f"{report.passed_over} images of LFW are left out: no face is found in them even undisturbed",
-            err=True,
-        )
+        warn(f"{report.passed_over} images of LFW are left out: no face is found in them even undisturbed")
     if sheet is not None:
         save_image(sheet, face_sheet(report))
         print_written(sheet)

@@ -9,10 +9,11 @@ import click
 
 from lookalike.deploy.cli.evaluate.group import (
     evaluate,
-    options,
     provider_option,
     show_progress,
 )
+from lookalike.deploy.cli.options import combine
+from lookalike.deploy.cli.output import log, warn
 
 if TYPE_CHECKING:
     from lookalike.deploy.evaluation import Part
@@ -32,7 +33,7 @@ def _split_parts(_ctx: click.Context, _option: click.Parameter, text: str | None
 @evaluate.command(
     epilog="Example: lookalike evaluate generation --model digits --only likelihood --images 500"
 )
-@options(
+@combine(
     click.option("--model", "models", multiple=True, metavar="BUNDLE", required=True,
                  help="Bundle folder or shipped model of digits. Repeatable."),
     click.option("--only", "parts", metavar="PART,...", callback=_split_parts,
@@ -78,12 +79,12 @@ def generation(
         digits.require(model)
     classifier = None
     if plan.needs_classifier:
-        classifier = digit_classifier(digits, provider, log=lambda line: click.echo(line, err=True))
+        classifier = digit_classifier(digits, provider, log=log)
     benchmark = GenerationBenchmark.prepare(plan, digits, classifier)
     results = [evaluate_generation(model, benchmark, progress=show_progress) for model in opened]
     remarks = [remark for result in results for remark in result.remarks]
     for remark in remarks:
-        click.echo(remark, err=True)
+        warn(remark)
     if as_json:
         click.echo(json.dumps(benchmark.to_json() | {"models": [result.to_json() for result in results]}))
     else:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from lookalike.deploy.cli.options import Group
+from lookalike.deploy.cli.output import log, progress_bar, warn
+
 _MAX_FAILURES: Final = 20
 
 
-@click.group()
+@click.group(cls=Group)
 def evaluate() -> None:
     """Measure models, collections and vectors of any origin."""
 
@@ -30,32 +32,19 @@ provider_option = click.option(
 )
 
 
-def options(*chosen: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """Add options to a command, in the order of its help."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(chosen):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 @contextmanager
 def show_progress(task: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a bar on stderr, if that is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(desc=task, total=total, unit="image", disable=None, leave=False) as bar:
-        yield bar.update
+    """Show how far a task is on stderr, if that is a terminal."""
+    with progress_bar(task, total=total) as bar:
+        yield bar.on_progress
 
 
 def print_failures(failures: Sequence[str]) -> bool:
     """Print why images could not be read, and return whether there are any."""
     for failure in failures[:_MAX_FAILURES]:
-        click.echo(f"failed: {failure}", err=True)
+        warn(f"failed: {failure}")
     if len(failures) > _MAX_FAILURES:
-        click.echo(f"failed: {len(failures) - _MAX_FAILURES} more images", err=True)
+        warn(f"failed: {len(failures) - _MAX_FAILURES} more images")
     return bool(failures)
 
 
@@ -66,7 +55,7 @@ def write_plot(file: Path, plot: Callable[[], None]) -> bool:
     try:
         plot()
     except MissingExtraError as error:
-        click.echo(str(error), err=True)
+        warn(str(error))
         return False
     print_written(file)
     return True
@@ -76,4 +65,4 @@ def print_written(file: Path) -> None:
     """Say on stderr that a file was written."""
     from lookalike.encoder.errors import printable
 
-    click.echo(f"written: {printable(str(file))}", err=True)
+    log(f"written: {printable(str(file))}")

@@ -144,6 +144,13 @@ def test_quiet_leaves_warnings_and_results(home: Path) -> None:
     (home / "hits.png").unlink()
 
 
+def test_every_command_can_be_quiet_or_verbose() -> None:
+    for words, command in commands():
+        names = {name for option in command.params for name in option.opts}
+        if not isinstance(command, click.Group) and words not in ("demo", "completion"):
+            assert {"-q", "-v"} <= names, words
+
+
 def test_verbose_says_what_it_took_and_where_an_error_comes_from(home: Path) -> None:
     done = lookalike("collections", "list", "-v", cwd=home)
     assert re.fullmatch(r"it took [\d.]+ s and [\d,]+ MB of memory(, a worker [\d,]+ MB)?\n", done.stderr)
@@ -360,10 +367,15 @@ def test_the_store_is_that_of_the_project_else_of_the_user(
     words = ["index", "photos", "--model", str(tiny_model), "--collection"]
     first, second = (lookalike(*words, name, cwd=tmp_path) for name in ("one", "two"))
     own = tmp_path / "data" / "lookalike" / "store"
-    assert first.stderr.splitlines()[0] == (
+    assert first.stderr.splitlines()[-1] == (
         f"new store: {own}; to keep it elsewhere, name it with --store or make a folder .lookalike here"
     )
     assert "store" not in second.stderr
+    other = tmp_path / "other"
+    monkeypatch.setenv("XDG_DATA_HOME", str(other))
+    assert "store" not in lookalike("index", "nowhere", "--collection", "one", cwd=tmp_path).stderr
+    assert not other.exists()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert {"one", "two"} <= {folder.name for folder in own.iterdir()}
 
     (tmp_path / ".lookalike").mkdir()

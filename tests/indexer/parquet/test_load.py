@@ -101,7 +101,7 @@ def test_loading_twice_equals_once_and_so_does_indexing_the_folder_then(
     load_latents(store, NAME, [latents])
     once = stored(store)
     lines: list[str] = []
-    again = load_latents(store, NAME, [latents, latents], log=lines.append)
+    again = load_latents(store, NAME, [latents, latents], warn=lines.append)
     assert (again.added, again.changed, again.unchanged) == (0, 0, 10)  # an image counts once
     assert lines == ["10 rows name an image that a later row names again; the last of them counts"]
     assert index(store, model, photos).unchanged == 10

@@ -125,7 +125,7 @@ def test_a_root_that_only_a_file_tells_opens_no_picture(
     secret.write_bytes(photograph(7))
     file = write(tmp_path / "a.parquet", spec_of(model, home=tmp_path), ("home", "private/secret.jpg", None))
     lines: list[str] = []
-    load_latents(store, NAME, [file], log=lines.append)
+    load_latents(store, NAME, [file], warn=lines.append)
     assert lines == [
         f"images of home will not be shown: only the file says that they are in {tmp_path}; if they are, "
         "index it again with --root and that folder"
@@ -146,7 +146,7 @@ def test_a_root_that_only_a_file_tells_opens_no_picture(
     assert Searcher(store, NAME, model).item_image(dict(record.payload), side=32) is not None
     assert store.info(NAME).foreign_roots == ()
     # Once it is known, a later file changes nothing about it.
-    load_latents(store, NAME, [file], log=lines.append)
+    load_latents(store, NAME, [file], warn=lines.append)
     assert store.info(NAME).roots == {"home": str(tmp_path)}
     assert len(lines) == 1
 
@@ -242,7 +242,7 @@ def test_rows_that_name_an_image_again_count_once_and_the_last_is_stored(
     )
     for counts in ((3, 0, 0), (0, 0, 3)):
         lines: list[str] = []
-        report = load_latents(store, NAME, [first, second], log=lines.append)
+        report = load_latents(store, NAME, [first, second], warn=lines.append)
         assert (report.added, report.changed, report.unchanged) == counts
         assert lines[0] == "3 rows name an image that a later row names again; the last of them counts"
         assert {r.payload["path"]: r.payload["n"] for r in store.scroll(NAME)} == {

@@ -16,7 +16,7 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.store import CollectionSpec
 from lookalike.indexer.sync.sample import unlike_training
 from lookalike.searcher.generation import sample
-from tests.fixtures.command import lookalike
+from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.face_photos import without_extra
 
 Pixels = NDArray[np.uint8]
@@ -147,6 +147,11 @@ def test_the_warning_of_a_search_names_faces(photos: Path, tmp_path: Path) -> No
     assert "unlike what the model was trained on" in done.stderr
     assert "search with --faces" in done.stderr
     assert "probability" not in done.stdout
+
+
+def test_quiet_leaves_the_warning(photos: Path, tmp_path: Path) -> None:
+    done = lookalike("index", photos / "landscapes", "-c", "trip", "-q", cwd=tmp_path)
+    assert one_line(done).startswith("warning: 12 of 12 pictures")
 
 
 def test_an_unchanged_folder_is_not_looked_at(photos: Path, tmp_path: Path) -> None:
