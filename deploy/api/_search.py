@@ -238,9 +238,8 @@ class Searcher:
             add: Attribute to strength: edit the query first, as :func:`lookalike.edit` does.
             denoise: Remove noise from the query first; a denoiser from :func:`lookalike.load_denoiser` saves
                 loading the shipped one each time.
-            prior: Probability in (0, 1) that an image of the collection shows the query's person; None: one
-                match is expected in the collection.
-            fmr: False match rate of the threshold for ``match``; None: the smallest that is calibrated.
+            prior: Probability in (0, 1) that the collection shows the query's person at all; None: 0.5.
+            fmr: False match rate of a threshold that a ``match`` exceeds too; None: no threshold.
 
         Returns:
             The hits, best first; see :class:`SearchResults` and :class:`Hit`.

@@ -206,7 +206,13 @@ def calibrate(
     people outside our reported test results are used. The new bundle searches collections indexed with the
     model: search --model BUNDLE. The printed metrics are cross-validated over people.
     """
-    from lookalike.deploy.evaluation import cross_validate, find_people, measure_people, plot_reliability
+    from lookalike.deploy.evaluation import (
+        cross_validate,
+        find_bystanders,
+        find_people,
+        measure_people,
+        plot_reliability,
+    )
     from lookalike.encoder.errors import CalibrationError
     from lookalike.encoder.runtime import Model
     from lookalike.trainer.fitting import fit_calibration
@@ -220,12 +226,22 @@ def calibrate(
         measured = measure_people(
             opened, images, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
         )
-    log_failed(measured.failures)
+    failures, others = measured.failures, None
+    if source == "lfw":
+        bystanders = find_bystanders(images)
+        with progress_bar("Measuring other people", total=len(bystanders)) as bar:
+            more = measure_people(
+                opened, bystanders, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
+            )
+        failures, others = failures + more.failures, more.embeddings
     # Faces that were found are faces: there the errors are enough.
+    log_failed(failures)
     off_axis = None if faces else measured.off_axis
-    fitted = fit_calibration(measured.embeddings, measured.people, measured.errors, off_axis=off_axis)
+    fitted = fit_calibration(
+        measured.embeddings, measured.people, measured.errors, off_axis=off_axis, others=others
+    )
     try:
-        validated = cross_validate(measured.embeddings, measured.people)
+        validated = cross_validate(measured.embeddings, measured.people, others)
     except CalibrationError as error:
         if reliability is not None:
             raise
@@ -239,7 +255,7 @@ def calibrate(
     else:
         _print_calibration(fitted, validated)
         print_path(out)
-    ctx.exit(3 if measured.failures else 0)
+    ctx.exit(3 if failures else 0)
 
 
 def _calibration_json(fitted: Calibration, validated: Reliability | None) -> dict[str, object]:

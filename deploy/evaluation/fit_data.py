@@ -32,6 +32,7 @@ from lookalike.trainer.fitting import Examples
 _Pixels: TypeAlias = tuple[list[Path], NDArray[np.uint8], list[str]]
 """Files that were read, their pixels uint8 (n, H, W, C), and a reason for each other file."""
 _BATCH: Final = 64
+_MAX_BYSTANDERS: Final = 4000
 _TEST_SHARE: Final = 0.2
 
 
@@ -228,6 +229,21 @@ def find_people(source: str, model: Model) -> list[tuple[Path, str]]:
             "put each person's in a folder of their own"
         )
     return named
+
+
+def find_bystanders(named: Sequence[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """Return at most 4,000 images of LFW's other people, and their names: no figure is reported on them.
+
+    They fill the galleries that the others are searched for in, so the model may have seen them.
+
+    Args:
+        named: What :func:`find_people` returned for ``lfw``.
+    """
+    lfw = find_lfw(progress=True)
+    left_out = lfw.held_out_people() | {person for _, person in named}
+    others = [path for path in lfw.images() if lfw.person_of(path) not in left_out]
+    chosen = np.random.default_rng(0).permutation(len(others))[:_MAX_BYSTANDERS]
+    return [(others[place], lfw.person_of(others[place])) for place in sorted(chosen.tolist())]
 
 
 def _require_left_out(model: Model, named: Sequence[tuple[Path, str]]) -> None:

@@ -17,16 +17,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import ScoreCalibration, default_prior
+from lookalike.encoder.bundle import DEFAULT_PRESENCE, SearchCalibration
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.images import decode_rgb
-from lookalike.trainer.fitting import fit_score_calibration, pair_scores
+from lookalike.trainer.fitting import (
+    HITS,
+    Searches,
+    draw_searches,
+    fit_score_calibration,
+    fit_search_calibration,
+    pair_scores,
+)
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
 _FOLDS: Final = 5
-_HITS: Final = 10
 _EDGES: Final = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of bins: finer where the hits of a search are."""
 
@@ -39,19 +45,21 @@ class Bin:
         weight: Share of all.
         said: Mean predicted probability.
         was: Share that came true.
+        count: Number of predictions.
     """
 
     weight: float
     said: float
     was: float
+    count: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reliability:
     """How reliable a calibration is, by cross-validation over people.
 
-    Pairs are evaluated at prior 0.5. Hits are the first ten of searches for one picture of each person, with
-    one other picture of that person among all pictures of all others, at the default prior.
+    Pairs are evaluated at prior 0.5. Hits are the first ten of searches in drawn galleries, half of them
+    without the person, see :func:`draw_searches`.
 
     Attributes:
         cllr: Of pairs, in bits: 0 is perfect, 1 is knowing nothing.
@@ -106,6 +114,7 @@ def bin_predictions(predicted: Reals, true: NDArray[np.bool_], weights: Reals) -
                     weight / float(weights.sum()),
                     float(shares @ predicted[inside]),
                     float(shares @ true[inside]),
+                    int(inside.sum()),
                 )
             )
     return tuple(bins)
@@ -116,12 +125,15 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(each.weight * abs(each.said - each.was) for each in bins)
 
 
-def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) -> Reliability:
+def cross_validate(
+    embeddings: Floats, people: Sequence[str], others: Floats | None = None, *, seed: int = 0
+) -> Reliability:
     """Fit on four fifths of the people, measure on the fifth, five times.
 
     Args:
         embeddings: float32 (N, E) of unit length.
         people: N names.
+        others: float32 (M, E), of other people, who are searched too.
         seed: Of the folds, of the choice of pairs and of queries.
 
     Raises:
@@ -132,24 +144,40 @@ def cross_validate(embeddings: Floats, people: Sequence[str], *, seed: int = 0) 
     fold_of = rng.permutation(who.max() + 1) % _FOLDS
     matched: list[Reals] = []
     mismatched: list[Reals] = []
-    predicted: list[Reals] = []
-    true: list[NDArray[np.bool_]] = []
+    hits: list[tuple[Reals, NDArray[np.bool_], Reals]] = []
     for fold in range(_FOLDS):
         inside = fold_of[who] == fold
-        calibration = fit_score_calibration(pair_scores(*_select(embeddings, people, ~inside), seed=seed))
+        outside = _select(embeddings, people, ~inside)
+        calibration = fit_score_calibration(pair_scores(*outside, seed=seed))
+        searching = fit_search_calibration(draw_searches(*outside, others, seed=seed))
         pairs = pair_scores(*_select(embeddings, people, inside), seed=seed)
         matched.append(calibration.evidence(pairs.matched))
         mismatched.append(calibration.evidence(pairs.mismatched))
-        for person in np.unique(who[inside]):
-            mine = np.flatnonzero(who == person)
-            if len(mine) > 1:
-                query, mate = rng.choice(mine, 2, replace=False)
-                hits = _hits(embeddings, np.flatnonzero(who != person), query, mate, calibration)
-                predicted.append(hits[0])
-                true.append(hits[1])
-    return _reliability(
-        np.concatenate(matched), np.concatenate(mismatched), np.concatenate(predicted), np.concatenate(true)
-    )
+        searches = draw_searches(embeddings, people, others, queries=inside, seed=seed)
+        hits.append(predict_hits(searching, searches))
+    predicted, true, weights = (np.concatenate(parts) for parts in zip(*hits, strict=True))
+    return _reliability(np.concatenate(matched), np.concatenate(mismatched), predicted, true, weights)
+
+
+def predict_hits(
+    calibration: SearchCalibration, searches: Searches, *, prior: float = DEFAULT_PRESENCE, hits: int = HITS
+) -> tuple[Reals, NDArray[np.bool_], Reals]:
+    """Return of each hit the probability, whether it is right, and its weight.
+
+    Args:
+        calibration: What predicts.
+        searches: Q searches.
+        prior: Probability that a search's person is there.
+        hits: So many of each search.
+    """
+    scores, right = searches.scores[:, :hits], searches.right[:, :hits]
+    seen = np.isfinite(scores)
+    predicted = np.empty(scores.shape)
+    for size in np.unique(searches.sizes):
+        rows = searches.sizes == size
+        predicted[rows] = calibration.probability(scores[rows], size=int(size), prior=prior)
+    weights = np.broadcast_to(searches.weights[:, None], scores.shape)
+    return predicted[seen], right[seen], weights[seen]
 
 
 def plot_reliability(reliability: Reliability) -> NDArray[np.uint8]:
@@ -173,7 +201,7 @@ def plot_reliability(reliability: Reliability) -> NDArray[np.uint8]:
         (
             figure.add_subplot(1, 2, 2),
             r.hit_bins,
-            f"First {_HITS} hits of searches\nprior 1 / pictures searched",
+            f"First {HITS} hits of searches\nhalf of them without the person",
             1e-3,
         ),
     ):
@@ -194,29 +222,23 @@ def _select(embeddings: Floats, people: Sequence[str], chosen: NDArray[np.bool_]
     return embeddings[chosen], [people[index] for index in np.flatnonzero(chosen).tolist()]
 
 
-def _hits(
-    embeddings: Floats, others: NDArray[np.int64], query: int, mate: int, calibration: ScoreCalibration
-) -> tuple[Reals, NDArray[np.bool_]]:
-    """Return probabilities of the first ten hits, and whether each is the mate."""
-    gallery = np.append(others, mate)
-    scores = embeddings[gallery] @ embeddings[query]
-    best = np.argsort(-scores)[:_HITS]
-    return calibration.probability(scores[best], default_prior(len(gallery))), gallery[best] == mate
-
-
-def _reliability(matched: Reals, mismatched: Reals, predicted: Reals, true: NDArray[np.bool_]) -> Reliability:
+def _reliability(
+    matched: Reals, mismatched: Reals, predicted: Reals, true: NDArray[np.bool_], hit_weights: Reals
+) -> Reliability:
     evidence = np.concatenate([matched, mismatched])
     counts = [len(matched), len(mismatched)]
     weights = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts)
     even = 0.5 * (1 + np.tanh(0.5 * evidence))
     pair_bins = bin_predictions(even, np.repeat([True, False], counts), weights)
-    hit_bins = bin_predictions(predicted, true, np.ones(len(predicted)))
+    hit_bins = bin_predictions(predicted, true, hit_weights)
     sure = predicted > 0.5
     return Reliability(
         cllr=cllr(matched, mismatched),
         pair_error=calibration_error(pair_bins),
         hit_error=calibration_error(hit_bins),
-        hit_log_loss=float(-np.log(np.where(true, predicted, 1 - predicted)).mean()),
+        hit_log_loss=float(
+            -np.average(np.log(np.where(true, predicted, 1 - predicted)), weights=hit_weights)
+        ),
         hits=len(predicted),
         sure=int(sure.sum()),
         sure_right=float(true[sure].mean()) if sure.any() else None,

@@ -18,6 +18,7 @@ from lookalike.deploy.evaluation.attributes import (
 from lookalike.deploy.evaluation.denoising import CleanResult, DenoisingResult
 from lookalike.deploy.evaluation.generation import Generation, GenerationBenchmark
 from lookalike.deploy.evaluation.retrieval import KnnResult
+from lookalike.deploy.evaluation.search_reliability import SearchReliability
 from lookalike.deploy.evaluation.verification import FAR, Roc
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images import Tile, contact_sheet, save_image
@@ -42,6 +43,27 @@ def retrieval_table(records: Records) -> str:
         for row in records
     ]
     return "\n".join(lines)
+
+
+def reliability_table(measured: Mapping[str, Sequence[SearchReliability]]) -> str:
+    """Return a table of how right probabilities are, for each model: galleries, the person there or not."""
+    width = max(4, *map(len, measured))
+    lines = [
+        f"{'row':<{width}} {'searched':>8}  {'person':<9}  {'prior':>5} {'searches':>8}  "
+        f"{'error: first, all':>17} {'worst bin':>9}  {'match: precision, recall':>24}"
+    ]
+    for name, rows in measured.items():
+        lines += [
+            f"{name:<{width}} {row.size:>8}  {row.person:<9}  {row.prior:>5.2f} {row.searches:>8}  "
+            f"{row.first_error:>9.3f} {row.hit_error:>7.3f} {_share(row.worst):>9}  "
+            f"{_share(row.precision):>16} {_share(row.recall):>7}"
+            for row in rows
+        ]
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def verification_table(records: Records) -> str:
@@ -299,6 +321,41 @@ def plot_roc(path: Path, curves: Sequence[tuple[str, bool, Roc]], *, title: str)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _style(axes, title)
     axes.legend(title="area under the curve", loc="upper left", frameon=False, alignment="left")
+    _save(path, FigureCanvasAgg(figure))
+
+
+def plot_searches(path: Path, measured: Mapping[str, Sequence[SearchReliability]]) -> None:
+    """Plot said against observed probability of first hits: a row for each model, a column for each size.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        InvalidArgumentError: the file cannot be written, or its kind is unknown.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "a reliability plot needs matplotlib; pip install 'lookalike[evaluate]'"
+        ) from error
+    sizes = sorted({row.size for rows in measured.values() for row in rows})
+    figure = Figure(
+        figsize=(3.9 * len(sizes), 4.1 * len(measured)), dpi=130, facecolor="white", layout="constrained"
+    )
+    for line, (name, rows) in enumerate(measured.items()):
+        for column, size in enumerate(sizes):
+            axes = figure.add_subplot(len(measured), len(sizes), line * len(sizes) + column + 1)
+            axes.plot([0, 1], [0, 1], color="#d5d8dc", linewidth=1, zorder=1)
+            for color, row in zip(_COLORS, (each for each in rows if each.size == size), strict=False):
+                said, was = [each.said for each in row.bins], [each.was for each in row.bins]
+                area = [12 + 260 * each.weight for each in row.bins]
+                axes.plot(said, was, color=color, linewidth=1, alpha=0.5)
+                axes.scatter(said, was, s=area, color=color, alpha=0.8, label=row.person)
+            axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+            axes.set(xlabel="said", ylabel="observed share of right first hits")
+            escaped = name.replace("$", r"\$")  # a dollar would begin a formula
+            _style(axes, f"{escaped}: {size:,} searched")
+            axes.legend(title="the person is", loc="upper left", frameon=False, markerscale=0.6)
     _save(path, FigureCanvasAgg(figure))
 
 

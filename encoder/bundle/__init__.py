@@ -3,12 +3,14 @@
 from lookalike.encoder.bundle.attributes import Attribute, Attributes
 from lookalike.encoder.bundle.bundle import Bundle, check_target, read_manifest
 from lookalike.encoder.bundle.calibration import (
+    DEFAULT_PRESENCE,
     OFF_AXIS_QUANTILE,
     RATES,
     Calibration,
     ReconstructionErrorStats,
     ScoreCalibration,
-    default_prior,
+    SearchCalibration,
+    presence_odds,
     reconstruction_errors,
 )
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
@@ -25,6 +27,7 @@ from lookalike.encoder.bundle.storage import (
 from lookalike.encoder.bundle.tokenizer import Tokenizer, usual_length
 
 __all__ = [
+    "DEFAULT_PRESENCE",
     "GOLDEN_RUNS",
     "OFF_AXIS_QUANTILE",
     "RATES",
@@ -40,14 +43,15 @@ __all__ = [
     "LatentStatistics",
     "ReconstructionErrorStats",
     "ScoreCalibration",
+    "SearchCalibration",
     "TextSpec",
     "Tokenizer",
     "absolute_path",
     "check_target",
-    "default_prior",
     "has_external_tensors",
     "models_folders",
     "own_bundles",
+    "presence_odds",
     "read_manifest",
     "reconstruction_errors",
     "resolve_model",

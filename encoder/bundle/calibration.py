@@ -42,6 +42,10 @@ OFF_AXIS_QUANTILE: Final = 0.995
 With the shipped model ``faces`` and held-out faces of LFW, that and the errors flag 0.6 % of these faces and
 89 % of 170 photographs without one; the errors alone flag 30 %.
 """
+DEFAULT_PRESENCE: Final = 0.5
+"""Probability that the person searched for is in a collection, before anything is compared."""
+_FOUND: Final = 1 / 3
+"""Share of searches whose person comes first, of those whose person is there; measured on LFW."""
 _DARKEST: Final = 1 / 255**2  # variance of an image that is all but blank
 
 
@@ -199,18 +203,13 @@ class ScoreCalibration:
     def probability(self, scores: ArrayLike, prior: float) -> Reals:
         """Return the probability in (0, 1) that both images show one person, float64, of scores of any shape.
 
-        Bayes: ``sigma(evidence + log(prior / (1 - prior)))``. See :func:`default_prior` for the prior.
+        Bayes: ``sigma(evidence + log(prior / (1 - prior)))``.
 
         Raises:
             InvalidArgumentError: The prior is not between 0 and 1.
         """
-        if not 0 < prior < 1:  # NaN too
-            raise InvalidArgumentError(
-                f"a prior must be over 0 and under 1, not {prior}; write 1/100 as 0.01"
-            )
-        odds = self.evidence(scores) + math.log(prior) - math.log1p(-prior)
-        chances: Reals = 0.5 * (1 + np.tanh(0.5 * odds))  # the logistic function, without overflow
-        return chances
+        _check_prior(prior)
+        return _logistic(self.evidence(scores) + math.log(prior) - math.log1p(-prior))
 
     def threshold(self, rate: float | None = None) -> float | None:
         """Return the threshold of a false match rate, or of the smallest known one; matches score above it.
@@ -253,17 +252,91 @@ class ScoreCalibration:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SearchCalibration:
+    """Probability that a hit of a search shows the query's person.
+
+    Where N images are searched, and one or more of them show the person with probability p, the odds of a hit
+    with cosine score s are ``p / (1 - p / 3) exp(slope s + intercept) / N^decline``: the same score means
+    less in a larger collection. (A wrong hit comes first where the person is not there, and in about two of
+    three searches where they are.) It is never more certain than the searches of the fit can show.
+
+    Attributes:
+        slope: Over 0.
+        intercept: Log-odds of a score of 0 where one image is searched, but for the prior.
+        decline: In [0, 1]: 1 where scores of other people are independent of each other.
+        searches: Images that searched for their person, and could find them, in the fit.
+    """
+
+    slope: float
+    intercept: float
+    decline: float = 1.0
+    searches: int
+
+    def __post_init__(self) -> None:
+        """Check that a higher score is never less evidence.
+
+        Raises:
+            InvalidArgumentError: It is, or a value is invalid.
+        """
+        finite = 0 < self.slope < math.inf and math.isfinite(self.intercept)
+        if not (finite and 0 <= self.decline <= 1 and self.searches > 0):
+            raise InvalidArgumentError(
+                "a calibration of searches needs a slope over 0, a finite intercept, a decline in [0, 1] and "
+                f"one search or more; got {reprlib.repr(self)}"
+            )
+
+    def probability(self, scores: ArrayLike, *, size: int, prior: float = DEFAULT_PRESENCE) -> Reals:
+        """Return the probability in (0, 1) of hits, float64, of scores in [-1, 1] of any shape.
+
+        Args:
+            scores: Cosine similarity.
+            size: Images in the collection.
+            prior: Probability that the person is in it at all, before the search.
+
+        Raises:
+            InvalidArgumentError: The prior is not between 0 and 1.
+        """
+        _check_prior(prior)
+        cosine = np.clip(np.asarray(scores, np.float64), -1, 1)
+        odds = self.slope * cosine + self.intercept + presence_odds(prior)
+        odds -= self.decline * math.log(max(size, 1))
+        return _logistic(np.minimum(odds, math.log(self.searches + 1)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that :meth:`from_json` reads back equal."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+            InvalidArgumentError: Its values are invalid.
+        """
+        return cls(
+            slope=json_float(value["slope"]),
+            intercept=json_float(value["intercept"]),
+            decline=json_float(value["decline"]),
+            searches=json_int(value["searches"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
     """What was measured of a model on people it was not trained on.
 
     Attributes:
-        scores: From scores to evidence; None where too few people have names.
+        scores: From scores of pairs to evidence; None where too few people have names.
+        searches: From scores of hits to probabilities; None where there are too few, and in bundles of
+            earlier versions.
         reconstruction_errors: Of clean images; None for a model without a decoder.
         most_off_axis: An image is out of distribution when its latent lies farther than this off the axes
             along which the training images vary, see :meth:`LatentStatistics.minor_axes`; None: not measured.
     """
 
     scores: ScoreCalibration | None = None
+    searches: SearchCalibration | None = None
     reconstruction_errors: ReconstructionErrorStats | None = None
     most_off_axis: float | None = None
 
@@ -288,6 +361,8 @@ class Calibration:
                 None if self.reconstruction_errors is None else self.reconstruction_errors.to_json()
             ),
         }
+        if self.searches is not None:
+            content["searches"] = self.searches.to_json()
         if self.most_off_axis is not None:
             content["most_off_axis"] = self.most_off_axis
         content = json.loads(json.dumps(content, allow_nan=False))
@@ -318,9 +393,10 @@ class Calibration:
             )
         try:
             scores, errors = content["scores"], content["reconstruction_errors"]
-            off_axis = content.get("most_off_axis")
+            searches, off_axis = content.get("searches"), content.get("most_off_axis")
             return cls(
                 scores=None if scores is None else ScoreCalibration.from_json(scores),
+                searches=None if searches is None else SearchCalibration.from_json(searches),
                 reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_json(errors),
                 most_off_axis=None if off_axis is None else json_float(off_axis),
             )
@@ -328,10 +404,16 @@ class Calibration:
             raise InvalidArgumentError(f"its values are invalid ({one_line(error)})") from error
 
 
-def default_prior(size: int) -> float:
-    """Return the prior of a search in a collection of this many images: one match expected, at most 0.5.
+def presence_odds(prior: float) -> float:
+    """Return what a prior in (0, 1) adds to the log-odds of a hit, see :class:`SearchCalibration`."""
+    return math.log(prior) - math.log1p(-_FOUND * prior)
 
-    On LFW that is right for a person chosen at random. Someone with many images in the collection is found
-    more often than predicted, someone with none less often: give the prior then.
-    """
-    return min(0.5, 1 / max(size, 1))
+
+def _check_prior(prior: float) -> None:
+    if not 0 < prior < 1:  # NaN too
+        raise InvalidArgumentError(f"a prior must be over 0 and under 1, not {prior}; write 1/100 as 0.01")
+
+
+def _logistic(odds: Reals) -> Reals:
+    chances: Reals = 0.5 * (1 + np.tanh(0.5 * odds))  # without overflow
+    return chances

@@ -84,7 +84,7 @@ def compare(
     usual = None if faces is not None else model.bundle.spec.image.crop
     embedder = QueryEmbedder(model, usual, timer=timer, max_pixels=max_pixels)
     crop = embedder.framing(crop, faces)
-    scorer = MatchScorer.from_bundle(model.bundle, size=1, prior=prior, fmr=fmr, faces=crop is None)
+    scorer = MatchScorer.of_pair(model.bundle, prior=prior, fmr=fmr, faces=crop is None)
     loaded = [_loaded(embedder.load(each, crop, faces, denoiser)[0]) for each in (first, second)]
     images = [each.pixels for each in loaded]
     vectors = []

@@ -164,9 +164,8 @@ class Searcher:
             crop: How the queries are framed; None: as the collection is.
             faces: Which faces of the queries are compared; None: the most prominent where the collection
                 holds faces, none where it holds whole pictures.
-            prior: Probability that an image of the collection shows the query's person, before any
-                comparison, in (0, 1); None: one match is expected in the collection.
-            fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+            prior: Probability in (0, 1) that the collection shows the query's person at all; None: 0.5.
+            fmr: False match rate of a threshold that matches exceed; None: no threshold.
             add: Attribute to strength: the query is edited in latent space first, see :func:`edit`.
             denoiser: Denoises the queries first; None: they are compared as they are.
             fold_copies: Of hits that are copies of one another only the best.
@@ -374,7 +373,7 @@ class Searcher:
 
     def match_scorer(self, *, prior: float | None = None, fmr: float | None = None) -> MatchScorer:
         """Return what turns scores of this collection into probabilities; see :meth:`similar`."""
-        scorer = MatchScorer.from_bundle(
+        scorer = MatchScorer.of_search(
             self.model.bundle, size=self.size, prior=prior, fmr=fmr, faces=self.spec.has_faces
         )
         return MatchScorer() if self.spec.unlike_training else scorer

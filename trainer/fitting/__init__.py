@@ -15,17 +15,31 @@ from lookalike.trainer.fitting.calibration import (
     fit_score_calibration,
     pair_scores,
 )
+from lookalike.trainer.fitting.searches import (
+    HITS,
+    SIZES,
+    Mates,
+    Searches,
+    draw_searches,
+    fit_search_calibration,
+)
 
 __all__ = [
     "FEWEST",
+    "HITS",
+    "SIZES",
     "Discriminant",
     "Examples",
+    "Mates",
     "Method",
+    "Searches",
     "calibration_of",
     "discriminant",
+    "draw_searches",
     "fit_attributes",
     "fit_calibration",
     "fit_score_calibration",
+    "fit_search_calibration",
     "folds_of",
     "pair_scores",
 ]

@@ -3,7 +3,7 @@
 J. C. Platt: Probabilistic outputs for support vector machines and comparisons to regularized likelihood
 methods. Advances in Large Margin Classifiers, MIT Press 1999.
 
-Legend: N images, E embedding size, P pairs, F features.
+Legend: N and M images, E embedding size, P pairs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from lookalike.encoder.bundle import (
     ScoreCalibration,
 )
 from lookalike.encoder.errors import CalibrationError, InvalidArgumentError
+from lookalike.trainer.fitting.regression import logistic_regression
+from lookalike.trainer.fitting.searches import draw_searches, fit_search_calibration
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -36,7 +38,6 @@ _MAX_MATCHED: Final = 45
 """Matched pairs of one person, as of ten images: a person with hundreds does not outweigh everybody else."""
 _MAX_MISMATCHED: Final = 1 << 21
 _ROWS: Final = 4096
-_NEWTON_STEPS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,12 @@ class Pairs:
 
 
 def calibration_of(
-    embeddings: Floats, people: Sequence[str | None], errors: Reals | None, *, seed: int = 0
+    embeddings: Floats,
+    people: Sequence[str | None],
+    errors: Reals | None,
+    *,
+    others: Floats | None = None,
+    seed: int = 0,
 ) -> Calibration:
     """Fit :func:`fit_calibration`, or the reconstruction errors alone if there are too few people.
 
@@ -63,13 +69,14 @@ def calibration_of(
         embeddings: float32 (N, E) of unit length, of people that the model was not trained on.
         people: N names; None where the person is unknown.
         errors: float64 (N, 2) from :func:`reconstruction_errors`; None for a model without decoder.
-        seed: Of the choice of pairs.
+        others: float32 (M, E), of other people, who are searched too: those of the training.
+        seed: Of the choice of pairs and searches.
 
     Raises:
         InvalidArgumentError: the three differ in length.
     """
     try:
-        return fit_calibration(embeddings, people, errors, seed=seed)
+        return fit_calibration(embeddings, people, errors, others=others, seed=seed)
     except CalibrationError:
         return Calibration(
             reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors)
@@ -82,16 +89,18 @@ def fit_calibration(
     errors: Reals | None = None,
     *,
     off_axis: Reals | None = None,
+    others: Floats | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Fit the evidence of scores and the thresholds, and the statistics of reconstruction errors.
+    """Fit the evidence of scores, the thresholds, what hits mean, and statistics of reconstruction errors.
 
     Args:
         embeddings: float32 (N, E) of unit length, of people that the model was not trained on.
         people: N names; images of unknown people (None) count for the errors only.
         errors: float64 (N, 2) from :func:`reconstruction_errors`, or None.
         off_axis: float64 (N,), how far the latents lie off the axes of the training images; None: not known.
-        seed: Of the choice of pairs.
+        others: float32 (M, E), of other people, who are searched too; None: only the first are.
+        seed: Of the choice of pairs and searches.
 
     Raises:
         CalibrationError: too few people or pairs, or pairs of one person score no higher than others.
@@ -104,6 +113,7 @@ def fit_calibration(
     likeness = fit_score_calibration(pair_scores(embeddings, people, seed=seed))
     return Calibration(
         scores=likeness,
+        searches=fit_search_calibration(draw_searches(embeddings, people, others, seed=seed)),
         reconstruction_errors=None if errors is None else ReconstructionErrorStats.from_errors(errors),
         most_off_axis=None if off_axis is None else float(np.quantile(off_axis, OFF_AXIS_QUANTILE)),
     )
@@ -147,10 +157,10 @@ def fit_score_calibration(pairs: Pairs) -> ScoreCalibration:
     targets = np.repeat([(n + 1) / (n + 2), 1 / (m + 2)], [n, m])
     weights = np.repeat([0.5 / n, 0.5 / m], [n, m])
     features = np.stack([np.square(scores), scores, np.ones_like(scores)], axis=1)  # (P, 3)
-    curvature, slope, intercept = _regression(features, targets, weights)
+    curvature, slope, intercept = logistic_regression(features, targets, weights)
     # A curve that bends down, or with its minimum among the matched scores, is implausible: take a line.
     if curvature < 0 or 2 * curvature * np.median(matched) + slope <= 0:
-        curvature, (slope, intercept) = 0.0, _regression(features[:, 1:], targets, weights)
+        curvature, (slope, intercept) = 0.0, logistic_regression(features[:, 1:], targets, weights)
     if curvature == 0 and slope <= 0:
         raise CalibrationError(
             f"images of one person must score higher than those of two people, their mean scores are "
@@ -172,33 +182,6 @@ def _thresholds(mismatched: Reals) -> dict[float, float]:
     falling = np.sort(mismatched)[::-1]
     counts = {rate: int(rate * len(falling) * (1 + 1e-12)) for rate in RATES}
     return {rate: float(falling[count]) for rate, count in counts.items() if count >= _MIN_ABOVE}
-
-
-def _regression(features: Reals, targets: Reals, weights: Reals) -> Reals:
-    """Newton's method for weighted logistic regression: (P, F), (P,), (P,) to (F,)."""
-    solution = np.zeros(features.shape[1])
-    loss = _loss(features @ solution, targets, weights)
-    for _ in range(_NEWTON_STEPS):
-        rates = 0.5 * (1 + np.tanh(0.5 * (features @ solution)))  # sigmoid
-        gradient = features.T @ (weights * (rates - targets))
-        curvature = (features * (weights * rates * (1 - rates))[:, None]).T @ features
-        try:
-            step = np.linalg.solve(curvature, gradient)
-        except np.linalg.LinAlgError as error:
-            raise CalibrationError("calibration needs scores that differ, these are all the same") from error
-        scale = 1.0
-        while (
-            after := _loss(features @ (solution - scale * step), targets, weights)
-        ) > loss and scale > 1e-6:
-            scale /= 2  # far from the minimum a full step can overshoot
-        solution, gained, loss = solution - scale * step, loss - after, after
-        if gained < 1e-12:
-            break
-    return solution
-
-
-def _loss(odds: Reals, targets: Reals, weights: Reals) -> float:
-    return float(weights @ (np.logaddexp(0, odds) - targets * odds))
 
 
 def _matched_pairs(

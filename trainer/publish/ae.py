@@ -39,6 +39,8 @@ _MAX_VALUES: Final = 1 << 28
 """PCA is fitted to this many values at most (1 GiB): at 45 px RGB 22,000 images and their mirror images."""
 _SAMPLES: Final = 10
 _CPU: Final = torch.device("cpu")
+_MAX_BYSTANDERS: Final = 4000
+"""Training images that the calibration searches, beside those of the validation people."""
 
 
 @torch.no_grad()
@@ -262,6 +264,7 @@ def export_bundle(
         embed(split.validation),
         [people[row] for row in split.validation],
         measure_errors(network, images, split.validation, _CPU),
+        others=embed(split.train[:_MAX_BYSTANDERS]),
     )
     prior = None
     if classes:

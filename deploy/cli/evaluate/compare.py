@@ -23,7 +23,13 @@ from lookalike.deploy.cli.options import LocalPath, combine, store_option
 from lookalike.deploy.cli.output import warn
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation import EvaluationTable, Folds, LabeledImages, Ranking
+    from lookalike.deploy.evaluation import (
+        EvaluationTable,
+        Folds,
+        LabeledImages,
+        Ranking,
+        SearchReliability,
+    )
     from lookalike.encoder.runtime import Provider
     from lookalike.indexer.store import VectorStore
 
@@ -70,15 +76,28 @@ class _Comparison:
 
 
 @evaluate.command(epilog="Example: lookalike evaluate retrieval --model faces --collection family")
-@combine(*_COMPARISON_OPTIONS)
+@combine(
+    click.option("--reliability", "reliability_file", metavar="FILE.png", type=LocalPath(),
+                 callback=image_file,
+                 help="Plot how right the probabilities of first hits are, for each calibrated model."),
+    *_COMPARISON_OPTIONS,
+)  # fmt: skip
 @click.pass_context
-def retrieval(ctx: click.Context, /, **values: Any) -> None:
+def retrieval(ctx: click.Context, /, reliability_file: Path | None, **values: Any) -> None:
     """Search with every image of a person with two or more: is the person found first?
 
     The rows "held out" are people of lfw whom no shipped model was trained on: trust these. A collection is
-    searched as it is, all else through a temporary store.
+    searched as it is, all else through a temporary store. Of calibrated models it is measured, too, how right
+    the probabilities of the hits are.
     """
-    from lookalike.deploy.evaluation import held_out_people, rank_all, retrieval_table, temporary_collection
+    from lookalike.deploy.evaluation import (
+        held_out_people,
+        plot_searches,
+        rank_all,
+        reliability_table,
+        retrieval_table,
+        temporary_collection,
+    )
 
     comparison = _Comparison(**values)
     with ExitStack() as stack:
@@ -112,8 +131,46 @@ def retrieval(ctx: click.Context, /, **values: Any) -> None:
         if people is None or ranking.queries_of(people)
     ]
     failed = print_failures(table.failures) or missing
+    measured = _measure_reliability(comparison, images, table)
+    for name, rows in measured.items():
+        last = [record for record in records if record["kind"] == "model" and record["name"] == name][-1:]
+        for record in last:
+            record["reliability"] = [row.to_json() for row in rows]
     _print_records(records, as_json=comparison.as_json, table=retrieval_table)
+    if measured and not comparison.as_json:
+        click.echo("\n" + reliability_table(measured))
+    if measured and reliability_file is not None:
+        failed |= not write_plot(reliability_file, lambda: plot_searches(reliability_file, measured))
     ctx.exit(_exit_code(records, failed=failed))
+
+
+def _measure_reliability(
+    comparison: _Comparison, images: LabeledImages, table: EvaluationTable
+) -> dict[str, tuple[SearchReliability, ...]]:
+    """Return how right probabilities of hits are, for each calibrated model; of lfw for held-out people."""
+    import numpy as np
+
+    from lookalike.deploy.evaluation import held_out_people, measure_searches
+    from lookalike.encoder.bundle import Bundle
+    from lookalike.encoder.errors import CalibrationError
+
+    asking = None if images.lfw is None else held_out_people(images, seed=comparison.seed)
+    measured = {}
+    rows = [row for row in table.rows if row.kind == "model"]
+    for row, name in zip(rows, comparison.models or ("faces",), strict=False):
+        fitted = Bundle.open(name).calibration_of(faces=comparison.faces)
+        if fitted is None or fitted.searches is None:
+            continue
+        present = np.flatnonzero(row.present)
+        people = [images.people[place] for place in present]
+        queries = np.array([asking is None or person in asking for person in people])
+        try:
+            measured[row.name] = measure_searches(
+                fitted.searches, row.rows[present], people, queries=queries, seed=comparison.seed
+            )
+        except CalibrationError as error:
+            warn(f"{row.name}: how right probabilities are was not measured: {error}")
+    return measured
 
 
 @evaluate.command(epilog="Example: lookalike evaluate verification --model faces --roc roc.png")

@@ -126,8 +126,8 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     type=float,
     metavar="P",
     group=_RESULTS,
-    help="Probability that an image of the collection shows the query's person, before looking.",
-    show_default="1/size of the collection",
+    help="Probability that the query's person is in the collection at all, before looking.",
+    show_default="0.5",
 )
 @option(
     "--fmr",
@@ -135,7 +135,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
     metavar="RATE",
     group=_RESULTS,
     help="False match rate: the share of pairs of different people that count as a match, such as 0.001.",
-    show_default="lowest rate of the calibration",
+    show_default="no threshold",
 )
 @option("--sheet", type=_FILE, group=_OUTPUT, help="Save queries and results as an image, such as out.png.")
 @open_option(group=_OUTPUT)
@@ -183,9 +183,9 @@ def search(
     """Find the images most similar to an image. Similarity does not prove that two images show one person.
 
     With a calibrated model (see lookalike calibrate), a result has a probability that it shows the query's
-    person. It is a match if the probability is over 50 % and the score above a threshold (--fmr), unless the
-    query is unlike what the model was trained on; else it is possible. The probability assumes one image of
-    the person in the collection; set --prior if you expect many, or probably none.
+    person. It is a match if that is over 50 %, unless the query is unlike what the model was trained on; else
+    it is possible. The person is taken to be in the collection or not with even odds; set --prior if you know
+    more. --fmr asks for a score above a threshold, too.
 
     With --like or --unlike, all IMAGEs form one query: their mean, moved away from the --unlike images.
 

@@ -84,8 +84,8 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     add: list[str] = Field([], max_length=16, description="Edit the query first: Smiling=1.5.")
     denoise: bool = Field(False, description="Denoise the query first, if it is noisy.")
     denoise_model: str = Field(DENOISER, max_length=200, description="Name of a denoiser.")
-    prior: float | None = Field(None, description="Prior probability of a match.")
-    fmr: float | None = Field(None, description="False match rate of the threshold for a match.")
+    prior: float | None = Field(None, description="Prior probability that the person is there.")
+    fmr: float | None = Field(None, description="False match rate of a threshold for matches.")
 
     @model_validator(mode="after")
     def _images_or_item(self) -> SearchRequest:

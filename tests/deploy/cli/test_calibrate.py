@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.deploy.evaluation import find_people
-from lookalike.encoder.bundle import Bundle
+from lookalike.encoder.bundle import Bundle, SearchCalibration
 from lookalike.encoder.bundle.storage import CALIBRATION
 from lookalike.encoder.datasets import LFW
 from lookalike.encoder.errors import DataError, InvalidArgumentError
@@ -52,6 +53,11 @@ def home(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.stderr == "image written: drawn.png\n"
     assert done.stdout.endswith("\ncalibrated\n")
     (home / "said.txt").write_text(done.stdout)
+    # The tiny model is sure of nothing; this one is.
+    fitted = Bundle.open(home / "calibrated")
+    assert fitted.calibration is not None
+    sure = SearchCalibration(slope=60.0, intercept=-50.0, searches=10_000)
+    fitted.recalibrated(replace(fitted.calibration, searches=sure), home / "sure")
     return home
 
 
@@ -68,53 +74,56 @@ def test_it_says_what_was_fitted_and_how_far_to_believe_it(home: Path) -> None:
 
 
 def test_the_copy_is_the_same_model_and_opens_the_same_collection(home: Path) -> None:
-    plain, calibrated = Bundle.open(home / "model"), Bundle.open(home / "calibrated")
+    plain, calibrated = Bundle.open(home / "model"), Bundle.open(home / "sure")
     assert calibrated.model_id == plain.model_id
     assert plain.calibration is None
     assert calibrated.calibration is not None
     words = "search people/person-0/0.png --collection people --exclude-self -n 3 --json"
     (before,) = json.loads(lookalike(*words.split(), cwd=home).stdout)
-    more = ("--model", "calibrated", "--prior", "0.5")
+    more = ("--model", "sure", "--prior", "0.5")
     (after,) = json.loads(lookalike(*words.split(), *more, cwd=home).stdout)
     assert [r["path"] for r in before["results"]] == [r["path"] for r in after["results"]]
     assert (before["match"], before["warning"]) == (None, None)
     assert all(r["probability"] is None and r["match"] is None for r in before["results"])
     assert after["match"] is True
-    likeness = calibrated.calibration.scores
-    assert likeness is not None
+    searches = calibrated.calibration.searches
+    assert searches is not None
     for result in after["results"]:
-        expected = float(likeness.probability(result["score"], 0.5))
+        expected = float(searches.probability(result["score"], size=PEOPLE * EACH, prior=0.5))
         assert result["probability"] == pytest.approx(expected, rel=1e-2)
-        assert result["match"] == (result["score"] > likeness.thresholds[0.01] and expected > 0.5)
+        assert result["match"] == (expected > 0.5)
 
 
 def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
-    words = "search people/person-0/0.png --collection people --model calibrated -n 50 --exclude-self --json"
-    usual, sure, lax = (
+    words = "search people/person-0/0.png --collection people --model sure -n 50 --exclude-self --json"
+    usual, sure, strict, doubtful = (
         json.loads(lookalike(*words.split(), *more, cwd=home).stdout)[0]["results"]
-        for more in ((), ("--prior", "0.5"), ("--prior", "0.5", "--fmr", "0.1"))
+        for more in ((), ("--prior", "0.99"), ("--fmr", "0.01"), ("--prior", "0.001"))
     )
-    likeness = Bundle.open(home / "calibrated").calibration
-    assert likeness is not None
-    assert likeness.scores is not None
+    calibration = Bundle.open(home / "sure").calibration
+    assert calibration is not None
+    assert calibration.searches is not None
     for result in usual:
-        expected = float(likeness.scores.probability(result["score"], 1 / (PEOPLE * EACH)))
+        expected = float(calibration.searches.probability(result["score"], size=PEOPLE * EACH))
         assert result["probability"] == pytest.approx(expected, rel=1e-2)
-    assert all(a["probability"] < b["probability"] for a, b in zip(usual, sure, strict=True))
-    matches = [sum(result["match"] for result in results) for results in (sure, lax)]
-    assert 0 < matches[0] < matches[1] < 50
+    assert usual[0]["probability"] > doubtful[0]["probability"]
+    assert all(a["probability"] <= b["probability"] for a, b in zip(usual, sure, strict=True))
+    matches = [sum(result["match"] for result in results) for results in (doubtful, usual, sure)]
+    assert matches[0] < matches[1] <= matches[2] < 50
+    assert sum(result["match"] for result in strict) <= matches[1]
 
 
 def test_a_match_is_more_probable_than_not_whatever_the_threshold(home: Path) -> None:
-    likeness = Bundle.open(home / "calibrated").calibration
+    likeness = Bundle.open(home / "sure").calibration
     assert likeness is not None
     assert likeness.scores is not None
+    threshold_of = {None: -1.0} | dict(likeness.scores.thresholds)
     seen = set()
     with open_store(str(home / ".lookalike")) as store:
-        searcher = Searcher.open(store, "people", model=str(home / "calibrated"))
+        searcher = Searcher.open(store, "people", model=str(home / "sure"))
         for prior, fmr in product((0.01, 0.1, 0.5, 0.9, 0.999), (None, 0.1, 0.01)):
             (answer,) = searcher.similar([home / "people/person-0/0.png"], k=96, prior=prior, fmr=fmr)
-            threshold = likeness.scores.thresholds[fmr or 0.01]
+            threshold = threshold_of[fmr]
             for result in answer.results:
                 assert result.probability is not None
                 above, likely = result.score > threshold, result.probability > 0.5
@@ -143,7 +152,7 @@ def test_what_cannot_be_judged_is_said(home: Path, more: str, said: str) -> None
 
 
 def test_noise_is_warned_of_and_has_no_good_match(home: Path) -> None:
-    words = "search noise.png people/person-1/0.png --collection people --model calibrated --prior 0.5"
+    words = "search noise.png people/person-1/0.png --collection people --model sure --prior 0.5"
     done = lookalike(*words.split(), "--sheet", str(home / "hits.png"), cwd=home)
     assert done.returncode == 0
     warning, none, drawn = done.stderr.splitlines()
@@ -184,7 +193,7 @@ def test_whatever_the_warning_nothing_is_a_match(home: Path) -> None:
 
 def test_a_sheet_greys_what_is_no_match_and_says_it_at_the_row(home: Path) -> None:
     with open_store(str(home / ".lookalike")) as store:
-        searcher = Searcher.open(store, "people", model=str(home / "calibrated"))
+        searcher = Searcher.open(store, "people", model=str(home / "sure"))
         odd, good = searcher.similar(
             [home / "noise.png", home / "people" / "person-1" / "0.png"], k=3, prior=0.5
         )

@@ -17,7 +17,7 @@ from lookalike.encoder.bundle import (
     Calibration,
     ReconstructionErrorStats,
     ScoreCalibration,
-    default_prior,
+    SearchCalibration,
 )
 from lookalike.encoder.bundle.spec import digest_of
 from lookalike.encoder.bundle.storage import CALIBRATION
@@ -82,8 +82,57 @@ def test_what_is_no_prior_is_refused(prior: float) -> None:
         LINE.probability(0.5, prior)
 
 
-def test_the_default_prior_expects_one_match() -> None:
-    assert [default_prior(size) for size in (0, 1, 2, 100)] == [0.5, 0.5, 0.5, 0.01]
+SEARCHES = SearchCalibration(slope=20.0, intercept=-2.0, searches=999)
+
+
+def test_probability_of_a_hit_by_hand() -> None:
+    # log-odds 20 * 0.4 - 2 = 6 for one image; there with probability 1/2, of 100: e^6 / 100 * 1/2 / (5/6)
+    odds = math.exp(6) / 100 * 0.6
+    assert SEARCHES.probability(0.4, size=100) == pytest.approx(odds / (1 + odds))
+    odds = math.exp(6) / 100 * 0.9 / 0.7
+    assert SEARCHES.probability(0.4, size=100, prior=0.9) == pytest.approx(odds / (1 + odds))
+    odds = math.exp(6) / 10 * 0.6
+    slow = replace(SEARCHES, decline=0.5)
+    assert slow.probability(0.4, size=100) == pytest.approx(odds / (1 + odds))
+    # Nobody is more certain than a thousand searches can show.
+    np.testing.assert_allclose(SEARCHES.probability([0.9, 1.0, 2.0], size=10), 1000 / 1001)
+    assert SEARCHES.probability(0.4, size=0) == SEARCHES.probability(0.4, size=1)
+
+
+@given(
+    scores=st.lists(st.floats(-1, 1), min_size=2, max_size=2).map(sorted),
+    sizes=st.lists(st.integers(1, 10**9), min_size=2, max_size=2).map(sorted),
+    priors=st.lists(st.floats(1e-9, 1 - 1e-9), min_size=2, max_size=2).map(sorted),
+)
+def test_a_hit_is_the_more_probable_the_higher_its_score_and_the_fewer_were_searched(
+    scores: list[float], sizes: list[int], priors: list[float]
+) -> None:
+    low, high = SEARCHES.probability(scores, size=sizes[0], prior=priors[0])
+    assert 0 <= low <= high < 1
+    assert SEARCHES.probability(scores[0], size=sizes[1], prior=priors[0]) <= low
+    assert SEARCHES.probability(scores[0], size=sizes[0], prior=priors[1]) >= low
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0, -0.1, math.nan])
+def test_what_is_no_prior_of_a_search_is_refused(prior: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="a prior must be over 0 and under 1"):
+        SEARCHES.probability(0.5, size=10, prior=prior)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slope": 0.0},
+        {"slope": -1.0},
+        {"slope": math.inf},
+        {"intercept": math.nan},
+        {"searches": 0},
+        {"decline": 1.1},
+    ],
+)
+def test_an_invalid_calibration_of_searches_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InvalidArgumentError, match="a calibration of searches needs a slope over 0"):
+        replace(SEARCHES, **wrong)  # type: ignore[arg-type]  # of any field
 
 
 @given(
@@ -98,11 +147,17 @@ def test_more_likeness_is_never_less_probable(
     assert 0 <= low <= high <= 1
 
 
-@given(likeness=st.none() | likenesses(), errors=st.none() | st.just(ERRORS))
+@given(
+    likeness=st.none() | likenesses(),
+    searches=st.none() | st.just(SEARCHES),
+    errors=st.none() | st.just(ERRORS),
+)
 def test_what_is_written_is_read_back_equal(
-    likeness: ScoreCalibration | None, errors: ReconstructionErrorStats | None
+    likeness: ScoreCalibration | None,
+    searches: SearchCalibration | None,
+    errors: ReconstructionErrorStats | None,
 ) -> None:
-    calibration = Calibration(scores=likeness, reconstruction_errors=errors)
+    calibration = Calibration(scores=likeness, searches=searches, reconstruction_errors=errors)
     assert Calibration.from_bytes(calibration.to_bytes("a" * 64), model_id="a" * 64) == calibration
 
 
