@@ -37,6 +37,11 @@ HEADERS: Final = {
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
+_RAW_HEADERS: Final = [
+    (name.lower().encode(), value.encode())
+    for name, value in {**HEADERS, "Cache-Control": "no-store"}.items()
+]
+"""As ASGI has them, for answers that do not have their own."""
 
 
 class Middleware:
@@ -168,7 +173,8 @@ class Middleware:
             if complete:
                 return await receive()  # returns when the client disconnects
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, due - time.monotonic()))
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):  # wait_for would start a task
+                    message = await receive()
             except TimeoutError:
                 raise ApiError(
                     "request-timeout",
@@ -194,10 +200,13 @@ class Middleware:
 
 
 def _add_headers(message: Message, request_id: str, root_path: str) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-    headers.setdefault("Cache-Control", "no-store")
-    headers["X-Request-ID"] = request_id
-    if headers.get("location", "").startswith("/"):
-        headers["Location"] = root_path + headers["location"]
+    given = {name for name, _ in message["headers"]}
+    message["headers"] = [
+        *message["headers"],
+        *(header for header in _RAW_HEADERS if header[0] not in given),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if b"location" in given:
+        headers = MutableHeaders(scope=message)
+        if headers["location"].startswith("/"):
+            headers["Location"] = root_path + headers["location"]

@@ -37,6 +37,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 
 
+_TO_JSON: Final = json.JSONEncoder(default=str)
 LogFormat = Literal["json", "plain"]
 
 
@@ -54,7 +55,7 @@ class JsonLines(logging.Formatter):
         values |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(values, default=str)
+        return _TO_JSON.encode(values)
 
 
 class PlainLines(logging.Formatter):

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
@@ -114,7 +115,7 @@ async def _parse_form(request: Request, kind: type[M]) -> tuple[M, list[Upload]]
                     raise ApiError("invalid-request", f"files are parts called image, not {printable(name)}")
                 file_name = printable(part.filename or f"image-{len(uploads) + 1}")
                 uploads.append(Upload(file_name, await part.read()))
-            elif _is_list(kind, name) and name != "images":
+            elif name in _lists(kind) and name != "images":
                 fields.setdefault(name, []).append(part)
             elif name in fields or name == "images":
                 raise ApiError(
@@ -155,10 +156,10 @@ def decode_base64(text: str) -> bytes:
         raise ValueError("it is not Base64") from error
 
 
-def _is_list(kind: type[BaseModel], field: str) -> bool:
-    """Whether a field of a request is a list, which a form sends as several fields of one name."""
-    info = kind.model_fields.get(field)
-    return info is not None and "list[" in str(info.annotation)
+@cache
+def _lists(kind: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of a request that are lists, which a form sends as several fields of one name."""
+    return frozenset(name for name, info in kind.model_fields.items() if "list[" in str(info.annotation))
 
 
 def _first_error(error: ValidationError) -> str:

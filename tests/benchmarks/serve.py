@@ -4,7 +4,10 @@
 ``faces`` has indexed LFW. Pictures of LFW are sent to it as forms, on connections that stay open, and the
 searcher in this process is asked the same, on a copy of the store: in turn (A B A B ...), medians of rounds.
 What HTTP adds is the difference of the two in one turn; and, where other work on the machine drowns that,
-what of each answer's time is not the search that it tells of (``took_ms``).
+what of each answer's time is not the search that it tells of (``took_ms``). Both do the same work with one
+thread each, so that the search within the service takes as long as the one in process; if it does not, the
+difference is of the machine. What a client and a connection take by themselves is told by an answer without
+any work (``GET /healthz``), asked for in the same turns.
 
 The clients share the machine with the service, so they are cheap (``tests/fixtures/http_clients.py``): one
 thread, requests made beforehand. What they take of the processor is told apart. Seconds on a shared machine
@@ -25,7 +28,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +45,7 @@ from tests.fixtures.http_clients import Answer, Crowd, form
 from tests.fixtures.service import API, Running, running
 
 NAME: Final = "faces"
+EMPTY: Final = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PICTURES: Final = 200
 ROUNDS: Final = 5
 TURNS: Final = 10
@@ -144,16 +148,24 @@ class Bench:
         return [self._round() for _ in range(ROUNDS)]
 
     def _round(self) -> dict[str, dict[str, float]]:
-        here, there = [], []
+        here, there, nothing = [], [], []
         for turn in range(TURNS):
             some = self.pictures[turn * EACH :][:EACH]
             here.append(self._here(some))
             there.append(self._sent(some, 1, EACH))
+            nothing.append(self._drive([EMPTY], 1, EACH)[0])
         alone, one = Span.of(here), Span.of(there)
+        searching = 1000 * statistics.median(
+            took - rest for took, rest in zip(one.took, one.rest, strict=True)
+        )
         added = statistics.median(b.p50_ms - a.p50_ms for a, b in zip(here, there, strict=True))
         rest = 1000 * statistics.median(one.rest)
-        more = {"added_p50_ms": added, "rest_p50_ms": rest}
-        told = {"in process": alone.figures(), "1 client": {**one.figures(), **more}}
+        more = {"added_p50_ms": added, "rest_p50_ms": rest, "search_p50_ms": searching}
+        told = {
+            "in process": alone.figures(),
+            "1 client": {**one.figures(), **more},
+            "1 client, GET /healthz": Span.of(nothing).figures(),
+        }
         for clients in SEVERAL:
             told[f"{clients} clients"] = self._sent(self.pictures, clients, AT_ONCE).figures()
         return told
@@ -180,18 +192,30 @@ class Bench:
     ) -> Span:
         """Ask the service."""
         requests = [form(f"{API}/search", {"collection": NAME}, picture) for picture in some]
+        span, answers = self._drive(requests, clients, count, seconds=seconds, on_tick=on_tick)
+        rest = [
+            each.ended - each.asked - json.loads(each.body)["answers"][0]["took_ms"] / 1000
+            for each in answers
+        ]
+        return replace(span, rest=rest)
+
+    def _drive(
+        self,
+        requests: list[bytes],
+        clients: int,
+        count: int,
+        *,
+        seconds: float = SECONDS,
+        on_tick: Callable[[], object] = lambda: None,
+    ) -> tuple[Span, list[Answer]]:
+        """Send requests to the service; return what they took, and the answers."""
         answers: list[Answer] = []
         crowd = Crowd(self.service.url, requests, on_tick=on_tick, on_answer=answers.append)
         busy = self._busy()
         load = crowd.drive(clients, count=count, seconds=seconds)
         if load.lost or set(load.statuses) != {200}:
             raise click.ClickException(f"not all were answered: {dict(load.statuses)}, {len(load.lost)} lost")
-        busy = self._busy() - busy
-        rest = [
-            each.ended - each.asked - json.loads(each.body)["answers"][0]["took_ms"] / 1000
-            for each in answers
-        ]
-        return Span(load.latencies, rest, load.seconds, busy, load.client_seconds)
+        return Span(load.latencies, [], load.seconds, self._busy() - busy, load.client_seconds), answers
 
     def _busy(self) -> float:
         """Return the processor seconds of the service until now."""
@@ -216,9 +240,11 @@ def table(found: dict[str, dict[str, float]], memory: dict[str, Any]) -> Iterato
             f"{of['per_second']:10.1f} {of['p50_ms']:8.1f} {of['p99_ms']:8.1f} {of['cpu_ms']:10.1f}{asking}"
         )
         yield f"  {who:<28} {line}"
-    one, alone = found["1 client"], found["in process"]
+    one, alone, empty = found["1 client"], found["in process"], found["1 client, GET /healthz"]
     yield f"HTTP adds for one client, p50: {one['added_p50_ms']:.1f} ms (wanted: at most 2.0)"
     yield f"  of an answer's time not the search: {one['rest_p50_ms']:.1f} ms"
+    yield f"  of that, what an empty answer takes with its client: {empty['p50_ms']:.1f} ms"
+    yield f"  the search within the service: {one['search_p50_ms']:.1f} ms, in process {alone['p50_ms']:.1f}"
     yield f"  of the processor: {one['cpu_ms'] - alone['cpu_ms']:.1f} ms"
     yield f"resident memory of the service, {memory['requests']:,} searches of {CROWD} clients, MB (no file):"
     named = {

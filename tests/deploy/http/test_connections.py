@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,48 @@ def test_a_slow_body_is_not_a_slow_header(port: int) -> None:
             time.sleep(SECONDS / 2)
             client.sendall(b"a")
         assert answered(client) == b"3"
+
+
+@pytest.mark.parametrize("begun", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\nX", b"GE"])
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_header_without_end_is_cut_off(port: int, begun: bytes, earlier: int) -> None:
+    with connected(port) as client:
+        for _ in range(earlier):
+            client.sendall(GET)
+            assert answered(client) == b"0"
+        sent, answer = flood(client, begun, b"a" * 4096)
+    assert re.match(rb"HTTP/1\.1 4(00|08|31) ", answer) or not answer  # the end may overtake the answer
+    assert sent < 16 << 20
+
+
+@pytest.mark.parametrize("more", [b"X: " + b"a" * 4096 + b"\r\n", b"a" * 4096])
+def test_a_body_that_is_followed_by_fields_without_end_is_cut_off(port: int, more: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "
+    with connected(port) as client:
+        sent, _ = flood(client, head, more)
+    assert sent < 16 << 20
+
+
+def flood(client: socket.socket, begun: bytes, more: bytes) -> tuple[int, bytes]:
+    """Send without end; return how many bytes were taken, and the answer."""
+    sent, answer = 0, b""
+    try:
+        client.sendall(begun)
+        while sent < 64 << 20:
+            client.sendall(more)
+            sent += len(more)
+    except OSError:
+        with suppress(OSError):
+            answer = client.recv(4096)
+    return sent, answer
+
+
+def test_many_small_chunks_are_a_body(port: int) -> None:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [b"a" * 200] * 20_000)
+    with connected(port) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(chunks + b"0\r\n\r\n")
+        assert answered(client) == b"4"  # of 4,000,000
 
 
 def test_those_who_wait_make_room(port: int) -> None:
