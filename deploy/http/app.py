@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from lookalike.deploy.http.connections import quiet_accept_errors
-from lookalike.deploy.http.errors import PROBLEMS, ApiError, problem_response
+from lookalike.deploy.http.errors import PROBLEMS, ApiError, error_code, problem_response
 from lookalike.deploy.http.middleware import Middleware
 from lookalike.deploy.http.reference import describe
 from lookalike.deploy.http.representation import Compression
@@ -133,6 +133,7 @@ async def _handle_error(request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         field = printable(".".join(str(part) for part in first["loc"][1:]))
         error = ApiError("invalid-request", f"{field}: {first['msg']}")
+    request.scope.setdefault("state", {})["problem"] = error_code(error)
     root_path = request.app.state.lookalike.settings.root_path
     response = problem_response(error, request_id=request_id, root_path=root_path)
     if response.status_code >= 500 and not isinstance(error, ApiError):

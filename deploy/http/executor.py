@@ -5,8 +5,10 @@ finds a free worker starts at once; and it pays under load: sixteen faces embedd
 of sixteen calls.
 
 Long work (denoising takes seconds to a minute) never takes the last worker, and waits in half of the queue at
-most. Its threads have a low priority, so that also with a single worker, where it has a thread of its own
-beside it, a search takes hardly longer than alone.
+most. What could not be done in time behind the long work that waits is refused at once: else it would wait
+until its time is over, and with what it had begun take the time of others. Its threads have a low priority,
+so that also with a single worker, where it has a thread of its own beside it, a search takes hardly longer
+than alone.
 
 When a client has gone, its waiting work is dropped, and its long work is told to stop.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -51,6 +54,7 @@ class _Job:
     future: asyncio.Future[Any]
     queued_at: float
     long: bool
+    expected: float
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -78,6 +82,7 @@ class BatchingExecutor:
             True: min(max(1, workers - 1), _MAX_LONG),
         }  # by whether a call is long
         self._running = {False: 0, True: 0}
+        self._due: dict[_Job, float] = {}  # when the long jobs that run are expected to end
         self._on_wait = on_wait
         self._pools = {
             False: ThreadPoolExecutor(self._limits[False], thread_name_prefix="worker"),
@@ -106,16 +111,17 @@ class BatchingExecutor:
         """
         return cast("T", await self.submit_batched(object(), None, lambda _: [work()]))  # a kind of its own
 
-    async def run_long(self, work: Callable[[threading.Event], T]) -> T:
+    async def run_long(self, work: Callable[[threading.Event], T], *, expected: float = 0.0) -> T:
         """Run one job that takes long by itself.
 
         Args:
             work: Given an event that is set once nobody waits for the result; it should then raise anything.
+            expected: Seconds that it will take, about; 0: nobody knows.
 
         Raises:
-            ApiError: as :meth:`run`.
+            ApiError: as :meth:`run`; ``busy`` also if it would not be done in time.
         """
-        job = self._job(object(), None, lambda _: [work(job.stop)], long=True)
+        job = self._job(object(), None, lambda _: [work(job.stop)], long=True, expected=expected)
         return cast("T", await self._result(job))
 
     async def submit_batched(
@@ -139,14 +145,21 @@ class BatchingExecutor:
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _job(self, kind: Hashable, value: Any, function: BatchFunction, *, long: bool = False) -> _Job:
-        return _Job(
-            kind, value, function, asyncio.get_running_loop().create_future(), time.perf_counter(), long
-        )
+    def _job(
+        self,
+        kind: Hashable,
+        value: Any,
+        function: BatchFunction,
+        *,
+        long: bool = False,
+        expected: float = 0.0,
+    ) -> _Job:
+        future, now = asyncio.get_running_loop().create_future(), time.perf_counter()
+        return _Job(kind, value, function, future, now, long, expected)
 
     async def _result(self, job: _Job) -> Any:
         """Queue a job and wait for its result, for as long as somebody waits for that."""
-        self._check_room(long=job.long)
+        self._check_room(job)
         self._queue.append(job)
         self._start_jobs()
         client = CLIENT_GONE.get()
@@ -162,24 +175,44 @@ class BatchingExecutor:
             if gone is not None and gone.done():
                 gone.result()
                 raise ApiError("client-gone", "the client closed the connection before the response")
-            raise ApiError("timeout", f"it took more than {self._seconds:g} s; send less, or try again later")
+            raise self._timeout(job)
         finally:
             if gone is not None:
                 gone.cancel()
             job.future.cancel()
             job.stop.set()
+            self._due.pop(job, None)  # stopped, or at its end
             if job in self._queue:  # it has not started
                 self._queue.remove(job)
 
-    def _check_room(self, *, long: bool) -> None:
-        """Refuse a job that would have to wait where too many wait already."""
-        if self._has_room(long=long):
+    def _check_room(self, job: _Job) -> None:
+        """Refuse a job that would have to wait where too many wait already, or for too long."""
+        if self._has_room(long=job.long):
             return
-        waiting = sum(job.long for job in self._queue) if long else len(self._queue)
-        if waiting >= (-(-self._queue_size // 2) if long else self._queue_size) or (
-            len(self._queue) >= self._queue_size
-        ):
-            raise ApiError("busy", f"{len(self._queue)} requests are waiting; try again in a second")
+        waiting = sum(each.long for each in self._queue) if job.long else len(self._queue)
+        wait = self._expected_wait() if job.long else 0.0
+        late = wait + job.expected - self._seconds
+        retry = math.ceil(max(1.0, late))
+        if len(self._queue) >= self._queue_size or (job.long and waiting >= -(-self._queue_size // 2)):
+            raise _busy(f"{waiting} requests{' that take long' * job.long} are waiting", retry)
+        if late > 0:
+            raise _busy(
+                f"this would take about {job.expected:.0f} s after {wait:.0f} s of other such work, and a "
+                f"request may wait and be processed for {self._seconds:g} s in all",
+                retry,
+            )
+
+    def _expected_wait(self) -> float:
+        """Return the seconds until the long work that runs and waits is done, about."""
+        now = time.perf_counter()
+        left = sum(max(0.0, due - now) for due in self._due.values())
+        return (left + sum(job.expected for job in self._queue if job.long)) / self._limits[True]
+
+    def _timeout(self, job: _Job) -> ApiError:
+        if job in self._queue:
+            why = f"no worker was free for {self._seconds:g} s"
+            return ApiError("timeout", f"{why}; {len(self._queue)} requests are waiting; try again later")
+        return ApiError("timeout", f"it took more than {self._seconds:g} s; send less, or try again later")
 
     def _has_room(self, *, long: bool) -> bool:
         """Whether one more call may run."""
@@ -192,6 +225,8 @@ class BatchingExecutor:
             for job in jobs:
                 self._on_wait(now - job.queued_at)
             self._running[first.long] += 1
+            if first.long:
+                self._due[first] = now + first.expected
             self._start(jobs)
 
     def _start(self, jobs: Sequence[_Job]) -> None:
@@ -222,6 +257,12 @@ class BatchingExecutor:
             else:
                 job.future.set_result(result)
         self._start_jobs()
+
+
+def _busy(why: str, retry: int) -> ApiError:
+    """Return the refusal of a request that may be sent again after some seconds."""
+    detail = f"{why}; try again in {'a second' if retry == 1 else f'{retry} s'}"
+    return ApiError("busy", detail, headers={"Retry-After": str(retry)})
 
 
 def lower_priority() -> None:

@@ -31,6 +31,12 @@ class Metrics:
             ("method", "route", "status"),
             registry=self.registry,
         )
+        self._problems = Counter(
+            "lookalike_problems",
+            "Requests answered with a problem, by its code: busy, timeout, too-slow, image-too-large, ...",
+            ("route", "code"),
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "lookalike_request_seconds",
             "From the headers of the request to the end of the response.",
@@ -51,9 +57,13 @@ class Metrics:
             for name, description in _GAUGES.items()
         }
 
-    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
+    def observe_request(
+        self, method: str, route: str, status: int, seconds: float, *, problem: str | None = None
+    ) -> None:
+        """Count a request, with the code of its problem if it has one."""
         self._requests.labels(method, route, str(status)).inc()
+        if problem is not None:
+            self._problems.labels(route, problem).inc()
         self._seconds.labels(route).observe(seconds)
 
     def observe_step(self, step: str, seconds: float) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lookalike.deploy.http.access import AccessChecks
-from lookalike.deploy.http.errors import ApiError, problem_response
+from lookalike.deploy.http.errors import ApiError, error_code, problem_response
 from lookalike.deploy.http.metrics import Metrics
 from lookalike.deploy.http.representation import without_body
 from lookalike.deploy.http.settings import Settings
@@ -90,6 +90,7 @@ class Middleware:
                 raise
             if not status:
                 root_path = self._settings.root_path
+                scope["state"]["problem"] = error_code(error)
                 response = problem_response(error, request_id=request_id, root_path=root_path)
                 await response(scope, receive, send_with_headers)
         finally:
@@ -114,7 +115,8 @@ class Middleware:
     def _record(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
         """Count the request and log it, without anything of its contents."""
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.observe_request(method, route, status, seconds)
+        problem = scope["state"].get("problem")
+        self._metrics.observe_request(method, route, status, seconds, problem=problem)
         _LOG.info(
             "request",
             extra={
@@ -123,6 +125,7 @@ class Middleware:
                 "path": scope["path"],
                 "status": status,
                 "ms": round(seconds * 1000, 1),
+                **({} if problem is None else {"problem": problem}),
             },
         )
 

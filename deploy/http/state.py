@@ -58,14 +58,14 @@ class AppState:
 
         return await self.executor.run(timed)
 
-    async def run_long(self, work: Callable[[threading.Event], T], *, step: str) -> T:
+    async def run_long(self, work: Callable[[threading.Event], T], *, step: str, expected: float = 0.0) -> T:
         """Run work that takes long, and add its time to a step; see :meth:`BatchingExecutor.run_long`."""
 
         def timed(stop: threading.Event) -> T:
             with self.metrics.time_step(step):
                 return work(stop)
 
-        return await self.executor.run_long(timed)
+        return await self.executor.run_long(timed, expected=expected)
 
     def close(self) -> None:
         """End the jobs, finish the running work, close the store."""

@@ -138,8 +138,10 @@ async def denoise(
         tiles = sum(denoiser.workload(*size).tiles for size in sizes)
         work = partial(_run_job, state, denoiser, model, uploads[0], tiles)
         return job_response(state.jobs.start(Job("denoise"), work))
-    _check_seconds(denoiser, sizes, seconds=state.settings.seconds)
-    results = await state.run_long(partial(_denoise_all, denoiser, uploads), step="denoise")
+    expected = _check_seconds(denoiser, sizes, seconds=state.settings.seconds)
+    results = await state.run_long(
+        partial(_denoise_all, denoiser, uploads), step="denoise", expected=expected
+    )
     if png:
         return Response(results[0].data, media_type="image/png")
     about = {"model": params.model, "model_id": model.model_id}
@@ -179,8 +181,8 @@ def _sizes(
     return sizes
 
 
-def _check_seconds(denoiser: FileDenoiser, sizes: Iterable[tuple[int, int]], *, seconds: float) -> None:
-    """Refuse what would take longer than a request may take.
+def _check_seconds(denoiser: FileDenoiser, sizes: Iterable[tuple[int, int]], *, seconds: float) -> float:
+    """Refuse what would take longer than a request may take; return the seconds that it will take, about.
 
     Raises:
         ApiError: it would (``too-slow``).
@@ -193,6 +195,7 @@ def _check_seconds(denoiser: FileDenoiser, sizes: Iterable[tuple[int, int]], *, 
             f"this would take about {expected:.0f} s, and a request may take {seconds:g} s; send it as a job "
             "(POST /api/v1/denoise?job=1), or send fewer pixels",
         )
+    return expected
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error

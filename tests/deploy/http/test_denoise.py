@@ -7,7 +7,7 @@ import re
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -234,13 +234,17 @@ def large(*, times: int = 24) -> bytes:
     return data.getvalue()
 
 
-def until_idle(client: httpx.Client) -> None:
-    """Wait until no worker is busy."""
+def until(condition: Callable[[], bool]) -> None:
     for _ in range(200):
-        if "lookalike_busy 0.0" in client.get("/metrics").text:
+        if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("a worker is busy all the time")
+    raise AssertionError("it never came to that")
+
+
+def until_idle(client: httpx.Client) -> None:
+    """Wait until no worker is busy."""
+    until(lambda: "lookalike_busy 0.0" in client.get("/metrics").text)
 
 
 def test_time_is_bounded_and_what_nobody_waits_for_ends(
@@ -252,9 +256,53 @@ def test_time_is_bounded_and_what_nobody_waits_for_ends(
         began = time.monotonic()
         said = problem(client.post(f"{API}/denoise", files={"image": large()}), 503, "timeout")
         assert "1.5 s" in said["detail"]
+        assert problems(client) == {"timeout": 1}
         until_idle(client)  # the only worker is free again, after the tile that it was at
         assert time.monotonic() - began < 20
         assert client.post(f"{API}/denoise", files={"image": photograph(4)}).status_code == 200
+
+
+def problems(client: httpx.Client) -> dict[str, int]:
+    """Return how often requests to denoise were answered with a problem, by code."""
+    found = re.findall(
+        r'^lookalike_problems_total\{code="([^"]+)",route="/api/v1/denoise"\} (\d+)\.0$',
+        client.get("/metrics").text,
+        re.MULTILINE,
+    )
+    return {code: int(count) for code, count in found}
+
+
+def test_what_would_wait_too_long_is_refused_at_once_and_the_causes_are_told_apart(
+    tiny_model: Path, box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of box nothing is measured while it waits for its turn: it is taken to be as slow as this.
+    image, other_model = large(times=12), {"model": "box"}
+    monkeypatch.setattr(denoise_route, "DENOISED_PER_SECOND", 184_320)  # the image takes 20 s of 30
+    other = make_home(tmp_path, tiny_model)
+    with client_of(other, tiny_model, "denoise", box, workers=2) as client:
+        first = threading.Thread(target=give_up, args=(client, image), kwargs={"count": 1, "seconds": 4})
+        first.start()
+        until(lambda: "lookalike_busy 1.0" in client.get("/metrics").text)
+        began = time.monotonic()
+        refused = client.post(f"{API}/denoise", data=other_model, files={"image": image})
+        assert time.monotonic() - began < 3
+        said = problem(refused, 503, "busy")
+        found = re.fullmatch(
+            r"this would take about \d+ s after \d+ s of other such work, .*; try again in (\d+) s",
+            said["detail"],
+        )
+        assert found is not None
+        assert refused.headers["retry-after"] == found[1]
+        large_one, none = large(times=20), b"no image"
+        for data, status, code in ((large_one, 413, "too-slow"), (none, 422, "image-unreadable")):
+            answer = client.post(f"{API}/denoise", data=other_model, files={"image": data})
+            problem(answer, status, code)
+        waits = client.post(f"{API}/denoise", data=other_model, files={"image": photograph(5)})
+        assert waits.status_code == 200
+        first.join()
+        until_idle(client)
+        told = {"busy": 1, "too-slow": 1, "image-unreadable": 1, "client-gone": 1}
+        assert problems(client) == told
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +313,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator
         yield client
 
 
-def give_up(client: httpx.Client, data: bytes, *, count: int) -> None:
+def give_up(client: httpx.Client, data: bytes, *, count: int, seconds: float = 0.5) -> None:
     """Send an image so many times, and close the connections before the responses."""
 
     def ask() -> None:
@@ -273,7 +321,7 @@ def give_up(client: httpx.Client, data: bytes, *, count: int) -> None:
             httpx.post(
                 f"{client.base_url}{API}/denoise".replace("//api", "/api"),
                 files={"image": data},
-                timeout=httpx.Timeout(30, read=0.5),
+                timeout=httpx.Timeout(30, read=seconds),
                 trust_env=False,
             )
 

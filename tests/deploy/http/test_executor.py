@@ -178,6 +178,62 @@ def test_long_work_waits_in_half_of_the_queue() -> None:
     with_executor(test, workers=2, queue_size=4)
 
 
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_long_work_that_would_not_be_done_in_time_is_refused_at_once(abandoned: bool) -> None:
+    async def test(executor: BatchingExecutor) -> None:
+        go, client = threading.Event(), Client()
+
+        def long(stop: threading.Event) -> bool:
+            return stop.wait(10) if abandoned else go.wait(10)
+
+        def ask(expected: float) -> asyncio.Task[Any]:
+            return asyncio.create_task(executor.run_long(lambda _: go.wait(10), expected=expected))
+
+        first = asyncio.create_task(client.ask(executor.run_long(long, expected=40)))
+        await until(lambda: executor.busy == 1)
+        second = ask(10)
+        await until(lambda: executor.waiting == 1)
+        for expected, least in ((30, 15), (60, 45)):
+            with pytest.raises(ApiError) as refused:
+                await ask(expected)
+            assert refused.value.code == "busy"
+            retry = int(refused.value.headers["Retry-After"])
+            assert least <= retry <= least + 5  # less what has gone by
+            assert f"{expected} s after " in refused.value.detail
+            assert refused.value.detail.endswith(
+                f"may wait and be processed for 60 s in all; try again in {retry} s"
+            )
+        assert await executor.run(lambda: 7) == 7  # a worker is free for what is short
+        if abandoned:  # what nobody waits for any more counts no more
+            client.gone.set()
+            with pytest.raises(ApiError):
+                await first
+        else:
+            go.set()
+            assert await first
+        third = ask(49)
+        await asyncio.sleep(0)
+        go.set()
+        assert await second
+        assert await third
+
+    with_executor(test, workers=2, queue_size=16, seconds=60)
+
+
+def test_what_waits_in_vain_is_told_from_what_takes_too_long() -> None:
+    async def test(executor: BatchingExecutor) -> None:
+        go = threading.Event()
+        tasks = [asyncio.create_task(executor.run(lambda: go.wait(10))) for _ in range(2)]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        go.set()
+        assert [str(each) for each in found] == [
+            "it took more than 0.2 s; send less, or try again later",
+            "no worker was free for 0.2 s; 1 requests are waiting; try again later",
+        ]
+
+    with_executor(test, seconds=0.2)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a thread has a priority of its own on Linux only")
 def test_long_work_has_a_low_priority() -> None:
     def niceness() -> int:
