@@ -35,6 +35,8 @@ MAX_BATCH: Final = 16
 """Jobs in one call."""
 _MAX_LONG: Final = 4
 """Long calls at once, however many workers there are: each takes some 300 MB and more."""
+_MAX_PACE: Final = 10.0
+"""Times as long as expected, and as quick: more is an exception."""
 _LOWER: Final = 5
 """Steps of priority: a thread gets a quarter of the core that it shares with a search."""
 
@@ -82,7 +84,9 @@ class BatchingExecutor:
             True: min(max(1, workers - 1), _MAX_LONG),
         }  # by whether a call is long
         self._running = {False: 0, True: 0}
-        self._due: dict[_Job, float] = {}  # when the long jobs that run are expected to end
+        self._started: dict[_Job, float] = {}  # when the long jobs that run began
+        self._pace = 1.0
+        """Seconds that the last long jobs took for each that was expected of them."""
         self._on_wait = on_wait
         self._pools = {
             False: ThreadPoolExecutor(self._limits[False], thread_name_prefix="worker"),
@@ -179,9 +183,9 @@ class BatchingExecutor:
         finally:
             if gone is not None:
                 gone.cancel()
+            self._end_long(job)
             job.future.cancel()
             job.stop.set()
-            self._due.pop(job, None)  # stopped, or at its end
             if job in self._queue:  # it has not started
                 self._queue.remove(job)
 
@@ -191,13 +195,14 @@ class BatchingExecutor:
             return
         waiting = sum(each.long for each in self._queue) if job.long else len(self._queue)
         wait = self._expected_wait() if job.long else 0.0
-        late = wait + job.expected - self._seconds
+        own = self._pace * job.expected
+        late = wait + own - self._seconds
         retry = math.ceil(max(1.0, late))
         if len(self._queue) >= self._queue_size or (job.long and waiting >= -(-self._queue_size // 2)):
             raise _busy(f"{waiting} requests{' that take long' * job.long} are waiting", retry)
         if late > 0:
             raise _busy(
-                f"this would take about {job.expected:.0f} s after {wait:.0f} s of other such work, and a "
+                f"this would take about {own:.0f} s after {wait:.0f} s of other such work, and a "
                 f"request may wait and be processed for {self._seconds:g} s in all",
                 retry,
             )
@@ -205,8 +210,19 @@ class BatchingExecutor:
     def _expected_wait(self) -> float:
         """Return the seconds until the long work that runs and waits is done, about."""
         now = time.perf_counter()
-        left = sum(max(0.0, due - now) for due in self._due.values())
-        return (left + sum(job.expected for job in self._queue if job.long)) / self._limits[True]
+        left = sum(max(0.0, began + self._pace * job.expected - now) for job, began in self._started.items())
+        left += sum(self._pace * job.expected for job in self._queue if job.long)
+        return left / self._limits[True]
+
+    def _end_long(self, job: _Job) -> None:
+        """Learn from a long job that is done or given up how long such work takes."""
+        began, future = self._started.pop(job, None), job.future
+        if began is None or not job.expected:
+            return
+        pace = min(max((time.perf_counter() - began) / job.expected, 1 / _MAX_PACE), _MAX_PACE)
+        done = future.done() and not future.cancelled() and future.exception() is None
+        if done or pace > self._pace:
+            self._pace = (self._pace + pace) / 2
 
     def _timeout(self, job: _Job) -> ApiError:
         if job in self._queue:
@@ -226,7 +242,7 @@ class BatchingExecutor:
                 self._on_wait(now - job.queued_at)
             self._running[first.long] += 1
             if first.long:
-                self._due[first] = now + first.expected
+                self._started[first] = now
             self._start(jobs)
 
     def _start(self, jobs: Sequence[_Job]) -> None:

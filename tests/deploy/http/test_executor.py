@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -218,6 +219,31 @@ def test_long_work_that_would_not_be_done_in_time_is_refused_at_once(abandoned: 
         assert await third
 
     with_executor(test, workers=2, queue_size=16, seconds=60)
+
+
+def test_how_long_work_takes_is_learned() -> None:
+    async def test(executor: BatchingExecutor) -> None:
+        async def is_refused() -> bool:
+            """Whether ten seconds after ten seconds are too much, of fifty."""
+            go = threading.Event()
+            first, second = (
+                asyncio.create_task(executor.run_long(lambda _: go.wait(10), expected=10)) for _ in range(2)
+            )
+            await asyncio.sleep(0.01)
+            go.set()
+            assert await first
+            (found,) = await asyncio.gather(second, return_exceptions=True)
+            return isinstance(found, ApiError) and found.code == "busy"
+
+        assert not await is_refused()
+        for _ in range(4):  # a machine that is ten times as slow as expected
+            await executor.run_long(lambda _: time.sleep(0.1), expected=0.01)
+        assert await is_refused()
+        for _ in range(8):  # and quick again
+            await executor.run_long(lambda _: None, expected=10)
+        assert not await is_refused()
+
+    with_executor(test, workers=2, queue_size=16, seconds=50)
 
 
 def test_what_waits_in_vain_is_told_from_what_takes_too_long() -> None:
