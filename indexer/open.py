@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ def default_store() -> str:
     return str(platformdirs.user_data_path("lookalike", appauthor=False) / "store")
 
 
-def open_store(address: str | None = None, *, api_key: str | None = None) -> VectorStore:
+def open_store(address: str | os.PathLike[str] | None = None, *, api_key: str | None = None) -> VectorStore:
     """Open the store in a folder (created when missing) or of a Qdrant server (``http(s)://`` URL).
 
     Each engine is imported only when it is used: the client of a Qdrant server takes a second to load.
@@ -44,8 +45,7 @@ def open_store(address: str | None = None, *, api_key: str | None = None) -> Vec
         InvalidArgumentError: the address has another scheme, or is that of a server without a scheme.
         StoreUnreachableError: the server does not answer or refuses the key.
     """
-    if address is None:
-        address = default_store()
+    address = default_store() if address is None else os.fspath(address)
     if address.startswith(("http://", "https://")):
         from lookalike.indexer.server import ServerStore
 

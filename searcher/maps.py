@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +99,12 @@ def make_map(
 
     Raises:
         CollectionNotFoundError: there is no such collection.
-        InvalidArgumentError: it has fewer than three images.
+        InvalidArgumentError: it has fewer than three images, or there is no such method.
         MissingExtraError: the method needs the extra ``map``.
     """
     method = method or default_method()
+    if method not in get_args(Method):
+        raise InvalidArgumentError(f"the method of a map is umap or pca, not {printable(str(method))}")
     if method == "umap" and default_method() != "umap":
         raise MissingExtraError(
             "--method umap needs umap-learn; pip install 'lookalike[map]', or use --method pca"

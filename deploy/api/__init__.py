@@ -9,6 +9,8 @@
     la.index("photos/", model=model, store=store, collection="family")
     for hit in la.Searcher(store, "family").search("me.jpg", k=10):
         print(hit.score, hit.file)
+    la.compare(model, "me.jpg", "you.jpg").probability
+    la.duplicates(store, "family"); la.cluster(store, "family"); la.make_map(store, "family").save("map.html")
     la.generate(model, n=16)                            # shows itself in a notebook
     la.edit(model, "me.jpg", {"Smiling": 2})
     la.denoise("scan.png").save("denoised.png")
@@ -27,6 +29,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lookalike._collections import cluster, duplicates, items, make_map, merge_clusters, name_cluster
     from lookalike._faces import faces
     from lookalike._models import (
         decode,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
         load_model,
         reconstruct,
     )
-    from lookalike._search import Searcher, index
+    from lookalike._search import Searcher, compare, index
     from lookalike.encoder.errors import LookalikeError
     from lookalike.indexer.open import open_store
 
@@ -50,8 +53,11 @@ __all__ = [
     "LookalikeError",
     "Searcher",
     "__version__",
+    "cluster",
+    "compare",
     "decode",
     "denoise",
+    "duplicates",
     "edit",
     "embed",
     "encode",
@@ -59,8 +65,12 @@ __all__ = [
     "generate",
     "index",
     "interpolate",
+    "items",
     "load_denoiser",
     "load_model",
+    "make_map",
+    "merge_clusters",
+    "name_cluster",
     "open_store",
     "reconstruct",
 ]
@@ -68,8 +78,15 @@ __all__ = [
 _MODULES = {
     "LookalikeError": "lookalike.encoder.errors",
     "Searcher": "lookalike._search",
+    "cluster": "lookalike._collections",
+    "compare": "lookalike._search",
+    "duplicates": "lookalike._collections",
     "faces": "lookalike._faces",
     "index": "lookalike._search",
+    "items": "lookalike._collections",
+    "make_map": "lookalike._collections",
+    "merge_clusters": "lookalike._collections",
+    "name_cluster": "lookalike._collections",
     "open_store": "lookalike.indexer.open",
 }
 

@@ -23,6 +23,7 @@ from lookalike.indexer.store import VectorStore, parse_where
 from lookalike.indexer.sync import SyncReport, sync
 from lookalike.searcher.figures import caption
 from lookalike.searcher.search import (
+    Comparison,
     QueryDenoiser,
     QueryFace,
     QueryFaces,
@@ -31,6 +32,7 @@ from lookalike.searcher.search import (
     TextQuery,
     format_score,
 )
+from lookalike.searcher.search import compare as compare_images
 from lookalike.searcher.search import searcher as search_engine
 
 _SIDE = 128
@@ -87,7 +89,7 @@ def index(
         >>> report = lookalike.index("photos/", model=model, store=store, collection="family")
         >>> print(report.added, report.failed)
     """
-    _check_store(store)
+    check_store(store)
     if faces and crop is not None:
         raise InvalidArgumentError(f"images are cut to {crop} or to their faces; leave one of the two out")
     return sync(
@@ -191,12 +193,7 @@ class Searcher:
         model: ModelLike | None = None,
         max_pixels: int | None = None,
     ) -> None:
-        _check_store(store)
-        if isinstance(model, Model):
-            self._searcher = search_engine.Searcher(store, collection, model, max_pixels=max_pixels)
-        else:
-            name = None if model is None else os.fspath(model)
-            self._searcher = search_engine.Searcher.open(store, collection, model=name, max_pixels=max_pixels)
+        self._searcher = open_searcher(store, collection, model, max_pixels)
 
     @property
     def model(self) -> Model:
@@ -211,6 +208,7 @@ class Searcher:
         text: str | None = None,
         where: str | None = None,
         group_by: str | None = None,
+        fold_duplicates: bool = False,
         exclude_self: bool = False,
         crop: str | None = None,
         faces: bool = False,
@@ -230,6 +228,8 @@ class Searcher:
                 takes text.
             where: Conditions that hits must meet: ``"person!=Ada_Lovelace, Smiling>0"``.
             group_by: A metadata field, such as ``"person"``: only the best hit for each of its values.
+            fold_duplicates: Of hits that are copies of one another, only the best; see
+                :func:`lookalike.duplicates`.
             exclude_self: Leave out items with exactly the bytes of the query file.
             crop: Part of the image that is seen; None: as in the collection.
             faces: Search for the most prominent face of the image, turned upright; the default where the
@@ -260,11 +260,10 @@ class Searcher:
             raise InvalidArgumentError("prior and fmr are for an image alone; leave them or the text out")
         query = None if image is None else InputImage.of(image)
         wanted = QueryFaces(face) if faces or face is not None else None
-        denoiser = load_denoiser() if denoise is True else denoise
         options: dict[str, Any] = {
             "crop": None if crop is None else Crop.parse(crop),
             "faces": wanted,
-            "denoiser": QueryDenoiser(denoiser) if denoiser else None,
+            "denoiser": _query_denoiser(denoise),
             "add": add,
         }
         results: dict[str, Any] = {
@@ -272,6 +271,7 @@ class Searcher:
             "exclude_self": exclude_self,
             "where": None if where is None else parse_where(where),
             "group_by": group_by,
+            "fold_copies": fold_duplicates,
         }
         words = [] if text is None else [TextQuery(text)]
         if query is not None and words:
@@ -322,7 +322,79 @@ class Searcher:
         return contact_sheet(rows, side=_SIDE)
 
 
-def _check_store(store: Any) -> None:
+def compare(
+    model: ModelLike,
+    first: ImageLike,
+    second: ImageLike,
+    *,
+    crop: str | None = None,
+    faces: bool = False,
+    denoise: bool | Denoiser = False,
+    prior: float | None = None,
+    fmr: float | None = None,
+    max_pixels: int | None = None,
+) -> Comparison:
+    """Compare two images. Similarity does not prove that they show one person.
+
+    Args:
+        model: The model.
+        first: A path, bytes, a PIL image or an array (H, W), (H, W, 1) or (H, W, 3), uint8 or float in
+            [0, 1].
+        second: The other image.
+        crop: Part of the images that is seen: ``full``, ``centre:F`` or ``X,Y,W,H``; None: the model's.
+        faces: Compare the most prominent face of each image, turned upright.
+        denoise: Remove noise from the images first, as for :meth:`Searcher.search`.
+        prior: Probability in (0, 1) that both show one person, before looking; None: 0.5.
+        fmr: False match rate of the threshold for ``match``; None: the smallest that is calibrated.
+        max_pixels: Larger images are refused; None: as for :func:`lookalike.index`.
+
+    Returns:
+        ``.score`` (cosine similarity in [-1, 1]), ``.probability`` and ``.match`` (None where the model is
+        not calibrated; no probability where an image is unlike the training), ``.same_file``, ``.warning``,
+        and ``.faces``, which of how many was compared in each.
+
+    Raises:
+        ImageError, VectorError: an image cannot be read, has no face, or has no usable embedding.
+        InvalidArgumentError: an argument is of another type or out of range.
+        BundleError: there is no such model.
+
+    Example:
+        >>> lookalike.compare(model, "me.jpg", "you.jpg").probability
+    """
+    if faces and crop is not None:
+        raise InvalidArgumentError(f"images are cut to {crop} or to a face; leave one of the two out")
+    return compare_images(
+        as_model(model),
+        InputImage.of(first, name="first image"),
+        InputImage.of(second, name="second image"),
+        crop=None if crop is None else Crop.parse(crop),
+        faces=QueryFaces() if faces else None,
+        prior=prior,
+        fmr=fmr,
+        denoiser=_query_denoiser(denoise),
+        max_pixels=max_pixels,
+    )
+
+
+def _query_denoiser(denoise: bool | Denoiser) -> QueryDenoiser | None:
+    if denoise is True:
+        denoise = load_denoiser()
+    return QueryDenoiser(denoise) if denoise else None
+
+
+def open_searcher(
+    store: VectorStore, collection: str, model: ModelLike | None, max_pixels: int | None = None
+) -> search_engine.Searcher:
+    """Open a collection with a model, or with the one that it remembers."""
+    check_store(store)
+    if isinstance(model, Model):
+        return search_engine.Searcher(store, collection, model, max_pixels=max_pixels)
+    name = None if model is None else os.fspath(model)
+    return search_engine.Searcher.open(store, collection, model=name, max_pixels=max_pixels)
+
+
+def check_store(store: Any) -> None:
+    """Refuse what is no open store."""
     if isinstance(store, str | os.PathLike):
         raise InvalidArgumentError(
             f"a store must be open, {os.fspath(store)!r} is an address; pass lookalike.open_store(...)"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle
-from lookalike.encoder.errors import InvalidArgumentError, printable
+from lookalike.encoder.errors import BundleError, InvalidArgumentError, ModelMismatchError, printable
 from lookalike.indexer.store import (
     CLUSTER,
     CLUSTER_NAME,
@@ -105,6 +105,24 @@ def default_threshold(bundle: Bundle, *, faces: bool = False) -> float | None:
     scores = np.linspace(0, 1, _GRID)
     enough = np.flatnonzero(calibration.scores.evidence(scores) >= math.log(_ODDS))
     return round(float(scores[enough[0]]), 3) if enough.size and enough[0] else None
+
+
+def collection_threshold(store: VectorStore, name: str) -> float:
+    """Return the threshold that fits the model of a collection: see :func:`default_threshold`.
+
+    Raises:
+        CollectionNotFoundError: there is no such collection.
+        ModelMismatchError: its model cannot be opened.
+    """
+    spec = store.info(name)
+    try:
+        found = default_threshold(Bundle.open(spec.model_name), faces=spec.has_faces)
+    except BundleError as error:
+        raise ModelMismatchError(
+            f"the threshold comes from the model {spec.model_name}, which cannot be opened here ({error}); "
+            "give --threshold (in Python threshold), such as 0.5 for faces"
+        ) from error
+    return DEFAULT_THRESHOLD if found is None else found
 
 
 def cluster_collection(

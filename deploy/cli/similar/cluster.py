@@ -77,12 +77,12 @@ def cluster(
         return
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store import choose_collection
-    from lookalike.searcher.clusters import cluster_collection
+    from lookalike.searcher.clusters import cluster_collection, collection_threshold
 
     with open_store(store) as opened:
         name = choose_collection(opened, collection)
         if threshold is None:
-            threshold = _threshold(opened, name)
+            threshold = collection_threshold(opened, name)
         with progress_bar("Comparing", total=opened.count(name)) as bar:
             report = cluster_collection(
                 opened,
@@ -152,23 +152,6 @@ def merge(numbers: tuple[int, ...], collection: str | None, store: str) -> None:
         chosen = choose_collection(opened, collection)
         size, named = merge_clusters(opened, chosen, numbers[0], numbers[1:])
     log(f"{chosen}: group {numbers[0]}{f' ({printable(named)})' if named else ''} has {size} images now")
-
-
-def _threshold(store: VectorStore, name: str) -> float:
-    """Return the threshold that fits the model of a collection."""
-    from lookalike.encoder.bundle import Bundle
-    from lookalike.encoder.errors import BundleError, ModelMismatchError
-    from lookalike.searcher.clusters import DEFAULT_THRESHOLD, default_threshold
-
-    spec = store.info(name)
-    try:
-        found = default_threshold(Bundle.open(spec.model_name), faces=spec.has_faces)
-    except BundleError as error:
-        raise ModelMismatchError(
-            f"the threshold comes from the model {spec.model_name}, which cannot be opened here ({error}); "
-            "give --threshold, such as 0.5 for faces"
-        ) from error
-    return DEFAULT_THRESHOLD if found is None else found
 
 
 def _examples(store: VectorStore, name: str, clusters: Sequence[Cluster], each: int) -> dict[str, Record]:
