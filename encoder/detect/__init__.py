@@ -1,7 +1,7 @@
 """Faces in whole photographs: found, turned upright, cut out."""
 
 from lookalike.encoder.detect.align import ARCFACE_FRAME, LFW_FRAME, Frame, Similarity, cut_out
-from lookalike.encoder.detect.face import Face
+from lookalike.encoder.detect.face import Face, place_in_words
 from lookalike.encoder.detect.finder import (
     INDEX_THRESHOLD,
     MIN_WIDTH,
@@ -36,6 +36,7 @@ __all__ = [
     "face_finder",
     "labeled_face",
     "parse_framing",
+    "place_in_words",
     "read_face",
     "read_faces",
 ]

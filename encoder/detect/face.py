@@ -100,6 +100,11 @@ class Face:
         return cls((box[0], box[1], box[2], box[3]), landmarks, score, width)
 
 
+def place_in_words(number: int, count: int) -> str:
+    """Return which of how many faces of a picture is meant, for people."""
+    return f"face {number} of {count}, from the left"
+
+
 def fractions(points: Points, width: int, height: int) -> tuple[tuple[float, float], ...]:
     """Return landmarks in pixels of a picture of this size as fractions of it."""
     return tuple((_tidy(x / width), _tidy(y / height)) for x, y in points.tolist())

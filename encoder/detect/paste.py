@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -60,12 +60,16 @@ class CutFace:
         face: The face.
         similarity: From pixels of the photograph to pixels of the model's input.
         pixels: uint8 (S, S, C), the model's input.
+        number: Of the face, from 1 at the left; 0 where the others were not looked for.
+        count: Faces of the photograph; 0 likewise.
     """
 
     photograph: Pixels
     face: Face
     similarity: Similarity
     pixels: Pixels
+    number: int = 0
+    count: int = 0
 
     @classmethod
     def of(cls, photograph: Pixels, face: Face, frame: Frame, spec: ImageSpec) -> CutFace:
@@ -172,10 +176,12 @@ def read_face(
     """
     finder = face_finder()
     photograph = decode_rgb(data, max_pixels=max_pixels, name=name)
-    if isinstance(chosen, ChosenFace):
-        found = finder.find_for_query(photograph)
-        chosen = choose_face(found, chosen.number, name=name)
-    return CutFace.of(photograph, chosen, frame, spec)
+    if isinstance(chosen, Face):
+        return CutFace.of(photograph, chosen, frame, spec)
+    found = finder.find_for_query(photograph)
+    face = choose_face(found, chosen.number, name=name)
+    number = next(number for number, each in enumerate(found, 1) if each is face)
+    return replace(CutFace.of(photograph, face, frame, spec), number=number, count=len(found))
 
 
 def _fading(similarity: Similarity, size: tuple[int, int], side: int) -> Floats:

@@ -16,7 +16,7 @@ from lookalike.encoder.detect import ChosenFace
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.images import to_uint8
 from lookalike.encoder.runtime import Model
-from lookalike.searcher.generation.inputs import cut_face, read_image
+from lookalike.searcher.generation.inputs import OnFace, cut_face, read_image
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -84,6 +84,7 @@ def edit_photograph(
     face: ChosenFace,
     keep_detail: bool = True,
     max_pixels: int | None = None,
+    on_face: OnFace = lambda *_: None,
 ) -> Iterator[Pixels]:
     """Return a whole photograph at each step, uint8 (height, width, 3), one of its faces edited.
 
@@ -97,6 +98,7 @@ def edit_photograph(
         face: Which face.
         keep_detail: As for :func:`edit`; without it the face is replaced by what the model makes of it.
         max_pixels: Larger photographs are refused; None: the default limit.
+        on_face: Called with the file and the face that was cut out of it.
 
     Raises:
         ImageError: the file cannot be read, or has no such face.
@@ -104,6 +106,7 @@ def edit_photograph(
         MissingExtraError: the extra ``faces`` is not installed.
     """
     cut = cut_face(model, read_image(file), face, max_pixels=max_pixels, name=str(file))
+    on_face(file, cut)
     (row,) = edit_steps(model, cut.pixels[None], strengths, steps, keep_detail=keep_detail)
     return map(cut.paste, row)
 

@@ -5,7 +5,7 @@ Legend: N images, S side of a model's input, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from lookalike.encoder.runtime import Model
 Pixels = NDArray[np.uint8]
 InputFraming: TypeAlias = Crop | ChosenFace | Face | None
 """How an image is framed, or which face of it is cut out; None: as the model does."""
+OnFace = Callable[[Path, CutFace], object]
 
 
 def cut_face(
@@ -63,9 +64,21 @@ def read_image(file: Path) -> bytes:
 
 
 def read_all(
-    model: Model, files: Sequence[Path], *, crop: InputFraming = None, max_pixels: int | None = None
+    model: Model,
+    files: Sequence[Path],
+    *,
+    crop: InputFraming = None,
+    max_pixels: int | None = None,
+    on_face: OnFace = lambda *_: None,
 ) -> tuple[list[Path], Pixels, list[str]]:
     """Read images as the model sees them.
+
+    Args:
+        model: The model.
+        files: The images.
+        crop: How they are framed, or which face of each is cut out.
+        max_pixels: Larger images are refused; None: the default limit.
+        on_face: Called with each file and the face that was cut out of it.
 
     Returns:
         The files that could be read, their pixels uint8 (N, S, S, C), and a one-line reason for each other.
@@ -78,7 +91,13 @@ def read_all(
     failed: list[str] = []
     for file in files:
         try:
-            pixels.append(read_input(model, read_image(file), crop, max_pixels=max_pixels, name=str(file)))
+            data = read_image(file)
+            if isinstance(crop, ChosenFace):
+                cut = cut_face(model, data, crop, max_pixels=max_pixels, name=str(file))
+                on_face(file, cut)
+                pixels.append(cut.pixels)
+            else:
+                pixels.append(read_input(model, data, crop, max_pixels=max_pixels, name=str(file)))
             good.append(file)
         except ImageError as error:
             failed.append(str(error))

@@ -20,6 +20,7 @@ from lookalike.encoder.detect import (
     choose_face,
     cut_for_model,
     face_finder,
+    place_in_words,
 )
 from lookalike.encoder.errors import DataError, ImageError, InvalidArgumentError, LookalikeError, printable
 from lookalike.encoder.files import read_bounded
@@ -121,7 +122,7 @@ class QueryFace:
 
     def summary(self) -> str:
         """Return one line for people."""
-        return f"face {self.number} of {self.count}, from the left"
+        return place_in_words(self.number, self.count)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

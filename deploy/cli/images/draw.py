@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lookalike.encoder.detect import ChosenFace
+    from lookalike.encoder.detect import ChosenFace, CutFace
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
     from lookalike.searcher.generation import InputFraming, Interpolation, Sampler
@@ -364,6 +364,7 @@ def _paste(
                 face=chosen,
                 keep_detail=keep_detail,
                 max_pixels=max_pixels,
+                on_face=_log_face,
             )
         except ImageError as error:
             log_failed([error])
@@ -381,9 +382,18 @@ def _read(
     """Return the files that can be read and their pixels; report the others on stderr."""
     from lookalike.searcher.generation import read_all
 
-    files, pixels, failures = read_all(model, images, crop=crop, max_pixels=max_pixels)
+    files, pixels, failures = read_all(model, images, crop=crop, max_pixels=max_pixels, on_face=_log_face)
     log_failed(failures)
     return files, pixels
+
+
+def _log_face(file: Path, cut: CutFace) -> None:
+    """Say which face of a photograph was taken, where there are several."""
+    from lookalike.encoder.detect import place_in_words
+    from lookalike.encoder.errors import printable
+
+    if cut.count > 1:
+        log(f"{printable(str(file))}: {place_in_words(cut.number, cut.count)}")
 
 
 def _with_classes(

@@ -56,6 +56,7 @@ def test_a_face_of_each_photograph_is_drawn(
         out = tmp_path / str(number)
         done = run(home, "edit", "two.png", *SMILING, "--face", str(number), "--out", f"{out}/")
         assert (done.returncode, done.stdout) == (0, f"{out}/two.png\n")
+        assert done.stderr == f"two.png: face {number} of 2, from the left\n"
         expected = edit(model, cut[number - 1 : number], {"Smiling": 2.0})[0]
         assert np.abs(pixels(out / "two.png").astype(int) - expected).max() <= 1
     done = run(home, "reconstruct", "two.png", "none.png", "--faces", "--out", f"{tmp_path}/back/")
@@ -81,7 +82,11 @@ def test_the_changed_face_is_pasted_into_the_whole_photograph(
     words = ("two.png", *SMILING, "--faces", "--face", "2", "--paste", "--out", f"{tmp_path}/{name}")
     done = run(home, "edit", *words)
     file = tmp_path / (name if name != "folder/" else "folder/two.png")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{file}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"{file}\n",
+        "two.png: face 2 of 2, from the left\n",
+    )
     (expected,) = edit_photograph(model, home / "two.png", {"Smiling": 2.0}, face=ChosenFace(2))
     assert expected.shape == TWO.shape
     assert np.array_equal(expected[:, :SIDE], TWO[:, :SIDE])  # the other face
@@ -89,6 +94,26 @@ def test_the_changed_face_is_pasted_into_the_whole_photograph(
     close = np.abs(pixels(file).astype(int) - expected)
     assert close.max() <= (1 if name != "out.jpg" else 60)
     assert close.mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("edit", (*SMILING, "--faces")),
+        ("edit", (*SMILING, "--paste")),
+        ("reconstruct", ("--faces",)),
+        ("interpolate", ("--faces", "--steps", "2")),
+    ],
+)
+def test_the_main_face_of_several_is_named(
+    home: Path, tmp_path: Path, verb: str, words: tuple[str, ...]
+) -> None:
+    found = face_finder().find(TWO)
+    main = 1 + max(range(2), key=lambda place: found[place].prominence)
+    done = run(home, verb, "two.png", "one.jpg", *words, "--out", f"{tmp_path}/")
+    assert (done.returncode, done.stderr) == (0, f"two.png: face {main} of 2, from the left\n")
+    if verb == "reconstruct":
+        assert run(home, verb, "two.png", "one.jpg", *words, "-q", "--out", f"{tmp_path}/").stderr == ""
 
 
 def test_strength_0_gives_the_photograph_back(home: Path, tmp_path: Path) -> None:
