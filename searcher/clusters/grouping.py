@@ -12,6 +12,7 @@ Legend: N vectors, E embedding size, k neighbors, L links.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from tempfile import TemporaryFile
 from typing import IO, Final
 
@@ -22,6 +23,7 @@ from lookalike.searcher.clusters.neighbors import EXACT_UP_TO, nearest
 
 Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Indices = NDArray[np.int32]
 
 NEIGHBORS: Final = 16
 _ROUNDS: Final = 100
@@ -30,6 +32,8 @@ _SHARE: Final = 0.5
 _TIE: Final = 1e-6
 """What a vector's own label is worth more than another that is as strong."""
 _ROWS: Final = 4096
+_LINKS: Final = 1 << 20
+"""Links that are looked at together."""
 
 
 def cluster_vectors(
@@ -61,7 +65,7 @@ def cluster_vectors(
     with TemporaryFile() as file:
         averaged = _average(vectors, index, cosines, threshold, file)
         one, other, strength = _links(averaged, index, threshold)
-        del averaged
+        del averaged, index, cosines
     return _numbered(_propagate(one, other, strength, known), known, min_size)
 
 
@@ -90,9 +94,9 @@ def _average(
 
 
 def _links(
-    averaged: Vectors, index: NDArray[np.int32], threshold: float
-) -> tuple[Labels, Labels, NDArray[np.float64]]:
-    """Return the pairs of neighbors whose averages are near: int64 (L,) twice, and their cosines (L,)."""
+    averaged: Vectors, index: Indices, threshold: float
+) -> tuple[Indices, Indices, NDArray[np.float32]]:
+    """Return the pairs of neighbors whose averages are near: int32 (L,) twice, and their cosines (L,)."""
     found: list[tuple[Labels, NDArray[np.float32]]] = []
     count = len(averaged)
     for start in range(0, count, _ROWS):
@@ -104,11 +108,11 @@ def _links(
             # Two that are neighbors of each other are one pair.
             found.append((np.minimum(one, other) * count + np.maximum(one, other), strength[linked]))
     pairs, first = np.unique(np.concatenate([pair for pair, _ in found]), return_index=True)
-    strengths = np.concatenate([strength for _, strength in found])[first].astype(np.float64)
-    return pairs // count, pairs % count, strengths
+    strengths = np.concatenate([strength for _, strength in found])[first]
+    return (pairs // count).astype(np.int32), (pairs % count).astype(np.int32), strengths
 
 
-def _propagate(one: Labels, other: Labels, strength: NDArray[np.float64], known: Labels) -> Labels:
+def _propagate(one: Indices, other: Indices, strength: NDArray[np.float32], known: Labels) -> Labels:
     """Let each vector take the label that is strongest among those it is linked to, until none changes.
 
     Half of those that would change do so at a time, at random: else two could swap their labels for ever.
@@ -125,11 +129,20 @@ def _propagate(one: Labels, other: Labels, strength: NDArray[np.float64], known:
     weight = np.concatenate([strength, strength])
     free = known[item] == 0
     item, linked, weight = item[free], linked[free], weight[free]
+    order = np.argsort(item, kind="stable")
+    item, linked, weight = item[order], linked[order], weight[order]
+    del order, free
+    # All links of a vector are in one part.
+    parts = list(pairwise([*np.unique(np.searchsorted(item, item[::_LINKS])).tolist(), len(item)]))
     rng = np.random.default_rng(0)
     active = np.ones(count, np.bool_)
     for _ in range(_ROUNDS):
-        asked = active[item]
-        items, labels = _strongest(item[asked], label[linked[asked]], weight[asked], label)
+        found = [
+            _strongest(item[start:end], linked[start:end], weight[start:end], label, active)
+            for start, end in parts
+        ]
+        items = np.concatenate([np.zeros(0, np.int64), *(each for each, _ in found)])
+        labels = np.concatenate([np.zeros(0, np.int64), *(each for _, each in found)])
         if not len(items):
             break
         now = rng.random(len(items)) < _SHARE
@@ -138,26 +151,37 @@ def _propagate(one: Labels, other: Labels, strength: NDArray[np.float64], known:
         label[items[now]] = labels[now]
         active[:] = False
         active[items[~now]] = True
-        active[item[changed[linked]]] = True
+        for start, end in parts:
+            active[item[start:end][changed[linked[start:end]]]] = True
     return label
 
 
 def _strongest(
-    item: Labels, offered: Labels, weight: NDArray[np.float64], label: Labels
+    item: Indices, linked: Indices, weight: NDArray[np.float32], label: Labels, active: NDArray[np.bool_]
 ) -> tuple[Labels, Labels]:
-    """Return the vectors for which another label is stronger than their own, and that label."""
-    if not len(item):
-        return item, offered
-    key = item * len(label) + offered
+    """Return the active vectors for which another label is stronger than their own, and that label.
+
+    Args:
+        item: The vectors of links, int32 (L,): all links of a vector, or none.
+        linked: What they lead to, int32 (L,).
+        weight: Their cosines, float32 (L,).
+        label: Of all vectors, int64 (N,).
+        active: Those that are asked, bool (N,).
+    """
+    asked = active[item]
+    vectors, offered = item[asked].astype(np.int64), label[linked[asked]]
+    if not len(vectors):
+        return vectors, offered
+    key = vectors * len(label) + offered
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    sums = np.add.reduceat(weight[order], starts)
-    item, offered = item[order][starts], offered[order][starts]
-    sums += _TIE * (offered == label[item])
-    order = np.lexsort((-offered, sums, item))
-    best = order[np.flatnonzero(np.diff(item[order], append=-1))]
-    best = best[offered[best] != label[item[best]]]
-    return item[best], offered[best]
+    sums = np.add.reduceat(weight[asked][order].astype(np.float64), starts)
+    vectors, offered = vectors[order][starts], offered[order][starts]
+    sums += _TIE * (offered == label[vectors])
+    order = np.lexsort((-offered, sums, vectors))
+    best = order[np.flatnonzero(np.diff(vectors[order], append=-1))]
+    best = best[offered[best] != label[vectors[best]]]
+    return vectors[best], offered[best]
 
 
 def _numbered(label: Labels, known: Labels, min_size: int) -> Labels:
