@@ -61,7 +61,7 @@ class _Groups(Sheet, Generic[_Group]):
     def __iter__(self) -> Iterator[_Group]:
         return iter(self.groups)
 
-    def _repr_png_(self) -> bytes | None:
+    def _repr_png_(self) -> bytes | None:  # type: ignore[override]  # None: there is nothing to show
         return super()._repr_png_() if self.groups else None
 
 

@@ -156,7 +156,7 @@ class Sheet:
         """
         save_image(Path(path), self.sheet())
 
-    def _repr_png_(self) -> bytes | None:
+    def _repr_png_(self) -> bytes:
         return encode_png(self.sheet())
 
 

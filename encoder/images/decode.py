@@ -18,8 +18,8 @@ applied. Rules for less common pixel formats:
 - of an animation or a file with several pages, the first image is used;
 - orientation is read from EXIF (as browsers do), not from XMP.
 
-Nothing is printed, with one exception out of Python's reach: libtiff reports errors in a damaged compressed
-TIFF file on stderr.
+Nothing is printed, with exceptions out of Python's reach: libtiff reports errors in a damaged compressed
+TIFF file on stderr, LibRaw those in a damaged raw file.
 
 The pixels that are decoded at the same time can be limited, and with them the memory that images take.
 """
@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
-from lookalike.encoder.images.find import HEIC_HINT, Format, format_of, formats
+from lookalike.encoder.images.find import Format, format_of, formats, raw_preview
 from lookalike.encoder.images.metadata import exif_orientation, is_progressive, jpeg_orientation
 from lookalike.encoder.images.samples import bytes_of, raw_mode
 
@@ -105,8 +105,9 @@ def decode(
         ImageTooLargeError: The image has more pixels.
         ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
-    if data.startswith(b"\xff\xd8"):
-        decoded = _decode_jpeg(data, channels, shrink, max_pixels, on_size, name)
+    jpeg = data if data.startswith(b"\xff\xd8") else raw_preview(data)
+    if jpeg is not None:
+        decoded = _decode_jpeg(jpeg, channels, shrink, max_pixels, on_size, name)
         if decoded is not None:
             return decoded
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
@@ -252,7 +253,7 @@ def _checked_format(data: bytes, name: str) -> Format:
             f"{printable(name)}: not an image in a supported format ({known}); convert it or leave it out"
         )
     if found not in formats():
-        raise ImageError(f"{printable(name)}: reading {found.kind} needs another package; {HEIC_HINT}")
+        raise ImageError(f"{printable(name)}: reading {found.kind} needs another package; {found.hint}")
     return found
 
 

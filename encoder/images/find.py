@@ -2,7 +2,10 @@
 
 The first bytes of a file decide on its format, not its name; the name decides whether a file in a folder is
 read. No module but this one and ``samples.py`` names a decoder of Pillow, and none but this one names
-pi-heif, which is optional (extra ``heic``).
+pi-heif and rawpy, which are optional (extras ``heic`` and ``raw``).
+
+Camera raw files are read as the JPEG preview that the camera put into them; where there is none, or a small
+one only, their sensor values are developed at half their width and height.
 """
 
 from __future__ import annotations
@@ -11,16 +14,19 @@ import importlib.util
 import io
 import os
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
+    Image,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -38,12 +44,21 @@ except ImportError:  # Pillow before 11.3
 else:
     _AVIF = AvifImagePlugin.AvifImageFile
 
+if TYPE_CHECKING:
+    from rawpy import RawPy
+
 Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
 HEIC: Final = "HEIC"
-HEIC_HINT: Final = "pip install 'lookalike[heic]'"
+RAW: Final = "RAW"
 SIGNATURE_BYTES: Final = 64
-"""So many bytes of a file decide on its format."""
+"""So many bytes of a file decide on its format; of a TIFF file its directories tell whether it is raw."""
+_LEAST_PREVIEW: Final = 640
+"""Pixels of its longer side: some cameras embed one that is too small to see anything."""
+_DIRECTORIES: Final = 16
+_PHOTOMETRIC, _SUB_DIRECTORIES, _DNG_VERSION = 262, 330, 50706
+_SENSOR_VALUES: Final = (32803, 34892)
+"""What PhotometricInterpretation says of a mosaic of colors, and of one that was interpolated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +70,19 @@ class Format:
         suffixes: Suffixes of its files in lower case, the usual one first.
         signature: What its files begin with.
         opener: Reads the header of a file.
+        extra: The extra that is needed to read it, and the package that this installs; none.
     """
 
     kind: str
     suffixes: tuple[str, ...]
     signature: re.Pattern[bytes]
     opener: Opener
+    extra: tuple[str, str] | None = None
+
+    @property
+    def hint(self) -> str:
+        """What to install to read it; empty where nothing is missing."""
+        return f"pip install 'lookalike[{self.extra[0]}]'" if self.extra else ""
 
 
 def _open_heic(file: io.BytesIO) -> ImageFile.ImageFile:
@@ -72,12 +94,83 @@ def _open_heic(file: io.BytesIO) -> ImageFile.ImageFile:
     return image
 
 
+def raw_preview(data: bytes) -> bytes | None:
+    """Return the JPEG preview of a camera raw file; None of other files, and where there is none or damage.
+
+    It says how the camera was held (EXIF).
+    """
+    if format_of(data) not in [each for each in formats() if each.kind == RAW]:
+        return None
+    try:
+        return _preview(io.BytesIO(data))
+    except Exception:  # LibRaw's for damaged files; opening the file says what is wrong with it
+        return None
+
+
+@contextmanager
+def _opened_raw(file: io.BytesIO) -> Iterator[RawPy]:
+    import rawpy
+
+    try:
+        with rawpy.imread(file) as raw:
+            yield raw
+    except rawpy.LibRawError as error:  # its text is bytes
+        raise ValueError(b"".join(error.args).decode("utf-8", "replace")) from error
+
+
+def _preview(file: io.BytesIO) -> bytes | None:
+    import rawpy
+
+    with _opened_raw(file) as raw:
+        try:
+            found = raw.extract_thumb()
+        except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+            return None
+    if not isinstance(found.data, bytes):
+        return None
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(found.data)) as image:
+        return found.data if max(image.size) >= _LEAST_PREVIEW else None
+
+
+def _open_raw(file: io.BytesIO) -> ImageFile.ImageFile:
+    preview = _preview(file)
+    file.seek(0)
+    return _SensorImage(file) if preview is None else JpegImagePlugin.JpegImageFile(io.BytesIO(preview))
+
+
+class _SensorImage(ImageFile.ImageFile):
+    """A camera raw file, developed when it is loaded: half as wide and high as the sensor, upright."""
+
+    format = RAW
+
+    def __init__(self, file: io.BytesIO) -> None:
+        self._file, self._developed = file, False
+        super().__init__(file)
+
+    def _open(self) -> None:
+        with _opened_raw(self._file) as raw:
+            sizes = raw.sizes
+        width, height = sizes.width // 2, sizes.height // 2
+        self._size = (height, width) if sizes.flip in (5, 6) else (width, height)
+        self._mode = "RGB"
+
+    def load(self) -> Any:
+        if not self._developed:
+            self._developed = True
+            self._file.seek(0)
+            with _opened_raw(self._file) as raw:
+                pixels = raw.postprocess(half_size=True, use_camera_wb=True)  # of some cameras gray
+            developed = Image.fromarray(pixels.squeeze()).convert("RGB")
+            self.im, self._size = developed.im, developed.size
+        return Image.Image.load(self)
+
+
 def _starts(pattern: bytes) -> re.Pattern[bytes]:
     return re.compile(pattern, re.DOTALL)
 
 
 # An explicit list: Pillow's other formats are rare, recognized without a signature or start other programs.
-_ALL: Final = (
+_ALL: Final[tuple[Format, ...]] = (
     Format(
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -113,25 +206,62 @@ _ALL: Final = (
         (".heic", ".heif", ".hif"),
         _starts(rb"....ftyp(?:he[iv][cxms]|m[is]f1)"),
         _open_heic,
+        ("heic", "pi_heif"),
+    ),
+    # Most raw files are TIFF files, see format_in.
+    Format(
+        RAW,
+        (".dng", ".arw", ".cr2", ".cr3", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
+        _starts(rb"II\*\0.{4}CR|....ftypcrx|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0"),
+        _open_raw,
+        ("raw", "rawpy"),
     ),
 )
-
-
-@cache
-def has_heic() -> bool:
-    """Whether HEIC can be read here."""
-    return importlib.util.find_spec("pi_heif") is not None
+_RAW: Final = _ALL[-1]
 
 
 @cache
 def formats() -> tuple[Format, ...]:
     """Return the formats that can be read here."""
-    return tuple(each for each in _ALL if each.kind != HEIC or has_heic())
+    return tuple(each for each in _ALL if not each.extra or importlib.util.find_spec(each.extra[1]))
 
 
 def format_of(data: bytes) -> Format | None:
-    """Return the format of a file by its first bytes; of HEIC also where it cannot be read."""
-    return next((each for each in _ALL if each.signature.match(data)), None)
+    """Return the format of a file by its content; of HEIC and raw also where they cannot be read."""
+    return format_in(io.BytesIO(data))
+
+
+def format_in(file: BinaryIO) -> Format | None:
+    """Return the format of a file, as :func:`format_of`; only what is needed of it is read."""
+    head = file.read(SIGNATURE_BYTES)
+    if _RAW.signature.match(head):
+        return _RAW
+    found = next((each for each in _ALL if each.signature.match(head)), None)
+    return _RAW if found is not None and found.kind == "TIFF" and _holds_sensor_values(file) else found
+
+
+def _holds_sensor_values(file: BinaryIO) -> bool:
+    """Whether a TIFF file is a camera's: it says so, or it or a part of it holds the values of a sensor."""
+    try:
+        file.seek(0)
+        order = ">" if file.read(4).startswith(b"MM") else "<"
+        left, looks = [*struct.unpack(f"{order}I", file.read(4))], 0
+        while left and (looks := looks + 1) <= _DIRECTORIES:
+            file.seek(left.pop(0))
+            (count,) = struct.unpack(f"{order}H", file.read(2))
+            for tag, _, number, value in struct.iter_unpack(f"{order}HHI4s", file.read(12 * count)):
+                word, offset = struct.unpack(f"{order}H2x", value)[0], struct.unpack(f"{order}I", value)[0]
+                if tag == _DNG_VERSION or (tag == _PHOTOMETRIC and word in _SENSOR_VALUES):
+                    return True
+                if tag == _SUB_DIRECTORIES and number == 1:
+                    left.append(offset)
+                elif tag == _SUB_DIRECTORIES:
+                    file.seek(offset)
+                    some = min(number, _DIRECTORIES)
+                    left += struct.unpack(f"{order}{some}I", file.read(4 * some))
+    except (OSError, struct.error):  # damaged: who opens it says so
+        pass
+    return False
 
 
 def suffixes_of(kind: str) -> tuple[str, ...]:
@@ -151,7 +281,9 @@ OnSkipped = Callable[[str, str], object]
 """Called with the path of what is passed over, relative to the folder, and its kind."""
 
 _ENDINGS: Final = tuple(IMAGE_SUFFIXES)
-_OTHER_ENDINGS: Final = tuple(set(suffixes_of(HEIC)) - IMAGE_SUFFIXES)
+_OTHER_ENDINGS: Final = tuple(
+    suffix for each in _ALL for suffix in each.suffixes if suffix not in IMAGE_SUFFIXES
+)
 """Image files that cannot be read here, if they are what their names say: some are JPEG."""
 _FOLDER_LINK: Final = "link to a folder"
 _NO_SUFFIX: Final = "without a suffix"
@@ -241,7 +373,9 @@ def skipped_summary(skipped: Mapping[str, int]) -> str:
 
 
 def _hint(kind: str) -> str:
-    return f" ({HEIC_HINT})" if kind in _OTHER_ENDINGS else ""
+    if kind not in _OTHER_ENDINGS:
+        return ""
+    return next(f" ({each.hint})" for each in _ALL if kind in each.suffixes)
 
 
 def _kind(name: str) -> str:
@@ -255,7 +389,7 @@ def _is_inside(file: str) -> bool:
         if not os.path.isfile(file):  # noqa: PTH113  # a pipe would wait for ever
             return False
         with open(file, "rb") as opened:  # noqa: PTH123
-            return format_of(opened.read(SIGNATURE_BYTES)) in formats()
+            return format_in(opened) in formats()
     except OSError:
         return False
 

@@ -28,7 +28,7 @@ from PIL.ImageFile import ImageFile as PillowFile
 
 from lookalike.encoder.errors import ImageError, printable
 from lookalike.encoder.images.decode import open_image
-from lookalike.encoder.images.find import HEIC
+from lookalike.encoder.images.find import HEIC, RAW
 from lookalike.encoder.images.metadata import (
     ORIENTATION,
     distance_to_tail,
@@ -178,6 +178,8 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _refused(kind: str, image: PillowFile, data: bytes) -> str:
     """Return why an image could not be written again unchanged; empty if it can."""
     frames, bits = getattr(image, "n_frames", 1), _bits(kind, image)
+    if kind == RAW:
+        return "it is a camera raw file; develop it in a program for that, as TIFF or JPEG"
     if frames > 1:
         return f"this {kind} file holds {frames} images, only single images are supported; split it"
     if image.mode == "CMYK":

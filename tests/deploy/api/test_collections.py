@@ -154,7 +154,7 @@ def test_a_map_has_places_and_is_written_as_image_or_page(store: VectorStore, tm
         (lambda store: lookalike.make_map(store, "family", count=2), "count is 2"),
         (lambda store: lookalike.make_map(store, "family", method="tsne"), "umap or pca, not tsne"),  # type: ignore[arg-type]
         *(
-            (lambda store, function=function: function("photos", "family"), "pass lookalike.open_store")  # type: ignore[misc]
+            (lambda store, function=function: function("photos", "family"), "pass lookalike.open_store")
             for function in (lookalike.items, lookalike.duplicates, lookalike.cluster, lookalike.make_map)
         ),
     ],

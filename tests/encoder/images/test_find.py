@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lookalike.encoder.images import (
 )
 from tests.fixtures.heic import TURNED_HEIC
 from tests.fixtures.photos import photograph
+from tests.fixtures.raw import dng
 
 PNG = encode_png(np.zeros((4, 4, 3), np.uint8))
 JPEG = photograph(0)
@@ -170,7 +172,7 @@ def test_the_summary_tells_kinds_the_most_frequent_first(monkeypatch: pytest.Mon
 def test_without_the_package_a_jpeg_called_heic_is_found_and_heic_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without_heic(monkeypatch)
+    without(monkeypatch, "HEIC")
     make(tmp_path, "empty.heic", "folder.heic/x")
     for name, content in {
         "real.heic": TURNED_HEIC,
@@ -190,20 +192,38 @@ def test_without_the_package_a_jpeg_called_heic_is_found_and_heic_is_not(
     }
 
 
-def without_heic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine on which pi-heif is not installed."""
-    known = tuple(each for each in find.formats() if each.kind != "HEIC")
+def without(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """As on a machine on which what this format needs is not installed."""
+    known = tuple(each for each in find.formats() if each.kind != kind)
     for module in (find, decode):
         monkeypatch.setattr(module, "formats", lambda: known)
     suffixes = frozenset(suffix for each in known for suffix in each.suffixes)
     monkeypatch.setattr(find, "IMAGE_SUFFIXES", suffixes)
     monkeypatch.setattr(find, "_ENDINGS", tuple(suffixes))
-    monkeypatch.setattr(find, "_OTHER_ENDINGS", (".heic", ".heif", ".hif"))
+    monkeypatch.setattr(find, "_OTHER_ENDINGS", find.suffixes_of(kind))
 
 
 def test_without_the_package_heic_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode_rgb(TURNED_HEIC, name="x.heic").shape == (64, 80, 3)
-    without_heic(monkeypatch)
+    without(monkeypatch, "HEIC")
     with pytest.raises(ImageError) as caught:
         decode_rgb(TURNED_HEIC, name="x.heic")
     assert str(caught.value) == "x.heic: reading HEIC needs another package; pip install 'lookalike[heic]'"
+
+
+def test_without_the_package_raw_files_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "RAW")
+    raw = dng(np.full((32, 48, 3), 90, np.uint8))
+    for name, content in {"a.dng": raw, "b.NEF": raw, "jpeg.cr2": JPEG, "raw.tif": raw}.items():
+        (tmp_path / name).write_bytes(content)
+    assert found(tmp_path) == ["jpeg.cr2", "raw.tif"]
+    kinds = skipped_in(tmp_path)
+    assert kinds == {"a.dng": ".dng", "b.NEF": ".nef"}
+    assert skipped_summary(Counter(kinds.values())) == (
+        "2 files skipped: 1 .dng (pip install 'lookalike[raw]'), 1 .nef (pip install 'lookalike[raw]')"
+    )
+    with pytest.raises(ImageError) as caught:
+        decode_rgb(raw, name="a.dng")
+    assert str(caught.value) == "a.dng: reading RAW needs another package; pip install 'lookalike[raw]'"

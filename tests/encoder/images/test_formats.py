@@ -20,6 +20,7 @@ from lookalike.encoder.images import (
 )
 from lookalike.encoder.images.find import format_of, formats
 from tests.fixtures.heic import TURNED_HEIC, gradient
+from tests.fixtures.raw import dng
 
 PIXELS = np.full((16, 20, 3), 77, np.uint8)
 
@@ -27,6 +28,12 @@ PIXELS = np.full((16, 20, 3), 77, np.uint8)
 def saved(kind: str, mode: str = "RGB", **options: object) -> bytes:
     out = io.BytesIO()
     Image.fromarray(PIXELS).convert(mode).save(out, kind, **options)
+    return out.getvalue()
+
+
+def saved_large() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.full((480, 640, 3), 77, np.uint8)).save(out, "JPEG")
     return out.getvalue()
 
 
@@ -46,6 +53,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     ".avif": lambda: saved("AVIF", quality=100),
     ".avifs": lambda: saved("AVIF", save_all=True, append_images=[Image.fromarray(PIXELS)]),
     ".heic": lambda: TURNED_HEIC,
+    ".dng": lambda: dng(np.full((32, 48, 3), 200, np.uint8), preview=saved_large()),
 }
 
 
@@ -82,6 +90,7 @@ def test_brands_of_heif_are_told_apart() -> None:
         start(b"heic", b"mif1"): "HEIC",
         start(b"heix"): "HEIC",
         start(b"hevc"): "HEIC",
+        start(b"crx ", b"crx "): "RAW",
         start(b"isom", b"mp42"): None,
         start(b"qt  "): None,
     }
