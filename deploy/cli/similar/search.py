@@ -24,10 +24,15 @@ from lookalike.deploy.cli.options import (
     where_option,
 )
 from lookalike.deploy.cli.output import exit_code, log, log_failed, save_sheet, warn
+from lookalike.deploy.cli.similar.preview import TERMINALS, sequences
+from lookalike.deploy.cli.similar.preview import protocol as picture_protocol
 from lookalike.deploy.cli.similar.printed import log_missing, output_form, print_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from lookalike.encoder.images import Crop
     from lookalike.indexer.store import Filter
@@ -139,6 +144,7 @@ _QUERY, _RESULTS, _OUTPUT = "Query", "Results", "Output"
 )
 @option("--sheet", type=_FILE, group=_OUTPUT, help="Save queries and results as an image, such as out.png.")
 @open_option(group=_OUTPUT)
+@option("--preview", is_flag=True, group=_OUTPUT, help=f"Show the pictures on the terminal ({TERMINALS}).")
 @json_option("Print a list on stdout, one object per query.", group=_OUTPUT)
 @option("--csv", "as_csv", is_flag=True, group=_OUTPUT, help="Print a table as CSV on stdout.")
 @option("--paths", "as_paths", is_flag=True, group=_OUTPUT, help="Print only the files, one a line.")
@@ -174,6 +180,7 @@ def search(
     denoise: bool,
     denoise_model: str,
     sheet: Path | None,
+    preview: bool,
     as_json: bool,
     as_csv: bool,
     as_paths: bool,
@@ -204,6 +211,10 @@ def search(
             "give an IMAGE or --like" + (": --unlike needs at least one" if unliked else "")
         )
     form = output_form(as_json=as_json, as_csv=as_csv, as_paths=as_paths, null=null)
+    if preview and form != "table":
+        raise click.UsageError(
+            "--preview does not work with --json, --csv, --paths and --null: leave one out"
+        )
     combined = bool(liked or unliked)
     if combined and (prior is not None or fmr is not None):
         raise click.UsageError(
@@ -248,11 +259,14 @@ def search(
             )
             answers = list(found)
         good = [answer for answer in answers if answer.error is None]
-        saved = None
-        if sheet is not None and good:
-            saved = save_sheet(sheet, results_sheet(searcher, good, crop=crop, add=strengths))
+        saved = shown = None
+        if (sheet is not None or (preview and picture_protocol())) and good:
+            shown = results_sheet(searcher, good, crop=crop, add=strengths)
+            saved = None if sheet is None else save_sheet(sheet, shown)
             log_missing(searcher.spec, collection, [hit.payload for each in good for hit in each.results])
     print_results(form, answers, searcher.file_of)
+    if preview:
+        _preview(shown)
     _log_notes(good, matches=not as_json)
     log_failed(answer.error for answer in answers if answer.error is not None)
     if not searcher.model.takes_text and any(map(_is_text, (*images, *liked, *unliked))):
@@ -263,6 +277,17 @@ def search(
     if searcher.size == 0:
         warn(f"collection {collection} is empty; fill it with lookalike index")
     ctx.exit(exit_code(len(answers) - len(good), len(answers)))
+
+
+def _preview(pixels: NDArray[np.uint8] | None) -> None:
+    """Show a picture on the terminal, or say that it cannot be shown."""
+    by = picture_protocol()
+    if by is None:
+        warn(
+            f"--preview shows pictures on the terminals {TERMINALS} alone; save them: --sheet hits.png --open"
+        )
+    elif pixels is not None:
+        click.echo(sequences(pixels, by), nl=False, color=True)
 
 
 def _is_text(word: str) -> bool:
