@@ -81,7 +81,7 @@ class Duplicates(_Groups[DuplicateGroup]):
     failed: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Duplicates: {len(self)} groups, {sum(len(group.copies) for group in self)} images>"
+        return f"<Duplicates: {sum(len(group.copies) for group in self)} images in groups: {len(self)}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

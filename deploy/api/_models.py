@@ -167,7 +167,7 @@ def generate(
     model: ModelLike,
     n: int = 16,
     *,
-    of_class: str | None = None,
+    of_class: str | int | None = None,
     sampler: Sampler | None = None,
     seed: int = 0,
     temperature: float = 1.0,
@@ -177,7 +177,7 @@ def generate(
     Args:
         model: A model with a decoder.
         n: How many, 1 to 10,000.
-        of_class: A class of the model, such as ``"7"`` of ``digits``; None: any.
+        of_class: A class of the model, such as 7 of ``digits``; None: any.
         sampler: Where latents are sampled from: ``normal`` (N(0, I); VAEs only, and their default),
             ``gaussian`` (fitted to the training latents; the default of other models) or ``gmm`` (a mixture
             fitted to them).
@@ -200,7 +200,12 @@ def generate(
         )
     return _grid(
         generation.sample(
-            as_model(model), n, sampler=sampler, of_class=of_class, seed=seed, temperature=temperature
+            as_model(model),
+            n,
+            sampler=sampler,
+            of_class=None if of_class is None else str(of_class),
+            seed=seed,
+            temperature=temperature,
         )
     )
 

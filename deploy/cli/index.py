@@ -422,7 +422,7 @@ def embed(
     provider: Provider,
     as_json: bool,
 ) -> None:
-    """Write the latents of images to a Parquet file.
+    """Write the vectors of images to a Parquet file, in its column vector.
 
     lookalike index adds the file to a collection of the same model without opening an image; pandas, polars
     and DuckDB read it too. Run it again after an interruption to continue. A file that is up to date is left

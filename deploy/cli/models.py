@@ -25,7 +25,7 @@ _LABELS: Final = {
     "none": "trained without labels",
     "person": "trained with identity labels",
     "class": "trained with class labels",
-    "unknown": "trained with unknown labels",
+    "unknown": "how it was trained is not known",
 }
 _PRESETS: Final = ("clip", "imagenet", "arcface", "sface", "dinov2")
 
@@ -286,6 +286,7 @@ class _Found:
 
 def _find(network: str, scratch: Path, preset: str | None, *, weights: Path | None) -> _Found:
     """Return the network that an argument of ``models import`` names."""
+    from lookalike.encoder.errors import OnnxImportError, printable
     from lookalike.encoder.export.export_folder import ExportFolder
     from lookalike.encoder.export.preprocessing import PRESETS
     from lookalike.encoder.export.torchvision_model import PREFIX, export_torchvision
@@ -307,6 +308,10 @@ def _find(network: str, scratch: Path, preset: str | None, *, weights: Path | No
         name = path.resolve().name
         return _Found(
             file=folder.network, name=name, preprocessing=chosen or folder.preprocessing, text=folder.text
+        )
+    if not path.exists():  # said before what else is missing
+        raise OnnxImportError(
+            f"{printable(network)}: cannot be read (there is no such file or folder); check the path"
         )
     return _Found(file=path, name=path.stem, preprocessing=chosen)
 

@@ -5,6 +5,7 @@ from lookalike.searcher.generation.edit import (
     edit,
     edit_photograph,
     edit_steps,
+    editing_attributes,
     parse_steps,
     parse_strengths,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "edit",
     "edit_photograph",
     "edit_steps",
+    "editing_attributes",
     "interpolate",
     "most_likely_classes",
     "parse_steps",

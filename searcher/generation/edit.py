@@ -38,6 +38,19 @@ def attributes_of(model: Model) -> Attributes:
     return attributes
 
 
+def editing_attributes(model: Model) -> Attributes:
+    """Return the attributes of a model that can edit.
+
+    Raises:
+        InvalidArgumentError: it has none, or no decoder.
+    """
+    if not model.has_decoder:
+        raise InvalidArgumentError(
+            f"model {printable(model.bundle.name)} has no decoder, so it can search, not edit; faces can edit"
+        )
+    return attributes_of(model)
+
+
 def edit(model: Model, pixels: Pixels, strengths: Mapping[str, float], *, keep_detail: bool = True) -> Pixels:
     """Return edited images: uint8 (N, H, W, C) of uint8 (N, H, W, C).
 
@@ -65,7 +78,7 @@ def edit_steps(
 
     Arguments and errors are those of :func:`edit`.
     """
-    change = attributes_of(model).change(strengths)
+    change = editing_attributes(model).change(strengths)
     latents = model.encode(pixels)  # (N, D)
     shape = (len(pixels), len(steps), *pixels.shape[1:])
     moved = latents[:, None] + np.asarray(steps, np.float32)[:, None] * change  # (N, S, D)

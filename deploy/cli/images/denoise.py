@@ -272,11 +272,12 @@ def _run(
 
 
 def _save_sheet(file: Path, outcomes: list[Outcome], sigma: float | None) -> None:
+    from lookalike.encoder.errors import printable
     from lookalike.encoder.images import save_image
     from lookalike.searcher.figures import denoised_sheet
 
     if not outcomes:
-        log("no image was read: --sheet has nothing to show")
+        log(f"no image was read, so {printable(str(file))} was not written")
         return
     rows = [
         (Path(each.task.path), _found(each, sigma), each.view) for each in outcomes if each.view is not None

@@ -283,13 +283,13 @@ def edit(
     from lookalike.encoder.detect import ChosenFace
     from lookalike.encoder.runtime import Model
     from lookalike.searcher.figures import caption, edits_sheet, unique_names
-    from lookalike.searcher.generation import attributes_of, edit_steps, parse_steps, parse_strengths
+    from lookalike.searcher.generation import edit_steps, editing_attributes, parse_steps, parse_strengths
 
     framing = one_face(crop, faces=faces or paste, face=face)
     strengths = parse_strengths(added)
     multiples = [1.0] if steps is None else parse_steps(steps)
     opened = Model.open(model, provider=provider)
-    attributes_of(opened).change(strengths)  # refuses unknown attributes before any image is read
+    editing_attributes(opened).change(strengths)  # refuses unknown attributes before any image is read
     if isinstance(framing, ChosenFace) and paste:
         names = _with_steps(unique_names(images), multiples, steps)
         targets = _paste_targets(out, names, images)

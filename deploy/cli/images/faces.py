@@ -179,10 +179,11 @@ def _print(found: FoundFaces, options: _Options) -> None:
 
 
 def _save_sheet(file: Path, shown: list[FoundFaces], total: int) -> None:
+    from lookalike.encoder.errors import printable
     from lookalike.searcher.figures import faces_sheet
 
     if not shown:
-        log("no photograph was read: --sheet has nothing to show")
+        log(f"no photograph was read, so {printable(str(file))} was not written")
         return
     log(save_sheet(file, faces_sheet(shown)))
     if total > _MAX_ON_SHEET:

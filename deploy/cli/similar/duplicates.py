@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,7 +17,7 @@ from lookalike.deploy.cli.options import (
     store_option,
     where_option,
 )
-from lookalike.deploy.cli.output import log, log_failed, print_json, progress_bar, save_sheet
+from lookalike.deploy.cli.output import log, log_failed, print_json, progress_bar, save_sheet, warn
 from lookalike.deploy.cli.similar.printed import from_here, log_missing, output_form, print_files, which_face
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from lookalike.indexer.store import Filter
     from lookalike.searcher.duplicates import DuplicateGroup
+
+_FEW: Final = 10
+"""Images: of so many most may well be copies."""
 
 
 @command(epilog="Example: lookalike duplicates --collection family --sheet copies.png")
@@ -88,7 +91,8 @@ def duplicates(
     failed: list[str] = []
     with open_store(store) as opened:
         name = choose_collection(opened, collection)
-        with progress_bar("Comparing", total=opened.count(name)) as bar:
+        total = opened.count(name)
+        with progress_bar("Comparing", total=total) as bar:
             groups = find_duplicates(
                 opened,
                 name,
@@ -114,14 +118,20 @@ def duplicates(
     copies = sum(len(group.spare) for group in groups)
     spare = sum(group.spare_bytes for group in groups)
     identical = sum(group.identical for group in groups)
+    count = f"{len(groups)} group{'s' * (len(groups) > 1)}"
     log(
-        f"{name}: {len(groups)} groups of copies, {identical} of them of identical files; "
+        f"{name}: {count} of copies, {identical} of them of identical files; "
         f"{copies} files ({spare / 1e6:.1f} MB) beside the largest of each"
         if groups
         else f"{name}: no copies"
     )
     if saved is not None:
         log(saved)
+    if limit is not None and 2 * copies > total > _FEW:
+        warn(
+            f"{copies} of {total} images count as copies of others, which may be too many for this model: "
+            f"look at the --sheet, and give --threshold {(1 + limit) / 2:g} or --exact"
+        )
     log_failed(failed)
     ctx.exit(3 if failed else 0)
 

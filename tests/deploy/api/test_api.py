@@ -193,6 +193,7 @@ def test_a_wrong_image_is_one_clear_error(faces: Model, image: Any, message: str
         (lambda model, store: lookalike.generate(model, 0), "needs 1 image or more"),
         (lambda model, store: lookalike.generate(model, 1 << 20), "at most 10,000"),
         (lambda model, store: lookalike.generate(model, of_class="7"), "class"),
+        (lambda model, store: lookalike.generate("digits", of_class=12), "no class '12'"),
         (lambda model, store: lookalike.edit(model, photograph(0), {"Smilling": 1}), "Smilling"),
         (lambda model, store: lookalike.interpolate(model, [photograph(0)]), "2"),
         (lambda model, store: lookalike.denoise(photograph(0), model=model), "denois|clean"),
@@ -266,6 +267,7 @@ def test_what_models_make_is_what_the_library_makes(faces: Model, tmp_path: Path
     assert repr(new) == f"<Images uint8 {new.pixels.shape}>"
     sevens = lookalike.generate("digits", 2, of_class="7")
     assert sevens.pixels.shape == (2, 28, 28, 1)
+    np.testing.assert_array_equal(lookalike.generate("digits", 2, of_class=7).pixels, sevens.pixels)
 
     latents = lookalike.encode(faces, [photograph(0), photograph(1)])
     assert latents.shape == (2, faces.bundle.spec.latent)

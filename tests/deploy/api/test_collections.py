@@ -65,7 +65,7 @@ def test_copies_are_groups_the_largest_first(store: VectorStore, threshold: floa
     assert sorted(len(group.copies) for group in found) == [2, 3]
     assert all(group.identical and len(group.spare) == len(group.copies) - 1 for group in found)
     assert len(found) == len(found.groups) == 2
-    assert repr(found) == "<Duplicates: 2 groups, 5 images>"
+    assert repr(found) == "<Duplicates: 5 images in groups: 2>"
     assert found[0].spare_bytes >= found[1].spare_bytes
     assert found.failed == ()
     if threshold is None:
@@ -74,7 +74,7 @@ def test_copies_are_groups_the_largest_first(store: VectorStore, threshold: floa
 
 def test_without_copies_a_notebook_shows_no_sheet(store: VectorStore, tmp_path: Path) -> None:
     found = lookalike.duplicates(store, "family", where="path=f.jpg")
-    assert (len(found), found._repr_png_(), repr(found)) == (0, None, "<Duplicates: 0 groups, 0 images>")
+    assert (len(found), found._repr_png_(), repr(found)) == (0, None, "<Duplicates: 0 images in groups: 0>")
     with pytest.raises(InvalidArgumentError, match="at least one group"):
         found.save(tmp_path / "none.png")
 

@@ -356,7 +356,7 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'arcface'}\n")
     assert done.stderr.startswith("arcface: encoder, 16x16x3, latent 6, crop full, id ")
     listed = lookalike("models", "arcface", cwd=tmp_path).stdout
-    assert "trained with unknown labels" in listed
+    assert "how it was trained is not known" in listed
     done = lookalike("index", "people", "--collection", "p", "--model", "arcface", cwd=tmp_path)
     assert done.returncode == 0
     query = "people/person-2/1.png"
@@ -372,6 +372,18 @@ def test_import_index_and_search_from_the_command(tmp_path: Path) -> None:
         assert "model arcface has no decoder; it has encoder; it can search, not generate" in one_line(
             refused
         )
+    refused = lookalike(
+        "edit", query, "--model", "arcface", "--add", "Smiling", "--out", "new.png", cwd=tmp_path
+    )
+    assert refused.returncode == 2
+    assert "model arcface has no decoder, so it can search, not edit" in one_line(refused)
+
+
+@pytest.mark.parametrize("words", [(), ("--preset", "clip"), ("--mean", "0.5", "--std", "0.5")])
+def test_a_network_that_is_not_there_is_said_first(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = lookalike("models", "import", "nowhere.onnx", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nowhere.onnx: cannot be read (there is no such file or folder); check the path" in one_line(done)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,23 @@ def test_groups_are_listed(home: Path) -> None:
     assert "family: 2 groups of copies, 0 of them of identical files; 3 files" in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("--json",), ("--paths",)])
+def test_where_most_images_count_as_copies_a_warning_says_so(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(11):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(photograph(number % 3))
+    lookalike("index", "photos", "--crop", "full", "-c", "family", cwd=tmp_path)
+    done = lookalike("duplicates", "--threshold", "0.9", *words, cwd=tmp_path)
+    assert "8 of 11 images count as copies of others, which may be too many" in done.stderr
+    assert "give --threshold 0.95 or --exact" in done.stderr
+    assert "3 groups of copies" in done.stderr
+    exact = lookalike("duplicates", "--exact", *words, cwd=tmp_path)
+    assert "count as copies of others" not in exact.stderr
+    (tmp_path / "photos" / "9.jpg").unlink()
+    lookalike("index", "photos", "--prune", cwd=tmp_path)
+    assert "count as copies" not in lookalike("duplicates", "--threshold", "0.9", *words, cwd=tmp_path).stderr
+
+
 def test_groups_as_json(home: Path) -> None:
     done = lookalike("duplicates", "--exact", "--json", cwd=home)
     (group,) = json.loads(done.stdout)
