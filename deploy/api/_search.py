@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike._images import ImageLike, InputImage, Sheet
+from lookalike._images import ImageLike, InputImage, Sheet, input_images
 from lookalike._models import ModelLike, as_model, load_denoiser
 from lookalike.encoder.detect import Faces
 from lookalike.encoder.errors import InvalidArgumentError
@@ -206,6 +206,8 @@ class Searcher:
         k: int = 10,
         *,
         text: str | None = None,
+        like: Sequence[ImageLike] = (),
+        unlike: Sequence[ImageLike] = (),
         where: str | None = None,
         group_by: str | None = None,
         fold_duplicates: bool = False,
@@ -226,6 +228,8 @@ class Searcher:
             k: At most so many hits.
             text: Words to search with, instead of an image or together with it, where the collection's model
                 takes text.
+            like: Further images, combined with the image and the text into one query: their mean.
+            unlike: Images from which that query is moved away.
             where: Conditions that hits must meet: ``"person!=Ada_Lovelace, Smiling>0"``.
             group_by: A metadata field, such as ``"person"``: only the best hit for each of its values.
             fold_duplicates: Of hits that are copies of one another, only the best; see
@@ -254,11 +258,15 @@ class Searcher:
             >>> searcher.search(text="two parrots on a branch", k=20).save("parrots.png")
             >>> searcher.search("me.jpg", k=20, where="Smiling>0", group_by="person").save("found.png")
         """
-        if image is None and text is None:
+        liked = [] if image is None else [InputImage.of(image)]
+        liked += list(input_images(like))
+        unliked = list(input_images(unlike))
+        words = [] if text is None else [TextQuery(text)]
+        if not liked and not words:
             raise InvalidArgumentError("search needs an image or text; give one")
-        if image is not None and text is not None and (prior is not None or fmr is not None):
-            raise InvalidArgumentError("prior and fmr are for an image alone; leave them or the text out")
-        query = None if image is None else InputImage.of(image)
+        combined = len(liked) + len(words) + len(unliked) > 1
+        if combined and (prior is not None or fmr is not None):
+            raise InvalidArgumentError("prior and fmr are for an image alone; leave them or the rest out")
         wanted = QueryFaces(face) if faces or face is not None else None
         options: dict[str, Any] = {
             "crop": None if crop is None else Crop.parse(crop),
@@ -273,19 +281,20 @@ class Searcher:
             "group_by": group_by,
             "fold_copies": fold_duplicates,
         }
-        words = [] if text is None else [TextQuery(text)]
-        if query is not None and words:
+        if combined:
             result = self._searcher.similar_to_examples(
-                [query, *words], params=SearchParams(**results), **options
+                [*liked, *words], unliked, params=SearchParams(**results), **options
             )
         else:
-            queries = words if query is None else [query]
-            (result,) = self._searcher.similar(queries, prior=prior, fmr=fmr, **results, **options)
+            (result,) = self._searcher.similar([*liked, *words], prior=prior, fmr=fmr, **results, **options)
         if result.error is not None:
             raise result.error
         hits = tuple(map(self._hit, result.results))
-        sheet = partial(self._sheet, query, crop, result.face, hits)
-        name = result.query if query is None else query.name
+        shown = [(each, "query" if not combined else "like") for each in liked]
+        shown += [(each, "unlike") for each in unliked]
+        found = result.example_faces if combined else {each.name: result.face for each in liked}
+        sheet = partial(self._sheet, shown, crop, found, hits)
+        name = result.query if not liked else liked[0].name
         return SearchResults(sheet, name, hits, result.match, result.warning, result.took_ms, result.face)
 
     def _hit(self, hit: SearchHit) -> Hit:
@@ -295,10 +304,15 @@ class Searcher:
         return Hit(hit.rank, hit.score, hit.id, hit.payload, hit.probability, hit.match, hit.same_file, file)
 
     def _sheet(
-        self, query: InputImage | None, crop: str | None, face: QueryFace | None, hits: tuple[Hit, ...]
+        self,
+        queries: Sequence[tuple[InputImage, str]],
+        crop: str | None,
+        faces: Mapping[str, QueryFace | None],
+        hits: tuple[Hit, ...],
     ) -> NDArray[np.uint8]:
         tiles: list[Tile] = []
-        if query is not None:
+        for query, kind in queries:
+            face = faces.get(query.name)
             asked = self._searcher.shown(
                 query.data,
                 side=_SIDE,
@@ -306,9 +320,7 @@ class Searcher:
                 face=None if face is None else face.face,
                 name=query.name,
             )
-            tiles.append(
-                Tile(pixels=asked, caption=caption(Path(query.name)), subcaption="query", accent=True)
-            )
+            tiles.append(Tile(pixels=asked, caption=caption(Path(query.name)), subcaption=kind, accent=True))
         tiles += [
             Tile(
                 pixels=self._searcher.item_image(hit.payload, side=_SIDE),

@@ -32,7 +32,7 @@ _SHARE: Final = 0.5
 _TIE: Final = 1e-6
 """What a vector's own label is worth more than another that is as strong."""
 _ROWS: Final = 4096
-_LINKS: Final = 1 << 20
+_LINKS: Final = 1 << 18
 """Links that are looked at together."""
 
 

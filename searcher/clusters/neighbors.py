@@ -20,9 +20,9 @@ Indices = NDArray[np.int32]
 
 EXACT_UP_TO: Final = 40_000
 """Up to this many vectors all are compared with all."""
-_CELL: Final = 2_000
+_CELL: Final = 1_000
 """Vectors in a cell, about."""
-_PROBES: Final = 8
+_PROBES: Final = 16
 """Cells that a vector is compared with."""
 _SAMPLE: Final = 40
 """Vectors for each cell that the cells are fitted to."""
@@ -60,10 +60,11 @@ def nearest(
     centers = _centers(vectors, max(_PROBES, count // _CELL))
     probes = _assign(vectors, centers, _PROBES)
     order = np.argsort(probes.ravel(), kind="stable")
-    starts = np.searchsorted(probes.ravel()[order], np.arange(len(centers) + 1))
+    order //= _PROBES
+    starts = [0, *np.cumsum(np.bincount(probes.ravel(), minlength=len(centers))).tolist()]
     left = 0
     for cell in range(len(centers)):
-        queries = (order[starts[cell] : starts[cell + 1]] // _PROBES).astype(np.int32)
+        queries = order[starts[cell] : starts[cell + 1]].astype(np.int32)
         members = queries[probes[queries, 0] == cell]
         _compare(vectors, queries, members, index, score, lambda _: None)
         left += len(queries)

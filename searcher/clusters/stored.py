@@ -140,7 +140,8 @@ def cluster_collection(
     Groups that are there stay, with their numbers and names: items of no group may join them, or form new
     ones. See :func:`~.grouping.cluster_vectors`.
 
-    The vectors lie in a temporary file; memory holds 150 bytes of each item and 60 of each link between two.
+    The vectors lie in a temporary file; memory holds some 400 bytes of each item, and 80 of each link between
+    two.
 
     Args:
         store: Holds the collection.

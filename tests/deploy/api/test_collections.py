@@ -13,6 +13,7 @@ from lookalike.encoder.errors import CollectionNotFoundError, InvalidArgumentErr
 from lookalike.encoder.images import decode_rgb
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.store import VectorStore
+from lookalike.searcher.search import SearchParams
 from lookalike.searcher.search import compare as compare_images
 from tests.fixtures.face_pictures import face_picture
 from tests.fixtures.photos import photograph
@@ -95,6 +96,25 @@ def test_a_search_gives_copies_one_place(store: VectorStore) -> None:
     assert len(searcher.search(photograph(1), k=7, fold_duplicates=True)) == 4
     with pytest.raises(InvalidArgumentError, match="not by both"):
         searcher.search(photograph(1), fold_duplicates=True, group_by="person")
+
+
+def test_several_images_are_one_query_as_on_the_command_line(store: VectorStore, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.jpg" for number in (1, 4, 9)]
+    for number, file in zip((1, 4, 9), files, strict=True):
+        file.write_bytes(photograph(number))
+    searcher = lookalike.Searcher(store, "family")
+    want = searcher._searcher.similar_to_examples(files[:2], files[2:], params=SearchParams(k=7))
+    for query in (
+        searcher.search(files[0], 7, like=[files[1]], unlike=[files[2]]),
+        searcher.search(k=7, like=files[:2], unlike=files[2:]),
+    ):
+        assert [(hit.id, hit.score) for hit in query] == [(hit.id, hit.score) for hit in want.results]
+    query.save(tmp_path / "found.png")
+    assert decode_rgb((tmp_path / "found.png").read_bytes(), name="").shape[1] > 10 * 128
+    with pytest.raises(InvalidArgumentError, match="needs an image or text"):
+        searcher.search(unlike=files)
+    with pytest.raises(InvalidArgumentError, match="for an image alone"):
+        searcher.search(files[0], like=files[1:], prior=0.5)
 
 
 def test_groups_are_found_named_merged_and_joined(own: VectorStore, tmp_path: Path, model: Model) -> None:

@@ -1,9 +1,11 @@
 """Groups of vectors."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from lookalike.searcher.clusters import cluster_vectors
+from lookalike.searcher.clusters import cluster_vectors, grouping
 from tests.searcher.clusters.test_neighbors import people, random_vectors
 
 AXES = np.eye(16, dtype=np.float32)
@@ -33,6 +35,30 @@ def test_one_vector_between_two_groups_does_not_join_them() -> None:
     labels = cluster_vectors(vectors, 0.72)
     assert len(set(labels[:5].tolist())) == len(set(labels[5:10].tolist())) == 1
     assert labels[0] != labels[5]
+
+
+@pytest.mark.parametrize("links", [1, 40, 5000])
+def test_groups_are_the_same_however_many_links_are_looked_at_together(
+    links: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = people(300, 5, spread=0.9)
+    known = np.where(np.arange(len(vectors)) % 11 == 0, 1 + np.arange(len(vectors)) // 5, 0)
+    whole = cluster_vectors(vectors, 0.5, known=known)
+    monkeypatch.setattr(grouping, "_LINKS", links)
+    assert cluster_vectors(vectors, 0.5, known=known).tolist() == whole.tolist()
+
+
+def test_memory_holds_a_few_numbers_of_each_link() -> None:
+    count, links = 50_000, 400_000
+    rng = np.random.default_rng(0)
+    one = np.sort(rng.integers(0, count - 10, links)).astype(np.int32)
+    other = (one + rng.integers(1, 10, links)).astype(np.int32)
+    strength = rng.random(links).astype(np.float32)
+    tracemalloc.start()
+    grouping._propagate(one, other, strength, np.zeros(count, np.int64))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 120 * links
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
