@@ -422,7 +422,9 @@ def embed(
     provider: Provider,
     as_json: bool,
 ) -> None:
-    """Write the vectors of images to a Parquet file, in its column vector.
+    """Write the vectors of images to a Parquet file.
+
+    They are in its column vector, float32 of unit length.
 
     lookalike index adds the file to a collection of the same model without opening an image; pandas, polars
     and DuckDB read it too. Run it again after an interruption to continue. A file that is up to date is left

@@ -281,7 +281,9 @@ def test_a_folder_without_pictures_is_said(tiny_model: Path, tmp_path: Path) -> 
     (tmp_path / "photos" / "a.xyz").write_bytes(b"")
     done = lookalike("index", "photos", "--model", tiny_model, "--collection", NAME, cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr.splitlines()[1].startswith("no images found; looked for .apng, .avif, .avifs, .bmp, ")
+    assert done.stderr.splitlines()[1].startswith(
+        "no images found; looked for .apng, .arw, .avif, .avifs, .bmp, "
+    )
     assert done.stderr.splitlines()[2:] == ["1 file skipped: 1 .xyz"]
 
 
