@@ -18,7 +18,7 @@ from lookalike.deploy.evaluation.attributes import (
 from lookalike.deploy.evaluation.denoising import CleanResult, DenoisingResult
 from lookalike.deploy.evaluation.generation import Generation, GenerationBenchmark
 from lookalike.deploy.evaluation.retrieval import KnnResult
-from lookalike.deploy.evaluation.search_reliability import SearchReliability
+from lookalike.deploy.evaluation.searches import GroupFigures, SearchReliability, SmallQueries
 from lookalike.deploy.evaluation.verification import FAR, Roc
 from lookalike.encoder.errors import MissingExtraError
 from lookalike.encoder.images import Tile, contact_sheet, save_image
@@ -59,6 +59,31 @@ def reliability_table(measured: Mapping[str, Sequence[SearchReliability]]) -> st
             f"{_share(row.precision):>16} {_share(row.recall):>7}"
             for row in rows
         ]
+    return "\n".join(lines)
+
+
+def group_table(name: str, measured: Sequence[GroupFigures], threshold: float) -> str:
+    """Return a table of groups of images as a model finds them."""
+    width = max(5, *(len(row.group) for row in measured))
+    lines = [
+        f"{name}, matches above {threshold:.3f}",
+        f"{'group':<{width}} {'images':>8} {'queries':>8} {'Recall@1':>9}  false matches: within, with all",
+    ]
+    lines += [
+        f"{row.group:<{width}} {row.images:>8} {row.queries:>8} {_share(row.recall_at_1):>9}  "
+        f"{row.within:>21.3%} {row.with_all:>9.3%}"
+        for row in measured
+    ]
+    return "\n".join(lines)
+
+
+def small_query_table(name: str, measured: Sequence[SmallQueries]) -> str:
+    """Return a table of recall by the pixels of the queries."""
+    lines = [f"{name}: {'pixels':>7} {'queries':>8} {'Recall@1':>9}"]
+    lines += [
+        f"{'':<{len(name) + 1}} {f'{row.side}x{row.side}':>7} {row.queries:>8} {row.recall_at_1:>9.3f}"
+        for row in measured
+    ]
     return "\n".join(lines)
 
 

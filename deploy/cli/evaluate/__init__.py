@@ -6,6 +6,7 @@ from lookalike.deploy.cli.evaluate.denoising import denoising
 from lookalike.deploy.cli.evaluate.faces import faces
 from lookalike.deploy.cli.evaluate.generation import generation
 from lookalike.deploy.cli.evaluate.group import evaluate, image_file
+from lookalike.deploy.cli.evaluate.queries import groups, small_faces
 
 __all__ = [
     "attributes",
@@ -14,7 +15,9 @@ __all__ = [
     "evaluate",
     "faces",
     "generation",
+    "groups",
     "image_file",
     "retrieval",
+    "small_faces",
     "verification",
 ]
