@@ -1,7 +1,7 @@
 """The OpenAPI description: what FastAPI makes of the routes, with each thing said once.
 
-FastAPI writes the schema of a problem, and of a request that may be JSON or a form, wherever it is used. Here
-they are components that are referred to.
+FastAPI writes the schema of a problem, of a request that may be JSON or a form, and of a parameter wherever it
+is used. Here they are components that are referred to, and what extends another schema says only what it adds.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from lookalike.deploy.http.settings import Settings
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
 _PUBLIC: Final = ("/healthz", "/readyz")
-_MIN_SHARED: Final = 120
-"""Characters of a field's schema that is worth a reference."""
+_MIN_BASE: Final = 5
+"""Fields of a schema that another one is said to extend."""
 _SCHEMAS: Final = "#/components/schemas/"
+_PARAMETERS: Final = "#/components/parameters/"
+_IMAGE_FILES: Final = "ImageFiles"
 _NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
 _PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -67,18 +69,21 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for path, methods in whole["paths"].items():
         for method, operation in methods.items():
             _share_request(operation, schemas)
-            _share_parameters(operation)
+            _shorten_parameters(operation)
             _share_responses(operation, method)
             if path in _PUBLIC:
                 operation["security"] = []
+    parameters = _share_parameters(whole["paths"])
     bearer = {"type": "http", "scheme": "bearer", "description": "LOOKALIKE_API_KEY or LOOKALIKE_READ_KEY"}
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
     whole["components"] = {
         "schemas": {"Problem": _PROBLEM, **dict(sorted(schemas.items()))},
+        "parameters": parameters,
         "responses": _problem_responses(),
         "headers": headers,
         "securitySchemes": {"bearer": bearer},
     }
+    _share_bases(whole["components"]["schemas"])
     _share_fields(whole["components"]["schemas"])
     whole["security"] = [{"bearer": []}] if settings.key is not None else [{}, {"bearer": []}]
     return {key: value if key == "info" else _shortened(value) for key, value in whole.items()}
@@ -100,11 +105,14 @@ def _share_request(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
             field: {"$ref": f"{_SCHEMAS}{name}/properties/{field}"} if field in schema["properties"] else own
             for field, own in form["properties"].items()
         }
+        (files,) = form["properties"].keys() - schema["properties"].keys()  # the same in every form
+        schemas.setdefault(_IMAGE_FILES, fields[files])
+        fields[files] = {"$ref": _SCHEMAS + _IMAGE_FILES}
         kept = {key: form[key] for key in ("type", "required", "additionalProperties") if key in form}
         content[_FORM] = {"schema": {**kept, "properties": fields}}
 
 
-def _share_parameters(operation: dict[str, Any]) -> None:
+def _shorten_parameters(operation: dict[str, Any]) -> None:
     """Leave out what a parameter's schema says once more."""
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]
@@ -112,13 +120,58 @@ def _share_parameters(operation: dict[str, Any]) -> None:
             schema.pop("description", None)
 
 
+def _share_parameters(paths: dict[str, Any]) -> dict[str, Any]:
+    """Say the parameters of all methods of a path once, and return those that several paths have, by name."""
+    for methods in paths.values():
+        own = [operation.get("parameters", []) for operation in methods.values()]
+        if len(own) > 1 and (common := [each for each in own[0] if all(each in other for other in own)]):
+            for operation in methods.values():
+                operation["parameters"] = [each for each in operation["parameters"] if each not in common]
+                if not operation["parameters"]:
+                    del operation["parameters"]
+            methods["parameters"] = common
+    lists = [
+        holder["parameters"]
+        for methods in paths.values()
+        for holder in (methods, *methods.values())
+        if isinstance(holder, dict) and "parameters" in holder
+    ]
+    texts = [_text(each) for found in lists for each in found]
+    shared: dict[str, Any] = {}
+    for found in lists:
+        for place, each in enumerate(found):
+            if texts.count(_text(each)) > 1 and shared.setdefault(each["name"], each) == each:
+                found[place] = {"$ref": _PARAMETERS + each["name"]}
+    return shared
+
+
+def _share_bases(schemas: dict[str, Any]) -> None:
+    """Let an answer that has all fields of another one, word for word, refer to that and say only the others."""
+    fields = {
+        name: {field: _text(value) for field, value in schema.get("properties", {}).items()}
+        for name, schema in schemas.items()
+        if schema.get("additionalProperties") is not False  # it would forbid what is added
+    }
+    for name, own in fields.items():
+        smaller = {base: values for base, values in fields.items() if _MIN_BASE <= len(values) < len(own)}
+        base = next((base for base, values in smaller.items() if values.items() <= own.items()), None)
+        if base is None:
+            continue
+        schema = schemas[name]
+        schema["properties"] = {
+            field: value for field, value in schema["properties"].items() if field not in fields[base]
+        }
+        schema["required"] = [field for field in schema["required"] if field not in fields[base]]
+        schema["allOf"] = [{"$ref": _SCHEMAS + base}]
+
+
 def _share_fields(schemas: dict[str, Any]) -> None:
-    """Refer to the field of another schema where one is the same, word for word."""
+    """Refer to the field of another schema where one is the same, word for word, and that is shorter."""
     known: dict[str, str] = {}
     for name, schema in schemas.items():
         for field, value in schema.get("properties", {}).items():
-            text = json.dumps(value, sort_keys=True)
-            if len(text) > _MIN_SHARED and text in known:
+            text = _text(value)
+            if text in known and len(text) > len(_text({"$ref": known[text]})):
                 schema["properties"][field] = {"$ref": known[text]}
             else:
                 known.setdefault(text, f"{_SCHEMAS}{name}/properties/{field}")
@@ -170,10 +223,16 @@ _IMPLIED: Final = {"additionalProperties": True, "required": False}
 """What a schema and a parameter mean where they do not say it."""
 
 
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 def _shortened(value: Any) -> Any:
     """Return a description without pydantic's titles and what is implied, with null as a second type."""
     if isinstance(value, list):
         return [_shortened(each) for each in value]
+    if isinstance(value, float) and value.is_integer():  # limits of integers
+        return int(value)
     if not isinstance(value, dict):
         return value
     short = {

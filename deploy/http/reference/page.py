@@ -33,7 +33,7 @@ def reference_page(description: Mapping[str, Any], *, base: str, style: str, key
     for path, methods in description["paths"].items():
         for method in _METHODS:
             if method in methods:
-                operation = methods[method]
+                operation = _with_parameters(methods, method, description)
                 groups.setdefault(operation["tags"][0], []).append((method, path, operation))
     contents, sections = [], []
     for tag, operations in groups.items():
@@ -56,6 +56,14 @@ def reference_page(description: Mapping[str, Any], *, base: str, style: str, key
         f'<nav aria-label="Routes">{"".join(contents)}</nav>'
         f"<main>{''.join(sections)}{_problems()}</main></body></html>\n"
     )
+
+
+def _with_parameters(
+    methods: Mapping[str, Any], method: str, description: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return an operation with all its parameters, also those of its path and those that are referred to."""
+    every = (*methods.get("parameters", ()), *methods[method].get("parameters", ()))
+    return {**methods[method], "parameters": [_resolved(each, description) for each in every]}
 
 
 def _introduction(*, key: bool) -> str:
@@ -141,11 +149,18 @@ def _answer(operation: Mapping[str, Any], description: Mapping[str, Any]) -> str
             continue
         parts = []
         for media, each in response.get("content", {}).items():
-            fields = _resolved(each.get("schema", {}), description).get("properties", {})
+            fields = _fields(each.get("schema", {}), description)
             names = ", ".join(f"<code>{escape(name)}</code>" for name in fields)
             parts.append(escape(media) + (f" with {names}" if names else ""))
         found.append(f"{escape(status)} {' or '.join(parts)}".rstrip())
     return "; ".join(found)
+
+
+def _fields(schema: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields of an object, those of the schemas that it extends first."""
+    whole = _resolved(schema, description)
+    inherited = [name for base in whole.get("allOf", ()) for name in _fields(base, description)]
+    return [*inherited, *whole.get("properties", ())]
 
 
 def _resolved(schema: Mapping[str, Any], description: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -55,6 +55,7 @@ def operations(described: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]
         (method, path, operation)
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
+        if method != "parameters"  # of all methods of the path
     ]
 
 
@@ -86,6 +87,43 @@ def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
         place: Any = described
         for part in pointer.removeprefix("#/").split("/"):
             place = place[part]
+
+
+def parameters(described: dict[str, Any], path: str, operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """All parameters of an operation, as a program finds them."""
+    every = described["paths"][path].get("parameters", []) + operation.get("parameters", [])
+    shared = described["components"]["parameters"]
+    return [shared[each["$ref"].rpartition("/")[2]] if "$ref" in each else each for each in every]
+
+
+def test_parameters_are_said_once_and_are_all_there(described: dict[str, Any], page: str) -> None:
+    found = []
+    for _, path, operation in operations(described):
+        known = parameters(described, path, operation)
+        names = [each["name"] for each in known]
+        assert len(set(names)) == len(names)
+        assert set(re.findall(r"{(\w+)}", path)) == {each["name"] for each in known if each["in"] == "path"}
+        article = page.partition(f'<article id="{operation["operationId"]}">')[2].partition("</article>")[0]
+        assert all(f"<code>{name}</code>" in article for name in names)
+        found += names
+    assert len(found) > 15
+    written = [
+        json.dumps(each)
+        for methods in described["paths"].values()
+        for holder in (methods, *methods.values())
+        if isinstance(holder, dict)
+        for each in holder.get("parameters", [])
+        if "$ref" not in each
+    ]
+    assert len(set(written)) == len(written)
+
+
+def test_what_extends_another_answer_says_only_what_it_adds(described: dict[str, Any], page: str) -> None:
+    detail = described["components"]["schemas"]["CollectionDetailJson"]
+    assert detail["allOf"] == [{"$ref": "#/components/schemas/CollectionJson"}]
+    assert set(detail["properties"]) == set(detail["required"]) == {"sample", "fields", "people"}
+    article = page.partition('<article id="collection">')[2].partition("</article>")[0]
+    assert all(f"<code>{name}</code>" in article for name in ("name", "roots", "people"))
 
 
 def test_names_keys_enums_and_headers_are_described(described: dict[str, Any]) -> None:
