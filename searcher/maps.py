@@ -9,13 +9,20 @@ Legend: N images, E embedding size, S side of a thumbnail.
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
+import io
 import json
 import math
 import re
+import subprocess
+import sys
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal, get_args
@@ -23,7 +30,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import InvalidArgumentError, MissingExtraError, printable
+from lookalike.encoder.errors import InvalidArgumentError, MissingExtraError, WorkerDiedError, printable
 from lookalike.encoder.files import atomic_write
 from lookalike.encoder.images import save_image
 from lookalike.indexer.store import (
@@ -52,6 +59,33 @@ _DOT: Final = 3
 _INK: Final = (96, 104, 116)
 _EMPTY: Final = 230
 _FIELDS: Final = ("person", CLUSTER, CLUSTER_NAME)
+_POLL_SECONDS: Final = 0.1
+_CHILD: Final = """
+import io, os, sys
+import numpy
+from lookalike.searcher.maps import project
+os.nice(5) if hasattr(os, "nice") else None
+vectors = numpy.load(io.BytesIO(sys.stdin.buffer.read()))
+sys.stdout.buffer.write(project(vectors, "umap", seed=int(sys.argv[1])).tobytes())
+"""
+"""What a process runs that places vectors by UMAP: searches go first."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """N items of a collection.
+
+    Attributes:
+        ids: Of the items.
+        payloads: Of the items.
+        vectors: float32 (N, E).
+        total: Items in the collection, of which N were chosen at random.
+    """
+
+    ids: tuple[str, ...]
+    payloads: tuple[Payload, ...]
+    vectors: NDArray[np.float32]
+    total: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,31 +137,70 @@ def make_map(
         MissingExtraError: the method needs the extra ``map``.
     """
     method = method or default_method()
+    check_method(method)
+    sample = take_sample(store, name, count=count, seed=seed, where=where)
+    places = project(sample.vectors, method, seed=seed)
+    return CollectionMap(sample.ids, sample.payloads, places, method, sample.total)
+
+
+def check_method(method: Method) -> None:
+    """Check that there is such a method, and that what it needs is installed.
+
+    Raises:
+        InvalidArgumentError: there is no such method.
+        MissingExtraError: it needs the extra ``map``.
+    """
     if method not in get_args(Method):
         raise InvalidArgumentError(f"the method of a map is umap or pca, not {printable(str(method))}")
     if method == "umap" and default_method() != "umap":
         raise MissingExtraError(
             "--method umap needs umap-learn; pip install 'lookalike[map]', or use --method pca"
         )
+
+
+def take_sample(
+    store: VectorStore,
+    name: str,
+    *,
+    count: int,
+    seed: int = 0,
+    where: Filter | None = None,
+    among: int | None = None,
+    on_read: Callable[[], object] = lambda: None,
+) -> Sample:
+    """Choose items of a collection at random, with their vectors.
+
+    Args:
+        store: Holds the collection.
+        name: The collection.
+        count: Most items.
+        seed: Of the choice.
+        where: Only items that match.
+        among: Only the first so many items are read, in the order of their ids, which are digests; None: all.
+        on_read: Called before each item is read; may raise to stop.
+
+    Raises:
+        CollectionNotFoundError: there is no such collection.
+        InvalidArgumentError: it has fewer than three images.
+    """
     if where is not None:
         check_fields(store, name, where)
     condition = items_filter(store.info(name), where)
     total = store.count(name, where=condition)
     if total < LEAST:
         raise InvalidArgumentError(f"a map needs {LEAST} images or more, {name} has {total}; index more")
+    read = total if among is None else min(total, among)
     rng = np.random.default_rng(seed)
-    chosen = set(rng.choice(total, min(total, count), replace=False).tolist())
-    records = [
-        record
-        for place, record in enumerate(store.scroll(name, where=condition, with_vectors=True))
-        if place in chosen and record.vector is not None
-    ]
-    vectors = np.stack([record.vector for record in records if record.vector is not None])
-    return CollectionMap(
+    chosen = set(rng.choice(read, min(read, count), replace=False).tolist())
+    records = []
+    for place, record in enumerate(islice(store.scroll(name, where=condition, with_vectors=True), read)):
+        on_read()
+        if place in chosen and record.vector is not None:
+            records.append(record)
+    return Sample(
         tuple(record.id for record in records),
         tuple(record.payload for record in records),
-        project(vectors, method, seed=seed),
-        method,
+        np.stack([record.vector for record in records if record.vector is not None]),
         total,
     )
 
@@ -138,6 +211,75 @@ def project(vectors: NDArray[np.float32], method: Method, *, seed: int = 0) -> N
     low, high = places.min(axis=0), places.max(axis=0)
     scaled: NDArray[np.float32] = ((places - low) / np.maximum(high - low, 1e-12)).astype(np.float32)
     return scaled
+
+
+class UmapProcess:
+    """Places vectors by UMAP in a process of its own, which can be stopped, and remembers the last places.
+
+    UMAP compiles itself for ten seconds and more, and holds the interpreter meanwhile. Safe for threads.
+
+    Args:
+        kept: Maps that are remembered.
+
+    Attributes:
+        too_many: So many vectors took longer than a caller would wait, which notes it here.
+    """
+
+    def __init__(self, kept: int = 8) -> None:
+        self.too_many = sys.maxsize
+        self._kept = kept
+        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def project(
+        self, vectors: NDArray[np.float32], *, seed: int = 0, on_wait: Callable[[], object] = lambda: None
+    ) -> NDArray[np.float32]:
+        """Return the places of vectors float32 (N, E), as :func:`project` does.
+
+        Args:
+            vectors: The vectors.
+            seed: Of the map.
+            on_wait: Called ten times a second; may raise, which stops the process.
+
+        Raises:
+            WorkerDiedError: the process failed.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        key = hashlib.sha256(f"{seed} {vectors.shape}".encode() + vectors.tobytes()).hexdigest()
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        places = _in_child(vectors, seed, on_wait)
+        with self._lock:
+            self._known[key] = places
+            if len(self._known) > self._kept:
+                self._known.popitem(last=False)
+        return places
+
+
+def _in_child(vectors: NDArray[np.float32], seed: int, on_wait: Callable[[], object]) -> NDArray[np.float32]:
+    sent = io.BytesIO()
+    np.save(sent, vectors)
+    # -P: never import a folder called lookalike from the working directory.
+    command = [sys.executable, "-P", "-c", _CHILD, str(seed)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        left: bytes | None = sent.getvalue()
+        try:
+            while True:
+                try:
+                    out, errors = child.communicate(left, timeout=_POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    left = None  # it was taken over
+                    on_wait()
+        finally:
+            child.kill()
+    if child.returncode:
+        reason = errors.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        raise WorkerDiedError(f"UMAP failed ({reason or f'exit {child.returncode}'}); use the method pca")
+    return np.frombuffer(out, np.float32).reshape(len(vectors), 2)
 
 
 def _umap(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:

@@ -47,7 +47,8 @@ _LOG: Final = logging.getLogger("lookalike.service")
 _STATUS_CODES: Final = {400: "malformed", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 _DESCRIPTION: Final = (
     "Similarity is no proof of identity: scores say how similar images are to a small model.\n\n"
-    "Every answer has the header X-Request-ID. Where there is GET, there is HEAD."
+    "Every answer has the header X-Request-ID: the request's id, also in the service's log; one that you "
+    "send is kept. Where there is GET, there is HEAD."
 )
 _RESOURCES: Final = (
     search,

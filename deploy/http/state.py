@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Self, TypeVar, cast
 
 from fastapi import Depends, Request
@@ -16,6 +16,7 @@ from lookalike.deploy.http.registry import ModelRegistry
 from lookalike.deploy.http.settings import MAX_DECODING_PIXELS, Settings
 from lookalike.encoder.images import DECODING
 from lookalike.indexer.store import VectorStore
+from lookalike.searcher.maps import UmapProcess
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class AppState:
     executor: BatchingExecutor
     jobs: Jobs
     metrics: Metrics
+    umap: UmapProcess = field(default_factory=UmapProcess)
 
     @classmethod
     def open(cls, settings: Settings, store: VectorStore) -> Self:

@@ -196,6 +196,7 @@ class Searcher:
         fmr: float | None = None,
         add: Mapping[str, float] | None = None,
         denoiser: QueryDenoiser | None = None,
+        fold_copies: bool = False,
         read: Callable[[dict[str, Any]], bytes] | None = None,
     ) -> QueryResult:
         """Return the images most similar to a stored item ("more like this").
@@ -214,6 +215,7 @@ class Searcher:
             fmr: See above.
             add: See above.
             denoiser: See above.
+            fold_copies: See above.
             read: Returns the bytes of an item's image, from its payload; None: reads its file.
 
         Raises:
@@ -225,10 +227,11 @@ class Searcher:
         if isinstance(stored, ItemQuery):
             (result,) = self.similar(
                 [stored], k=k, offset=offset, exclude_self=exclude_self, where=where, group_by=group_by,
-                prior=prior, fmr=fmr, add=add, denoiser=denoiser,
+                prior=prior, fmr=fmr, add=add, denoiser=denoiser, fold_copies=fold_copies,
             )  # fmt: skip
             return result
-        params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by)
+        params = SearchParams(k=k, offset=offset, where=where, exclude_self=exclude_self, group_by=group_by,
+                              fold_copies=fold_copies)  # fmt: skip
         scorer, digests = self.match_scorer(prior=prior, fmr=fmr), [stored.digest]
         (hits,) = self._retrieve(stored.stored_vector[None], [digests], params)
         results = scorer.rank(hits, digests=digests, face=stored.face, offset=offset)
@@ -359,6 +362,7 @@ class Searcher:
         group_by: str | None = None,
         prior: float | None = None,
         fmr: float | None = None,
+        fold_copies: bool = False,
     ) -> list[tuple[SearchHit, ...]]:
         """Return hits for embeddings float32 (Q, E) of this model; see :meth:`similar`.
 
@@ -366,7 +370,7 @@ class Searcher:
             InvalidArgumentError: as :meth:`similar`.
             VectorError: an embedding has another dimension, is zero or not finite.
         """
-        params = SearchParams(k=k, offset=offset, where=where, group_by=group_by)
+        params = SearchParams(k=k, offset=offset, where=where, group_by=group_by, fold_copies=fold_copies)
         scorer = self.match_scorer(prior=prior, fmr=fmr)
         found = self._retrieve(embeddings, [()] * len(embeddings), params)
         return [scorer.rank(hits, offset=offset) for hits in found]

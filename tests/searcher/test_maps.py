@@ -2,15 +2,25 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lookalike.encoder.errors import InvalidArgumentError
+from lookalike.encoder.errors import InvalidArgumentError, WorkerDiedError
 from lookalike.indexer.store import VectorStore, parse_where
-from lookalike.searcher.maps import CollectionMap, draw_map, make_map, project, write_page
+from lookalike.searcher.maps import (
+    CollectionMap,
+    UmapProcess,
+    draw_map,
+    make_map,
+    project,
+    take_sample,
+    write_page,
+)
 from tests.fixtures import stores
+from tests.fixtures.processes import children
 from tests.fixtures.stores import fill
 
 store, name = stores.store, stores.name
@@ -69,6 +79,60 @@ def test_a_collection_or_a_part_of_it_is_placed(store: VectorStore, name: str) -
     assert make_map(store, name, method="pca", where=parse_where("person=p0")).total == 10
     with pytest.raises(InvalidArgumentError, match="needs 3 images or more"):
         make_map(store, name, where=parse_where("n<2"))
+
+
+class StoppedError(Exception):
+    """As a caller raises who does not want it any more."""
+
+
+def test_a_sample_is_of_the_first_items_and_can_be_stopped(store: VectorStore, name: str) -> None:
+    ids, vectors = fill(store, name, 30)
+    sample = take_sample(store, name, count=5, among=8)
+    assert set(sample.ids) <= set(sorted(ids)[:8])
+    assert (len(sample.ids), sample.total, sample.vectors.shape) == (5, 30, (5, vectors.shape[1]))
+    read = 0
+
+    def stop() -> None:
+        nonlocal read
+        read += 1
+        if read == 4:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        take_sample(store, name, count=5, on_read=stop)
+    assert read == 4
+
+
+def test_umap_in_a_process_is_stopped_and_the_process_is_gone() -> None:
+    before = children()
+    seen = set[int]()
+
+    def stop() -> None:
+        seen.update(children() - before)
+        raise StoppedError
+
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        UmapProcess().project(two_groups(), on_wait=stop)
+    assert time.monotonic() - began < 5
+    assert len(seen) == 1
+    assert not seen & children()
+
+
+@pytest.mark.slow
+def test_umap_in_a_process_gives_the_same_places_and_remembers_them() -> None:
+    made, vectors = UmapProcess(kept=1), two_groups()
+    places = made.project(vectors, seed=3)
+    assert np.array_equal(places, project(vectors, "umap", seed=3))
+
+    def never() -> None:
+        raise AssertionError("it waited")
+
+    assert np.array_equal(made.project(vectors, seed=3, on_wait=never), places)
+    with pytest.raises(AssertionError, match="it waited"):
+        made.project(vectors, seed=4, on_wait=never)
+    with pytest.raises(WorkerDiedError, match=r"UMAP failed .*; use the method pca"):
+        made.project(np.full((5, 4), np.nan, np.float32))
 
 
 def test_an_image_shows_pictures_and_dots(tmp_path: Path) -> None:

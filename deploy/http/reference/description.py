@@ -1,12 +1,13 @@
 """The OpenAPI description: what FastAPI makes of the routes, with each thing said once.
 
-FastAPI writes the schema of a problem, of a request that may be JSON or a form, and of a parameter wherever it
-is used. Here they are components that are referred to, and what extends another schema says only what it adds.
+FastAPI writes the schema of a problem, of a request that may be JSON or a form, and of a parameter wherever
+it is used. Here they are components that are referred to, and what extends another answer says what it adds.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from copy import deepcopy
 from typing import Any, Final
 
@@ -38,7 +39,6 @@ _PROBLEM: Final[dict[str, Any]] = {
     },
 }
 _HEADERS: Final = {
-    "X-Request-ID": "The request's id, also in the service's log; one that you send is kept.",
     "ETag": "Send it as If-None-Match to get 304 while nothing has changed.",
     "Location": "Where the progress of the job is.",
     "Retry-After": "Seconds to wait before the next try.",
@@ -84,7 +84,7 @@ def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
         "securitySchemes": {"bearer": bearer},
     }
     _share_bases(whole["components"]["schemas"])
-    _share_fields(whole["components"]["schemas"])
+    _share_fields(whole["components"]["schemas"], whole["paths"])
     whole["security"] = [{"bearer": []}] if settings.key is not None else [{}, {"bearer": []}]
     return {key: value if key == "info" else _shortened(value) for key, value in whole.items()}
 
@@ -146,7 +146,7 @@ def _share_parameters(paths: dict[str, Any]) -> dict[str, Any]:
 
 
 def _share_bases(schemas: dict[str, Any]) -> None:
-    """Let an answer that has all fields of another one, word for word, refer to that and say only the others."""
+    """Let an answer that has all fields of another one, word for word, refer to that and say the others."""
     fields = {
         name: {field: _text(value) for field, value in schema.get("properties", {}).items()}
         for name, schema in schemas.items()
@@ -165,16 +165,30 @@ def _share_bases(schemas: dict[str, Any]) -> None:
         schema["allOf"] = [{"$ref": _SCHEMAS + base}]
 
 
-def _share_fields(schemas: dict[str, Any]) -> None:
-    """Refer to the field of another schema where one is the same, word for word, and that is shorter."""
-    known: dict[str, str] = {}
-    for name, schema in schemas.items():
-        for field, value in schema.get("properties", {}).items():
-            text = _text(value)
-            if text in known and len(text) > len(_text({"$ref": known[text]})):
-                schema["properties"][field] = {"$ref": known[text]}
-            else:
-                known.setdefault(text, f"{_SCHEMAS}{name}/properties/{field}")
+def _share_fields(schemas: dict[str, Any], paths: dict[str, Any]) -> None:
+    """Make components of fields that several schemas have, word for word, where that is shorter."""
+    fields = [
+        (schema["properties"], field) for schema in schemas.values() for field in schema.get("properties", ())
+    ]
+    uses = Counter((field, _text(own[field])) for own, field in fields)
+    shared: dict[str, Any] = {}
+    for own, field in fields:
+        value, reference = own[field], {"$ref": _SCHEMAS + field}
+        count, size = uses[field, _text(value)], len(_text(value))
+        saved = count * (size - len(_text(reference))) - size - len(field)
+        if saved > 0 and field not in schemas and shared.setdefault(field, value) == value:
+            own[field] = reference
+    schemas |= shared
+    for methods in paths.values():
+        for operation in methods.values():
+            content = (
+                operation.get("requestBody", {}).get("content", {}) if isinstance(operation, dict) else {}
+            )
+            form = content.get(_FORM, {"schema": {"properties": {}}})["schema"]["properties"]
+            for field, value in form.items():  # the component itself, not the field that refers to it
+                request, _, own_name = value["$ref"].removeprefix(_SCHEMAS).partition("/properties/")
+                found = schemas[request]["properties"][own_name] if own_name else {}
+                form[field] = found if found.keys() == {"$ref"} else value
 
 
 def _share_responses(operation: dict[str, Any], method: str) -> None:
@@ -207,7 +221,7 @@ def _problem_responses() -> dict[str, Any]:
     return {
         status: {
             "description": text,
-            "headers": _headers(status, "X-Request-ID"),
+            **({"headers": found} if (found := _headers(status)) else {}),
             "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}Problem"}}},
         }
         for status, text in {**named, "default": "Any other problem; GET problems lists them all."}.items()
@@ -231,6 +245,8 @@ def _shortened(value: Any) -> Any:
     """Return a description without pydantic's titles and what is implied, with null as a second type."""
     if isinstance(value, list):
         return [_shortened(each) for each in value]
+    if isinstance(value, str):
+        return value.replace("``", "`")  # the same in Markdown, which descriptions are
     if isinstance(value, float) and value.is_integer():  # limits of integers
         return int(value)
     if not isinstance(value, dict):

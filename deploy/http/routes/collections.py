@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -18,6 +21,7 @@ from lookalike.deploy.http.uploads import describe_body, parse_body
 from lookalike.encoder.errors import CollectionNotFoundError, StoreBusyError, printable
 from lookalike.encoder.runtime import Denoiser, Model
 from lookalike.indexer.store import (
+    CLUSTER_NAME,
     counts_to_json,
     items_filter,
     opening_error,
@@ -25,12 +29,30 @@ from lookalike.indexer.store import (
     summarize,
     value_counts,
 )
+from lookalike.searcher.maps import (
+    LEAST,
+    Method,
+    Sample,
+    check_method,
+    default_method,
+    project,
+    take_sample,
+)
 
 router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
 
 
+_MAX_POINTS: Final = 5000
+_READ_FOR_MAP: Final = 50_000
+"""Items of which those of a map are chosen: so many are read in about a second."""
+_MIN_UMAP: Final = 100
+"""Items of a map below which neighborhoods say little, and UMAP is not worth its time."""
+_UMAP_SHARE: Final = 0.8
+"""Of the time that a request may take; a map that is not done then is made by principal components."""
+
 Name = Annotated[str, Path(max_length=64, examples=["family"])]
 Alias = Annotated[str, Path(max_length=64, examples=["family"])]
+Where = Annotated[str | None, Query(max_length=2000, description="Only items that match.")]
 
 
 class IndexJson(BaseModel):
@@ -78,6 +100,24 @@ class CollectionDetailJson(CollectionJson):
     sample: list[str] = Field(description="Ids of up to 12 items.")
     fields: list[FieldJson] = Field(description="Metadata fields beside the person and the file's own.")
     people: list[CountJson] = Field(description="The 50 most frequent people; empty above 1,000.")
+
+
+class PointJson(BaseModel):
+    """An item on a map."""
+
+    id: str
+    x: float = Field(description="To the right, from 0 to 1.")
+    y: float = Field(description="Downwards, from 0 to 1.")
+    path: str
+    name: str | None = Field(description="Of its group of similar images, else the person.")
+
+
+class MapJson(BaseModel):
+    """Items of a collection on a plane, similar ones near each other."""
+
+    method: Method = Field(description="How they were placed: UMAP, or two principal components.")
+    total: int = Field(description="Items of the collection.")
+    points: list[PointJson]
 
 
 class AliasRequest(BaseModel, extra="forbid"):
@@ -132,6 +172,7 @@ class ModelJson(BaseModel):
     attributes: list[str]
     draws: bool
     cleans: bool
+    text: bool = Field(description="Whether it can be searched with words.")
     sigma: list[float] | None = Field(
         description="Smallest and largest noise that a denoiser can be given, of 255."
     )
@@ -204,6 +245,81 @@ async def collection(state: State, name: Name) -> JSONResponse:
     return JSONResponse(await state.executor.run(detail))
 
 
+@router.get("/collections/{name}/map", response_model=MapJson, summary="Place the items on a plane")
+async def collection_map(
+    state: State,
+    name: Name,
+    limit: Annotated[int, Query(ge=LEAST, le=_MAX_POINTS, description="Most items.")] = 2000,
+    method: Annotated[Method | None, Query()] = None,
+    where: Where = None,
+) -> JSONResponse:
+    """Place the items of a collection on a plane, similar ones near each other.
+
+    Of more than ``limit``, some are chosen at random. The default method is UMAP where the extra ``map`` is
+    installed, there are 100 items or more, and it was never too slow; else two principal components.
+    """
+    due = time.monotonic() + _UMAP_SHARE * state.settings.seconds
+
+    def work(stop: threading.Event) -> dict[str, Any]:
+        if method is not None:
+            check_method(method)
+        sample = take_sample(
+            state.registry.store,
+            name,
+            count=limit,
+            where=None if where is None else parse_where(where),
+            among=_READ_FOR_MAP,
+            on_read=lambda: _check_wanted(stop),
+        )
+        return _place(state, sample, method, stop, due)
+
+    return JSONResponse(await state.run_long(work, step="map"))
+
+
+class _TooSlowError(Exception):
+    """A map is not done in time."""
+
+
+def _place(
+    state: AppState, sample: Sample, method: Method | None, stop: threading.Event, due: float
+) -> dict[str, Any]:
+    """Return a map; by principal components where no method is asked for and UMAP is not done in time."""
+
+    def on_wait() -> None:
+        _check_wanted(stop)
+        if method is None and time.monotonic() > due:
+            raise _TooSlowError
+
+    count, places = len(sample.ids), None
+    usual: Method = default_method() if _MIN_UMAP <= count < state.umap.too_many else "pca"
+    if (method or usual) == "umap":
+        try:
+            places = state.umap.project(sample.vectors, on_wait=on_wait)
+        except _TooSlowError:
+            state.umap.too_many = min(count, state.umap.too_many)
+    used: Method = "pca" if places is None else "umap"
+    places = project(sample.vectors, "pca") if places is None else places
+    points = [
+        {
+            "id": id_,
+            "x": round(x, 4),
+            "y": round(y, 4),
+            "path": payload["path"],
+            "name": None
+            if (named := payload.get(CLUSTER_NAME, payload.get("person"))) is None
+            else str(named),
+        }
+        for id_, payload, (x, y) in zip(sample.ids, sample.payloads, places.tolist(), strict=True)
+    ]
+    return {"method": used, "total": sample.total, "points": points}
+
+
+def _check_wanted(stop: threading.Event) -> None:
+    """Stop where nobody waits for the result any more."""
+    if stop.is_set():
+        raise ApiError("client-gone", "the client closed the connection before the response")
+
+
 @router.delete("/collections/{name}", status_code=204, response_class=Response, summary="Delete a collection")
 async def delete_collection(state: State, name: Name, _: Writing) -> Response:
     """Delete a collection and everything in it. The images that it was made of stay where they are."""
@@ -271,7 +387,7 @@ async def facets(
     state: State,
     collection: Annotated[str, Query(max_length=64, examples=["family"])],
     field: Annotated[str, Query(max_length=200, examples=["person"])] = "person",
-    where: Annotated[str | None, Query(max_length=2000, description="Only items that match.")] = None,
+    where: Where = None,
     most: Annotated[int, Query(ge=1, le=1000, description="At most so many values.")] = 100,
 ) -> JSONResponse:
     """Count the items of a collection by the values of a metadata field."""
@@ -308,6 +424,7 @@ def _model_json(model: Model) -> dict[str, Any]:
         "attributes": [] if model.bundle.attributes is None else list(model.bundle.attributes.names),
         "draws": model.has_decoder,
         "cleans": spec.denoises is not None,
+        "text": model.takes_text and find_spec("tokenizers") is not None,
         "sigma": None,
         "calibrated": calibration is not None and calibration.scores is not None,
         "provider": model.provider,
@@ -326,6 +443,7 @@ def _denoiser_json(denoiser: Denoiser) -> dict[str, Any]:
         "attributes": [],
         "draws": False,
         "cleans": True,
+        "text": False,
         "sigma": [round(255 * sigma, 2) for sigma in spec.deviations],
         "calibrated": False,
         "provider": denoiser.provider,

@@ -81,6 +81,9 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
     group_by: str | None = Field(
         None, max_length=200, description="Only the best result for each value of this field: person."
     )
+    fold_duplicates: bool = Field(
+        False, description="Of results that are copies of one another only the best."
+    )
     add: list[str] = Field([], max_length=16, description="Edit the query first: Smiling=1.5.")
     denoise: bool = Field(False, description="Denoise the query first, if it is noisy.")
     denoise_model: str = Field(DENOISER, max_length=200, description="Name of a denoiser.")
@@ -95,6 +98,8 @@ class SearchRequest(BaseModel, extra="forbid", allow_inf_nan=False):
             raise ValueError("send crop or faces, not both")
         if self.text and self.item is not None and not self.combined:
             raise ValueError("send text or an item, not both; like takes items beside text")
+        if self.group_by is not None and self.fold_duplicates:
+            raise ValueError("send group_by or fold_duplicates, not both")
         if self.images is not None and self.item is not None:
             raise ValueError("send images or an item, not both")
         if self.vectors is not None:
@@ -266,7 +271,13 @@ class _Search:
         """Which results are wanted."""
         params = self.params
         where = None if params.where is None else parse_where(params.where)
-        return {"k": params.k, "offset": params.offset, "where": where, "group_by": params.group_by}
+        return {
+            "k": params.k,
+            "offset": params.offset,
+            "where": where,
+            "group_by": params.group_by,
+            "fold_copies": params.fold_duplicates,
+        }
 
     @property
     def _words(self) -> list[TextQuery]:
