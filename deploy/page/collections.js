@@ -46,13 +46,8 @@ const managing = {
     const search = makeButton("Search", () => managing.search(name), { name: `Search ${name}`, key: `search ${name}` });
     const actions = make("div", { className: "row" }, look, search);
     if (managing.can()) {
-      actions.append(
-        makeButton("Delete…", () => managing.remove(collection), {
-          name: `Delete ${name}`,
-          className: "quiet bad",
-          key: `delete ${name}`,
-        }),
-      );
+      const about = { name: `Delete ${name}`, className: "quiet bad", key: `delete ${name}` };
+      actions.append(makeButton("Delete…", () => managing.remove(collection), about));
     }
     const words = [managing.amount(collection), `model ${model || "not loaded"}`];
     return make(
@@ -93,17 +88,10 @@ const managing = {
       make("button", { className: "quiet", textContent: "Add" }),
     );
     form.lastChild.setAttribute("aria-label", `Add a name for ${name}`);
-    form.onsubmit = (event) => {
-      event.preventDefault();
+    onSubmit(form, () => {
       const path = `aliases/${encodeURIComponent(field.value.trim())}`;
-      managing.change(() =>
-        service.ask(path, {
-          method: "PUT",
-          headers: { "Content-Type": "application/json" },
-          body: JSON.stringify({ collection: name }),
-        }),
-      );
-    };
+      managing.change(() => service.send(path, { collection: name }, { method: "PUT" }));
+    });
     line.append(form);
     return line;
   },
@@ -134,11 +122,7 @@ const managing = {
     });
     place.replaceChildren(
       make("div", { className: "sample" }, ...images),
-      make(
-        "dl",
-        {},
-        ...about.flatMap(([term, value]) => [make("dt", { textContent: term }), make("dd", { textContent: value })]),
-      ),
+      make("dl", {}, ...terms(about)),
       make("div", { className: "row", hidden: !chips.length }, ...chips),
     );
   },
@@ -170,7 +154,7 @@ const managing = {
       await filtering.learn();
       return true;
     } catch (error) {
-      if (error.name !== "AbortError") showError(error);
+      showError(error);
       return false;
     }
   },

@@ -59,8 +59,7 @@ const denoising = {
 
   async run() {
     if (!denoising.file) return;
-    if (denoising.request) denoising.request.abort();
-    const request = (denoising.request = new AbortController());
+    const request = renew(denoising);
     byId("denoised").setAttribute("aria-busy", "true");
     byId("denoise-status").textContent = "";
     try {
@@ -132,18 +131,15 @@ const denoising = {
     const why = estimated && Number(values.strength) > 0 ? ", hardly any noise" : "";
     const verdict = image.status === "clean" ? `Unchanged${why}` : "Denoised";
     byId("denoise-status").textContent = level === "" ? `${verdict}${part}` : `${verdict}: ${noise}${part}`;
-    const search = (blob, name) => () => searching.take(new File([blob], name, { type: blob.type }));
     const facts = [["Noise", byId("denoise-status").textContent]];
-    denoising.images = [
-      {
-        name: image.name,
-        facts,
-        saved: image.name,
-        blob: async () => denoising.file,
-        search: search(denoising.file, image.name),
-      },
-      { name: saved, facts, saved, blob: async () => image.blob, search: search(image.blob, saved) },
-    ];
+    const entry = (name, blob) => ({
+      name,
+      facts,
+      saved: name,
+      blob: async () => blob,
+      search: () => searching.take(new File([blob], name, { type: blob.type })),
+    });
+    denoising.images = [entry(image.name, denoising.file), entry(saved, image.blob)];
   },
 };
 
@@ -162,7 +158,4 @@ byId("denoise-strength").oninput = denoising.offerNoise;
 onFile(byId("denoise-file"), denoising.take);
 byId("denoise-search").onclick = () => denoising.images[1].search();
 byId("denoise-open").onclick = () => showing.open(denoising.images, 1);
-byId("denoise-form").onsubmit = (event) => {
-  event.preventDefault();
-  denoising.run();
-};
+onSubmit(byId("denoise-form"), denoising.run);

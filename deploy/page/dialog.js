@@ -20,12 +20,7 @@ const showing = {
     byId("large-name").textContent = entry.name;
     byId("large-place").textContent = count > 1 ? `${showing.at + 1} of ${count}` : "";
     for (const id of ["large-previous", "large-next"]) byId(id).hidden = count < 2;
-    byId("large-facts").replaceChildren(
-      ...entry.facts.flatMap(([term, value]) => [
-        make("dt", { textContent: term }),
-        make("dd", { textContent: value }),
-      ]),
-    );
+    byId("large-facts").replaceChildren(...terms(entry.facts));
     byId("large-path").hidden = !entry.path;
     byId("large-search").hidden = !entry.search;
     byId("large-search").textContent = entry.path ? "More like this" : "Search with this image";
@@ -54,6 +49,16 @@ function made(text, name, facts = [], model = "") {
   return { name, facts, saved, blob: async () => blob, search: () => searching.takeMade(blob, saved, model) };
 }
 
+// An entry for an item of a collection.
+const stored = (id, path, name, facts, collection, like) => ({
+  name,
+  facts,
+  path,
+  saved: `${path.replace(/^.*\/|\.\w+$/g, "")}.jpg`,
+  blob: (signal) => service.blob(itemPath(id, "image", collection), { signal }),
+  search: () => like(id, name),
+});
+
 // An <img> in a button that opens the dialog at its image.
 function makeOpener(image, entries, at, label) {
   const button = make("button", { type: "button", className: "whole", title: "Show in full" }, image);
@@ -64,7 +69,7 @@ function makeOpener(image, entries, at, label) {
 }
 
 byId("large").onkeydown = (event) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const [step] = ARROWS[event.key] || [];
   if (!step || event.target.matches("input") || showing.entries.length < 2) return;
   event.preventDefault();
   showing.show(showing.at + step);

@@ -32,6 +32,8 @@ const editing = {
     const attributes = editing.attributes();
     byId("slider-list").replaceChildren(...attributes.map((name) => editing.slider(name)));
     byId("sliders").hidden = !attributes.length;
+    const model = editing.model();
+    byId("words-form").hidden = !(model && model.text);
     editing.set(before);
   },
 
@@ -76,12 +78,11 @@ const editing = {
 
   // Show the query as the model sees it, and as it is searched with.
   async preview() {
-    if (editing.request) editing.request.abort();
+    const request = renew(editing);
     const { picture, item } = searching;
     const values = editing.values();
     byId("edited").hidden = !(editing.attributes().length && values.add);
     if (!picture && !item) return;
-    const request = (editing.request = new AbortController());
     try {
       const [seen, changed] = await editing.draw(values, request.signal);
       if (editing.request !== request) return;

@@ -4,6 +4,7 @@
 const byId = (id) => document.getElementById(id);
 const readable = (name) => name.replaceAll("_", " ");
 const percent = (p) => (p < 0.01 ? "<1 %" : p > 0.99 ? ">99 %" : `${(100 * p).toFixed(0)} %`);
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const png = (text) => `data:image/png;base64,${text}`;
 const pngBlob = (text) => new Blob([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], { type: "image/png" });
 
@@ -14,6 +15,10 @@ function make(kind, values = {}, ...children) {
   return element;
 }
 
+// The terms and values of a <dl>.
+const terms = (facts) =>
+  facts.flatMap(([term, value]) => [make("dt", { textContent: term }), make("dd", { textContent: value })]);
+
 // Make a button; pressed is true or false for a button that can be pressed in.
 function makeButton(text, onclick, { className = "quiet", name, pressed, key } = {}) {
   const button = make("button", { type: "button", className, textContent: text, onclick });
@@ -23,8 +28,10 @@ function makeButton(text, onclick, { className = "quiet", name, pressed, key } =
   return button;
 }
 
-// Show what went wrong, until the next request succeeds or another view is opened; null: nothing.
+// Show what went wrong, until the next request succeeds or another view is opened; null: nothing. What was cancelled
+// did not go wrong.
 function showError(error) {
+  if (error && error.name === "AbortError") return;
   byId("message").hidden = !error;
   byId("message").textContent = error ? error.message : "";
   byId("key-form").hidden = !(error && error.code === "unauthorized");
@@ -63,6 +70,14 @@ function replace(element, children) {
   const now = controls();
   const same = now.find((each) => key && each.dataset.key === key) || now[Math.min(at, now.length - 1)];
   (same || byId("main")).focus({ preventScroll: true });
+}
+
+// Call a function when a form is sent.
+function onSubmit(form, work) {
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    work();
+  };
 }
 
 // Call a function with each file that is chosen, also when the same file is chosen again.

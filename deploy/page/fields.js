@@ -39,27 +39,18 @@ const fields = {
     fields.texts = Object.fromEntries(read("value", /^([^:]+):(.*)$/).map((found) => found.slice(1)));
   },
 
-  // The fields as they are known; of an earlier service as the results have them.
-  known(found) {
-    const numbers = new Map(
-      filtering.info.fields.filter((field) => field.kind === "number").map((each) => [each.name, each]),
-    );
-    for (const { payload } of numbers.size ? [] : found) {
-      for (const [name, value] of Object.entries(payload)) {
-        if (typeof value !== "number" || !fields.usable(name)) continue;
-        const { min, max } = numbers.get(name) || { min: value, max: value };
-        numbers.set(name, { name, kind: "number", min: Math.min(min, value), max: Math.max(max, value) });
-      }
-    }
-    for (const name of Object.keys(fields.ranges)) if (!numbers.has(name)) numbers.set(name, { name, kind: "number" });
-    const texts = filtering.info.fields.filter(
-      (field) => field.kind === "text" && field.values && field.name !== "person",
-    );
-    return [...numbers.values(), ...texts].slice(0, 40);
+  // The fields as they are known, numbers first.
+  known() {
+    const { fields: all } = filtering.info;
+    const numbers = all.filter((field) => field.kind === "number");
+    for (const name of Object.keys(fields.ranges))
+      if (!numbers.some((field) => field.name === name)) numbers.push({ name, kind: "number" });
+    const texts = all.filter((field) => field.kind === "text" && field.values && field.name !== "person");
+    return [...numbers, ...texts].slice(0, 40);
   },
 
-  offer(found) {
-    const known = fields.known(found);
+  offer() {
+    const known = fields.known();
     replace(
       byId("fields"),
       known.map((field) => (field.kind === "number" ? fields.range(field) : fields.value(field))),

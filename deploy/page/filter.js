@@ -8,6 +8,7 @@ const filtering = {
   collection: "",
   only: null, // a person
   not: [], // people
+  fold: false, // duplicates have one place
   each: null, // the best of each person only; null: as the collection suggests
 
   // Learn the people and the fields of the collection.
@@ -24,7 +25,7 @@ const filtering = {
       filtering.info.people.map((each) => String(each.value)),
     );
     byId("person-label").hidden = byId("each-label").hidden = !filtering.info.people.length;
-    fields.offer([]);
+    fields.offer();
   },
 
   // More people than one page has results: the best of each, so that the first does not fill it.
@@ -38,7 +39,7 @@ const filtering = {
     where.push(...fields.conditions());
     return {
       ...(where.length ? { where: where.join(", ") } : {}),
-      ...(filtering.takesEach() ? { group_by: "person" } : {}),
+      ...(filtering.takesEach() ? { group_by: "person" } : filtering.fold ? { fold_duplicates: true } : {}),
     };
   },
 
@@ -49,6 +50,7 @@ const filtering = {
     if (filtering.only !== null) view.set("only", filtering.only);
     for (const person of filtering.not) view.append("not", person);
     if (filtering.each !== null) view.set("each", filtering.each ? "1" : "0");
+    if (filtering.fold) view.set("fold", "1");
     fields.save(view);
     if (filtering.least()) view.set("least", byId("least").value);
   },
@@ -57,9 +59,10 @@ const filtering = {
     filtering.only = view.get("only");
     filtering.not = view.getAll("not");
     filtering.each = view.has("each") ? view.get("each") === "1" : null;
+    filtering.fold = view.get("fold") === "1";
     fields.restore(view);
     byId("least").value = view.get("least") || 0;
-    fields.offer([]);
+    fields.offer();
   },
 
   clear() {
@@ -80,9 +83,11 @@ const filtering = {
     );
     byId("each").checked = filtering.takesEach();
     byId("each").disabled = filtering.only !== null;
+    byId("fold").checked = filtering.fold;
+    byId("fold").disabled = filtering.takesEach();
     byId("person").value = filtering.only || "";
     byId("filters-reset").hidden = !filtering.any();
-    fields.offer(found);
+    fields.offer();
     filtering.hide();
   },
 
@@ -90,18 +95,10 @@ const filtering = {
   chip(person, count) {
     const text = readable(person) + (count > 1 ? ` (${count})` : "");
     const [only, not] = [filtering.only === person, filtering.not.includes(person)];
-    const first = makeButton(text, () => filtering.take(person, !only, false), {
-      className: "chip",
-      name: `Only ${readable(person)}`,
-      pressed: only,
-      key: `only ${person}`,
-    });
-    const second = makeButton("not", () => filtering.take(person, false, !not), {
-      className: "chip",
-      name: `Not ${readable(person)}`,
-      pressed: not,
-      key: `not ${person}`,
-    });
+    const half = (shown, kind, pressed, onclick) =>
+      makeButton(shown, onclick, { className: "chip", name: `${kind} ${readable(person)}`, pressed, key: kind + person });
+    const first = half(text, "Only", only, () => filtering.take(person, !only, false));
+    const second = half("not", "Not", not, () => filtering.take(person, false, !not));
     return make("span", { className: "chips" }, first, second);
   },
 
@@ -132,6 +129,10 @@ byId("least").oninput = filtering.hide;
 byId("least").onchange = () => saveView();
 byId("each").onchange = () => {
   filtering.each = byId("each").checked === filtering.suggestsEach() ? null : byId("each").checked;
+  filtering.changed();
+};
+byId("fold").onchange = () => {
+  filtering.fold = byId("fold").checked;
   filtering.changed();
 };
 byId("person").onchange = () => {

@@ -15,10 +15,8 @@ const generating = {
       byId("reconstruct-model"),
       [...names].sort((one, two) => (two === "faces") - (one === "faces")),
     );
-    for (const id of ["generate-model", "generate", "reconstruct-model", "reconstruct-file"]) {
-      for (const each of byId(id).matches("section") ? byId(id).querySelectorAll("button") : [byId(id)])
-        each.disabled = !names.length;
-    }
+    const needing = "#generate-model, #generate button, #reconstruct-model, #reconstruct-file";
+    for (const each of document.querySelectorAll(needing)) each.disabled = !names.length;
     generating.offerClasses();
   },
 
@@ -54,7 +52,7 @@ const generating = {
       byId("generated-empty").hidden = true;
       saveView();
     } catch (error) {
-      if (error.name !== "AbortError") showError(error);
+      showError(error);
     } finally {
       space.setAttribute("aria-busy", "false");
     }
@@ -62,21 +60,11 @@ const generating = {
 
   show({ rows, classes }, { model, seed, temperature }) {
     const entries = [];
+    const facts = Object.entries({ Model: model, Seed: seed, Temperature: temperature });
     const figure = (text, n) => {
       const name = classes && classes[n] !== undefined ? classes[n] : "";
       const title = `image ${entries.length + 1}${name ? `, class ${name}` : ""}`;
-      entries.push(
-        made(
-          text,
-          title,
-          [
-            ["Model", model],
-            ["Seed", seed],
-            ["Temperature", temperature],
-          ],
-          model,
-        ),
-      );
+      entries.push(made(text, title, facts, model));
       const image = make("img", { src: png(text), alt: name ? `generated: ${name}` : "generated" });
       const each = make("figure", {}, makeOpener(image, entries, entries.length - 1, `Show in full: ${title}`));
       if (name) each.append(make("figcaption", { textContent: name }));
@@ -100,14 +88,13 @@ const generating = {
       await waitFor("Finding faces…", (signal) => generating.part.show(generating.picture, model, signal));
       await generating.draw(model.name);
     } catch (error) {
-      if (error.name !== "AbortError") showError(error);
+      showError(error);
     }
   },
 
   async draw(model) {
     const asked = { model, ...generating.part.values() };
-    if (generating.request) generating.request.abort();
-    const request = (generating.request = new AbortController());
+    const request = renew(generating);
     const ask = (signal) => service.sendFiles("reconstruct", asked, [generating.picture.sent], { signal });
     const { images } = await waitFor("Reconstructing…", ask, request);
     showError(null);
@@ -115,10 +102,7 @@ const generating = {
     generating.wipe(png(image.original), png(image.reconstruction));
     byId("reconstruct-status").textContent = `${image.name}: ${image.psnr.toFixed(1)} dB`;
     byId("wipe").hidden = false;
-    const facts = [
-      ["Model", model],
-      ["PSNR", `${image.psnr.toFixed(1)} dB`],
-    ];
+    const facts = Object.entries({ Model: model, PSNR: `${image.psnr.toFixed(1)} dB` });
     generating.images = [
       made(image.original, `${image.name}, as the model sees it`, facts, model),
       made(image.reconstruction, `${image.name}, reconstruction`, facts, model),
@@ -128,7 +112,7 @@ const generating = {
 
 generating.wipe = wiper(byId("reconstruct-wipe"), byId("wipe-at"));
 generating.redraw = debounce(150, () => {
-  generating.draw(byId("reconstruct-model").value).catch((error) => error.name === "AbortError" || showError(error));
+  generating.draw(byId("reconstruct-model").value).catch(showError);
 });
 generating.part = chooser(byId("reconstruct-part"), generating.redraw, "As the model crops it");
 byId("reconstruct-search").onclick = () => generating.images[1].search();

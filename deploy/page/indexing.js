@@ -71,17 +71,13 @@ const indexing = {
     if (job.total) Object.assign(bar, { max: job.total, value: job.done });
     else if (job.ended) Object.assign(bar, { max: 1, value: 1 });
     else bar.removeAttribute("value");
-    const reported = ((job.report && job.report.failed) || []).map(({ path, reason }) => ({ path, error: reason }));
-    const failures = job.failures || reported;
     byId("job-failures").replaceChildren(
-      ...failures
-        .slice(0, 100)
-        .map(({ path, error }) =>
-          make("li", { textContent: path && !error.startsWith(path) ? `${path}: ${error}` : error }),
-        ),
+      ...job.failures.map(({ path, error }) =>
+        make("li", { textContent: path && !error.startsWith(path) ? `${path}: ${error}` : error }),
+      ),
     );
-    byId("job-failed").hidden = !failures.length;
-    byId("job-failed-count").textContent = `${job.failed || failures.length} not read`;
+    byId("job-failed").hidden = !job.failures.length;
+    byId("job-failed-count").textContent = `${job.failed} not read`;
   },
 };
 
@@ -91,7 +87,4 @@ byId("welcome-index").onclick = () => {
   saveView();
   byId("index-source").focus();
 };
-byId("index-form").onsubmit = (event) => {
-  event.preventDefault();
-  indexing.index();
-};
+onSubmit(byId("index-form"), indexing.index);

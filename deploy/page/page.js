@@ -1,7 +1,7 @@
 // The page: tabs, the address of each view, and event handlers.
 "use strict";
 
-const TABS = ["search", "generate", "denoise", "reconstruct", "manage"];
+const TABS = ["search", "generate", "denoise", "reconstruct", "map", "manage"];
 
 function open(name, focus = false) {
   if (opened() !== name) showError(null); // it was about another view
@@ -12,6 +12,7 @@ function open(name, focus = false) {
     byId(`tab-${tab}`).tabIndex = chosen ? 0 : -1;
     if (chosen && focus) byId(`tab-${tab}`).focus();
   }
+  if (name === "map") mapping.show();
 }
 
 const opened = () => TABS.find((tab) => !byId(tab).hidden);
@@ -23,7 +24,7 @@ function saveView() {
   if (tab === "search") {
     view.set("collection", byId("collection").value);
     view.set("k", byId("k").value);
-    if (searching.item) view.set("item", searching.item);
+    for (const kind of ["item", "text"]) if (searching[kind]) view.set(kind, searching[kind]);
     filtering.save(view);
     for (const [name, strength] of Object.entries(editing.strengths())) view.append("add", `${name}=${strength}`);
     if (editing.denoising()) view.set("denoise", "1");
@@ -33,6 +34,8 @@ function saveView() {
     for (const [name, value] of Object.entries(denoising.values())) view.set(name, value);
   } else if (tab === "reconstruct") {
     view.set("model", byId("reconstruct-model").value);
+  } else if (tab === "map") {
+    view.set("collection", byId("map-collection").value);
   }
   const picture = searching.picture && searching.picture.number;
   const state = history.state || {};
@@ -44,6 +47,7 @@ function saveView() {
 async function restoreView() {
   const view = new URLSearchParams(location.hash.slice(1));
   const tab = TABS.includes(view.get("view")) ? view.get("view") : "search";
+  if (tab === "map") choose(byId("map-collection"), view.get("collection"));
   open(tab);
   if (tab === "search") await restoreSearch(view);
   else if (tab === "denoise") denoising.restoreView(view);
@@ -67,12 +71,13 @@ async function restoreSearch(view) {
   editing.set(Object.fromEntries(view.getAll("add").map((text) => text.split("="))));
   byId("denoise-query").checked = view.get("denoise") === "1";
   filtering.restore(view);
-  const item = view.get("item");
+  const [item, text] = [view.get("item"), view.get("text")];
   const { picture: number } = history.state || {};
-  const picture = item ? null : pictures.get(number);
-  if (!item && !picture) return searching.clear(Boolean(number));
-  if (item && item !== searching.item) {
-    Object.assign(searching, { item, picture: null });
+  const picture = item || text ? null : pictures.get(number);
+  if (!item && !text && !picture) return searching.clear(Boolean(number));
+  if (text) searching.say(text);
+  else if (item && item !== searching.item) {
+    searching.set({ item });
     searching.showQuery("");
   } else if (picture && picture !== searching.picture) return searching.use(picture, false);
   else editing.preview();
@@ -89,11 +94,10 @@ async function load(signal) {
     service.json("models", options),
     service.learn(options),
   ]);
-  fill(
-    byId("collection"),
-    collections.map((each) => each.name),
-    collections.map((each) => `${each.name} (${each.count.toLocaleString()})`),
-  );
+  const names = collections.map((each) => each.name);
+  const labels = collections.map((each) => `${each.name} (${each.count.toLocaleString()})`);
+  for (const id of ["collection", "map-collection"]) fill(byId(id), names, labels);
+  mapping.shown = "";
   for (const id of ["random", "file", "collection"]) byId(id).disabled = !collections.length;
   byId("search-view").hidden = !collections.length;
   searching.answers.clear(); // they may hold other images now
@@ -119,12 +123,14 @@ async function start() {
 
 for (const [n, tab] of TABS.entries()) {
   const button = byId(`tab-${tab}`);
+  button.setAttribute("aria-controls", tab);
+  byId(tab).setAttribute("aria-labelledby", button.id);
   button.onclick = () => {
     open(tab);
     saveView();
   };
   button.onkeydown = (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const [step] = ARROWS[event.key] || [];
     if (!step) return;
     open(TABS[(n + step + TABS.length) % TABS.length], true);
     saveView();
@@ -157,6 +163,7 @@ onFile(byId("file"), searching.take);
 byId("random").onclick = searching.random;
 byId("collection").onchange = async () => {
   const { picture } = searching;
+  choose(byId("map-collection"), byId("collection").value);
   editing.offerSliders();
   filtering.clear();
   if (!picture) searching.clear();
@@ -170,10 +177,7 @@ byId("k").onchange = () => {
   searching.run();
 };
 byId("share").onclick = () => copyText(location.href, byId("share"));
-byId("generate-form").onsubmit = (event) => {
-  event.preventDefault();
-  generating.generate();
-};
+onSubmit(byId("generate-form"), generating.generate);
 byId("generate-model").onchange = generating.offerClasses;
 byId("generate-temperature").oninput = (event) => {
   byId("temperature-value").value = Number(event.target.value).toFixed(1);
@@ -184,12 +188,11 @@ byId("reconstruct-model").onchange = () => {
   saveView();
   generating.reconstruct(null);
 };
-byId("key-form").onsubmit = (event) => {
-  event.preventDefault();
+onSubmit(byId("key-form"), () => {
   service.key = byId("key").value;
   sessionStorage.setItem("key", service.key);
   start();
-};
+});
 window.onpopstate = restoreView;
 
 // Options are folded where they would push the results off the screen.
@@ -197,4 +200,5 @@ const narrow = window.matchMedia("(max-width: 40rem)");
 const fold = () => (byId("options").open = !narrow.matches);
 narrow.onchange = fold;
 fold();
+open("search");
 const started = start();

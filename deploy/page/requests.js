@@ -65,5 +65,11 @@ const service = {
   },
 };
 
+// Start a request of a view, in place of the one in progress.
+function renew(view) {
+  if (view.request) view.request.abort();
+  return (view.request = new AbortController());
+}
+
 const itemPath = (id, part, collection = byId("collection").value) =>
   `items/${id}/${part}${part.includes("?") ? "&" : "?"}collection=${encodeURIComponent(collection)}`;

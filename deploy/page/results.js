@@ -9,7 +9,7 @@ const results = {
     results.found = found;
     byId("skeletons").hidden = true;
     byId("verdict").textContent = results.verdict(answer, found).join("; ");
-    byId("share").hidden = !searching.item;
+    byId("share").hidden = Boolean(searching.picture);
     const shown = [...byId("results").children];
     const continues =
       shown.length && shown.every((card, n) => found[n] && card.dataset.key === found[n].id + results.basis());
@@ -59,7 +59,7 @@ const results = {
     const kinds = found.map((result) => results.kind(result));
     if (kinds.includes("possible") && !kinds.some((kind) => kind === "match" || kind === "same file"))
       verdict.push("no good match");
-    const each = filtering.takesEach() ? ", the best of each person" : "";
+    const each = filtering.takesEach() ? ", the best of each person" : filtering.fold ? ", duplicates folded" : "";
     verdict.push(`the ${found.length} most similar${each}, in ${answer.took_ms.toFixed(0)} ms`);
     return verdict;
   },
@@ -92,14 +92,8 @@ const results = {
     const kind = results.kind(result);
     if (kind)
       label.append(make("span", { className: kind === "possible" ? "kind" : "kind good", textContent: kind }), " ");
-    label.append(
-      make(
-        "span",
-        { className: "quietly" },
-        "score ",
-        make("span", { className: "score", textContent: result.score.toFixed(3) }),
-      ),
-    );
+    const score = make("span", { className: "score", textContent: result.score.toFixed(3) });
+    label.append(make("span", { className: "quietly" }, "score ", score));
     const card = make("li", { className: "card" }, whole, label, more);
     if (result.probability !== null) {
       label.append(make("span", { className: "quietly", textContent: ` probability ${percent(result.probability)}` }));
@@ -112,24 +106,13 @@ const results = {
   // A result as the dialog shows it.
   entry(result) {
     const { person, path, payload } = result;
-    const name = readable(person || path);
     const facts = [["Score", result.score.toFixed(3)]];
     if (result.probability !== null) facts.push(["Probability", percent(result.probability)]);
     const kind = results.kind(result);
     if (kind) facts.push(["Verdict", kind]);
     if (person) facts.push(["Person", readable(person)]);
     facts.push(["Path", path], ...results.metadata(payload));
-    return {
-      name,
-      facts,
-      path,
-      saved: `${path
-        .split("/")
-        .pop()
-        .replace(/\.\w+$/, "")}.jpg`,
-      blob: (signal) => service.blob(itemPath(result.id, "image"), { signal }),
-      search: () => searching.like(result.id, name),
-    };
+    return stored(result.id, path, readable(person || path), facts, byId("collection").value, searching.like);
   },
 
   metadata(payload) {

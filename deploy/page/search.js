@@ -6,16 +6,23 @@ const ANSWERS = 30;
 const searching = {
   picture: null, // the query, if it is a picture of one's own
   item: null, // the query, if it is an item
+  text: "", // the query, if it is words
   request: null, // the request in progress
   takes: 0, // how many queries were given: one that is read for long does not replace a later one
   asked: "", // the key of the search that is shown
   answer: null,
   answers: new Map(), // by key: what was found, for the back button
 
+  set(query) {
+    Object.assign(searching, { item: null, picture: null, text: "" }, query);
+    byId("words").value = searching.text;
+  },
+
   // The parameters of the request.
   values() {
     const values = { collection: byId("collection").value, ...editing.values(), ...filtering.values() };
-    return searching.item ? { ...values, item: searching.item } : { ...values, ...searching.part.values() };
+    const { item, text } = searching;
+    return { ...values, ...(item ? { item } : text ? { text } : searching.part.values()) };
   },
 
   // The same text for the same search.
@@ -23,13 +30,12 @@ const searching = {
 
   // Search; more: for the results that follow those that are shown.
   async run(more = false) {
-    if (!searching.picture && !searching.item) return;
-    if (searching.request) searching.request.abort();
+    if (!searching.picture && !searching.item && !searching.text) return;
+    const request = renew(searching);
     const key = searching.key();
     const before = searching.answers.get(key);
+    results.busy(!more && !before);
     if (before && !more) return searching.show(key, before);
-    const request = (searching.request = new AbortController());
-    if (!more) results.busy(true);
     try {
       const found = more && before ? before.found : [];
       const next = await waitFor("Searching…", (signal) => searching.ask(found.length, signal), request);
@@ -60,9 +66,9 @@ const searching = {
   // Ask for one page of results after the first so many.
   async ask(after, signal) {
     const values = { ...searching.values(), k: Number(byId("k").value), offset: after };
-    const response = searching.item
-      ? await service.send("search", values, { signal })
-      : await service.sendFiles("search", values, [toSend(searching.picture, values)], { signal });
+    const response = searching.picture
+      ? await service.sendFiles("search", values, [toSend(searching.picture, values)], { signal })
+      : await service.send("search", values, { signal });
     const [answer] = response.answers;
     return { answer, complete: answer.results.length < values.k };
   },
@@ -79,11 +85,19 @@ const searching = {
 
   // Search with an item; the address of the view has it.
   like(id, name) {
-    Object.assign(searching, { item: id, picture: null, takes: searching.takes + 1 });
+    searching.set({ item: id, takes: searching.takes + 1 });
     open("search");
     searching.showQuery(name);
     saveView();
     return searching.run();
+  },
+
+  // Make words the query.
+  say(text) {
+    searching.set({ text, takes: searching.takes + 1 });
+    searching.showPlace("");
+    byId("part").hidden = true;
+    editing.preview();
   },
 
   // Search with a file.
@@ -97,7 +111,7 @@ const searching = {
       open("search");
       await searching.use(picture, true);
     } catch (error) {
-      if (error.name !== "AbortError") showError(error);
+      showError(error);
     }
   },
 
@@ -116,7 +130,7 @@ const searching = {
   // Search with a picture: one that was just given, or one of before.
   async use(picture, anew) {
     searching.stop();
-    Object.assign(searching, { item: null, picture });
+    searching.set({ picture });
     searching.showPlace(picture.name);
     if (anew) {
       saveView();
@@ -130,7 +144,7 @@ const searching = {
     const find = (signal) => searching.part.show(picture, { crop, frame: model && model.frame }, signal);
     if (crop.startsWith("faces:"))
       find().catch(() => {}); // the service takes the main face; no need to wait
-    else await waitFor("Finding faces…", find).catch((error) => error.name === "AbortError" || showError(error));
+    else await waitFor("Finding faces…", find).catch(showError);
     if (searching.picture !== picture) return;
     const searched = searching.run();
     editing.preview();
@@ -140,7 +154,7 @@ const searching = {
   // Show the empty view; lost: as a picture of one's own is not kept when the page is loaded again.
   clear(lost = false) {
     searching.stop();
-    Object.assign(searching, { item: null, picture: null, asked: "", answer: null });
+    searching.set({ asked: "", answer: null });
     results.busy(false);
     results.clear();
     byId("query-name").textContent = "";
@@ -170,7 +184,7 @@ const searching = {
       const item = await waitFor("Choosing an image…", (signal) => service.json(path, { signal }));
       await searching.like(item.id, readable(item.payload.person || item.payload.path));
     } catch (error) {
-      if (error.name !== "AbortError") showError(error);
+      showError(error);
     }
   },
 };
@@ -186,6 +200,11 @@ searching.part = chooser(
   },
   "As in the collection",
 );
+onSubmit(byId("words-form"), () => {
+  searching.say(byId("words").value.trim());
+  saveView();
+  searching.run();
+});
 byId("more").onclick = () => {
   searching.run(true);
 };

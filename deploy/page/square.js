@@ -48,11 +48,11 @@ function makeSquare(box, chosen) {
   element.onpointerup = element.onpointercancel = () => (element.onpointermove = null);
   element.onkeydown = (event) => {
     const step = Math.min(width, height) / (event.shiftKey ? 200 : 40);
-    const move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
+    const move = ARROWS[event.key];
     const grow = { "+": step, "=": step, "-": -step }[event.key];
     if (!move && !grow) return;
     event.preventDefault();
-    if (move) set({ ...at, x: at.x + move[0], y: at.y + move[1] });
+    if (move) set({ ...at, x: at.x + step * move[0], y: at.y + step * move[1] });
     else set({ x: at.x - grow / 2, y: at.y - grow / 2, side: at.side + grow });
   };
 

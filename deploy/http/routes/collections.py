@@ -43,8 +43,8 @@ router: Final = APIRouter(prefix="/api/v1", tags=["collections and models"])
 
 
 _MAX_POINTS: Final = 5000
-_READ_FOR_MAP: Final = 50_000
-"""Items of which those of a map are chosen: so many are read in about a second."""
+_READ_FOR_MAP: Final = 20_000
+"""Items of which those of a map are chosen: so many are read in a second or two."""
 _MIN_UMAP: Final = 100
 """Items of a map below which neighborhoods say little, and UMAP is not worth its time."""
 _UMAP_SHARE: Final = 0.8

@@ -16,18 +16,10 @@ from lookalike.indexer.open import open_store
 from lookalike.indexer.sources import SourceFilter, SourceList
 from lookalike.indexer.sync import sync
 from tests.deploy.page.test_manage import managed
-from tests.fixtures.browser import chosen, in_browser, opened
+from tests.fixtures.browser import SCREENS, chosen, in_browser, opened
 from tests.fixtures.face_photos import group, write
 from tests.fixtures.photos import PEOPLE, index, photograph, write_photos
 from tests.fixtures.service import KEY, client_of
-
-SCREENS: Final = [
-    pytest.param(
-        {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}, id=f"{width}-{scheme}"
-    )
-    for width in (390, 1440)
-    for scheme in ("light", "dark")
-]
 
 
 @dataclass
@@ -123,6 +115,13 @@ def reconstructed(page: Page) -> None:
     expect(page.locator("#wipe")).to_be_visible()
 
 
+def mapped(page: Page) -> None:
+    tab(page, "Map")
+    expect(page.locator(".dot")).to_have_count(9)
+    page.locator(".dot").first.focus()
+    expect(page.locator("#map-tip img")).to_be_visible()
+
+
 def managing(page: Page) -> None:
     managed(page, roots=["/photos"])
     tab(page, "Manage")
@@ -145,6 +144,7 @@ VIEWS: Final[tuple[Callable[[Page], None], ...]] = (
     generated,
     denoised,
     reconstructed,
+    mapped,
     managing,
     deleting,
 )
@@ -182,7 +182,7 @@ def test_axe_finds_nothing_before_there_is_anything(
             page.get_by_role("button", name="Use it").click()
             expect(page.locator("#welcome")).to_be_visible()
             audit.look("empty store")
-            for name in ("Generate", "Denoise", "Reconstruct", "Manage"):
+            for name in ("Generate", "Denoise", "Reconstruct", "Map", "Manage"):
                 tab(page, name)
                 audit.look(name)
             assert audit.wrong == []

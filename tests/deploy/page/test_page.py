@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, opened
+from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, opened, shot
 from tests.fixtures.photos import make_home, photograph
 from tests.fixtures.service import KEY, client_of
 
@@ -130,9 +130,7 @@ def test_it_fits_and_can_be_read(browser: Browser, address: str, width: int, sch
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for selector in ("body", ".hint", ".score", "#random", "[role=tab][aria-selected=true]"):
             assert contrast(page, selector) >= 4.5, selector
-        if "SCREENSHOTS" in os.environ:
-            page.wait_for_load_state("networkidle")
-            page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"search-{width}-{scheme}.png")
+        shot(page, f"search-{width}-{scheme}")
 
 
 @pytest.mark.slow
