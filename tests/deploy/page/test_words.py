@@ -101,4 +101,6 @@ def test_duplicates_are_folded(browser: Browser, address: str, screen: dict[str,
         expect(fold).to_be_disabled()
         page.get_by_label("Only the best of each person").uncheck()
         expect(fold).to_be_enabled()
-        assert "fold_duplicates" not in search(page, fold.uncheck)
+        fold.uncheck()
+        expect(page.locator("#verdict")).not_to_contain_text("folded")
+        assert "fold=" not in page.url
