@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import lookalike as la
+from tests.deploy.page.test_accessibility import Audit
 from tests.deploy.page.test_results import random, search
 from tests.fixtures.browser import SCREENS, chosen, in_browser, opened, shot
 from tests.fixtures.photos import make_home, photograph
@@ -49,6 +50,9 @@ def test_words_are_searched_with(
         expect(words).to_have_value("a red thing")
         expect(page.locator("#share")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
+        audit = Audit(page)
+        audit.look("words")
+        assert audit.wrong == []
         shot(page, f"words-{request.node.callspec.id}")
         for other in opened(browser, page.url, **screen):
             expect(other.locator("#results b").first).to_contain_text("red-")

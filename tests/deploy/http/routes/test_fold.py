@@ -53,11 +53,12 @@ def client(home: Path, tiny_model: Path) -> Iterator[httpx.Client]:
 
 def query(kind: str, model: Model) -> dict[str, Any]:
     vector = np.linspace(1, 0.1, model.bundle.spec.embedding)
-    return {
+    queries: dict[str, dict[str, Any]] = {
         "item": {"item": item(0), "exclude_self": False},
         "like": {"like": [item(0), item(3)], "exclude_self": False},
         "vectors": {"vectors": [vector.tolist()], "model_id": model.model_id},
-    }[kind]
+    }
+    return queries[kind]
 
 
 def pictures(answer: httpx.Response) -> list[int]:

@@ -1,5 +1,6 @@
 """The map of a collection over HTTP: in bounds, in time, and stopped when nobody wants it."""
 
+import importlib.util
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 
 from lookalike.indexer.open import open_store
-from lookalike.searcher import maps
 from tests.fixtures.photos import NAME, PEOPLE, make_home
 from tests.fixtures.processes import children
 from tests.fixtures.service import API, client_of, problem
@@ -87,7 +87,7 @@ def test_a_map_that_cannot_be_is_said(
 def test_without_umap_there_is_a_map_all_the_same(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maps.importlib.util, "find_spec", lambda _: None)  # as where it is not installed
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # as where it is not installed
     assert client.get(f"{API}/collections/{MANY}/map").json()["method"] == "pca"
     problem(client.get(f"{API}/collections/{MANY}/map?method=umap"), 501, "extra-missing")
 
