@@ -10,14 +10,15 @@ const mapping = {
     const name = byId("map-collection").value;
     if (mapping.shown === name && name) return;
     const request = renew(mapping);
-    const ask = (query) => (signal) => service.json(`collections/${encodeURIComponent(name)}/map${query}`, { signal });
+    const most = narrow.matches ? 500 : 2000;
+    const ask = (query) => (signal) => service.json(`collections/${encodeURIComponent(name)}/map?limit=${most}${query}`, { signal });
     mapping.shown = name;
     mapping.points = [];
     byId("map-dots").replaceChildren();
     byId("map-note").textContent = name ? "" : "There is no collection yet.";
     if (!name) return;
     try {
-      mapping.place(await waitFor("Making the map…", ask("?method=pca"), request), name);
+      mapping.place(await waitFor("Making the map…", ask("&method=pca"), request), name);
       showError(null);
       const better = await ask("")(request.signal).catch(() => null);
       if (better && mapping.request === request) mapping.place(better, name);

@@ -39,6 +39,6 @@ def address(home: Path, tiny_model: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
+def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, opened; in the end nothing was wrong with it."""
-    yield from opened(browser, address)
+    yield from opened(browser, address, **getattr(request, "param", {}))

@@ -1,5 +1,6 @@
 """The map of a collection on the page: looked at, walked through by keyboard, and searched from."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def test_a_dot_shows_its_image_and_is_searched_with(
     browser: Browser, address: str, screen: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     for page in opened(browser, address, reduced_motion="reduce", **screen):
-        opened_map(page)
         width = screen["viewport"]["width"]
+        with page.expect_request(f"**/map?limit={500 if width == 390 else 2000}"):
+            opened_map(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for n in range(9):
             page.locator(".dot").nth(n).hover(force=True)
@@ -97,7 +99,7 @@ def test_a_better_map_takes_the_place_of_the_first(page: Page) -> None:
         route.fulfill(response=response, json={**values, "method": "umap", "total": 12345})
 
     page.emulate_media(reduced_motion="reduce")
-    page.route("**/photos/map", better)
+    page.route(re.compile(r"/photos/map\?limit=2000$"), better)
     page.get_by_role("tab", name="Map").click()
     expect(page.locator("#map-note")).to_have_text("9 of 12,345 images, placed by their neighbors (UMAP)")
     assert page.locator(".dot").nth(4).evaluate("dot => [dot.style.left, dot.style.top]") == ["50%", "25%"]

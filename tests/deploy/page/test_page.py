@@ -8,7 +8,16 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fixtures.browser import CARRY, chosen, contrast, drawn_width, in_browser, opened, shot
+from tests.fixtures.browser import (
+    CARRY,
+    chosen,
+    contrast,
+    drawn_width,
+    in_browser,
+    on_each_screen,
+    opened,
+    shot,
+)
 from tests.fixtures.photos import make_home, photograph
 from tests.fixtures.service import KEY, client_of
 
@@ -33,6 +42,7 @@ def test_a_picture_is_searched_and_one_leads_to_the_next(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_a_view_can_be_shared_and_gone_back_to(page: Page, browser: Browser) -> None:
     page.get_by_role("button", name="Random image").click()
     expect(page.locator("#results li").first).to_be_visible()
@@ -69,6 +79,7 @@ def test_digits_are_drawn_by_class(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_before_and_after_are_wiped(page: Page) -> None:
     page.get_by_role("tab", name="Reconstruct").click()
     page.select_option("#reconstruct-model", "tiny")
@@ -82,6 +93,7 @@ def test_before_and_after_are_wiped(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_a_bad_picture_is_told_and_a_good_one_makes_it_good(page: Page) -> None:
     page.set_input_files("#file", files=chosen(b"no"))
     expect(page.get_by_role("alert")).to_contain_text("not an image")
@@ -92,6 +104,7 @@ def test_a_bad_picture_is_told_and_a_good_one_makes_it_good(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_the_keyboard_is_enough(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
@@ -113,6 +126,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_a_picture_is_pasted_and_dropped(page: Page) -> None:
     for kind, number in (("paste", 4), ("drop", 1)):
         page.evaluate(CARRY, [list(photograph(number)), kind])

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.fixtures.browser import chosen, drawn_width, in_browser, opened
+from tests.fixtures.browser import chosen, drawn_width, in_browser, on_each_screen, opened
 from tests.fixtures.photos import photograph
 
 ABOUT: Final = {
@@ -85,6 +85,7 @@ def test_each_result_has_one_verdict_and_labeled_numbers(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_the_same_file_is_told_by_its_bytes(page: Page) -> None:
     page.set_input_files("#file", files=chosen(photograph(4)))
     expect(page.locator("#results .kind")).to_have_text(["same file"])
@@ -96,6 +97,7 @@ def test_the_same_file_is_told_by_its_bytes(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_people_are_kept_and_left_out(page: Page, browser: Browser) -> None:
     random(page)
     names = page.locator("#results b").all_inner_texts()
@@ -215,6 +217,7 @@ def test_more_results_start_after_the_first(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_results_below_a_probability_are_hidden(page: Page, browser: Browser) -> None:
     def judge(answer: Json) -> None:
         for number, result in enumerate(answer["results"]):
@@ -265,6 +268,7 @@ def test_the_dialog_leads_through_the_results(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_a_generated_image_is_searched_with(page: Page) -> None:
     page.get_by_role("tab", name="Generate").click()
     page.fill("#generate-n", "3")
@@ -287,6 +291,7 @@ def test_a_generated_image_is_searched_with(page: Page) -> None:
 
 @pytest.mark.slow
 @in_browser
+@on_each_screen
 def test_a_reconstruction_is_searched_with(page: Page) -> None:
     page.get_by_role("tab", name="Reconstruct").click()
     page.select_option("#reconstruct-model", "tiny")
