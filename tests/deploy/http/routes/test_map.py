@@ -118,9 +118,9 @@ def test_a_map_is_stopped_when_the_client_leaves(client: httpx.Client) -> None:
 
 @pytest.mark.slow
 def test_umap_is_the_default_where_it_is_installed(tmp_path: Path, tiny_model: Path) -> None:
-    with client_of(filled(tmp_path, tiny_model), tiny_model, seconds=120) as client:
-        told = client.get(f"{API}/collections/{MANY}/map").json()
+    with client_of(filled(tmp_path, tiny_model), tiny_model, seconds=600) as client:
+        told = client.get(f"{API}/collections/{MANY}/map", timeout=600).json()
         assert (told["method"], len(told["points"])) == ("umap", 150)
         began = time.monotonic()
         assert client.get(f"{API}/collections/{MANY}/map").json() == told
-        assert time.monotonic() - began < 2  # it is remembered
+        assert time.monotonic() - began < 5  # it is remembered
