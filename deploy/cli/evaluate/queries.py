@@ -36,12 +36,15 @@ _OPTIONS = (
     click.option("--by", multiple=True, required=True, metavar="brightness|ATTRIBUTE",
                  help="How images are grouped: by the brightness of the face or, of lfw, by an attribute "
                  "such as Male. Repeatable."),
+    click.option("--fmr", type=float, default=0.001, show_default=True, metavar="RATE",
+                 help="False match rate of the threshold, by the model's calibration."),
     *_OPTIONS,
 )  # fmt: skip
 @click.pass_context
 def groups(
     ctx: click.Context,
     by: tuple[str, ...],
+    fmr: float,
     model: str,
     data: str,
     crop: str | None,
@@ -50,8 +53,8 @@ def groups(
 ) -> None:
     """Compare groups of people: is each found as well as the others, and taken for others as rarely?
 
-    False matches are pairs of two people whose score is above the threshold that the model's calibration has
-    for a false match rate of 0.001.
+    False matches are pairs of two people whose score is above a threshold: within the group, and of one of
+    the group with anyone.
     """
     from lookalike.deploy.evaluation import (
         BRIGHTNESS,
@@ -65,16 +68,16 @@ def groups(
 
     opened, images, framing = _open(model, data, crop, provider)
     fitted = opened.bundle.calibration_of(faces=False)
-    threshold = None if fitted is None or fitted.scores is None else fitted.scores.threshold(0.001)
-    if threshold is None:
-        raise InvalidArgumentError(
-            f"groups are compared at the threshold of a calibrated model, {model} is not calibrated; run "
-            "lookalike calibrate first"
-        )
     attributes = [name for name in by if name != BRIGHTNESS]
     if attributes and images.lfw is None:
         raise InvalidArgumentError(
             f"only lfw comes with attributes, {images.name} has no '{attributes[0]}'; use --by {BRIGHTNESS}"
+        )
+    threshold = None if fitted is None or fitted.scores is None else fitted.scores.threshold(fmr)
+    if threshold is None:
+        raise InvalidArgumentError(
+            f"groups are compared at the threshold of a calibrated model, {model} is not calibrated; run "
+            "lookalike calibrate first"
         )
     members: dict[str, NDArray[np.bool_]] = {}
     for name in by:
