@@ -71,7 +71,7 @@ def compare(
         crop: How they are framed; None: as the model wants it.
         faces: Which face of each is compared; None: whole images are.
         prior: Probability that both show one person, before any comparison; None: 0.5.
-        fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+        fmr: False match rate of a threshold that a match exceeds; None: no threshold.
         denoiser: Denoises the images first.
         max_pixels: Larger images are refused; None: the default limit.
         timer: Called for each step.

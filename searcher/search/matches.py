@@ -69,7 +69,7 @@ class MatchScorer:
         Args:
             bundle: The model.
             prior: In (0, 1): that both show one person; None: 0.5.
-            fmr: False match rate of the threshold; None: the smallest that the calibration supports.
+            fmr: False match rate of a threshold; None: no threshold.
             faces: Whether faces found in pictures are compared.
 
         Raises:
@@ -80,7 +80,7 @@ class MatchScorer:
             return cls._without(bundle, prior, fmr)
         estimate = partial(fitted.scores.probability, prior=_EVEN if prior is None else prior)
         estimate([0.0])
-        return cls(estimate, fitted.scores.threshold(fmr))
+        return cls(estimate, None if fmr is None else fitted.scores.threshold(fmr))
 
     @classmethod
     def _without(cls, bundle: Bundle, prior: float | None, fmr: float | None) -> Self:

@@ -47,7 +47,7 @@ NO_MATCH = 4
     "--fmr",
     type=float,
     metavar="RATE",
-    show_default="lowest rate of the calibration",
+    show_default="no threshold",
     help="False match rate: the share of pairs of different people that count as a match, such as 0.001.",
 )
 @max_pixels_option()
@@ -68,7 +68,9 @@ def compare(
 ) -> None:
     """Compare two images. Similarity does not prove that they show one person.
 
-    With a calibrated model the exit code is 0 where they match and 4 where they do not; without one it is 0.
+    They match where it is more probable than not that they show one person, before looking taken to be as
+    likely as not (--prior). --fmr 0.001 asks for more: a score that only one in a thousand pairs of different
+    people exceeds. With a calibrated model the exit code is 0 where they match, 4 where not; without one 0.
     """
     from lookalike.encoder.runtime import Denoiser, Model
     from lookalike.searcher.search import QueryDenoiser, QueryFaces

@@ -28,7 +28,7 @@ class CompareRequest(ImagesRequest):
     prior: float | None = Field(
         None, description="Probability of one person before the comparison; default: 0.5."
     )
-    fmr: float | None = Field(None, description="False match rate of the threshold for a match.")
+    fmr: float | None = Field(None, description="False match rate of a threshold for a match.")
 
 
 class CompareResponse(BaseModel):
@@ -39,7 +39,7 @@ class CompareResponse(BaseModel):
     score: float = Field(description="Cosine similarity, -1 to 1; it is not a probability.")
     probability: float | None = Field(description="That both show one person; null: not calibrated.")
     match: bool | None = Field(
-        description="Probability over 1/2, score above the threshold, no warning; null: not calibrated."
+        description="Probability over 1/2, score over the threshold of fmr, no warning; null: not calibrated."
     )
     same_file: bool = Field(description="Both have exactly the same bytes.")
     warning: str | None = Field(description="Why the score means little.")
