@@ -126,6 +126,27 @@ def default_descriptor(images: int) -> tuple[int, int]:
     return min(256, count), min(1500, count)
 
 
+_FEWEST_EPOCHS: Final = 40
+_IMAGES_PER_EPOCH: Final = 6
+
+
+def default_epochs(images: int) -> int:
+    """Return the epochs of an autoencoder for so many images: one for six, from 40 to 150.
+
+    It starts as a PCA; few images it soon learns by heart.
+    """
+    return min(TrainingSpec().epochs, max(_FEWEST_EPOCHS, images // _IMAGES_PER_EPOCH))
+
+
+_TEXTURE_DIMS: Final = 128
+_MOST_TEXTURE_IMAGES: Final = 4000
+
+
+def default_texture(images: int) -> int:
+    """Return the dimensions of a texture descriptor for so many images: 128, and none for more than 4,000."""
+    return _TEXTURE_DIMS if images <= _MOST_TEXTURE_IMAGES else 0
+
+
 DENOISER_DEFAULTS: Final = TrainingSpec(epochs=40, batch=16, learning_rate=3e-3, warmup=100, shift=0)
 """Training of a denoiser: many small steps of Muon, on patches."""
 

@@ -16,7 +16,7 @@ from lookalike.trainer.data.dataset import (
     to_floats,
 )
 from lookalike.trainer.data.degradation import NoiseMix, noise_mix
-from lookalike.trainer.data.labels import by_attribute, by_subfolder
+from lookalike.trainer.data.labels import by_attribute, by_subfolder, subfolders_are_classes
 from lookalike.trainer.data.noise import add_noise, make_noisy
 from lookalike.trainer.data.patches import (
     Photographs,
@@ -53,6 +53,7 @@ __all__ = [
     "read_pixel_cache",
     "sample_photographs",
     "sources_of",
+    "subfolders_are_classes",
     "subsample",
     "to_floats",
     "views_of",

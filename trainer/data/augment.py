@@ -28,6 +28,7 @@ class AugmentConfig:
         gamma: Standard deviation of the logarithm of the gamma exponent.
         slope: Standard deviation of the brightness slope across half of the images.
         brightness: Standard deviation of the logarithm of the brightness.
+        color: Standard deviation of the logarithm of the gain of each channel.
         noise: Largest standard deviation of Gaussian noise, of 1.
         blurred: Share of the images that are slightly blurred.
         random_erasing: Share of the images in which a rectangle is erased, 1/8 to 7/16 of the side each way.
@@ -39,6 +40,7 @@ class AugmentConfig:
     gamma: float = 0.35
     slope: float = 0.35
     brightness: float = 0.0
+    color: float = 0.0
     noise: float = 0.02
     blurred: float = 0.3
     random_erasing: float = 0.0
@@ -98,7 +100,7 @@ def _affine_maps(count: int, generator: torch.Generator, config: AugmentConfig) 
 
 
 def _relight(images: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
-    """Change gamma and brightness, and light half of the images from one side."""
+    """Change gamma, brightness and color, and light half of the images from one side."""
     count, _, side, _ = images.shape
     gamma = torch.exp(config.gamma * torch.randn(count, 1, 1, 1, generator=generator))
     ramp = torch.linspace(-1, 1, side)
@@ -108,6 +110,9 @@ def _relight(images: Tensor, generator: torch.Generator, config: AugmentConfig) 
     lit: Tensor = images.clamp(1e-3, 1) ** gamma * (1 + slope * half)
     if config.brightness:
         lit = lit * torch.exp(config.brightness * torch.randn(count, 1, 1, 1, generator=generator))
+    if config.color:
+        gains = torch.randn(count, images.shape[1], 1, 1, generator=generator)
+        lit = lit * torch.exp(config.color * gains)
     return lit
 
 

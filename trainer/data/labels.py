@@ -13,6 +13,19 @@ from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
 from lookalike.trainer.data.dataset import HELD_OUT_SHARE, Dataset
 
 _MAX_CLASSES: Final = 1000
+_FEW_CLASSES: Final = 100
+_IMAGES_OF_CLASS: Final = 10
+
+
+def subfolders_are_classes(dataset: Dataset) -> bool:
+    """Return whether the subfolders look like classes: 2 to 100 of them, with 10 images or more on average.
+
+    Those of LFW are people, and digits have their classes already.
+    """
+    if dataset.classes or dataset.faces or dataset.name == "lfw":
+        return False
+    folders = {person_from_folder(dataset.root / path, dataset.root) for path in dataset.paths} - {None}
+    return 2 <= len(folders) <= min(_FEW_CLASSES, len(dataset.paths) // _IMAGES_OF_CLASS)
 
 
 def by_subfolder(dataset: Dataset) -> Dataset:
@@ -32,7 +45,7 @@ def by_subfolder(dataset: Dataset) -> Dataset:
     if len(classes) > _MAX_CLASSES:
         raise DataError(
             f"subfolders are classes, at most {_MAX_CLASSES:,} of them, {printable(str(dataset.root))} has "
-            f"{len(classes):,}; are they people? then take --classes none"
+            f"{len(classes):,}; are they people? then take --subfolders person"
         )
     index_of = {name: index for index, name in enumerate(classes)}
     people = tuple(path.as_posix() for path in dataset.paths)

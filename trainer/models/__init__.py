@@ -13,6 +13,7 @@ from lookalike.trainer.models.denoiser import (
 from lookalike.trainer.models.descriptor import Descriptor, DescriptorSpec
 from lookalike.trainer.models.face_model import FaceModel
 from lookalike.trainer.models.identity import CosineClassifier, Identity, IdentitySpec
+from lookalike.trainer.models.texture import TextureDescriptor, TextureSpec
 from lookalike.trainer.models.vae import CVAE, VAE, to_pixels
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "Identity",
     "IdentitySpec",
     "NoiseEstimator",
+    "TextureDescriptor",
+    "TextureSpec",
     "principal_axes",
     "reflect_pad",
     "to_pixels",

@@ -1,5 +1,7 @@
 """The descriptor: the part of the latent for search that is fitted to images alone, in closed form.
 
+For images that are framed alike, such as faces; :mod:`texture` is for others.
+
 1. Local contrast normalization.
 2. A bank of filters is learned from patches: spherical k-means (Coates & Ng, "Learning Feature
    Representations with K-means", 2012). Positive and negative responses are separate features.
@@ -177,7 +179,8 @@ class Descriptor(nn.Module):
         """
         generator = torch.Generator().manual_seed(seed)
         fresh = cls(spec)
-        fresh.filters.weight.copy_(_filters(fresh, images, indices, generator))
+        bank = {"count": spec.filters, "side": spec.patch}
+        fresh.filters.weight.copy_(learn_filters(fresh.contrast, images, indices, generator, **bank))
         chosen = subsample(indices, _MAX_VALUES // (2 * fresh.project.in_features))
         cells = torch.cat(
             [fresh.cells(each) for batch in _floats(images, chosen) for each in (batch, batch.flip(3))]
@@ -218,18 +221,32 @@ class Descriptor(nn.Module):
         return total / (len(indices) * members)
 
 
-def _filters(
-    descriptor: Descriptor, images: Images, indices: NDArray[np.int64], generator: torch.Generator
+def learn_filters(
+    contrast: nn.Module,
+    images: Images,
+    indices: NDArray[np.int64],
+    generator: torch.Generator,
+    *,
+    count: int,
+    side: int,
 ) -> Tensor:
-    """Return (F, 1, patch, patch) of unit length, by spherical k-means of whitened patches."""
-    spec = descriptor.spec
-    patches = _patches(descriptor, images, indices, generator)  # (M, patch * patch)
+    """Return F filters (F, 1, side, side) of unit length, by spherical k-means of whitened patches.
+
+    Args:
+        contrast: Normalizes the contrast of float32 (B, C, S, S), to (B, 1, S, S).
+        images: uint8 (N, S, S, C).
+        indices: Those to learn from.
+        generator: Source of the patches and of the filters' start.
+        count: F.
+        side: In pixels.
+    """
+    patches = _patches(contrast, images, indices, generator, side)  # (M, side * side)
     variance, axes = torch.linalg.eigh(patches.T @ patches / len(patches))
     variance, axes = variance.flip(0), axes.flip(1)
     keep = max(1, int((variance.cumsum(0) < _PATCH_VARIANCE * variance.sum()).sum()))
     deviation = variance[:keep].clamp(min=1e-12).sqrt()
     points = normalize(patches @ axes[:, :keep] / deviation)
-    centers = normalize(torch.randn(spec.filters, keep, generator=generator))
+    centers = normalize(torch.randn(count, keep, generator=generator))
     for _ in range(_KMEANS_ROUNDS):
         similarity = points @ centers.T  # (M, F); a patch and its negative belong to one filter
         nearest = similarity.abs().argmax(1)
@@ -237,22 +254,24 @@ def _filters(
         moved = torch.zeros_like(centers).index_add_(0, nearest, points * signs)
         restart = 1e-6 * torch.randn(moved.shape, generator=generator)  # for a center without patches
         centers = normalize(moved + restart)
-    return normalize(centers @ (axes[:, :keep] * deviation).T).view(-1, 1, spec.patch, spec.patch)
+    return normalize(centers @ (axes[:, :keep] * deviation).T).view(-1, 1, side, side)
 
 
 def _patches(
-    descriptor: Descriptor, images: Images, indices: NDArray[np.int64], generator: torch.Generator
+    contrast: nn.Module,
+    images: Images,
+    indices: NDArray[np.int64],
+    generator: torch.Generator,
+    side: int,
 ) -> Tensor:
-    """Return patches (M, patch * patch) of zero mean from contrast-normalized images, from all positions."""
-    side, size = descriptor.spec.patch, descriptor.spec.size
+    """Return patches (M, side * side) of zero mean from contrast-normalized images, from all positions."""
+    last = images.shape[1] - side + 1
     cut = []
     for batch in _floats(images, subsample(indices, _PATCH_IMAGES)):
-        contrast = descriptor.contrast(batch)
+        normalized = contrast(batch)
         for _ in range(max(1, _PATCHES // _PATCH_IMAGES)):
-            top, left = (
-                int(torch.randint(size - side + 1, (1,), generator=generator).item()) for _ in range(2)
-            )
-            cut.append(contrast[:, 0, top : top + side, left : left + side].flatten(1))
+            top, left = (int(torch.randint(last, (1,), generator=generator).item()) for _ in range(2))
+            cut.append(normalized[:, 0, top : top + side, left : left + side].flatten(1))
     patches = torch.cat(cut)
     return patches - patches.mean(1, keepdim=True)
 

@@ -51,8 +51,8 @@ class IdentitySpec:
     def __post_init__(self) -> None:
         if self.size < 16:
             raise InvalidArgumentError(
-                f"--labels person needs images of 16 pixels or more, not {self.size}; "
-                "take a larger --size or --labels none"
+                f"--subfolders person needs images of 16 pixels or more, not {self.size}; "
+                "take a larger --size or --subfolders none"
             )
         if min(self.dim, self.max_per_class, self.scale, *self.widths) <= 0 or not self.widths:
             raise InvalidArgumentError(f"dim, widths, scale and max_per_class must be positive, got {self}")

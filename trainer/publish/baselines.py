@@ -5,6 +5,7 @@ Legend: N images, S side, C channels, E embedding size.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,10 @@ _SHIPPED: Final = "faces"
 _MOST: Final = 2000
 """Images up to which the shipped model is tried, too: a minute at most."""
 _AXES: Final = 64
+_LOCAL_AXES: Final = 256
+_CELLS: Final = 8
+_PATTERNS: Final = 59
+"""Of eight neighbors: 58 uniform ones, and all others together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,9 @@ class Baseline:
 def measure_baselines(
     images: Images, names: Sequence[str], split: Split, *, shipped: bool = True
 ) -> list[Baseline]:
-    """Return what pixels, and the shipped model where there are few images, find of the held-out images.
+    """Return what pixels, local patterns and the shipped model find of the held-out images.
+
+    Local patterns (LBP and HOG, if scikit-image is installed) and the shipped model only of few images.
 
     Args:
         images: uint8 (N, S, S, C).
@@ -60,6 +67,14 @@ def measure_baselines(
         found.append(
             Baseline("pixels (whitened PCA)", pixels, "train with more images, or use another model")
         )
+    if len(images) <= _MOST and importlib.util.find_spec("skimage") is not None:
+        patterns = recall_at_1(_patterns_embedder(images, split), names, split)
+        if patterns is not None:
+            found.append(
+                Baseline(
+                    "LBP and HOG (whitened PCA)", patterns, "train with more images, or use another model"
+                )
+            )
     if shipped and len(images) <= _MOST:
         faces = recall_at_1(lambda rows: _shipped_embeddings(images[rows]), names, split)
         if faces is not None:
@@ -123,6 +138,53 @@ def _pixels_embedder(images: Images, split: Split) -> Callable[[Rows], Floats]:
         return np.asarray(torch.nn.functional.normalize(torch.cat(parts)).numpy(), np.float32)
 
     return embed
+
+
+def _patterns_embedder(images: Images, split: Split) -> Callable[[Rows], Floats]:
+    """Local binary patterns (Ahonen et al., 2006) and oriented gradients, each whitened, mirrors averaged."""
+    parts = []
+    for features in (_local_binary_patterns, _oriented_gradients):
+        fitted = torch.from_numpy(features(images[split.train]))
+        count = max(1, min(_LOCAL_AXES, len(fitted) - 1))
+        parts.append((features, *principal_axes(fitted, count)))
+
+    def embed(rows: Rows) -> Floats:
+        vectors = []
+        for features, mean, axes, spread in parts:
+            both = [torch.from_numpy(features(each)) for each in (images[rows], images[rows][:, :, ::-1])]
+            projected = sum((each - mean) @ axes.T / spread for each in both)
+            vectors.append(torch.nn.functional.normalize(torch.as_tensor(projected)))
+        joined: Floats = (torch.cat(vectors, 1) / len(vectors) ** 0.5).numpy()
+        return joined
+
+    return embed
+
+
+def _local_binary_patterns(images: Images) -> Floats:
+    """Return square roots of the patterns' shares in 8 x 8 cells, float32 (N, 64 * 59), of (N, S, S, C)."""
+    from skimage.feature import local_binary_pattern
+
+    rows = []
+    cell = np.arange(images.shape[1]) * _CELLS // images.shape[1]
+    places = (cell[:, None] * _CELLS + cell) * _PATTERNS
+    for image in _gray(images):
+        codes = local_binary_pattern(image, 8, 1, "nri_uniform").astype(np.int64)
+        rows.append(np.bincount((places + codes).ravel(), minlength=_CELLS * _CELLS * _PATTERNS))
+    shares: Floats = np.sqrt(np.stack(rows) / images[0, :, :, 0].size).astype(np.float32)
+    return shares
+
+
+def _oriented_gradients(images: Images) -> Floats:
+    """Return float32 (N, 7 * 7 * 36) of uint8 (N, S, S, C); nine orientations in 8 x 8 cells."""
+    from skimage.feature import hog
+
+    side = max(1, images.shape[1] // _CELLS)
+    size = {"orientations": 9, "pixels_per_cell": (side, side), "cells_per_block": (2, 2)}
+    return np.stack([hog(image, **size) for image in _gray(images)]).astype(np.float32)
+
+
+def _gray(images: Images) -> Images:
+    return np.rint(images.mean(3)).astype(np.uint8)
 
 
 @cache

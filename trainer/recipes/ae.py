@@ -18,7 +18,15 @@ from lookalike.encoder.images import ImageSpec
 from lookalike.trainer.config import AESpec, Device, TrainingSpec
 from lookalike.trainer.data import Dataset, batches, read_pixel_cache
 from lookalike.trainer.loop import Objective, RunInputs, prepare_run, run_epochs
-from lookalike.trainer.models import AE, Descriptor, DescriptorSpec, FaceModel, IdentitySpec
+from lookalike.trainer.models import (
+    AE,
+    Descriptor,
+    DescriptorSpec,
+    FaceModel,
+    IdentitySpec,
+    TextureDescriptor,
+    TextureSpec,
+)
 from lookalike.trainer.objectives import mean_squared_error
 from lookalike.trainer.publish.ae import (
     AEMetrics,
@@ -43,6 +51,7 @@ def train_autoencoder(
     network: AESpec,
     spec: TrainingSpec,
     descriptor: DescriptorSpec | None = None,
+    texture: TextureSpec | None = None,
     identity: IdentitySpec | None = None,
     device: Device = "auto",
     sample_every: int = 0,
@@ -58,8 +67,10 @@ def train_autoencoder(
         network: Shape of the autoencoder.
         spec: How to train it.
         descriptor: The part of the latent for search that is fitted to images alone; None: without.
-        identity: The part that is trained with people's names; None: without. With neither part, the whole
-            latent is compared.
+        texture: The part for images that are not framed alike, which is fitted to images, and to their
+            classes where they have some; None: without.
+        identity: The part that is trained with people's names; None: without. Without these three parts, the
+            whole latent is compared.
         device: Where to train.
         sample_every: Epochs between two sheets of held-out reconstructions; 0: none.
         resume: Whether to resume the run in ``out.run``; if there is none, it starts.
@@ -73,10 +84,10 @@ def train_autoencoder(
         ExportError: ONNX and torch disagree.
     """
     mirror = dataset.mirrored
-    if not mirror and (descriptor is not None or identity is not None):
+    if not mirror and any(part is not None for part in (descriptor, texture, identity)):
         raise InvalidArgumentError(
-            f"a descriptor and --labels person need mirror images, {dataset.name} cannot be mirrored; "
-            "take --descriptor 0 and --labels none"
+            f"descriptors and --subfolders person need mirror images, {dataset.name} cannot be mirrored; "
+            "take --descriptor 0, --texture 0 and --subfolders none"
         )
     inputs = prepare_run(dataset, out, image, device=device, resume=resume, log=log)
     images, split = inputs.pixels.images, inputs.split
@@ -84,13 +95,16 @@ def train_autoencoder(
         "network": network.to_json(),
         "training": spec.to_json(),
         "descriptor": None if descriptor is None else descriptor.to_json(),
+        "texture": None if texture is None else texture.to_json(),
         "identity": None if identity is None else identity.to_json(),
     }
     if dataset.classes:
         record["classes"] = list(dataset.classes)
     log(
         f"{dataset.name}: {len(split.train)} training, {len(split.validation)} validation and "
-        f"{len(split.held_out)} held-out images, no person in two of these; training on {inputs.device.type}"
+        f"{len(split.held_out)} held-out images, "
+        f"{'split by image' if dataset.classes else 'no person in two of these'}; "
+        f"training on {inputs.device.type}"
     )
     sampler = None
     if identity is not None:  # read first: missing names must stop the training before it starts
@@ -111,15 +125,13 @@ def train_autoencoder(
         log=log,
         on_epoch=sample_saver(run, lambda: run.average, images, split, sample_every),
     )
-    fitted = None
-    if descriptor is not None:
-        with tqdm(desc="descriptor", total=len(split.train), unit="image", disable=None, leave=False) as bar:
-            fitted = Descriptor.fit(descriptor, images, split.train, seed=spec.seed, on_progress=bar.update)
+    fitted = _fit_descriptor(inputs, descriptor, spec.seed)
+    surface = _fit_texture(inputs, texture, dataset, spec.seed)
     trained = None
     if identity is not None and sampler is not None:
         trained = train_identity(inputs, sampler, dataset.people, identity, record)
     bundle, metrics = export_bundle(
-        FaceModel(best, fitted, trained),
+        FaceModel(best, fitted, trained, surface),
         out,
         image=image,
         images=images,
@@ -148,6 +160,25 @@ def train_autoencoder(
             log(line)
     inputs.finish(bundle.model_id)
     return bundle, metrics
+
+
+def _fit_descriptor(inputs: RunInputs, spec: DescriptorSpec | None, seed: int) -> Descriptor | None:
+    if spec is None:
+        return None
+    images, rows = inputs.pixels.images, inputs.split.train
+    with tqdm(desc="descriptor", total=len(rows), unit="image", disable=None, leave=False) as bar:
+        return Descriptor.fit(spec, images, rows, seed=seed, on_progress=bar.update)
+
+
+def _fit_texture(
+    inputs: RunInputs, spec: TextureSpec | None, dataset: Dataset, seed: int
+) -> TextureDescriptor | None:
+    if spec is None:
+        return None
+    images, rows = inputs.pixels.images, inputs.split.train
+    labels = np.array(dataset.labels, np.int64) if dataset.classes else None
+    with tqdm(desc="texture", total=len(rows), unit="image", disable=None, leave=False) as bar:
+        return TextureDescriptor.fit(spec, images, rows, labels=labels, seed=seed, on_progress=bar.update)
 
 
 def _measure(inputs: RunInputs, spec: TrainingSpec) -> Callable[[nn.Module], tuple[float, float]]:

@@ -72,9 +72,9 @@ class IdentitySampler:
         self.count = len(people)
         if self.count < 2 or counts.max() < 2:
             raise DataError(
-                "--labels person needs a subfolder each for two people or more, and two images of one; "
+                "--subfolders person needs a subfolder each for two people or more, and two images of one; "
                 f"{len(rows)} training images have {self.count} people and at most {counts.max()} images of "
-                "one; sort them into subfolders, or take --labels none"
+                "one; sort them into subfolders, or take --subfolders none"
             )
         self._shown = int(np.minimum(counts, spec.max_per_class).sum())
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 from lookalike.deploy.cli.options import Decorator, Function, LocalPath, combine, crop_option, option
+from lookalike.deploy.cli.output import log
 
 if TYPE_CHECKING:
     from lookalike.encoder.images import Crop, ImageSpec
@@ -25,12 +27,21 @@ def training_data_options(folder: str) -> Decorator:
     )
 
 
+Subfolders = Literal["auto", "class", "person", "none"]
+_MEANINGS: Final[Mapping[Subfolders, str]] = {
+    "auto": "class where there are 2 to 100 with ten images or more each on average, else none",
+    "class": "each is a class, its images are split, the model learns to tell classes apart",
+    "person": "each is a person, an identity embedding is trained on the names",
+    "none": "names are not used, but no subfolder is both trained on and measured",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataOptions:
     """The training images and their preprocessing; each attribute has the name of its option."""
 
     data: str
-    classes: Literal["subfolder", "none"]
+    subfolders: Subfolders
     class_attribute: str | None
     size: int | None
     gray: bool
@@ -59,7 +70,7 @@ class DataOptions:
             DataError: the images cannot be found, or the subfolders cannot be classes.
             MissingExtraError: faces are to be found, and the extra for it is not installed.
         """
-        from lookalike.trainer.data import by_attribute, by_subfolder, open_dataset
+        from lookalike.trainer.data import by_attribute, by_subfolder, open_dataset, subfolders_are_classes
 
         dataset = open_dataset(self.data, progress=True)
         if self.faces:
@@ -68,7 +79,14 @@ class DataOptions:
             dataset = dataset.with_faces()
         if self.class_attribute is not None:
             return by_attribute(dataset, self.class_attribute)
-        return by_subfolder(dataset) if self.classes == "subfolder" else dataset
+        if self.subfolders == "auto" and subfolders_are_classes(dataset):
+            dataset = by_subfolder(dataset)
+            log(
+                f"{dataset.name}: its {len(dataset.classes)} subfolders are taken as classes; if each is a "
+                "person, pass --subfolders person, if they mean nothing, none"
+            )
+            return dataset
+        return by_subfolder(dataset) if self.subfolders == "class" else dataset
 
     def image(self, dataset: Dataset) -> ImageSpec:
         """Return how the images are cropped and resized."""
@@ -77,16 +95,19 @@ class DataOptions:
         return ImageSpec(**self.shape, crop=self.crop or dataset.crop, quick_jpeg=self.quick_jpeg)
 
 
-def data_options(folder: str, *, classes: str) -> Decorator:
-    """Return the options of the data; the command gets ``source``, a :class:`DataOptions`, and ``out``."""
+def data_options(folder: str, *, subfolders: Sequence[Subfolders]) -> Decorator:
+    """Return the options of the data, the first meaning of subfolders as the default.
+
+    The command gets ``source``, a :class:`DataOptions`, and ``out``.
+    """
     options = combine(
         training_data_options(folder),
         option(
-            "--classes",
-            default=classes,
+            "--subfolders",
+            default=subfolders[0],
             show_default=True,
-            type=click.Choice(("subfolder", "none")),
-            help="subfolder: each subfolder is a class; none: each subfolder is a person.",
+            type=click.Choice(subfolders),
+            help=f"What subfolders are. {'; '.join(f'{name}: {_MEANINGS[name]}' for name in subfolders)}.",
         ),
         option(
             "--class-attribute",

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from lookalike.deploy.cli.options import (
-    Given,
-    Group,
-    Helps,
-    LocalPath,
-    auto,
-    combine,
-    option,
-    options_of,
-)
+from lookalike.deploy.cli.options import Given, Group, Helps, LocalPath, auto, combine, option, options_of
 from lookalike.deploy.cli.output import log, print_path
 from lookalike.deploy.cli.training.data import DataOptions, data_options, training_data_options
 from lookalike.encoder.errors import DataError, TrainingError
@@ -37,7 +28,9 @@ from lookalike.trainer.config import (
     TrainingSpec,
     VAESpec,
     default_descriptor,
+    default_epochs,
     default_schedule,
+    default_texture,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +129,7 @@ def train() -> None:
     epilog="Example: lookalike train ae --data lfw --out runs/faces --epochs 150",
     short_help="Train an autoencoder.",
 )
-@data_options("with one subfolder per person", classes="none")
+@data_options("with subfolders or without", subfolders=("auto", "class", "person", "none"))
 @option("--quick-jpeg", is_flag=True, help="Decode JPEG at about --size: twice as fast, less exact.")
 @options_of(
     AESpec,
@@ -152,16 +145,16 @@ def train() -> None:
     type=click.IntRange(min=0),
     metavar="N",
     group=_NETWORK,
-    help="Dimensions of a descriptor for search, learned without labels; 0: search by the latent.",
+    help="Dimensions of a descriptor of what lies where, learned without labels; 0: none.",
     show_default="0 for mnist, else one for 8 images, 32 to 256",
 )
 @option(
-    "--labels",
-    default="none",
-    show_default=True,
-    type=click.Choice(("none", "person")),
+    "--texture",
+    type=click.IntRange(min=0),
+    metavar="N",
     group=_NETWORK,
-    help="person: train an identity embedding on the names of the subfolders.",
+    help="Dimensions of a texture descriptor, for images that are not framed alike; 0: none.",
+    show_default="128 for up to 4,000 images; 0 for lfw, mnist, --faces, --descriptor 0 and people",
 )
 @option(
     "--identity",
@@ -170,13 +163,13 @@ def train() -> None:
     type=click.IntRange(min=1),
     metavar="N",
     group=_NETWORK,
-    help="Dimensions of the identity embedding (--labels person).",
+    help="Dimensions of the identity embedding (--subfolders person).",
 )
 @options_of(
     TrainingSpec,
     "training",
     {
-        "epochs": "Passes over the training images.",
+        "epochs": auto("Passes over the training images.", "one for 6 images, 40 to 150"),
         "batch": "Images per step.",
         **_schedule("learning_rate", "weight_decay", "shift", "precision", "seed"),
     },
@@ -188,7 +181,7 @@ def train() -> None:
     show_default=True,
     type=click.IntRange(min=1),
     group=_TRAINING,
-    help="Epochs of the identity embedding (--labels person).",
+    help="Epochs of the identity embedding (--subfolders person).",
 )
 @_noise_option
 @_run_options
@@ -197,7 +190,7 @@ def ae(
     out: Path,
     network: Given[AESpec],
     descriptor: int | None,
-    labels: str,
+    texture: int | None,
     identity: int,
     identity_epochs: int,
     training: Given[TrainingSpec],
@@ -206,29 +199,36 @@ def ae(
 ) -> None:
     """Train an autoencoder: Linear > BatchNorm1d > ReLU layers, mean squared error.
 
-    Metrics are reported on people that the network never saw. Checkpoints, log.csv and reconstructions go to
-    OUT.run.
+    Search compares the descriptors, or the latent where there are none. Metrics are reported on people, or
+    images of each class, that the network never saw. Checkpoints and log.csv go to OUT.run.
     """
     need_extra()
-    from lookalike.trainer.models import DescriptorSpec, IdentitySpec
+    from lookalike.trainer.models import DescriptorSpec, IdentitySpec, TextureSpec
     from lookalike.trainer.recipes import train_autoencoder
 
     shape = network.build(**source.shape)
-    spec = training.build(noise=None if noise.is_zero else noise)
+    clean = {"noise": None if noise.is_zero else noise}
+    training.build(**clean)  # refuses a wrong value before the data are read
+    dataset = source.open()
+    count = len(dataset.paths)
+    spec = training.build(**clean, epochs=default_epochs(count))
     schedule = replace(IDENTITY_CONFIG, epochs=identity_epochs, precision=spec.precision, seed=spec.seed)
     supervised: dict[str, Any] = {"size": shape.size, "dim": identity, "training": schedule}
-    dataset = source.open()
-    dims, components = default_descriptor(len(dataset.paths))
+    dims, components = default_descriptor(count)
     dims = (0 if source.digits else dims) if descriptor is None else descriptor
-    features = {"size": shape.size, "dim": dims, "components": max(dims, components)}
+    people = source.subfolders == "person" or dataset.faces or dataset.name == "lfw"
+    if texture is None:
+        texture = 0 if people or not dims else default_texture(count)
+    features = {"dim": dims, "components": max(dims, components)}
     train_autoencoder(
         dataset,
         out,
         image=source.image(dataset),
         network=shape,
         spec=spec,
-        descriptor=DescriptorSpec(**features) if dims else None,
-        identity=IdentitySpec(**supervised) if labels == "person" else None,
+        descriptor=DescriptorSpec(size=shape.size, **features) if dims else None,
+        texture=TextureSpec(size=shape.size, channels=shape.channels, dim=texture) if texture else None,
+        identity=IdentitySpec(**supervised) if source.subfolders == "person" else None,
         device=run.values["device"],
         sample_every=run.values["sample_every"],
         resume=run.values["resume"],
@@ -313,7 +313,7 @@ _vae_training = combine(
     epilog="Example: lookalike train vae --data mnist --out runs/digits-vae",
     short_help="Train a variational autoencoder.",
 )
-@data_options("with one subfolder per class", classes="subfolder")
+@data_options("with one subfolder per class", subfolders=("class", "none"))
 @_vae_network
 @options_of(ElboConfig, "elbo", _ELBO, group=_OBJECTIVE)
 @_vae_training
@@ -330,7 +330,7 @@ def vae(**options: Any) -> None:
     epilog="Example: lookalike train cvae --data mnist --out runs/digits",
     short_help="Train a conditional variational autoencoder.",
 )
-@data_options("with one subfolder per class", classes="subfolder")
+@data_options("with one subfolder per class", subfolders=("class", "none"))
 @_vae_network
 @option(
     "--unmodulated",

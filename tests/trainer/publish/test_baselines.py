@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lookalike.encoder.bundle import Bundle
-from lookalike.trainer.config import default_descriptor
+from lookalike.trainer.config import default_descriptor, default_epochs, default_texture
 from lookalike.trainer.data import Split
 from lookalike.trainer.publish.baselines import (
     Baseline,
@@ -21,12 +21,14 @@ IMAGES += _RNG.integers(0, 9, IMAGES.shape, np.uint8)  # a person is a pattern
 PEOPLE = [f"person {index // 4}" for index in range(48)]
 
 
-def test_pixels_and_the_shipped_model_are_measured() -> None:
+def test_pixels_local_patterns_and_the_shipped_model_are_measured() -> None:
     found = {each.name: each.recall_at_1 for each in measure_baselines(IMAGES, PEOPLE, SPLIT)}
-    assert list(found) == ["pixels (whitened PCA)", "the shipped model faces, --crop full"]
+    patterns, shipped = "LBP and HOG (whitened PCA)", "the shipped model faces, --crop full"
+    assert list(found) == ["pixels (whitened PCA)", patterns, shipped]
     assert found["pixels (whitened PCA)"] > 0.5
+    assert found[patterns] > 0.5
     assert 0 <= found["the shipped model faces, --crop full"] <= 1
-    assert len(measure_baselines(IMAGES, PEOPLE, SPLIT, shipped=False)) == 1
+    assert len(measure_baselines(IMAGES, PEOPLE, SPLIT, shipped=False)) == 2
 
 
 def test_nothing_is_measured_where_nobody_is_there_twice() -> None:
@@ -62,6 +64,21 @@ def test_classes_are_names_where_there_are_some() -> None:
 )
 def test_few_images_have_few_dimensions(images: int, size: tuple[int, int]) -> None:
     assert default_descriptor(images) == size
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(3, 40), (300, 50), (600, 100), (900, 150), (60_000, 150)])
+def test_few_images_have_few_epochs(images: int, epochs: int) -> None:
+    assert default_epochs(images) == epochs
+
+
+def test_many_images_have_no_texture_descriptor() -> None:
+    assert [default_texture(images) for images in (3, 4000, 4001)] == [128, 128, 0]
+
+
+def test_local_patterns_need_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (pixels,) = measure_baselines(IMAGES, PEOPLE, SPLIT, shipped=False)
+    assert pixels.name == "pixels (whitened PCA)"
 
 
 def test_the_shipped_model_is_there() -> None:

@@ -102,7 +102,7 @@ def test_digits_become_a_conditional_model(tmp_path: Path, train: Train) -> None
     [
         (("vae", *NARROW), CLASSES, 3),
         pytest.param(
-            ("vae", *NARROW, "--gray", "--classes", "none", "--importance", "3"),
+            ("vae", *NARROW, "--gray", "--subfolders", "none", "--importance", "3"),
             (),
             1,
             marks=pytest.mark.slow,
@@ -184,11 +184,12 @@ def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     out = tmp_path / "model"
     words = ("--size", "16", "--latent", "4", "--hidden", "16", "--epochs", "1", "--device", "cpu")
     done = train(
-        "ae", "--data", str(data), "--out", str(out), *words, "--classes", "subfolder", "--descriptor", "12"
+        "ae", "--data", str(data), "--out", str(out), *words, "--subfolders", "class", "--descriptor", "12"
     )
     assert done.returncode == 0, done.stderr
     bundle = Bundle.open(out)
-    assert (bundle.spec.classes, bundle.spec.labels, bundle.spec.latent) == (CLASSES, "class", 16)
+    assert (bundle.spec.classes, bundle.spec.labels) == (CLASSES, "class")
+    assert bundle.spec.latent == 4 + 12 + bundle.spec.training["texture"]["dim"]
     assert bundle.sampling is not None
     assert bundle.sampling.by_class is not None
     assert bundle.sampling.by_class.size == 4  # of the appearance: pictures are drawn of it alone
@@ -225,13 +226,13 @@ def test_options_that_cannot_be_are_usage_errors(
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize("classes", ["subfolder", "none"])
+@pytest.mark.parametrize("subfolders", ["class", "none"])
 def test_conditional_model_without_classes_fails_in_one_line(
-    tmp_path: Path, train: Train, classes: str
+    tmp_path: Path, train: Train, subfolders: str
 ) -> None:
     root = write_classes(tmp_path / "shapes", each=4)
-    where = root / "ring" if classes == "subfolder" else root
-    done = train("cvae", "--data", str(where), "--out", "model", "--classes", classes)
+    where = root / "ring" if subfolders == "class" else root
+    done = train("cvae", "--data", str(where), "--out", "model", "--subfolders", subfolders)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("lookalike: a conditional model needs two classes or more, ")
     assert done.stderr.count("\n") == 1
