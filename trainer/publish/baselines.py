@@ -164,11 +164,12 @@ def _local_binary_patterns(images: Images) -> Floats:
     """Return square roots of the patterns' shares in 8 x 8 cells, float32 (N, 64 * 59), of (N, S, S, C)."""
     from skimage.feature import local_binary_pattern
 
+    patterns: Callable[..., NDArray[np.float64]] = local_binary_pattern
     rows = []
     cell = np.arange(images.shape[1]) * _CELLS // images.shape[1]
     places = (cell[:, None] * _CELLS + cell) * _PATTERNS
     for image in _gray(images):
-        codes = local_binary_pattern(image, 8, 1, "nri_uniform").astype(np.int64)
+        codes = patterns(image, 8, 1, "nri_uniform").astype(np.int64)
         rows.append(np.bincount((places + codes).ravel(), minlength=_CELLS * _CELLS * _PATTERNS))
     shares: Floats = np.sqrt(np.stack(rows) / images[0, :, :, 0].size).astype(np.float32)
     return shares
@@ -180,11 +181,13 @@ def _oriented_gradients(images: Images) -> Floats:
 
     side = max(1, images.shape[1] // _CELLS)
     size = {"orientations": 9, "pixels_per_cell": (side, side), "cells_per_block": (2, 2)}
-    return np.stack([hog(image, **size) for image in _gray(images)]).astype(np.float32)
+    gradients: Floats = np.stack([hog(image, **size) for image in _gray(images)]).astype(np.float32)
+    return gradients
 
 
 def _gray(images: Images) -> Images:
-    return np.rint(images.mean(3)).astype(np.uint8)
+    gray: Images = np.rint(images.mean(3)).astype(np.uint8)
+    return gray
 
 
 @cache

@@ -95,6 +95,16 @@ class DataOptions:
         return ImageSpec(**self.shape, crop=self.crop or dataset.crop, quick_jpeg=self.quick_jpeg)
 
 
+def _renamed(old: str, advice: str) -> Decorator:
+    """Return an option that is no more: whoever gives it is told of the new one."""
+
+    def refuse(_ctx: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(f"{old} is now --subfolders; pass {advice}")
+
+    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+
+
 def data_options(folder: str, *, subfolders: Sequence[Subfolders]) -> Decorator:
     """Return the options of the data, the first meaning of subfolders as the default.
 
@@ -109,6 +119,8 @@ def data_options(folder: str, *, subfolders: Sequence[Subfolders]) -> Decorator:
             type=click.Choice(subfolders),
             help=f"What subfolders are. {'; '.join(f'{name}: {_MEANINGS[name]}' for name in subfolders)}.",
         ),
+        _renamed("--classes", "--subfolders class for --classes subfolder, --subfolders none for none"),
+        _renamed("--labels", "--subfolders person for --labels person, --subfolders none for none"),
         option(
             "--class-attribute",
             metavar="NAME",

@@ -8,7 +8,14 @@ import pytest
 from lookalike.encoder.datasets import LFW, MNIST
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.images import ImageSpec
-from lookalike.trainer.data import by_attribute, by_subfolder, default_shape, open_dataset, read_pixel_cache
+from lookalike.trainer.data import (
+    by_attribute,
+    by_subfolder,
+    default_shape,
+    open_dataset,
+    read_pixel_cache,
+    subfolders_are_classes,
+)
 from tests.fixtures.class_images import CLASSES, write_classes
 from tests.fixtures.digit_files import made_up_images, made_up_labels, write_digits
 from tests.fixtures.people import write_people
@@ -44,6 +51,28 @@ def test_as_many_subfolders_as_people_are_refused(tmp_path: Path, monkeypatch: p
     dataset = open_dataset(str(write_people(tmp_path / "people", people=4, each=1)))
     with pytest.raises(DataError, match="has 4; are they people"):
         by_subfolder(dataset)
+
+
+@pytest.mark.parametrize(
+    ("people", "each", "expected"),
+    [(1, 30, False), (2, 9, False), (2, 10, True), (7, 12, True), (101, 10, False)],
+)
+def test_few_full_subfolders_look_like_classes(
+    tmp_path: Path, people: int, each: int, expected: bool
+) -> None:
+    files = [tmp_path / "root" / f"folder {index // each}" / f"{index}.png" for index in range(people * each)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert subfolders_are_classes(open_dataset(str(tmp_path / "root"))) is expected
+
+
+def test_images_without_subfolders_and_labelled_ones_get_no_classes(tmp_path: Path) -> None:
+    for index in range(40):
+        (tmp_path / f"{index}.png").touch()
+    assert not subfolders_are_classes(open_dataset(str(tmp_path)))
+    labelled = by_subfolder(open_dataset(str(write_classes(tmp_path / "shapes"))))
+    assert not subfolders_are_classes(labelled)
 
 
 TABLE = "# attributes\n#\tperson\timagenum\tMale\tSmiling\n"

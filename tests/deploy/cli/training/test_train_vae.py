@@ -195,6 +195,30 @@ def test_plain_autoencoder_takes_subfolders_for_classes_when_asked(
     assert bundle.sampling.by_class.size == 4  # of the appearance: pictures are drawn of it alone
 
 
+@pytest.mark.trains
+def test_plain_autoencoder_takes_few_full_subfolders_for_classes_and_says_so(
+    tmp_path: Path, data: Path, train: Train
+) -> None:
+    out = tmp_path / "model"
+    words = ("--size", "16", "--latent", "4", "--hidden", "16", "--epochs", "1", "--device", "cpu")
+    done = train("ae", "--data", str(data), "--out", str(out), *words)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stderr.splitlines()[:2]
+    assert "its 3 subfolders are taken as classes; if each is a person, pass --subfolders person" in first
+    assert "split by image" in second
+    assert "images of the same class are found first in" in done.stderr
+    spec = Bundle.open(out).spec
+    assert (spec.classes, spec.labels) == (CLASSES, "class")
+    assert spec.training["texture"]["kind"] == "texture"
+
+
+@pytest.mark.parametrize(("old", "kind"), [("--classes", "vae"), ("--classes", "ae"), ("--labels", "ae")])
+def test_the_options_that_subfolders_replaces_are_gone(train: Train, data: Path, old: str, kind: str) -> None:
+    done = train(kind, "--data", str(data), "--out", "model", old, "none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{old} is now --subfolders" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "rule"),
     [
