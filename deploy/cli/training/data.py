@@ -102,7 +102,7 @@ def _renamed(old: str, advice: str) -> Decorator:
         if value is not None:
             raise click.UsageError(f"{old} is now --subfolders; pass {advice}")
 
-    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+    return click.option(old, help=f"Now: {advice}.", hidden=True, expose_value=False, callback=refuse)
 
 
 def data_options(folder: str, *, subfolders: Sequence[Subfolders]) -> Decorator:

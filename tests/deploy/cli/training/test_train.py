@@ -13,7 +13,7 @@ from lookalike.deploy.cli.training.train import ae
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.images import Crop, NoiseSpec
 from lookalike.encoder.runtime import Model
-from lookalike.trainer.config import AESpec, TrainingSpec
+from lookalike.trainer.config import AESpec, TrainingSpec, default_epochs
 from tests.fixtures.command import COMMAND, lookalike
 from tests.fixtures.people import write_people
 
@@ -214,8 +214,10 @@ def test_every_option_is_described_and_has_the_default_of_the_library() -> None:
     options = {option.name: option for option in ae.params if isinstance(option, click.Option)}
     assert all(option.help for option in options.values())
     defaults = TrainingSpec().to_json() | AESpec(size=64, channels=3).to_json()
-    shared = options.keys() & defaults.keys() - {"hidden", "size", "noise"}
-    assert len(shared) == 8
+    shared = options.keys() & defaults.keys() - {"hidden", "size", "noise", "epochs"}
+    assert len(shared) == 7
+    assert options["epochs"].default is None  # by the number of images, at most that of the library
+    assert default_epochs(60_000) == defaults["epochs"]
     assert TrainingSpec().noise is None
     assert NoiseSpec.parse(str(options["noise"].default)).is_zero
     assert {name: options[name].default for name in shared} == {name: defaults[name] for name in shared}
