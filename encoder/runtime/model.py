@@ -18,6 +18,9 @@ from lookalike.encoder.runtime.session import OnnxModel, Provider
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+_FEW: Final = 8
+"""Up to so many images go through the encoder together with their mirror images: reading the weights takes
+longer than computing. With many, both are slower together, as they no longer fit into the caches."""
 _OFF_AXIS: Final = "its latent is {:.1f} times as far off as those of the training"
 
 
@@ -70,10 +73,24 @@ class Model(OnnxModel):
         Raises:
             InvalidArgumentError: Another dtype or shape.
         """
-        latents = self.encode(pixels)
-        if self._spec.mirror:
-            latents = (latents + self.encode(pixels[:, :, ::-1])) * np.float32(0.5)
-        return latents
+        return self.encode_with_mean(pixels)[1]
+
+    def encode_with_mean(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """Return what :meth:`encode` and :meth:`mean_latents` do, in as few runs as pay.
+
+        Raises:
+            InvalidArgumentError: Another dtype or shape.
+        """
+        if not self._spec.mirror:
+            latents = self.encode(pixels)
+            return latents, latents
+        self._check_pixels(pixels)
+        mirror = pixels[:, :, ::-1]
+        if len(pixels) > _FEW:
+            latents, mirrored = self.encode(pixels), self.encode(mirror)
+        else:
+            latents, mirrored = np.split(self.encode(np.concatenate([pixels, mirror])), 2)
+        return latents, (latents + mirrored) * np.float32(0.5)
 
     def embed(self, pixels: Pixels, change: Floats | None = None) -> Floats:
         """Return embeddings float32 (N, E) of unit length of uint8 (N, H, W, C).
@@ -162,7 +179,9 @@ class Model(OnnxModel):
         calibration = self.bundle.calibration_of(faces=faces)
         return calibration is not None and self.has_decoder and calibration.reconstruction_errors is not None
 
-    def why_unlike(self, pixels: Pixels, *, faces: bool = False) -> list[str | None]:
+    def why_unlike(
+        self, pixels: Pixels, *, faces: bool = False, latents: Floats | None = None
+    ) -> list[str | None]:
         """Return for each of uint8 (N, H, W, C) why it is unlike what the model was trained on, or None.
 
         None for all where :meth:`can_judge` is false.
@@ -170,6 +189,7 @@ class Model(OnnxModel):
         Args:
             pixels: The images.
             faces: Whether they are faces that were found in pictures and turned upright.
+            latents: What :meth:`encode` returns for them, if it is known.
 
         Raises:
             InvalidArgumentError: Another dtype or shape.
@@ -178,7 +198,8 @@ class Model(OnnxModel):
         usual = None if calibration is None else calibration.reconstruction_errors
         if calibration is None or usual is None or not self.has_decoder:
             return [None] * len(pixels)
-        latents = self.encode(pixels)
+        if latents is None:
+            latents = self.encode(pixels)
         scores = usual.ood_scores(reconstruction_errors(pixels, self.decode(latents)))
         reasons = [None if s is None else f"reconstruction error {s:.1f} times the usual" for s in scores]
         if calibration.most_off_axis is None:

@@ -86,15 +86,15 @@ def compare(
     crop = embedder.framing(crop, faces)
     scorer = MatchScorer.of_pair(model.bundle, prior=prior, fmr=fmr, faces=crop is None)
     loaded = [_loaded(embedder.load(each, crop, faces, denoiser)[0]) for each in (first, second)]
-    images = [each.pixels for each in loaded]
     vectors = []
-    for each, vector in zip(loaded, embedder.embed(images), strict=True):
+    embedded, warnings = embedder.vectors(loaded)
+    for each, vector in zip(loaded, embedded, strict=True):
         if vector is None:
             raise no_vector(each.name)
         vectors.append(vector)
     score = float(np.clip(vectors[0] @ vectors[1], -1, 1))
-    warnings = zip(loaded, embedder.warnings(images), strict=True)
-    warning = next((f"{each.name}: {text}" for each, text in warnings if text is not None), None)
+    named = zip(loaded, warnings, strict=True)
+    warning = next((f"{each.name}: {text}" for each, text in named if text is not None), None)
     (probability,) = scorer.probabilities([score])
     return Comparison(
         score=score,

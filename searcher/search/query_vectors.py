@@ -98,36 +98,54 @@ class QueryEmbedder:
         """
         return attributes_of(self.model).change(add) if add else None
 
-    def vectors(self, loaded: Sequence[LoadedQuery], change: Vector | None = None) -> list[Vector | None]:
-        """Return the vector of each query, float32 (E,), as :meth:`embed` does; items and text have one."""
-        embedded = self.embed([each.pixels for each in loaded], change)
-        return [
+    def vectors(
+        self, loaded: Sequence[LoadedQuery], change: Vector | None = None
+    ) -> tuple[list[Vector | None], list[str | None]]:
+        """Return the vector of each query and its warning, as :meth:`embed` does; items and text have one."""
+        embedded, warnings = self.embed([each.pixels for each in loaded], change)
+        vectors = [
             vector if each.vector is None else each.vector
             for each, vector in zip(loaded, embedded, strict=True)
         ]
+        return vectors, warnings
 
-    def embed(self, images: Sequence[Pixels | None], change: Vector | None = None) -> list[Vector | None]:
-        """Return a vector, float32 (E,), for each image, uint8 (S, S, C), that was read.
+    def embed(
+        self, images: Sequence[Pixels | None], change: Vector | None = None
+    ) -> tuple[list[Vector | None], list[str | None]]:
+        """Return for each image, uint8 (S, S, C), a vector, float32 (E,), and perhaps a warning.
 
-        None also for an image whose vector is zero or not finite; :func:`no_vector` is its error.
+        The vector is None also where it is zero or not finite; :func:`no_vector` is the error. The warning is
+        a line where the image is unlike those that the model was trained on.
+
+        Args:
+            images: The images; None: one that could not be read, and gets neither.
+            change: float32 (D,), added to their latents; the warnings are of the images as they are.
         """
         good = [pixels for pixels in images if pixels is not None]
+        if not good:
+            return [None] * len(images), [None] * len(images)
+        pixels = np.stack(good)
         with self.timer("embed"):
-            rows = iter(self.model.embed(np.stack(good), change) if good else ())
-        vectors: list[Vector | None] = [None if pixels is None else next(rows) for pixels in images]
-        return [v if v is not None and np.isfinite(v).all() and v.any() else None for v in vectors]
+            latents, means = self.model.encode_with_mean(pixels)
+            rows = self.model.bundle.affine(means if change is None else means + change)
+        usable: list[bool] = np.asarray(np.isfinite(rows).all(axis=1) & rows.any(axis=1)).tolist()
+        found = iter(zip(rows, usable, self._warnings(pixels, latents), strict=True))
+        vectors: list[Vector | None] = []
+        warnings: list[str | None] = []
+        for image in images:
+            row, is_usable, warning = (None, False, None) if image is None else next(found)
+            vectors.append(row if is_usable else None)
+            warnings.append(warning)
+        return vectors, warnings
 
-    def warnings(self, images: Sequence[Pixels | None]) -> list[str | None]:
-        """Return a line for each image that is unlike those that the model was trained on."""
-        good = [pixels for pixels in images if pixels is not None]
+    def _warnings(self, pixels: Pixels, latents: Vector) -> list[str | None]:
         faces = self._usual_crop is None
-        if not good or not self.model.can_judge(faces=faces):
-            return [None] * len(images)
+        if not self.model.can_judge(faces=faces):
+            return [None] * len(pixels)
         with self.timer("check"):
-            reasons = iter(self.model.why_unlike(np.stack(good), faces=faces))
+            reasons = self.model.why_unlike(pixels, faces=faces, latents=latents)
         hint = "" if faces or self.model.bundle.spec.frame is None else _TRY_FACES
-        found = [None if pixels is None else next(reasons) for pixels in images]
-        return [None if reason is None else OUT_OF_DISTRIBUTION.format(reason) + hint for reason in found]
+        return [None if reason is None else OUT_OF_DISTRIBUTION.format(reason) + hint for reason in reasons]
 
 
 def no_vector(query: object) -> VectorError:

@@ -304,8 +304,8 @@ class Searcher:
         unliked = [self._load_example(each, crop, faces, denoiser, image=False) for each in unlike]
         loaded = liked + unliked
         scorer = _judge(scorer, *loaded)
-        vectors = self._embedder.vectors(liked, change) + self._embedder.vectors(unliked)
-        warnings = self._embedder.warnings([each.pixels for each in liked])
+        of_liked, warnings = self._embedder.vectors(liked, change)
+        vectors = of_liked + self._embedder.vectors(unliked)[0]
         warning = next(
             (f"{each.name}: {text}" for each, text in zip(liked, warnings, strict=True) if text), None
         )
@@ -449,8 +449,7 @@ class Searcher:
     ) -> Iterator[QueryResult]:
         began = time.perf_counter()
         loaded = [one for query in queries for one in self._embedder.load(query, crop, faces, denoiser)]
-        images = [each.pixels for each in loaded]
-        vectors, warnings = self._embedder.vectors(loaded, change), self._embedder.warnings(images)
+        vectors, warnings = self._embedder.vectors(loaded, change)
         usable = [place for place, vector in enumerate(vectors) if vector is not None]
         results: dict[int, tuple[SearchHit, ...]] = {}
         if usable:

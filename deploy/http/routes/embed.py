@@ -65,7 +65,7 @@ async def embed(request: Request, state: State) -> Response:
         pixels = read_uploads(model, uploads, params.framing, max_pixels=state.settings.max_pixels)
         faces = params.chosen_face is not None
         embedder = QueryEmbedder(model, None if faces else model.bundle.spec.image.crop)
-        rows, warnings = embedder.embed(list(pixels)), embedder.warnings(list(pixels))
+        rows, warnings = embedder.embed(list(pixels))
         found = []
         for upload, vector, warning in zip(uploads, rows, warnings, strict=True):
             if vector is None:

@@ -139,6 +139,26 @@ def test_embedding_averages_the_latents_of_both_sides(model: Model) -> None:
     np.testing.assert_allclose(model.embed(pixels), model.bundle.affine(both), atol=1e-6)
 
 
+def test_latents_and_their_mean_come_from_one_run(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (5, *model.bundle.spec.image.shape), np.uint8)
+    expected = model.encode(pixels), model.mean_latents(pixels)
+    runs: list[int] = []
+    encode = model.encode
+
+    def counted(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        runs.append(len(rows))
+        return encode(rows)
+
+    monkeypatch.setattr(model, "encode", counted)
+    latents, means = model.encode_with_mean(pixels)
+    many = np.concatenate([pixels] * 2)
+    np.testing.assert_allclose(model.encode_with_mean(many)[1][5:], means, atol=1e-5)
+    assert runs == [10, 10, 10]  # few with their mirror images, many one after the other
+    np.testing.assert_allclose(latents, expected[0], atol=1e-5)
+    np.testing.assert_allclose(means, expected[1], atol=1e-5)
+    assert model.why_unlike(pixels, latents=latents) == model.why_unlike(pixels)
+
+
 def test_without_mirror_the_embedding_is_that_of_the_latent(model: Model, tmp_path: Path) -> None:
     bundle = save_again(model.bundle, tmp_path / "one-sided", spec=replace(model.bundle.spec, mirror=False))
     pixels = pictures(5)
