@@ -380,7 +380,13 @@ def plot_searches(path: Path, measured: Mapping[str, Sequence[SearchReliability]
             axes.set(xlabel="said", ylabel="observed share of right first hits")
             escaped = name.replace("$", r"\$")  # a dollar would begin a formula
             _style(axes, f"{escaped}: {size:,} searched")
-            axes.legend(title="the person is", loc="upper left", frameon=False, markerscale=0.6)
+            axes.legend(
+                title="the person is",
+                loc="lower right",
+                bbox_to_anchor=(1, 0.05),
+                frameon=False,
+                markerscale=0.6,
+            )
     _save(path, FigureCanvasAgg(figure))
 
 
