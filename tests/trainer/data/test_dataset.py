@@ -304,7 +304,8 @@ def test_reader_that_is_killed_leaves_nothing_half(tmp_path: Path, cache: Path) 
     assert pixels.failures == {}
     expected = read_pixels(first.read_bytes(), SPEC, name="x")
     assert (pixels.images == expected).all()
-    assert {path.name for path in cache.glob("*/*")} == {".lock", "failed.tsv", "pixels.npy"}
+    found = {path.name for path in cache.glob("*/*")}
+    assert found == {".lock", "failed.tsv", "fingerprint.txt", "pixels.npy"}
 
 
 @pytest.mark.slow
