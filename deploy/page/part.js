@@ -126,9 +126,10 @@ function preferred(picture, crop) {
 // A face as a button on the picture.
 function makeFace(face, number, count, pressed, onclick) {
   const [x, y, wide, high] = face.box;
+  const [left, top] = [Math.max(0, x), Math.max(0, y)];
   const name = `Face ${number} of ${count}, from the left`;
   const button = makeButton("", onclick, { className: "face", name, pressed, key: `face-${number}` });
-  Object.assign(button.style, boxStyle(x, y, wide, high));
+  Object.assign(button.style, boxStyle(left, top, Math.min(1, x + wide) - left, Math.min(1, y + high) - top));
   button.title = name;
   return button;
 }

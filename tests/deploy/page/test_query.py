@@ -361,6 +361,20 @@ def test_faces_are_chosen_with_the_keyboard(
         assert middle == pytest.approx((2.5 * 256) / (3 * 256 + 500), abs=0.05)
 
 
+@pytest.mark.slow
+@in_browser
+def test_the_box_of_a_face_that_is_cut_off_stays_in_the_picture(browser: Browser, faces: str) -> None:
+    for page in opened(browser, faces):
+        page.set_input_files("#file", files=chosen(jpeg(group()[:150])))  # the box ends at 1.13 of the height
+        face = page.locator(".face")
+        expect(face).to_have_count(1)
+        box, frame = face.bounding_box(), page.locator("#query").bounding_box()
+        assert box is not None
+        assert frame is not None
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"] + 1
+        assert box["y"] > frame["y"]
+
+
 def refuse(route: Route) -> None:
     """Answer as a service without the extra `faces` does."""
     route.fulfill(status=501, json={"code": "extra-missing", "detail": "faces are not found here"})
