@@ -29,7 +29,7 @@ from lookalike.deploy.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from lookalike.deploy.evaluation import Reliability, ScoredImages
+    from lookalike.deploy.evaluation import MeasuredPeople, Reliability, ScoredImages
     from lookalike.encoder.bundle import Attributes, Calibration
     from lookalike.encoder.images import Crop
     from lookalike.trainer.fitting import Method
@@ -222,20 +222,20 @@ def calibrate(
     opened = Model.open(model, provider=provider)
     images = find_people(source, opened)
     face: Literal["centered", "prominent"] = "centered" if source == "lfw" else "prominent"
-    with progress_bar("Measuring", total=len(images)) as bar:
-        measured = measure_people(
-            opened, images, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
-        )
+
+    def measure(task: str, chosen: list[tuple[Path, str]]) -> MeasuredPeople:
+        with progress_bar(task, total=len(chosen)) as bar:
+            return measure_people(
+                opened, chosen, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
+            )
+
+    measured = measure("Measuring", images)
     failures, others = measured.failures, None
     if source == "lfw":
-        bystanders = find_bystanders(images)
-        with progress_bar("Measuring other people", total=len(bystanders)) as bar:
-            more = measure_people(
-                opened, bystanders, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
-            )
+        more = measure("Measuring other people", find_bystanders(images))
         failures, others = failures + more.failures, more.embeddings
-    # Faces that were found are faces: there the errors are enough.
     log_failed(failures)
+    # Faces that were found are faces: there the errors are enough.
     off_axis = None if faces else measured.off_axis
     fitted = fit_calibration(
         measured.embeddings, measured.people, measured.errors, off_axis=off_axis, others=others

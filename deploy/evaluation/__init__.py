@@ -30,6 +30,7 @@ from lookalike.deploy.evaluation.faces import (
     face_sheet,
 )
 from lookalike.deploy.evaluation.fit_data import (
+    MeasuredPeople,
     ScoredImages,
     encode_examples,
     find_bystanders,
@@ -99,6 +100,7 @@ __all__ = [
     "ImageVectors",
     "InputNoise",
     "LabeledImages",
+    "MeasuredPeople",
     "Method",
     "MnistData",
     "Part",

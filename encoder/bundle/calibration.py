@@ -44,8 +44,8 @@ With the shipped model ``faces`` and held-out faces of LFW, that and the errors 
 """
 DEFAULT_PRESENCE: Final = 0.5
 """Probability that the person searched for is in a collection, before anything is compared."""
-_FOUND: Final = 1 / 3
-"""Share of searches whose person comes first, of those whose person is there; measured on LFW."""
+_PRESENCE_DIVISOR: Final = 1 / 3
+"""Of the odds of a prior: chosen on validation people of LFW, see :class:`SearchCalibration`."""
 _DARKEST: Final = 1 / 255**2  # variance of an image that is all but blank
 
 
@@ -257,8 +257,9 @@ class SearchCalibration:
 
     Where N images are searched, and one or more of them show the person with probability p, the odds of a hit
     with cosine score s are ``p / (1 - p / 3) exp(slope s + intercept) / N^decline``: the same score means
-    less in a larger collection. (A wrong hit comes first where the person is not there, and in about two of
-    three searches where they are.) It is never more certain than the searches of the fit can show.
+    less in a larger collection. (For p near 0 that is Bayes' rule; the divisor makes first hits right where
+    the person is known to be there, docs/experiments.md.) It is never more certain than the searches of the
+    fit can show.
 
     Attributes:
         slope: Over 0.
@@ -406,7 +407,7 @@ class Calibration:
 
 def presence_odds(prior: float) -> float:
     """Return what a prior in (0, 1) adds to the log-odds of a hit, see :class:`SearchCalibration`."""
-    return math.log(prior) - math.log1p(-_FOUND * prior)
+    return math.log(prior) - math.log1p(-_PRESENCE_DIVISOR * prior)
 
 
 def _check_prior(prior: float) -> None:

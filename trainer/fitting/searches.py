@@ -85,7 +85,7 @@ def draw_searches(
     """Search drawn galleries.
 
     Half of the weight is that of searches without the person, where both kinds are drawn. A person with a
-    single image is searched for in vain only.
+    single image is only searched for in galleries without them.
 
     Args:
         embeddings: float32 (N, E) of unit length.

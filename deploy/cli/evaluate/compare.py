@@ -74,6 +74,11 @@ class _Comparison:
     as_json: bool
     provider: Provider
 
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The models that are measured: ``faces`` where nothing is named."""
+        return self.models or (() if self.collections or self.vectors else ("faces",))
+
 
 @evaluate.command(epilog="Example: lookalike evaluate retrieval --model faces --collection family")
 @combine(
@@ -157,7 +162,7 @@ def _measure_reliability(
     asking = None if images.lfw is None else held_out_people(images, seed=comparison.seed)
     measured = {}
     rows = [row for row in table.rows if row.kind == "model"]
-    for row, name in zip(rows, comparison.models or ("faces",), strict=False):
+    for row, name in zip(rows, comparison.model_names, strict=True):
         fitted = Bundle.open(name).calibration_of(faces=comparison.faces)
         if fitted is None or fitted.searches is None:
             continue
@@ -276,7 +281,7 @@ def _thresholds(
 
     if given is not None:
         return [given] * rows
-    names = comparison.models or (() if comparison.collections or comparison.vectors else ("faces",))
+    names = comparison.model_names
     found = [default_threshold(Bundle.open(name), faces=comparison.faces) for name in names]
     if store is not None:
         specs = [store.info(name) for name in comparison.collections]
@@ -331,7 +336,7 @@ def _collect(
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
 
-    names = comparison.models or (() if comparison.collections or comparison.vectors else ("faces",))
+    names = comparison.model_names
     if comparison.faces and not names:
         raise click.UsageError(
             "--faces is for models, collections and vectors are measured as they are; add --model, or leave "

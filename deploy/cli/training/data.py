@@ -96,7 +96,7 @@ class DataOptions:
 
 
 def _renamed(old: str, advice: str) -> Decorator:
-    """Return an option that is no more: whoever gives it is told of the new one."""
+    """Return a removed option: the error of a command that is given it names the new one."""
 
     def refuse(_ctx: click.Context, _option: click.Parameter, value: str | None) -> None:
         if value is not None:

@@ -22,7 +22,7 @@ Person = Literal["there", "not there", "even odds", "as it is"]
 SIZES: Final = (100, 1000, 1_000_000)
 """Of the galleries; the last means all images."""
 _PRIORS: Final[dict[Person, float]] = {"there": 0.99, "not there": 0.01, "even odds": DEFAULT_PRESENCE}
-"""What is told."""
+"""The prior that is given."""
 _LEAST: Final = 200
 """Hits in a bin whose deviation counts."""
 _EVEN: Final = 0.5

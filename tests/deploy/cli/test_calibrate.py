@@ -114,10 +114,10 @@ def test_a_prior_and_a_rate_may_be_given(home: Path) -> None:
 
 
 def test_a_match_is_more_probable_than_not_whatever_the_threshold(home: Path) -> None:
-    likeness = Bundle.open(home / "sure").calibration
-    assert likeness is not None
-    assert likeness.scores is not None
-    threshold_of = {None: -1.0} | dict(likeness.scores.thresholds)
+    calibration = Bundle.open(home / "sure").calibration
+    assert calibration is not None
+    assert calibration.scores is not None
+    threshold_of = {None: -1.0} | dict(calibration.scores.thresholds)
     seen = set()
     with open_store(str(home / ".lookalike")) as store:
         searcher = Searcher.open(store, "people", model=str(home / "sure"))
