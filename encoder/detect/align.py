@@ -82,6 +82,11 @@ class Frame:
         names = {LFW_FRAME: "lfw", ARCFACE_FRAME: "arcface"}
         return names.get(self) or _text(self.points)
 
+    def widened(self, margin: float) -> Frame:
+        """Return where the landmarks lie in a square that shows ``margin`` of the side more on each side."""
+        shares = [tuple((value + margin) / (1 + 2 * margin) for value in point) for point in self.points]
+        return Frame(tuple((x, y) for x, y in shares))
+
     def scaled(self, side: int, *, margin: float = 0.0) -> Points:
         """Return the landmarks in pixels of a square of ``side`` that shows ``margin`` more on each side."""
         share = np.array(self.points, np.float32)

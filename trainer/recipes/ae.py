@@ -37,7 +37,7 @@ from lookalike.trainer.publish.ae import (
     with_mirrored,
 )
 from lookalike.trainer.publish.baselines import comparison_lines, measure_baselines, names_of
-from lookalike.trainer.recipes.identity import IdentitySampler, padded_spec, train_identity
+from lookalike.trainer.recipes.identity import IdentitySampler, train_identity, with_surroundings
 
 _MEASURED: Final = 1000
 """Held-out images that an epoch's metric is measured on; the bundle's is measured on all."""
@@ -108,7 +108,7 @@ def train_autoencoder(
     )
     sampler = None
     if identity is not None:  # read first: missing names must stop the training before it starts
-        padded = read_pixel_cache(dataset, padded_spec(image), progress=True)
+        padded = read_pixel_cache(*with_surroundings(dataset, image), progress=True)
         sampler = IdentitySampler(padded.images, split.train, dataset.people, identity)
     pca = pca_psnr(images, split, network.latent, mirror=mirror)
     log(f"PCA with {network.latent} components: held-out PSNR {pca:.2f} dB")

@@ -19,9 +19,9 @@ from torch.nn.functional import normalize
 from lookalike.encoder.errors import DataError
 from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.metrics import roc_auc
-from lookalike.trainer.data import augment, chunked, to_floats
+from lookalike.trainer.data import Dataset, augment, chunked, to_floats
 from lookalike.trainer.fitting import pair_scores
-from lookalike.trainer.loop import Objective, Run, RunInputs, run_epochs
+from lookalike.trainer.loop import Objective, Run, RunInputs, muon, run_epochs
 from lookalike.trainer.models import CosineClassifier, Identity, IdentitySpec
 from lookalike.trainer.objectives import cosface_loss
 
@@ -31,16 +31,19 @@ _MEASURED: Final = 1000
 """Held-out images that an epoch's metric is measured on."""
 
 
-def padded_spec(image: ImageSpec) -> ImageSpec:
-    """Return the spec with a fifth of the side more on each side, if the images have it to show.
+def with_surroundings(dataset: Dataset, image: ImageSpec) -> tuple[Dataset, ImageSpec]:
+    """Return how to read the images with a fifth of the side more on each side, if they have it to show.
 
     What augmentation moves into view is then the image's own surroundings, not its repeated edge.
     """
     margin = round(_PADDING * image.size)
-    factor = 1 + 2 * margin / image.size
+    wide = replace(image, size=image.size + 2 * margin)
+    if dataset.faces and dataset.frame is not None:
+        return replace(dataset, frame=dataset.frame.widened(margin / image.size)), wide
+    factor = wide.size / image.size
     if image.crop.window is not None or image.crop.fraction * factor > 1:
-        return image
-    return replace(image, size=image.size + 2 * margin, crop=image.crop.widened(factor))
+        return dataset, image
+    return dataset, replace(wide, crop=image.crop.widened(factor))
 
 
 @final
@@ -57,7 +60,7 @@ class IdentitySampler:
         """Sample from the images at ``rows``.
 
         Args:
-            images: uint8 (M, R, R, C) of :func:`padded_spec`.
+            images: uint8 (M, R, R, C) of :func:`with_surroundings`.
             rows: int64 (N,), the training images.
             names: M names, of all images.
             spec: How to train.
@@ -133,7 +136,7 @@ def train_identity(
     folder, images, split = inputs.folder / "identity", inputs.pixels.images, inputs.split
     torch.manual_seed(spec.training.seed)
     start = CosineClassifier(Identity(spec), sampler.count)
-    run = Run(folder, start, spec.training, record=record, device=inputs.device)
+    run = Run(folder, start, spec.training, record=record, device=inputs.device, optimizer=muon)
     if Run.unfinished(folder):
         run.resume()
     inputs.log(f"identity network: {sampler.count} people, {run.done} of {spec.training.epochs} epochs done")

@@ -8,6 +8,7 @@ import pytest
 from lookalike.encoder.detect import LFW_FRAME
 from lookalike.encoder.images import Crop, ImageSpec
 from lookalike.trainer.data import open_dataset, read_pixel_cache
+from lookalike.trainer.recipes.identity import with_surroundings
 from tests.fixtures.face_pictures import write_picture
 
 
@@ -30,3 +31,19 @@ def test_each_image_gives_its_main_face(tmp_path: Path, monkeypatch: pytest.Monk
     assert read_pixel_cache(whole, spec).fingerprint != pixels.fingerprint
     assert (faces.frame_within(spec.crop), whole.frame_within(spec.crop)) == (LFW_FRAME, None)
     assert faces.frame_within(Crop(fraction=0.5)) == LFW_FRAME
+
+
+@pytest.mark.parametrize("crop", [Crop(), Crop(fraction=0.36)], ids=str)
+def test_surroundings_show_more_of_the_picture_around_the_same_face(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: Crop
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
+    for number in range(3):
+        write_picture(tmp_path / "photos" / f"person{number}" / "a.png", (number,), turned=number)
+    faces, spec = open_dataset(str(tmp_path / "photos")).with_faces(), ImageSpec(size=40, crop=crop)
+    near = read_pixel_cache(faces, spec).images
+    wide_faces, wide_spec = with_surroundings(faces, spec)
+    wide = read_pixel_cache(wide_faces, wide_spec).images
+    assert wide.shape == (3, 56, 56, 3)
+    middle = wide[:, 8:-8, 8:-8]
+    assert np.abs(middle.astype(int) - near.astype(int)).mean() < 2

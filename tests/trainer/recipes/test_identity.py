@@ -16,10 +16,15 @@ from lookalike.encoder.errors import DataError, TrainingError
 from lookalike.encoder.images import Crop, ImageSpec
 from lookalike.encoder.runtime import Model
 from lookalike.trainer.config import TrainingSpec
-from lookalike.trainer.data import Pixels, Split, to_floats
+from lookalike.trainer.data import Dataset, Pixels, Split, to_floats
 from lookalike.trainer.loop import RunInputs
 from lookalike.trainer.models import Identity, IdentitySpec
-from lookalike.trainer.recipes.identity import IdentitySampler, area_under_roc, padded_spec, train_identity
+from lookalike.trainer.recipes.identity import (
+    IdentitySampler,
+    area_under_roc,
+    train_identity,
+    with_surroundings,
+)
 from tests.fixtures.people import SIDE, portraits, write_people
 from tests.trainer.loop.test_loop import SPEC, train
 
@@ -166,7 +171,9 @@ def test_bundle_says_that_names_were_used_and_a_run_stopped_among_them_goes_on(
 
 
 def test_room_is_what_the_picture_has_around() -> None:
-    wide = padded_spec(ImageSpec(size=64, crop=Crop(fraction=0.36)))
+    plain = Dataset("drawn", Path(), (), (), frozenset(), Crop())
+    same, wide = with_surroundings(plain, ImageSpec(size=64, crop=Crop(fraction=0.36)))
+    assert same is plain
     assert (wide.size, str(wide.crop)) == (90, "center:0.50625")
     for crop in (Crop(), Crop(fraction=0.8), Crop.parse("0.1,0.1,0.5,0.5")):
-        assert padded_spec(ImageSpec(size=64, crop=crop)).size == 64
+        assert with_surroundings(plain, ImageSpec(size=64, crop=crop))[1].size == 64
