@@ -17,6 +17,7 @@ from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, La
 from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec, TextSpec
 from lookalike.encoder.bundle.storage import (
     GOLDEN_RUNS,
+    WHOLE,
     absolute_path,
     has_external_tensors,
     models_folders,
@@ -44,6 +45,7 @@ __all__ = [
     "ReconstructionErrorStats",
     "ScoreCalibration",
     "SearchCalibration",
+    "WHOLE",
     "TextSpec",
     "Tokenizer",
     "absolute_path",

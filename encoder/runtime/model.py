@@ -81,15 +81,23 @@ class Model(OnnxModel):
         Raises:
             InvalidArgumentError: Another dtype or shape.
         """
-        if not self._spec.mirror:
-            latents = self.encode(pixels)
-            return latents, latents
+        return self._encode_with_mean(pixels, whole=True)
+
+    def _encode_with_mean(self, pixels: Pixels, *, whole: bool) -> tuple[Floats, Floats]:
+        """Do what :meth:`encode_with_mean` says; not ``whole``, what embeddings do not use may be zero."""
         self._check_pixels(pixels)
+
+        def encode(images: Pixels) -> Floats:
+            return self._run("encoder", images, shape=(self._spec.latent,), whole=whole)
+
+        if not self._spec.mirror:
+            latents = encode(pixels)
+            return latents, latents
         mirror = pixels[:, :, ::-1]
         if len(pixels) > _FEW:
-            latents, mirrored = self.encode(pixels), self.encode(mirror)
+            latents, mirrored = encode(pixels), encode(mirror)
         else:
-            latents, mirrored = np.split(self.encode(np.concatenate([pixels, mirror])), 2)
+            latents, mirrored = np.split(encode(np.concatenate([pixels, mirror])), 2)
         return latents, (latents + mirrored) * np.float32(0.5)
 
     def embed(self, pixels: Pixels, change: Floats | None = None) -> Floats:
@@ -104,7 +112,7 @@ class Model(OnnxModel):
         Raises:
             InvalidArgumentError: Another dtype or shape.
         """
-        latents = self.mean_latents(pixels)
+        latents = self._encode_with_mean(pixels, whole=False)[1]
         return self.bundle.affine(latents if change is None else latents + change)
 
     def decode(self, latents: Floats) -> Floats:
