@@ -44,7 +44,7 @@ GOLDEN_RUNS: Final = {
 }
 """Graph to the golden arrays it is fed, in the order of its inputs, and the one that it must return."""
 WHOLE: Final = "whole"
-"""Input that an encoder may have besides, a bool; true where it is left out. Without it, parts of the latent that
+"""A bool that an encoder may take besides, true where it is left out. If false, the parts of the latent that
 embeddings do not use are zero, and take no time."""
 
 _MOST_JSON: Final = 64 << 20

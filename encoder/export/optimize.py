@@ -3,10 +3,10 @@
 - What is constant is computed here, and what occurs twice is computed once. What torch exports hides from
   onnxruntime that a convolution has no bias: it then neither fuses the normalization after it nor uses its
   blocked layout, and takes almost twice as long.
-- Means over windows with reflected borders, which for onnxruntime are padding and convolutions of one channel,
-  become products with a matrix along each axis.
-- An input ``whole``, which may be left out, says whether to compute the parts of the latent that embeddings do
-  not use.
+- Means over windows with reflected borders, which for onnxruntime are padding and convolutions of one
+  channel, become products with a matrix along each axis.
+- An input ``whole``, which may be left out, says whether to compute the parts of the latent that embeddings
+  do not use.
 
 Legend: N images, H, W height and width, D latent size.
 """
@@ -84,7 +84,10 @@ def optimize_encoder(
         ExportError: It cannot be rewritten, or differs by more than :data:`PARITY`.
     """
     try:
-        model = ir.from_proto(onnx.load_from_string(graph))
+        given = onnx.load_from_string(graph)
+        if WHOLE in [each.name for each in given.graph.input]:
+            return graph  # it is optimized already
+        model = ir.from_proto(given)
         optimizer.optimize(model, num_iterations=_ROUNDS, onnx_shape_inference=True)
         model = rewrite(model, pattern_rewrite_rules=_RULES)
         optimizer.optimize(model)
@@ -121,14 +124,14 @@ def _check(old: bytes, new: bytes, pixels: NDArray[np.uint8], affine: AffineMap)
 
 
 def _add_switch(model: onnx.ModelProto, used: NDArray[np.bool_]) -> None:
-    """Add the input ``whole``: without it, the parts of the latent that are not ``used``, bool (D,), are zero.
+    """Add the input ``whole``: if it is false, the parts of the latent not ``used``, bool (D,), are zero.
 
     Only where there are such parts: the latent is then what several parts are concatenated to.
     """
     graph = model.graph
     (last,) = (node for node in graph.node if graph.output[0].name in node.output)
     unused = _unused_parts(graph, last, used)
-    if not unused or WHOLE in [each.name for each in graph.input]:
+    if not unused:
         return
     kept = _needed(graph, [name for name in last.input if name not in unused])
     ahead = _needed(graph, list(unused)) - kept
@@ -262,14 +265,10 @@ def _product_of_cells(op: Any, response: Any, pads: Any, pooled: Any, **_: Any) 
     )
     positive = _along_both(op, op.Relu(response), down, across)
     # The mean is linear, and relu(-x) = relu(x) - x.
-    return op.Concat(
-        positive, op.Sub(positive, _along_both(op, response, down, across)), axis=1
-    )
+    return op.Concat(positive, op.Sub(positive, _along_both(op, response, down, across)), axis=1)
 
 
-def window_means(
-    weights: NDArray[Any], size: int, *, before: int, after: int, step: int = 1
-) -> Floats:
+def window_means(weights: NDArray[Any], size: int, *, before: int, after: int, step: int = 1) -> Floats:
     """Return the matrix that maps values along an axis to their weighted means in windows, float32 (M, size).
 
     Args:

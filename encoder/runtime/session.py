@@ -148,8 +148,8 @@ class OnnxModel:
     ) -> Floats:
         """Run a graph on its inputs (N, ...) in batches; returns float32 (N, *shape).
 
-        With ``release``, memory that earlier runs took is given back to the system (on the CPU). Not ``whole``,
-        parts of a latent that embeddings do not use may be zero.
+        With ``release``, memory that earlier runs took is given back to the system (on the CPU). If not
+        ``whole``, parts of a latent that embeddings do not use may be zero.
         """
         session, options = self._session(graph), None
         if release and session.get_providers()[0] == _CPU:
