@@ -17,10 +17,11 @@
       calibration-faces.json  the same of faces that were found and turned upright; optional too
       attributes.npz    edit directions and probes of attributes; likewise
 
-An encoder may take ``whole``, and it may be left out; false, the parts of the latent that embeddings do not use
-are zero. A denoiser takes float32 (N, H, W, 3) in [0, 1] of any size and sigma float32 (N,), returns float32 that is
-not clipped, and estimates sigma; gray images are given as three equal channels. An imported ``encoder`` has
-no decoder.onnx. Nothing in a bundle is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
+An encoder may take ``whole``, which may be left out: if it is false, the parts of the latent that embeddings
+do not use are zero. A denoiser takes float32 (N, H, W, 3) in [0, 1] of any size and sigma float32 (N,),
+returns float32 that is not clipped, and estimates sigma; gray images are given as three equal channels. An
+imported ``encoder`` has no decoder.onnx. Nothing in a bundle is executable: JSON, ONNX, and arrays read with
+``allow_pickle=False``.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """
