@@ -126,6 +126,7 @@ class QueryEmbedder:
         if not good:
             return [None] * len(images), [None] * len(images)
         pixels = np.stack(good)
+        judge = judge and self.model.can_judge(faces=self._usual_crop is None)
         with self.timer("embed"):
             if judge:
                 latents, means = self.model.encode_with_mean(pixels)
@@ -145,8 +146,6 @@ class QueryEmbedder:
 
     def _warnings(self, pixels: Pixels, latents: Vector) -> list[str | None]:
         faces = self._usual_crop is None
-        if not self.model.can_judge(faces=faces):
-            return [None] * len(pixels)
         with self.timer("check"):
             reasons = self.model.why_unlike(pixels, faces=faces, latents=latents)
         hint = "" if faces or self.model.bundle.spec.frame is None else _TRY_FACES
