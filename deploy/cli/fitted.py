@@ -223,16 +223,21 @@ def calibrate(
     images = find_people(source, opened)
     face: Literal["centered", "prominent"] = "centered" if source == "lfw" else "prominent"
 
-    def measure(task: str, chosen: list[tuple[Path, str]]) -> MeasuredPeople:
+    def measure(task: str, chosen: list[tuple[Path, str]], *, reconstruct: bool) -> MeasuredPeople:
         with progress_bar(task, total=len(chosen)) as bar:
             return measure_people(
-                opened, chosen, crop=crop, faces=face if faces else None, on_progress=bar.on_progress
+                opened,
+                chosen,
+                crop=crop,
+                faces=face if faces else None,
+                reconstruct=reconstruct,
+                on_progress=bar.on_progress,
             )
 
-    measured = measure("Measuring", images)
+    measured = measure("Measuring", images, reconstruct=True)
     failures, others = measured.failures, None
     if source == "lfw":
-        more = measure("Measuring other people", find_bystanders(images))
+        more = measure("Measuring other people", find_bystanders(images), reconstruct=False)
         failures, others = failures + more.failures, more.embeddings
     log_failed(failures)
     # Faces that were found are faces: there the errors are enough.

@@ -44,6 +44,7 @@ from lookalike.deploy.cli.output import (
 if TYPE_CHECKING:
     from lookalike.encoder.detect import Framing
     from lookalike.encoder.images import Crop
+    from lookalike.encoder.runtime import Model
     from lookalike.indexer.sources import SourceList
     from lookalike.indexer.store import StorageConfig
     from lookalike.indexer.sync import SyncReport
@@ -180,7 +181,7 @@ def source_options(function: Function) -> Function:
 
 
 @command(epilog="Example: lookalike index photos/ --model faces --collection family")
-@model_option(name="model_name")
+@model_option(name="model_name", show_default="faces; that of the collection, if it is there")
 @collection_option("Collection to fill, created if missing")
 @filled_store_option
 @crop_option()
@@ -260,7 +261,6 @@ def index(
         _index_latents(ctx, sources, layout.build())
         return
     from lookalike.deploy.cli.watch import watch as watch_paths
-    from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
     from lookalike.indexer.sources import read_tables
     from lookalike.indexer.store import choose_collection
@@ -269,8 +269,9 @@ def index(
     paths = _watched(sources, dry_run=dry_run) if watch else []
     framing = _framing(crop, faces, face_threshold)
     names = [] if predict is None else [name.strip() for name in predict.split(",")]
+    is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with json_lines(report) as write_event:
-        model = Model.open(model_name, provider=provider, threads=1)
+        model = _open_model(store, collection, model_name, is_default=is_default, provider=provider)
 
         def update(*, processes: bool = False) -> SyncReport:
             with open_store(store) as opened, progress_bar("Indexing") as bar:
@@ -305,6 +306,26 @@ def index(
         if watch:
             watch_paths(paths, store, update, show, done)
     ctx.exit(3 if done.failed else 0)
+
+
+def _open_model(
+    address: str, collection: str | None, name: str, *, is_default: bool, provider: Provider
+) -> Model:
+    """Open the model that is named, or else that of the collection, where it is there."""
+    from lookalike.encoder.errors import CollectionNotFoundError
+    from lookalike.encoder.runtime import Model
+    from lookalike.indexer.open import open_store
+    from lookalike.indexer.store import choose_collection
+    from lookalike.indexer.sync import open_model
+
+    if is_default:
+        with open_store(address) as store:
+            chosen = choose_collection(store, collection)
+            try:
+                return open_model(chosen, store.info(chosen), provider=provider, threads=1)
+            except CollectionNotFoundError:
+                pass
+    return Model.open(name, provider=provider, threads=1)
 
 
 def _watched(sources: SourceOptions, *, dry_run: bool) -> list[Path]:

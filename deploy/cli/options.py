@@ -336,13 +336,15 @@ def collection_option(text: str = "Name of the collection") -> Decorator:
     )
 
 
-def model_option(default: str = "faces", name: str = "model") -> Decorator:
+def model_option(
+    default: str = "faces", name: str = "model", *, show_default: str | Literal[True] = True
+) -> Decorator:
     """Return ``--model``, a bundle."""
     return option(
         "--model",
         name,
         default=default,
-        show_default=True,
+        show_default=show_default,
         metavar="BUNDLE",
         shell_complete=complete_models,
         help="Name of a model (see lookalike models), or its folder.",

@@ -17,6 +17,7 @@ from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, La
 from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec, TextSpec
 from lookalike.encoder.bundle.storage import (
     GOLDEN_RUNS,
+    WHOLE,
     absolute_path,
     has_external_tensors,
     models_folders,
@@ -31,6 +32,7 @@ __all__ = [
     "GOLDEN_RUNS",
     "OFF_AXIS_QUANTILE",
     "RATES",
+    "WHOLE",
     "AffineMap",
     "Attribute",
     "Attributes",

@@ -5,7 +5,7 @@
     faces/                                                            denoise/
       bundle.json       description, training, figures, digests, model_id
       golden.npz        reference inputs and outputs
-      encoder.onnx      pixels  uint8 (N, H, W, C)                      denoiser.onnx    pixels, sigma
+      encoder.onnx      pixels  uint8 (N, H, W, C), whole  bool         denoiser.onnx    pixels, sigma
                         ->  latent  float32 (N, D)                                       ->  denoised pixels
       decoder.onnx      latent  float32 (N, D)                          estimator.onnx   pixels  ->  sigma
                         ->  image  float32 (N, H, W, C) in [0, 1]
@@ -17,9 +17,11 @@
       calibration-faces.json  the same of faces that were found and turned upright; optional too
       attributes.npz    edit directions and probes of attributes; likewise
 
-A denoiser takes float32 (N, H, W, 3) in [0, 1] of any size and sigma float32 (N,), returns float32 that is
-not clipped, and estimates sigma; gray images are given as three equal channels. An imported ``encoder`` has
-no decoder.onnx. Nothing in a bundle is executable: JSON, ONNX, and arrays read with ``allow_pickle=False``.
+An encoder may take ``whole``, which may be left out: if it is false, the parts of the latent that embeddings
+do not use are zero. A denoiser takes float32 (N, H, W, 3) in [0, 1] of any size and sigma float32 (N,),
+returns float32 that is not clipped, and estimates sigma; gray images are given as three equal channels. An
+imported ``encoder`` has no decoder.onnx. Nothing in a bundle is executable: JSON, ONNX, and arrays read with
+``allow_pickle=False``.
 
 Legend: N images, H = W = S pixels, C channels, D latent size, E embedding size.
 """

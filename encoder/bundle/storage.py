@@ -43,6 +43,9 @@ GOLDEN_RUNS: Final = {
     "text": (("tokens", "mask"), "text"),
 }
 """Graph to the golden arrays it is fed, in the order of its inputs, and the one that it must return."""
+WHOLE: Final = "whole"
+"""A bool that an encoder may take besides, true where it is left out. If false, the parts of the latent that
+embeddings do not use are zero, and take no time."""
 
 _MOST_JSON: Final = 64 << 20
 _MOST_BYTES: Final = 1 << 31

@@ -31,6 +31,7 @@ from torch.export import Dim
 
 from lookalike.encoder.bundle import AffineMap, Bundle, BundleSpec, Calibration, LatentPrior, LatentStatistics
 from lookalike.encoder.errors import ExportError, one_line
+from lookalike.encoder.export.optimize import optimize_encoder
 from lookalike.encoder.export.parity import (
     MIN_QUANTIZED_SIZE,
     int8_scales,
@@ -187,7 +188,10 @@ def save_bundle(
 ) -> Bundle:
     """Write the bundle with golden values: four images that the decoder generates from sampled latents.
 
+    The encoder is optimized first.
+
     Raises:
+        ExportError: It cannot be, or then differs by more than :data:`PARITY`.
         InvalidArgumentError: The folder holds something else than a bundle.
     """
     rng = np.random.default_rng(0)
@@ -198,13 +202,16 @@ def save_bundle(
         method="eigh",
         check_valid="ignore",  # rounding to float32 leaves tiny negative eigenvalues
     )
-    encode, decode = (session_of(exported.graphs[name]) for name in ("encoder", "decoder"))
+    graphs = exported.graphs | {
+        "encoder": optimize_encoder(exported.graphs["encoder"], affine, spec.image.shape)
+    }
+    encode, decode = (session_of(graphs[name]) for name in ("encoder", "decoder"))
     pixels = to_uint8(run_all(decode, sampled.astype(np.float32))[0])
     latents = run_all(encode, pixels)[0]
     return Bundle.save(
         folder,
         spec=spec,
-        graphs=exported.graphs,
+        graphs=graphs,
         statistics=statistics,
         affine=affine,
         golden={"pixels": pixels, "latents": latents, "decoded": run_all(decode, latents)[0]},

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from lookalike.encoder.errors import ImageError, ImageTooLargeError, printable
-from lookalike.encoder.images.find import Format, format_of, formats, raw_preview
+from lookalike.encoder.images.find import Format, RawFile, format_of, formats, raw_file
 from lookalike.encoder.images.metadata import exif_orientation, is_progressive, jpeg_orientation
 from lookalike.encoder.images.samples import bytes_of, raw_mode
 
@@ -105,13 +105,25 @@ def decode(
         ImageTooLargeError: The image has more pixels.
         ImageError: The bytes are empty, truncated, damaged or of an unsupported format.
     """
-    jpeg = data if data.startswith(b"\xff\xd8") else raw_preview(data)
+    raw = None
+    if data.startswith(b"\xff\xd8"):
+        jpeg: bytes | None = data
+    else:
+        raw = raw_file(data)
+        jpeg = None if raw is None else _preview_of(raw)
     if jpeg is not None:
         decoded = _decode_jpeg(jpeg, channels, shrink, max_pixels, on_size, name)
         if decoded is not None:
             return decoded
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
-    return _decode_with_pillow(data, channels, limit, on_size, name)
+    return _decode_with_pillow(data, channels, limit, on_size, name, raw)
+
+
+def _preview_of(raw: RawFile) -> bytes | None:
+    try:
+        return raw.preview()
+    except Exception:  # LibRaw's and Pillow's for damaged files; opening the image says what is wrong with it
+        return None
 
 
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
@@ -162,9 +174,14 @@ def _decode_jpeg(
 
 
 def _decode_with_pillow(
-    data: bytes, channels: Literal[1, 3], max_pixels: int, on_size: OnSize, name: str
+    data: bytes,
+    channels: Literal[1, 3],
+    max_pixels: int,
+    on_size: OnSize,
+    name: str,
+    raw: RawFile | None,
 ) -> DecodedImage:
-    with open_image(data, max_pixels=max_pixels, name=name) as (kind, image):
+    with open_image(data, max_pixels=max_pixels, name=name, raw=raw) as (kind, image):
         on_size(image.width * image.height)
         pixels = bytes_of(image, channels, lambda: open_image(data, max_pixels=max_pixels, name=name))
         # PNG may hold its EXIF after the pixels. TIFF is oriented by Pillow while loading.
@@ -174,7 +191,9 @@ def _decode_with_pillow(
 
 
 @contextmanager
-def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+def open_image(
+    data: bytes, *, max_pixels: int, name: str, raw: RawFile | None = None
+) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     """Yield the format of an image file and Pillow's image, of which only the header is read.
 
     Any error raised inside the block becomes an :class:`ImageError`; warnings of Pillow are ignored.
@@ -183,6 +202,7 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
         data: Content of the file.
         max_pixels: Larger images are refused.
         name: Name of the file in messages.
+        raw: The file, where it is one of a camera and opened already.
 
     Raises:
         ImageTooLargeError: The image has more than ``max_pixels`` pixels.
@@ -191,7 +211,7 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Iterator[tuple[str
     found = _checked_format(data, name)
     kind = found.kind
     try:
-        with _quiet(), found.opener(io.BytesIO(data)) as image:
+        with _quiet(), found.opener(io.BytesIO(data)) if raw is None else raw.image() as image:
             _check_size(*image.size, max_pixels, name)
             if kind == "PNG" and "transparency" in image.info:
                 _scale_transparent_color(image)

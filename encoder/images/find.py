@@ -94,48 +94,69 @@ def _open_heic(file: io.BytesIO) -> ImageFile.ImageFile:
     return image
 
 
-def raw_preview(data: bytes) -> bytes | None:
-    """Return the JPEG preview of a camera raw file; None of other files, and where there is none or damage.
+class RawFile:
+    """A camera raw file, which LibRaw opens once: when its preview or its pixels are first asked for."""
 
-    It says how the camera was held (EXIF).
-    """
-    if format_of(data) not in [each for each in formats() if each.kind == RAW]:
-        return None
-    try:
-        return _preview(io.BytesIO(data))
-    except Exception:  # LibRaw's for damaged files; opening the file says what is wrong with it
-        return None
+    def __init__(self, file: io.BytesIO) -> None:
+        self._file = file
+        self._opened: RawPy | None = None
 
+    def preview(self) -> bytes | None:
+        """Return its JPEG preview, which says how the camera was held (EXIF); None: none, or too small.
 
-@contextmanager
-def _opened_raw(file: io.BytesIO) -> Iterator[RawPy]:
-    import rawpy
+        Raises:
+            ValueError: LibRaw cannot read it.
+        """
+        import rawpy
 
-    try:
-        with rawpy.imread(file) as raw:
-            yield raw
-    except rawpy.LibRawError as error:  # its text is bytes
-        raise ValueError(b"".join(error.args).decode("utf-8", "replace")) from error
-
-
-def _preview(file: io.BytesIO) -> bytes | None:
-    import rawpy
-
-    with _opened_raw(file) as raw:
-        try:
-            found = raw.extract_thumb()
-        except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        with self._open() as raw:
+            try:
+                found = raw.extract_thumb()
+            except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+                return None
+        if not isinstance(found.data, bytes):
             return None
-    if not isinstance(found.data, bytes):
-        return None
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(found.data)) as image:
-        return found.data if max(image.size) >= _LEAST_PREVIEW else None
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(found.data)) as image:
+            return found.data if max(image.size) >= _LEAST_PREVIEW else None
+
+    def image(self) -> ImageFile.ImageFile:
+        """Return the image of its preview, or what the sensor saw.
+
+        Raises:
+            ValueError: LibRaw cannot read it.
+        """
+        preview = self.preview()
+        return _SensorImage(self) if preview is None else JpegImagePlugin.JpegImageFile(io.BytesIO(preview))
+
+    def size(self) -> tuple[int, int]:
+        """Return width and height of what :meth:`develop` gives, in pixels."""
+        with self._open() as raw:
+            sizes = raw.sizes
+        width, height = sizes.width // 2, sizes.height // 2
+        return (height, width) if sizes.flip in (5, 6) else (width, height)
+
+    def develop(self) -> Image.Image:
+        """Return what the sensor saw, half as wide and high, upright."""
+        with self._open() as raw:
+            pixels = raw.postprocess(half_size=True, use_camera_wb=True)  # of some cameras gray
+        return Image.fromarray(pixels.squeeze()).convert("RGB")
+
+    @contextmanager
+    def _open(self) -> Iterator[RawPy]:
+        import rawpy
+
+        try:
+            if self._opened is None:
+                self._opened = rawpy.imread(self._file)
+            yield self._opened
+        except rawpy.LibRawError as error:  # its text is bytes
+            raise ValueError(b"".join(error.args).decode("utf-8", "replace")) from error
 
 
-def _open_raw(file: io.BytesIO) -> ImageFile.ImageFile:
-    preview = _preview(file)
-    file.seek(0)
-    return _SensorImage(file) if preview is None else JpegImagePlugin.JpegImageFile(io.BytesIO(preview))
+def raw_file(data: bytes) -> RawFile | None:
+    """Return a file as a camera raw file; None where it is none, or cannot be read here."""
+    found = format_of(data)
+    return RawFile(io.BytesIO(data)) if found in formats() and found is _RAW else None
 
 
 class _SensorImage(ImageFile.ImageFile):
@@ -143,24 +164,18 @@ class _SensorImage(ImageFile.ImageFile):
 
     format = RAW
 
-    def __init__(self, file: io.BytesIO) -> None:
-        self._file, self._developed = file, False
-        super().__init__(file)
+    def __init__(self, file: RawFile) -> None:
+        self._raw: RawFile | None = file
+        super().__init__(io.BytesIO())
 
     def _open(self) -> None:
-        with _opened_raw(self._file) as raw:
-            sizes = raw.sizes
-        width, height = sizes.width // 2, sizes.height // 2
-        self._size = (height, width) if sizes.flip in (5, 6) else (width, height)
+        assert self._raw is not None  # noqa: S101
+        self._size = self._raw.size()
         self._mode = "RGB"
 
     def load(self) -> Any:
-        if not self._developed:
-            self._developed = True
-            self._file.seek(0)
-            with _opened_raw(self._file) as raw:
-                pixels = raw.postprocess(half_size=True, use_camera_wb=True)  # of some cameras gray
-            developed = Image.fromarray(pixels.squeeze()).convert("RGB")
+        if self._raw is not None:
+            developed, self._raw = self._raw.develop(), None
             self.im, self._size = developed.im, developed.size
         return Image.Image.load(self)
 
@@ -213,7 +228,7 @@ _ALL: Final[tuple[Format, ...]] = (
         RAW,
         (".dng", ".arw", ".cr2", ".cr3", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
         _starts(rb"II\*\0.{4}CR|....ftypcrx|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0"),
-        _open_raw,
+        lambda file: RawFile(file).image(),
         ("raw", "rawpy"),
     ),
 )

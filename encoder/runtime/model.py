@@ -6,6 +6,7 @@ E embedding size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
@@ -81,16 +82,24 @@ class Model(OnnxModel):
         Raises:
             InvalidArgumentError: Another dtype or shape.
         """
+        return self._with_mean(pixels, self.encode)
+
+    def _with_mean(self, pixels: Pixels, encode: Callable[[Pixels], Floats]) -> tuple[Floats, Floats]:
         if not self._spec.mirror:
-            latents = self.encode(pixels)
+            latents = encode(pixels)
             return latents, latents
         self._check_pixels(pixels)
         mirror = pixels[:, :, ::-1]
         if len(pixels) > _FEW:
-            latents, mirrored = self.encode(pixels), self.encode(mirror)
+            latents, mirrored = encode(pixels), encode(mirror)
         else:
-            latents, mirrored = np.split(self.encode(np.concatenate([pixels, mirror])), 2)
+            latents, mirrored = np.split(encode(np.concatenate([pixels, mirror])), 2)
         return latents, (latents + mirrored) * np.float32(0.5)
+
+    def _encode_compared(self, pixels: Pixels) -> Floats:
+        """Return what :meth:`encode` does; what embeddings do not use may be zero."""
+        self._check_pixels(pixels)
+        return self._run("encoder", pixels, shape=(self._spec.latent,), whole=False)
 
     def embed(self, pixels: Pixels, change: Floats | None = None) -> Floats:
         """Return embeddings float32 (N, E) of unit length of uint8 (N, H, W, C).
@@ -104,7 +113,7 @@ class Model(OnnxModel):
         Raises:
             InvalidArgumentError: Another dtype or shape.
         """
-        latents = self.mean_latents(pixels)
+        latents = self._with_mean(pixels, self._encode_compared)[1]
         return self.bundle.affine(latents if change is None else latents + change)
 
     def decode(self, latents: Floats) -> Floats:

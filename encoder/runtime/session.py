@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
@@ -14,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lookalike.encoder.bundle import GOLDEN_RUNS, Bundle, BundleSpec, has_external_tensors
+from lookalike.encoder.bundle import GOLDEN_RUNS, WHOLE, Bundle, BundleSpec, has_external_tensors
 from lookalike.encoder.errors import (
     BundleCorruptError,
     GoldenMismatchError,
@@ -143,17 +144,22 @@ class OnnxModel:
         output: int = 0,
         batch: int = _BATCH,
         release: bool = False,
+        whole: bool = True,
     ) -> Floats:
         """Run a graph on its inputs (N, ...) in batches; returns float32 (N, *shape).
 
-        With ``release``, memory that earlier runs took is given back to the system (on the CPU).
+        With ``release``, memory that earlier runs took is given back to the system (on the CPU). If not
+        ``whole``, parts of a latent that embeddings do not use may be zero.
         """
         session, options = self._session(graph), None
         if release and session.get_providers()[0] == _CPU:
             options = ort.RunOptions()
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         batch = self._batch(graph, batch)
-        return _run(session, *rows, shape=shape, output=output, batch=batch, options=options)
+        switches = {} if whole else {name: np.array(False) for name in _switches(session)}
+        return _run(
+            session, *rows, shape=shape, output=output, batch=batch, options=options, switches=switches
+        )
 
     def _batch(self, graph: str, usual: int) -> int:
         """Return how many rows a graph takes at once."""
@@ -247,6 +253,11 @@ def _providers(provider: Provider) -> list[str]:
     return [_CUDA, _CPU] if provider != "cpu" and _CUDA in available else [_CPU]
 
 
+def _switches(session: Session) -> list[str]:
+    """Return the inputs of a graph that may be left out and say what to compute: ``whole``, or none."""
+    return [each.name for each in session.get_overridable_initializers() if each.name == WHOLE]
+
+
 def _run(
     session: Session,
     *rows: NDArray[Any],
@@ -254,6 +265,7 @@ def _run(
     output: int = 0,
     batch: int = _BATCH,
     options: ort.RunOptions | None = None,
+    switches: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Floats:
     """Run in batches of a size whose activations stay in cache; inputs (N, ...) -> (N, *shape)."""
     names = [feed.name for feed in session.get_inputs()]
@@ -261,7 +273,8 @@ def _run(
     out = np.empty((len(rows[0]), *shape), np.float32)
     for start in range(0, len(out), batch):
         part = [np.ascontiguousarray(each[start : start + batch]) for each in rows]
-        (result,) = session.run([wanted], dict(zip(names, part, strict=True)), options)
+        feeds = dict(zip(names, part, strict=True)) | dict(switches or {})
+        (result,) = session.run([wanted], feeds, options)
         if result.shape != (len(part[0]), *shape):
             raise ValueError(f"its output has shape {result.shape}, not {(len(part[0]), *shape)}")
         out[start : start + batch] = result

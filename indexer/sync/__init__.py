@@ -5,6 +5,7 @@ from lookalike.indexer.sync.collection import (
     ignored_options_warning,
     index_when_large,
     new_spec,
+    open_model,
 )
 from lookalike.indexer.sync.faces import (
     face_count,
@@ -34,5 +35,6 @@ __all__ = [
     "index_when_large",
     "more_ids",
     "new_spec",
+    "open_model",
     "sync",
 ]

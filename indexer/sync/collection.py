@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.detect import Framing, face_finder
-from lookalike.encoder.errors import CollectionNotFoundError
-from lookalike.encoder.runtime import Model
+from lookalike.encoder.errors import BundleError, CollectionNotFoundError, ModelMismatchError
+from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import Source, SourceList, Sources, as_sources, merge_roots
 from lookalike.indexer.store import CollectionSpec, StorageConfig, VectorStore, differing_options
 
@@ -72,6 +72,29 @@ def new_spec(bundle: Bundle, *, crop: Framing | None) -> CollectionSpec:
         dimension=bundle.spec.embedding,
         crop=str(crop if crop is not None else bundle.spec.image.crop),
     )
+
+
+def open_model(
+    name: str, spec: CollectionSpec, *, provider: Provider = "auto", threads: int | None = None
+) -> Model:
+    """Open the model that a collection remembers.
+
+    Args:
+        name: The collection.
+        spec: Its spec.
+        provider: As for :meth:`Model.open`.
+        threads: As for :meth:`Model.open`.
+
+    Raises:
+        ModelMismatchError: it cannot be opened here.
+    """
+    try:
+        return Model.open(spec.model_name, provider=provider, threads=threads)
+    except BundleError as error:
+        raise ModelMismatchError(
+            f"collection {name!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
+            f"which cannot be opened here ({error}); pass --model with the folder it is in"
+        ) from error
 
 
 def prepare_collection(

@@ -99,10 +99,10 @@ class QueryEmbedder:
         return attributes_of(self.model).change(add) if add else None
 
     def vectors(
-        self, loaded: Sequence[LoadedQuery], change: Vector | None = None
+        self, loaded: Sequence[LoadedQuery], change: Vector | None = None, *, judge: bool = True
     ) -> tuple[list[Vector | None], list[str | None]]:
         """Return the vector of each query and its warning, as :meth:`embed` does; items and text have one."""
-        embedded, warnings = self.embed([each.pixels for each in loaded], change)
+        embedded, warnings = self.embed([each.pixels for each in loaded], change, judge=judge)
         vectors = [
             vector if each.vector is None else each.vector
             for each, vector in zip(loaded, embedded, strict=True)
@@ -110,7 +110,7 @@ class QueryEmbedder:
         return vectors, warnings
 
     def embed(
-        self, images: Sequence[Pixels | None], change: Vector | None = None
+        self, images: Sequence[Pixels | None], change: Vector | None = None, *, judge: bool = True
     ) -> tuple[list[Vector | None], list[str | None]]:
         """Return for each image, uint8 (S, S, C), a vector, float32 (E,), and perhaps a warning.
 
@@ -120,16 +120,22 @@ class QueryEmbedder:
         Args:
             images: The images; None: one that could not be read, and gets neither.
             change: float32 (D,), added to their latents; the warnings are of the images as they are.
+            judge: Whether warnings are wanted; without them it is quicker.
         """
         good = [pixels for pixels in images if pixels is not None]
         if not good:
             return [None] * len(images), [None] * len(images)
         pixels = np.stack(good)
+        judge = judge and self.model.can_judge(faces=self._usual_crop is None)
         with self.timer("embed"):
-            latents, means = self.model.encode_with_mean(pixels)
-            rows = self.model.bundle.affine(means if change is None else means + change)
+            if judge:
+                latents, means = self.model.encode_with_mean(pixels)
+                rows = self.model.bundle.affine(means if change is None else means + change)
+            else:
+                rows = self.model.embed(pixels, change)
         usable: list[bool] = np.asarray(np.isfinite(rows).all(axis=1) & rows.any(axis=1)).tolist()
-        found = iter(zip(rows, usable, self._warnings(pixels, latents), strict=True))
+        judged = self._warnings(pixels, latents) if judge else [None] * len(pixels)
+        found = iter(zip(rows, usable, judged, strict=True))
         vectors: list[Vector | None] = []
         warnings: list[str | None] = []
         for image in images:
@@ -140,8 +146,6 @@ class QueryEmbedder:
 
     def _warnings(self, pixels: Pixels, latents: Vector) -> list[str | None]:
         faces = self._usual_crop is None
-        if not self.model.can_judge(faces=faces):
-            return [None] * len(pixels)
         with self.timer("check"):
             reasons = self.model.why_unlike(pixels, faces=faces, latents=latents)
         hint = "" if faces or self.model.bundle.spec.frame is None else _TRY_FACES

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from lookalike.encoder.detect import Face, cut_faces, parse_framing
 from lookalike.encoder.errors import (
-    BundleError,
     DataError,
     ImageError,
     InvalidArgumentError,
     ItemNotFoundError,
-    ModelMismatchError,
     printable,
 )
 from lookalike.encoder.images import Crop, ImageSpec, decode_rgb, read_pixels
@@ -37,6 +35,7 @@ from lookalike.indexer.store import (
     items_filter,
     resolve_alias,
 )
+from lookalike.indexer.sync import open_model
 from lookalike.searcher.search.matches import MatchScorer
 from lookalike.searcher.search.query_denoiser import QueryDenoiser
 from lookalike.searcher.search.query_images import (
@@ -122,15 +121,10 @@ class Searcher:
             BundleError: the model cannot be opened.
         """
         spec = store.info(collection)
-        try:
-            opened = Model.open(model or spec.model_name, provider=provider, threads=threads)
-        except BundleError as error:
-            if model is not None:
-                raise
-            raise ModelMismatchError(
-                f"collection {collection!r} was made by model {spec.model_name} ({spec.model_id[:12]}), "
-                f"which cannot be opened here ({error}); pass --model with the folder it is in"
-            ) from error
+        if model is not None:
+            opened = Model.open(model, provider=provider, threads=threads)
+        else:
+            opened = open_model(collection, spec, provider=provider, threads=threads)
         return cls(store, collection, opened, max_pixels=max_pixels)
 
     def similar(
@@ -305,7 +299,7 @@ class Searcher:
         loaded = liked + unliked
         scorer = _judge(scorer, *loaded)
         of_liked, warnings = self._embedder.vectors(liked, change)
-        vectors = of_liked + self._embedder.vectors(unliked)[0]
+        vectors = of_liked + self._embedder.vectors(unliked, judge=False)[0]
         warning = next(
             (f"{each.name}: {text}" for each, text in zip(liked, warnings, strict=True) if text), None
         )

@@ -1,6 +1,7 @@
 """``lookalike collections create`` and ``switch``, and layouts and aliases in the other commands."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,38 @@ def test_index_makes_what_is_asked_and_says_what_it_cannot_change(tiny_model: Pa
     assert copied.returncode == 0, copied.stderr
     shown = json.loads(lookalike("collections", "show", "newer", "--json", cwd=own).stdout)
     assert (shown["layout"]["quantization"], shown["layout"]["on_disk"]) == ("none", True)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_index_takes_the_model_of_the_collection(tiny_model: Path, own: Path, named: bool) -> None:
+    (own / "more").mkdir()
+    (own / "more" / "one.jpg").write_bytes((own / "me.jpg").read_bytes())
+    words = ["--collection", NAME] if named else []
+    filled = lookalike("index", "more", *words, "--json", cwd=own)
+    assert filled.returncode == 0, filled.stderr
+    assert json.loads(filled.stdout)["added"] == 1
+    assert lookalike("collections", "switch", "album", NAME, cwd=own).returncode == 0
+    again = lookalike("index", "more", "--collection", "album", "--json", cwd=own)
+    assert json.loads(again.stdout)["unchanged"] == 1
+    with open_store(str(own / ".lookalike")) as store:
+        assert store.info(NAME).model_id == Model.open(tiny_model).model_id
+
+
+def test_index_refuses_another_model_only_where_it_is_named(own: Path, tmp_path: Path) -> None:
+    other = make_bundle(tmp_path / "another", seed=1)
+    refused = lookalike("index", "photos", "--model", str(other.folder), "--collection", NAME, cwd=own)
+    assert refused.returncode == 1
+    assert "holds vectors of model" in one_line(refused)
+
+
+def test_index_says_where_the_model_of_the_collection_went(own: Path, tmp_path: Path) -> None:
+    with open_store(str(own / ".lookalike")) as store:
+        index(store, Model.open(make_bundle(tmp_path / "gone").folder), own / "photos", name="lost")
+    shutil.rmtree(tmp_path / "gone")
+    refused = lookalike("index", "photos", "--collection", "lost", cwd=own)
+    assert refused.returncode == 1
+    assert "pass --model with the folder it is in" in one_line(refused)
+    assert "gone" in refused.stderr
 
 
 @pytest.mark.parametrize("words", ["collections create new", "index photos --collection new"])

@@ -2,9 +2,11 @@
 
 import io
 import struct
+from typing import Literal
 
 import numpy as np
 import pytest
+import rawpy
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -58,6 +60,24 @@ def test_raw_files_are_read_upright(order: str, orientation: int, with_preview: 
     if with_preview:
         assert np.abs(pixels.astype(int) - expected).mean() < 4
     assert read_pixels(data, ImageSpec(size=32, channels=1), name="a.dng").shape == (32, 32, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [None, 160, 640])
+def test_a_raw_file_is_opened_once(
+    side: int | None, channels: Literal[1, 3], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preview = None if side is None else jpeg(corners(side * 3 // 4, side))
+    data, opened = dng(corners(120, 160), preview=preview), list[object]()
+    read = rawpy.imread
+
+    def counted(file: object) -> object:
+        opened.append(file)
+        return read(file)
+
+    monkeypatch.setattr(rawpy, "imread", counted)
+    assert read_pixels(data, ImageSpec(size=32, channels=channels), name="a.dng").any()
+    assert len(opened) == 1
 
 
 def test_a_preview_that_is_too_small_is_left_out() -> None:

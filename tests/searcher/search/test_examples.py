@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lookalike.encoder.errors import InvalidArgumentError, ItemNotFoundError, VectorError
 from lookalike.indexer.open import open_store
@@ -56,6 +57,25 @@ def test_an_item_as_example_is_its_image(searcher: Searcher, home: Path) -> None
     assert {hit.path for hit in items.results if hit.same_file} == {me.path}
     with pytest.raises(ItemNotFoundError):
         searcher.similar_to_examples([StoredItem("00000000-0000-0000-0000-000000000000")])
+
+
+def test_negative_examples_are_not_judged(
+    searcher: Searcher, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody sees a warning about them, which takes a reconstruction."""
+    judged: list[int] = []
+
+    def why_unlike(pixels: NDArray[np.uint8], **_: object) -> list[str | None]:
+        judged.append(len(pixels))
+        return ["noise"] * len(pixels)
+
+    monkeypatch.setattr(searcher.model, "can_judge", lambda **_: True)
+    monkeypatch.setattr(searcher.model, "why_unlike", why_unlike)
+    unlike = [home / "photos" / "Hypatia" / f"{number}.jpg" for number in range(3)]
+    found = searcher.similar_to_examples([home / "me.jpg"], unlike)
+    assert judged == [1]
+    assert found.warning is not None
+    assert "noise" in found.warning
 
 
 def test_a_vector_is_a_query(searcher: Searcher, home: Path) -> None:
