@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,9 @@ from lookalike.indexer.store import (
     StorageConfig,
     VectorStore,
     check_name,
+    create_or_open,
     resolve_alias,
 )
-
-_CHUNK: Final = 1000
 
 
 @dataclass(slots=True)
@@ -123,7 +122,7 @@ class _PageWriter:
         self._seen += 1
         if not same:
             self._pending.append(record)
-        if self._seen >= _CHUNK:
+        if self._seen >= self._target.piece:
             self.write()
 
     def write(self) -> None:
@@ -142,8 +141,9 @@ def _prepare_target(
     try:
         existing = target.info(target_name)
     except CollectionNotFoundError:
-        target.create(target_name, spec, storage)
-        return
+        existing = create_or_open(target, target_name, spec, storage)
+        if existing == spec:
+            return
     if not existing.same_embedding(spec):
         raise ModelMismatchError(
             f"collection {target_name!r} holds vectors of model {existing.model_name} "
@@ -163,7 +163,7 @@ def _prepare_target(
     foreign |= {name for name in existing.foreign_roots if spec.folder_of(name) is None}
     new = replace(existing, roots=roots, foreign_roots=tuple(sorted(foreign)))
     if existing != new:
-        target.update_info(target_name, new)
+        target.update_info(target_name, new, before=existing)
 
 
 def _compare(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tuple[Record, bool, bool]]:

@@ -16,6 +16,7 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.open import open_store
 from lookalike.indexer.server import ServerStore
+from lookalike.indexer.server.metadata import to_metadata
 from lookalike.indexer.store import StorageConfig
 from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
 from tests.fixtures.stores import SPEC, D, point_ids, random_vectors
@@ -48,8 +49,8 @@ def test_a_collection_on_a_server_by_itself(stub: Stub, store: ServerStore) -> N
     assert made.body == {
         "vectors": {"size": D, "distance": "Cosine", "on_disk": False},
         "hnsw_config": {"m": 16, "ef_construct": 128, "payload_m": 0},
-        "optimizers_config": {"indexing_threshold": 100_000 * D * 4 // 1024},
-        "metadata": {"lookalike": SPEC.to_json()},
+        "optimizers_config": {"indexing_threshold": 100_000 * D * 4 // 1024 // 8},
+        "metadata": to_metadata(SPEC),
     }
     state = store.index_state("c")
     assert state.layout == StorageConfig().resolve(D)
@@ -75,7 +76,12 @@ def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None
 def test_payload_is_indexed_before_any_point_comes(stub: Stub, store: ServerStore) -> None:
     store.create("c", SPEC, StorageConfig(numeric_fields=("Smiling", "a b", "x.y")))
     fill(store, 3)
-    wanted = [("person", "keyword"), ("Smiling", "float"), ('"a b"', "float")]
+    on_disk = {"type": "keyword", "on_disk": True}
+    wanted = [
+        *(("root", "keyword"), ("person", "keyword"), ("path", on_disk), ("sha256", on_disk)),
+        *(("size", "integer"), ("mtime_ns", "integer"), ("Smiling", "float"), ('"a b"', "float")),
+        ("n", "float"),  # came with the points
+    ]
     indexes = stub.of("/index", "PUT")
     assert [(each.body["field_name"], each.body["field_schema"]) for each in indexes] == wanted
     assert all(each.wait for each in indexes)
@@ -89,7 +95,8 @@ def test_a_create_that_was_killed_before_its_indexes_is_made_good(stub: Stub, st
         store.create("c", SPEC)
     stub.fault = lambda _: None
     fill(store, 3)
-    assert [each.body["field_name"] for each in stub.of("/index")] == ["person", "person"]
+    asked = [each.body["field_name"] for each in stub.of("/index")]
+    assert asked == [*(["root"] * 5), "person", "path", "sha256", "size", "mtime_ns", "n"]
 
 
 def test_batches_are_acknowledged_and_then_all_are_there(stub: Stub, store: ServerStore) -> None:
