@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from lookalike.indexer.store import (
     create_or_open,
     resolve_alias,
 )
+
+_CHUNK: Final = 1000
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ class _PageWriter:
         self._seen += 1
         if not same:
             self._pending.append(record)
-        if self._seen >= self._target.piece:
+        if self._seen >= max(_CHUNK, self._target.piece):
             self.write()
 
     def write(self) -> None:

@@ -233,7 +233,12 @@ class ServerStore(VectorStore):
         except StoreUnavailableError:
             if name not in self._server.list_collections():
                 raise collection_not_found(self.address, name) from None
-        retry(lambda: self._server.delete_collection(name), f"changes of collection {name!r}")
+
+        def remove() -> None:
+            if name in self._server.list_collections():  # else an earlier try did it, whose answer was lost
+                self._server.delete_collection(name)
+
+        retry(remove, f"changes of collection {name!r}")
         self._specs.pop(name, None)
         self._prepared.discard(name)
 

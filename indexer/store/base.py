@@ -109,7 +109,7 @@ class VectorStore(Protocol):
     ``delete_collection``, a name may be an alias, which means its collection at that moment.
     """
 
-    piece: int = 1000
+    piece: int = 512
 
     @property
     def address(self) -> str:
