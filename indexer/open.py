@@ -37,8 +37,9 @@ def open_store(address: str | os.PathLike[str] | None = None, *, api_key: str | 
     Each engine is imported only when it is used: the client of a Qdrant server takes a second to load.
 
     Args:
-        address: Folder or URL; None: :func:`default_store`. A folder whose name looks like the address of a
-            server is written ``./NAME``.
+        address: Folder or URL, or the URLs of several peers of one cluster, separated by commas: where one
+            does not answer, the next is asked. None: :func:`default_store`. A folder whose name looks like
+            the address of a server is written ``./NAME``.
         api_key: API key of a server; None: ``QDRANT_API_KEY`` of the environment.
 
     Raises:
@@ -47,6 +48,11 @@ def open_store(address: str | os.PathLike[str] | None = None, *, api_key: str | 
     """
     address = default_store() if address is None else os.fspath(address)
     if address.startswith(("http://", "https://")):
+        if not all(url.strip().startswith(("http://", "https://")) for url in address.split(",")):
+            raise InvalidArgumentError(
+                "the URLs of a cluster are separated by commas, and each begins with http:// or https://; "
+                f"{printable(address)} has another part"
+            )
         from lookalike.indexer.server import ServerStore
 
         return ServerStore.connect(address, api_key=api_key)

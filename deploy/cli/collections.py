@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -28,14 +28,17 @@ from lookalike.deploy.cli.options import (
 from lookalike.deploy.cli.output import log, print_json, progress_bar, warn
 
 if TYPE_CHECKING:
+    from lookalike.encoder.errors import StoreError
     from lookalike.encoder.images import Crop
     from lookalike.indexer.maintenance import VerifyReport
-    from lookalike.indexer.store import Filter, IndexState, StorageConfig, VectorStore
+    from lookalike.indexer.store import Filter, IndexState, ShardCopies, StorageConfig, VectorStore
+
+_CONDITIONS: Final = ("held", "unreachable", "damaged")
 
 
 @click.group(cls=Group)
 def collections() -> None:
-    """List, show, create, copy, verify or delete collections."""
+    """List, show, create, copy, verify, rebalance or delete collections."""
 
 
 @collections.command("list", epilog="Example: lookalike collections list")
@@ -45,20 +48,21 @@ def collections() -> None:
 def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     """List the collections of a store and their aliases.
 
-    One that is damaged, or that another process holds, is listed with the reason; the exit code is then 3.
+    One that is damaged, that does not answer, or that another process holds, is listed with the reason; the
+    exit code is then 3.
     """
-    from lookalike.encoder.errors import CollectionNotFoundError, StoreBusyError
+    from lookalike.encoder.errors import CollectionNotFoundError
     from lookalike.indexer.open import open_store
     from lookalike.indexer.store import opening_error
 
     with open_store(store) as opened:
+        _warn_of(opened)
         aliases = opened.aliases()
         rows: list[dict[str, Any]] = []
         for name in opened.list_collections():
             names = [alias for alias, real in aliases.items() if real == name]
             if (error := opening_error(opened, name)) is not None:
-                state = "held" if isinstance(error, StoreBusyError) else "damaged"
-                rows.append({"name": name, "aliases": names, state: str(error)})
+                rows.append({"name": name, "aliases": names, _condition(error): str(error)})
                 continue
             with suppress(CollectionNotFoundError):  # it was deleted meanwhile
                 row = {"count": _count(opened, name), **opened.info(name).to_json()}
@@ -72,6 +76,20 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     ctx.exit(3 if any("count" not in row for row in rows) else 0)
 
 
+def _condition(error: StoreError) -> str:
+    """Return why a collection cannot be opened, in one word of :data:`_CONDITIONS`."""
+    from lookalike.encoder.errors import StoreBusyError, StoreUnreachableError
+
+    if isinstance(error, StoreBusyError):
+        return "held"
+    return "unreachable" if isinstance(error, StoreUnreachableError) else "damaged"
+
+
+def _warn_of(store: VectorStore) -> None:
+    if store.warning is not None:
+        warn(store.warning)
+
+
 def _count(store: VectorStore, name: str) -> int:
     """Return the number of items."""
     from lookalike.indexer.store import items_filter
@@ -83,7 +101,7 @@ def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         marks = "".join(f", alias {alias}" for alias in row["aliases"])
         if "count" not in row:
-            state = "held" if "held" in row else "damaged"
+            state = next(each for each in _CONDITIONS if each in row)
             click.echo(f"{row['name']:<24} {state:>9}  {row[state]}{marks}")
             continue
         model = f"{row['model_name']} ({str(row['model_id'])[:12]})"
@@ -97,23 +115,33 @@ def _print_collections(rows: Sequence[dict[str, Any]]) -> None:
 def show(name: str, store: str, as_json: bool) -> None:
     """Show what a collection holds and how it is stored.
 
-    This is its model, roots, size, storage and search index. NAME may be an alias.
+    This is its model, roots, size, storage and search index; of a cluster also the copies of each shard that
+    are there, and which are dead. NAME may be an alias.
     """
     from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
+        _warn_of(opened)
         aliases = opened.aliases()
         real = aliases.get(name, name)
-        state = opened.index_state(real)
+        state, copies = opened.index_state(real), opened.copies(real)
         values: dict[str, Any] = {"name": real, "count": _count(opened, real), **opened.info(real).to_json()}
     values["aliases"] = [alias for alias, target in aliases.items() if target == real]
     if real != name:
         log(f"{name} is an alias of {real}")
+    wanted = 1 if state.layout is None else state.layout.replicas
+    fewer = sum(len(each.active) < wanted for each in copies)
+    if fewer:
+        warn(
+            f"{fewer} of the {len(copies)} shards of {real} have fewer than {wanted} copies that answer; "
+            f"make the others with lookalike collections rebalance {real}"
+        )
     if as_json:
-        print_json(values | state.to_json())
+        there = {"copies": [each.to_json() for each in copies]} if copies else {}
+        print_json(values | state.to_json() | there)
         return
     values["aliases"] = ", ".join(values["aliases"]) or "none"
-    for key, value in (values | _state_lines(state)).items():
+    for key, value in (values | _state_lines(state) | _copies_lines(copies)).items():
         click.echo(f"{key:<12} {value if not isinstance(value, dict) else ''}".rstrip())
         if isinstance(value, dict):
             for inner, text in value.items():
@@ -143,6 +171,7 @@ def create(
     bundle, options = Bundle.open(model_name), layout.build()
     with open_store(store) as opened:
         spec = new_spec(bundle, crop=crop)
+        _warn_of(opened)
         opened.create(name, spec, options)
         created = opened.index_state(name).layout
     record = {} if created is None else created.to_json()
@@ -312,6 +341,34 @@ def optimize(name: str, store: str, above: int) -> None:
     log(f"{name}: {_state_lines(state)['index']}")
 
 
+@collections.command(epilog="Example: lookalike collections rebalance faces --store http://localhost:6333")
+@click.argument("name", shell_complete=complete_collections)
+@store_option
+@option(
+    "--replicas",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Copies of each shard from now on.",
+    show_default="as many as it was made with",
+)
+def rebalance(name: str, store: str, replicas: int | None) -> None:
+    """Make missing copies of shards in a cluster and spread all evenly.
+
+    Use it after peers have joined, were lost, or a collection was made before all were there. Each shard is
+    copied or moved by Qdrant itself, one after the other, while the collection answers. Run it again after an
+    interruption to continue.
+    """
+    from lookalike.indexer.open import open_store
+
+    with open_store(store) as opened:
+        _warn_of(opened)
+        steps = opened.rebalance(name, replicas=replicas, log=log)
+        copies = opened.copies(name)
+    fewest = min((len(each.active) for each in copies), default=0)
+    done = f"{steps} steps done" if steps else "nothing to do"
+    log(f"{name}: {done}; each of the {len(copies)} shards has {fewest} copies or more that answer")
+
+
 @collections.command(epilog="Example: lookalike collections delete old --yes")
 @click.argument("name", shell_complete=complete_collections)
 @store_option
@@ -380,16 +437,11 @@ def facets(
 
 def _content(store: VectorStore, name: str) -> str:
     """Return how much a collection holds; one that cannot be opened can be deleted too."""
-    from lookalike.encoder.errors import (
-        CollectionNotFoundError,
-        StoreBusyError,
-        StoreError,
-        StoreUnreachableError,
-    )
+    from lookalike.encoder.errors import CollectionNotFoundError, StoreBusyError, StoreError
 
     try:
         return f"{_count(store, name)} items"
-    except (CollectionNotFoundError, StoreBusyError, StoreUnreachableError):
+    except (CollectionNotFoundError, StoreBusyError):
         raise
     except StoreError:
         return "an unknown number of items"
@@ -403,6 +455,21 @@ def _state_lines(state: IndexState) -> dict[str, str]:
     if state.disk_bytes is not None:
         lines["disk"] = f"{state.disk_bytes / 1e6:.1f} MB"
     return lines
+
+
+def _copies_lines(copies: Sequence[ShardCopies]) -> dict[str, Any]:
+    """Return the copies of each shard for people: on which peers, and the state where it is not active."""
+    if not copies:
+        return {}
+    lines = {
+        f"shard {each.shard}": f"{len(each.active)} on "
+        + ", ".join(
+            f"{peer}{'' if state == 'Active' else f' ({state.lower()})'}"
+            for peer, state in sorted(each.states.items())
+        )
+        for each in copies
+    }
+    return {"copies": lines}
 
 
 def _print_report(name: str, report: VerifyReport, *, issues: bool) -> None:

@@ -309,7 +309,8 @@ _STORE: Final[dict[str, Any]] = {
     "show_default": "the folder .lookalike here or above, else one of yours",
     "envvar": "LOOKALIKE_STORE",
     "metavar": "FOLDER|URL",
-    "help": "Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY).",
+    "help": "Folder of an embedded store, or URL of a Qdrant server (API key: QDRANT_API_KEY); several URLs "
+    "of a cluster: with commas between.",
 }
 store_option = option("--store", **_STORE)
 filled_store_option = option("--store", callback=_tell_of_new_store, **_STORE)

@@ -146,12 +146,14 @@ class EdgeStore(VectorStore):
         """See :meth:`VectorStore.info`."""
         return read_spec(self._folder(name))
 
-    def update_info(self, name: str, spec: CollectionSpec) -> None:
+    def update_info(self, name: str, spec: CollectionSpec, *, before: CollectionSpec | None = None) -> None:
         """See :meth:`VectorStore.update_info`."""
         name = self._real(name)
         self._opened(name)  # no other process may be writing it
-        self.info(name).check_successor(name, spec)
-        replace_spec(self._root / name, spec)
+        with self._lock:
+            current = self.info(name)
+            current.check_successor(name, spec)
+            replace_spec(self._root / name, current.with_changes(name, before or current, spec))
 
     def delete_collection(self, name: str) -> None:
         """See :meth:`VectorStore.delete_collection`; a damaged collection can be deleted too."""

@@ -21,6 +21,7 @@ from lookalike.indexer.store import (
     StorageConfig,
     VectorStore,
     check_name,
+    create_or_open,
     resolve_alias,
 )
 
@@ -123,7 +124,7 @@ class _PageWriter:
         self._seen += 1
         if not same:
             self._pending.append(record)
-        if self._seen >= _CHUNK:
+        if self._seen >= max(_CHUNK, self._target.piece):
             self.write()
 
     def write(self) -> None:
@@ -142,8 +143,9 @@ def _prepare_target(
     try:
         existing = target.info(target_name)
     except CollectionNotFoundError:
-        target.create(target_name, spec, storage)
-        return
+        existing = create_or_open(target, target_name, spec, storage)
+        if existing == spec:
+            return
     if not existing.same_embedding(spec):
         raise ModelMismatchError(
             f"collection {target_name!r} holds vectors of model {existing.model_name} "
@@ -163,7 +165,7 @@ def _prepare_target(
     foreign |= {name for name in existing.foreign_roots if spec.folder_of(name) is None}
     new = replace(existing, roots=roots, foreign_roots=tuple(sorted(foreign)))
     if existing != new:
-        target.update_info(target_name, new)
+        target.update_info(target_name, new, before=existing)
 
 
 def _compare(source: Iterator[Record], target: Iterator[Record]) -> Iterator[tuple[Record, bool, bool]]:

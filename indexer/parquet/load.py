@@ -29,7 +29,14 @@ from lookalike.encoder.errors import (
 from lookalike.indexer.parquet.file import Entry, LatentsFile, Rows
 from lookalike.indexer.parquet.resume import concatenate
 from lookalike.indexer.sources import Source, as_path, as_text, with_root_name
-from lookalike.indexer.store import CollectionSpec, Record, StorageConfig, VectorStore, resolve_alias
+from lookalike.indexer.store import (
+    CollectionSpec,
+    Record,
+    StorageConfig,
+    VectorStore,
+    create_or_open,
+    resolve_alias,
+)
 from lookalike.indexer.sync import (
     SyncReport,
     face_count,
@@ -41,7 +48,6 @@ from lookalike.indexer.sync import (
 
 _NEW, _CHANGED, _SAME = range(3)
 _CHUNK: Final = 1024
-_TOGETHER: Final = 512
 _FILE_FIELDS: Final = ("sha256", "size", "mtime_ns")
 
 
@@ -129,16 +135,20 @@ def load_latents(
     repeated = _repeated_images(described, names)
     count = sum(file.rows for file in described)
     if existing is None:
-        store.create(name, spec, storage.with_known(expect=count))
+        created = create_or_open(store, name, spec, storage.with_known(expect=count))
+        if created != spec:  # another run made it meanwhile
+            for file in described:
+                _check_same_model(file, created, f"collection {name!r}")
+            store.update_info(name, spec, before=before)
     else:
         if (warning := ignored_options_warning(store, name, storage)) is not None:
             warn(warning)
         if spec != existing:
-            store.update_info(name, spec)
+            store.update_info(name, spec, before=existing)
     on_total(count)
     report = SyncReport(collection=name)
     empty = store.count(name) == 0  # the usual case: nothing has to be compared
-    for rows in _joined(_last_rows(described, names, repeated)):
+    for rows in _joined(_last_rows(described, names, repeated), store.piece):
         _store(store, name, rows, report, compare=not empty)
         on_progress(len(rows.entries))
     rows_left_out = count - (report.added + report.changed + report.unchanged)
@@ -275,12 +285,12 @@ def _last_rows(
                 yield Rows(entries, rows.vectors) if keep.all() else Rows(entries, rows.vectors).select(keep)
 
 
-def _joined(groups: Iterator[Rows]) -> Iterator[Rows]:
+def _joined(groups: Iterator[Rows], together: int) -> Iterator[Rows]:
     """Join small groups: making a few points durable costs a store as much as making a thousand."""
     held: list[Rows] = []
     for rows in groups:
         held.append(rows)
-        if sum(len(each.entries) for each in held) >= _TOGETHER:
+        if sum(len(each.entries) for each in held) >= together:
             yield held[0] if len(held) == 1 else concatenate(held)
             held = []
     if held:

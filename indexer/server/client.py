@@ -1,7 +1,7 @@
 """The client of a Qdrant server or cluster. The one module that imports ``qdrant_client``.
 
-The spec of a collection is stored in its metadata under the key ``lookalike``, so it is part of snapshots and
-replicas; metadata needs server 1.16.
+The spec of a collection is stored in its metadata, so it is part of snapshots and replicas; metadata needs
+server 1.16.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as installed_version
 from json import JSONDecodeError
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +28,21 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.server.config import from_qdrant
 from lookalike.indexer.server.errors import (
+    SUBSTRING_VERSION,
     check_key,
     check_version,
     collection_not_found,
     error_from_status,
     error_text,
-    filter_to_json,
     one_line,
+    parse_version,
+    version_warning,
 )
-from lookalike.indexer.store import EF_SEARCH, Filter, Hit, Layout, Record, oversampling
+from lookalike.indexer.server.failover import Failover, split_urls
+from lookalike.indexer.server.payload_indexes import Kind
+from lookalike.indexer.server.replicas import Step
+from lookalike.indexer.store import EF_SEARCH, Filter, Hit, Layout, Record, ShardCopies, oversampling
 
-KEY: Final = "lookalike"
 PROBE_SECONDS: Final = 5
 TIMEOUT_SECONDS: Final = 60
 PAGE: Final = 1000
@@ -49,65 +54,122 @@ class CollectionInfo:
     """State of a collection on the server.
 
     Attributes:
-        metadata: The spec that lookalike wrote; None when the collection belongs to another program.
+        metadata: Its metadata, see ``lookalike.indexer.server.metadata``.
         layout: Its layout; None when it cannot be expressed as a :class:`Layout`.
         indexed: Vectors in HNSW graphs.
+        threshold: Kilobytes of vectors above which a segment gets a graph; None: the server's own.
+        fields: The indexed payload fields, as Qdrant paths.
         optimizing: Whether the server is building graphs, or will.
         failed: Whether building them failed.
     """
 
-    metadata: dict[str, Any] | None
+    metadata: dict[str, Any]
     layout: Layout | None
     indexed: int
+    threshold: int | None
+    fields: frozenset[str]
     optimizing: bool
     failed: bool
 
 
 class Server:
-    """A server. Every method raises a StoreError with a one-line message when it fails.
+    """A server or cluster. Every method raises a StoreError with a one-line message when it fails.
 
     Args:
         client: The client; closed by :meth:`close`.
-        address: The URL that opens it again, also for messages.
+        address: The URL or URLs that open it again, also for messages.
         in_memory: Whether it is the client's own engine, which has one peer, no indexes, and one thread.
+        version: Version of the server; None: that of the client.
     """
 
-    def __init__(self, client: QdrantClient, address: str, *, in_memory: bool = False) -> None:
+    def __init__(
+        self, client: QdrantClient, address: str, *, in_memory: bool = False, version: str | None = None
+    ) -> None:
         self._client = client
         self.address = address
         self.in_memory = in_memory
+        own = installed_version("qdrant-client")
+        numbers = parse_version(version or own)
+        self.has_substrings = hasattr(models, "MatchSubstring") and (
+            numbers is None or numbers >= SUBSTRING_VERSION
+        )
+        self.warning = version_warning(address, version or own, own)
 
     @classmethod
-    def connect(cls, url: str, api_key: str | None = None) -> Self:
-        """Connect to the server at ``url`` and check that it answers.
+    def connect(cls, address: str, api_key: str | None = None) -> Self:
+        """Connect to the server at a URL, or to the first of several that answers.
 
         Raises:
             StoreUnreachableError: no answer, not Qdrant, older than 1.16, or the key is refused.
         """
         key = api_key if api_key is not None else os.environ.get("QDRANT_API_KEY")
-        check_key(url, key)
-        with _map_errors(url):
-            probe = _client(url, key, timeout=PROBE_SECONDS)
+        urls = split_urls(address) or [address]
+        for url in urls:
+            check_key(url, key)
+        probes = Failover(urls, lambda url: _client(url, key, timeout=PROBE_SECONDS), _is_down)
+        with _map_errors(address):
+            probe = cast(QdrantClient, probes)
             try:
                 version = probe.info().version
                 probe.get_collections()
             finally:
-                probe.close()
-            check_version(url, version)
-            return cls(_client(url, key, timeout=TIMEOUT_SECONDS), url)
+                probes.close()
+            check_version(address, version)
+            clients = Failover(urls, lambda url: _client(url, key, timeout=TIMEOUT_SECONDS), _is_down)
+            return cls(cast(QdrantClient, clients), address, version=version)
 
     def close(self) -> None:
         """Close the client."""
         with _map_errors(self.address):
             self._client.close()
 
-    def peers(self) -> int:
-        """Return the number of peers of the cluster; 1 for a single server."""
+    def peers(self) -> dict[int, bool] | None:
+        """Return the peers of the cluster and whether each answers the others; None for a single server."""
         if self.in_memory:
-            return 1
+            return None
         with _map_errors(self.address):
             status = self._client.cluster_status()
-        return max(1, len(status.peers)) if isinstance(status, models.ClusterStatusOneOf1) else 1
+        if not isinstance(status, models.ClusterStatusOneOf1):
+            return None
+        silent = {uri.rstrip("/") for uri in status.message_send_failures}
+        return {int(peer): info.uri.rstrip("/") not in silent for peer, info in status.peers.items()}
+
+    def copies(self, name: str) -> tuple[list[ShardCopies], set[int]]:
+        """Return the copies of each shard of a collection, and the shards that are being transferred."""
+        with _map_errors(self.address, name):
+            info = self._client.collection_cluster_info(name)
+        states: dict[int, dict[int, str]] = {}
+        for local in info.local_shards:
+            states.setdefault(local.shard_id, {})[info.peer_id] = str(local.state)
+        for remote in info.remote_shards:
+            states.setdefault(remote.shard_id, {})[remote.peer_id] = str(remote.state)
+        shards = [ShardCopies(shard, states[shard]) for shard in sorted(states)]
+        return shards, {each.shard_id for each in info.shard_transfers}
+
+    def begin_step(self, name: str, step: Step) -> None:
+        """Have the cluster begin to copy, move or drop a shard."""
+        operation: models.ClusterOperations
+        place: dict[str, Any] = {
+            "shard_id": step.shard,
+            "from_peer_id": step.source,
+            "to_peer_id": step.target,
+        }
+        match step.kind:
+            case "replicate":
+                operation = models.ReplicateShardOperation(replicate_shard=models.ReplicateShard(**place))
+            case "move":
+                operation = models.MoveShardOperation(move_shard=models.MoveShard(**place))
+            case "drop":
+                replica = models.Replica(shard_id=step.shard, peer_id=step.target)
+                operation = models.DropReplicaOperation(drop_replica=replica)
+        with _map_errors(self.address, name, write=True):
+            self._client.cluster_collection_update(name, operation)
+
+    def set_replicas(self, name: str, replicas: int) -> None:
+        """Have a collection keep so many copies of each shard; none is made by that."""
+        with _map_errors(self.address, name, write=True):
+            params = models.CollectionParamsDiff(replication_factor=replicas)
+            self._client.update_collection(name, collection_params=params)
 
     def list_collections(self) -> list[str]:
         """Return the names of all collections, including those of other programs."""
@@ -127,7 +189,7 @@ class Server:
         if name is not None:
             create = models.CreateAlias(collection_name=name, alias_name=alias)
             steps.append(models.CreateAliasOperation(create_alias=create))
-        with _map_errors(self.address, name):
+        with _map_errors(self.address, name, write=True):
             self._client.update_collection_aliases(change_aliases_operations=steps)
 
     def get_info(self, name: str) -> CollectionInfo | None:
@@ -137,20 +199,21 @@ class Server:
                 info = self._client.get_collection(name)
         except CollectionNotFoundError:
             return None
-        value = (info.config.metadata or {}).get(KEY)
         status = models.CollectionStatus
         return CollectionInfo(
-            metadata=value if isinstance(value, dict) else None,
+            metadata=dict(info.config.metadata or {}),
             layout=from_qdrant(info.config.model_dump(exclude_none=True)),
             indexed=info.indexed_vectors_count or 0,
+            threshold=info.config.optimizer_config.indexing_threshold,
+            fields=frozenset(info.payload_schema),
             optimizing=info.status in (status.YELLOW, status.GREY),
             failed=info.status == status.RED,
         )
 
     def create(self, name: str, config: Mapping[str, Any], metadata: dict[str, Any]) -> None:
         """Create a collection with a body of :func:`to_qdrant` and metadata."""
-        with _map_errors(self.address, name):
-            body = models.CreateCollection.model_validate({**config, "metadata": {KEY: metadata}})
+        with _map_errors(self.address, name, write=True):
+            body = models.CreateCollection.model_validate({**config, "metadata": metadata})
             self._client.create_collection(
                 name,
                 vectors_config=body.vectors,
@@ -162,25 +225,23 @@ class Server:
                 metadata=body.metadata,
             )
 
-    def set_metadata(self, name: str, values: dict[str, Any]) -> None:
-        """Replace the metadata of a collection."""
-        with _map_errors(self.address, name):
-            # The server merges metadata by top-level key: our one key is replaced as a whole.
-            self._client.update_collection(name, metadata={KEY: values})
+    def merge_metadata(self, name: str, values: dict[str, Any]) -> None:
+        """Merge into the metadata of a collection, key by key; a key with None is removed."""
+        with _map_errors(self.address, name, write=True):
+            self._client.update_collection(name, metadata=values)
 
-    def create_payload_indexes(self, name: str, keywords: Sequence[str], numbers: Sequence[str]) -> None:
-        """Create indexes of payload fields, given as Qdrant paths; doing it again changes nothing."""
+    def create_payload_index(self, name: str, field: str, kind: Kind) -> None:
+        """Index a payload field, given as a Qdrant path; doing it again changes nothing."""
         if self.in_memory:
             return
-        kinds = models.PayloadSchemaType
-        with _map_errors(self.address, name):
-            for fields, kind in ((keywords, kinds.KEYWORD), (numbers, kinds.FLOAT)):
-                for field in fields:
-                    self._client.create_payload_index(name, field, kind, wait=True)
+        on_disk = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=True)
+        schema = on_disk if kind == "unique" else models.PayloadSchemaType(kind)
+        with _map_errors(self.address, name, write=True):
+            self._client.create_payload_index(name, field, schema, wait=True)
 
     def delete_collection(self, name: str) -> None:
         """Delete a collection."""
-        with _map_errors(self.address, name):
+        with _map_errors(self.address, name, write=True):
             self._client.delete_collection(name)
 
     def upsert(
@@ -191,20 +252,28 @@ class Server:
             models.PointStruct(id=key, vector=row, payload=payload)
             for key, row, payload in zip(keys, rows.tolist(), payloads, strict=True)
         ]
-        with _map_errors(self.address, name):
+        with _map_errors(self.address, name, write=True):
             self._client.upsert(name, points, wait=False)
 
-    def wait_applied(self, name: str, keys: Sequence[str]) -> None:
-        """Return when everything acknowledged is applied in all shards, and these N points exist.
+    def wait_applied(self, name: str) -> None:
+        """Return when everything acknowledged is applied in all shards.
+
+        Raises:
+            StoreUnavailableError: it takes too long.
+        """
+        no_point = models.Filter(must=[models.HasIdCondition(has_id=[_NO_ID])])
+        with _map_errors(self.address, name, write=True):
+            # A shard applies its log in order, and a deletion by filter goes into the log of every shard.
+            self._applied(self._client.delete(name, models.FilterSelector(filter=no_point), wait=True))
+
+    def check_stored(self, name: str, keys: Sequence[str]) -> None:
+        """Check that N points exist.
 
         Raises:
             StoreUnavailableError: they do not exist yet.
         """
-        no_point = models.Filter(must=[models.HasIdCondition(has_id=[_NO_ID])])
         these = models.Filter(must=[models.HasIdCondition(has_id=list(keys))])
         with _map_errors(self.address, name):
-            # A shard applies its log in order, and a deletion by filter goes into the log of every shard.
-            self._applied(self._client.delete(name, models.FilterSelector(filter=no_point), wait=True))
             stored = self._client.count(name, these, exact=True).count
         if stored < len(keys):
             raise StoreUnavailableError(
@@ -213,7 +282,7 @@ class Server:
 
     def delete(self, name: str, keys: Sequence[str]) -> None:
         """Delete points; they are gone when this returns."""
-        with _map_errors(self.address, name):
+        with _map_errors(self.address, name, write=True):
             self._applied(self._client.delete(name, models.PointIdsList(points=[*keys]), wait=True))
 
     def _applied(self, result: models.UpdateResult) -> None:
@@ -270,10 +339,10 @@ class Server:
         with _map_errors(self.address, name):
             return self._client.count(name, _filter(where), exact=True).count
 
-    def index_all_segments(self, name: str) -> None:
-        """Have the server build graphs of small segments too."""
-        with _map_errors(self.address, name):
-            config = models.OptimizersConfigDiff(indexing_threshold=1)
+    def set_threshold(self, name: str, kilobytes: int) -> None:
+        """Have the server build graphs of segments with more than so many kilobytes of vectors."""
+        with _map_errors(self.address, name, write=True):
+            config = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
             self._client.update_collection(name, optimizers_config=config)
 
 
@@ -285,11 +354,18 @@ def _client(url: str, key: str | None, *, timeout: int) -> QdrantClient:
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
-    return None if where is None else models.Filter.model_validate(filter_to_json(where, models))
+    return None if where is None else models.Filter.model_validate(where.to_json())
+
+
+def _is_down(error: Exception) -> bool:
+    """Whether another peer may answer what this one did not."""
+    if isinstance(error, UnexpectedResponse):
+        return (error.status_code or 0) >= 500
+    return isinstance(error, ResponseHandlingException) and not isinstance(error.source, ValueError)
 
 
 @contextmanager
-def _map_errors(address: str, name: str | None = None) -> Iterator[None]:
+def _map_errors(address: str, name: str | None = None, *, write: bool = False) -> Iterator[None]:
     """Turn whatever the client raises into a StoreError with a one-line message."""
     try:
         yield
@@ -297,7 +373,8 @@ def _map_errors(address: str, name: str | None = None) -> Iterator[None]:
         raise
     except UnexpectedResponse as error:
         reason = one_line(error_text(error.content, default=error.reason_phrase))
-        raise error_from_status(error.status_code or 0, reason, address=address, name=name) from error
+        status = error.status_code or 0
+        raise error_from_status(status, reason, address=address, name=name, write=write) from error
     except (ResponseHandlingException, JSONDecodeError) as error:
         reason = one_line(getattr(error, "source", error))
         raise StoreUnavailableError(

@@ -13,13 +13,24 @@ from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.indexer.store import QUANTILE, Layout, Quantization, StorageConfig
 
 EXACT_BELOW: Final = 100_000
+SEGMENTS: Final = 8
+"""Segments of a shard at most, as a rule: a server makes one for each of two to eight processor cores."""
+
+
+def segment_threshold(dimension: int, shards: int) -> int:
+    """Return the kilobytes of vectors above which a segment gets a graph.
+
+    The server compares each segment by itself. With this, a collection of 100,000 vectors or more gets graphs
+    whether its shards have two segments or eight; a small one is searched exactly.
+    """
+    return max(1, EXACT_BELOW * dimension * 4 // 1024 // (shards * SEGMENTS))
 
 
 def to_qdrant(layout: Layout, dimension: int, storage: StorageConfig) -> dict[str, Any]:
     """Return the body of the request that creates a collection.
 
-    Segments below 100,000 vectors get no graph. One shard and one replica are only sent when they were
-    requested: otherwise the server's own configuration decides.
+    Small segments get no graph, see :func:`segment_threshold`. One shard and one replica are only sent when
+    they were requested: otherwise the server's own configuration decides.
     """
     body: dict[str, Any] = {
         "vectors": {"size": dimension, "distance": "Cosine", "on_disk": layout.on_disk},
@@ -28,7 +39,7 @@ def to_qdrant(layout: Layout, dimension: int, storage: StorageConfig) -> dict[st
             "ef_construct": layout.hnsw_ef_construct,
             "payload_m": layout.hnsw_payload_m,
         },
-        "optimizers_config": {"indexing_threshold": max(1, EXACT_BELOW * dimension * 4 // 1024)},
+        "optimizers_config": {"indexing_threshold": segment_threshold(dimension, layout.shards)},
     }
     if layout.quantization == "int8":
         body["quantization_config"] = {"scalar": {"type": "int8", "quantile": QUANTILE, "always_ram": True}}

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from lookalike.encoder.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
+    InvalidArgumentError,
     StoreError,
     StoreUnavailableError,
     StoreUnreachableError,
 )
 from lookalike.encoder.files import parse_json
-from lookalike.indexer.store import Filter
 
 MIN_VERSION: Final = (1, 16)  # the first that stores metadata
+SUBSTRING_VERSION: Final = (1, 20)  # the first that filters by a part of a text
+_UNINDEXED: Final = re.compile(r'Index required but not found for "(.+?)"(?= of one of|\.|$)')
+_NOT_HERE: Final = re.compile(r"(?i)substring matching is not allowed|unknown variant .?substring")
+_BETWEEN_PEERS: Final = re.compile(r"(?i)tonic|MetadataMap|grpc|status: \W?unavailable")
+
+
+class UnindexedFieldError(InvalidArgumentError, StoreError):
+    """A filter names a field without an index, and the server lets only indexed fields be filtered.
+
+    Attributes:
+        field: The field, as a Qdrant JSON path.
+    """
+
+    field: str = ""
+
+
+class SubstringRefusedError(InvalidArgumentError, StoreError):
+    """The server does not search for a part of a text in this collection."""
 
 
 def check_key(url: str, key: str | None) -> None:
@@ -38,11 +56,32 @@ def check_version(url: str, version: str) -> None:
     Raises:
         StoreUnreachableError: it is older.
     """
-    numbers = re.match(r"(\d+)\.(\d+)", version)  # None: a development build
-    if numbers is not None and (int(numbers[1]), int(numbers[2])) < MIN_VERSION:
+    numbers = parse_version(version)
+    if numbers is not None and numbers < MIN_VERSION:
         raise StoreUnreachableError(
             f"the Qdrant server at {url} has version {version}; upgrade it to 1.16 or later"
         )
+
+
+def parse_version(version: str) -> tuple[int, int] | None:
+    """Return major and minor version; None for a development build."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return None if numbers is None else (int(numbers[1]), int(numbers[2]))
+
+
+def version_warning(url: str, server: str, client: str) -> str | None:
+    """Return a warning when server and client are not compatible by Qdrant's rule; None when they are.
+
+    They are when they have the same major version, and minor versions that differ by one at most.
+    """
+    has, needs = parse_version(server), parse_version(client)
+    if has is None or needs is None or (has[0] == needs[0] and abs(has[1] - needs[1]) <= 1):
+        return None
+    return (
+        f"the Qdrant server at {url} has version {server}, the client here {client}; Qdrant tests them "
+        "together only where they are one minor version apart: "
+        + (f"upgrade the server to {needs[0]}.{needs[1]}" if has < needs else "upgrade qdrant-client")
+    )
 
 
 def collection_not_found(address: str, name: str | None) -> CollectionNotFoundError:
@@ -50,7 +89,9 @@ def collection_not_found(address: str, name: str | None) -> CollectionNotFoundEr
     return CollectionNotFoundError(f"no collection {name!r} on {address}; `lookalike collections` lists them")
 
 
-def error_from_status(status: int, reason: str, *, address: str, name: str | None) -> StoreError:
+def error_from_status(
+    status: int, reason: str, *, address: str, name: str | None, write: bool = False
+) -> StoreError:
     """Return the error for an HTTP status.
 
     Args:
@@ -58,7 +99,15 @@ def error_from_status(status: int, reason: str, *, address: str, name: str | Non
         reason: The server's message, one line.
         address: Address of the server, for the message.
         name: The collection of the request, if any.
+        write: Whether the request was to change something.
     """
+    if status in (400, 403) and (refused := _refused_filter(reason, address, name)) is not None:
+        return refused
+    if status == 403 and write:
+        return StoreUnreachableError(
+            f"the API key for {address} may only read, or not change {name or 'this'} (403: {reason}); set "
+            "QDRANT_API_KEY to a key that may write"
+        )
     if status in (401, 403):
         return StoreUnreachableError(
             f"the server at {address} refuses the API key or its absence ({status}); set QDRANT_API_KEY"
@@ -74,6 +123,23 @@ def error_from_status(status: int, reason: str, *, address: str, name: str | Non
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 
+def _refused_filter(reason: str, address: str, name: str | None) -> StoreError | None:
+    """Return the error for a filter that strict mode or an older version refuses; None: it is another."""
+    if (field := _UNINDEXED.search(reason)) is not None:
+        error = UnindexedFieldError(
+            f"the server at {address} lets only indexed fields be filtered (strict mode), and {field[1]} of "
+            f"{name!r} is not indexed; check its spelling, or run lookalike index again with a key that may "
+            "write"
+        )
+        error.field = field[1]
+        return error
+    if _NOT_HERE.search(reason):
+        return SubstringRefusedError(
+            f"the server at {address} does not look for a part of a text (~); compare with = or !="
+        )
+    return None
+
+
 def error_text(content: bytes, *, default: str) -> object:
     """Return the error message in the body of a response, or ``default`` when it is not Qdrant's."""
     try:
@@ -84,7 +150,15 @@ def error_text(content: bytes, *, default: str) -> object:
 
 def one_line(message: object) -> str:
     """Return an error or a server's words as one line of at most 200 characters, never empty."""
-    return (" ".join(str(message).split()) or type(message).__name__)[:200]
+    text = " ".join(str(message).split()) or type(message).__name__
+    return (_between_peers(text) if _BETWEEN_PEERS.search(text) else text)[:200]
+
+
+def _between_peers(text: str) -> str:
+    """Return why one peer of a cluster did not reach another, without what the server's RPC prints."""
+    reason = re.search(r'(?:message|self): "((?:[^"\\]|\\.)+)"', text)
+    told = "a peer of the cluster does not answer another"
+    return told if reason is None else f"{told}: {reason[1]}"
 
 
 def _is_private(url: str) -> bool:
@@ -94,14 +168,3 @@ def _is_private(url: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return "." not in host or host.endswith((".local", ".internal", ".localhost"))
-
-
-def filter_to_json(where: Filter, client: object) -> dict[str, Any]:
-    """Return a filter as JSON.
-
-    Raises:
-        StoreError: the client's models do not support it.
-    """
-    if where.has_substring and not hasattr(client, "MatchSubstring"):
-        raise StoreError("this qdrant-client does not support substring search (~); upgrade it")
-    return where.to_json()

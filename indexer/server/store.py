@@ -6,26 +6,41 @@ Collections without our metadata belong to other programs: they are not listed a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import CollectionExistsError, StoreError
+from lookalike.encoder.errors import (
+    CollectionExistsError,
+    InvalidArgumentError,
+    ModelMismatchError,
+    StoreError,
+    StoreUnavailableError,
+)
 from lookalike.indexer.server.client import CollectionInfo, Server
-from lookalike.indexer.server.config import to_qdrant
-from lookalike.indexer.server.errors import collection_not_found
+from lookalike.indexer.server.config import segment_threshold, to_qdrant
+from lookalike.indexer.server.errors import (
+    SubstringRefusedError,
+    UnindexedFieldError,
+    collection_not_found,
+)
+from lookalike.indexer.server.metadata import metadata_changes, spec_values, to_metadata
+from lookalike.indexer.server.payload_indexes import PayloadIndexes
+from lookalike.indexer.server.replicas import next_step, rebalance
+from lookalike.indexer.server.substring import passes, query_here, split_substrings
 from lookalike.indexer.server.upload import STREAMS, last_of_each, retry, upload
 from lookalike.indexer.store import (
     CollectionSpec,
-    Condition,
     Filter,
     Hit,
     IndexState,
     Layout,
     Payload,
     Record,
+    ShardCopies,
     StorageConfig,
     VectorStore,
     alias_conflict,
@@ -41,7 +56,22 @@ from lookalike.indexer.store import (
 )
 
 CHUNK: Final = 1000
+PIECE: Final = 8192
+"""Points that are written together: 1.3 to 1.5 times as fast as 1,024, as all are waited for once."""
 POLL_SECONDS: Final = 1
+SPEC_SECONDS: Final = 1.0
+"""How long a spec is taken for current before the server is asked again."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A collection as it was when it was looked at last."""
+
+    spec: CollectionSpec
+    layout: Layout | None
+    seconds: float
 
 
 class ServerStore(VectorStore):
@@ -52,9 +82,11 @@ class ServerStore(VectorStore):
     """
 
     def __init__(self, server: Server) -> None:
+        self.piece = PIECE
         self._server = server
-        self._specs: dict[str, tuple[CollectionSpec, Layout | None]] = {}
-        self._indexed: set[str] = set()
+        self._specs: dict[str, _Known] = {}
+        self._indexes = PayloadIndexes(server)
+        self._prepared: set[str] = set()
         self._closed = False
 
     @classmethod
@@ -62,7 +94,8 @@ class ServerStore(VectorStore):
         """Connect to the server at ``url`` and check that it answers.
 
         Args:
-            url: ``http(s)://host[:port][/prefix]``; the default port is 6333.
+            url: ``http(s)://host[:port][/prefix]``; the default port is 6333. Several peers of a cluster are
+                separated by commas: where one does not answer, the next is asked.
             api_key: When None, ``QDRANT_API_KEY`` of the environment. Over plain http it is sent only to this
                 machine and private networks.
 
@@ -75,6 +108,11 @@ class ServerStore(VectorStore):
     def address(self) -> str:
         """The URL."""
         return self._server.address
+
+    @property
+    def warning(self) -> str | None:
+        """Whether server and client are of versions that Qdrant does not test together."""
+        return self._server.warning
 
     def list_collections(self) -> list[str]:
         """See :meth:`VectorStore.list_collections`."""
@@ -94,7 +132,15 @@ class ServerStore(VectorStore):
         if name is None and alias not in aliases:
             raise missing_alias(self.address, alias, aliases)
         real = None if name is None else self._real(name)
-        self._server.set_alias(alias, real, exists=alias in aliases)
+        if real is not None:
+            self._state(real)  # raises where there is none
+
+        def point() -> None:
+            now = self._server.aliases()
+            if now.get(alias) != real:
+                self._server.set_alias(alias, real, exists=alias in now)
+
+        retry(point, f"changes of alias {alias!r}")
 
     def create(self, name: str, spec: CollectionSpec, storage: StorageConfig | None = None) -> None:
         """See :meth:`VectorStore.create`. Payload fields to filter by are indexed before the upload."""
@@ -106,12 +152,34 @@ class ServerStore(VectorStore):
         if (real := self.aliases().get(name)) is not None:
             raise alias_conflict(self.address, name, real)
         storage = storage or StorageConfig()
-        layout = storage.resolve(spec.dimension, peers=self._server.peers())
-        self._server.create(name, to_qdrant(layout, spec.dimension, storage), spec.to_json())
-        if not self._is_ours(name):
+        peers = len(retry(self._server.peers, "questions after the peers") or (1,))
+        layout = storage.resolve(spec.dimension, peers=peers)
+        config, metadata = to_qdrant(layout, spec.dimension, storage), to_metadata(spec)
+        tries = 0
+
+        def make() -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                self._server.create(name, config, metadata)
+            except CollectionExistsError:
+                state = self._server.get_info(name) if tries > 1 else None
+                if state is None or state.metadata != metadata:
+                    raise  # another run made it; else an earlier try did, whose answer was lost
+
+        retry(make, "collections")
+        state = self._state(name)
+        if spec_values(state.metadata) is None:
             self._server.delete_collection(name)
             raise StoreError(f"the server at {self.address} stores no metadata; upgrade Qdrant to 1.16")
-        self._index_payload(name, storage.numeric_fields)
+        if state.layout is not None and state.layout.replicas > peers and not self._server.in_memory:
+            self._server.delete_collection(name)
+            raise InvalidArgumentError(
+                f"{self.address} keeps {state.layout.replicas} copies of each shard, and has {peers} peers "
+                "now; wait until the others have joined, or ask for one copy with --replicas 1"
+            )
+        self._specs.pop(name, None)
+        self._prepare_indexes(name, storage.numeric_fields)
 
     def info(self, name: str) -> CollectionSpec:
         """See :meth:`VectorStore.info`.
@@ -121,30 +189,58 @@ class ServerStore(VectorStore):
         """
         real = self._real(name)
         state = self._state(real)
-        where = f"collection {name!r} on {self.address}"
-        if state.metadata is None:
-            raise StoreError(f"{where} is not a lookalike collection; index into another name")
-        spec = CollectionSpec.from_json(state.metadata, where=where)
-        self._specs[real] = spec, state.layout
+        spec = self._spec_of(real, state)
+        self._remember(real, spec, state)
         return spec
 
-    def update_info(self, name: str, spec: CollectionSpec) -> None:
-        """See :meth:`VectorStore.update_info`."""
+    def _remember(self, name: str, spec: CollectionSpec, state: CollectionInfo) -> None:
+        self._specs[name] = _Known(spec, state.layout, time.monotonic())
+        self._indexes.note(name, state.fields)
+
+    def _spec_of(self, name: str, state: CollectionInfo) -> CollectionSpec:
+        where = f"collection {name!r} on {self.address}"
+        if (values := spec_values(state.metadata)) is None:
+            raise StoreError(f"{where} is not a lookalike collection; index into another name")
+        return CollectionSpec.from_json(values, where=where)
+
+    def update_info(self, name: str, spec: CollectionSpec, *, before: CollectionSpec | None = None) -> None:
+        """See :meth:`VectorStore.update_info`. Each root is stored under a key of its own."""
         name = self._real(name)
-        self.info(name).check_successor(name, spec)
-        self._server.set_metadata(name, spec.to_json())
+
+        def update() -> None:
+            state = self._state(name)
+            current = self._spec_of(name, state)
+            current.check_successor(name, spec)
+            new = current.with_changes(name, before or current, spec)
+            if changes := metadata_changes(state.metadata, current, new):
+                self._server.merge_metadata(name, changes)
+
+        retry(update, f"changes of collection {name!r}")
+        self.info(name)
 
     def delete_collection(self, name: str) -> None:
-        """See :meth:`VectorStore.delete_collection`. Collections that lookalike did not make are refused."""
+        """See :meth:`VectorStore.delete_collection`. Collections that lookalike did not make are refused.
+
+        One whose shards do not answer is deleted, too, although nobody can say then who made it.
+        """
         check_unaliased(self.address, name, self.aliases())
-        if self._state(name).metadata is None:
-            raise StoreError(
-                f"collection {name!r} on {self.address} is not a lookalike collection; "
-                "delete it with Qdrant's own tools"
-            )
-        self._server.delete_collection(name)
+        try:
+            if spec_values(self._state(name).metadata) is None:
+                raise StoreError(
+                    f"collection {name!r} on {self.address} is not a lookalike collection; "
+                    "delete it with Qdrant's own tools"
+                )
+        except StoreUnavailableError:
+            if name not in self._server.list_collections():
+                raise collection_not_found(self.address, name) from None
+
+        def remove() -> None:
+            if name in self._server.list_collections():  # else an earlier try did it, whose answer was lost
+                self._server.delete_collection(name)
+
+        retry(remove, f"changes of collection {name!r}")
         self._specs.pop(name, None)
-        self._indexed.discard(name)
+        self._prepared.discard(name)
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
@@ -158,7 +254,9 @@ class ServerStore(VectorStore):
         keys, rows, fields = check_points(ids, vectors, payloads, dimension=self._dimension(name))
         if not keys:
             return
-        self._index_payload(name)
+        if name not in self._prepared:  # by another object, or a run that was killed
+            self._prepare_indexes(name)
+        retry(lambda: self._indexes.add_new(name, fields), "payload indexes")
         last = last_of_each(keys)  # threads overtake one another
         keys, rows, fields = [keys[n] for n in last], rows[last], [fields[n] for n in last]
 
@@ -169,9 +267,10 @@ class ServerStore(VectorStore):
             return f"points {part.start + 1} to {part.stop} of {len(keys)}, from {keys[part.start]} on,"
 
         upload(len(keys), send, describe, streams=1 if self._server.in_memory else STREAMS)
+        retry(lambda: self._server.wait_applied(name), "points")
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
-            retry(lambda chunk=chunk: self._server.wait_applied(name, chunk), "points")  # type: ignore[misc]  # bound now
+            retry(lambda chunk=chunk: self._server.check_stored(name, chunk), "points")  # type: ignore[misc]  # bound now
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         """See :meth:`VectorStore.delete`."""
@@ -195,13 +294,20 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.search`."""
         name = self._real(name)
         dimension = self._dimension(name)
-        layout = self._specs[name][1]
+        layout = self._specs[name].layout
 
-        def query(rows: list[list[float]], limit: int) -> list[list[Hit]]:
+        def query(rows: list[list[float]], limit: int, where: Filter | None) -> list[list[Hit]]:
             self._check_open()
             return self._server.query(name, rows, limit=limit, where=where, layout=layout)
 
-        return best_hits(query, queries, k=k, dimension=dimension)
+        def there() -> list[list[Hit]]:
+            return best_hits(lambda rows, limit: query(rows, limit, where), queries, k=k, dimension=dimension)
+
+        def here() -> list[list[Hit]]:
+            passing = query_here(query, where, address=self.address)
+            return best_hits(passing, queries, k=k, dimension=dimension)
+
+        return self._filtered(name, where, there, here)
 
     def scroll(
         self, name: str, *, where: Filter | None = None, with_vectors: bool = False
@@ -210,9 +316,17 @@ class ServerStore(VectorStore):
         name = self._real(name)
         self._dimension(name)
 
-        def get_page(offset: Any) -> tuple[list[Record], Any]:
+        def page(offset: Any, where: Filter | None) -> tuple[list[Record], Any]:
             self._check_open()
             return self._server.scroll_page(name, offset, where=where, with_vectors=with_vectors)
+
+        def here(offset: Any) -> tuple[list[Record], Any]:
+            rest, searches = split_substrings(where)
+            records, following = page(offset, rest)
+            return [each for each in records if passes(each.payload, searches)], following
+
+        def get_page(offset: Any) -> tuple[list[Record], Any]:
+            return self._filtered(name, where, lambda: page(offset, where), lambda: here(offset))
 
         return scroll_pages(get_page)
 
@@ -220,7 +334,12 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.count`."""
         name = self._real(name)
         self._dimension(name)
-        return self._server.count(name, where)
+        return self._filtered(
+            name,
+            where,
+            lambda: self._server.count(name, where),
+            lambda: sum(1 for _ in self.scroll(name, where=where)),
+        )
 
     def index_state(self, name: str) -> IndexState:
         """See :meth:`VectorStore.index_state`; a server does not report its size on disk."""
@@ -229,17 +348,53 @@ class ServerStore(VectorStore):
         return IndexState(points, state.indexed, layout=state.layout)
 
     def build_index(self, name: str) -> None:
-        """See :meth:`VectorStore.build_index`; the server is configured to index small segments too."""
+        """See :meth:`VectorStore.build_index`; meanwhile the server indexes small segments too."""
         name = self._real(name)
-        self._dimension(name)
-        self._server.index_all_segments(name)
+        dimension, state = self._dimension(name), self._state(name)
+        usual = segment_threshold(dimension, 1 if state.layout is None else state.layout.shards)
+        if (
+            state.threshold is not None and state.threshold > 1
+        ):  # 1: a build was killed, or of an earlier release
+            usual = state.threshold
+        self._set_threshold(name, 1)
+        try:
+            self._wait_built(name)
+        finally:
+            self._set_threshold(name, usual)
+
+    def _set_threshold(self, name: str, kilobytes: int) -> None:
+        retry(lambda: self._server.set_threshold(name, kilobytes), f"changes of collection {name!r}")
+
+    def _wait_built(self, name: str) -> None:
         while True:
             time.sleep(POLL_SECONDS)  # also before the first look: the server begins after its answer
-            state = self._state(name)
+            state = retry(lambda: self._state(name), "questions after the index")
             if state.failed:
                 raise StoreError(f"the server at {self.address} could not build {name}; see its log")
             if not state.optimizing:
                 return
+
+    def copies(self, name: str) -> list[ShardCopies]:
+        """See :meth:`VectorStore.copies`."""
+        name = self._real(name)
+        self._state(name)
+        return self._server.copies(name)[0] if self._server.peers() is not None else []
+
+    def rebalance(
+        self, name: str, *, replicas: int | None = None, log: Callable[[str], object] = lambda _: None
+    ) -> int:
+        """See :meth:`VectorStore.rebalance`. Each step is waited for, however long a shard takes."""
+        name = self._real(name)
+        state, peers = self._state(name), self._server.peers()
+        self._spec_of(name, state)
+        if peers is None:
+            return super().rebalance(name)
+        wanted = replicas or (1 if state.layout is None else state.layout.replicas)
+        answering = [peer for peer, answers in peers.items() if answers]
+        next_step(self._server.copies(name)[0], answering, wanted)  # raises what cannot be done
+        if replicas is not None and (state.layout is None or state.layout.replicas != replicas):
+            retry(lambda: self._server.set_replicas(name, replicas), f"changes of collection {name!r}")
+        return rebalance(self._server, name, answering, wanted, log)
 
     def flush(self, name: str) -> None:
         """See :meth:`VectorStore.flush`; the server has acknowledged every write already."""
@@ -256,9 +411,10 @@ class ServerStore(VectorStore):
             raise StoreError(f"store {self.address} is closed; open it again")
 
     def _real(self, name: str) -> str:
-        """Resolve a name or alias; the server is not asked about a collection whose spec is cached."""
+        """Resolve a name or alias; the server is not asked about a collection that was just looked at."""
         self._check_open()
-        if name in self._specs:
+        known = self._specs.get(name)
+        if known is not None and time.monotonic() - known.seconds < SPEC_SECONDS:
             return name
         if not is_name(name):
             raise collection_not_found(self.address, name)
@@ -274,17 +430,74 @@ class ServerStore(VectorStore):
         return state
 
     def _is_ours(self, name: str) -> bool:
-        state = self._server.get_info(name)
-        return state is not None and state.metadata is not None
+        """Whether lookalike made a collection; yes where it does not answer, so that it is seen."""
+        try:
+            state = self._server.get_info(name)
+        except StoreUnavailableError:
+            return True
+        return state is not None and spec_values(state.metadata) is not None
 
     def _dimension(self, name: str) -> int:
-        if name not in self._specs:
-            self.info(name)
-        return self._specs[name][0].dimension
+        """Return the dimension of a collection.
 
-    def _index_payload(self, name: str, numbers: Sequence[str] = ()) -> None:
-        """Index persons and numbers; once per store object, as a create may have been killed before."""
-        if name not in self._indexed or numbers:
-            paths = [Condition(key, ">", 0).path for key in numbers if not set(key) & set('."') and key]
-            self._server.create_payload_indexes(name, ["person"], paths)
-            self._indexed.add(name)
+        Raises:
+            ModelMismatchError: it was made anew, for another model, since :meth:`info` was called.
+        """
+        known = self._specs.get(name)
+        if known is None:
+            return self.info(name).dimension
+        if time.monotonic() - known.seconds >= SPEC_SECONDS:
+            try:
+                state = self._state(name)
+            except StoreUnavailableError:  # what follows says it, or is tried again
+                return known.spec.dimension
+            spec = self._spec_of(name, state)
+            if not spec.same_embedding(known.spec):
+                raise ModelMismatchError(
+                    f"collection {name!r} on {self.address} was made anew for model {spec.model_name} "
+                    f"({spec.model_id[:12]}, crop {spec.crop}) while it was in use with "
+                    f"{known.spec.model_name} ({known.spec.model_id[:12]}, crop {known.spec.crop}); open it "
+                    "again with the model it has now"
+                )
+            self._remember(name, spec, state)
+        return known.spec.dimension
+
+    def _filtered(self, name: str, where: Filter | None, there: Callable[[], T], here: Callable[[], T]) -> T:
+        """Return what a filter finds on the server, or here what the server does not filter by.
+
+        Fields that are not indexed yet, as in a collection that an earlier release filled, are.
+        """
+        ask = there
+        if where is not None and where.has_substring and not self._server.has_substrings:
+            ask = here
+        while True:
+            try:
+                return ask()
+            except SubstringRefusedError:
+                if ask is here:
+                    raise
+                ask = here
+            except UnindexedFieldError as error:
+                try:
+                    if not self._index_what_is_there(name):
+                        raise error from None
+                except UnindexedFieldError:
+                    raise
+                except StoreError:  # a key that may only read
+                    raise error from None
+
+    def _prepare_indexes(self, name: str, numbers: Sequence[str] = ()) -> bool:
+        """Index what every item has; return whether any of it was not."""
+        state = self._state(name)
+        self._indexes.note(name, state.fields)
+        spec = self._spec_of(name, state)
+        made = retry(lambda: self._indexes.add_standard(name, spec, numbers), "payload indexes")
+        self._prepared.add(name)
+        return made
+
+    def _index_what_is_there(self, name: str) -> bool:
+        """Index the fields that the first thousand items have; return whether any was not."""
+        made = self._prepare_indexes(name)
+        records, _ = self._server.scroll_page(name, None, where=None, with_vectors=False)
+        payloads = [record.payload for record in records]
+        return retry(lambda: self._indexes.add_new(name, payloads), "payload indexes") or made

@@ -10,7 +10,7 @@ Legend: N vectors, Q queries, D dimensions of an embedding, k hits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -71,18 +71,55 @@ class IndexState:
         return values
 
 
+@dataclass(frozen=True, slots=True)
+class ShardCopies:
+    """The copies that there are of one shard of a collection in a cluster.
+
+    Attributes:
+        shard: Its number.
+        states: Peer to the state of the copy there, in Qdrant's words; ``Active`` answers and takes writes.
+    """
+
+    shard: int
+    states: Mapping[int, str]
+
+    @property
+    def active(self) -> list[int]:
+        """The peers whose copy answers."""
+        return sorted(peer for peer, state in self.states.items() if state == "Active")
+
+    @property
+    def dead(self) -> list[int]:
+        """The peers whose copy is lost or out of date, and not on its way."""
+        return sorted(peer for peer, state in self.states.items() if state == "Dead")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: the shard, and the state on each peer."""
+        return {"shard": self.shard, "peers": {str(peer): state for peer, state in self.states.items()}}
+
+
 class VectorStore(Protocol):
     """A store of named collections; not thread-safe unless an implementation says so.
+
+    Attributes:
+        piece: Number of points that are best written together.
 
     Every method that takes ``name`` raises CollectionNotFoundError when there is no such collection (except
     ``create``), and StoreError or a subclass when the store itself fails. Except in ``create`` and
     ``delete_collection``, a name may be an alias, which means its collection at that moment.
     """
 
+    piece: int = 512
+
     @property
     def address(self) -> str:
         """The folder or URL that opens this store again."""
         ...
+
+    @property
+    def warning(self) -> str | None:
+        """One line on what may go wrong with this store; None: nothing is known."""
+        return None
 
     def list_collections(self) -> list[str]:
         """Return the names of all lookalike collections, sorted, without aliases."""
@@ -121,11 +158,18 @@ class VectorStore(Protocol):
         """Return the spec of a collection: what it remembers about itself."""
         ...
 
-    def update_info(self, name: str, spec: CollectionSpec) -> None:
+    def update_info(self, name: str, spec: CollectionSpec, *, before: CollectionSpec | None = None) -> None:
         """Replace the spec of a collection (new roots); model, dimension and metric must stay.
+
+        Args:
+            name: The collection.
+            spec: What it remembers from now on.
+            before: The spec that it was made from: only what differs is written, so that two runs at once
+                lose nothing of each other. None: the one that the collection has now.
 
         Raises:
             ModelMismatchError: model_id, dimension, crop or metric differ.
+            StoreError: another run has given the name of a new root to another folder meanwhile.
         """
         ...
 
@@ -202,6 +246,36 @@ class VectorStore(Protocol):
         """
         ...
 
+    def copies(self, name: str) -> list[ShardCopies]:  # noqa: ARG002  # for implementations
+        """Return the copies of each shard of a collection; empty where there is no cluster."""
+        return []
+
+    def rebalance(
+        self,
+        name: str,
+        *,
+        replicas: int | None = None,  # noqa: ARG002  # for implementations
+        log: Callable[[str], object] = lambda _: None,  # noqa: ARG002
+    ) -> int:
+        """Make the copies that are missing in a cluster, and spread all evenly over its peers.
+
+        Args:
+            name: The collection.
+            replicas: Copies of each shard from now on; None: as many as it was made with.
+            log: Called with one line before each step, and while it goes on.
+
+        Returns:
+            How many steps were done.
+
+        Raises:
+            InvalidArgumentError: the store is no cluster, or has fewer peers than copies are wanted.
+            StoreError: a step failed; what was done before stays, and the next call does the rest.
+        """
+        raise InvalidArgumentError(
+            f"{self.address} is no Qdrant cluster, and {name!r} lies in one place; only a collection of a "
+            "cluster can be rebalanced"
+        )
+
     def hold(self, *, served_at: str | None = None) -> None:  # noqa: ARG002  # for implementations
         """Take what only one process can have, until :meth:`close`; nothing where processes share the store.
 
@@ -229,6 +303,24 @@ class VectorStore(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def create_or_open(
+    store: VectorStore, name: str, spec: CollectionSpec, storage: StorageConfig | None = None
+) -> CollectionSpec:
+    """Create a collection and return its spec; where another run has just created it, return that run's.
+
+    Raises:
+        StoreError, InvalidArgumentError: as :meth:`VectorStore.create` and :meth:`VectorStore.info` say.
+    """
+    try:
+        store.create(name, spec, storage)
+    except CollectionExistsError as error:
+        try:
+            return store.info(name)
+        except CollectionNotFoundError:
+            raise error from None
+    return spec
 
 
 def resolve_alias(store: VectorStore, name: str) -> str:
@@ -301,17 +393,18 @@ def check_unaliased(address: str, name: str, aliases: dict[str, str]) -> None:
 def opening_error(store: VectorStore, name: str) -> StoreError | None:
     """Open a collection of the store, read from it, and return why that cannot be done; None when it can.
 
-    A StoreBusyError says that another process holds it; any other, that it is damaged. One that was deleted
-    meanwhile has neither.
+    A StoreBusyError says that another process holds it; a StoreUnreachableError, that the server answers and
+    this collection does not; any other, that it is damaged. One that was deleted meanwhile has none of them.
 
     Raises:
-        StoreUnreachableError: the server does not answer.
+        StoreUnreachableError: the server itself does not answer.
     """
     try:
         store.info(name)
         store.get(name, [_NO_ID])
-    except StoreUnreachableError:
-        raise
+    except StoreUnreachableError as error:
+        store.aliases()
+        return error
     except CollectionNotFoundError:
         return None
     except StoreError as error:

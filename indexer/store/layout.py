@@ -204,9 +204,10 @@ class StorageConfig:
                     )
         recommended = recommended_layout(self.expect or 0, dimension, peers or 1)
         layout = Layout(**{**recommended.to_json(), **self.explicit})
-        if layout.replicas > (peers or 1) > 1:
+        if layout.replicas > (peers or 1):
             raise InvalidArgumentError(
-                f"--replicas {layout.replicas} needs as many peers, the cluster has {peers}; ask for fewer"
+                f"--replicas {layout.replicas} needs as many peers, the cluster has {peers or 1}; wait until "
+                "the others have joined, or ask for fewer"
             )
         return layout
 
@@ -361,6 +362,42 @@ class CollectionSpec:
                 f"collection {name!r} has {self.dimension} dimensions and metric {self.metric}, not "
                 f"{new.dimension} and {new.metric}; index into another collection"
             )
+
+    def with_changes(self, name: str, before: CollectionSpec, new: CollectionSpec) -> CollectionSpec:
+        """Return this spec with what differs between two others, so that two runs at once both count.
+
+        Args:
+            name: The collection, for messages.
+            before: The spec that the writer started from.
+            new: The spec that the writer made of it.
+
+        Raises:
+            StoreError: another run has given the name of a new root to another folder meanwhile.
+        """
+        roots = {root: folder for root, folder in self.roots.items() if root in new.roots}
+        roots |= {root: folder for root, folder in self.roots.items() if root not in before.roots}
+        for root, folder in new.roots.items():
+            if before.roots.get(root) == folder:
+                continue
+            if self.roots.get(root, folder) not in (folder, before.roots.get(root)):
+                raise StoreError(
+                    f"another run has called {self.roots[root]} the root {root!r} of {name!r} meanwhile, "
+                    f"this one {folder}; run it again with another --root-name"
+                )
+            roots[root] = folder
+        decided = {
+            root
+            for root in roots
+            if root not in self.roots or (root in before.foreign_roots) != (root in new.foreign_roots)
+        }
+        foreign = {root for root in roots if root in (new if root in decided else self).foreign_roots}
+        order = [*self.foreign_roots, *new.foreign_roots]
+        changed = {
+            key: getattr(new if getattr(new, key) != getattr(before, key) else self, key)
+            for key in ("model_name", "unlike_training")
+        }
+        kept = tuple(root for root in dict.fromkeys(order) if root in foreign)
+        return replace(self, roots=roots, foreign_roots=kept, **changed)
 
 
 def is_name(name: str) -> bool:

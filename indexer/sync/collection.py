@@ -22,7 +22,13 @@ from lookalike.encoder.detect import Framing, face_finder
 from lookalike.encoder.errors import BundleError, CollectionNotFoundError, ModelMismatchError
 from lookalike.encoder.runtime import Model, Provider
 from lookalike.indexer.sources import Source, SourceList, Sources, as_sources, merge_roots
-from lookalike.indexer.store import CollectionSpec, StorageConfig, VectorStore, differing_options
+from lookalike.indexer.store import (
+    CollectionSpec,
+    StorageConfig,
+    VectorStore,
+    create_or_open,
+    differing_options,
+)
 
 INDEX_ABOVE: Final = 100_000
 """Vectors that one search compares in some 5 ms at 128 dimensions: below, an index gains nothing."""
@@ -125,8 +131,7 @@ def prepare_collection(
         spec = new_spec(model.bundle, crop=crop)
         if spec.has_faces:
             check_faces(model.bundle)
-        store.create(name, spec, storage)
-        return spec
+        spec = create_or_open(store, name, spec, storage)
     # A collection remembers its crop: only one that is given can differ.
     spec.check_model(name, model_id=model.model_id, crop=spec.crop if crop is None else str(crop))
     return spec

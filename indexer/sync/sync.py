@@ -179,7 +179,7 @@ def sync(
         else:
             entries = run.look_ahead(entries, warn)
             if run.spec != before:
-                store.update_info(name, run.spec)
+                store.update_info(name, run.spec, before=before)
             run.write(entries, workers, on_progress, prune=prune)
     run.report_scan(scan)
     report.seconds = time.monotonic() - began

@@ -2,10 +2,13 @@
 
 import configparser
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,10 +20,12 @@ import pytest
 import yaml
 
 from lookalike.deploy.cli.main import VERBS, group
+from lookalike.indexer.server.errors import version_warning
 from lookalike.indexer.store import Layout
 from lookalike.indexer.store.layout import recommended_layout
 from tests.fixtures.command import lookalike
 from tests.fixtures.photos import photograph, write_photos
+from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.tiny_models import make_bundle
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,6 +36,12 @@ MANIFESTS: Final = [
     for file in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
     if manifest["kind"] != "Kustomization"
+]
+QDRANT_IMAGES: Final = [
+    container["image"]
+    for manifest in MANIFESTS
+    if manifest["kind"] == "StatefulSet"
+    for container in manifest["spec"]["template"]["spec"]["containers"]
 ]
 COMPOSE: Final = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 
@@ -180,6 +191,35 @@ def test_the_index_job_asks_for_what_the_cluster_can_keep() -> None:
     rule = recommended_layout(0, 512, of_kind("StatefulSet")["qdrant"]["spec"]["replicas"])
     assert (int(said["--shards"]), int(said["--replicas"])) == (rule.shards, rule.replicas)
     assert copies["QDRANT__STORAGE__COLLECTION__REPLICATION_FACTOR"] == said["--replicas"]
+
+
+def test_the_index_job_waits_for_all_peers() -> None:
+    spec = of_kind("Job")["index"]["spec"]["template"]["spec"]
+    (waiting,), (indexing,) = spec["initContainers"], spec["containers"]
+    stateful = of_kind("StatefulSet")["qdrant"]["spec"]
+    assert stateful["podManagementPolicy"] == "Parallel"  # else none is ready where most must be
+    assert waiting["securityContext"] == indexing["securityContext"]
+    assert waiting["image"] == indexing["image"]
+    given = {each["name"]: each.get("value") for each in waiting["env"]}
+    assert int(given["PEERS"] or 0) == stateful["replicas"]
+    with serving(peers=1) as stub:
+        stub.fault = lambda _: 503 if len(stub.asked) == 1 else None  # it is not up yet
+        environment = os.environ | {**given, "LOOKALIKE_STORE": stub.url, "QDRANT_API_KEY": "key"}
+        words = [sys.executable, *waiting["command"][1:], *waiting["args"]]
+        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as started:
+            deadline = time.monotonic() + 30
+            while len(stub.asked) < 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert started.poll() is None  # one peer is not enough
+            stub.peers = stateful["replicas"]
+            assert started.wait(timeout=30) == 0
+    assert {each.path for each in stub.asked} == {"/cluster"}
+
+
+@pytest.mark.parametrize("image", [COMPOSE["services"]["qdrant"]["image"], *QDRANT_IMAGES])
+def test_servers_are_of_the_clients_generation(image: str) -> None:
+    client = re.findall(r"(?m)^qdrant-client==(.+)$", (ROOT / "constraints.txt").read_text())
+    assert version_warning("here", image.rpartition(":v")[2], *client) is None
 
 
 def test_every_manifest_is_in_the_kustomization() -> None:

@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from lookalike.encoder.errors import CollectionNotFoundError, StoreError, StoreU
 from lookalike.indexer.open import open_store
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
-from lookalike.indexer.server.errors import check_key
+from lookalike.indexer.server.errors import check_key, one_line, version_warning
+from tests.fixtures.command import lookalike
 from tests.fixtures.processes import child_env
+from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.stores import SPEC, point_ids, random_vectors
 
 Answer = tuple[int, bytes]
@@ -117,6 +120,75 @@ def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(StoreError) as caught:
         ServerStore.connect(url)
     assert "\n" not in str(caught.value)
+
+
+TONIC = (
+    "Service internal error: 1 of 1 read operations failed:   Service internal error: Tonic error: status: "
+    'Unavailable, message: "error trying to connect: tcp connect error: Connection refused (os error 111)", '
+    "details: [], metadata: MetadataMap { headers: {} }"
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (TONIC, "a peer of the cluster does not answer another: error trying to connect: tcp connect error: "
+         "Connection refused (os error 111)"),
+        (
+            "Service internal error: Tonic error: status: 'The service is currently unavailable', self: "
+            '"tcp connect error"',
+            "a peer of the cluster does not answer another: tcp connect error",
+        ),
+        ("Tonic error: status: Cancelled", "a peer of the cluster does not answer another"),
+        ("Wrong input: no\n such field", "Wrong input: no such field"),
+    ],
+)  # fmt: skip
+def test_what_peers_say_to_one_another_is_put_plainly(raw: str, said: str) -> None:
+    assert one_line(raw) == said
+
+
+def test_a_key_that_may_only_read_is_told_so_by_whatever_writes() -> None:
+    with serving() as stub, ServerStore.connect(stub.url) as store:
+        store.create("c", SPEC)
+        stub.read_only = True
+        calls: list[Callable[[], object]] = [
+            lambda: store.create("d", SPEC),
+            lambda: store.upsert("c", point_ids(1), random_vectors(1), [{}]),
+            lambda: store.delete("c", point_ids(1)),
+            lambda: store.set_alias("a", "c"),
+            lambda: store.update_info("c", replace(SPEC, roots={})),
+            lambda: store.build_index("c"),
+            lambda: store.delete_collection("c"),
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnreachableError, match=r"may only read.* key that may write") as told:
+                call()
+            assert "\n" not in str(told.value)
+        assert store.count("c") == 0  # reading goes on
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "said"),
+    [
+        *(("1.20.0", "1.20.1", None), ("1.19.3", "1.20.0", None), ("1.21.0", "1.20.0", None)),
+        *(("dev", "1.20.0", None), ("1.18.0", "1.20.0", "upgrade the server to 1.20")),
+        *(("1.22.0", "1.20.0", "upgrade qdrant-client"), ("2.0.0", "1.20.0", "upgrade qdrant-client")),
+    ],
+)
+def test_server_and_client_are_one_minor_version_apart_at_most(
+    server: str, client: str, said: str | None
+) -> None:
+    warning = version_warning("http://here", server, client)
+    assert (warning is None) == (said is None)
+    assert said is None or said in (warning or "")
+
+
+def test_people_are_warned_of_a_server_of_another_time(tmp_path: Path) -> None:
+    for version in ("1.16.3", installed_version("qdrant-client")):
+        with serving(version=version) as stub:
+            listed = lookalike("collections", "list", "--store", stub.url, cwd=tmp_path)
+            assert listed.returncode == 0
+            assert (f"has version {version}, the client here" in listed.stderr) == (version == "1.16.3")
 
 
 @pytest.mark.parametrize("version", ["1.16.0", "1.18.2-dev", "2.0.0", "dev"])

@@ -3,7 +3,10 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -11,12 +14,21 @@ import pytest
 from lookalike.encoder.errors import (
     CollectionNotFoundError,
     InvalidArgumentError,
+    ModelMismatchError,
     StoreError,
     StoreUnavailableError,
+    StoreUnreachableError,
 )
+from lookalike.indexer.maintenance import copy_collection
 from lookalike.indexer.open import open_store
+from lookalike.indexer.parquet import load_latents
+from lookalike.indexer.parquet.file import write_latents
 from lookalike.indexer.server import ServerStore
-from lookalike.indexer.store import StorageConfig
+from lookalike.indexer.server.config import to_qdrant
+from lookalike.indexer.server.metadata import to_metadata
+from lookalike.indexer.store import Layout, StorageConfig, opening_error
+from tests.benchmarks.million_vectors import People
+from tests.fixtures.command import lookalike
 from tests.fixtures.qdrant_stub import Answer, Asked, Stub, serving
 from tests.fixtures.stores import SPEC, D, point_ids, random_vectors
 
@@ -48,8 +60,8 @@ def test_a_collection_on_a_server_by_itself(stub: Stub, store: ServerStore) -> N
     assert made.body == {
         "vectors": {"size": D, "distance": "Cosine", "on_disk": False},
         "hnsw_config": {"m": 16, "ef_construct": 128, "payload_m": 0},
-        "optimizers_config": {"indexing_threshold": 100_000 * D * 4 // 1024},
-        "metadata": {"lookalike": SPEC.to_json()},
+        "optimizers_config": {"indexing_threshold": 100_000 * D * 4 // 1024 // 8},
+        "metadata": to_metadata(SPEC),
     }
     state = store.index_state("c")
     assert state.layout == StorageConfig().resolve(D)
@@ -75,7 +87,12 @@ def test_a_large_collection_on_a_cluster(stub: Stub, store: ServerStore) -> None
 def test_payload_is_indexed_before_any_point_comes(stub: Stub, store: ServerStore) -> None:
     store.create("c", SPEC, StorageConfig(numeric_fields=("Smiling", "a b", "x.y")))
     fill(store, 3)
-    wanted = [("person", "keyword"), ("Smiling", "float"), ('"a b"', "float")]
+    on_disk = {"type": "keyword", "on_disk": True}
+    wanted = [
+        *(("root", "keyword"), ("person", "keyword"), ("path", on_disk), ("sha256", on_disk)),
+        *(("size", "integer"), ("mtime_ns", "integer"), ("Smiling", "float"), ('"a b"', "float")),
+        ("n", "float"),  # came with the points
+    ]
     indexes = stub.of("/index", "PUT")
     assert [(each.body["field_name"], each.body["field_schema"]) for each in indexes] == wanted
     assert all(each.wait for each in indexes)
@@ -89,7 +106,8 @@ def test_a_create_that_was_killed_before_its_indexes_is_made_good(stub: Stub, st
         store.create("c", SPEC)
     stub.fault = lambda _: None
     fill(store, 3)
-    assert [each.body["field_name"] for each in stub.of("/index")] == ["person", "person"]
+    asked = [each.body["field_name"] for each in stub.of("/index")]
+    assert asked == [*(["root"] * 5), "person", "path", "sha256", "size", "mtime_ns", "n"]
 
 
 def test_batches_are_acknowledged_and_then_all_are_there(stub: Stub, store: ServerStore) -> None:
@@ -264,3 +282,171 @@ def test_a_server_of_streams_is_what_an_address_opens(stub: Stub) -> None:
     with open_store(stub.url) as opened:
         opened.create("c", SPEC)
         assert json.loads(json.dumps(opened.info("c").to_json())) == SPEC.to_json()
+
+
+CONSENSUS: Final[dict[str, Callable[[ServerStore], object]]] = {
+    "PUT /collections/d": lambda store: store.create("d", SPEC),
+    "PUT /collections/d/index": lambda store: store.create("d", SPEC),
+    "PATCH /collections/c": lambda store: store.update_info("c", replace(SPEC, roots={"new": "/new"})),
+    "POST /collections/aliases": lambda store: store.set_alias("faces", "c"),
+    "DELETE /collections/c": lambda store: store.delete_collection("c"),
+    "GET /cluster": lambda store: store.create("d", SPEC),
+}
+
+
+@pytest.mark.parametrize("request_line", CONSENSUS)
+@pytest.mark.parametrize("done", [False, True], ids=["refused", "answer lost"])
+def test_while_a_cluster_has_no_leader_changes_wait(
+    stub: Stub, store: ServerStore, request_line: str, done: bool
+) -> None:
+    store.create("c", SPEC)
+    failures, real = 2, stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal failures
+        if failures and f"{asked.method} {asked.path}" == request_line:
+            failures -= 1
+            if done:
+                real(asked)
+            return 500, {"status": {"error": "Service internal error: no leader"}, "time": 0.0}
+        return real(asked)
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    CONSENSUS[request_line](store)
+    assert failures < 2
+    deleted = request_line.startswith("DELETE")
+    assert ("c" in store.list_collections()) != deleted
+
+
+def test_a_leader_that_does_not_come_back_is_told_in_one_line(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    stub.fault = lambda asked: 500 if asked.method == "PATCH" else None
+    with pytest.raises(
+        StoreUnavailableError, match="changes of collection 'c' were not accepted in 4 tries"
+    ) as told:
+        store.update_info("c", replace(SPEC, roots={}))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["open", "opened anew"])
+def test_a_collection_that_does_not_answer_is_listed_and_deleted(
+    stub: Stub, store: ServerStore, fresh: bool, tmp_path: Path
+) -> None:
+    for name in ("c", "d"):
+        store.create(name, SPEC)
+    stub.fault = lambda asked: (
+        500 if asked.path.startswith("/collections/c") and asked.method != "DELETE" else None
+    )
+    with ServerStore.connect(stub.url) as other:
+        seen = other if fresh else store
+        assert seen.list_collections() == ["c", "d"]
+        assert isinstance(opening_error(seen, "c"), StoreUnreachableError)
+        assert opening_error(seen, "d") is None
+        listed = lookalike("collections", "list", "--store", stub.url, cwd=tmp_path)
+        assert listed.returncode == 3
+        (first, second) = listed.stdout.splitlines()
+        assert first.split()[:2] == ["c", "unreachable"]
+        assert second.split()[:2] == ["d", "0"]
+        gone = lookalike("collections", "delete", "c", "--yes", "--store", stub.url, cwd=tmp_path)
+        assert gone.returncode == 0, gone.stderr
+        assert seen.list_collections() == ["d"]
+        with pytest.raises(CollectionNotFoundError):
+            seen.delete_collection("c")
+
+
+def test_a_server_that_does_not_answer_at_all_is_no_list(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC)
+    stub.fault = lambda _: 0
+    with pytest.raises(StoreUnreachableError):
+        opening_error(store, "c")
+    with pytest.raises(StoreUnreachableError):
+        store.list_collections()
+
+
+@pytest.mark.parametrize("options", [{"dimension": 4}, {"model_id": "b" * 64}, {"crop": "face"}])
+def test_a_store_that_is_kept_open_does_not_mix_models(
+    stub: Stub, store: ServerStore, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("lookalike.indexer.server.store.SPEC_SECONDS", 0)
+    store.create("c", SPEC)
+    fill(store, 10)
+    spec = replace(SPEC, **options)
+    with ServerStore.connect(stub.url) as other:
+        other.delete_collection("c")
+        other.create("c", spec)
+        calls: list[Callable[[], object]] = [
+            lambda: fill(store, 10),
+            lambda: store.search("c", random_vectors(1), k=1),
+            lambda: store.count("c"),
+        ]
+        for call in calls:
+            with pytest.raises(
+                ModelMismatchError, match=r"made anew for model faces .* open it again"
+            ) as told:
+                call()
+            assert "\n" not in str(told.value)
+        assert other.count("c") == 0
+        assert store.info("c") == spec  # whoever asks goes on with the new one
+        assert store.count("c") == 0
+
+
+@pytest.mark.parametrize(("shards", "segments"), [(1, 2), (1, 8), (6, 2), (6, 8)])
+def test_a_large_collection_gets_graphs_by_itself(shards: int, segments: int) -> None:
+    """Each segment is compared with the threshold by itself."""
+    threshold = to_qdrant(Layout(shards=shards), 512, StorageConfig())["optimizers_config"][
+        "indexing_threshold"
+    ]
+    kilobytes = 120_000 * 512 * 4 / 1024 / shards / segments
+    assert kilobytes > threshold
+    assert 10_000 * 512 * 4 / 1024 / shards / segments < threshold  # a small one is searched exactly
+
+
+@pytest.mark.parametrize("left", [None, 1], ids=["usual", "left by an earlier release"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_threshold_is_as_before_once_the_index_is_built(
+    stub: Stub, store: ServerStore, monkeypatch: pytest.MonkeyPatch, left: int | None, fails: bool
+) -> None:
+    monkeypatch.setattr("lookalike.indexer.server.store.POLL_SECONDS", 0)
+    store.create("c", SPEC)
+    fill(store, 300)
+    settings = stub.collections["c"]["optimizers_config"]
+    usual = settings["indexing_threshold"]
+    settings["indexing_threshold"] = left or usual
+    assert store.index_state("c").indexed == 0
+    if fails:
+        monkeypatch.setattr(store, "_wait_built", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.build_index("c")
+    else:
+        store.build_index("c")
+        assert store.index_state("c").indexed == 300
+    thresholds = [each.body["optimizers_config"]["indexing_threshold"] for each in stub.of("/c", "PATCH")]
+    assert thresholds == [1, usual]
+    assert stub.collections["c"]["optimizers_config"]["indexing_threshold"] == usual
+
+
+def test_files_of_latents_get_their_index(
+    stub: Stub, store: ServerStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("lookalike.indexer.server.store.POLL_SECONDS", 0)
+    monkeypatch.setattr("lookalike.indexer.sync.collection.INDEX_ABOVE", 500)
+    people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
+    write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
+    said: list[str] = []
+    load_latents(store, "c", [file], log=said.append)
+    assert said == ["c: building the search index of 1300 vectors"]
+    assert store.index_state("c").indexed == 1300
+
+
+def test_large_pieces_are_waited_for_once(stub: Stub, store: ServerStore, tmp_path: Path) -> None:
+    assert store.piece == 8192
+    store.piece = 2000
+    store.create("c", SPEC)
+    fill(store)
+    assert len(stub.of("/points/delete")) == 1
+    copy_collection(store, "c", store, "d")
+    assert len(stub.of("/d/points/delete")) == 2  # 2,000 and the rest
+    people, file = People(1100, dimension=16), tmp_path / "latents.parquet"
+    write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
+    load_latents(store, "e", [file])
+    assert (store.count("e"), len(stub.of("/e/points/delete"))) == (1100, 1)

@@ -17,6 +17,7 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.store import Filter, StorageConfig, VectorStore
 from tests.fixtures import stores
+from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.stores import SPEC, D, everything, fill, point_ids, random_vectors, unit
 
 store, name = stores.store, stores.name
@@ -369,3 +370,21 @@ def test_an_index_changes_no_answer(store: VectorStore, name: str) -> None:
     store.upsert(name, ids[1:2], -vectors[1:2], [{}])
     assert store.index_state(name).points == 599
     assert store.search(name, -vectors[1:2], k=1)[0][0].id == ids[1]
+
+
+def test_tests_leave_nothing_on_a_server() -> None:
+    def failing_test(url: str) -> None:
+        with stores.tidied(url) as store:
+            store.create("one", SPEC)
+            store.create("two", SPEC)
+            store.set_alias("alias", "one")
+            store.set_alias("gone", "one")
+            store.set_alias("gone", None)
+            store.close()
+            raise AssertionError
+
+    with serving() as stub:
+        stub.collections["theirs"] = {}
+        with pytest.raises(AssertionError):
+            failing_test(stub.url)
+        assert (list(stub.collections), stub.aliases) == (["theirs"], {})

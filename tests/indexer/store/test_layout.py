@@ -121,7 +121,7 @@ def test_qdrants_words_and_back(quantization: Any) -> None:
     )
     body = to_qdrant(layout, 512, StorageConfig())
     assert body["vectors"] == {"size": 512, "distance": "Cosine", "on_disk": True}
-    assert body["optimizers_config"] == {"indexing_threshold": 200_000}  # KiB: 100,000 vectors
+    assert body["optimizers_config"] == {"indexing_threshold": 200_000 // 48}  # KiB: 100,000 vectors in 6 x 8
     told = {
         "params": {key: body[key] for key in ("vectors", "shard_number", "replication_factor")},
         "hnsw_config": body["hnsw_config"],
