@@ -137,15 +137,16 @@ class _Source:
             yield from ((each, False) for each in _on_this_disk(self.folder.local, hidden=hidden))
 
     def _listed(self, files: Iterable[Path]) -> Iterator[FileFacts]:
-        folder = self.folder.local or Path()
+        folder = str(self.folder.local)
+        top = folder if folder.endswith(os.sep) else folder + os.sep
         for file in files:
-            absolute = _resolved(file.parent) / file.name
-            if not absolute.is_relative_to(folder):
+            absolute = _absolute(file)
+            if not absolute.startswith(top):
                 raise InvalidArgumentError(
-                    f"listed files lie under --root {printable(str(folder))}, {printable(str(absolute))} "
-                    "does not; name a folder above all of them"
+                    f"listed files lie under --root {printable(folder)}, {printable(absolute)} does not; "
+                    "name a folder above all of them"
                 )
-            yield _local_facts(str(folder), str(absolute.relative_to(folder)))
+            yield _local_facts(folder, absolute.removeprefix(top))
 
 
 def _on_this_disk(folder: Path, *, hidden: bool) -> Iterator[FileFacts]:
@@ -190,13 +191,21 @@ def _on_disk(source: Source) -> _Source:
 
 def _common_folder(files: Iterable[Path]) -> Path:
     """Return the deepest folder that holds all files, of which there is at least one."""
-    common = ""
+    common = last = ""
     for file in files:
-        folder = str(_resolved(file.parent))
-        common = folder if not common else os.path.commonpath([common, folder])
+        folder = _resolved(os.path.dirname(file))  # noqa: PTH120  # no Path is made of each of millions
+        if folder != last:
+            last, common = folder, os.path.commonpath([common, folder]) if common else folder
     return Path(common)
 
 
+def _absolute(file: Path) -> str:
+    """Return the path of a file whose folder is resolved; a link keeps its own name."""
+    folder, name = os.path.split(file)
+    resolved = _resolved(folder)
+    return f"{resolved}{name}" if resolved.endswith(os.sep) else f"{resolved}{os.sep}{name}"
+
+
 @lru_cache(maxsize=4096)
-def _resolved(folder: Path) -> Path:
-    return folder.resolve()
+def _resolved(folder: str) -> str:
+    return os.path.realpath(folder)

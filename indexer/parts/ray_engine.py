@@ -70,7 +70,8 @@ def _run(
     ray: Any, units: Iterable[Task], function: Callable[[Task], Result], on_done: Callable[[Result], object]
 ) -> None:
     task = ray.remote(num_cpus=1, max_retries=-1, scheduling_strategy="SPREAD")(_call)
-    shared, left, pending = ray.put(function), iter(units), []
+    shared, left = ray.put(function), iter(units)
+    pending: list[Any] = []
     while True:
         # Twice as many as there are cores now: machines that join find work, and memory holds few units.
         ahead = 2 * int(ray.cluster_resources().get("CPU", 1)) + 2

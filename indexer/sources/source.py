@@ -348,7 +348,8 @@ def open_source(
     path = Path(source)
     if not source or not (path.exists() or path.is_symlink()):
         kinds = "a folder, an image file, a tar archive, lfw or mnist"
-        raise DataError(f"a source is {kinds}; '{printable(source)}' does not exist")
+        hint = "; images at a URL are embedded first, with --out FOLDER/" if "://" in source else ""
+        raise DataError(f"a source is {kinds}; '{printable(source)}' does not exist{hint}")
     if path.is_file() and path.name.lower().endswith(_COMPRESSED):
         raise DataError(
             f"an archive is an uncompressed tar file, {printable(source)} is compressed; unpack it first "

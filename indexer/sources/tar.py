@@ -171,7 +171,7 @@ def _headers(archive: PurePath, file: _Headers) -> Iterator[Member | Refused]:
             end = info.offset_data
             if info.isreg() and is_image(info.name):
                 yield _member(archive, info)
-            tar.members.clear()  # it would keep the header of each
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep the header of each
         file.seek(tar.offset)  # tarfile takes what is no header for the end
         if io.BufferedReader.read(file, tarfile.BLOCKSIZE).strip(b"\0"):
             raise tarfile.ReadError(f"no header at byte {tar.offset}, where a member or the end should be")

@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -222,7 +223,7 @@ def test_a_plan_of_something_else_is_refused(what: str, model: Model, photos: Pa
     write_photos(tmp_path / "others")
     other = Model(make_bundle(tmp_path / "other", seed=1)) if what == "model" else model
     source = tmp_path / "others" if what == "source" else photos
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     if what == "crop":
         options["crop"] = parse_framing("full")
     elif what == "filter":

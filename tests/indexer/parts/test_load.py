@@ -84,7 +84,7 @@ def test_parts_are_stored_as_the_images_are_and_sent_once(
 ) -> None:
     plan = require_plan(Folder(str(parts)))
     watched = Watched(store)
-    report = load_parts(watched, name, plan, root=tmp_path / "photos")  # type: ignore[arg-type]
+    report = load_parts(watched, name, plan, root=tmp_path / "photos")
     assert (report.rows.added, report.parts, report.done, report.left) == (55, plan.count, 0, 0)
     assert watched.sent == 55
     sync(store, f"{name}-2", model, [tmp_path / "photos", tmp_path / "photos" / "more.tar"])
@@ -92,7 +92,7 @@ def test_parts_are_stored_as_the_images_are_and_sent_once(
     assert ours.keys() == theirs.keys()
     assert all(ours[key][0] == theirs[key][0] for key in ours)
     store.delete_collection(f"{name}-2")
-    again = load_parts(watched, name, plan, root=tmp_path / "photos")  # type: ignore[arg-type]
+    again = load_parts(watched, name, plan, root=tmp_path / "photos")
     assert (again.rows.added, again.parts, again.done) == (0, 0, plan.count)
     assert watched.sent == 55
 
@@ -109,12 +109,12 @@ def test_a_load_that_is_killed_anywhere_and_run_again_ends_as_a_whole_one(
     for calls in range(8):
         with in_memory() as store:
             try:
-                load_parts(Watched(store, calls), "a", plan)  # type: ignore[arg-type]
+                load_parts(Watched(store, calls), "a", plan)
             except StoreError as error:
                 assert "killed here" in str(error)  # noqa: PT017  # of some
             load_parts(store, "a", plan)
             assert content(store, "a") == expected
-            load_parts(Watched(store, 0), "a", plan)  # type: ignore[arg-type]  # sends nothing
+            load_parts(Watched(store, 0), "a", plan)  # sends nothing
 
 
 def in_memory() -> ServerStore:
@@ -126,7 +126,7 @@ def test_shares_store_everything_once(
 ) -> None:
     plan = require_plan(Folder(str(parts)))
     watched = Watched(store)
-    reports = [load_parts(watched, name, plan, shard=Shard(number, 3)) for number in (2, 1, 3)]  # type: ignore[arg-type]
+    reports = [load_parts(watched, name, plan, shard=Shard(number, 3)) for number in (2, 1, 3)]
     assert sum(report.rows.added for report in reports) == watched.sent == store.count(name) == 55
     assert sum(report.units for report in reports) == plan.count
 
