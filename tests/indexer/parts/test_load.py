@@ -1,5 +1,8 @@
 """A folder of parts into every kind of store: as the images themselves, in any shares, killed and again."""
 
+import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +24,8 @@ from lookalike.indexer.sync import sync
 from tests.fixtures import stores
 from tests.fixtures.command import lookalike
 from tests.fixtures.parts import embed, names_of, plan_of, some_photos, write_tar
-from tests.fixtures.photos import write_many
+from tests.fixtures.photos import photograph, write_many
+from tests.fixtures.processes import child_env
 from tests.fixtures.tiny_models import make_bundle
 
 store = stores.store
@@ -213,3 +217,21 @@ def test_wrong_words_are_told_with_the_way_out(
     assert done.returncode in (1, 2)
     assert told in " ".join(done.stderr.split())
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_thousands_of_parts_are_loaded_with_few_open_files(
+    model: Model, tiny_model: Path, tmp_path: Path
+) -> None:
+    for number in range(3000):
+        write_tar(tmp_path / "shards" / f"{number:04d}.tar", {"a.jpg": photograph(number % 16)})
+    embed(model, tmp_path / "parts", tmp_path / "shards")
+    command = Path(sys.executable).with_name("lookalike")
+    for _ in range(2):
+        line = f"ulimit -n 256; exec {command} index parts/ --collection a --json"
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=tmp_path, env=child_env(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["loaded"] == 0
+    assert json.loads(done.stdout)["stored"] == 3000
