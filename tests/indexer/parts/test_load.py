@@ -110,7 +110,7 @@ def test_a_load_that_is_killed_anywhere_and_run_again_ends_as_a_whole_one(
     with in_memory() as store:
         load_parts(store, "a", plan)
         expected = content(store, "a")
-    for calls in range(8):
+    for calls in range(5):
         with in_memory() as store:
             try:
                 load_parts(Watched(store, calls), "a", plan)
@@ -169,12 +169,16 @@ def test_a_part_of_something_else_is_refused(
         load_parts(store, name, require_plan(Folder(str(tmp_path / "foreign"))))
 
 
-def test_the_commands_embed_load_and_tell(tiny_model: Path, tmp_path: Path) -> None:
-    write_many(tmp_path / "photos", 30)
+def test_the_commands_embed_load_and_tell(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "_FIRST", 256)  # one unit of files, and one of an archive
+    write_many(tmp_path / "photos", 20)
     (tmp_path / "photos" / "bad.jpg").write_bytes(b"")
+    write_tar(tmp_path / "photos" / "more.tar", some_photos(10))
     words = ("embed", "photos/", "--model", tiny_model, "--out", "parts/")
     planned = lookalike(*words, "--plan", cwd=tmp_path)
-    assert (planned.returncode, "31 images" in planned.stderr) == (0, True)
+    assert (planned.returncode, "2 units, 21 images" in planned.stderr) == (0, True)
     for number in (2, 1):
         done = lookalike(*words, "--shard", f"{number}/2", cwd=tmp_path)
         assert "share" in done.stderr
