@@ -110,12 +110,27 @@ def atomic_write(target: Path, data: bytes, *, durable: bool = False) -> None:
     Raises:
         OSError: The file cannot be written. An existing file stays as it was, and no temporary file is left.
     """
+    with atomic_file(target, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(target: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Open a file to write that replaces ``target`` when the block ends without an exception.
+
+    Args:
+        target: As in :func:`atomic_write`.
+        durable: The same.
+
+    Raises:
+        OSError: The same; one that the block raises becomes one of ``target``, too.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}{_SUFFIX}")
     try:
         with part.open("xb") as file:
             _lock(file)
-            file.write(data)
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -1,8 +1,8 @@
-"""``lookalike index`` and ``lookalike embed``."""
+"""``lookalike index``, and the options that say which images are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -30,6 +30,7 @@ from lookalike.deploy.cli.options import (
     option,
     pattern_options,
     provider_option,
+    shard_option,
 )
 from lookalike.deploy.cli.output import (
     json_lines,
@@ -39,12 +40,14 @@ from lookalike.deploy.cli.output import (
     log_skipped,
     print_json,
     progress_bar,
+    warn,
 )
 
 if TYPE_CHECKING:
     from lookalike.encoder.detect import Framing
     from lookalike.encoder.images import Crop
     from lookalike.encoder.runtime import Model
+    from lookalike.indexer.parts import LoadReport, Shard
     from lookalike.indexer.sources import SourceList
     from lookalike.indexer.store import StorageConfig
     from lookalike.indexer.sync import SyncReport
@@ -85,10 +88,11 @@ class SourceOptions:
 
     @property
     def is_latents(self) -> bool:
-        """Whether a source is a file of latents."""
+        """Whether a source is a file of latents, or a folder of parts."""
         from lookalike.indexer.parquet import is_latents
+        from lookalike.indexer.parts import is_parts
 
-        return any(map(is_latents, self.sources))
+        return any(is_latents(source) or is_parts(source) for source in self.sources)
 
     def read_list(self) -> list[Path]:
         """Read the list of ``--files-from``; without it, an empty list.
@@ -100,6 +104,18 @@ class SourceOptions:
 
         return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
 
+    def stream(self) -> SourceList:
+        """Return the sources with the list of ``--files-from`` unread, for one who reads it as a stream.
+
+        Raises:
+            DataError: the list cannot be read, or is empty.
+            InvalidArgumentError: ``--person-from`` is no regular expression.
+        """
+        from lookalike.indexer.sources import FileList
+
+        files = () if self.files_from is None else FileList(self.files_from, nul=self.nul)
+        return self._build(files, None)
+
     def build(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceList:
         """Return the sources and how they are read, with the payload to store by path.
 
@@ -107,11 +123,14 @@ class SourceOptions:
             DataError: the list of ``--files-from`` cannot be read, or is empty.
             InvalidArgumentError: ``--person-from`` is no regular expression.
         """
+        return self._build(self.read_list(), payload)
+
+    def _build(self, files: Iterable[Path], payload: Mapping[str, Mapping[str, Any]] | None) -> SourceList:
         from lookalike.indexer.sources import SourceFilter, SourceList, person_pattern
 
         return SourceList(
             sources=self.sources,
-            files=self.read_list(),
+            files=files,
             root=self.root,
             root_name=self.root_name,
             split=self.split,
@@ -153,7 +172,7 @@ _source_options: Final = combine(
 )
 
 
-_face_options: Final = combine(
+face_options: Final = combine(
     option(
         "--faces",
         is_flag=True,
@@ -185,7 +204,7 @@ def source_options(function: Function) -> Function:
 @collection_option("Collection to fill, created if missing")
 @filled_store_option
 @crop_option()
-@_face_options
+@face_options
 @option(
     "--checksum",
     is_flag=True,
@@ -227,6 +246,7 @@ def source_options(function: Function) -> Function:
     "score for; above 0 means: more likely present than not.",
 )
 @layout_options
+@shard_option(group="A folder of parts")
 @click.pass_context
 def index(
     ctx: click.Context,
@@ -250,16 +270,19 @@ def index(
     max_pixels: int | None,
     provider: Provider,
     as_json: bool,
+    shard: Shard | None,
 ) -> None:
     """Add the images of folders to a collection.
 
-    SOURCE is a folder, an image file, a tar archive, lfw, mnist, or a file from lookalike embed. A run on an
-    unchanged folder opens no image, and moved files are not embedded again. Files that cannot be read are
-    reported and skipped; the exit code is then 3.
+    SOURCE is a folder, an image file, a tar archive, lfw, mnist, or a file or folder from lookalike embed. A
+    run on an unchanged folder opens no image, and moved files are not embedded again. Files that cannot be
+    read are reported and skipped; the exit code is then 3.
     """
     if sources.is_latents:
-        _index_latents(ctx, sources, layout.build())
+        _index_latents(ctx, sources, layout.build(), shard)
         return
+    if shard is not None:
+        raise click.UsageError("--shard works with a folder from lookalike embed --out FOLDER/; leave it out")
     from lookalike.deploy.cli.watch import watch as watch_paths
     from lookalike.indexer.open import open_store
     from lookalike.indexer.sources import read_tables
@@ -267,7 +290,7 @@ def index(
     from lookalike.indexer.sync import sync
 
     paths = _watched(sources, dry_run=dry_run) if watch else []
-    framing = _framing(crop, faces, face_threshold)
+    framing = framing_of(crop, faces, face_threshold)
     names = [] if predict is None else [name.strip() for name in predict.split(",")]
     is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with json_lines(report) as write_event:
@@ -348,7 +371,7 @@ def _print_report(done: SyncReport, provider: str, names: Sequence[str]) -> None
         log(f"{', '.join(names)}: predicted for {done.predicted} images")
 
 
-def _framing(crop: Crop | None, faces: bool, threshold: float | None) -> Framing | None:
+def framing_of(crop: Crop | None, faces: bool, threshold: float | None) -> Framing | None:
     """Return how images are framed; None: as the collection remembers."""
     if not faces and threshold is None:
         return crop
@@ -361,31 +384,43 @@ def _framing(crop: Crop | None, faces: bool, threshold: float | None) -> Framing
     return Faces(INDEX_THRESHOLD if threshold is None else threshold)
 
 
-def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageConfig) -> None:
-    """Do what ``lookalike index`` does when its sources are files of latents."""
+def _index_latents(
+    ctx: click.Context, sources: SourceOptions, layout: StorageConfig, shard: Shard | None
+) -> None:
+    """Do what ``lookalike index`` does when its sources are files of latents, or a folder of parts."""
     from lookalike.encoder.bundle import Bundle
     from lookalike.indexer.open import open_store
     from lookalike.indexer.parquet import load_latents
+    from lookalike.indexer.parts import Folder, is_parts, load_parts, require_plan
     from lookalike.indexer.store import choose_collection
 
     options = ctx.params
-    files = _check_latents(ctx, sources.sources)
+    of_parts = [source for source in sources.sources if is_parts(source)]
+    files = _check_latents(ctx, sources.sources, of_parts)
+    if shard is not None and not of_parts:
+        raise click.UsageError("--shard works with a folder from lookalike embed --out FOLDER/; leave it out")
     is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
-    with open_store(options["store"]) as store, progress_bar("Indexing", unit="rows") as bar:
-        report = load_latents(
-            store,
-            choose_collection(store, options["collection"]),
-            files,
-            root=sources.root,
-            root_name=options["root_name"],
-            bundle=None if is_default else Bundle.open(options["model_name"]),
-            crop=options["crop"],
-            storage=layout,
-            on_total=bar.on_total,
-            on_progress=bar.on_progress,
-            log=bar.log,
-            warn=bar.warn,
-        )
+    plan = require_plan(Folder(of_parts[0])) if of_parts else None
+    with (
+        open_store(options["store"]) as store,
+        progress_bar("Indexing", unit="rows" if plan is None else "units") as bar,
+    ):
+        how: dict[str, Any] = {
+            "root": sources.root,
+            "root_name": options["root_name"],
+            "bundle": None if is_default else Bundle.open(options["model_name"]),
+            "crop": options["crop"],
+            "storage": layout,
+            "on_total": bar.on_total,
+            "on_progress": bar.on_progress,
+            "log": bar.log,
+            "warn": bar.warn,
+        }
+        name = choose_collection(store, options["collection"])
+        if plan is not None:
+            _report_parts(ctx, load_parts(store, name, plan, shard=shard, **how))
+            return
+        report = load_latents(store, name, files, **how)
     log(
         f"{report.collection}: {report.added} added, {report.changed} changed, "
         f"{report.unchanged} unchanged; {report.seconds:.1f} s"
@@ -394,12 +429,31 @@ def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageCo
         print_json({"store": options["store"], **report.to_json()})
 
 
-def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
-    """Refuse options that make no sense for a file of latents."""
+def _report_parts(ctx: click.Context, report: LoadReport) -> None:
+    rows, options = report.rows, ctx.params
+    log(
+        f"{rows.collection}: {rows.added} added, {rows.changed} changed, {rows.unchanged} unchanged in "
+        f"{report.parts} of {report.units} parts, {report.done} were stored before; {rows.seconds:.1f} s"
+    )
+    if report.left:
+        warn(f"{report.left} units are not embedded yet; run this again when they are")
+    if options["as_json"]:
+        parts = {"units": report.units, "loaded": report.parts, "stored": report.done, "left": report.left}
+        print_json({"store": options["store"], **rows.to_json(), **parts})
+    ctx.exit(3 if report.left else 0)
+
+
+def _check_latents(ctx: click.Context, sources: Sequence[str], of_parts: Sequence[str]) -> list[Path]:
+    """Refuse options that make no sense for a file of latents; return the files that are no parts."""
     from lookalike.encoder.errors import InvalidArgumentError, printable
     from lookalike.indexer.parquet import is_latents, latents_files
 
-    other = [source for source in sources if not is_latents(source)]
+    if of_parts and len(sources) > 1:
+        raise InvalidArgumentError(
+            f"a folder of parts is indexed alone, '{printable(of_parts[0])}' is one; index the others in "
+            "another run"
+        )
+    other = [source for source in sources if source not in of_parts and not is_latents(source)]
     if other:
         raise InvalidArgumentError(
             "images and files of latents need separate runs; "
@@ -415,72 +469,4 @@ def _check_latents(ctx: click.Context, sources: Sequence[str]) -> list[Path]:
                 f"{parameter.opts[-1]} does not work with a file of latents, which is indexed whole; "
                 "leave it out, or index the images"
             )
-    return [file for source in sources for file in latents_files(source)]
-
-
-@command(epilog="Example: lookalike embed photos/ --model faces --out latents.parquet")
-@model_option(name="model_name")
-@option("--out", required=True, metavar="FILE.parquet", type=LocalPath(), help="File to write.")
-@option("--overwrite", is_flag=True, help="Update an existing file.")
-@crop_option()
-@_face_options
-@max_pixels_option()
-@provider_option
-@json_option("Print the report as JSON on stdout.")
-@source_options
-@click.pass_context
-def embed(
-    ctx: click.Context,
-    /,
-    sources: SourceOptions,
-    model_name: str,
-    out: Path,
-    overwrite: bool,
-    crop: Crop | None,
-    faces: bool,
-    face_threshold: float | None,
-    max_pixels: int | None,
-    provider: Provider,
-    as_json: bool,
-) -> None:
-    """Write the vectors of images to a Parquet file.
-
-    They are in its column vector, float32 of unit length.
-
-    lookalike index adds the file to a collection of the same model without opening an image; pandas, polars
-    and DuckDB read it too. Run it again after an interruption to continue. A file that is up to date is left
-    alone; one that is not is refused without --overwrite. Images that cannot be read are reported and
-    skipped; the exit code is then 3.
-    """
-    from lookalike.encoder.runtime import Model
-    from lookalike.indexer.parquet import export_latents
-
-    framing = _framing(crop, faces, face_threshold)
-    listed = sources.build()
-    model = Model.open(model_name, provider=provider, threads=1)
-    with progress_bar("Embedding") as bar:
-        report = export_latents(
-            model,
-            listed.open({}),
-            out,
-            crop=framing,
-            max_pixels=max_pixels,
-            processes=True,
-            overwrite=overwrite,
-            on_total=bar.on_total,
-            on_progress=bar.on_progress,
-        )
-    log_failed_files(report.failed)
-    done = f"{report.embedded} embedded, {report.kept} kept, {report.dropped} dropped"
-    speed = f", {report.images_per_second:.0f} images/s" if report.embedded else ""
-    log(
-        f"{out}: {report.rows} rows; {'unchanged' if report.unchanged else done}, "
-        f"{len(report.failed)} failed; {report.seconds:.1f} s on {model.provider}{speed}"
-    )
-    if report.rows == 0 and not report.failed:
-        log_no_images()
-    log_skipped(report.passed_over)
-    if as_json:
-        record = {"out": str(out), "model_id": model.model_id, "provider": model.provider}
-        print_json({**record, **report.to_json()})
-    ctx.exit(3 if report.failed else 0)
+    return [file for source in sources if source not in of_parts for file in latents_files(source)]

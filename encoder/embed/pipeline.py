@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lookalike.encoder.detect import Face, Framing
+from lookalike.encoder.embed.processes import may_fork
 from lookalike.encoder.embed.workers import (
     Batch,
     FileInfo,
@@ -28,7 +29,6 @@ from lookalike.encoder.embed.workers import (
     Readable,
     ThreadEmbedder,
     Workers,
-    may_fork,
 )
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime import Model

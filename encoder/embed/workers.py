@@ -6,27 +6,19 @@ Legend: n images in a batch, E embedding size.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import FrameType
 from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from lookalike.encoder.detect import Face, Faces, Framing, read_faces
-from lookalike.encoder.errors import BundleError, ImageError, WorkerDiedError, printable
+from lookalike.encoder.embed.processes import Processes
+from lookalike.encoder.errors import BundleError, ImageError, printable
 from lookalike.encoder.files import read_with_status
 from lookalike.encoder.images import Crop, read_pixels
 from lookalike.encoder.runtime import Model
@@ -278,136 +270,52 @@ class ProcessEmbedder:
         self, model: Model, count: int, *, crop: Framing | None, max_pixels: int | None, forked: bool = False
     ) -> None:
         self._job = (model.bundle.folder, model.model_id, crop, max_pixels)
-        self._pool = ProcessPoolExecutor(
-            count,
-            mp_context=multiprocessing.get_context("fork" if forked else "spawn"),
-            initializer=_begin,
-            initargs=(model if forked else None,),
+        self._processes = Processes(
+            count, forked=forked, begin=partial(keep_model, model) if forked else None
         )
         self.prefetch = 2 * count + 1
 
     def start(self) -> None:
         """Start the processes now, not with the first batch."""
-        try:
-            with _interrupts_blocked():
-                self._pool.submit(os.getpid)
-        except BaseException:  # an interrupt that was held back: nobody else would close the pool
-            self.close()
-            raise
+        self._processes.start()
 
     def submit(self, files: Files, known_hashes: KnownHashes | None) -> Future[Batch]:
         """See :class:`Workers`."""
-        try:
-            with _interrupts_blocked():  # the first batch starts the processes
-                return self._pool.submit(_embed, *self._job, files, known_hashes)
-        except BrokenProcessPool as error:
-            raise _worker_died() from error
+        return self._processes.submit(_embed, *self._job, files, known_hashes)
 
     def result(self, future: Future[Batch]) -> Batch:
         """See :class:`Workers`."""
-        try:
-            return future.result()
-        except BrokenProcessPool as error:
-            raise _worker_died() from error
+        return self._processes.result(future)
 
     def close(self) -> None:
         """See :class:`Workers`."""
-        # Interrupted here, the pool's thread would still be closing its pipe when the interpreter's exit
-        # writes to it: "Bad file descriptor" and a traceback.
-        with _interrupts_blocked():
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._processes.close()
 
 
-def may_fork(model: Model) -> bool:
-    """Whether it is safe to fork: this process has no other thread whose locks a child could inherit.
-
-    Only on Linux. OpenBLAS threads, which numpy starts, do not count: OpenBLAS stops them before a fork and
-    starts them again. An open embedded store, onnxruntime on several threads or a GPU, and a service have
-    threads.
-    """
-    if sys.platform != "linux" or model.provider != "CPUExecutionProvider" or threading.active_count() > 1:
-        return False
-    expected = 1 + sum(
-        int(pool["num_threads"]) - 1
-        for pool in threadpool_info()
-        if pool["internal_api"] == "openblas" and pool.get("threading_layer") == "pthreads"
-    )
-    try:
-        names = [Path(task, "comm").read_bytes() for task in Path("/proc/self/task").iterdir()]
-    except OSError:
-        return False
-    return len(names) <= expected and len(set(names)) == 1
+_kept_models: Final[dict[str, Model]] = {}
+"""Models of this process, by their ids."""
 
 
-def exit_with_parent() -> None:
-    """Ignore Ctrl-C, exit when the parent process ends, and use one core for numpy's products.
-
-    For the ``initializer`` of a pool. Without it, workers of a killed parent would wait forever to hand over
-    their results.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(limits=1, user_api="blas")
-    parent = multiprocessing.parent_process()
-
-    def exit_after_parent() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=exit_after_parent, daemon=True).start()
-
-
-def _worker_died() -> WorkerDiedError:
-    return WorkerDiedError("an embedding process was killed (out of memory?); run it again to continue")
-
-
-_forked_models: Final[dict[str, Model]] = {}
-"""The model of a forked process, by its id."""
-
-
-def _begin(model: Model | None) -> None:
-    """Initialize a worker process."""
-    exit_with_parent()
-    if model is not None:
-        _forked_models[model.model_id] = model
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block; child processes that start in it inherit a blocked signal.
-
-    Blocking is not enough here: another thread may receive the signal, and Python then raises
-    KeyboardInterrupt in the main thread all the same, which would leave a child half started.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    handler = signal.getsignal(signal.SIGINT)
-    replaced = callable(handler) and threading.current_thread() is threading.main_thread()
-    held: list[tuple[int, FrameType | None]] = []
-    if replaced:
-        signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
-    try:
-        yield
-    finally:
-        if replaced:
-            signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if held and callable(handler):
-            handler(*held[0])
+def keep_model(model: Model) -> None:
+    """Keep a model for :func:`worker_model` of this process, and of those that are forked from it."""
+    _kept_models[model.model_id] = model
 
 
 @cache
-def _opened(folder: Path, model_id: str) -> Model:
+def _opened(folder: str | Path, model_id: str) -> Model:
     model = Model.open(folder, provider="cpu", threads=1)
     if model.model_id != model_id:
         raise BundleError(f"model {printable(str(folder))} was replaced while it was in use; run it again")
     return model
 
 
-def _model(folder: Path, model_id: str) -> Model:
-    return _forked_models[model_id] if model_id in _forked_models else _opened(folder, model_id)
+def worker_model(folder: str | Path, model_id: str) -> Model:
+    """Return a model in a worker process, which opens it once.
+
+    Raises:
+        BundleError: There is none in the folder, or of the shipped name, or it is another one.
+    """
+    return _kept_models[model_id] if model_id in _kept_models else _opened(folder, model_id)
 
 
 def _embed(
@@ -419,5 +327,5 @@ def _embed(
     known_hashes: KnownHashes | None,
 ) -> Batch:
     return embed_batch(
-        _model(folder, model_id), files, crop=crop, max_pixels=max_pixels, known_hashes=known_hashes
+        worker_model(folder, model_id), files, crop=crop, max_pixels=max_pixels, known_hashes=known_hashes
     )

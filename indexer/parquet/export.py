@@ -270,13 +270,7 @@ class _Run:
         """Return a batch as rows; failures and degenerate embeddings go to the report."""
         batch = drop_degenerate(batch)
         self.report.failed += [(printable(str(each.item.file)), reason) for each, reason in batch.failures]
-        entries = [
-            Entry(each.item.path, each.root_name, **asdict(info), person=each.item.person)
-            for each, info in zip(batch.keys, batch.facts, strict=True)
-        ]
-        if batch.faces is None:
-            return Rows(entries, batch.embeddings)
-        return _rows_of_faces(batch, entries)
+        return rows_of(batch, [(each.item.path, each.root_name, each.item.person) for each in batch.keys])
 
     def _is_current(self, existing: LatentsFile) -> bool:
         """Whether the existing file needs no change."""
@@ -295,7 +289,16 @@ class _Run:
                 yield from part.rows()
 
 
-def _rows_of_faces(batch: EmbeddedBatch[ToEmbed], entries: Sequence[Entry]) -> Rows:
+def rows_of(batch: EmbeddedBatch[Any], images: Sequence[tuple[str, str, str | None]]) -> Rows:
+    """Return a batch as rows, by the path, root name and person of each image."""
+    entries = [
+        Entry(path, root, **asdict(info), person=person)
+        for (path, root, person), info in zip(images, batch.facts, strict=True)
+    ]
+    return Rows(entries, batch.embeddings) if batch.faces is None else _rows_of_faces(batch, entries)
+
+
+def _rows_of_faces(batch: EmbeddedBatch[Any], entries: Sequence[Entry]) -> Rows:
     """Return a row for each face; an image without one has a row too, so that it is not read again."""
     rows: list[Entry] = []
     vectors: list[NDArray[np.float32]] = []

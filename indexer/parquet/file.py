@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ _MAX_DIMENSION: Final = 65_536
 MOST_FACES: Final = 10_000
 """In one image: a file that says more is wrong, and deleting them would take forever."""
 _KEY: Final = b"lookalike"
+_FAILED: Final = b"lookalike.failed"
 _COLUMNS: Final = ("path", "root", "sha256", "size", "mtime_ns", "person", "vector")
 _PAYLOAD: Final = "payload"
 _FILE: Final = "file"
@@ -139,16 +140,10 @@ def write_latents(
         MissingExtraError: pyarrow is not installed.
         DataError: the disk is full or cannot be written.
     """
-    pa, pq = require_pyarrow(file)
-    schema = _schema(pa, spec, payload=payload, file=True)
+    require_pyarrow(file)
     try:
         with draft.open("wb") as sink:
-            options = {"use_dictionary": ["root", "person"], "write_page_checksum": True}
-            with pq.ParquetWriter(sink, schema, compression="zstd", **options) as writer:
-                for some in rows:
-                    writer.write_table(
-                        _table(pa, schema, spec, some), row_group_size=max(len(some.entries), 1)
-                    )
+            write_rows(sink, spec, rows, payload=payload)
             sink.flush()
             fsync_path(draft)
         draft.replace(file)
@@ -160,6 +155,38 @@ def write_latents(
         ) from error
 
 
+def write_rows(
+    sink: BinaryIO,
+    spec: CollectionSpec,
+    rows: Iterable[Rows],
+    *,
+    payload: bool = False,
+    failed: Sequence[tuple[str, str]] | None = None,
+) -> None:
+    """Write the content of a file of latents, a row group for each of ``rows``.
+
+    Args:
+        sink: Where it goes.
+        spec: The model, its dimension, the crop, and the roots.
+        rows: Groups of rows.
+        payload: Whether to write the column for :attr:`Entry.payload`.
+        failed: Path and one-line reason of images that have no row, to be kept with the rows; None: nothing
+            is said of them.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        OSError: the sink cannot be written.
+    """
+    pa, pq = require_pyarrow(Path("latents"))
+    schema = _schema(pa, spec, payload=payload, file=True)
+    if failed is not None:
+        schema = schema.with_metadata({**schema.metadata, _FAILED: json.dumps(failed).encode()})
+    options = {"use_dictionary": ["root", "person"], "write_page_checksum": True}
+    with pq.ParquetWriter(sink, schema, compression="zstd", **options) as writer:
+        for some in rows:
+            writer.write_table(_table(pa, schema, spec, some), row_group_size=max(len(some.entries), 1))
+
+
 class LatentsFile:
     """An opened file of latents. Close it, or use it in a ``with`` block.
 
@@ -168,6 +195,7 @@ class LatentsFile:
         spec: The model, its dimension, the crop, and the roots.
         count: Number of rows.
         has_files: Whether it has the column for other programs, ``file``.
+        failed: Path and one-line reason of images that have no row, as far as it says so.
     """
 
     def __init__(self, file: Path, parquet: Any, spec: CollectionSpec) -> None:
@@ -176,23 +204,29 @@ class LatentsFile:
         self.count = int(parquet.metadata.num_rows)
         self._parquet = parquet
         self.has_files = _FILE in parquet.schema_arrow.names
+        self.failed = _failed(parquet.schema_arrow.metadata)
         self._has_payload = _PAYLOAD in parquet.schema_arrow.names
 
     @classmethod
-    def open(cls, file: Path) -> Self:
+    def open(cls, file: Path, source: Any = None) -> Self:
         """Open a file and read its metadata; no row is read yet.
+
+        Args:
+            file: Its path, or only its name in messages where there is a ``source``.
+            source: What it is read from, a ``pyarrow.NativeFile``; it is closed with the file. None: from
+                this machine.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
             DataError: it does not exist, is damaged, or was not written by ``lookalike embed``.
         """
         _, pq = require_pyarrow(file)
-        if not file.is_file():
+        if source is None and not file.is_file():
             raise DataError(
                 f"a file of latents is written by lookalike embed; '{printable(str(file))}' is not a file"
             )
         with _reading(file):
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            parquet = pq.ParquetFile(file if source is None else source, page_checksum_verification=True)
         try:
             with _reading(file):
                 names, metadata = parquet.schema_arrow.names, parquet.schema_arrow.metadata or {}
@@ -200,6 +234,25 @@ class LatentsFile:
         except BaseException:
             parquet.close()
             raise
+
+    def last_entry(self) -> Entry | None:
+        """Return the last row, reading no vector; None: there is no row.
+
+        Raises:
+            DataError: the file is damaged, or the row is invalid.
+        """
+        columns = list(_COLUMNS[:-1]) + ([_PAYLOAD] if self._has_payload else [])
+        for group in reversed(range(self._parquet.num_row_groups)):
+            with _reading(self.file):
+                rows = self._parquet.read_row_group(group, columns=columns)
+                if rows.num_rows:
+                    (row,) = rows.slice(rows.num_rows - 1).to_pylist()
+                    entry = Entry(
+                        *(row[name] for name in columns[:6]), *map(parse_payload, [*row.values()][6:])
+                    )
+                    self._check(entry.root, entry.path)
+                    return entry
+        return None
 
     def keys(self) -> Iterator[bytes]:
         """Yield :attr:`Entry.key` of each row, reading no vector.
@@ -284,7 +337,7 @@ class LatentsFile:
 
     def close(self) -> None:
         """Close the file."""
-        self._parquet.close()
+        self._parquet.close(force=True)  # also what it was given to read from
 
     def __enter__(self) -> Self:
         return self
@@ -398,6 +451,14 @@ def _spec(file: Path, names: list[str], metadata: Mapping[bytes, bytes]) -> Coll
             "embed again"
         )
     return replace(spec, foreign_roots=())  # it may say nothing of who knows its roots
+
+
+def _failed(metadata: Mapping[bytes, bytes] | None) -> list[tuple[str, str]]:
+    """Return the failures that a file tells; none where it tells nothing that can be read."""
+    try:
+        return [(str(path), str(reason)) for path, reason in parse_json((metadata or {}).get(_FAILED, b"[]"))]
+    except (ValueError, TypeError):
+        return []
 
 
 @contextmanager

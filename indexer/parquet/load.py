@@ -28,7 +28,7 @@ from lookalike.encoder.errors import (
 )
 from lookalike.indexer.parquet.file import Entry, LatentsFile, Rows
 from lookalike.indexer.parquet.resume import concatenate
-from lookalike.indexer.sources import Source, as_path, as_text, with_root_name
+from lookalike.indexer.sources import as_text, name_of_root
 from lookalike.indexer.store import (
     CollectionSpec,
     Record,
@@ -51,20 +51,36 @@ _CHUNK: Final = 1024
 _FILE_FIELDS: Final = ("sha256", "size", "mtime_ns")
 
 
-class _File(NamedTuple):
-    """What a file says of itself; opened when it is needed, as there may be more than can be open at once."""
+class LatentsOf(NamedTuple):
+    """What a file says of itself; opened when it is needed, as there may be more than can be open at once.
+
+    Attributes:
+        file: Its path.
+        spec: The model and the roots.
+        rows: How many it has.
+    """
 
     file: Path
     spec: CollectionSpec
     rows: int
 
     @classmethod
-    def read(cls, file: Path) -> _File:
+    def read(cls, file: Path) -> LatentsOf:
+        """Read what a file says.
+
+        Raises:
+            DataError: as :meth:`LatentsFile.open` says.
+        """
         with LatentsFile.open(file) as opened:
             return cls(file, opened.spec, opened.count)
 
     @contextmanager
     def opened(self) -> Iterator[LatentsFile]:
+        """Open the file for a block.
+
+        Raises:
+            DataError: it has changed meanwhile, or as :meth:`LatentsFile.open` says.
+        """
         with LatentsFile.open(self.file) as opened:
             if (opened.spec, opened.count) != (self.spec, self.rows):
                 raise DataError(f"{printable(str(self.file))} has changed while it was read; run it again")
@@ -123,33 +139,18 @@ def load_latents(
     """
     began = time.monotonic()
     storage = storage or StorageConfig()
-    described = [_File.read(file) for file in files]
-    for file in described:
-        _check_requested(file, bundle, crop)
-    name = resolve_alias(store, collection)
-    existing = _existing_spec(store, name, described)
-    first = described[0].spec
-    before = existing or replace(first, roots={}, model_name=bundle.address if bundle else first.model_name)
-    names = [_root_names(file, root, root_name, before.roots) for file in described]
-    spec = _with_roots(before, described, names, root)
-    repeated = _repeated_images(described, names)
+    described = [LatentsOf.read(file) for file in files]
+    loading = Loading.checked(
+        store, collection, described, root=root, root_name=root_name, bundle=bundle, crop=crop
+    )
+    repeated = _repeated_images(described, loading.root_names)
     count = sum(file.rows for file in described)
-    if existing is None:
-        created = create_or_open(store, name, spec, storage.with_known(expect=count))
-        if created != spec:  # another run made it meanwhile
-            for file in described:
-                _check_same_model(file, created, f"collection {name!r}")
-            store.update_info(name, spec, before=before)
-    else:
-        if (warning := ignored_options_warning(store, name, storage)) is not None:
-            warn(warning)
-        if spec != existing:
-            store.update_info(name, spec, before=existing)
+    compare = loading.begin(store, storage.with_known(expect=count), warn)
     on_total(count)
+    name = loading.name
     report = SyncReport(collection=name)
-    empty = store.count(name) == 0  # the usual case: nothing has to be compared
-    for rows in _joined(_last_rows(described, names, repeated), store.piece):
-        _store(store, name, rows, report, compare=not empty)
+    for rows in _joined(_last_rows(described, loading.root_names, repeated), store.piece):
+        store_rows(store, name, rows, report, compare=compare)
         on_progress(len(rows.entries))
     rows_left_out = count - (report.added + report.changed + report.unchanged)
     store.flush(name)
@@ -158,16 +159,84 @@ def load_latents(
     if rows_left_out:
         on_progress(rows_left_out)
         warn(f"{rows_left_out} rows name an image that a later row names again; the last of them counts")
-    for foreign in set(spec.foreign_roots) - set(before.foreign_roots):
-        warn(
-            f"images of {printable(foreign)} will not be shown: only the file says that they are in "
-            f"{printable(spec.roots[foreign])}; if they are, index it again with --root and that folder"
-        )
+    loading.warn_of_foreign_roots(warn)
     return report
 
 
+class Loading(NamedTuple):
+    """A collection that files of latents are about to be loaded into. Use :meth:`checked` to make one.
+
+    Attributes:
+        name: The collection.
+        existing: Its spec before; None: there is none yet.
+        before: The same, or that of a new one without roots.
+        spec: Its spec with the roots of the files.
+        files: They.
+        root_names: Of each file, the collection's name for each of its roots.
+    """
+
+    name: str
+    existing: CollectionSpec | None
+    before: CollectionSpec
+    spec: CollectionSpec
+    files: Sequence[LatentsOf]
+    root_names: list[dict[str, str]]
+
+    @classmethod
+    def checked(
+        cls,
+        store: VectorStore,
+        collection: str,
+        files: Sequence[LatentsOf],
+        *,
+        root: Path | None,
+        root_name: str | None,
+        bundle: Bundle | None,
+        crop: Framing | None,
+    ) -> Loading:
+        """Check that the files fit the collection and what was asked for; see :func:`load_latents`.
+
+        Raises:
+            ModelMismatchError, InvalidArgumentError: as :func:`load_latents` says.
+        """
+        for file in files:
+            _check_requested(file, bundle, crop)
+        name = resolve_alias(store, collection)
+        existing = _existing_spec(store, name, files)
+        first = files[0].spec
+        before = existing or replace(
+            first, roots={}, model_name=bundle.address if bundle else first.model_name
+        )
+        names = [_root_names(file, root, root_name, before.roots) for file in files]
+        return cls(name, existing, before, _with_roots(before, files, names, root), files, names)
+
+    def begin(self, store: VectorStore, storage: StorageConfig, warn: Callable[[str], object]) -> bool:
+        """Create the collection or tell it of new roots; return whether rows must be compared with it."""
+        if self.existing is None:
+            created = create_or_open(store, self.name, self.spec, storage)
+            if created != self.spec:  # another run made it meanwhile
+                for file in self.files:
+                    _check_same_model(file, created, f"collection {self.name!r}")
+                store.update_info(self.name, self.spec, before=self.before)
+        else:
+            if (warning := ignored_options_warning(store, self.name, storage)) is not None:
+                warn(warning)
+            if self.spec != self.existing:
+                store.update_info(self.name, self.spec, before=self.existing)
+        return store.count(self.name) > 0  # an empty one is the usual case
+
+    def warn_of_foreign_roots(self, warn: Callable[[str], object]) -> None:
+        """Warn of images that will not be shown."""
+        for foreign in set(self.spec.foreign_roots) - set(self.before.foreign_roots):
+            warn(
+                f"images of {printable(foreign)} will not be shown: only the file says that they are in "
+                f"{printable(self.spec.roots[foreign])}; if they are, index it again with --root and that "
+                "folder"
+            )
+
+
 def _with_roots(
-    spec: CollectionSpec, files: Sequence[_File], names: Sequence[Mapping[str, str]], root: Path | None
+    spec: CollectionSpec, files: Sequence[LatentsOf], names: Sequence[Mapping[str, str]], root: Path | None
 ) -> CollectionSpec:
     """Return a spec with the roots of the files; those that only a file tells are foreign."""
     roots, foreign = dict(spec.roots), set(spec.foreign_roots)
@@ -183,7 +252,7 @@ def _with_roots(
     return replace(spec, roots=roots, foreign_roots=tuple(sorted(foreign)))
 
 
-def _repeated_images(files: Sequence[_File], names: Sequence[Mapping[str, str]]) -> Counter[bytes]:
+def _repeated_images(files: Sequence[LatentsOf], names: Sequence[Mapping[str, str]]) -> Counter[bytes]:
     """Check all rows, and return the keys of the images that several rows name, with the number of rows.
 
     Memory holds 16 bytes of each row.
@@ -207,7 +276,7 @@ def _item_key(root_name: str, path: str, face: int) -> bytes:
     return blake2b(place.encode(), digest_size=16).digest()
 
 
-def _check_requested(file: _File, bundle: Bundle | None, crop: Framing | None) -> None:
+def _check_requested(file: LatentsOf, bundle: Bundle | None, crop: Framing | None) -> None:
     spec, name = file.spec, printable(str(file.file))
     if bundle is not None and bundle.model_id != spec.model_id:
         raise ModelMismatchError(
@@ -220,7 +289,7 @@ def _check_requested(file: _File, bundle: Bundle | None, crop: Framing | None) -
         )
 
 
-def _existing_spec(store: VectorStore, name: str, files: Sequence[_File]) -> CollectionSpec | None:
+def _existing_spec(store: VectorStore, name: str, files: Sequence[LatentsOf]) -> CollectionSpec | None:
     """Return the spec of the collection, when all files fit it and one another; None: there is none yet."""
     first = files[0]
     for file in files[1:]:
@@ -234,7 +303,7 @@ def _existing_spec(store: VectorStore, name: str, files: Sequence[_File]) -> Col
     return spec
 
 
-def _check_same_model(file: _File, spec: CollectionSpec, holder: str) -> None:
+def _check_same_model(file: LatentsOf, spec: CollectionSpec, holder: str) -> None:
     own = file.spec
     if not own.same_embedding(spec):
         raise ModelMismatchError(
@@ -245,7 +314,7 @@ def _check_same_model(file: _File, spec: CollectionSpec, holder: str) -> None:
 
 
 def _root_names(
-    file: _File, root: Path | None, root_name: str | None, known_roots: Mapping[str, str]
+    file: LatentsOf, root: Path | None, root_name: str | None, known_roots: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the collection's name for each root of a file."""
     roots = file.spec.roots
@@ -255,15 +324,13 @@ def _root_names(
                 f"{option} names one root, {printable(str(file.file))} has {', '.join(roots)}; leave it out"
             )
     return {
-        own: with_root_name(
-            Source(own, as_path(folder) if root is None else root.resolve()), root_name, known_roots
-        ).root_name
+        own: name_of_root(own, folder if root is None else as_text(root.resolve()), root_name, known_roots)
         for own, folder in roots.items()
     }
 
 
 def _last_rows(
-    files: Sequence[_File], names: Sequence[Mapping[str, str]], repeated: Counter[bytes]
+    files: Sequence[LatentsOf], names: Sequence[Mapping[str, str]], repeated: Counter[bytes]
 ) -> Iterator[Rows]:
     """Yield all rows under the collection's root names, without those whose image a later row names.
 
@@ -285,6 +352,28 @@ def _last_rows(
                 yield Rows(entries, rows.vectors) if keep.all() else Rows(entries, rows.vectors).select(keep)
 
 
+def whole_part(part: LatentsFile, root_names: Mapping[str, str]) -> Rows:
+    """Check a file, and return its rows under the collection's root names; of repeated ones the last.
+
+    Raises:
+        DataError: it is damaged, or a row is invalid.
+    """
+    for _ in part.check_rows():
+        pass
+    groups = list(part.rows()) or [Rows([], np.empty((0, part.spec.dimension), np.float32))]
+    rows = concatenate(groups)
+    entries = [entry._replace(root=root_names[entry.root]) for entry in rows.entries]
+    last = {face_id(entry.root, entry.path, entry.face): place for place, entry in enumerate(entries)}
+    keep = np.zeros(len(entries), np.bool_)
+    keep[list(last.values())] = True
+    return Rows(entries, rows.vectors).select(keep)
+
+
+def is_stored(record: Record | None, entry: Entry) -> bool:
+    """Whether a row is stored as it is."""
+    return _state(record, entry, _payload(entry)) == _SAME
+
+
 def _joined(groups: Iterator[Rows], together: int) -> Iterator[Rows]:
     """Join small groups: making a few points durable costs a store as much as making a thousand."""
     held: list[Rows] = []
@@ -297,8 +386,16 @@ def _joined(groups: Iterator[Rows], together: int) -> Iterator[Rows]:
         yield concatenate(held)
 
 
-def _store(store: VectorStore, name: str, rows: Rows, report: SyncReport, *, compare: bool) -> None:
-    """Store the rows that are new or have changed, and count all."""
+def store_rows(store: VectorStore, name: str, rows: Rows, report: SyncReport, *, compare: bool) -> None:
+    """Store the rows that are new or have changed, and count all.
+
+    Args:
+        store: The store.
+        name: The collection.
+        rows: They, under the collection's root names.
+        report: Where they are counted.
+        compare: Whether some may be stored already.
+    """
     ids = [face_id(entry.root, entry.path, entry.face) for entry in rows.entries]
     payloads = [_payload(entry) for entry in rows.entries]
     states = np.full(len(ids), _NEW)

@@ -29,6 +29,7 @@ class PartFiles:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._folder = out.with_name(f"{out.name}.part")
+        self._last: int | None = None
 
     @classmethod
     @contextmanager
@@ -58,8 +59,10 @@ class PartFiles:
         Raises:
             DataError: the disk is full or cannot be written.
         """
-        number = max((int(file.stem) for file in self.files()), default=0) + 1
-        file = self._folder / f"{number:06d}.parquet"
+        if self._last is None:
+            self._last = max((int(file.stem) for file in self.files()), default=0)
+        self._last += 1
+        file = self._folder / f"{self._last:06d}.parquet"
         write_latents(file, spec, [rows], draft=self._folder / "part.new", payload=spec.has_faces)
         return file
 
@@ -187,7 +190,8 @@ def open_existing(out: Path) -> LatentsFile | None:
     """
     if out.suffix.lower() != ".parquet":
         raise InvalidArgumentError(
-            f"a file of latents is written as .parquet, {printable(str(out))} is not; change the name"
+            f"a file of latents is written as .parquet, {printable(str(out))} is not; change the name, or "
+            "end it with / for a folder of parts"
         )
     require_pyarrow(out)
     try:

@@ -1,6 +1,6 @@
 """Sources of images: folders, files, archives, data sets, and tables of payload fields."""
 
-from lookalike.indexer.sources.file_list import read_list
+from lookalike.indexer.sources.file_list import FileList, read_list
 from lookalike.indexer.sources.mnist import MnistImage
 from lookalike.indexer.sources.payload_tables import numeric_fields, person_name, read_payload, read_tables
 from lookalike.indexer.sources.place import file_below, leads_out
@@ -15,13 +15,15 @@ from lookalike.indexer.sources.source import (
     as_text,
     item_id,
     merge_roots,
+    name_of_root,
     person_pattern,
     with_root_name,
 )
-from lookalike.indexer.sources.tar import Contained, Member, Refused, located
+from lookalike.indexer.sources.tar import Contained, Member, Refused, located, read_members
 
 __all__ = [
     "Contained",
+    "FileList",
     "Item",
     "Member",
     "MnistImage",
@@ -38,10 +40,12 @@ __all__ = [
     "leads_out",
     "located",
     "merge_roots",
+    "name_of_root",
     "numeric_fields",
     "person_name",
     "person_pattern",
     "read_list",
+    "read_members",
     "read_payload",
     "read_tables",
     "with_root_name",

@@ -240,7 +240,7 @@ class SourceList:
 
     Attributes:
         sources: ``lfw``, ``mnist``, or paths of folders, image files and tar archives.
-        files: Image files that are named one by one; they become one source.
+        files: Image files that are named one by one; they become one source. Falsy: there are none.
         root: Folder that the paths of ``files`` are relative to; None: see :func:`list_source`.
         root_name: Name of the root in the collection; None: as the collection calls it, else the
             folder's name.
@@ -249,7 +249,7 @@ class SourceList:
     """
 
     sources: Sequence[str | os.PathLike[str]] = ()
-    files: Sequence[Path] = ()
+    files: Iterable[Path] = ()
     root: Path | None = None
     root_name: str | None = None
     split: Literal["train", "test", "all"] | None = None
@@ -270,7 +270,9 @@ class SourceList:
         ]
         if self.files:
             opened.append(
-                list_source(self.files, root=self.root, known_roots=known_roots, root_name=self.root_name)
+                list_source(
+                    list(self.files), root=self.root, known_roots=known_roots, root_name=self.root_name
+                )
             )
         return [replace(source, filter=self.filter) for source in opened]
 
@@ -346,7 +348,8 @@ def open_source(
     path = Path(source)
     if not source or not (path.exists() or path.is_symlink()):
         kinds = "a folder, an image file, a tar archive, lfw or mnist"
-        raise DataError(f"a source is {kinds}; '{printable(source)}' does not exist")
+        hint = "; images at a URL are embedded first, with --out FOLDER/" if "://" in source else ""
+        raise DataError(f"a source is {kinds}; '{printable(source)}' does not exist{hint}")
     if path.is_file() and path.name.lower().endswith(_COMPRESSED):
         raise DataError(
             f"an archive is an uncompressed tar file, {printable(source)} is compressed; unpack it first "
@@ -449,18 +452,33 @@ def with_root_name(source: Source, root_name: str | None, known_roots: Mapping[s
     Raises:
         InvalidArgumentError: as :func:`open_source` says.
     """
+    name = name_of_root(source.root_name, as_text(source.root), root_name, known_roots)
+    return replace(source, root_name=name)
+
+
+def name_of_root(own: str, folder: str, root_name: str | None, known_roots: Mapping[str, str]) -> str:
+    """Return the name that a collection gives a root.
+
+    Args:
+        own: The root's own name.
+        folder: Its folder, as a collection remembers it; it may be a URL.
+        root_name: Name for the root; None: as the collection calls it, else its own.
+        known_roots: Roots that the collection remembers, name to folder.
+
+    Raises:
+        InvalidArgumentError: as :func:`open_source` says.
+    """
     if root_name is not None:
         if not root_name or not root_name.isprintable():
             raise InvalidArgumentError(
                 f"a root name is one or more printable characters, '{printable(root_name)}' is not"
             )
-        return replace(source, root_name=root_name)
-    folder = as_text(source.root)
-    name = next((known for known, root in known_roots.items() if root == folder), source.root_name)
+        return root_name
+    name = next((known for known, root in known_roots.items() if root == folder), own)
     if (known_folder := known_roots.get(name, folder)) != folder:
         raise InvalidArgumentError(
             f"this collection knows {name!r} as {printable(known_folder)}, not {printable(folder)}; pass "
             f"--root-name {printable(name)} if that folder has moved here, or another --root-name if it is a "
             "different one"
         )
-    return replace(source, root_name=name)
+    return name

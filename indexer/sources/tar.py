@@ -7,9 +7,10 @@ import io
 import math
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import ClassVar, Final
 
 from lookalike.encoder.embed import FileInfo
@@ -20,6 +21,7 @@ from lookalike.indexer.sources.mnist import MnistImage, digit_at
 
 _LATEST: Final = 2**63
 _LARGEST_HEADER: Final = 1 << 20
+_READ_AHEAD: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +128,69 @@ def find_members(archive: Path) -> Iterator[Member | Refused]:
         DataError: it cannot be read, or is compressed.
     """
     members: dict[str, Member | Refused] = {}
-    try:
-        with _Headers(io.FileIO(archive)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            end = -1
-            for info in tar:
-                if info.offset_data <= end:  # a negative size: read on, it would never end
-                    raise tarfile.ReadError(f"{printable(info.name)} lies before the member ahead of it")
-                end = info.offset_data
-                if info.isreg() and is_image(info.name):
-                    member = _member(archive, info)
-                    members[member.name] = member
-    except RecursionError:
-        raise _unreadable(archive, "headers of headers of headers") from None
-    except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError) as error:
-        raise _unreadable(archive, str(error)) from error  # the last three: damaged extended headers
+    with _read(str(archive)), _Headers(io.FileIO(archive)) as file:
+        for member in _headers(archive, file):
+            members[member.name] = member
     yield from members.values()
 
 
-def _member(archive: Path, info: tarfile.TarInfo) -> Member | Refused:
+def read_members(
+    archive: PurePath, name: str, file: io.RawIOBase
+) -> Iterator[tuple[Member | Refused, bytes]]:
+    """Yield the images of an archive in its order, and their bytes, in one pass; see :func:`find_members`.
+
+    A name that occurs twice comes twice, and the last counts. A refused member has no bytes.
+
+    Args:
+        archive: Its path, of which the members are told.
+        name: What it is called in messages.
+        file: It, opened; it is read forward, in large pieces, and closed.
+
+    Raises:
+        DataError: it is damaged, or compressed; what came before is good.
+        OSError: it cannot be read.
+    """
+    with _read(name, but=OSError), _Headers(file, _READ_AHEAD) as opened:
+        for member in _headers(archive, opened):
+            if isinstance(member, Refused):
+                yield member, b""
+                continue
+            opened.seek(member.start)
+            data = io.BufferedReader.read(opened, member.size)
+            if len(data) < member.size:
+                raise tarfile.ReadError("the archive ends inside a member")
+            yield member, data
+
+
+def _headers(archive: PurePath, file: _Headers) -> Iterator[Member | Refused]:
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        end = -1
+        for info in tar:
+            if info.offset_data <= end:  # a negative size: read on, it would never end
+                raise tarfile.ReadError(f"{printable(info.name)} lies before the member ahead of it")
+            end = info.offset_data
+            if info.isreg() and is_image(info.name):
+                yield _member(archive, info)
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep the header of each
+        file.seek(tar.offset)  # tarfile takes what is no header for the end
+        if io.BufferedReader.read(file, tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"no header at byte {tar.offset}, where a member or the end should be")
+
+
+@contextmanager
+def _read(name: str, *, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Turn what damaged archives raise into a DataError, ``but`` for what says nothing of their content."""
+    try:
+        yield
+    except but:
+        raise
+    except RecursionError:
+        raise _unreadable(name, "headers of headers of headers") from None
+    except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError) as error:
+        raise _unreadable(name, str(error)) from error  # the last three: damaged extended headers
+
+
+def _member(archive: PurePath, info: tarfile.TarInfo) -> Member | Refused:
     path = PurePosixPath(info.name)
     if path.is_absolute() or ".." in path.parts or "\0" in info.name:
         name = info.name.replace("/", "%2F").replace("\0", "%00")
@@ -156,12 +203,12 @@ def _member(archive: Path, info: tarfile.TarInfo) -> Member | Refused:
         return Refused(name, "it is stored as a sparse file; pack the archive again without --sparse")
     if not 0 <= info.size <= MAX_BYTES:
         return Refused(name, f"{info.size} bytes are more than {MAX_BYTES}")
-    return Member(archive, name, info.offset_data, info.size, int(time))
+    return Member(Path(archive), name, info.offset_data, info.size, int(time))
 
 
-def _unreadable(archive: Path, reason: str) -> DataError:
+def _unreadable(archive: str, reason: str) -> DataError:
     return DataError(
-        f"an archive is a whole, uncompressed tar file, {printable(str(archive))} is not "
+        f"an archive is a whole, uncompressed tar file, {printable(archive)} is not "
         f"({printable(reason)}); unpack a compressed one with gunzip first, or fetch it again"
     )
 

@@ -7,6 +7,7 @@ from lookalike.indexer.sync.collection import (
     new_spec,
     open_model,
 )
+from lookalike.indexer.sync.degenerate import DEGENERATE, drop_degenerate
 from lookalike.indexer.sync.faces import (
     face_count,
     face_id,
@@ -17,7 +18,7 @@ from lookalike.indexer.sync.faces import (
 )
 from lookalike.indexer.sync.plan import ToEmbed
 from lookalike.indexer.sync.report import SyncEvent, SyncReport
-from lookalike.indexer.sync.sync import DEGENERATE, drop_degenerate, sync
+from lookalike.indexer.sync.sync import sync
 
 __all__ = [
     "DEGENERATE",

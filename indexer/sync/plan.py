@@ -133,6 +133,11 @@ class ToEmbed:
     known_hashes: frozenset[str] = frozenset()
     relabel: bool = False
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return printable(str(self.item.file))
+
     def __reduce__(self) -> tuple[type[ToEmbed], tuple[object, ...]]:
         """Be pickled as its arguments, as an item is."""
         return type(self), (self.item, self.root_name, self.new, self.known_hashes, self.relabel)

@@ -14,6 +14,7 @@ from lookalike.encoder.bundle import Attribute
 from lookalike.encoder.errors import InvalidArgumentError, printable
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.store import PREDICTED, RESERVED, Record, VectorStore, known_payload
+from lookalike.indexer.sync.collection import CompressedList
 from lookalike.indexer.sync.faces import face_number
 from lookalike.indexer.sync.plan import chunked
 
@@ -47,7 +48,8 @@ def predict_attributes(store: VectorStore, name: str, attributes: Sequence[Attri
     """Predict attributes from each point's vector and store the log-odds under the attributes' names.
 
     The payload field ``predicted`` lists which fields were predicted. What a table knows stays. A point that
-    has the same predictions already is not written: doing it again changes nothing.
+    has the same predictions already is not written: doing it again changes nothing. Memory holds some points,
+    and some bytes of the id of each.
 
     Args:
         store: The store.
@@ -57,24 +59,30 @@ def predict_attributes(store: VectorStore, name: str, attributes: Sequence[Attri
     Returns:
         How many points were written.
     """
-    changed: list[tuple[Record, dict[str, Any]]] = []
-    for records in chunked(store.scroll(name, with_vectors=True)) if attributes else ():
+    ids: CompressedList[str] = CompressedList()
+    for record in store.scroll(name) if attributes else ():
+        if face_number(record.payload):  # a vector of a picture without a face means nothing
+            ids.append(record.id)
+    # Written when all ids are known: a store need not say what a scroll sees of points that change meanwhile.
+    written = 0
+    for some in chunked(ids):
+        records = list(store.get(name, some, with_vectors=True).values())
         vectors = np.array([record.vector for record in records], np.float32)
-        log_odds = {each.name: each.read(vectors).tolist() for each in attributes}
+        log_odds = {each.name: each.read(vectors).tolist() for each in attributes} if records else {}
+        changed: list[tuple[Record, dict[str, Any]]] = []
         for row, record in enumerate(records):
             rounded = {key: round(values[row], _DIGITS) for key, values in log_odds.items()}
-            if not face_number(record.payload):
-                continue  # a picture without a face: its vector means nothing
             payload = _with_predictions(record, rounded)
             if payload != record.payload:
                 changed.append((record, payload))
-    # Written when all are read: a store need not say what a scroll sees of points that change meanwhile.
-    for part in chunked(changed):
-        vectors = np.array([record.undamaged_vector() for record, _ in part], np.float32)
-        store.upsert(name, [record.id for record, _ in part], vectors, [payload for _, payload in part])
-    if changed:
+        if changed:
+            vectors = np.array([record.undamaged_vector() for record, _ in changed], np.float32)
+            payloads = [payload for _, payload in changed]
+            store.upsert(name, [record.id for record, _ in changed], vectors, payloads)
+        written += len(changed)
+    if written:
         store.flush(name)
-    return len(changed)
+    return written
 
 
 def _with_predictions(record: Record, log_odds: dict[str, float]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from lookalike.indexer.sync.collection import (
     prepare_collection,
     with_sources,
 )
+from lookalike.indexer.sync.degenerate import drop_degenerate
 from lookalike.indexer.sync.faces import (
     face_count,
     face_id,
@@ -78,7 +79,6 @@ from lookalike.indexer.sync.sample import AHEAD, unlike_training
 _DURABLE_TOGETHER: Final = 1024
 _DURABLE_AFTER: Final = 1.0
 """Seconds after which fewer are made durable too, so that slow runs tell of progress."""
-DEGENERATE: Final = "the model sees nothing in it that could be compared; leave it out"
 
 
 def sync(
@@ -435,27 +435,6 @@ def _point_id(item: Item, payload: Payload) -> str:
 
 def _vectors(records: Sequence[Record]) -> NDArray[np.float32]:
     return np.array([record.undamaged_vector() for record in records], np.float32)
-
-
-def drop_degenerate(batch: EmbeddedBatch[ToEmbed]) -> EmbeddedBatch[ToEmbed]:
-    """Move images whose embedding is zero or not finite to the failures: no store takes them."""
-    rows = batch.embeddings
-    finite: NDArray[np.bool_] = np.logical_and(np.isfinite(rows).all(axis=1), rows.any(axis=1))
-    if finite.all():
-        return batch
-    counts = np.ones(len(batch.keys), np.int64) if batch.faces is None else np.array([*map(len, batch.faces)])
-    of = np.repeat(np.arange(len(batch.keys)), counts)
-    good = np.ones(len(batch.keys), np.bool_)
-    good[of[~finite]] = False  # a picture with such a face is not stored in part
-    keep, dropped = np.flatnonzero(good), [batch.keys[row] for row in np.flatnonzero(~good)]
-    return EmbeddedBatch(
-        [batch.keys[row] for row in keep],
-        [batch.facts[row] for row in keep],
-        rows[good[of]],
-        batch.failures + [(entry, f"{printable(str(entry.item.file))}: {DEGENERATE}") for entry in dropped],
-        batch.skipped,
-        None if batch.faces is None else [batch.faces[row] for row in keep],
-    )
 
 
 def coalesce(

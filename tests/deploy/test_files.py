@@ -30,7 +30,7 @@ from tests.fixtures.tiny_models import make_bundle
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
-DOCKERFILES: Final = [DEPLOY / "Dockerfile", DEPLOY / "trainer.Dockerfile"]
+DOCKERFILES: Final = [DEPLOY / f"{name}Dockerfile" for name in ("", "trainer.", "batch.")]
 MANIFESTS: Final = [
     manifest
     for file in sorted((DEPLOY / "kubernetes").glob("*.yaml"))

@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_info
 
 from lookalike.encoder.bundle import Bundle
 from lookalike.encoder.embed import EmbeddedBatch, embed_files
-from lookalike.encoder.embed.workers import ProcessEmbedder, _interrupts_blocked
+from lookalike.encoder.embed.processes import _interrupts_blocked
+from lookalike.encoder.embed.workers import ProcessEmbedder
 from lookalike.encoder.errors import BundleError, WorkerDiedError
 from lookalike.encoder.images import encode_png
 from lookalike.encoder.runtime import Model
@@ -30,7 +31,7 @@ ATTENDED = "import threading, time; threading.Thread(target=time.sleep, args=(60
 MAY_FORK = """
 import sys
 from lookalike.encoder.runtime.model import Model
-from lookalike.encoder.embed.workers import may_fork
+from lookalike.encoder.embed.processes import may_fork
 def main():
     model = Model.open(sys.argv[1], threads={threads})
     {first}

@@ -1,5 +1,6 @@
 """index --predict: read off vectors, marked, never in the place of what is known, and done once."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,23 @@ def reader(title: str, place: int) -> Attribute:
         positive=1,
         negative=1,
     )
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_collection(tmp_path: Path) -> None:
+    count = 6000
+    with open_store(str(tmp_path / "store")) as store:
+        store.create("a", stores.SPEC)
+        payloads = [{"path": f"{number:05d}.jpg", "note": "x" * 200} for number in range(count)]
+        store.upsert("a", point_ids(count), random_vectors(count), payloads)
+        tracemalloc.start()
+        try:
+            assert predict_attributes(store, "a", [reader("A", 0), reader("B", 1)]) == count
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1000 * count  # 2,900 bytes a point when all that changes is kept
+        assert predict_attributes(store, "a", [reader("A", 0), reader("B", 1)]) == 0
 
 
 def test_what_is_known_stays(store: VectorStore, name: str) -> None:
