@@ -35,7 +35,6 @@ from lookalike.indexer.store import StorageConfig, VectorStore
 from lookalike.indexer.sync import SyncReport, face_id, index_when_large
 
 _LOOKED_AT_TOGETHER: Final = 256
-_STORED_TOGETHER: Final = 1024
 """Rows of small parts that are stored together: making a few durable costs as much as making a thousand."""
 
 
@@ -157,7 +156,7 @@ class _Load:
         for part in parts:
             with self._opened(part) as opened:
                 self.held.append(whole_part(opened, self.loading.root_names[0]))
-            if sum(len(rows.entries) for rows in self.held) >= _STORED_TOGETHER:
+            if sum(len(rows.entries) for rows in self.held) >= self.store_.piece:
                 self.finish()
 
     def finish(self) -> None:
