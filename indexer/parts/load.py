@@ -35,7 +35,6 @@ from lookalike.indexer.store import StorageConfig, VectorStore
 from lookalike.indexer.sync import SyncReport, face_id, index_when_large
 
 _LOOKED_AT_TOGETHER: Final = 256
-"""Rows of small parts that are stored together: making a few durable costs as much as making a thousand."""
 
 
 @dataclass(slots=True)
