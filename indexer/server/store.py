@@ -21,12 +21,13 @@ from lookalike.encoder.errors import (
     StoreUnavailableError,
 )
 from lookalike.indexer.server.client import CollectionInfo, Server
-from lookalike.indexer.server.config import segment_threshold, to_qdrant
+from lookalike.indexer.server.config import to_qdrant
 from lookalike.indexer.server.errors import (
     SubstringRefusedError,
     UnindexedFieldError,
     collection_not_found,
 )
+from lookalike.indexer.server.hnsw import build_graphs
 from lookalike.indexer.server.metadata import metadata_changes, spec_values, to_metadata
 from lookalike.indexer.server.payload_indexes import PayloadIndexes
 from lookalike.indexer.server.replicas import next_step, rebalance
@@ -58,7 +59,6 @@ from lookalike.indexer.store import (
 CHUNK: Final = 1000
 PIECE: Final = 8192
 """Points that are written together: 1.3 to 1.5 times as fast as 1,024, as all are waited for once."""
-POLL_SECONDS: Final = 1
 SPEC_SECONDS: Final = 1.0
 """How long a spec is taken for current before the server is asked again."""
 
@@ -350,29 +350,12 @@ class ServerStore(VectorStore):
     def build_index(self, name: str) -> None:
         """See :meth:`VectorStore.build_index`; meanwhile the server indexes small segments too."""
         name = self._real(name)
-        dimension, state = self._dimension(name), self._state(name)
-        usual = segment_threshold(dimension, 1 if state.layout is None else state.layout.shards)
-        if (
-            state.threshold is not None and state.threshold > 1
-        ):  # 1: a build was killed, or of an earlier release
-            usual = state.threshold
-        self._set_threshold(name, 1)
-        try:
-            self._wait_built(name)
-        finally:
-            self._set_threshold(name, usual)
-
-    def _set_threshold(self, name: str, kilobytes: int) -> None:
-        retry(lambda: self._server.set_threshold(name, kilobytes), f"changes of collection {name!r}")
-
-    def _wait_built(self, name: str) -> None:
-        while True:
-            time.sleep(POLL_SECONDS)  # also before the first look: the server begins after its answer
-            state = retry(lambda: self._state(name), "questions after the index")
-            if state.failed:
-                raise StoreError(f"the server at {self.address} could not build {name}; see its log")
-            if not state.optimizing:
-                return
+        build_graphs(
+            lambda kilobytes: self._server.set_threshold(name, kilobytes),
+            lambda: self._state(name),
+            dimension=self._dimension(name),
+            collection=f"collection {name!r} on {self.address}",
+        )
 
     def copies(self, name: str) -> list[ShardCopies]:
         """See :meth:`VectorStore.copies`."""

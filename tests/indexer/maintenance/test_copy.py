@@ -66,7 +66,7 @@ def test_there_and_back_nothing_has_changed(store: VectorStore, name: str, other
     report = copy_collection(store, name, other, "there", on_total=told.append, on_progress=progress.append)
     assert (report.copied, report.unchanged, report.count) == (2500, 0, 2500)
     assert (told, sum(progress)) == ([2500], 2500)
-    assert len(progress) == 3
+    assert len(progress) == (1 if other.piece > 2500 else 3)
     assert other.info("there") == store.info(name)
     store.delete_collection(name)
     assert copied(other, "there", store, name) == (2500, 0, 2500)

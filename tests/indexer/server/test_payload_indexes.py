@@ -209,7 +209,15 @@ def test_a_server_that_does_not_answer_is_no_reason_to_go_on_without() -> None:
 
 
 def test_names_that_no_condition_can_hold_and_values_that_none_compares_are_left_out() -> None:
-    odd = {"": 1, 'a"b': 1, "a\\b": 1, "a.b": 1, "none": None, "empty": [], "inner": {"": 1, "x": None}}
+    odd: dict[str, Any] = {
+        "": 1,
+        'a"b': 1,
+        "a\\b": 1,
+        "a.b": 1,
+        "none": None,
+        "empty": [],
+        "inner": {"": 1, "x": None},
+    }
     assert list(field_kinds(odd)) == []
     own = {"vector_checksum": 0.5, "moved_to": "x", "face": {"box": [1, 2], "landmarks": [[1, 2]]}}
     assert list(field_kinds(own)) == []

@@ -406,7 +406,7 @@ def test_a_large_collection_gets_graphs_by_itself(shards: int, segments: int) ->
 def test_the_threshold_is_as_before_once_the_index_is_built(
     stub: Stub, store: ServerStore, monkeypatch: pytest.MonkeyPatch, left: int | None, fails: bool
 ) -> None:
-    monkeypatch.setattr("lookalike.indexer.server.store.POLL_SECONDS", 0)
+    monkeypatch.setattr("lookalike.indexer.server.hnsw.POLL_SECONDS", 0)
     store.create("c", SPEC)
     fill(store, 300)
     settings = stub.collections["c"]["optimizers_config"]
@@ -414,8 +414,8 @@ def test_the_threshold_is_as_before_once_the_index_is_built(
     settings["indexing_threshold"] = left or usual
     assert store.index_state("c").indexed == 0
     if fails:
-        monkeypatch.setattr(store, "_wait_built", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        stub.fails_to_build = True
+        with pytest.raises(StoreError, match=r"'c' on .* could not get its search index"):
             store.build_index("c")
     else:
         store.build_index("c")
@@ -428,7 +428,7 @@ def test_the_threshold_is_as_before_once_the_index_is_built(
 def test_files_of_latents_get_their_index(
     stub: Stub, store: ServerStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lookalike.indexer.server.store.POLL_SECONDS", 0)
+    monkeypatch.setattr("lookalike.indexer.server.hnsw.POLL_SECONDS", 0)
     monkeypatch.setattr("lookalike.indexer.sync.collection.INDEX_ABOVE", 500)
     people, file = People(1300, dimension=16), tmp_path / "latents.parquet"
     write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
