@@ -2,7 +2,7 @@
 
 import io
 import struct
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_a_raw_file_is_opened_once(
     data, opened = dng(corners(120, 160), preview=preview), list[object]()
     read = rawpy.imread
 
-    def counted(file: object) -> object:
+    def counted(file: BinaryIO) -> rawpy.RawPy:
         opened.append(file)
         return read(file)
 
