@@ -39,6 +39,7 @@ from lookalike.deploy.cli.output import (
     log_skipped,
     print_json,
     progress_bar,
+    warn_of_store,
 )
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ def index(
 
         def update(*, processes: bool = False) -> SyncReport:
             with open_store(store) as opened, progress_bar("Indexing") as bar:
+                warn_of_store(opened)
                 return sync(
                     opened,
                     choose_collection(opened, collection),
@@ -351,6 +353,7 @@ def _index_latents(ctx: click.Context, sources: SourceOptions, layout: StorageCo
     files = _check_latents(ctx, sources.sources)
     is_default = ctx.get_parameter_source("model_name") is ParameterSource.DEFAULT
     with open_store(options["store"]) as store, progress_bar("Indexing", unit="rows") as bar:
+        warn_of_store(store)
         report = load_latents(
             store,
             choose_collection(store, options["collection"]),
