@@ -25,7 +25,7 @@ from lookalike.deploy.cli.options import (
     store_option,
     where_option,
 )
-from lookalike.deploy.cli.output import log, print_json, progress_bar, warn
+from lookalike.deploy.cli.output import log, print_json, progress_bar, warn, warn_of_store
 
 if TYPE_CHECKING:
     from lookalike.encoder.errors import StoreError
@@ -56,7 +56,7 @@ def list_(ctx: click.Context, store: str, as_json: bool) -> None:
     from lookalike.indexer.store import opening_error
 
     with open_store(store) as opened:
-        _warn_of(opened)
+        warn_of_store(opened)
         aliases = opened.aliases()
         rows: list[dict[str, Any]] = []
         for name in opened.list_collections():
@@ -83,11 +83,6 @@ def _condition(error: StoreError) -> str:
     if isinstance(error, StoreBusyError):
         return "held"
     return "unreachable" if isinstance(error, StoreUnreachableError) else "damaged"
-
-
-def _warn_of(store: VectorStore) -> None:
-    if store.warning is not None:
-        warn(store.warning)
 
 
 def _count(store: VectorStore, name: str) -> int:
@@ -121,7 +116,7 @@ def show(name: str, store: str, as_json: bool) -> None:
     from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
-        _warn_of(opened)
+        warn_of_store(opened)
         aliases = opened.aliases()
         real = aliases.get(name, name)
         state, copies = opened.index_state(real), opened.copies(real)
@@ -171,7 +166,7 @@ def create(
     bundle, options = Bundle.open(model_name), layout.build()
     with open_store(store) as opened:
         spec = new_spec(bundle, crop=crop)
-        _warn_of(opened)
+        warn_of_store(opened)
         opened.create(name, spec, options)
         created = opened.index_state(name).layout
     record = {} if created is None else created.to_json()
@@ -361,7 +356,7 @@ def rebalance(name: str, store: str, replicas: int | None) -> None:
     from lookalike.indexer.open import open_store
 
     with open_store(store) as opened:
-        _warn_of(opened)
+        warn_of_store(opened)
         steps = opened.rebalance(name, replicas=replicas, log=log)
         copies = opened.copies(name)
     fewest = min((len(each.active) for each in copies), default=0)

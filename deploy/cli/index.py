@@ -41,6 +41,7 @@ from lookalike.deploy.cli.output import (
     print_json,
     progress_bar,
     warn,
+    warn_of_store,
 )
 
 if TYPE_CHECKING:
@@ -298,6 +299,7 @@ def index(
 
         def update(*, processes: bool = False) -> SyncReport:
             with open_store(store) as opened, progress_bar("Indexing") as bar:
+                warn_of_store(opened)
                 return sync(
                     opened,
                     choose_collection(opened, collection),
@@ -405,6 +407,7 @@ def _index_latents(
         open_store(options["store"]) as store,
         progress_bar("Indexing", unit="rows" if plan is None else "units") as bar,
     ):
+        warn_of_store(store)
         how: dict[str, Any] = {
             "root": sources.root,
             "root_name": options["root_name"],

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lookalike.indexer.store import VectorStore
+
 
 @dataclass(slots=True)
 class _Talk:
@@ -58,6 +60,12 @@ def log(line: str) -> None:
 def warn(line: str) -> None:
     """Print a line on stderr that people should not miss: in yellow on a terminal, with ``--quiet`` too."""
     click.echo(click.style(line, fg="yellow"), err=True, color=in_color())
+
+
+def warn_of_store(store: VectorStore) -> None:
+    """Warn of what may go wrong with a store, as a server of another version than its client."""
+    if store.warning is not None:
+        warn(store.warning)
 
 
 def in_color() -> bool | None:

@@ -101,7 +101,7 @@ def error_from_status(
         name: The collection of the request, if any.
         write: Whether the request was to change something.
     """
-    if status in (400, 403) and (refused := _refused_filter(reason, address, name)) is not None:
+    if status in (400, 403) and (refused := _refused_filter(reason, name)) is not None:
         return refused
     if status == 403 and write:
         return StoreUnreachableError(
@@ -123,19 +123,18 @@ def error_from_status(
     return StoreError(f"the server at {address} refused a request ({status}: {reason}); see its log")
 
 
-def _refused_filter(reason: str, address: str, name: str | None) -> StoreError | None:
+def _refused_filter(reason: str, name: str | None) -> StoreError | None:
     """Return the error for a filter that strict mode or an older version refuses; None: it is another."""
     if (field := _UNINDEXED.search(reason)) is not None:
         error = UnindexedFieldError(
-            f"the server at {address} lets only indexed fields be filtered (strict mode), and {field[1]} of "
-            f"{name!r} is not indexed; check its spelling, or run lookalike index again with a key that may "
-            "write"
+            f"this server lets only indexed fields be filtered (strict mode), and {field[1]} of {name!r} is "
+            "not indexed; check its spelling, or run lookalike index again with a key that may write"
         )
         error.field = field[1]
         return error
     if _NOT_HERE.search(reason):
         return SubstringRefusedError(
-            f"the server at {address} does not look for a part of a text (~); compare with = or !="
+            "this server does not look for a part of a text (~); compare with = or !="
         )
     return None
 

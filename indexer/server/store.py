@@ -167,15 +167,21 @@ class ServerStore(VectorStore):
                 if state is None or state.metadata != metadata:
                     raise  # another run made it; else an earlier try did, whose answer was lost
 
+        def made() -> CollectionInfo:
+            state = self._server.get_info(name)
+            if state is None:  # another peer answers, and has not heard of it yet
+                raise StoreUnavailableError(f"{self.address} does not know the new collection {name!r} yet")
+            return state
+
         retry(make, "collections")
-        state = self._state(name)
+        state = retry(made, "questions after a new collection")
         if spec_values(state.metadata) is None:
             self._server.delete_collection(name)
             raise StoreError(f"the server at {self.address} stores no metadata; upgrade Qdrant to 1.16")
         if state.layout is not None and state.layout.replicas > peers and not self._server.in_memory:
             self._server.delete_collection(name)
             raise InvalidArgumentError(
-                f"{self.address} keeps {state.layout.replicas} copies of each shard, and has {peers} peers "
+                f"this cluster keeps {state.layout.replicas} copies of each shard, and has {peers} peers "
                 "now; wait until the others have joined, or ask for one copy with --replicas 1"
             )
         self._specs.pop(name, None)
@@ -304,7 +310,7 @@ class ServerStore(VectorStore):
             return best_hits(lambda rows, limit: query(rows, limit, where), queries, k=k, dimension=dimension)
 
         def here() -> list[list[Hit]]:
-            passing = query_here(query, where, address=self.address)
+            passing = query_here(query, where)
             return best_hits(passing, queries, k=k, dimension=dimension)
 
         return self._filtered(name, where, there, here)

@@ -42,17 +42,13 @@ Query = Callable[[list[list[float]], int, Filter | None], list[list[Hit]]]
 """Returns for each row so many of the nearest points that pass a filter."""
 
 
-def query_here(
-    query: Query, where: Filter | None, *, address: str
-) -> Callable[[list[list[float]], int], list[list[Hit]]]:
+def query_here(query: Query, where: Filter | None) -> Callable[[list[list[float]], int], list[list[Hit]]]:
     """Return what a search asks for the nearest points, with the substring searches of a filter done here."""
     rest, searches = split_substrings(where)
 
     def passing(rows: list[list[float]], limit: int) -> list[list[Hit]]:
         def of_row(row: list[float]) -> list[Hit]:
-            return query_filtered(
-                lambda most: query([row], most, rest)[0], searches, limit=limit, address=address
-            )
+            return query_filtered(lambda most: query([row], most, rest)[0], searches, limit=limit)
 
         return [of_row(row) for row in rows]
 
@@ -60,7 +56,7 @@ def query_here(
 
 
 def query_filtered(
-    query: Callable[[int], list[Hit]], searches: Sequence[Condition], *, limit: int, address: str
+    query: Callable[[int], list[Hit]], searches: Sequence[Condition], *, limit: int
 ) -> list[Hit]:
     """Return at most ``limit`` hits that pass, best first; ever more of the nearest are looked at.
 
@@ -68,7 +64,6 @@ def query_filtered(
         query: Returns so many of the nearest points, best first; fewer where there are no more.
         searches: What hits must pass.
         limit: Hits wanted.
-        address: The server, for the message.
 
     Raises:
         InvalidArgumentError: too few of the 16,384 nearest points pass, and there are more.
@@ -82,8 +77,7 @@ def query_filtered(
         if looked >= MOST_HITS:
             searched = " and ".join(f"{each.key}~{each.value}" for each in searches)
             raise InvalidArgumentError(
-                f"only {len(passing)} of the {looked} nearest items have {searched}, and the server at "
-                f"{address} cannot look for a part of a text; that needs Qdrant 1.20 without strict mode, or "
-                "compare with ="
+                f"only {len(passing)} of the {looked} nearest items have {searched}, and this server cannot "
+                "look for a part of a text; that needs Qdrant 1.20 without strict mode, or compare with ="
             )
         looked = min(MOST_HITS, 4 * looked)

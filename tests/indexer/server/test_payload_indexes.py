@@ -12,6 +12,7 @@ from lookalike.encoder.runtime import Model
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.payload_indexes import MOST, PayloadIndexes, field_kinds
 from lookalike.indexer.store import Filter, StorageConfig, check_fields, items_filter, parse_where
+from tests.fixtures.command import lookalike
 from tests.fixtures.photos import index, write_photos
 from tests.fixtures.qdrant_stub import Stub, serving
 from tests.fixtures.stores import SPEC, point_ids, random_vectors
@@ -104,6 +105,15 @@ def test_a_run_and_the_next_one(stub: Stub, store: ServerStore, tiny_model: Path
     report = index(store, model, tmp_path / "photos", name="c", prune=True)
     assert (report.unchanged, report.missing, report.failed) == (8, 1, [])
     assert len(stub.points["c"]) == 8
+
+
+def test_a_run_says_that_the_server_is_too_old_for_the_client(tiny_model: Path, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+    with serving(version="1.16.3") as old:
+        words = ["index", "photos", "--collection", "c", "--model", tiny_model, "--store", old.url]
+        done = lookalike(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "has version 1.16.3, the client here" in done.stderr
 
 
 def test_what_an_earlier_release_filled_is_indexed_when_it_is_filtered(

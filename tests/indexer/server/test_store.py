@@ -450,3 +450,20 @@ def test_large_pieces_are_waited_for_once(stub: Stub, store: ServerStore, tmp_pa
     write_latents(file, people.spec, people.rows(), draft=tmp_path / "new", payload=True)
     load_latents(store, "e", [file])
     assert (store.count("e"), len(stub.of("/e/points/delete"))) == (1100, 1)
+
+
+def test_a_peer_that_has_not_heard_of_a_new_collection_yet_is_asked_again(
+    stub: Stub, store: ServerStore
+) -> None:
+    late, real = 2, stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        nonlocal late
+        if (asked.method, asked.path) == ("GET", "/collections/c") and late:
+            late -= 1
+            return 404, {"status": {"error": "Not found: Collection `c` doesn't exist!"}, "time": 0.0}
+        return real(asked)
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    store.create("c", SPEC)
+    assert (late, store.list_collections()) == (0, ["c"])

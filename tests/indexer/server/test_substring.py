@@ -78,7 +78,7 @@ def test_what_lies_too_far_away_is_said_and_not_left_out(monkeypatch: pytest.Mon
             InvalidArgumentError, match=r"only 1 of the 100 nearest items have path~99\.jpg"
         ) as told:
             store.search("c", near[None], k=2, where=parse_where("path~99.jpg"))
-        assert "needs Qdrant 1.20" in str(told.value)
+        assert "that needs Qdrant 1.20" in str(told.value)
         assert "\n" not in str(told.value)
 
 
