@@ -92,7 +92,7 @@ def optimize_encoder(
         optimizer.optimize(model)
         ir.passes.common.DeduplicateInitializersPass()(model)
         proto = onnx.shape_inference.infer_shapes(ir.to_proto(model))
-        _add_switch(proto, affine.matrix.any(axis=0))
+        _add_switch(proto, np.asarray(affine.matrix.any(axis=0)))
         strip_metadata(proto)
         del proto.graph.value_info[:]
         onnx.checker.check_model(proto, full_check=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -83,6 +84,7 @@ def operations(graph: bytes) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load_from_string(graph).graph.node)
 
 
+@pytest.mark.slow  # torch exports a network
 def test_an_optimized_encoder_gives_the_same_latents(exported: Exported, affine: AffineMap) -> None:
     old = exported.graphs["encoder"]
     new = optimize_encoder(old, affine, (SIZE, SIZE, 3))
@@ -93,6 +95,7 @@ def test_an_optimized_encoder_gives_the_same_latents(exported: Exported, affine:
     assert optimize_encoder(old, affine, (SIZE, SIZE, 3)) == new  # the same bytes on every run
 
 
+@pytest.mark.slow  # torch exports a network
 def test_what_onnxruntime_is_slow_at_is_gone(exported: Exported, affine: AffineMap) -> None:
     old = operations(exported.graphs["encoder"])
     new = operations(optimize_encoder(exported.graphs["encoder"], affine, (SIZE, SIZE, 3)))
@@ -101,11 +104,13 @@ def test_what_onnxruntime_is_slow_at_is_gone(exported: Exported, affine: AffineM
     assert new["Conv"] == 3  # of one filter bank and two layers, not of the windows, nor of their copy
 
 
+@pytest.mark.slow  # torch exports a network
 def test_an_optimized_encoder_stays_as_it_is(exported: Exported, affine: AffineMap) -> None:
     new = optimize_encoder(exported.graphs["encoder"], affine, (SIZE, SIZE, 3))
     assert optimize_encoder(new, affine, (SIZE, SIZE, 3)) == new
 
 
+@pytest.mark.slow  # torch exports a network
 def test_onnxruntime_fuses_convolution_normalization_and_activation(bundle: Bundle, tmp_path: Path) -> None:
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "run.onnx")
@@ -118,6 +123,7 @@ def test_onnxruntime_fuses_convolution_normalization_and_activation(bundle: Bund
     assert "BatchNormalization" not in followers
 
 
+@pytest.mark.slow  # torch exports a network
 def test_parts_that_embeddings_do_not_use_can_be_left_out(exported: Exported, affine: AffineMap) -> None:
     new = optimize_encoder(exported.graphs["encoder"], affine, (SIZE, SIZE, 3))
     whole, used = run(new, noise(3)), run(new, noise(3), whole=False)
@@ -129,12 +135,14 @@ def test_parts_that_embeddings_do_not_use_can_be_left_out(exported: Exported, af
     assert len(outside) == 2  # the projections; the autoencoder is inside the condition
 
 
+@pytest.mark.slow  # torch exports a network
 def test_nothing_is_left_out_where_all_is_used(exported: Exported) -> None:
     every = AffineMap(np.eye(LATENT, dtype=np.float32), np.zeros(LATENT, np.float32))
     new = optimize_encoder(exported.graphs["encoder"], every, (SIZE, SIZE, 3))
     assert WHOLE not in [each.name for each in onnx.load_from_string(new).graph.input]
 
 
+@pytest.mark.slow  # torch exports a network
 def test_a_saved_bundle_embeds_without_the_rest_of_the_latent(bundle: Bundle) -> None:
     model = Model(bundle, threads=1)
     model.check()
@@ -145,6 +153,7 @@ def test_a_saved_bundle_embeds_without_the_rest_of_the_latent(bundle: Bundle) ->
     assert model.mean_latents(noise(12))[:, :APPEARANCE].any()
 
 
+@pytest.mark.slow  # torch exports a network
 def test_an_older_bundle_is_optimized_as_it_is(bundle: Bundle, exported: Exported, tmp_path: Path) -> None:
     old = Bundle.save(
         tmp_path / "old",
@@ -161,13 +170,12 @@ def test_an_older_bundle_is_optimized_as_it_is(bundle: Bundle, exported: Exporte
     assert optimize_bundle(old.folder, old.folder).model_id == new.model_id  # in its place
 
 
-def test_an_encoder_that_would_change_is_not_written(
-    exported: Exported, affine: AffineMap, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_that_would_change_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     real = optimize.window_means
     monkeypatch.setattr(optimize, "window_means", lambda *args, **options: 1.1 * real(*args, **options))
+    every = AffineMap(np.eye(CELLS, dtype=np.float32), np.zeros(CELLS, np.float32))
     with pytest.raises(ExportError, match=r"must stay the same to 1e-04, optimized it differs by"):
-        optimize_encoder(exported.graphs["encoder"], affine, (SIZE, SIZE, 3))
+        optimize_encoder(_row_and_column("none"), every, (SIZE, SIZE, 1))
 
 
 def test_what_is_no_graph_is_refused(affine: AffineMap) -> None:
@@ -195,25 +203,39 @@ def test_window_means_are_a_padded_convolution(
     np.testing.assert_allclose(matrix @ values, expected.numpy(), atol=1e-5)
 
 
+CELLS = 2 * 6 * 6
+"""Of an encoder of means over windows."""
+
+
 def _row_and_column(change: str) -> bytes:
-    """An encoder of means over windows of gray images, with a change that makes it none."""
+    """An encoder of means over windows of gray images, with a change that makes it none.
+
+    Where a convolution has no bias, it is what torch makes of that.
+    """
     rng = np.random.default_rng(2)
     channels = 2 if change == "channels" else 1
     row, column = (rng.normal(size=(channels, channels, *shape)) for shape in ((1, 5), (5, 1)))
     weights = {"row": row, "column": column, "bias": rng.normal(size=channels)}
-    initializers = {name: value.astype(np.float32) for name, value in weights.items()}
+    initializers: dict[str, NDArray[Any]] = {
+        name: value.astype(np.float32) for name, value in weights.items()
+    }
     initializers |= {"pads": np.array([0, 0, 2, 2, 0, 0, 2, 2]), "flat": np.array([0, -1])}
-    initializers["white"] = np.float32(255)
+    initializers |= {"white": np.array(255, np.float32), "zero": np.array(0, np.float64)}
+    initializers |= {"first": rng.normal(size=(SIZE * SIZE, PART)).astype(np.float32)}
+    initializers |= {"values": np.array([0, SIZE * SIZE]), "all cells": np.array([0, CELLS])}
     mode = "edge" if change == "edge" else "reflect"
     steps = [2, 2] if change == "steps" else [1, 1]
-    more = ["bias"] if change == "bias" else []
+    bias = "bias" if change == "bias" else "no bias"
     around = [1, 1, 1, 1] if change == "zeros" else [0, 0, 0, 0]
     nodes = [
         helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["float", "white"], ["scaled"]),
         helper.make_node("Transpose", ["scaled"], ["image"], perm=[0, 3, 1, 2]),
         helper.make_node("Pad", ["image", "pads"], ["padded"], mode=mode),
-        helper.make_node("Conv", ["padded", "row", *more], ["across"], strides=steps),
+        helper.make_node("Shape", ["row"], ["filters"], start=0, end=1),
+        helper.make_node("CastLike", ["zero", "padded"], ["no"]),
+        helper.make_node("Expand", ["no", "filters"], ["no bias"]),
+        helper.make_node("Conv", ["padded", "row", bias], ["across"], strides=steps),
         helper.make_node("Conv", ["across", "column"], ["down"], pads=around),
         helper.make_node("Relu", ["down"], ["positive"]),
         helper.make_node("Neg", ["down"], ["opposite"]),
@@ -223,8 +245,16 @@ def _row_and_column(change: str) -> bytes:
         helper.make_node(
             "AveragePool", ["around"], ["cells"], kernel_shape=[4, 4], strides=[3, 3], pads=around
         ),
-        helper.make_node("Reshape", ["cells", "flat"], ["latent"]),
     ]
+    if change == "part":
+        nodes += [
+            helper.make_node("Reshape", ["cells", "all cells"], ["searched"]),
+            helper.make_node("Reshape", ["image", "values"], ["flat image"]),
+            helper.make_node("MatMul", ["flat image", "first"], ["appearance"]),
+            helper.make_node("Concat", ["appearance", "searched"], ["latent"], axis=1),
+        ]
+    else:
+        nodes.append(helper.make_node("Reshape", ["cells", "flat"], ["latent"]))
     given = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", SIZE, SIZE, channels])
     latent = helper.make_tensor_value_info("latent", TensorProto.FLOAT, ["N", None])
     values = [numpy_helper.from_array(np.asarray(value), name) for name, value in initializers.items()]
@@ -242,3 +272,20 @@ def test_what_is_almost_a_mean_stays_the_same(change: str) -> None:
     new = optimize_encoder(old, every, shape)
     np.testing.assert_allclose(run(new, pixels), expected, atol=PARITY)
     assert ("Pad" not in operations(new)) == (change == "none")
+    assert "CastLike" not in operations(new)
+
+
+def test_a_part_that_is_not_used_is_left_out_where_that_is_asked_for() -> None:
+    old = _row_and_column("part")
+    pixels = np.random.default_rng(3).integers(0, 256, (3, SIZE, SIZE, 1), np.uint8)
+    expected = run(old, pixels)
+    searched = AffineMap(
+        np.eye(CELLS, PART + CELLS, PART, dtype=np.float32), np.zeros(PART + CELLS, np.float32)
+    )
+    new = optimize_encoder(old, searched, (SIZE, SIZE, 1))
+    np.testing.assert_allclose(run(new, pixels), expected, atol=PARITY)
+    used = run(new, pixels, whole=False)
+    np.testing.assert_allclose(used[:, PART:], expected[:, PART:], atol=PARITY)
+    assert not used[:, :PART].any()
+    assert operations(new)["MatMul"] == 6  # two for the means, four for the cells; the seventh is conditional
+    assert optimize_encoder(new, searched, (SIZE, SIZE, 1)) == new
