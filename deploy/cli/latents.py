@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -116,15 +118,19 @@ def embed(
     from lookalike.indexer.parts import Folder, make_plan, wait_for_plan
 
     folder = Folder(out)
-    if shard is not None and shard.number > 1:
-        wait_for_plan(folder, shard, log)
-    plan = make_plan(
-        folder, model, sources.stream(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
-    )
     if only_plan:
+        plan = make_plan(
+            folder, model, sources.stream(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
+        )
         _print_plan(folder, plan, as_json=as_json)
         return
-    _embed_parts(ctx, model, plan, _engine(model, engine), shard, tidy=overwrite, as_json=as_json)
+    with _engine(model, engine) as run:
+        if shard is not None and shard.number > 1:
+            wait_for_plan(folder, shard, log)
+        plan = make_plan(
+            folder, model, sources.stream(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
+        )
+        _embed_parts(ctx, model, plan, run, shard, tidy=overwrite, as_json=as_json)
 
 
 def _names_folder(out: str) -> bool:
@@ -133,14 +139,15 @@ def _names_folder(out: str) -> bool:
     return is_url(out) or out.endswith("/") or (Path(out) / PLAN).is_file()
 
 
-def _engine(model: Model, name: str) -> Run:
-    from lookalike.encoder.embed import may_fork
-    from lookalike.indexer.parts import run_here, run_on_ray
+@contextmanager
+def _engine(model: Model, name: str) -> Iterator[Run]:
+    from lookalike.indexer.parts import LocalRun, run_on_ray
 
     if name == "ray":
-        return run_on_ray
-    on_cpu = model.provider == "CPUExecutionProvider"
-    return run_here(forked=may_fork(model), processes=None if on_cpu else 1)
+        yield run_on_ray
+        return
+    with closing(LocalRun(model)) as run:
+        yield run
 
 
 def _embed_file(

@@ -5,7 +5,7 @@ from lookalike.indexer.parts.folder import Folder, is_url
 from lookalike.indexer.parts.load import LoadReport, load_parts
 from lookalike.indexer.parts.plan import PLAN, Plan
 from lookalike.indexer.parts.ray_engine import run_on_ray
-from lookalike.indexer.parts.run import Run, run_here
+from lookalike.indexer.parts.run import LocalRun, Run
 from lookalike.indexer.parts.status import PartsStatus, is_parts, parts_status, require_plan
 from lookalike.indexer.parts.unit import Shard
 
@@ -13,6 +13,7 @@ __all__ = [
     "PLAN",
     "Folder",
     "LoadReport",
+    "LocalRun",
     "PartsReport",
     "PartsStatus",
     "Plan",
@@ -25,7 +26,6 @@ __all__ = [
     "make_plan",
     "parts_status",
     "require_plan",
-    "run_here",
     "run_on_ray",
     "wait_for_plan",
 ]

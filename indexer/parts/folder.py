@@ -23,7 +23,7 @@ from lookalike.encoder.files import MAX_BYTES, atomic_file, read_stream, remove_
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SCHEMES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
 _PIECE: Final = 8 << 20
-"""Bytes that are read ahead of a file: so many come with each request to an object store."""
+"""Bytes that are uploaded at a time."""
 
 
 def is_url(address: str) -> bool:
@@ -206,13 +206,6 @@ class Folder:
             yield
         except (OSError, ValueError) as error:
             raise _unreachable(self.address, error) from error
-
-
-def with_read_ahead(file: Any) -> Any:
-    """Return what reads a file of :meth:`Folder.open` in large pieces, for a reader that goes forward."""
-    import io
-
-    return io.BufferedReader(file, _PIECE)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from lookalike.encoder.embed import Processes
+from lookalike.encoder.embed import Processes, keep_model, may_fork
+from lookalike.encoder.runtime import Model
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,34 +34,44 @@ class Run(Protocol):
         ...
 
 
-def run_here(*, forked: bool, processes: int | None = None) -> Run:
-    """Return what runs units in processes of this machine, or in this one where there is one core or unit.
+class LocalRun:
+    """Does units in processes of this machine, or in this one where there is one core or unit. Close it.
+
+    Where they can be forked with the model in memory, that is done now: pyarrow starts threads as it is
+    imported.
 
     Args:
-        forked: Fork the processes, where that is safe.
-        processes: How many; None: one for each core.
+        model: The model of the units.
     """
-    count = processes or os.cpu_count() or 1
 
-    def run(
-        units: Iterable[Task], function: Callable[[Task], Result], on_done: Callable[[Result], object]
+    def __init__(self, model: Model, *, processes: int | None = None) -> None:
+        on_cpu = model.provider == "CPUExecutionProvider"
+        self._count = (processes or os.cpu_count() or 1) if on_cpu else 1
+        self._pool: Processes | None = None
+        keep_model(model)
+        if self._count > 1 and may_fork(model):
+            self._pool = Processes(self._count, forked=True)
+            self._pool.start()
+
+    def __call__(
+        self, units: Iterable[Task], function: Callable[[Task], Result], on_done: Callable[[Result], object]
     ) -> None:
+        """See :class:`Run`."""
         left = iter(units)
-        first = list(islice(left, 2 if count > 1 else 1))
+        first = list(islice(left, 2 if self._count > 1 else 1))
         if len(first) < 2:
             for unit in (*first, *left):
                 on_done(function(unit))
             return
-        pool = Processes(count, forked=forked)
-        try:
-            for result in _results(pool, first, left, function, ahead=2 * count):
-                on_done(result)
-        except BaseException:
-            pool.kill()  # a unit may take minutes, and is done again as a whole
-            raise
-        pool.close()
+        pool = self._pool = self._pool or Processes(self._count, forked=False)
+        for result in _results(pool, first, left, function, ahead=2 * self._count):
+            on_done(result)
 
-    return run
+    def close(self) -> None:
+        """End the processes, in the middle of what they do: a unit is done again as a whole."""
+        if self._pool is not None:
+            self._pool.kill()
+            self._pool = None
 
 
 def _results(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookalike.encoder.detect import Faces, parse_framing
-from lookalike.encoder.embed import may_fork
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parquet import export_latents
 from lookalike.indexer.parts import (
     Folder,
+    LocalRun,
     Shard,
     embed_parts,
     make_plan,
     parts_status,
     require_plan,
-    run_here,
 )
 from lookalike.indexer.parts import unit as units
 from lookalike.indexer.sources import FileList, SourceFilter, SourceList, person_pattern
@@ -82,7 +82,8 @@ def test_parts_have_the_rows_and_failures_of_one_file(
         for number in (1, 3, 2, 4):
             embed(model, out, photos, shard=Shard(number, 4))
     elif how == "processes":
-        embed(model, out, photos, run=run_here(forked=may_fork(model), processes=2))
+        with closing(LocalRun(model, processes=2)) as run:
+            embed(model, out, photos, run=run)
     else:
         embed(model, out, photos)
     before = names_of(out)

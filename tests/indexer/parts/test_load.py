@@ -224,6 +224,7 @@ def test_wrong_words_are_told_with_the_way_out(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_thousands_of_parts_are_loaded_with_few_open_files(
     model: Model, tiny_model: Path, tmp_path: Path
 ) -> None:
