@@ -9,7 +9,7 @@
 #   make figures        the tables of docs/figures.md: our models, baselines and published values (hours; see ARGS=--help)
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
 #   make bench-serve    the HTTP service: requests a second, latencies, memory; ARGS='--requests 20000' for all
-#   make model          train the shipped face model again, on found faces, and calibrate it (two hours of one core)
+#   make model          train the shipped face model again and calibrate it (about an hour on two cores with bfloat16)
 #   make digits         train the shipped digit models again: the conditional VAE and the VAE
 #   make denoiser       train a denoiser on LFW's faces and the photographs in PHOTOGRAPHS (some 14 hours of one core
 #                       without bfloat16 arithmetic, judging by the time of one step)
@@ -20,7 +20,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 comma  := ,
-MODEL_ARGS ?= --faces --subfolders person --epochs 300 --sample-every 0
+MODEL_ARGS ?= --subfolders person --identity-epochs 200 --epochs 300 --precision bfloat16 --sample-every 0
 DIGITS_ARGS ?= --precision bfloat16 --sample-every 0
 DENOISER_ARGS ?=
 PHOTOGRAPHS ?= $(LOOKALIKE_DATA)/photos

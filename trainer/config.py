@@ -88,8 +88,8 @@ def _one_of(choices: object) -> str:
     return f"one of {', '.join(get_args(choices))}"
 
 
-IDENTITY_CONFIG: Final = TrainingSpec(epochs=150, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
-"""Training of the identity network: many small steps of Muon; images are augmented, not shifted by whole pixels."""
+IDENTITY_CONFIG: Final = TrainingSpec(epochs=200, batch=128, learning_rate=2e-3, weight_decay=0.05, shift=0)
+"""Training of the identity network: many small steps; images are augmented, not shifted by whole pixels."""
 
 VAE_DEFAULTS: Final = TrainingSpec(
     epochs=60, batch=128, learning_rate=2e-3, warmup=300, averaging=0.999, shift=0

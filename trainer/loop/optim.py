@@ -3,14 +3,13 @@
 Muon replaces the averaged gradient of a matrix by the nearest orthogonal matrix, up to a factor, computed by
 a polynomial that drives all singular values towards 1: K. Jordan et al., "Muon", 2024,
 https://kellerjordan.github.io/posts/muon; the step has the usual length of AdamW's, as in J. Liu et al.,
-"Muon is Scalable for LLM Training", arXiv:2502.16982. With the same number of steps the denoiser and the
-identity network get better than with AdamW, and torch.optim.Muon is far slower on CPUs
-(docs/experiments.md).
+"Muon is Scalable for LLM Training", arXiv:2502.16982. With the same number of steps the denoiser gets
+better than with AdamW, and torch.optim.Muon is far slower on CPUs (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
 import torch
@@ -20,7 +19,6 @@ from lookalike.trainer.config import TrainingSpec
 
 _POLYNOMIAL: Final = (3.4445, -4.7750, 2.0315)  # Jordan's: fast, singular values end between 0.7 and 1.2
 _ROUNDS: Final = 5
-_LAYERS: Final = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
 _MIN_CHANNELS: Final = 16
 """Weights with fewer input or output channels (of pixels, mostly) are left to Adam: not hidden layers."""
 _STEP: Final = 0.2  # about the root mean square of a step of AdamW, as a share of its learning rate
@@ -37,39 +35,28 @@ def adamw(network: nn.Module, spec: TrainingSpec) -> torch.optim.Optimizer:
 
 
 def muon(network: nn.Module, spec: TrainingSpec) -> torch.optim.Optimizer:
-    """Return Muon for a network; biases, scales and shifts do not decay."""
-    return Muon(network, spec.learning_rate, spec.weight_decay)
+    """Return Muon for a network of convolutions; nothing decays."""
+    return Muon(network.parameters(), spec.learning_rate)
 
 
 @final
-class Muon(torch.optim.AdamW):
-    """Muon for convolutions and linear layers between hidden features; AdamW for all other parameters.
+class Muon(torch.optim.Adam):
+    """Muon for convolutions between hidden features; Adam for all other parameters.
 
-    A weight counts as a matrix of its first dimension against the others.
+    A convolution's weight counts as a matrix of its first dimension against the others.
 
     Args:
-        network: What to train.
+        parameters: Of a network.
         lr: Learning rate of both.
-        weight_decay: Of both, in each step times the learning rate; vectors do not decay.
     """
 
-    def __init__(self, network: nn.Module, lr: float, weight_decay: float = 0.0) -> None:
-        layers = [layer for layer in network.modules() if isinstance(layer, _LAYERS)]
-        hidden = [layer.weight for layer in layers if min(layer.weight.shape[:2]) >= _MIN_CHANNELS]
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        weights = list(parameters)
+        hidden = [weight for weight in weights if weight.ndim == 4 and min(weight.shape[:2]) >= _MIN_CHANNELS]
         ids = {id(weight) for weight in hidden}
-        others = [weight for weight in network.parameters() if id(weight) not in ids]
-        groups: list[dict[str, Any]] = [
-            {"params": hidden, "hidden": True},
-            {"params": [weight for weight in others if weight.ndim > 1], "hidden": False},
-            {
-                "params": [weight for weight in others if weight.ndim <= 1],
-                "hidden": False,
-                "weight_decay": 0.0,
-            },
-        ]
-        super().__init__(
-            [group for group in groups if group["params"]], lr=lr, betas=_BETAS, weight_decay=weight_decay
-        )
+        others = [weight for weight in weights if id(weight) not in ids]
+        groups = [{"params": hidden, "hidden": True}, {"params": others, "hidden": False}]
+        super().__init__([group for group in groups if group["params"]], lr=lr, betas=_BETAS)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure here
@@ -79,20 +66,19 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             for weight in group["params"] if group["hidden"] else ():
                 if weight.grad is not None:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
                     self._muon_step(weight, weight.grad, group["lr"])
-                    weight.grad = None  # AdamW's step leaves it out
+                    weight.grad = None  # Adam's step leaves it out
         super().step()
 
     def _muon_step(self, weight: Tensor, gradient: Tensor, rate: float) -> None:
         state = self.state[weight]
         if not state:
-            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(weight)}  # as AdamW names them
+            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(weight)}  # as Adam names them
         state["exp_avg"].lerp_(gradient, 1 - _MOMENTUM)
         nesterov = gradient.lerp(state["exp_avg"], _MOMENTUM)
-        rows = nesterov.movedim(1, -1)  # (O, H, W, I), as in memory: the order of columns is irrelevant
-        matrix = rows.flatten(1)  # -> (O, HWI), of a linear layer (O, I)
-        step = orthogonal(matrix).view_as(rows).movedim(-1, 1)  # -> (O, I, H, W)
+        rows = nesterov.permute(0, 2, 3, 1)  # (O, H, W, I), as in memory: the order of columns is irrelevant
+        matrix = rows.flatten(1)  # -> (O, HWI)
+        step = orthogonal(matrix).view_as(rows).permute(0, 3, 1, 2)  # -> (O, I, H, W)
         weight.add_(step, alpha=-rate * _STEP * max(matrix.shape) ** 0.5)
 
 

@@ -21,7 +21,7 @@ from lookalike.encoder.images import ImageSpec
 from lookalike.encoder.metrics import roc_auc
 from lookalike.trainer.data import Dataset, augment, chunked, to_floats
 from lookalike.trainer.fitting import pair_scores
-from lookalike.trainer.loop import Objective, Run, RunInputs, muon, run_epochs
+from lookalike.trainer.loop import Objective, Run, RunInputs, run_epochs
 from lookalike.trainer.models import CosineClassifier, Identity, IdentitySpec
 from lookalike.trainer.objectives import cosface_loss
 
@@ -136,7 +136,7 @@ def train_identity(
     folder, images, split = inputs.folder / "identity", inputs.pixels.images, inputs.split
     torch.manual_seed(spec.training.seed)
     start = CosineClassifier(Identity(spec), sampler.count)
-    run = Run(folder, start, spec.training, record=record, device=inputs.device, optimizer=muon)
+    run = Run(folder, start, spec.training, record=record, device=inputs.device)
     if Run.unfinished(folder):
         run.resume()
     inputs.log(f"identity network: {sampler.count} people, {run.done} of {spec.training.epochs} epochs done")

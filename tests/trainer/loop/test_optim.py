@@ -43,16 +43,11 @@ def test_orthogonal_of_nothing_is_nothing_and_of_a_scaled_matrix_the_same() -> N
     torch.testing.assert_close(orthogonal(matrix * 1e-3), orthogonal(matrix), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "layer", [nn.Conv2d(32, 32, 3), nn.ConvTranspose2d(32, 32, 2), nn.Linear(32, 20)], ids=str
-)
-def test_a_step_of_hidden_layers_has_the_length_of_adamws(
-    layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear,
-) -> None:
+def test_a_step_of_hidden_convolutions_has_the_length_of_adamws() -> None:
+    layer = nn.Conv2d(32, 32, 3)
     before = layer.weight.detach().clone()
     taught = muon(layer, SPEC)
-    shape = (64, 32) if isinstance(layer, nn.Linear) else (4, 32, 5, 5)
-    layer(torch.randn(shape, generator=torch.Generator().manual_seed(0))).square().mean().backward()
+    layer(torch.randn(4, 32, 5, 5, generator=torch.Generator().manual_seed(0))).square().mean().backward()
     taught.step()
     moved = (layer.weight.detach() - before).square().mean().sqrt()
     assert 0.5 < float(moved) / (0.2 * SPEC.learning_rate) < 1.5
@@ -73,16 +68,6 @@ def test_what_is_no_hidden_convolution_is_taught_by_adam() -> None:
             rtol=1e-3,
             atol=1e-5,
         )
-
-
-def test_matrices_decay_and_vectors_do_not() -> None:
-    network = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Flatten(), nn.Linear(16, 3))
-    before = [weight.detach().clone() for weight in network.parameters()]
-    for weight in network.parameters():
-        weight.grad = torch.zeros_like(weight)
-    muon(network, TrainingSpec(learning_rate=0.01, weight_decay=0.5)).step()
-    for weight, old in zip(network.parameters(), before, strict=True):
-        torch.testing.assert_close(weight.detach(), old * (0.995 if old.ndim > 1 else 1))
 
 
 def test_the_layout_in_memory_does_not_matter() -> None:
@@ -124,6 +109,6 @@ def test_it_goes_on_where_it_stopped() -> None:
 def test_muon_takes_no_closure_and_adamw_spares_vectors() -> None:
     layer = nn.Linear(3, 2)
     with pytest.raises(NotImplementedError, match="no closure"):
-        Muon(layer, 0.1).step(lambda: 0.0)
+        Muon(layer.parameters(), 0.1).step(lambda: 0.0)
     decays = [group["weight_decay"] for group in adamw(layer, TrainingSpec(weight_decay=0.5)).param_groups]
     assert decays == [0.5, 0]
