@@ -110,7 +110,7 @@ def test_a_run_and_the_next_one(stub: Stub, store: ServerStore, tiny_model: Path
 def test_a_run_says_that_the_server_is_too_old_for_the_client(tiny_model: Path, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos")
     with serving(version="1.16.3") as old:
-        words = ["index", "photos", "--collection", "c", "--model", tiny_model, "--store", old.url]
+        words = ["index", "photos", "--collection", "c", "--model", str(tiny_model), "--store", old.url]
         done = lookalike(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "has version 1.16.3, the client here" in done.stderr
