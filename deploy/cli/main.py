@@ -28,7 +28,7 @@ COMPLETE_VARIABLE: Final = "_LOOKALIKE_COMPLETE"
 VERBS: Final = {
     "train": (f"{_CLI}.training.train", "Train a model on LFW, MNIST or a folder of images."),
     "index": (f"{_CLI}.index", "Add the images of folders to a collection."),
-    "embed": (f"{_CLI}.latents", "Write the vectors of images to a Parquet file or a folder of parts."),
+    "embed": (f"{_CLI}.latents", "Write the vectors of images to a Parquet file, or to a folder of parts."),
     "latents": (f"{_CLI}.latents", "Show how far a folder of parts is."),
     "search": (f"{_CLI}.similar.search", "Find the images most similar to an image."),
     "duplicates": (f"{_CLI}.similar.duplicates", "Find copies among the images of a collection."),

@@ -28,7 +28,7 @@ from lookalike.indexer.parts.unit import Kind, Settings, Shard, Unit
 PLAN: Final = "_plan"
 _FORMAT: Final = 1
 _KEY: Final = b"lookalike.plan"
-_UNITS: Final = 16
+_UNITS: Final = 8
 """Units in a row group of the file, which is in memory at a time."""
 
 
