@@ -1,4 +1,4 @@
-"""``lookalike models``: bundles listed and shown, and made of networks from elsewhere."""
+"""``lookalike models``: bundles listed, shown and described, and made of networks from elsewhere."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _LABELS: Final = {
     "class": "trained with class labels",
     "unknown": "how it was trained is not known",
 }
+SHIPPED_LICENCE: Final = "apache-2.0"
+"""Of the shipped models; that of others is not known here."""
 _PRESETS: Final = ("clip", "imagenet", "arcface", "sface", "dinov2")
 
 
@@ -131,6 +133,20 @@ def show_models(bundles: tuple[str, ...], as_json: bool) -> None:
         return
     for bundle in opened:
         _print_bundle(bundle)
+
+
+@models.command("card", epilog="Example: lookalike models card faces > README.md")
+@click.argument("bundle", metavar="NAME")
+def card(bundle: str) -> None:
+    """Print the card of a model: what it is, what it was trained on, its figures and limits, in Markdown.
+
+    It is made of the model's bundle.json. NAME is a name or a folder.
+    """
+    from lookalike.encoder.bundle import is_shipped, model_card, read_manifest, resolve_model
+
+    folder = resolve_model(bundle)
+    licence = SHIPPED_LICENCE if is_shipped(folder) else None
+    click.echo(model_card(folder.name, read_manifest(folder), licence=licence), nl=False)
 
 
 _out_option: Final = option(

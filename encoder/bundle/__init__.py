@@ -13,12 +13,14 @@ from lookalike.encoder.bundle.calibration import (
     presence_odds,
     reconstruction_errors,
 )
+from lookalike.encoder.bundle.card import CARD, model_card
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
 from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec, TextSpec
 from lookalike.encoder.bundle.storage import (
     GOLDEN_RUNS,
     absolute_path,
     has_external_tensors,
+    is_shipped,
     models_folders,
     own_bundles,
     resolve_model,
@@ -27,6 +29,7 @@ from lookalike.encoder.bundle.storage import (
 from lookalike.encoder.bundle.tokenizer import Tokenizer, usual_length
 
 __all__ = [
+    "CARD",
     "DEFAULT_PRESENCE",
     "GOLDEN_RUNS",
     "OFF_AXIS_QUANTILE",
@@ -49,6 +52,8 @@ __all__ = [
     "absolute_path",
     "check_target",
     "has_external_tensors",
+    "is_shipped",
+    "model_card",
     "models_folders",
     "own_bundles",
     "presence_odds",
