@@ -42,13 +42,16 @@ UV     := $(shell command -v uv 2>/dev/null)
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
-NEW_VENV = $(UV) venv --quiet --allow-existing --python '>=3.11.4' $(VENV)
-INSTALL  = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+NEW_VENV = $(UV) venv $(QUIET) --allow-existing --python '>=3.11.4' $(VENV)
+INSTALL  = $(UV) pip install $(QUIET) --python $(BIN)/python --constraint constraints.txt
 else
 NEW_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "lookalike needs Python 3.11.4 or later; name one: make PYTHON=python3.12")' \
 	&& $(PYTHON) -m venv $(VENV)
-INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL  = $(BIN)/python -m pip install $(QUIET) --progress-bar on --disable-pip-version-check --constraint constraints.txt
 endif
+
+# A person who waits is shown what goes on; the log of a machine stays short.
+QUIET  := $(if $(shell test -t 2 && echo a terminal),,--quiet)
 
 # The package as it is installed, in links to the folders here: mypy and the import linter read files, not import hooks.
 LINKS := build/links/lookalike
@@ -57,7 +60,8 @@ ROOMS := encoder trainer indexer searcher deploy
 # A stamp for each set of extras, made again when what they are made from changes.
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) ($*)$(if $(findstring train,$*),; PyTorch is several GB and takes some minutes)" >&2
-	@test -x $(BIN)/python || { $(NEW_VENV); }
+	@test -x $(BIN)/python || { echo "1 of 2: a virtual environment" >&2; $(NEW_VENV); }
+	@echo "2 of 2: the packages, downloaded or from a cache" >&2
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@
 
