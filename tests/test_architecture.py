@@ -183,6 +183,7 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     assert all(name.startswith("encoder/export/") for name in who_imports("onnx", "onnxscript"))
     assert who_imports("pi_heif", "rawpy") == {"encoder/images/find.py"}
     assert who_imports("tokenizers") == {"encoder/bundle/tokenizer.py"}
+    assert who_imports("huggingface_hub") == {"encoder/export/hub.py"}
     assert who_imports("qdrant_client") == {"indexer/server/client.py"}
     assert who_imports("qdrant_edge") == {"indexer/embedded/shard.py"}
     assert all(

@@ -119,7 +119,8 @@ def test_the_wheel_alone_does_the_main_jobs_and_all_files_have_their_sums(tmp_pa
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the wheel alone is installed" in done.stdout
-    sums = dict(reversed(line.split("  ")) for line in (out / SUMS).read_text(encoding="utf-8").splitlines())
+    lines = [line.split("  ") for line in (out / SUMS).read_text(encoding="utf-8").splitlines()]
+    sums = {name: digest for digest, name in lines}
     files = {file.relative_to(out).as_posix(): file for file in out.rglob("*") if file.is_file()}
     assert set(sums) == set(files) - {SUMS}
     for name, digest in sums.items():

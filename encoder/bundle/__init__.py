@@ -15,10 +15,11 @@ from lookalike.encoder.bundle.calibration import (
 )
 from lookalike.encoder.bundle.card import CARD, model_card
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
-from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec, TextSpec
+from lookalike.encoder.bundle.spec import BUNDLE_FILES, BundleSpec, DenoiserSpec, TextSpec
 from lookalike.encoder.bundle.storage import (
     GOLDEN_RUNS,
     absolute_path,
+    check_name,
     has_external_tensors,
     is_shipped,
     models_folders,
@@ -29,6 +30,7 @@ from lookalike.encoder.bundle.storage import (
 from lookalike.encoder.bundle.tokenizer import Tokenizer, usual_length
 
 __all__ = [
+    "BUNDLE_FILES",
     "CARD",
     "DEFAULT_PRESENCE",
     "GOLDEN_RUNS",
@@ -50,6 +52,7 @@ __all__ = [
     "TextSpec",
     "Tokenizer",
     "absolute_path",
+    "check_name",
     "check_target",
     "has_external_tensors",
     "is_shipped",
