@@ -5,6 +5,9 @@
 #   make test-portable  the tests that train a network, once for each of several kinds of processor
 #   make test-all       every test, the slow ones too, then make test-portable: before a release
 #   make check          format, lint, types, import contracts
+#   make docs           the documentation as a site, in build/site
+#   make release        sdist and wheel in dist/: checked, installed alone into an empty environment of each Python that is
+#                       here and run there, with SHA-256 sums, a list of all parts (SBOM) and the cards of the models
 #   make bench          speeds, side by side in one run
 #   make figures        the tables of docs/figures.md: our models, baselines and published values (hours; see ARGS=--help)
 #   make bench-million  a million vectors: loading, memory, search and recall with and without the index
@@ -35,17 +38,20 @@ PROCESSORS := ATEN_CPU_CAPABILITY=default \
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test test-portable test-all check figures bench bench-million bench-serve model digits denoiser denoiser-digits clean
+.PHONY: demo test test-portable test-all check links docs release figures bench bench-million bench-serve model digits denoiser denoiser-digits clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
-NEW_VENV = $(UV) venv --quiet --allow-existing --python '>=3.11.4' $(VENV)
-INSTALL  = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt
+NEW_VENV = $(UV) venv $(QUIET) --allow-existing --python '>=3.11.4' $(VENV)
+INSTALL  = $(UV) pip install $(QUIET) --python $(BIN)/python --constraint constraints.txt
 else
 NEW_VENV = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "lookalike needs Python 3.11.4 or later; name one: make PYTHON=python3.12")' \
 	&& $(PYTHON) -m venv $(VENV)
-INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL  = $(BIN)/python -m pip install $(QUIET) --progress-bar on --disable-pip-version-check --constraint constraints.txt
 endif
+
+# A person who waits is shown what goes on; the log of a machine stays short.
+QUIET  := $(if $(shell test -t 2 && echo a terminal),,--quiet)
 
 # The package as it is installed, in links to the folders here: mypy and the import linter read files, not import hooks.
 LINKS := build/links/lookalike
@@ -54,7 +60,8 @@ ROOMS := encoder trainer indexer searcher deploy
 # A stamp for each set of extras, made again when what they are made from changes.
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) ($*)$(if $(findstring train,$*),; PyTorch is several GB and takes some minutes)" >&2
-	@test -x $(BIN)/python || { $(NEW_VENV); }
+	@test -x $(BIN)/python || { echo "1 of 2: a virtual environment" >&2; $(NEW_VENV); }
+	@echo "2 of 2: the packages, downloaded or from a cache" >&2
 	@$(INSTALL) --editable '.[$*]'
 	@touch $@
 
@@ -65,7 +72,7 @@ test: $(VENV)/.installed-dev$(comma)train
 	@$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)
 
 # The slow ones measure times and memory: alone.
-test-all: $(VENV)/.installed-dev$(comma)train
+test-all: $(VENV)/.installed-dev$(comma)train$(comma)docs$(comma)release links
 	@$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)
 	@$(PYTEST) -m slow $(ARGS)
 	@$(MAKE) test-portable
@@ -76,12 +83,21 @@ test-portable: $(VENV)/.installed-dev$(comma)train
 		env $$setting $(PYTEST) -m trains $(ARGS) || failed="$$failed $$setting"; \
 	done; test -z "$$failed" || { echo "failed with$$failed" >&2; exit 1; }
 
-check: $(VENV)/.installed-dev$(comma)train
+links:
+	@rm -rf $(LINKS) && mkdir -p $(LINKS) && ln -s $(foreach room,$(ROOMS),$(CURDIR)/$(room)) $(CURDIR)/deploy/api/* $(LINKS)/
+
+check: $(VENV)/.installed-dev$(comma)train links
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@rm -rf $(LINKS) && mkdir -p $(LINKS) && ln -s $(foreach room,$(ROOMS),$(CURDIR)/$(room)) $(CURDIR)/deploy/api/* $(LINKS)/
 	@$(BIN)/mypy
 	@PYTHONPATH=build/links $(BIN)/lint-imports
+
+docs: $(VENV)/.installed-docs links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site is in build/site: open build/site/index.html"
+
+release: $(VENV)/.installed-release
+	@$(BIN)/python -m tests.release $(ARGS)
 
 bench: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/python -m tests.benchmarks.index_speed

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 Sheets = dict[str, tuple["Pixels", str]]
 """By file name: uint8 (H, W, 3), and what it shows."""
 _QUERIES: Final = 6
+_GENERATED: Final = 200
+_GENERATED_QUERIES: Final = (11, 76, 88, 146, 3, 58)
 _ADDED: Final = {"Smiling": 3.0}
 _SMILES: Final = 8
 _SEED: Final = 11
 _PHOTOGRAPHS: Final = ("chelsea", "coffee")
 _NOISY_FACES: Final = 4
+_MORE_PHOTOGRAPHS: Final = ("astronaut", *_PHOTOGRAPHS)
+"""Where the faces are small."""
 _SIGMAS: Final = (25, 50)
 """Noise of the images in turn, of 255."""
 _SMALL: Final = 64
@@ -85,7 +89,8 @@ def run_demo(
 ) -> None:
     """Index LFW, search, denoise and generate, and save the images in a folder.
 
-    Where LFW is neither found nor downloadable, 100 small sample faces of scikit-image are used.
+    Where LFW is neither found nor downloadable, faces that the shipped model generates take its place, with
+    100 small sample faces beside them, if scikit-image is installed.
 
     Args:
         out: The folder; made if it does not exist.
@@ -96,10 +101,11 @@ def run_demo(
     """
     from lookalike.encoder.runtime import Model
     from lookalike.indexer.open import open_store
+    from lookalike.searcher.figures import results_sheet
     from lookalike.searcher.search import Searcher
 
     out.mkdir(parents=True, exist_ok=True)
-    faces = _find_faces(out, log)
+    faces, *beside = _find_faces(out, log)
     if faces.note:
         say(faces.note)
     name = "faces"
@@ -109,15 +115,23 @@ def run_demo(
         name = _trained(out, train_epochs, log)
     model = Model.open(name)
     with open_store(str(out / "store")) as store:
-        with progress("indexing") as bar:
-            report = _index(store, model, faces, bar)
-        say(_summary(report, model, faces))
+        for each in (faces, *beside):
+            with progress("indexing") as bar:
+                report = _index(store, model, each, bar)
+            say(_summary(report, model, each))
         searcher = Searcher(store, faces.source.root_name, model)
         answers = list(searcher.similar(faces.queries, k=10, exclude_self=True))
         sheets = _face_sheets(searcher, answers, model, faces)
+        for each in beside:
+            others = Searcher(store, each.source.root_name, model)
+            found = list(others.similar(each.queries, k=10, exclude_self=True))
+            sheets[f"search-{each.source.root_name}.png"] = (
+                results_sheet(others, found),
+                f"the same: {each.note}",
+            )
     say(f"Searched for {faces.queried}: {median(answer.took_ms for answer in answers):.1f} ms per query.")
     sheets["denoised.png"] = (
-        _denoised_photographs(faces.queries),
+        _denoised_photographs(faces.queries, more=bool(faces.note)),
         "noisy images, denoised, and the originals",
     )
     saved = [*_save(out, sheets), *_save(out, _digit_sheets(say))]
@@ -134,37 +148,69 @@ def _save(out: Path, sheets: Mapping[str, tuple[Pixels, str]]) -> list[tuple[Pat
     return [(out / name, what) for name, (_, what) in sheets.items()]
 
 
-def _find_faces(out: Path, log: Callable[[str], None]) -> _Faces:
-    from lookalike.encoder.datasets import find_lfw, write_sample_faces
+def _find_faces(out: Path, log: Callable[[str], None]) -> list[_Faces]:
+    """Return the faces of the demo, and others that are searched beside them."""
+    from lookalike.encoder.datasets import find_lfw
     from lookalike.encoder.errors import DataError
-    from lookalike.encoder.images import Crop
     from lookalike.indexer.sources import Source
 
     try:
         lfw = find_lfw(progress=True)
     except DataError as error:
         log(f"LFW not found: {error}")
-        files = write_sample_faces(out / "sample-faces")
-        return _Faces(
-            Source("sample-faces", (out / "sample-faces").resolve()),
-            Crop(fraction=0.7),  # these faces are closer: this is the crop that the model was trained on
-            files[:_QUERIES],
-            f"{_QUERIES} of them",
-            "Sample faces only: 100 gray faces of 25x25 pixels from scikit-image, smaller than the model was "
-            "trained on and without names. Set LOOKALIKE_DATA to a folder with lfw/ for the real demo.",
-        )
+        return [_generated_faces(out / "generated-faces"), *_sample_faces(out / "sample-faces")]
     held_out = lfw.held_out_people()
     people: dict[str, list[Path]] = {}
     for path in lfw.images():
         people.setdefault(lfw.person_of(path), []).append(path)
     many = sorted(person for person, images in people.items() if person in held_out and len(images) >= 5)
     chosen = random.Random(_SEED).sample(many, _QUERIES)  # noqa: S311  # which faces to show is no secret
-    return _Faces(
+    faces = _Faces(
         Source("lfw", lfw.root.resolve()),
         None,
         [people[person][0] for person in chosen],
         f"{_QUERIES} random people the model never saw",
     )
+    return [faces]
+
+
+def _generated_faces(folder: Path) -> _Faces:
+    """Write faces of people who do not exist."""
+    from lookalike.encoder.images import Crop, save_image
+    from lookalike.encoder.runtime import Model
+    from lookalike.indexer.sources import Source
+    from lookalike.searcher.generation import sample
+
+    files = [folder / f"{number:03d}.png" for number in range(_GENERATED)]
+    if not all(file.is_file() for file in files):
+        for file, pixels in zip(files, sample(Model.open("faces"), _GENERATED), strict=True):
+            save_image(file, pixels)
+    return _Faces(
+        Source(folder.name, folder.resolve()),
+        Crop(),
+        [files[number] for number in _GENERATED_QUERIES],
+        f"{_QUERIES} of them",
+        f"Generated faces only: the model faces drew {_GENERATED} people who do not exist, so no two images "
+        "show one person. Set LOOKALIKE_DATA to a folder with lfw/ for real ones.",
+    )
+
+
+def _sample_faces(folder: Path) -> list[_Faces]:
+    """Write the small faces that come with scikit-image, if it is installed."""
+    from lookalike.encoder.datasets import write_sample_faces
+    from lookalike.encoder.errors import DataError
+    from lookalike.encoder.images import Crop
+    from lookalike.indexer.sources import Source
+
+    try:
+        files = write_sample_faces(folder)
+    except DataError:  # the generated ones are enough
+        return []
+    crop = Crop(fraction=0.7)  # these faces are closer: this is the crop that the model was trained on
+    note = f"{len(files)} real faces of 25x25 pixels, fewer than the model was trained on, without names"
+    return [
+        _Faces(Source(folder.name, folder.resolve()), crop, files[:_QUERIES], f"{_QUERIES} of them", note)
+    ]
 
 
 def _trained(out: Path, epochs: int, log: Callable[[str], None]) -> str:
@@ -261,8 +307,8 @@ def _face_sheets(searcher: Searcher, answers: list[QueryResult], model: Model, f
     return sheets
 
 
-def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
-    """Return a sheet of whole images of faces, and of photographs if scikit-image is installed."""
+def _denoised_photographs(faces: Sequence[Path], *, more: bool) -> Pixels:
+    """Return a sheet of whole images of faces, and of (more) photographs if scikit-image is installed."""
     from lookalike.deploy.evaluation import open_test_set
     from lookalike.encoder.errors import MissingExtraError
     from lookalike.encoder.images import decode_rgb
@@ -277,7 +323,7 @@ def _denoised_photographs(faces: Sequence[Path]) -> Pixels:
         pass  # the faces are enough
     else:
         for name, pixels in zip(photographs.titles, photographs.clean, strict=True):
-            if name in _PHOTOGRAPHS:
+            if name in (_MORE_PHOTOGRAPHS if more else _PHOTOGRAPHS):
                 images.append(pixels)
                 captions.append(name)
     sigmas = [

@@ -129,12 +129,15 @@ def atomic_file(target: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     part = target.with_name(f"{_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}{_SUFFIX}")
     try:
         with part.open("xb") as file:
-            _lock(file)
+            locked = _lock(file)
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            part.replace(target)  # still locked, so that remove_stale leaves it alone
+            if locked:
+                part.replace(target)  # still locked, so that remove_stale leaves it alone
+        if not locked:  # Windows, which renames no file that is open
+            part.replace(target)
         if durable:
             fsync_path(target.parent)
     except OSError as error:
@@ -156,7 +159,8 @@ def fsync_path(path: Path) -> None:
     """
     if path.is_dir() and os.name != "posix":
         return  # only POSIX systems can open folders
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what was opened to be written.
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

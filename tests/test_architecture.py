@@ -22,6 +22,16 @@ ROOMS: Final = ("encoder", "trainer", "indexer", "searcher", "deploy")
 FILES: Final = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
 NAMES: Final = [file.relative_to(ROOT).as_posix() for file in FILES]
+TOP_LEVEL: Final = {
+    *ROOMS,
+    "docs",
+    "tests",
+    *(".ci", ".github"),  # what a change must pass: here, and on a public forge
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE", "NOTICE"),
+    *("Makefile", "pyproject.toml", "constraints.txt", "MANIFEST.in", "mkdocs.yml"),
+    *(".dockerignore", ".gitattributes", ".gitignore"),
+}
+"""The rooms, their tests and their docs, and files that tools and people look for by name at the top."""
 GENERIC: Final = {"util", "utils", "helper", "helpers", "common", "misc", "core", "tools"}
 
 
@@ -173,6 +183,7 @@ def test_foreign_engines_are_named_in_one_place_each() -> None:
     assert all(name.startswith("encoder/export/") for name in who_imports("onnx", "onnxscript"))
     assert who_imports("pi_heif", "rawpy") == {"encoder/images/find.py"}
     assert who_imports("tokenizers") == {"encoder/bundle/tokenizer.py"}
+    assert who_imports("huggingface_hub") == {"encoder/export/hub.py"}
     assert who_imports("qdrant_client") == {"indexer/server/client.py"}
     assert who_imports("ray") == {"indexer/parts/ray_engine.py"}
     assert who_imports("qdrant_edge") == {"indexer/embedded/shard.py"}
@@ -298,12 +309,21 @@ def test_all_but_the_trainer_and_the_export_import_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_no_data_set_lies_in_the_project() -> None:
-    kinds = {".jpg", ".jpeg", ".tgz", ".npz", ".pt", ".gz"}
+def tracked() -> list[Path]:
+    """The files of the repository."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not in a clone")
-    names = [Path(name) for name in listed.stdout.splitlines()]
+    return [Path(name) for name in listed.stdout.splitlines()]
+
+
+def test_the_top_level_holds_the_rooms_and_what_is_looked_for_there() -> None:
+    assert {file.parts[0] for file in tracked()} <= TOP_LEVEL
+
+
+def test_no_data_set_lies_in_the_project() -> None:
+    kinds = {".jpg", ".jpeg", ".tgz", ".npz", ".pt", ".gz"}
+    names = tracked()
     bundles = (Path("encoder/shipped"), Path("tests/fixtures/bundles"))  # statistics, and images they decoded
     assert not [
         name

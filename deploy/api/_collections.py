@@ -152,7 +152,7 @@ def items(store: VectorStore, collection: str, *, where: str | None = None) -> I
         InvalidArgumentError: the conditions cannot be read.
         StoreError: the store failed.
 
-    Example:
+    Examples:
         >>> [item.file for item in lookalike.items(store, "family", where="cluster=7")]
     """
     check_store(store)
@@ -197,7 +197,7 @@ def duplicates(
         ModelMismatchError: the model for ``turned`` is another, or cannot be loaded.
         StoreError: the store failed.
 
-    Example:
+    Examples:
         >>> for group in lookalike.duplicates(store, "family"):
         ...     print(group.similarity, [copy.file for copy in group.spare])
     """
@@ -250,7 +250,7 @@ def cluster(
         ModelMismatchError: the threshold is None, and the collection's model cannot be opened.
         StoreError: the store failed.
 
-    Example:
+    Examples:
         >>> for group in lookalike.cluster(store, "family"):
         ...     print(group.number, group.name, group.size)
     """
@@ -288,7 +288,7 @@ def name_cluster(store: VectorStore, collection: str, number: int, name: str) ->
         CollectionNotFoundError, InvalidArgumentError: there is no such collection or group.
         StoreError: the store failed.
 
-    Example:
+    Examples:
         >>> lookalike.name_cluster(store, "family", 7, "Ada")
     """
     check_store(store)
@@ -313,7 +313,7 @@ def merge_clusters(store: VectorStore, collection: str, numbers: Sequence[int]) 
             is given.
         StoreError: the store failed.
 
-    Example:
+    Examples:
         >>> lookalike.merge_clusters(store, "family", [7, 9])
     """
     check_store(store)
@@ -351,7 +351,7 @@ def make_map(
         ModelMismatchError: the model is another, or cannot be loaded.
         StoreError: the store failed.
 
-    Example:
+    Examples:
         >>> found = lookalike.make_map(store, "family")
         >>> found.save("map.html"), found.places
     """

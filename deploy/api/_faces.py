@@ -78,7 +78,7 @@ def faces(image: ImageLike, *, threshold: float = INDEX_THRESHOLD, max_pixels: i
         InvalidArgumentError: an argument is of another type, shape or range.
         MissingExtraError: the extra ``faces`` is not installed.
 
-    Example:
+    Examples:
         >>> found = lookalike.faces("group.jpg")
         >>> [face.box for face in found], found.cut(size=112, frame="arcface", margin=0).pixels
     """

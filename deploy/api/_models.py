@@ -47,7 +47,7 @@ def load_model(
         BundleError: there is no such model, it is damaged, or it is a denoiser (see :func:`load_denoiser`).
         ProviderError: onnxruntime has no CUDA.
 
-    Example:
+    Examples:
         >>> model = lookalike.load_model("faces")
     """
     return Model.open(name, provider=provider, threads=threads)
@@ -67,7 +67,7 @@ def load_denoiser(
         BundleError: there is no such denoiser, it is damaged, or it is a model of another kind.
         ProviderError: onnxruntime has no CUDA.
 
-    Example:
+    Examples:
         >>> denoiser = lookalike.load_denoiser()
     """
     return Denoiser.open(name, provider=provider, threads=threads)
@@ -103,7 +103,7 @@ def embed(
         InvalidArgumentError: an argument is of another type, shape or range.
         BundleError: there is no such model.
 
-    Example:
+    Examples:
         >>> a, b = lookalike.embed(model, ["a.jpg", "b.jpg"])
         >>> similarity = float(a @ b)  # in [-1, 1]
     """
@@ -136,7 +136,7 @@ def encode(
     Raises:
         ImageError, InvalidArgumentError, BundleError: as :func:`embed`.
 
-    Example:
+    Examples:
         >>> mean_face = lookalike.decode(model, lookalike.encode(model, files).mean(axis=0))
     """
     opened = as_model(model)
@@ -157,7 +157,7 @@ def decode(model: ModelLike, latents: NDArray[np.floating]) -> Images:
         InvalidArgumentError: the latents have another shape or are not finite, or the model has no decoder.
         BundleError: there is no such model.
 
-    Example:
+    Examples:
         >>> lookalike.decode(model, latents).save("decoded.png")
     """
     return _grid(to_uint8(as_model(model).decode(np.atleast_2d(np.asarray(latents)))))
@@ -191,7 +191,7 @@ def generate(
         InvalidArgumentError: a value is out of range, or the model has no such class, sampler or decoder.
         BundleError: there is no such model.
 
-    Example:
+    Examples:
         >>> lookalike.generate("digits", 8, of_class="7").save("sevens.png")
     """
     if n > generation.MAX_IMAGES:
@@ -235,7 +235,7 @@ def reconstruct(
     Raises:
         ImageError, InvalidArgumentError, BundleError: as :func:`embed`, or the model has no decoder.
 
-    Example:
+    Examples:
         >>> lookalike.reconstruct(model, "me.jpg")
     """
     opened = as_model(model)
@@ -274,7 +274,7 @@ def interpolate(
         ImageError, InvalidArgumentError, BundleError: as :func:`embed`, too few images or steps, or the model
             has no decoder.
 
-    Example:
+    Examples:
         >>> lookalike.interpolate(model, ["me.jpg", "you.jpg"], steps=6)
     """
     opened = as_model(model)
@@ -317,7 +317,7 @@ def edit(
         ImageError, InvalidArgumentError, BundleError: as :func:`embed`, there is no such attribute, or the
             model has no decoder.
 
-    Example:
+    Examples:
         >>> lookalike.edit(model, "me.jpg", {"Smiling": 2})
     """
     opened = as_model(model)
@@ -362,7 +362,7 @@ def denoise(
         InvalidArgumentError: a value is out of range, or the model does not denoise.
         BundleError: there is no such model.
 
-    Example:
+    Examples:
         >>> lookalike.denoise("scan.png").save("denoised.png")
     """
     if not 0 <= strength <= 2:

@@ -85,7 +85,7 @@ def index(
         StoreError: the store failed; what was stored before stays.
         BundleError, InvalidArgumentError: there is no such model, or an argument is wrong.
 
-    Example:
+    Examples:
         >>> report = lookalike.index("photos/", model=model, store=store, collection="family")
         >>> print(report.added, report.failed)
     """
@@ -179,7 +179,7 @@ class Searcher:
         CollectionNotFoundError: there is no such collection.
         ModelMismatchError: the model is not the one that made the collection, or cannot be loaded.
 
-    Example:
+    Examples:
         >>> searcher = lookalike.Searcher(store, "family")
         >>> for hit in searcher.search("me.jpg", k=5):
         ...     print(hit.score, hit.file, hit.person, hit.probability)
@@ -254,7 +254,7 @@ class Searcher:
                 attribute or no calibration, or takes no text.
             StoreError: the store failed.
 
-        Example:
+        Examples:
             >>> searcher.search(text="two parrots on a branch", k=20).save("parrots.png")
             >>> searcher.search("me.jpg", k=20, where="Smiling>0", group_by="person").save("found.png")
         """
@@ -370,7 +370,7 @@ def compare(
         InvalidArgumentError: an argument is of another type or out of range.
         BundleError: there is no such model.
 
-    Example:
+    Examples:
         >>> lookalike.compare(model, "me.jpg", "you.jpg").probability
     """
     if faces and crop is not None:

@@ -121,7 +121,7 @@ def group(ctx: click.Context) -> None:
 def demo(out: Path, train: bool, epochs: int) -> None:
     """Index LFW, search, denoise and generate, and save the images.
 
-    If LFW is neither found nor downloadable, 100 small sample faces of scikit-image are used.
+    If LFW is neither found nor downloadable, faces that the model generates take its place.
     """
     from lookalike.deploy.cli.output import progress_bar
     from lookalike.deploy.cli.training.train import need_extra

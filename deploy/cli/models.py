@@ -1,4 +1,4 @@
-"""``lookalike models``: bundles listed and shown, and made of networks from elsewhere."""
+"""``lookalike models``: bundles listed, shown and described, and made of networks from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lookalike.deploy.cli.face_options import frame_option
+from lookalike.deploy.cli.hub import SHIPPED_LICENCE, models_folder, pull, push
 from lookalike.deploy.cli.options import Group, LocalPath, crop_option, json_option, option, store_option
 from lookalike.deploy.cli.output import log, print_json, print_path
 
@@ -43,6 +44,10 @@ class _ListByDefault(Group):
 @click.group(cls=_ListByDefault)
 def models() -> None:
     """List models, or import an encoder from elsewhere."""
+
+
+models.add_command(push)
+models.add_command(pull)
 
 
 @models.command("list", epilog="Example: lookalike models list")
@@ -133,6 +138,20 @@ def show_models(bundles: tuple[str, ...], as_json: bool) -> None:
         _print_bundle(bundle)
 
 
+@models.command("card", epilog="Example: lookalike models card faces")
+@click.argument("bundle", metavar="NAME")
+def card(bundle: str) -> None:
+    """Print the card of a model: what it is, what it was trained on, its figures and limits, in Markdown.
+
+    It is made of the model's bundle.json. NAME is a name or a folder.
+    """
+    from lookalike.encoder.bundle import is_shipped, model_card, read_manifest, resolve_model
+
+    folder = resolve_model(bundle)
+    licence = SHIPPED_LICENCE if is_shipped(folder) else None
+    click.echo(model_card(folder.name, read_manifest(folder), licence=licence), nl=False)
+
+
 _out_option: Final = option(
     "--out",
     type=LocalPath(),
@@ -171,7 +190,7 @@ def add(name: str | None, out: Path | None, as_json: bool) -> None:
     if name in known:
         model = known[name]
         log(f"{name}: {model.bytes / 1e6:.0f} MB, licence {model.licence}, from {model.page}")
-    folder = _models_folder(out) / name
+    folder = models_folder(out) / name
     _report_import(add_model(name, folder, progress=True), folder)
 
 
@@ -243,19 +262,15 @@ def import_(
     they are prepared with --preset, or with --mean and --std: one number or three, in the order of its
     channels.
     """
-    from lookalike.encoder.errors import InvalidArgumentError, printable
+    from lookalike.encoder.bundle import check_name
     from lookalike.encoder.export.import_model import import_onnx, need_extra
 
     need_extra()
     with tempfile.TemporaryDirectory() as scratch:
         found = _find(network, Path(scratch), preset, weights=weights)
-        name = found.name if name is None else name
-        if name in ("", ".", "..") or Path(name).name != name:
-            raise InvalidArgumentError(
-                f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
-            )
+        name = check_name(found.name if name is None else name)
         usual = _preprocessing(found.preprocessing, mean, std, rgb=rgb, gray=gray)
-        folder = _models_folder(out) / name
+        folder = models_folder(out) / name
         bundle = import_onnx(
             found.file,
             folder,
@@ -348,13 +363,6 @@ def _text_files(graph: Path | None, tokenizer: Path | None) -> TextFiles | None:
     if (graph is None) != (tokenizer is None):
         raise click.UsageError("--text and --tokenizer need each other: a text tower and its tokenizer.json")
     return None if graph is None or tokenizer is None else TextFiles(graph, tokenizer)
-
-
-def _models_folder(out: Path | None) -> Path:
-    """Return where new models go."""
-    from lookalike.encoder.bundle import models_folders
-
-    return models_folders()[0] if out is None else out
 
 
 def _report_import(bundle: Bundle, folder: Path) -> None:

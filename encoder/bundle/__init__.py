@@ -13,13 +13,16 @@ from lookalike.encoder.bundle.calibration import (
     presence_odds,
     reconstruction_errors,
 )
+from lookalike.encoder.bundle.card import CARD, model_card
 from lookalike.encoder.bundle.latent_space import AffineMap, GaussianMixture, LatentPrior, LatentStatistics
-from lookalike.encoder.bundle.spec import BundleSpec, DenoiserSpec, TextSpec
+from lookalike.encoder.bundle.spec import BUNDLE_FILES, BundleSpec, DenoiserSpec, TextSpec
 from lookalike.encoder.bundle.storage import (
     GOLDEN_RUNS,
     WHOLE,
     absolute_path,
+    check_name,
     has_external_tensors,
+    is_shipped,
     models_folders,
     own_bundles,
     resolve_model,
@@ -28,6 +31,8 @@ from lookalike.encoder.bundle.storage import (
 from lookalike.encoder.bundle.tokenizer import Tokenizer, usual_length
 
 __all__ = [
+    "BUNDLE_FILES",
+    "CARD",
     "DEFAULT_PRESENCE",
     "GOLDEN_RUNS",
     "OFF_AXIS_QUANTILE",
@@ -49,8 +54,11 @@ __all__ = [
     "TextSpec",
     "Tokenizer",
     "absolute_path",
+    "check_name",
     "check_target",
     "has_external_tensors",
+    "is_shipped",
+    "model_card",
     "models_folders",
     "own_bundles",
     "presence_odds",

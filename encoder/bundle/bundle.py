@@ -38,9 +38,10 @@ import numpy as np
 
 from lookalike.encoder.bundle.attributes import Attributes
 from lookalike.encoder.bundle.calibration import Calibration
+from lookalike.encoder.bundle.card import CARD
 from lookalike.encoder.bundle.latent_space import AffineMap, LatentPrior, LatentStatistics
 from lookalike.encoder.bundle.spec import (
-    KNOWN_FILES,
+    BUNDLE_FILES,
     LATENT_PRIOR,
     TOKENIZER,
     BundleSpec,
@@ -378,10 +379,7 @@ class Bundle:
         target = absolute_path(folder)
         if target != self.folder:
             check_target(target)
-            contents = {file: self._read(file) for file in self.manifest.digests}
-            sidecars = [file for file in SIDECARS if os.path.lexists(self.folder / file)]
-            contents |= {file: read_file(self.folder, file) for file in ("bundle.json", *sidecars)}
-            return self._write(target, contents | {name: data})
+            return self._write(target, self.contents() | {name: data})
         if is_shipped(target):
             raise InvalidArgumentError(
                 f"shipped bundle {printable(self.name)} cannot be changed; name another folder with --out"
@@ -391,6 +389,43 @@ class Bundle:
         except OSError as error:
             raise write_error(target, error) from error
         return self.open(target)
+
+    def contents(self) -> dict[str, bytes]:
+        """Return every file of the bundle by its name, checked against its digest again.
+
+        Raises:
+            BundleCorruptError: One has changed since the bundle was opened.
+        """
+        try:
+            contents = {file: self._read(file) for file in self.manifest.digests}
+            sidecars = [file for file in SIDECARS if os.path.lexists(self.folder / file)]
+            return contents | {file: read_file(self.folder, file) for file in ("bundle.json", *sidecars)}
+        except ValueError as error:
+            raise BundleCorruptError(
+                f"bundle {printable(str(self.folder))} has changed since it was opened: {one_line(error)}; "
+                "open it again"
+            ) from error
+
+    def copied(self, folder: str | os.PathLike[str], *, card: bytes | None = None) -> Self:
+        """Write this bundle into another folder, and open it there: same files, same model_id.
+
+        Args:
+            folder: Where to; a bundle that is there is replaced.
+            card: A card to lie beside it, unless there is one already; None: none.
+
+        Raises:
+            InvalidArgumentError: The folder holds something else than a bundle.
+            BundleError: The folder cannot be written.
+        """
+        target = absolute_path(folder)
+        check_target(target, card=card is not None)
+        contents = self.contents()
+        if card is not None:
+            try:
+                contents[CARD] = read_file(target, CARD) if (target / CARD).exists() else card
+            except ValueError as error:
+                raise InvalidArgumentError(f"{printable(str(target))}: {one_line(error)}") from error
+        return self._write(target, contents)
 
     @classmethod
     def _write(cls, target: Path, contents: Mapping[str, bytes]) -> Self:
@@ -426,8 +461,12 @@ def _read_sidecar(folder: Path, name: str, read: Callable[..., _Sidecar], model_
         ) from error
 
 
-def check_target(target: Path) -> None:
+def check_target(target: Path, *, card: bool = False) -> None:
     """Refuse to replace anything but a bundle, including a bundle folder that holds other files.
+
+    Args:
+        target: The folder.
+        card: Whether a model card may lie beside the bundle.
 
     Raises:
         InvalidArgumentError: Something else than a bundle is at ``target``.
@@ -440,8 +479,8 @@ def check_target(target: Path) -> None:
         raise InvalidArgumentError(
             f"{printable(str(target))} cannot be the folder of a bundle ({error.strerror}); choose another"
         ) from error
-    other = names if "bundle.json" not in names else names - KNOWN_FILES - {"bundle.json", *SIDECARS}
-    if other:
+    ours = BUNDLE_FILES if "bundle.json" in names else frozenset()
+    if other := names - ours - ({CARD} if card else set()):
         raise InvalidArgumentError(
             f"only a bundle is replaced, {printable(str(target))} also holds {printable(min(other))}; "
             "choose another folder"

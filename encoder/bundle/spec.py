@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 
-from lookalike.encoder.bundle.storage import Golden, check_array
+from lookalike.encoder.bundle.storage import SIDECARS, Golden, check_array
 from lookalike.encoder.detect import Frame
 from lookalike.encoder.errors import BundleError, BundleTooNewError, InvalidArgumentError, one_line, printable
 from lookalike.encoder.files import parse_json
@@ -301,6 +301,8 @@ KNOWN_FILES: Final = frozenset(
     name for kind in (BundleSpec, DenoiserSpec) for name in kind.REQUIRED_FILES | kind.OPTIONAL_FILES
 )
 """The files a bundle of any kind may have besides bundle.json."""
+BUNDLE_FILES: Final = KNOWN_FILES | {"bundle.json", *SIDECARS}
+"""All files that a bundle's folder may have."""
 
 
 def _check_keys(value: Any, names: Collection[str], *, what: str, optional: Collection[str] = ()) -> None:

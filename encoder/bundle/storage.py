@@ -255,6 +255,19 @@ def own_bundles() -> dict[str, Path]:
     return found
 
 
+def check_name(name: str) -> str:
+    """Return the name of a new model where a folder can be called so.
+
+    Raises:
+        InvalidArgumentError: It cannot.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise InvalidArgumentError(
+            f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
+        )
+    return name
+
+
 def is_shipped(folder: Path) -> bool:
     """Whether a resolved folder is one of the shipped bundles."""
     shipped = shipped_bundles().get(folder.name)

@@ -77,7 +77,7 @@ def test_the_ray_job_runs_the_command_and_lets_nobody_in() -> None:
 
 
 def test_the_docs_say_who_may_reach_ray_and_compute_sizes_right() -> None:
-    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "service.md").read_text(encoding="utf-8")
     assert "An open Ray port runs anybody's code" in " ".join(text.split())
     rows = re.findall(
         r"\| \*([\d,]+) . 512\* \| \*([\d.]+) TB\* \| \*([\d.]+) GB\* \| \*([\d.]+) GB\* \|", text

@@ -1,6 +1,8 @@
 """The tour ends in pictures: on the real data set, and where that cannot be had."""
 
+import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,8 @@ PICTURES = (
 NO_LFW = {"LOOKALIKE_DATA": "", "LOOKALIKE_MIRRORS": "http://127.0.0.1:9"}  # nobody listens there
 
 
-def check_pictures(folder: Path) -> None:
-    for name in PICTURES:
+def check_pictures(folder: Path, names: Iterable[str] = PICTURES) -> None:
+    for name in names:
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 300, name
             assert np.asarray(picture).std() > 20, name
@@ -77,6 +79,7 @@ def test_the_tour_on_the_real_faces(data_root: Path, few_lfw: Path, tmp_path: Pa
     with open_store(str(tmp_path / "tour" / "store")) as store:
         assert {name: store.count(name) for name in store.list_collections()} == {
             "lfw": count,
+            "generated-faces": 200,
             "sample-faces": 100,
         }
 
@@ -90,9 +93,24 @@ def test_without_the_data_set_the_tour_is_a_taste_and_says_so(tmp_path: Path) ->
     (line,) = done.stderr.splitlines()
     assert line.startswith("LFW not found: ")
     assert "LOOKALIKE_DATA" in line
-    assert "Sample faces only: 100 gray faces of 25x25 pixels" in done.stdout
+    assert "Generated faces only: the model faces drew 200 people who do not exist" in done.stdout
+    assert "Indexed 200 faces of generated-faces" in done.stdout
     assert "Indexed 100 faces of sample-faces" in done.stdout
+    assert "100 real faces of 25x25 pixels" in done.stdout
     assert "people the model never saw" not in done.stdout
     check_pictures(tmp_path / "tour")
+    check_pictures(tmp_path / "tour", ("search-sample-faces.png",))
     again = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
+    assert "200 faces of generated-faces were already indexed" in again.stdout
     assert "100 faces of sample-faces were already indexed" in again.stdout
+
+
+@pytest.mark.slow
+def test_without_scikit_image_the_tour_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("skimage", "skimage.data"):
+        monkeypatch.setitem(sys.modules, name, None)
+    env = {**NO_LFW, "LOOKALIKE_CACHE": str(tmp_path / "cache")}
+    done = lookalike("demo", "--out", "tour", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "sample-faces" not in done.stdout
+    check_pictures(tmp_path / "tour")

@@ -15,7 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import click
 import pytest
 import yaml
 
@@ -27,6 +26,9 @@ from tests.fixtures.command import lookalike
 from tests.fixtures.photos import photograph, write_photos
 from tests.fixtures.qdrant_stub import serving
 from tests.fixtures.tiny_models import make_bundle
+from lookalike.indexer.store import Layout
+from lookalike.indexer.store.layout import recommended_layout
+from tests.fixtures.pages import parses
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -44,17 +46,6 @@ QDRANT_IMAGES: Final = [
     for container in manifest["spec"]["template"]["spec"]["containers"]
 ]
 COMPOSE: Final = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-
-
-def parses(words: list[str]) -> None:
-    """Assert that `lookalike` takes these words; paths in containers are not looked for."""
-    command = group.get_command(click.Context(group), words[0])
-    assert words[0] in VERBS
-    assert command is not None
-    for option in command.params:
-        if isinstance(option.type, click.Path):
-            option.type = click.Path(path_type=Path)
-    command.make_context(words[0], words[1:]).close()
 
 
 def instructions(file: Path) -> list[tuple[str, str]]:
@@ -254,7 +245,7 @@ def test_the_unit_starts_the_service_and_is_locked_up() -> None:
 
 
 def test_its_readme_names_what_is_there() -> None:
-    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "service.md").read_text(encoding="utf-8")
     for path in re.findall(r"`((?:systemd|kubernetes|compose)[\w./]*)`", text):
         assert (DEPLOY / path).exists(), path
     for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
@@ -274,28 +265,3 @@ def test_its_readme_names_what_is_there() -> None:
             number, unit = size.split()
             expected = layout.memory_bytes(int(vectors.replace(",", "")), int(dimension))
             assert float(number) == pytest.approx(expected / {"MB": 1e6, "GB": 1e9}[unit], rel=0.05)
-
-
-def test_a_new_model_takes_the_place_of_the_old_one_as_its_readme_says(tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos")
-    (tmp_path / "me.jpg").write_bytes(photograph(4))
-    newer = make_bundle(tmp_path / "models" / "newer", seed=1)
-    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    section = text.split("- **A new model**")[1].split("\n## ")[0]
-    lines = "".join(re.findall(r"```console\n(.*?)```", section, flags=re.DOTALL)).splitlines()
-    read = []
-    for line in lines:
-        program, *words = shlex.split(line)
-        assert program == "lookalike"
-        done = lookalike(*words, cwd=tmp_path)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        if words[0] == "search":
-            assert "Hypatia" in done.stdout or "Lovelace" in done.stdout
-            shown = json.loads(lookalike("collections", "show", "family", "--json", cwd=tmp_path).stdout)
-            read.append((shown["name"], shown["model_name"], shown["aliases"]))
-    assert read == [
-        ("family-1", "faces", ["family"]),
-        ("family-2", str(newer.folder), ["family"]),
-    ]
-    listed = json.loads(lookalike("collections", "list", "--json", cwd=tmp_path).stdout)
-    assert [row["name"] for row in listed] == ["family-2"]

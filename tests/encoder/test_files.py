@@ -1,5 +1,6 @@
 """Files and folders are replaced whole, or stay as they were."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,21 @@ def test_file_is_replaced_and_no_temporary_file_is_left(tmp_path: Path, durable:
         atomic_write(tmp_path / "deep" / "file", data, durable=durable)
         assert (tmp_path / "deep" / "file").read_bytes() == data
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are not listed here")
+def test_where_nothing_can_be_locked_a_file_is_closed_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.replace
+
+    def as_on_windows(part: Path, target: Path) -> Path:
+        if part in [link.resolve() for link in Path("/proc/self/fd").iterdir()]:
+            raise PermissionError(13, "it is being used by another process", str(part))
+        return rename(part, target)
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setattr(Path, "replace", as_on_windows)
+    atomic_write(tmp_path / "file", b"new", durable=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"new"

@@ -123,7 +123,7 @@ def _body(operation: Mapping[str, Any], description: Mapping[str, Any]) -> Itera
 
 def _default(field: Mapping[str, Any]) -> str:
     default = field.get("default")
-    return "" if default in (None, [], False) else f" Default: `{default}`."
+    return "" if default in (None, [], False, "") else f" Default: `{default}`."
 
 
 def _type(schema: Mapping[str, Any]) -> str:

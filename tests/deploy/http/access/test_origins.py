@@ -1,4 +1,4 @@
-"""Names that lead here, and whose pages may ask: alone, and behind the reverse proxies of docs/deploy.md."""
+"""Names that lead here, and whose pages may ask: alone, and behind the proxies of docs/howto/service.md."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from tests.deploy.http.test_jobs import ended
 from tests.fixtures.photos import NAME, make_home, photograph
 from tests.fixtures.service import API, KEY, client_of, problem
 
-DOCS: Final = (Path(__file__).parents[4] / "docs" / "deploy.md").read_text(encoding="utf-8")
+DOCS: Final = (Path(__file__).parents[4] / "docs" / "howto" / "service.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def block(language: str) -> str:
 
 
 def options_of_the_page() -> dict[str, Any]:
-    """What docs/deploy.md has the service started with."""
+    """What docs/howto/service.md has the service started with."""
     (line,) = [line for line in DOCS.splitlines() if line.startswith("lookalike serve --origin")]
     words = shlex.split(line)[2:]
     given = dict(zip(words[::2], words[1::2], strict=True))

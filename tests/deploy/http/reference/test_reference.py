@@ -148,6 +148,8 @@ def test_the_reference_has_each_route_and_asks_for_nothing_else(
 ) -> None:
     for _, _, operation in operations(described):
         assert page.count(f'<article id="{operation["operationId"]}">') == 1
+    assert "<code></code>" not in page, "a default that is nothing"
+    assert "``" not in page
     assert "<script" not in page
     assert "style=" not in page
     assert set(re.findall(r"https?://[^/\s\"']+", html.unescape(page))) == {str(client.base_url).rstrip("/")}
