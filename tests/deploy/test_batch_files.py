@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from lookalike.indexer.parts import Shard
-from tests.deploy.test_files import parses
+from tests.fixtures.pages import parses
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "deploy" / "kubernetes" / "batch"

@@ -1,7 +1,6 @@
 """What deploy/ ships for containers, clusters and systemd, as far as a machine without an engine can tell."""
 
 import configparser
-import json
 import os
 import re
 import shlex
@@ -18,17 +17,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from lookalike.deploy.cli.main import VERBS, group
 from lookalike.indexer.server.errors import version_warning
 from lookalike.indexer.store import Layout
 from lookalike.indexer.store.layout import recommended_layout
-from tests.fixtures.command import lookalike
-from tests.fixtures.photos import photograph, write_photos
-from tests.fixtures.qdrant_stub import serving
-from tests.fixtures.tiny_models import make_bundle
-from lookalike.indexer.store import Layout
-from lookalike.indexer.store.layout import recommended_layout
 from tests.fixtures.pages import parses
+from tests.fixtures.qdrant_stub import serving
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
