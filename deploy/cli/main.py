@@ -27,9 +27,12 @@ COMPLETE_VARIABLE: Final = "_LOOKALIKE_COMPLETE"
 """Set by a shell that asks for words: click answers instead of running the command."""
 VERBS: Final = {
     "train": (f"{_CLI}.training.train", "Train a model on LFW, MNIST or a folder of images."),
-    "index": (f"{_CLI}.index", "Add the images of folders to a collection."),
-    "embed": (f"{_CLI}.latents", "Write the vectors of images to a Parquet file, or to a folder of parts."),
-    "latents": (f"{_CLI}.latents", "Show how far a folder of parts is."),
+    "index": (f"{_CLI}.indexing.index", "Add the images of folders to a collection."),
+    "embed": (
+        f"{_CLI}.indexing.latents",
+        "Write the vectors of images to a Parquet file, or to a folder of parts.",
+    ),
+    "latents": (f"{_CLI}.indexing.latents", "Show how far a folder of parts is."),
     "search": (f"{_CLI}.similar.search", "Find the images most similar to an image."),
     "duplicates": (f"{_CLI}.similar.duplicates", "Find copies among the images of a collection."),
     "cluster": (f"{_CLI}.similar.cluster", "Group the similar images of a collection."),
@@ -41,7 +44,10 @@ VERBS: Final = {
     "edit": (f"{_CLI}.images.draw", "Change an attribute of a face, such as its smile."),
     "denoise": (f"{_CLI}.images.denoise", "Denoise images of any size."),
     "faces": (f"{_CLI}.images.faces", "Find, show and cut out the faces of photographs."),
-    "collections": (f"{_CLI}.collections", "List, show, create, copy, verify or delete collections."),
+    "collections": (
+        f"{_CLI}.collections",
+        "List, show, create, copy, verify, rebalance or delete collections.",
+    ),
     "facets": (f"{_CLI}.collections", "Count the values of a metadata field in a collection."),
     "evaluate": (f"{_CLI}.evaluate", "Measure models, collections and vectors of any origin."),
     "attributes": (f"{_CLI}.fitted", "Fit or list attributes of faces, such as Smiling."),

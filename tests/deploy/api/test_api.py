@@ -78,7 +78,7 @@ def test_every_name_is_there_and_says_how_it_is_used() -> None:
         value = getattr(lookalike, name)
         if callable(value) and name not in {"LookalikeError", "open_store"}:
             assert value.__doc__ is not None
-            assert "Example:" in value.__doc__, name
+            assert "Examples:" in value.__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'search'"):
         lookalike.search  # noqa: B018
     assert lookalike.__version__ == "0.1.0"

@@ -15,7 +15,6 @@ from qdrant_client import QdrantClient
 from lookalike.encoder.errors import DataError, ModelMismatchError, StoreError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parts import Folder, Shard, load_parts, require_plan
-from lookalike.indexer.parts import load as loading
 from lookalike.indexer.parts import unit as units
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.client import Server
@@ -103,15 +102,14 @@ def test_parts_are_stored_as_the_images_are_and_sent_once(
 
 @pytest.mark.parametrize("together", [1, 1024])
 def test_a_load_that_is_killed_anywhere_and_run_again_ends_as_a_whole_one(
-    together: int, model: Model, parts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    together: int, model: Model, parts: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loading, "_STORED_TOGETHER", together)
     plan = require_plan(Folder(str(parts)))
-    with in_memory() as store:
+    with in_memory(together) as store:
         load_parts(store, "a", plan)
         expected = content(store, "a")
     for calls in range(5):
-        with in_memory() as store:
+        with in_memory(together) as store:
             try:
                 load_parts(Watched(store, calls), "a", plan)
             except StoreError as error:
@@ -121,8 +119,10 @@ def test_a_load_that_is_killed_anywhere_and_run_again_ends_as_a_whole_one(
             load_parts(Watched(store, 0), "a", plan)  # sends nothing
 
 
-def in_memory() -> ServerStore:
-    return ServerStore(Server(QdrantClient(":memory:"), ":memory:", in_memory=True))
+def in_memory(together: int) -> ServerStore:
+    store = ServerStore(Server(QdrantClient(":memory:"), ":memory:", in_memory=True))
+    store.piece = together
+    return store
 
 
 def test_shares_store_everything_once(

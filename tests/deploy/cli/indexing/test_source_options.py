@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lookalike.deploy.cli.index import index
-from lookalike.deploy.cli.latents import embed
+from lookalike.deploy.cli.indexing.index import index
+from lookalike.deploy.cli.indexing.latents import embed
 from tests.fixtures.command import lookalike, one_line
 from tests.fixtures.embedding import content
 from tests.fixtures.photos import photograph, write_photos

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lookalike.deploy.cli.index import SourceOptions, face_options, framing_of, source_options
+from lookalike.deploy.cli.indexing.index import SourceOptions, face_options, framing_of, source_options
 from lookalike.deploy.cli.options import (
     Group,
     LocalPath,
@@ -136,7 +136,7 @@ def embed(
 def _names_folder(out: str) -> bool:
     from lookalike.indexer.parts import PLAN, is_url
 
-    return is_url(out) or out.endswith("/") or (Path(out) / PLAN).is_file()
+    return (is_url(out) and not out.endswith(".parquet")) or out.endswith("/") or (Path(out) / PLAN).is_file()
 
 
 @contextmanager

@@ -284,7 +284,7 @@ def index(
         return
     if shard is not None:
         raise click.UsageError("--shard works with a folder from lookalike embed --out FOLDER/; leave it out")
-    from lookalike.deploy.cli.watch import watch as watch_paths
+    from lookalike.deploy.cli.indexing.watch import watch as watch_paths
     from lookalike.indexer.open import open_store
     from lookalike.indexer.sources import read_tables
     from lookalike.indexer.store import choose_collection
@@ -355,7 +355,7 @@ def _open_model(
 
 def _watched(sources: SourceOptions, *, dry_run: bool) -> list[Path]:
     """Return what --watch watches."""
-    from lookalike.deploy.cli.watch import watched_paths
+    from lookalike.deploy.cli.indexing.watch import watched_paths
 
     if dry_run:
         raise click.UsageError("--watch and --dry-run exclude each other: leave one out")

@@ -1,0 +1,1 @@
+"""Commands that read images into collections, and into files of vectors: index, embed, latents."""
