@@ -275,7 +275,8 @@ def test_a_run_that_is_killed_leaves_whole_parts_and_is_gone_on_with(
     for name in before:
         assert pq.read_table(out / name).num_rows
     plan = require_plan(Folder(str(out)))
-    assert parts_status(plan).left == plan.count - len(before)
+    left = parts_status(plan).left  # its workers may end the units that they had begun
+    assert plan.count - len(names_of(out)) <= left <= plan.count - len(before)
     done = subprocess.run([*command, *words], env=child_env(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {name: time for name, time in names_of(out).items() if name in before} == before
