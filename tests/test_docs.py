@@ -18,6 +18,7 @@ from lookalike.encoder.images import IMAGE_SUFFIXES
 from lookalike.indexer.open import open_store
 from tests.fixtures.command import lookalike
 from tests.fixtures.face_photos import group, write
+from tests.fixtures.face_pictures import write_picture
 from tests.fixtures.pages import ROOT, RUN_BY_HAND, TEXTS, blocks, commands, console_lines, parses, section
 from tests.fixtures.photos import cuttings, make_home, photograph, write_photos
 from tests.fixtures.service import client_of
@@ -249,6 +250,8 @@ def test_the_lines_for_curl_denoise_a_photograph_as_a_job(tmp_path: Path, tiny_m
 def test_the_page_of_training_trains_as_it_says(folder: Path) -> None:
     for number, pixels in enumerate(cuttings() * 3):
         write(folder / "photos" / f"{number}.png", np.roll(pixels, 5 * number, axis=1))
+    for number in range(24):
+        write_picture(folder / "portraits" / f"person{number}" / "a.png", (number,), turned=number % 4)
     for words in commands(TEXTS["docs/howto/train.md"]):
         done = lookalike(*words, cwd=folder)
         assert done.returncode == 0, f"{words}\n{done.stderr}"
