@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, assert_type
@@ -19,6 +20,7 @@ from lookalike.indexer.store import VectorStore
 from lookalike.searcher import generation
 from lookalike.searcher.denoising import make_file_denoiser
 from tests.fixtures.handmade_models import make_denoiser
+from tests.fixtures.pages import ROOT
 from tests.fixtures.photos import NAME, cuttings, photograph, write_photos
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -81,7 +83,8 @@ def test_every_name_is_there_and_says_how_it_is_used() -> None:
             assert "Examples:" in value.__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'search'"):
         lookalike.search  # noqa: B018
-    assert lookalike.__version__ == "0.1.0"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert lookalike.__version__ == project["version"]
 
 
 def as_array(pixels: NDArray[np.uint8], _: Path) -> Any:
