@@ -17,6 +17,7 @@
 #   make denoiser       train a denoiser on LFW's faces and the photographs in PHOTOGRAPHS (some 14 hours of one core
 #                       without bfloat16 arithmetic, judging by the time of one step)
 #   make denoiser-digits   the same for digits (three quarters of an hour of one core)
+#   make images         build the container images, with docker, podman or buildah; IMAGES=lookalike for one
 #   make clean          remove what these targets made, the virtual environment too
 
 VENV   ?= .venv
@@ -28,6 +29,9 @@ DIGITS_ARGS ?= --precision bfloat16 --sample-every 0
 DENOISER_ARGS ?=
 PHOTOGRAPHS ?= $(LOOKALIKE_DATA)/photos
 WORKERS ?= 2
+IMAGES ?= lookalike lookalike-batch lookalike-trainer
+ENGINE ?= $(firstword $(foreach each,docker podman buildah,$(shell command -v $(each) 2>/dev/null)))
+BUILD_ARGS ?=
 # Arithmetic as other processors do it: ATen's, oneDNN's and MKL's own switches, and one or two threads.
 # What this processor cannot do would end in an illegal instruction.
 PROCESSORS := ATEN_CPU_CAPABILITY=default \
@@ -38,7 +42,7 @@ PROCESSORS := ATEN_CPU_CAPABILITY=default \
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 UV     := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test test-portable test-all check links docs release figures bench bench-million bench-serve model digits denoiser denoiser-digits clean
+.PHONY: demo test test-portable test-all check links docs release figures bench bench-million bench-serve model digits denoiser denoiser-digits images clean
 .DELETE_ON_ERROR:
 
 ifneq ($(UV),)
@@ -126,6 +130,12 @@ denoiser: $(VENV)/.installed-dev$(comma)train
 
 denoiser-digits: $(VENV)/.installed-dev$(comma)train
 	@$(BIN)/lookalike train denoiser --data mnist --out encoder/shipped/denoise-digits --batch 32 --learning-rate 0.004 $(DENOISER_ARGS)
+
+# lookalike is of deploy/Dockerfile, lookalike-batch of deploy/batch.Dockerfile.
+images:
+	@test -n "$(ENGINE)" || { echo "images are built by docker, podman or buildah; install one of them" >&2; exit 1; }
+	@for image in $(IMAGES); do kind=$${image#lookalike}; kind=$${kind#-}; \
+		$(ENGINE) build $(BUILD_ARGS) -f deploy/$${kind:+$$kind.}Dockerfile -t $$image . || exit 1; done
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

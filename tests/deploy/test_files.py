@@ -75,6 +75,18 @@ def test_images_are_small_pinned_and_not_root(file: Path) -> None:
         assert "HEALTHCHECK" in of
 
 
+def test_make_builds_an_image_of_each_dockerfile() -> None:
+    make = ["make", "--silent", "images", "ENGINE=echo"]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+    built = {Path(words[2]).name: words[4] for words in map(str.split, done.stdout.splitlines())}
+    assert built == {
+        "Dockerfile": "lookalike",
+        "batch.Dockerfile": "lookalike-batch",
+        "trainer.Dockerfile": "lookalike-trainer",
+    }
+    assert {file.name for file in DOCKERFILES} == set(built)
+
+
 def test_what_the_image_needs_is_not_ignored() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     needed = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "NOTICE", "encoder", "deploy"}
