@@ -158,5 +158,9 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an exception on one line, or the name of its class when it has none."""
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    """Return the message of an exception on one line, or the name of its class when it has none.
+
+    Of an error of the system its reason alone, without number and file name.
+    """
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return printable(" ".join(text.split())) or type(error).__name__

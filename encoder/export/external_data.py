@@ -73,7 +73,7 @@ def _read(folder: Path, name: str, where: str) -> bytes:
     try:
         return read_bounded(file, most=_MOST_BYTES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = one_line(error)
         raise OnnxImportError(
             f"{where}: its weights are in {printable(name)}, which cannot be read ({reason}); put that file "
             "beside it"

@@ -81,7 +81,7 @@ def read_config(file: Path) -> Preprocessing:
     try:
         config = json.loads(read_bounded(file, most=1 << 20))
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = one_line(error)
         raise OnnxImportError(f"{where}: cannot be read ({reason}); name a --preset instead") from error
     try:
         return _parsed(config)

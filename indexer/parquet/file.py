@@ -3,7 +3,7 @@
 One Parquet file with a row for each image: path, root, sha256, size, mtime_ns, person (may be null), and
 vector, a list of float32 of fixed length; optionally payload, a JSON object (may be null). The column file,
 the absolute path of the image (null in an archive), is for other programs and never read. The collection spec
-(model and roots) is stored as JSON under ``lookalike`` in the metadata. The one module that imports pyarrow.
+(model and roots) is stored as JSON under ``lookalike`` in the metadata.
 
 Legend: n rows, D dimensions of an embedding.
 """

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lookalike.encoder.detect import Framing
-from lookalike.encoder.embed import keep_model
 from lookalike.encoder.errors import InvalidArgumentError
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.parts.embed_unit import EmbedJob
@@ -103,11 +102,7 @@ def make_plan(
             )
         return existing
     folder.remove_drafts()
-    write_plan(folder, settings, listing)
-    plan = Plan.read(folder)
-    if plan is None:
-        raise InvalidArgumentError(f"{folder} has lost its {PLAN}; let no other program write there")
-    return plan
+    return write_plan(folder, settings, listing)
 
 
 def wait_for_plan(folder: Folder, shard: Shard, log: Callable[[str], object]) -> None:
@@ -152,11 +147,10 @@ def embed_parts(
     began = time.monotonic()
     if read_manifest(plan) is None:
         report = _embed(model, plan, run, shard, on_total, on_progress)
+        _finish(plan, report, shard)
     else:
         report = PartsReport(parts_status(plan, shard))
     report.skipped = plan.skipped
-    if read_manifest(plan) is None:
-        _finish(plan, report, shard)
     if tidy and report.status.left == 0:
         remove_other_parts(plan, log)
     report.seconds = time.monotonic() - began
@@ -171,10 +165,9 @@ def _embed(
     on_total: Callable[[int], object],
     on_progress: Callable[[int], object],
 ) -> PartsReport:
-    report = PartsReport(parts_status(plan, shard))
     present = finished_parts(plan.folder)
+    report = PartsReport(parts_status(plan, shard, present))
     on_total(report.status.left)
-    keep_model(model)
     job = EmbedJob(plan.folder, plan.settings, model.bundle.address)
 
     def on_done(done: Done) -> None:

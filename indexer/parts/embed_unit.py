@@ -6,19 +6,19 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from lookalike.encoder.detect import parse_framing
 from lookalike.encoder.embed import FileInfo, Readable, embed_files, worker_model
-from lookalike.encoder.errors import DataError, InvalidArgumentError, printable
+from lookalike.encoder.errors import DataError, InvalidArgumentError, one_line, printable
 from lookalike.encoder.files import MAX_BYTES
 from lookalike.indexer.parquet import ROWS, LatentsFile, Rows, concatenate, regroup, rows_of, write_rows
-from lookalike.indexer.parts.folder import Folder
+from lookalike.indexer.parts.folder import Folder, is_url
 from lookalike.indexer.parts.image_rows import read_image_rows
 from lookalike.indexer.parts.unit import Done, Settings, Unit
 from lookalike.indexer.sources import Refused, as_path, as_text, read_members
@@ -64,10 +64,10 @@ class EmbedJob:
                     keys = [(each.path, each.root, each.person) for each in batch.keys]
                     groups.append(rows_of(batch, keys))
         except OSError as error:  # it may be there again in an hour: no part says that it is done
-            reason = " ".join((error.strerror or str(error)).split())[:300]
-            return Done(part, error=f"{work.where(unit.name)}: cannot be read ({printable(reason)})")
+            return Done(part, error=f"{work.where(unit.name)}: cannot be read ({one_line(error)[:300]})")
         rows = work.without_repeated(groups)
         spec = self.settings.spec
+        spec = replace(spec, roots={unit.root: spec.roots[unit.root]})  # others may come, go or move
         with self.folder.writing(part) as file:
             write_rows(file, spec, regroup(rows, count=ROWS), payload=spec.has_faces, failed=work.failed)
             size = file.tell()
@@ -80,10 +80,24 @@ def read_part(folder: Folder, part: str) -> Done:
     Raises:
         DataError: the part cannot be read.
     """
-    source = folder.open(part)
+    source = open_part(folder, part)
     size = source.size()
     with LatentsFile.open(Path(part), source) as opened:
         return Done(part, opened.count, tuple(opened.failed), size)
+
+
+def open_part(folder: Folder, part: str) -> Any:
+    """Open a part, as a ``pyarrow.NativeFile`` for :meth:`LatentsFile.open`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return folder.open(part)
+    except OSError as error:
+        raise DataError(
+            f"{printable(folder.join(part))} cannot be read ({one_line(error)[:300]}); run it again"
+        ) from error
 
 
 class _Image(NamedTuple):
@@ -123,7 +137,7 @@ class _Work:
     def __init__(self, settings: Settings, unit: Unit) -> None:
         self._unit, self._filter = unit, settings.filter
         address = settings.spec.roots[unit.root]
-        self._folder = Folder(address if "://" in address else str(as_path(address)))
+        self._folder = Folder(address if is_url(address) else str(as_path(address)))
         self.failed: list[tuple[str, str]] = []
 
     def where(self, path: str) -> str:

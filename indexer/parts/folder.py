@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import unquote
 
-from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, printable
+from lookalike.encoder.errors import DataError, InvalidArgumentError, MissingExtraError, one_line, printable
 from lookalike.encoder.files import MAX_BYTES, atomic_file, read_stream, remove_stale
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -165,8 +165,8 @@ class Folder:
                 self._upload(draft, name)
         except OSError as error:
             raise DataError(
-                f"{printable(self.join(name))} cannot be written ({_line(error)}); make room or name another "
-                "place, and run it again: what was finished is kept"
+                f"{printable(self.join(name))} cannot be written ({one_line(error)[:300]}); make room or "
+                "name another place, and run it again: what was finished is kept"
             ) from error
 
     def _upload(self, draft: BinaryIO, name: str) -> None:
@@ -228,14 +228,9 @@ def _filesystem(address: str) -> tuple[Any, str]:
 
 def _unreachable(address: str, error: Exception) -> DataError:
     return DataError(
-        f"{printable(address)} cannot be reached ({_line(error)}); check the address, the keys and the "
-        "endpoint"
+        f"{printable(address)} cannot be reached ({one_line(error)[:300]}); check the address, the keys "
+        "and the endpoint"
     )
-
-
-def _line(error: Exception) -> str:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return printable(" ".join(reason.split())[:300])
 
 
 def _fs() -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from lookalike.encoder.errors import DataError, printable
+from lookalike.encoder.errors import DataError, one_line, printable
 from lookalike.indexer.parquet import require_pyarrow
 from lookalike.indexer.parts.folder import Folder
 
@@ -24,8 +24,16 @@ def find_image_groups(folder: Folder, name: str) -> list[int] | None:
     Raises:
         DataError: it cannot be read.
     """
-    with _opened(folder, name) as file:
-        if _image_column(file.schema_arrow) is None:
+    pa, _ = require_pyarrow(Path(name))
+    try:
+        opened = _opened(folder, name)
+    except OSError as error:
+        raise DataError(
+            f"{printable(folder.join(name))} cannot be read ({one_line(error)[:200]}); check the file, or "
+            "leave it out with --exclude"
+        ) from error
+    with opened as file:
+        if _image_column(pa, file.schema_arrow) is None:
             return None
         return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
@@ -34,11 +42,12 @@ def read_image_rows(folder: Folder, name: str, group: int) -> Iterator[tuple[str
     """Yield the images of a row group: a name for each, from its row in the file, and its bytes.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it is damaged.
+        OSError: it cannot be read at the moment.
     """
     pa, _ = require_pyarrow(Path(name))
     with _opened(folder, name) as file:
-        column = _image_column(file.schema_arrow)
+        column = _image_column(pa, file.schema_arrow)
         if column is None:
             raise DataError(f"{printable(folder.join(name))} has no column of images any more; list it again")
         row = sum(file.metadata.row_group(each).num_rows for each in range(group))
@@ -62,9 +71,7 @@ def _opened(folder: Folder, name: str) -> Any:
         raise _damaged(folder, name, error) from error
 
 
-def _image_column(schema: Any) -> str | None:
-    import pyarrow as pa
-
+def _image_column(pa: Any, schema: Any) -> str | None:
     plain: list[str] = []
     for column in schema:
         kind = column.type
@@ -79,5 +86,5 @@ def _image_column(schema: Any) -> str | None:
 def _damaged(folder: Folder, name: str, error: Exception) -> DataError:
     return DataError(
         f"{printable(folder.join(name))} must be a whole Parquet file, but: "
-        f"{printable(' '.join(str(error).split())[:200])}; fetch it again"
+        f"{one_line(error)[:200]}; fetch it again"
     )

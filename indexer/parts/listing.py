@@ -15,7 +15,7 @@ from lookalike.encoder.images import find_names, is_image
 from lookalike.indexer.parts.folder import FileFacts, Folder, is_url
 from lookalike.indexer.parts.image_rows import find_image_groups
 from lookalike.indexer.parts.unit import Unit, units_of_files
-from lookalike.indexer.sources import Source, SourceFilter, SourceList, as_text
+from lookalike.indexer.sources import Source, SourceFilter, SourceList, as_text, name_of_root
 
 _TAR: Final = ".tar"
 _PARQUET: Final = ".parquet"
@@ -55,7 +55,8 @@ class Listing:
                 listing._add(_on_disk(opened))
         if sources.files:
             folder = sources.root.resolve() if sources.root is not None else _common_folder(sources.files)
-            root_name = sources.root_name or as_text(Path(folder.name)) or "root"
+            own = as_text(Path(folder.name)) or "root"
+            root_name = name_of_root(own, as_text(folder), sources.root_name, {})
             listing._add(_Source(root_name, Folder(str(folder)), files=sources.files))
         return listing
 
@@ -178,8 +179,8 @@ def _at_url(address: str, root_name: str | None) -> _Source:
     above, _, last = address.rstrip("/").rpartition("/")
     is_file = last.lower().endswith((_TAR, _PARQUET)) or is_image(last)
     folder = Folder(above if is_file else address)
-    name = root_name or folder.address.rstrip("/").rpartition("/")[2] or "root"
-    return _Source(name, folder, last if is_file else None)
+    own = folder.address.rstrip("/").rpartition("/")[2] or "root"
+    return _Source(name_of_root(own, folder.address, root_name, {}), folder, last if is_file else None)
 
 
 def _on_disk(source: Source) -> _Source:

@@ -28,6 +28,7 @@ from lookalike.indexer.parquet import (
     store_rows,
     whole_part,
 )
+from lookalike.indexer.parts.embed_unit import open_part
 from lookalike.indexer.parts.plan import PLAN, Plan
 from lookalike.indexer.parts.status import finished_parts, read_manifest
 from lookalike.indexer.parts.unit import Shard
@@ -172,14 +173,8 @@ class _Load:
     @contextmanager
     def _opened(self, part: str) -> Iterator[LatentsFile]:
         spec, folder = self.plan.settings.spec, self.plan.folder
-        try:
-            source = folder.open(part)
-        except OSError as error:
-            raise DataError(
-                f"{printable(folder.join(part))} cannot be read ({error}); run it again"
-            ) from error
-        with LatentsFile.open(Path(part), source) as opened:
-            if not opened.spec.same_embedding(spec) or opened.spec.roots != spec.roots:
+        with LatentsFile.open(Path(part), open_part(folder, part)) as opened:
+            if not opened.spec.same_embedding(spec) or not opened.spec.roots.keys() <= spec.roots.keys():
                 raise DataError(
                     f"{printable(folder.join(part))} is of another model, crop or source than {PLAN}; remove "
                     "it and embed again"

@@ -18,7 +18,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lookalike.encoder.errors import DataError, LookalikeError, printable
+from lookalike.encoder.errors import DataError, LookalikeError, one_line, printable
 from lookalike.encoder.files import parse_json
 from lookalike.indexer.parquet import require_pyarrow
 from lookalike.indexer.parts.folder import FileFacts, Folder
@@ -32,8 +32,8 @@ _UNITS: Final = 8
 """Units in a row group of the file, which is in memory at a time."""
 
 
-def write_plan(folder: Folder, settings: Settings, listing: Listing) -> None:
-    """List all units and write them to the plan of a folder; it appears whole or not at all.
+def write_plan(folder: Folder, settings: Settings, listing: Listing) -> Plan:
+    """List all units, write them to the plan of a folder, whole or not at all, and return the plan.
 
     Memory holds some units.
 
@@ -43,11 +43,13 @@ def write_plan(folder: Folder, settings: Settings, listing: Listing) -> None:
     pa, pq = require_pyarrow(Path(PLAN))
     schema = _schema(pa)
     digest, images = blake2b(json.dumps(settings.to_json()).encode(), digest_size=16), 0
+    count = 0
     with folder.writing(PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         held: list[Unit] = []
         for unit in listing.units():
             digest.update(unit.digest)
             images += unit.images or 0
+            count += 1
             held.append(unit)
             if len(held) == _UNITS:
                 writer.write_table(_table(pa, schema, held), row_group_size=_UNITS)
@@ -62,6 +64,7 @@ def write_plan(folder: Folder, settings: Settings, listing: Listing) -> None:
             "skipped": dict(listing.skipped.most_common()),
         }
         writer.add_key_value_metadata({_KEY.decode(): json.dumps(record)})
+    return Plan(folder, settings, count, images, digest.hexdigest(), dict(listing.skipped.most_common()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ def _opened(folder: Folder) -> Any:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{printable(folder.join(PLAN))} cannot be read "
-            f"({printable(' '.join(str(error).split())[:200])}); remove it to list the sources again"
+            f"({one_line(error)[:200]}); remove it to list the sources again"
         ) from error
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lookalike.encoder.errors import LookalikeError, MissingExtraError, WorkerDiedError
+from lookalike.encoder.errors import LookalikeError, MissingExtraError, WorkerDiedError, one_line
 
 if TYPE_CHECKING:
     from lookalike.indexer.parts.run import Result, Task
@@ -44,7 +44,7 @@ def run_on_ray(
         raise
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise WorkerDiedError(
-            f"the Ray cluster has failed ({_line(error)}); run it again to continue"
+            f"the Ray cluster has failed ({one_line(error)[:300]}); run it again to continue"
         ) from error
     finally:
         if own:
@@ -57,13 +57,9 @@ def _connect(ray: Any) -> None:
     except Exception as error:  # Ray raises Exception itself where a process of it does not start in time
         ray.shutdown()
         raise WorkerDiedError(
-            f"no Ray cluster could be reached or started ({_line(error)}); check RAY_ADDRESS, or start one "
-            "with ray start --head"
+            f"no Ray cluster could be reached or started ({one_line(error)[:300]}); check RAY_ADDRESS, or "
+            "start one with ray start --head"
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _run(

@@ -91,20 +91,22 @@ def _is_part(name: str) -> bool:
     return name.endswith(".parquet") and name[0] not in "._"
 
 
-def parts_status(plan: Plan, shard: Shard | None = None) -> PartsStatus:
+def parts_status(plan: Plan, shard: Shard | None = None, present: set[str] | None = None) -> PartsStatus:
     """Return what is done; of a finished folder its manifest is read, of others the end of each part.
 
     Args:
         plan: The plan of the folder.
         shard: Only the units of this share; None: all.
+        present: From :func:`finished_parts` a moment ago; None: look now.
 
     Raises:
         DataError: the folder or a part cannot be read.
     """
     whole = shard is None or shard.count == 1
-    if whole and (finished := read_manifest(plan)) is not None:
+    if whole and present is None and (finished := read_manifest(plan)) is not None:
         return finished
-    present = finished_parts(plan.folder)
+    if present is None:
+        present = finished_parts(plan.folder)
     status = PartsStatus(len((shard or Shard()).slice(plan.count)))
     for done in read_parts(plan, (part for part in plan.parts(shard) if part in present)):
         status.add(done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal
 from zlib import crc32
@@ -146,10 +146,6 @@ class Done:
     failed: tuple[tuple[str, str], ...] = ()
     bytes: int = 0
     error: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def _members(archive: Path, _size: int, _mtime_ns: int) -> dict[str, Member]:
 
 def is_archive(file: Path) -> bool:
     """Whether a file is read as an archive, by its name."""
-    return file.name.endswith(".tar")
+    return file.name.lower().endswith(".tar")
 
 
 def find_members(archive: Path) -> Iterator[Member | Refused]:

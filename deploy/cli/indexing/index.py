@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -95,28 +95,6 @@ class SourceOptions:
 
         return any(is_latents(source) or is_parts(source) for source in self.sources)
 
-    def read_list(self) -> list[Path]:
-        """Read the list of ``--files-from``; without it, an empty list.
-
-        Raises:
-            DataError: the list cannot be read, or is empty.
-        """
-        from lookalike.indexer.sources import read_list
-
-        return [] if self.files_from is None else read_list(self.files_from, nul=self.nul)
-
-    def stream(self) -> SourceList:
-        """Return the sources with the list of ``--files-from`` unread, for one who reads it as a stream.
-
-        Raises:
-            DataError: the list cannot be read, or is empty.
-            InvalidArgumentError: ``--person-from`` is no regular expression.
-        """
-        from lookalike.indexer.sources import FileList
-
-        files = () if self.files_from is None else FileList(self.files_from, nul=self.nul)
-        return self._build(files, None)
-
     def build(self, payload: Mapping[str, Mapping[str, Any]] | None = None) -> SourceList:
         """Return the sources and how they are read, with the payload to store by path.
 
@@ -124,14 +102,11 @@ class SourceOptions:
             DataError: the list of ``--files-from`` cannot be read, or is empty.
             InvalidArgumentError: ``--person-from`` is no regular expression.
         """
-        return self._build(self.read_list(), payload)
-
-    def _build(self, files: Iterable[Path], payload: Mapping[str, Mapping[str, Any]] | None) -> SourceList:
-        from lookalike.indexer.sources import SourceFilter, SourceList, person_pattern
+        from lookalike.indexer.sources import FileList, SourceFilter, SourceList, person_pattern
 
         return SourceList(
             sources=self.sources,
-            files=files,
+            files=() if self.files_from is None else FileList(self.files_from, nul=self.nul),
             root=self.root,
             root_name=self.root_name,
             split=self.split,

@@ -110,7 +110,9 @@ def embed(
             "--shard is the share of a run on this machine with a plan that all runs have; use --engine ray "
             "without it, and --overwrite with --plan before"
         )
-    model = Model.open(model_name, provider=provider, threads=1)
+    if engine == "ray" and provider == "cuda":
+        raise click.UsageError("--engine ray works on CPUs; leave out --provider cuda")
+    model = Model.open(model_name, provider="cpu" if engine == "ray" else provider, threads=1)
     if not is_folder:
         file = LocalPath().convert(out, next(each for each in ctx.command.params if each.name == "out"), ctx)
         _embed_file(ctx, sources, model, file, framing, max_pixels, overwrite=overwrite, as_json=as_json)
@@ -120,7 +122,7 @@ def embed(
     folder = Folder(out)
     if only_plan:
         plan = make_plan(
-            folder, model, sources.stream(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
+            folder, model, sources.build(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
         )
         _print_plan(folder, plan, as_json=as_json)
         return
@@ -128,7 +130,7 @@ def embed(
         if shard is not None and shard.number > 1:
             wait_for_plan(folder, shard, log)
         plan = make_plan(
-            folder, model, sources.stream(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
+            folder, model, sources.build(), crop=framing, max_pixels=max_pixels, overwrite=overwrite
         )
         _embed_parts(ctx, model, plan, run, shard, tidy=overwrite, as_json=as_json)
 

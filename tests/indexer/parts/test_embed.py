@@ -17,12 +17,14 @@ import pytest
 from lookalike.encoder.detect import Faces, parse_framing
 from lookalike.encoder.errors import DataError, InvalidArgumentError
 from lookalike.encoder.runtime import Model
+from lookalike.indexer.open import open_store
 from lookalike.indexer.parquet import export_latents
 from lookalike.indexer.parts import (
     Folder,
     LocalRun,
     Shard,
     embed_parts,
+    load_parts,
     make_plan,
     parts_status,
     require_plan,
@@ -214,6 +216,44 @@ def test_a_change_is_seen_with_overwrite_and_costs_its_own_unit(
     assert report.embedded < report.status.units - 1
     expected = as_one_file(model, tmp_path / "one.parquet", photos)
     assert table_of(out).equals(table_of(expected))
+
+
+def test_with_overwrite_a_source_may_come_go_or_move_and_all_is_loaded(
+    model: Model, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    write_photos(tmp_path / "others")
+    embed(model, out, photos)
+    assert embed(model, out, photos, tmp_path / "others", overwrite=True).embedded == 1
+    with open_store(tmp_path / "store") as store:
+        report = load_parts(store, "both", require_plan(Folder(str(out))))
+        assert report.rows.added == store.count("both") == table_of(out).num_rows > 60
+    embed(model, out, photos, overwrite=True)
+    (tmp_path / "elsewhere").mkdir()
+    moved = photos.rename(tmp_path / "elsewhere" / "photos")
+    assert embed(model, out, moved, overwrite=True).embedded == 0
+    with open_store(tmp_path / "store") as store:
+        load_parts(store, "moved", require_plan(Folder(str(out))))
+        assert (store.count("moved"), store.info("moved").roots) == (60, {"photos": str(moved)})
+
+
+def test_a_parquet_file_that_cannot_be_read_is_named(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.parquet").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"a/x\.parquet cannot be read \(.*No such file or directory"):
+        embed(model, tmp_path / "parts", tmp_path / "a")
+
+
+def test_the_name_of_a_root_is_checked_for_urls_and_lists_too(
+    model: Model, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list").write_text(str(photos / "00001.jpg"))
+    for listed in (
+        SourceList(sources=[f"file://{photos}"], root_name="\n"),
+        SourceList(files=FileList(str(tmp_path / "list"), nul=False), root_name="\n"),
+    ):
+        with pytest.raises(InvalidArgumentError, match="a root name is one or more printable characters"):
+            make_plan(Folder(str(tmp_path / "parts")), model, listed)
 
 
 @pytest.mark.parametrize("what", ["model", "crop", "source", "filter", "max_pixels"])

@@ -1,7 +1,6 @@
 """Sources and targets by URL: an S3 server of this machine (moto), and file://."""
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +151,7 @@ def test_the_commands_take_urls(s3: S3, sources: Path, tiny_model: Path, tmp_pat
     for _ in range(2):
         done = lookalike("index", "s3://bucket/latents", "--collection", "a", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert "3 were stored before" in done.stderr or re.search(r"0 added", done.stderr)
+    assert "3 were stored before" in done.stderr
     refused = lookalike("embed", "s3://bucket/of-commands", "--out", "x.parquet", cwd=tmp_path)
     assert "--out FOLDER/" in refused.stderr
     with open_store(str(tmp_path / ".lookalike")) as store:
