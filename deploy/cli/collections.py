@@ -343,7 +343,7 @@ def optimize(name: str, store: str, above: int) -> None:
     "--replicas",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Copies of each shard from now on.",
+    help="Copies of each shard, at least, from now on.",
     show_default="as many as it was made with",
 )
 def rebalance(name: str, store: str, replicas: int | None) -> None:

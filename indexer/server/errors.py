@@ -25,13 +25,7 @@ _BETWEEN_PEERS: Final = re.compile(r"(?i)tonic|MetadataMap|grpc|status: \W?unava
 
 
 class UnindexedFieldError(InvalidArgumentError, StoreError):
-    """A filter names a field without an index, and the server lets only indexed fields be filtered.
-
-    Attributes:
-        field: The field, as a Qdrant JSON path.
-    """
-
-    field: str = ""
+    """A filter names a field without an index, and the server lets only indexed fields be filtered."""
 
 
 class SubstringRefusedError(InvalidArgumentError, StoreError):
@@ -126,12 +120,10 @@ def error_from_status(
 def _refused_filter(reason: str, name: str | None) -> StoreError | None:
     """Return the error for a filter that strict mode or an older version refuses; None: it is another."""
     if (field := _UNINDEXED.search(reason)) is not None:
-        error = UnindexedFieldError(
+        return UnindexedFieldError(
             f"this server lets only indexed fields be filtered (strict mode), and {field[1]} of {name!r} is "
             "not indexed; check its spelling, or run lookalike index again with a key that may write"
         )
-        error.field = field[1]
-        return error
     if _NOT_HERE.search(reason):
         return SubstringRefusedError(
             "this server does not look for a part of a text (~); compare with = or !="

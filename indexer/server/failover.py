@@ -10,7 +10,7 @@ from typing import Any
 class Failover:
     """Passes each call on to the client of one URL, and to the next one where that does not answer.
 
-    Every request that the store makes may be repeated: doing it twice changes nothing.
+    A request may so be done twice: the store looks first whether one that makes something was done already.
 
     Args:
         urls: The URLs, one or more; the first is asked first.

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.server.config import segment_threshold
 from lookalike.indexer.server.upload import retry
-from lookalike.indexer.store import Layout
+
+if TYPE_CHECKING:
+    from lookalike.indexer.server.client import CollectionInfo
 
 POLL_SECONDS: Final = 1.0
 
 
-class BuildState(Protocol):
-    """What is asked of the state of a collection."""
-
-    @property
-    def layout(self) -> Layout | None:
-        """Its layout."""
-        ...
-
-    @property
-    def threshold(self) -> int | None:
-        """Kilobytes of vectors above which a segment gets a graph."""
-        ...
-
-    @property
-    def optimizing(self) -> bool:
-        """Whether the server is building graphs, or will."""
-        ...
-
-    @property
-    def failed(self) -> bool:
-        """Whether building them failed."""
-        ...
-
-
 def build_graphs(
     set_threshold: Callable[[int], object],
-    get_state: Callable[[], BuildState],
+    get_state: Callable[[], CollectionInfo],
     *,
     dimension: int,
     collection: str,

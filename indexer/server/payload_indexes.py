@@ -6,6 +6,7 @@ first point with its field is written; of a collection that was filled before, w
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, Protocol
 
@@ -45,12 +46,17 @@ class PayloadIndexes:
 
     def __init__(self, server: IndexingServer) -> None:
         self._server = server
-        self._known: dict[str, set[str]] = {}
-        self._refused: dict[str, set[str]] = {}
+        self._known = defaultdict[str, set[str]](set)
+        self._refused = defaultdict[str, set[str]](set)
 
     def note(self, name: str, fields: Iterable[str]) -> None:
         """Remember the fields, as Qdrant paths, that are indexed on the server."""
         self._known[name] = set(fields)
+
+    def forget(self, name: str) -> None:
+        """Forget a collection that was deleted."""
+        self._known.pop(name, None)
+        self._refused.pop(name, None)
 
     def add_standard(self, name: str, spec: CollectionSpec, numbers: Iterable[str] = ()) -> bool:
         """Index what every item has, and fields that will hold numbers; return whether any was not.
@@ -71,7 +77,7 @@ class PayloadIndexes:
         Raises:
             StoreUnreachableError: the server did not answer, or the key may only read.
         """
-        known, refused = self._known.setdefault(name, set()), self._refused.setdefault(name, set())
+        known, refused = self._known[name], self._refused[name]
         found: dict[str, Kind] = {}
         for payload in payloads:
             for path, kind in field_kinds(payload):
@@ -82,18 +88,18 @@ class PayloadIndexes:
     def _add(self, name: str, wanted: Mapping[str, Kind]) -> bool:
         made = False
         for path, kind in wanted.items():
-            if len(self._known.setdefault(name, set())) >= MOST:
+            if len(self._known[name]) >= MOST:
                 break  # a filter on the rest says what it needs, where the server is strict
             try:
                 made |= self._create(name, path, kind)
             except StoreUnreachableError:
                 raise
             except StoreError:  # more than this server allows
-                self._refused.setdefault(name, set()).add(path)
+                self._refused[name].add(path)
         return made
 
     def _create(self, name: str, path: str, kind: Kind) -> bool:
-        known = self._known.setdefault(name, set())
+        known = self._known[name]
         if path in known:
             return False
         self._server.create_payload_index(name, path, kind)

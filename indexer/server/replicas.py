@@ -6,7 +6,7 @@ Each step is one of Qdrant's own operations: replicate a shard, move it, drop a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -14,6 +14,7 @@ from lookalike.encoder.errors import InvalidArgumentError, StoreError
 from lookalike.indexer.server.upload import retry
 from lookalike.indexer.store import ShardCopies
 
+SILENT: Final = "Silent"
 POLL_SECONDS: Final = 1.0
 _STALLED: Final = 15
 """Looks at a shard that is not being transferred before its transfer counts as failed."""
@@ -53,6 +54,25 @@ class Step:
                 return f"dropping the dead copy of shard {self.shard} on peer {self.target}"
 
 
+def answering_peers(peers: Mapping[int, bool]) -> set[int]:
+    """Return the peers of a cluster that answer."""
+    return {peer for peer, answers in peers.items() if answers}
+
+
+def with_silent(copies: Sequence[ShardCopies], peers: Collection[int]) -> list[ShardCopies]:
+    """Return the copies with those called silent that Qdrant calls active, on peers that do not answer."""
+    return [
+        ShardCopies(
+            each.shard,
+            {
+                peer: SILENT if state == "Active" and peer not in peers else state
+                for peer, state in each.states.items()
+            },
+        )
+        for each in copies
+    ]
+
+
 def next_step(copies: Sequence[ShardCopies], peers: Collection[int], replicas: int) -> Step | None:
     """Return the next step towards so many copies of each shard, spread evenly; None when nothing is left.
 
@@ -71,6 +91,7 @@ def next_step(copies: Sequence[ShardCopies], peers: Collection[int], replicas: i
         raise InvalidArgumentError(
             f"{replicas} copies need as many peers, {len(peers)} of the cluster answer; start the others"
         )
+    copies = with_silent(copies, peers)
     for each in copies:
         if not each.active:
             raise StoreError(
@@ -83,10 +104,11 @@ def next_step(copies: Sequence[ShardCopies], peers: Collection[int], replicas: i
 
 def _missing_copy(copies: Sequence[ShardCopies], load: dict[int, int], replicas: int) -> Step | None:
     for each in copies:
-        if len(each.states) - len(each.dead) < replicas:
+        if sum(state not in ("Dead", SILENT) for state in each.states.values()) < replicas:
             free = [peer for peer in load if peer not in each.states]
             if not free:  # a peer that answers has a dead copy: a new one takes its place
-                return Step("drop", each.shard, each.active[0], each.dead[0])
+                dead = next(peer for peer in each.dead if peer in load)
+                return Step("drop", each.shard, each.active[0], dead)
             return Step("replicate", each.shard, each.active[0], min(free, key=lambda peer: load[peer]))
     return None
 
@@ -140,17 +162,31 @@ def rebalance(
         InvalidArgumentError, StoreError: as :func:`next_step` says, or a step came to no end.
     """
     done = 0
-    while (step := next_step(cluster.copies(name)[0], peers, replicas)) is not None:
+    while (step := next_step(_settled(cluster, name), peers, replicas)) is not None:
         log(f"{name}: {step}")
         _do(cluster, name, step)
         done += 1
     return done
 
 
+def _settled(cluster: Cluster, name: str) -> list[ShardCopies]:
+    """Return the copies when no shard is being transferred: one may be, after a kill."""
+    while True:
+        copies, moving = retry(lambda: cluster.copies(name), "questions after the copies")
+        if not moving:
+            return copies
+        time.sleep(POLL_SECONDS)
+
+
 def _do(cluster: Cluster, name: str, step: Step) -> None:
-    """Have a step done and wait for it, however long; one that goes on already, after a kill, too."""
-    if step.shard not in cluster.copies(name)[1]:
-        retry(lambda: cluster.begin_step(name, step), f"changes of collection {name!r}")
+    """Have a step done and wait for it, however long."""
+
+    def begin() -> None:
+        copies, moving = cluster.copies(name)
+        if not step.is_done(copies) and step.shard not in moving:  # else an earlier try began it
+            cluster.begin_step(name, step)
+
+    retry(begin, f"changes of collection {name!r}")
     stalled = 0
     while stalled < _STALLED:
         copies, moving = retry(lambda: cluster.copies(name), "questions after the copies")

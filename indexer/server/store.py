@@ -30,7 +30,7 @@ from lookalike.indexer.server.errors import (
 from lookalike.indexer.server.hnsw import build_graphs
 from lookalike.indexer.server.metadata import metadata_changes, spec_values, to_metadata
 from lookalike.indexer.server.payload_indexes import PayloadIndexes
-from lookalike.indexer.server.replicas import next_step, rebalance
+from lookalike.indexer.server.replicas import answering_peers, next_step, rebalance, with_silent
 from lookalike.indexer.server.substring import passes, query_here, split_substrings
 from lookalike.indexer.server.upload import STREAMS, last_of_each, retry, upload
 from lookalike.indexer.store import (
@@ -87,6 +87,7 @@ class ServerStore(VectorStore):
         self._specs: dict[str, _Known] = {}
         self._indexes = PayloadIndexes(server)
         self._prepared: set[str] = set()
+        self._no_substrings: set[str] = set()  # collections in strict mode
         self._closed = False
 
     @classmethod
@@ -155,17 +156,14 @@ class ServerStore(VectorStore):
         peers = len(retry(self._server.peers, "questions after the peers") or (1,))
         layout = storage.resolve(spec.dimension, peers=peers)
         config, metadata = to_qdrant(layout, spec.dimension, storage), to_metadata(spec)
-        tries = 0
 
         def make() -> None:
-            nonlocal tries
-            tries += 1
             try:
                 self._server.create(name, config, metadata)
             except CollectionExistsError:
-                state = self._server.get_info(name) if tries > 1 else None
+                state = self._server.get_info(name)
                 if state is None or state.metadata != metadata:
-                    raise  # another run made it; else an earlier try did, whose answer was lost
+                    raise  # another run made it; else an earlier try or peer did, whose answer was lost
 
         def made() -> CollectionInfo:
             state = self._server.get_info(name)
@@ -222,7 +220,7 @@ class ServerStore(VectorStore):
                 self._server.merge_metadata(name, changes)
 
         retry(update, f"changes of collection {name!r}")
-        self.info(name)
+        self._specs.pop(name, None)
 
     def delete_collection(self, name: str) -> None:
         """See :meth:`VectorStore.delete_collection`. Collections that lookalike did not make are refused.
@@ -247,6 +245,8 @@ class ServerStore(VectorStore):
         retry(remove, f"changes of collection {name!r}")
         self._specs.pop(name, None)
         self._prepared.discard(name)
+        self._no_substrings.discard(name)
+        self._indexes.forget(name)
 
     def upsert(
         self, name: str, ids: Sequence[str], vectors: NDArray[np.float32], payloads: Sequence[Payload]
@@ -367,7 +367,8 @@ class ServerStore(VectorStore):
         """See :meth:`VectorStore.copies`."""
         name = self._real(name)
         self._state(name)
-        return self._server.copies(name)[0] if self._server.peers() is not None else []
+        peers = self._server.peers()
+        return [] if peers is None else with_silent(self._server.copies(name)[0], answering_peers(peers))
 
     def rebalance(
         self, name: str, *, replicas: int | None = None, log: Callable[[str], object] = lambda _: None
@@ -379,7 +380,7 @@ class ServerStore(VectorStore):
         if peers is None:
             return super().rebalance(name)
         wanted = replicas or (1 if state.layout is None else state.layout.replicas)
-        answering = [peer for peer, answers in peers.items() if answers]
+        answering = answering_peers(peers)
         next_step(self._server.copies(name)[0], answering, wanted)  # raises what cannot be done
         if replicas is not None and (state.layout is None or state.layout.replicas != replicas):
             retry(lambda: self._server.set_replicas(name, replicas), f"changes of collection {name!r}")
@@ -457,23 +458,23 @@ class ServerStore(VectorStore):
         Fields that are not indexed yet, as in a collection that an earlier release filled, are.
         """
         ask = there
-        if where is not None and where.has_substring and not self._server.has_substrings:
-            ask = here
+        if where is not None and where.has_substring:
+            ask = there if self._server.has_substrings and name not in self._no_substrings else here
         while True:
             try:
                 return ask()
             except SubstringRefusedError:
                 if ask is here:
                     raise
+                self._no_substrings.add(name)
                 ask = here
-            except UnindexedFieldError as error:
+            except UnindexedFieldError:
                 try:
-                    if not self._index_what_is_there(name):
-                        raise error from None
-                except UnindexedFieldError:
-                    raise
+                    made = self._index_what_is_there(name)
                 except StoreError:  # a key that may only read
-                    raise error from None
+                    made = False
+                if not made:
+                    raise
 
     def _prepare_indexes(self, name: str, numbers: Sequence[str] = ()) -> bool:
         """Index what every item has; return whether any of it was not."""

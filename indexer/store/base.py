@@ -77,7 +77,8 @@ class ShardCopies:
 
     Attributes:
         shard: Its number.
-        states: Peer to the state of the copy there, in Qdrant's words; ``Active`` answers and takes writes.
+        states: Peer to the state of the copy there, in Qdrant's words (``Active`` answers and takes writes),
+            or ``Silent`` where the peer does not answer.
     """
 
     shard: int
@@ -261,8 +262,9 @@ class VectorStore(Protocol):
 
         Args:
             name: The collection.
-            replicas: Copies of each shard from now on; None: as many as it was made with.
-            log: Called with one line before each step, and while it goes on.
+            replicas: Copies of each shard, at least, from now on; None: as many as it was made with. Copies
+                beyond that stay.
+            log: Called with one line before each step.
 
         Returns:
             How many steps were done.

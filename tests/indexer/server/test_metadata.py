@@ -144,7 +144,7 @@ def test_a_collection_of_an_earlier_release(stub: Stub) -> None:
         assert stub.collections["c"]["metadata"] == {**to_metadata(new), "another program": 1}
 
 
-def racing(stub: Stub, first: Asked | None = None) -> None:
+def racing(stub: Stub) -> None:
     """Make the collection that is about to be made, just before it is."""
     real = stub.answer
 
@@ -164,6 +164,20 @@ def test_when_two_make_it_at_once_both_go_on(stub: Stub, tiny_model: Path, tmp_p
     with ServerStore.connect(stub.url) as store:
         report = index(store, model, tmp_path / "photos", name="c")
         assert (report.added, store.count("c"), [*store.info("c").roots]) == (9, 9, ["photos"])
+
+
+def test_a_peer_that_makes_it_and_loses_the_answer_is_asked_past(stub: Stub) -> None:
+    real = stub.answer
+
+    def answer(asked: Asked) -> Answer:
+        made = (asked.method, asked.path) == ("PUT", "/collections/c") and "c" not in stub.collections
+        told = real(asked)
+        return (500, {"status": {"error": "lost"}, "time": 0.0}) if made else told
+
+    stub.answer = answer  # type: ignore[method-assign]  # for this test
+    with ServerStore.connect(f"{stub.url},{stub.url}") as store:
+        store.create("c", SPEC)
+        assert store.info("c") == SPEC
 
 
 def test_who_finds_it_made_for_another_model_is_told(stub: Stub, tiny_model: Path) -> None:

@@ -11,7 +11,7 @@ from lookalike.encoder.errors import InvalidArgumentError, StoreError, StoreUnav
 from lookalike.encoder.runtime import Model
 from lookalike.indexer.server import ServerStore
 from lookalike.indexer.server.payload_indexes import MOST, PayloadIndexes, field_kinds
-from lookalike.indexer.store import Filter, StorageConfig, check_fields, items_filter, parse_where
+from lookalike.indexer.store import StorageConfig, check_fields, items_filter, parse_where
 from tests.fixtures.command import lookalike
 from tests.fixtures.photos import index, write_photos
 from tests.fixtures.qdrant_stub import Stub, serving
@@ -232,4 +232,3 @@ def test_names_that_no_condition_can_hold_and_values_that_none_compares_are_left
     own = {"vector_checksum": 0.5, "moved_to": "x", "face": {"box": [1, 2], "landmarks": [[1, 2]]}}
     assert list(field_kinds(own)) == []
     assert list(field_kinds({"a b": 1, "of": {"x y": "t"}})) == [('"a b"', "float"), ('of."x y"', "keyword")]
-    assert Filter().to_json() == {"must": [], "must_not": []}

@@ -75,19 +75,18 @@ def test_steps_lead_to_as_many_copies_as_wanted_evenly_spread(cluster: tuple[set
     states = {
         shard: on for shard, on in states.items() if any(on[peer] == "Active" for peer in on if peer in peers)
     }
-    before = {shard: sum(state == "Active" for state in on.values()) for shard, on in states.items()}
     for _ in range(100):
         step = next_step(copies_of(states), peers, replicas)
         if step is None:
             break
         assert step.kind != "drop" or states[step.shard][step.target] == "Dead"
+        assert step.source in peers
         states = carry_out(states, step)
         assert step.is_done(copies_of(states))
     else:
         pytest.fail("it came to no end")
     for shard, on in states.items():
-        active = sum(state == "Active" for state in on.values())
-        assert active >= max(replicas, min(before[shard], replicas))
+        assert sum(on.get(peer) == "Active" for peer in peers) >= replicas, shard
         assert "Dead" not in on.values()
     load = [sum(peer in on for on in states.values()) for peer in peers]
     assert max(load) - min(load) <= 1 or all(
@@ -149,6 +148,29 @@ def test_a_lost_peer_is_made_up_for(stub: Stub, store: ServerStore) -> None:
         on |= {2: "Dead"} if 2 in on else {}
     assert store.rebalance("c") > 0
     assert all(set(each.states) == {1, 3} == set(each.active) for each in store.copies("c"))
+
+
+def test_a_silent_peer_is_made_up_for_before_qdrant_calls_its_copies_dead(
+    stub: Stub, store: ServerStore
+) -> None:
+    store.create("c", SPEC)
+    stub.silent = {2}
+    assert all(2 not in each.active for each in store.copies("c"))
+    assert store.rebalance("c") > 0
+    assert all({1, 3} == set(each.active) for each in store.copies("c"))
+    with pytest.raises(StoreError, match="no copy of shard 0 answers"):
+        next_step([ShardCopies(0, {1: "Active"})], {2}, 1)
+
+
+def test_a_transfer_of_an_earlier_run_is_waited_for(stub: Stub, store: ServerStore) -> None:
+    store.create("c", SPEC, StorageConfig(replicas=1))
+    with ServerStore.connect(stub.url) as killed:
+        (source,) = killed.copies("c")[0].states
+        target = next(peer for peer in (1, 2, 3) if peer != source)
+        killed._server.begin_step("c", Step("replicate", 0, source, target))
+    assert stub.transfers
+    assert store.rebalance("c", replicas=2) == 5  # the sixth copy was on its way
+    assert [len(each.active) for each in store.copies("c")] == [2] * 6
 
 
 def test_more_copies_than_peers_that_answer_are_refused(stub: Stub, store: ServerStore) -> None:
