@@ -38,7 +38,7 @@ _SEED: Final = 11
 _PHOTOGRAPHS: Final = ("chelsea", "coffee")
 _NOISY_FACES: Final = 4
 _MORE_PHOTOGRAPHS: Final = ("astronaut", *_PHOTOGRAPHS)
-"""Where the faces are small."""
+"""Where LFW is missing."""
 _SIGMAS: Final = (25, 50)
 """Noise of the images in turn, of 255."""
 _SMALL: Final = 64
@@ -207,7 +207,7 @@ def _sample_faces(folder: Path) -> list[_Faces]:
     except DataError:  # the generated ones are enough
         return []
     crop = Crop(fraction=0.7)  # these faces are closer: this is the crop that the model was trained on
-    note = f"{len(files)} real faces of 25x25 pixels, fewer than the model was trained on, without names"
+    note = f"{len(files)} real faces of 25x25 pixels (smaller than the model was trained on), without names"
     return [
         _Faces(Source(folder.name, folder.resolve()), crop, files[:_QUERIES], f"{_QUERIES} of them", note)
     ]

@@ -113,7 +113,7 @@ def outside() -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "LOOKALIKE_"))
     }
-    return {**kept, "LOOKALIKE_STORE": ".lookalike"}
+    return {**kept, "LOOKALIKE_STORE": ".lookalike", "LOOKALIKE_MODELS": "own-models"}
 
 
 def install(wheel: Path, python: Path, env: Path) -> Path:

@@ -21,7 +21,7 @@ def models_folder(out: Path | None) -> Path:
     return models_folders()[0] if out is None else out
 
 
-@command(epilog="Example: lookalike models push mine hf://ada/faces")
+@command(epilog="Example: lookalike models push mine hf://ada/mine")
 @click.argument("bundle", metavar="NAME")
 @click.argument("target", metavar="hf://OWNER/NAME[@BRANCH]|FOLDER")
 @option("--private", is_flag=True, help="Make the repository private, if it is new.")
@@ -40,7 +40,7 @@ def push(bundle: str, target: str, private: bool) -> None:
     click.echo(hub.push(opened, target, private=private, licence=licence))
 
 
-@command(epilog="Example: lookalike models pull hf://ada/faces --model-id be66e5637169")
+@command(epilog="Example: lookalike models pull hf://ada/mine")
 @click.argument("source", metavar="hf://OWNER/NAME[@REVISION]|FOLDER")
 @option("--name", metavar="NAME", help="Name of the model and of its folder.", show_default="as the source")
 @option(

@@ -147,29 +147,33 @@ def _training(spec: BundleSpec | DenoiserSpec) -> Iterator[str]:
 
 def _figures(figures: Mapping[str, Any]) -> Iterator[str]:
     """Yield a table of the plain values, then one of each list of rows."""
-    plain = {key: value for key, value in figures.items() if not isinstance(value, list)}
+    tables = {
+        key: rows
+        for key, rows in figures.items()
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
+    }
+    plain = {key: value for key, value in figures.items() if key not in tables}
     if not figures:
         yield "None were measured."
     if plain:
         yield _table(
             ("figure", "value"), ((f"`{_cell(key)}`", _value(value)) for key, value in plain.items())
         )
-    for key, rows in figures.items():
-        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-            columns = list(dict.fromkeys(column for row in rows for column in row))
-            yield f"`{_cell(key)}`:\n\n" + _table(
-                [f"`{_cell(each)}`" for each in columns],
-                ([_value(row.get(each, "")) for each in columns] for row in rows),
-            )
+    for key, rows in tables.items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        yield f"`{_cell(key)}`:\n\n" + _table(
+            [f"`{_cell(each)}`" for each in columns],
+            ([_value(row.get(each, "")) for each in columns] for row in rows),
+        )
 
 
 def _limits(spec: BundleSpec | DenoiserSpec) -> Iterator[str]:
-    data = str(spec.training.get("data", ""))
-    if data in _ABOUT_DATA:
-        yield f"Trained on {_ABOUT_DATA[data]}"
     if isinstance(spec, DenoiserSpec):
         yield "JPEG artifacts are left, and drawn or dithered images are left as they are."
         return
+    data = str(spec.training.get("data", ""))
+    if data in _ABOUT_DATA:
+        yield f"Trained on {_ABOUT_DATA[data]}"
     if spec.kind != "encoder":
         yield "Images must be framed as those that it was trained on."
     if spec.labels == "person" or spec.frame is not None:
@@ -181,7 +185,7 @@ def _limits(spec: BundleSpec | DenoiserSpec) -> Iterator[str]:
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return _cell(", ".join(f"{key} {_value(each)}" for key, each in value.items()))
-    return _cell(f"{value:,}" if isinstance(value, int) else str(value))
+    return _cell(f"{value:,}" if type(value) is int else str(value))
 
 
 def _cell(text: str) -> str:

@@ -259,11 +259,16 @@ def check_name(name: str) -> str:
     """Return the name of a new model where a folder can be called so.
 
     Raises:
-        InvalidArgumentError: It cannot.
+        InvalidArgumentError: It cannot, or a shipped model is called so.
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise InvalidArgumentError(
             f"--name must be a folder name, '{printable(name)}' is not; choose the folder with --out"
+        )
+    if name in shipped_bundles():
+        raise InvalidArgumentError(
+            f"'{name}' is the name of a shipped model, which would be found in its place; "
+            "choose another with --name"
         )
     return name
 

@@ -7,6 +7,7 @@ only if each file has the digest that its ``bundle.json`` names; nothing in it i
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import re
@@ -184,9 +185,13 @@ def _hub(address: str) -> Iterator[HfApi]:
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]  # of its client
 
     try:
-        yield HfApi(endpoint=os.environ.get(ENDPOINT_VARIABLE))
+        yield HfApi(endpoint=os.environ.get(ENDPOINT_VARIABLE, "").rstrip("/") or None)
     except (HTTPError, HFValidationError, OSError) as error:
         reason = one_line(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DataError(
+                f"{address}: {reason} in {printable(tempfile.gettempdir())}; make room, or set TMPDIR"
+            ) from error
         raise DataError(
             f"{address}: {reason[:_LONGEST]}{'...' if len(reason) > _LONGEST else ''}; check the address, "
             "the network, and what HF_TOKEN may do"

@@ -95,6 +95,15 @@ def test_a_model_that_is_another_than_was_asked_for_is_not_taken(
     assert lookalike("models", "pull", source, "--model-id", "be66", cwd=tmp_path).returncode == 2
 
 
+def test_a_model_is_not_called_as_a_shipped_one(tiny_model: Path, tmp_path: Path) -> None:
+    faces = Bundle.open(tiny_model).copied(tmp_path / "faces").folder
+    for name in ((), ("--name", "digits")):
+        done = lookalike("models", "pull", faces, *name, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "is the name of a shipped model" in one_line(done)
+    assert lookalike("models", "pull", faces, "--name", "mine", cwd=tmp_path).returncode == 0
+
+
 def test_a_folder_serves_as_a_hub_and_keeps_its_card(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
     there = tmp_path / "shelf" / "mine"
     for card in (None, b"edited"):

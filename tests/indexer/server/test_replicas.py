@@ -169,8 +169,8 @@ def test_a_transfer_of_an_earlier_run_is_waited_for(stub: Stub, store: ServerSto
         target = next(peer for peer in (1, 2, 3) if peer != source)
         killed._server.begin_step("c", Step("replicate", 0, source, target))
     assert stub.transfers
-    assert store.rebalance("c", replicas=2) == 5  # the sixth copy was on its way
-    assert [len(each.active) for each in store.copies("c")] == [2] * 6
+    assert store.rebalance("c", replicas=3) == 11  # the twelfth copy was on its way
+    assert [len(each.active) for each in store.copies("c")] == [3] * 6
 
 
 def test_more_copies_than_peers_that_answer_are_refused(stub: Stub, store: ServerStore) -> None:
