@@ -55,8 +55,11 @@ def build_in_subprocess(shard: Path, dimension: int, layout: Layout) -> None:
 
 
 def build_in_child(shard: str, dimension: int, parent: int, layout: str) -> None:
-    """Build the graph in the child process, which ends at once when its parent ends."""
+    """Build the graph in the child process; on Linux it ends at once when its parent ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; on other systems it builds to the end
-    if os.getppid() == parent:
-        build_graph(Path(shard), dimension, Layout.from_json(json.loads(layout)))
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it had ended before
+            return
+    # Elsewhere it builds to the end. The parent is not looked at: in a virtual environment on Windows it is
+    # the program that starts Python, which is not who asked.
+    build_graph(Path(shard), dimension, Layout.from_json(json.loads(layout)))

@@ -277,7 +277,7 @@ def _save_sheet(file: Path, outcomes: list[Outcome], sigma: float | None) -> Non
     from lookalike.searcher.figures import denoised_sheet
 
     if not outcomes:
-        log(f"no image was read, so {printable(str(file))} was not written")
+        log(f"no image was denoised, so {printable(str(file))} was not written")
         return
     rows = [
         (Path(each.task.path), _found(each, sigma), each.view) for each in outcomes if each.view is not None

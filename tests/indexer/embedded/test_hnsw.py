@@ -1,5 +1,6 @@
 """The search index of an embedded collection: nearly exact, built beside the searches, safe to kill."""
 
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 import lookalike.indexer.embedded.shard
 from lookalike.encoder.errors import StoreError
 from lookalike.indexer.embedded import EdgeStore
-from lookalike.indexer.embedded.hnsw import build_in_subprocess
+from lookalike.indexer.embedded.hnsw import build_in_child, build_in_subprocess
 from lookalike.indexer.embedded.shard import Shard
 from lookalike.indexer.store import Condition, Filter, Layout
 from lookalike.indexer.sync import index_when_large
@@ -224,3 +225,18 @@ def test_a_folder_where_the_user_stands_is_not_ours(
     with EdgeStore(str(folder)) as store:
         store.build_index("c")
         assert store.index_state("c").indexed == POINTS
+
+
+def test_elsewhere_a_program_may_stand_between_who_asks_and_who_builds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(fresh: Path, dimension: int, layout: Layout) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "platform", "win32")  # where a virtual environment has such a program
+            build_in_child(str(fresh), dimension, os.getpid(), json.dumps(layout.to_json()))
+
+    monkeypatch.setattr("lookalike.indexer.embedded.store.build_in_subprocess", build)
+    with EdgeStore(str(folder)) as store:
+        store.build_index("c")
+        assert store.index_state("c").indexed == POINTS
+        is_whole(store)

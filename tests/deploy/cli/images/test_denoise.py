@@ -183,7 +183,8 @@ def test_a_folder_with_all_there_is_to_say(model: Path, tmp_path: Path) -> None:
     sheet = pixels_of(tmp_path / "s.png")
     assert sheet.shape[0] > 3 * 64  # before, after and the noise of three images
     assert sheet.shape[1] > 320
-    done = lookalike("denoise", "in", "--out", "out", "--model", model, cwd=tmp_path)
+    done = lookalike("denoise", "in", "--out", "out", "--model", model, "--compare", "new.png", cwd=tmp_path)
+    assert "no image was denoised, so new.png was not written" in done.stderr
     assert "3 skipped (exist)" in done.stderr
     assert "--overwrite" in done.stderr.splitlines()[-1]
 
