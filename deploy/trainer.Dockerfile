@@ -1,7 +1,7 @@
 # The training image: PyTorch and all; several GB.
 #   docker build -f deploy/trainer.Dockerfile -t lookalike-trainer .
 #   docker run --rm -v "$PWD/data:/data" lookalike-trainer train ae --data lfw --out /data/faces
-FROM python:3.12-slim-bookworm
+FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY encoder encoder
@@ -9,10 +9,13 @@ COPY trainer trainer
 COPY indexer indexer
 COPY searcher searcher
 COPY deploy deploy
-RUN pip install --no-cache-dir --constraint constraints.txt ".[train,faces]" \
- && groupadd --gid 10001 lookalike \
+RUN pip install --prefix /installed --no-cache-dir --constraint constraints.txt ".[train,faces]"
+
+FROM python:3.12-slim-bookworm
+RUN groupadd --gid 10001 lookalike \
  && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin lookalike \
  && install -d -o lookalike -g lookalike /data
+COPY --from=build /installed /usr/local
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LOOKALIKE_DATA=/data LOOKALIKE_CACHE=/data/cache
 USER 10001:10001
 WORKDIR /data

@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import select
+import signal
 import sys
 import time
 import traceback
@@ -156,6 +157,8 @@ def completion(shell: str) -> None:
 
 def main() -> None:
     """Run the command and exit. Errors of this library are one line on stderr, without traceback."""
+    if os.getpid() == 1:  # of a container: SIGTERM is dropped there unless it is handled
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     _prepare_streams()
     stdout = sys.stdout  # click wraps it when a pipe breaks
     try:

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import json
 import logging
+import os
+import signal
 import socket
 import sys
 import threading
@@ -133,6 +135,8 @@ def run(
     try:
         with listener:
             on_url(url)
+            if os.getpid() == 1:  # uvicorn raises SIGTERM again after a clean end; now it is dropped
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _Server(config, state, on_started).run(sockets=[listener])
     finally:
         state.close()  # after a second Ctrl-C nobody else has
