@@ -18,7 +18,7 @@ RUN groupadd --gid 10001 lookalike \
 COPY --from=build /installed /usr/local
 # Compiled for good, Python's own modules too: by default what is compiled is void where a copy rounds times.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /usr/local/lib
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LOOKALIKE_DATA=/data LOOKALIKE_CACHE=/data/cache
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 LOOKALIKE_DATA=/data LOOKALIKE_STORE=/data/store LOOKALIKE_CACHE=/data/cache
 USER 10001:10001
 WORKDIR /data
 VOLUME /data

@@ -203,7 +203,8 @@ def test_the_training_image_trains_and_is_stopped_as_by_ctrl_c(build: Callable[[
     image.run("generate", "--count", "64", "--seed", "1", "--out", "photos/")
     train = ("train", "ae", "--data", "photos/", "--size", "32", "--out")
     image.run(*train, "quick", "--epochs", "1")
-    assert "12 added" in image.run("index", "photos/", "--model", "./quick", "--crop", "full")
+    index = ("index", "photos/", "--model", "./quick", "--crop", "full", "--collection", "family")
+    assert "64 added" in image.run(*index)
     with image.running(*train, "long", "--epochs", "100000") as name:
         eventually(lambda: "epoch" in image.call("logs", name))
         assert image.stop(name) == 130
