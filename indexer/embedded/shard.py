@@ -136,7 +136,13 @@ class Shard:
         return [Record.from_point(point, with_vector=with_vectors) for point in points]
 
     def count(self, where: Filter | None = None) -> int:
-        """Return the exact number of points that pass the filter."""
+        """Return the exact number of points that pass the filter.
+
+        Of all points the shard knows it: a count gathers the ids of what it counts. No point is in two
+        segments, as nothing optimizes a shard that is open.
+        """
+        if where is None:
+            return self._shard.info().points_count
         return self._shard.count(qe.CountRequest(exact=True, filter=_filter(where)))
 
     def facet(self, path: str, where: Filter | None) -> dict[str, int] | None:

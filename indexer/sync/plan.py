@@ -401,10 +401,12 @@ def _unseen(
             for of, folder in scan.unreadable_dirs
         )
 
+    if store.count(name) == sum(seen_per_root.values()):
+        return  # the usual case: all that is stored was seen
     for root in {source.root_name for source in scan.sources}:
         of_root = Filter((Condition("root", "=", root),))
         if store.count(name, where=of_root) == seen_per_root[root]:
-            continue  # the usual case: all that is stored was seen
+            continue
         sources = [source for source in scan.sources if source.root_name == root]
         for records in chunked(store.scroll(name, where=of_root)):
             # The faces of a picture are missing together, and the first stands for all.
