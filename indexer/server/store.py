@@ -14,11 +14,7 @@ from typing import Any, Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder.errors import (
-    CollectionExistsError,
-    StoreError,
-    StoreUnavailableError,
-)
+from lookalike.encoder.errors import CollectionExistsError, StoreError, StoreUnavailableError
 from lookalike.indexer.server.client import CollectionInfo, Server
 from lookalike.indexer.server.config import Limits, to_qdrant
 from lookalike.indexer.server.errors import (
@@ -122,8 +118,10 @@ class ServerStore(VectorStore):
     def list_collections(self) -> list[str]:
         """See :meth:`VectorStore.list_collections`."""
         self._check_open()
-        names = self._patience.read("", self._server.list_collections)
-        return sorted(name for name in names if self._is_ours(name))
+        return sorted(name for name in self._all_names() if self._is_ours(name))
+
+    def _all_names(self) -> list[str]:
+        return self._patience.read("", self._server.list_collections)
 
     def aliases(self) -> dict[str, str]:
         """See :meth:`VectorStore.aliases`; only those that are allowed as collection names."""
@@ -134,7 +132,7 @@ class ServerStore(VectorStore):
     def set_alias(self, alias: str, name: str | None) -> None:
         """See :meth:`VectorStore.set_alias`."""
         aliases = self.aliases()
-        if check_name(alias) not in aliases and alias in self._server.list_collections():
+        if check_name(alias) not in aliases and alias in self._all_names():
             raise aliased_collection(self.address, alias)
         if name is None and alias not in aliases:
             raise missing_alias(self.address, alias, aliases)
@@ -152,7 +150,7 @@ class ServerStore(VectorStore):
     def create(self, name: str, spec: CollectionSpec, storage: StorageConfig | None = None) -> None:
         """See :meth:`VectorStore.create`. Payload fields to filter by are indexed before the upload."""
         self._check_open()
-        if check_name(name) in self._server.list_collections():
+        if check_name(name) in self._all_names():
             raise CollectionExistsError(
                 f"collection {name!r} already exists on {self.address}; choose another name or delete it"
             )
@@ -483,7 +481,7 @@ class ServerStore(VectorStore):
 
     def _prepare_indexes(self, name: str, numbers: Sequence[str] = ()) -> bool:
         """Index what every item has; return whether any of it was not."""
-        state = self._state(name)
+        state = self._patience.read(name, lambda: self._state(name))
         self._indexes.note(name, state.fields)
         spec = self._spec_of(name, state)
         made = retry(lambda: self._indexes.add_standard(name, spec, numbers), "payload indexes")

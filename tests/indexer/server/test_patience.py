@@ -62,6 +62,22 @@ def test_a_read_waits_while_a_leader_is_chosen(
     assert not failures
 
 
+@pytest.mark.parametrize("status", [0, 500])
+def test_so_do_a_creation_and_a_first_write(
+    stub: Stub, store: ServerStore, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.indexer.server.upload.PAUSES", (0.05, 0.1, 30.0))
+    failures = [status] * 2
+    stub.fault = lambda asked: failures.pop() if failures and asked.method == "GET" else None
+    store.create("new", SPEC)
+    assert not failures
+    with ServerStore.connect(stub.url) as other:
+        failures += [status] * 2
+        other.upsert("new", point_ids(3), random_vectors(3), [{}] * 3)
+        assert other.count("new") == 3
+    assert not failures
+
+
 @pytest.mark.parametrize("read", ["search", "count", "aliases"])
 def test_a_read_that_waited_in_vain_is_told_once_and_later_ones_at_once(
     stub: Stub, store: ServerStore, read: str
